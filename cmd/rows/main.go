@@ -1,12 +1,12 @@
-// Command rows makes input for `markread backfill`: as many rows as wanted, of which a share
-// repeats a conversation that came before and a share is bad, in CSV or as JSON lines. The same
-// flags make the same rows, byte for byte, so that a run can be measured and its result be
-// reckoned.
+// Command rows generates input for `markread backfill`: a given number of rows, in CSV or as JSON
+// lines. A given share of the rows repeats an earlier conversation, and a given share is invalid.
+// The same flags generate the same rows, byte for byte, so that a run can be measured and its
+// result calculated.
 //
 //	go run ./cmd/rows -rows 10000000 -duplicates 0.5 | gzip > states.csv.gz
 //	go run ./cmd/rows -rows 1000 -bad 0.01 -format ndjson -seed 7 > states.ndjson
 //
-// It writes nothing but rows, and knows nothing of what reads them.
+// It writes only rows, and it does not depend on the code that reads them.
 package main
 
 import (
@@ -21,12 +21,12 @@ import (
 
 func main() {
 	var o options
-	flag.Int64Var(&o.rows, "rows", 1000, "how many `rows`")
+	flag.Int64Var(&o.rows, "rows", 1000, "number of `rows`")
 	flag.Float64Var(&o.duplicates, "duplicates", 0.5,
 		"`share` of the rows that repeat a conversation, with another read time")
-	flag.Float64Var(&o.bad, "bad", 0, "`share` of the rows that are no events, of several kinds")
+	flag.Float64Var(&o.bad, "bad", 0, "`share` of the rows that are invalid, in several ways")
 	flag.StringVar(&o.format, "format", "csv", "csv or ndjson")
-	flag.Uint64Var(&o.seed, "seed", 1, "other rows of the same kind")
+	flag.Uint64Var(&o.seed, "seed", 1, "seed: another one generates other rows of the same kind")
 	flag.Parse()
 	out := bufio.NewWriterSize(os.Stdout, 1<<20)
 	err := write(out, o)
@@ -46,14 +46,13 @@ type options struct {
 	seed            uint64
 }
 
-// newest is the largest read time: in November 2023, which is the past of every clock that is
-// right.
+// newest is the largest read time, in November 2023: the past for every correct clock.
 const newest = 1_700_000_000
 
-// write writes the rows.
+// write writes the rows that o describes.
 func write(out io.Writer, o options) error {
 	if o.format != "csv" && o.format != "ndjson" {
-		return fmt.Errorf("-format %s: it is csv or ndjson", o.format)
+		return fmt.Errorf("-format %s: must be csv or ndjson", o.format)
 	}
 	random := rand.New(rand.NewPCG(o.seed, 0))
 	var line []byte
@@ -82,7 +81,7 @@ func write(out io.Writer, o options) error {
 	return nil
 }
 
-// Each user talks to sixteen others.
+// peers is the number of users that each user talks to.
 const peers = 16
 
 func appendRow(b []byte, format string, conversation, t int64) []byte {
@@ -105,7 +104,7 @@ func appendUser(b []byte, n int64) []byte {
 	return append(append(b, digits[min(len(digits), len(text)):]...), text...)
 }
 
-// appendBad appends a row that is no event.
+// appendBad appends an invalid row.
 func appendBad(b []byte, format string, kind int, conversation, t int64) []byte {
 	switch kind {
 	case 0:

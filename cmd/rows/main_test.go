@@ -18,13 +18,13 @@ func rows(t *testing.T, o options) []string {
 	return strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
 }
 
-// The shares are what was asked for, and the same flags make the same rows.
+// The shares are as requested, and the same flags generate the same rows.
 func TestRows(t *testing.T) {
 	for _, format := range []string{"csv", "ndjson"} {
 		o := options{rows: 20_000, duplicates: 0.5, bad: 0.1, format: format, seed: 7}
 		all := rows(t, o)
 		if strings.Join(rows(t, o), "\n") != strings.Join(all, "\n") {
-			t.Errorf("%s: other rows each time", format)
+			t.Errorf("%s: the rows differ each time", format)
 		}
 		if o.seed++; strings.Join(rows(t, o), "\n") == strings.Join(all, "\n") {
 			t.Errorf("%s: the seed changes nothing", format)
@@ -49,11 +49,11 @@ func TestRows(t *testing.T) {
 		}
 	}
 	if err := write(&bytes.Buffer{}, options{rows: 1, format: "xml"}); err == nil {
-		t.Error("a format that there is not")
+		t.Error("an unknown format is accepted")
 	}
 }
 
-// decodeRow says what a worker would.
+// decodeRow returns a row's conversation, and whether a worker would accept it.
 func decodeRow(format, row string) (conversation string, ok bool) {
 	now := time.Unix(newest, 0)
 	if format == "ndjson" {

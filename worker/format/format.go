@@ -1,6 +1,7 @@
-// Package format writes numbers, times, ages and text of others as people read them in a report:
-// one way for each, so that the same thing looks the same in every command, log line and check. It
-// has no state, and what it returns is one line that a terminal can show.
+// Package format formats numbers, times, durations and text from outside for people: one format for
+// each, so that the same thing looks the same in every command, log line and check. It does not
+// parse, localize or print anything. It has no state. Each function returns one line that is safe
+// to show on a terminal.
 package format
 
 import (
@@ -12,7 +13,7 @@ import (
 	"markread/consumer/printable"
 )
 
-// Ranges writes numbers in ascending order as "0-3, 5".
+// Ranges formats ascending numbers as "0-3,5".
 func Ranges(numbers []int) string {
 	var b strings.Builder
 	for i := 0; i < len(numbers); {
@@ -32,7 +33,7 @@ func Ranges(numbers []int) string {
 	return b.String()
 }
 
-// Thousands writes a number as "12,345".
+// Thousands formats a number as "12,345".
 func Thousands[N int | int64](n N) string {
 	digits := strconv.FormatInt(int64(n), 10)
 	for i := len(digits) - 3; i > 0 && digits[i-1] != '-'; i -= 3 {
@@ -41,7 +42,7 @@ func Thousands[N int | int64](n N) string {
 	return digits
 }
 
-// CountOf is [Count] in thousands: "12,345 events".
+// CountOf is [Count] with thousands separators: "12,345 events".
 func CountOf[N int | int64](n N, what string) string {
 	if n == 1 {
 		return "1 " + what
@@ -49,6 +50,7 @@ func CountOf[N int | int64](n N, what string) string {
 	return Thousands(n) + " " + what + "s"
 }
 
+// AgeOf is [Age] for seconds; "-" for nil.
 func AgeOf(seconds *float64) string {
 	if seconds == nil {
 		return "-"
@@ -56,7 +58,8 @@ func AgeOf(seconds *float64) string {
 	return Age(time.Duration(*seconds * float64(time.Second)))
 }
 
-// Age writes a duration with the two units that matter.
+// Age formats a duration with its two largest units: "1.5s", "42s", "3m05s", "2h10m", "3d04h". A
+// negative duration counts as 0.
 func Age(d time.Duration) string {
 	d = max(0, d)
 	switch {
@@ -73,7 +76,7 @@ func Age(d time.Duration) string {
 	}
 }
 
-// Count is a count with its noun: "1 event", "2 events".
+// Count formats a number with its noun: "1 event", "2 events".
 func Count(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
@@ -81,6 +84,7 @@ func Count(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
+// Rate formats a rate limit in calls a second; 0 means no limit.
 func Rate(rate int) string {
 	if rate == 0 {
 		return "no limit"
@@ -88,7 +92,7 @@ func Rate(rate int) string {
 	return fmt.Sprintf("%d calls a second", rate)
 }
 
-// Time writes a time for people.
+// Time formats a time in UTC, in whole seconds; "-" for the zero time and for 1970-01-01T00:00:00Z.
 func Time(t time.Time) string {
 	if t.IsZero() || t.Unix() == 0 {
 		return "-"
@@ -96,7 +100,7 @@ func Time(t time.Time) string {
 	return t.UTC().Format("2006-01-02 15:04:05 UTC")
 }
 
-// TimeAgo is moment with its distance.
+// TimeAgo is [Time] followed by how long ago it was, unless t is after now.
 func TimeAgo(t, now time.Time) string {
 	if ago := now.Sub(t); ago >= 0 && Time(t) != "-" {
 		return fmt.Sprintf("%s, %s ago", Time(t), Age(ago))
@@ -104,10 +108,10 @@ func TimeAgo(t, now time.Time) string {
 	return Time(t)
 }
 
-// Line keeps a message on one line and free of terminal escapes, whatever arguments it quotes.
+// Line puts a message on one line and removes control sequences, whatever arguments it contains.
 func Line(s string) string { return printable.Line(strings.TrimSpace(s)) }
 
-// Plain is anybody's bytes on one line, with a question mark for each rune that is not plain.
+// Plain returns bytes from outside on one line, with a question mark for each unprintable rune.
 func Plain(b []byte) string {
 	return strings.Map(func(r rune) rune {
 		if strconv.IsPrint(r) {

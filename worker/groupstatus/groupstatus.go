@@ -1,9 +1,9 @@
-// Package groupstatus finds out how a whole group is, from Kafka and perhaps from the admin server
-// of one of its workers: members and their share of the rate, lag, partitions that can't be read,
-// dead letters. What it finds is values ([Report]); how they are shown is the caller's business.
+// Package groupstatus collects the status of a whole consumer group from Kafka and, optionally,
+// from the admin server of one of its workers: members and their share of the rate, lag, unreadable
+// partitions, dead letters. The result is values ([Report]); it does not print them.
 //
-// It works when no worker answers, joins no group and changes nothing. Each part fails for itself:
-// what could not be found out is nil, never 0, and has a text in Report.Errors.
+// It works when no worker responds, joins no group and changes nothing. Each part fails
+// independently: a value that is not known is nil, never 0, and the reason is in Report.Errors.
 package groupstatus
 
 import (
@@ -23,18 +23,18 @@ import (
 	"markread/worker/format"
 )
 
-// Options is the group, and who is asked.
+// Options names the group and the sources of its status.
 type Options struct {
 	Kafka      *kafkaclient.Client
-	Worker     *console.Client // nil: no worker is asked
+	Worker     *console.Client // nil: no worker is queried
 	Group      string
 	Topics     event.Topics
 	MaxReplays int
-	// Reading, if non-nil, is the dead-letter store's.
+	// Reading, if non-nil, is passed to the dead-letter store, to show its progress.
 	Reading func(kafkaclient.TopicOffsets) (func(event.Record), func())
 }
 
-// collector is what a report is made from.
+// collector collects a report.
 type collector struct {
 	Options
 
@@ -42,11 +42,11 @@ type collector struct {
 	failed []string
 }
 
-// fail notes what could not be found out.
+// fail records an error, once.
 func (l *collector) fail(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var away *kafkaclient.UnreachableError // all that needs that broker fails for it
+	var away *kafkaclient.UnreachableError // every part that needs this broker fails with it
 	if errors.As(err, &away) {
 		err = away
 	}
@@ -55,7 +55,7 @@ func (l *collector) fail(err error) {
 	}
 }
 
-// Run finds everything out at once. Each part fails for itself.
+// Run collects all parts concurrently. Each part fails independently.
 func Run(ctx context.Context, o Options) *Report {
 	l := &collector{Options: o}
 	r := &Report{At: time.Now().UTC().Truncate(time.Millisecond)}
@@ -83,7 +83,7 @@ func Run(ctx context.Context, o Options) *Report {
 	return r
 }
 
-// fromKafka fills in what the brokers know.
+// fromKafka fills in the parts of the report that come from Kafka.
 func (l *collector) fromKafka(ctx context.Context, r *Report) {
 	if err := l.Kafka.Ping(ctx); err != nil {
 		l.fail(err)
@@ -97,7 +97,7 @@ func (l *collector) fromKafka(ctx context.Context, r *Report) {
 	flags := map[string]string{l.Topics.Live: "--topic", l.Topics.Backfill: "--backfill-topic",
 		l.Topics.DeadLetter: "--dead-letter-topic"}
 	for _, topic := range missing {
-		l.fail(fmt.Errorf("topic %q (%s) does not exist; `markread run --create-topics` makes it",
+		l.fail(fmt.Errorf("topic %q (%s) does not exist; `markread run --create-topics` creates it",
 			topic, flags[topic]))
 	}
 	var group *consumer.DescribedGroup
@@ -131,7 +131,8 @@ func (l *collector) fromKafka(ctx context.Context, r *Report) {
 	}
 }
 
-// lags returns the lag of the event topics, the live one first, as far as it could be found out.
+// lags returns the lag of the event topics, the live one first, without topics whose lag is not
+// known.
 func (l *collector) lags(ctx context.Context, missing []string) (lags [][]admin.PartitionLag) {
 	found := make([][]admin.PartitionLag, 2)
 	var parts sync.WaitGroup
@@ -155,7 +156,7 @@ func (l *collector) lags(ctx context.Context, missing []string) (lags [][]admin.
 	return lags
 }
 
-// letters reads the dead-letter topic; nil if nothing of it could be read.
+// letters reads the dead-letter topic and counts dead letters; nil if the topic can't be read.
 func (l *collector) letters(ctx context.Context) *DeadLetters {
 	index := deadletter.NewIndex(l.MaxReplays, deadletter.Filter{})
 	store := deadletter.Store{Topic: l.Kafka, Name: l.Topics.DeadLetter, Reading: l.Reading}
@@ -178,7 +179,7 @@ func (l *collector) letters(ctx context.Context) *DeadLetters {
 	return DeadLettersOf(l.Topics.DeadLetter, index)
 }
 
-// placeOf is where something can't be read.
+// placeOf returns the topic, partition and offsets that can't be read.
 func placeOf(u deadletter.Unread) string {
 	if u.From < 0 {
 		return fmt.Sprintf("topic %q, partition %d", u.Topic, u.Partition)
@@ -187,10 +188,10 @@ func placeOf(u deadletter.Unread) string {
 		u.To-1)
 }
 
-// RemedyOf is what to do about it.
+// RemedyOf returns what to do about an unreadable part.
 func RemedyOf(u deadletter.Unread) string {
 	if u.Damaged {
-		return "find out what wrote it; markread did not, so no letter is lost"
+		return "find out what wrote it; markread did not, so no dead letter is lost"
 	}
 	return u.Do()
 }

@@ -9,7 +9,7 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// All that a broker which can't be reached keeps status from is one line: that broker's.
+// An unreachable broker is one error, however many parts fail because of it.
 func TestStatusNamesABrokerOnce(t *testing.T) {
 	away := &kafkaclient.UnreachableError{Broker: "kafka:9092", Remedy: "start it",
 		Err: errors.New("no such host")}

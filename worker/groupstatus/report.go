@@ -15,8 +15,8 @@ import (
 	"markread/worker/format"
 )
 
-// Report is what `markread status --json` prints; README.md documents its names. A nil part could
-// not be found out, or was not asked for.
+// Report is what `markread status --json` prints; README.md documents its names. A nil part is not
+// known, or was not requested.
 type Report struct {
 	At      time.Time    `json:"at"`
 	Group   *Group       `json:"group"`
@@ -30,15 +30,15 @@ type Report struct {
 type Group struct {
 	Name  string `json:"name"`
 	State string `json:"state"`
-	Rate  *int   `json:"rate"` // that the leader goes by; 0: no limit
-	// Assigned of the group's Partitions, over all topics, have a member.
+	Rate  *int   `json:"rate"` // the leader's, in calls a second; 0: no limit
+	// Assigned is the number of the group's Partitions, over all topics, that have a member.
 	Assigned   int      `json:"assigned"`
 	Partitions *int     `json:"partitions"`
 	Members    []Member `json:"members"`
 	Notes      []string `json:"notes"`
 }
 
-// Member is one worker of the group. Without a rate there is no share.
+// Member is one worker of the group. Without a rate, Share is nil.
 type Member struct {
 	ID       string     `json:"id"`
 	ClientID string     `json:"client_id"`
@@ -49,12 +49,13 @@ type Member struct {
 	Note     string     `json:"note"`
 }
 
+// Assigned lists a member's partitions of one topic.
 type Assigned struct {
 	Topic      string `json:"topic"`
 	Partitions []int  `json:"partitions"`
 }
 
-// GroupOf draws the conclusions that a person would have to draw.
+// GroupOf returns a group's report, with notes that explain its state.
 func GroupOf(name string, g *consumer.DescribedGroup) *Group {
 	r := &Group{Name: name, State: string(g.State), Members: []Member{}, Notes: []string{}}
 	if g.LeaderTerms != nil {
@@ -62,17 +63,17 @@ func GroupOf(name string, g *consumer.DescribedGroup) *Group {
 	}
 	switch {
 	case g.State == consumer.GroupAbsent:
-		r.note("there is no such group: no worker has run lately, or --group is another one's")
+		r.note("there is no such group: no worker has run lately, or --group is wrong")
 	case g.Foreign != nil:
 		r.note("%s: %s", g.Foreign.Found(), g.Foreign.Do())
 	case g.State == consumer.GroupRebalancing:
-		r.note("who has which partitions shows when the members have joined anew: ask again in a " +
-			"few seconds; a member that died is waited for up to 15 s, one that drains up to a " +
-			"minute")
+		r.note("the assignment is known once the members have rejoined: check again in a few " +
+			"seconds; a dead member delays that by up to 15 s, a draining one by up to a minute")
 	case len(g.Members) == 0:
 		r.note("no worker runs: events wait in Kafka")
 	case !g.Ours():
-		r.note("its members are no workers of markread (protocol %q): --group is another program's",
+		r.note("its members are not markread workers (protocol %q): --group belongs to another "+
+			"program",
 			format.Line(g.Protocol))
 	}
 	for _, m := range g.Members {
@@ -105,7 +106,7 @@ func memberOf(g *consumer.DescribedGroup, m consumer.DescribedMember) Member {
 	switch {
 	case g.State != consumer.GroupStable || !g.Ours() || r.Note != "":
 	case m.Terms == nil:
-		r.Note = "what it goes by can't be read: another version?"
+		r.Note = "its rate and topics can't be read: another version?"
 	case len(m.Assigned) == 0:
 		r.Note = "it is a spare: there are more members than partitions, or than calls a second"
 	case r.Share != nil && *r.Share == 0:
@@ -115,7 +116,8 @@ func memberOf(g *consumer.DescribedGroup, m consumer.DescribedMember) Member {
 	return r
 }
 
-// owner returns the number of the member that has a partition, from 1; 0: none, or not known.
+// owner returns the number of the member that has a partition, from 1; 0 if none has, or if it is
+// not known.
 func (r *Group) owner(p event.TopicPartition) int {
 	if r == nil {
 		return 0
@@ -130,7 +132,7 @@ func (r *Group) owner(p event.TopicPartition) int {
 	return 0
 }
 
-// NoteUnassigned notes what belongs to nobody although there are members.
+// NoteUnassigned adds a note about partitions that no member has although the group is stable.
 func (r *Group) NoteUnassigned(lags [][]admin.PartitionLag) {
 	if r.State != string(consumer.GroupStable) || r.Rate == nil {
 		return
@@ -143,21 +145,22 @@ func (r *Group) NoteUnassigned(lags [][]admin.PartitionLag) {
 			}
 		}
 		if len(free) > 0 {
-			r.note("partitions of topic %s that no member has: %s; new ones are noticed within "+
+			r.note("partitions of topic %s that no member has: %s; new ones are detected within "+
 				"half a minute, and a worker with another --topic or --backfill-topic does not "+
-				"take them", topic[0].Topic, format.Ranges(free))
+				"read them", topic[0].Topic, format.Ranges(free))
 		}
 	}
 }
 
-// Lag is how far the group is behind. Sums are over what is known; a lag of nil is not known. A
-// lag is never 0 where records may be unread.
+// Lag is how far the group is behind, in records. Sums include only known lags; a nil lag is not
+// known. A lag is never 0 if records may be unread.
 type Lag struct {
 	Lag      *int64     `json:"lag"`
 	Finished int64      `json:"finished"`
 	Topics   []TopicLag `json:"topics"`
 }
 
+// TopicLag is the lag of one topic.
 type TopicLag struct {
 	Topic      string         `json:"topic"`
 	Lane       string         `json:"lane"`
@@ -168,6 +171,7 @@ type TopicLag struct {
 	Partitions []PartitionLag `json:"partitions"`
 }
 
+// PartitionLag is the lag of one partition. A nil value is not known.
 type PartitionLag struct {
 	Partition int      `json:"partition"`
 	Member    *string  `json:"member"`
@@ -182,17 +186,17 @@ type PartitionLag struct {
 
 	Unreadable *Unreadable `json:"unreadable"`
 
-	MemberNumber int `json:"-"` // from 1; 0: no member has it, or it is not known
+	MemberNumber int `json:"-"` // from 1; 0: none, or not known
 }
 
-// Unreadable says why a partition could not be read at an offset; nil: nobody knows at which.
+// Unreadable is why a partition can't be read at an offset. Offset is nil if it is not known.
 type Unreadable struct {
 	Offset *int64 `json:"offset"`
 	Reason string `json:"reason"`
 	Do     string `json:"do"`
 }
 
-// LagOf sums up what is known; nil: nothing is.
+// LagOf returns the lags that are known, and their sums; nil if none is known.
 func LagOf(lags [][]admin.PartitionLag, backfill string, group *Group, now time.Time) *Lag {
 	if len(lags) == 0 {
 		return nil
@@ -214,7 +218,7 @@ func LagOf(lags [][]admin.PartitionLag, backfill string, group *Group, now time.
 	return r
 }
 
-// sumOf adds up the lags that are known; nil: none is, or they are 0 and some are not known.
+// sumOf adds up the known lags. It returns nil if the sum is 0 and some lags are not known.
 func sumOf[T any](all []T, lag func(T) *int64) *int64 {
 	sum, unknown := int64(0), false
 	for _, one := range all {
@@ -262,7 +266,8 @@ func (t *TopicLag) add(p admin.PartitionLag, group *Group, now time.Time) {
 	t.Partitions = append(t.Partitions, l)
 }
 
-// Unreadable returns an error for each reason why partitions can't be read, up to a bound.
+// Unreadable returns an error for each reason why partitions can't be read, up to
+// maxUnreadableReasons.
 func (t *TopicLag) Unreadable() (errs []error) {
 	var whys []Unreadable
 	partitions := map[Unreadable][]int{}
@@ -295,7 +300,7 @@ func (t *TopicLag) Unreadable() (errs []error) {
 
 const maxUnreadableReasons = 10
 
-// DeadLetters is what became of the dead letters.
+// DeadLetters counts dead letters by state, and by class and code.
 type DeadLetters struct {
 	Topic string `json:"topic"`
 	StateCounts
@@ -303,6 +308,7 @@ type DeadLetters struct {
 	Kinds   []Kind `json:"kinds"`
 }
 
+// StateCounts is the number of dead letters in each state.
 type StateCounts struct {
 	Open      int64 `json:"open"`
 	Parked    int64 `json:"parked"`
@@ -310,18 +316,20 @@ type StateCounts struct {
 	Discarded int64 `json:"discarded"`
 }
 
+// Kind counts the dead letters of one class and code.
 type Kind struct {
 	Class string `json:"class"`
 	Code  string `json:"code"`
 	StateCounts
 }
 
-// CountsOf is how many letters of a kind are in which state.
+// CountsOf returns the number of dead letters of a kind in each state.
 func CountsOf(c deadletter.Count) StateCounts {
 	return StateCounts{c.Letters[deadletter.Open], c.Letters[deadletter.Parked],
 		c.Letters[deadletter.Replayed], c.Letters[deadletter.Discarded]}
 }
 
+// Add adds other counts.
 func (n *StateCounts) Add(more StateCounts) {
 	n.Open += more.Open
 	n.Parked += more.Parked
@@ -329,6 +337,7 @@ func (n *StateCounts) Add(more StateCounts) {
 	n.Discarded += more.Discarded
 }
 
+// DeadLettersOf returns the counts of an index.
 func DeadLettersOf(topic string, index *deadletter.Index) *DeadLetters {
 	r := &DeadLetters{Topic: topic, Foreign: index.Foreign(), Kinds: []Kind{}}
 	for _, c := range index.Counts() {
@@ -339,7 +348,7 @@ func DeadLettersOf(topic string, index *deadletter.Index) *DeadLetters {
 	return r
 }
 
-// Worker is one worker, as its admin server tells.
+// Worker is the state of one worker, from its admin server.
 type Worker struct {
 	URL    string         `json:"url"`
 	Ready  bool           `json:"ready"`
@@ -350,17 +359,19 @@ type Worker struct {
 	Lanes  console.Lanes  `json:"lanes"`
 	Note   string         `json:"note"`
 
-	// Unreadable are the partitions that this worker can't read, which may be others than status
-	// finds: it reads ahead of the group's offset, perhaps as another user.
+	// Unreadable are the partitions that this worker can't read. They may differ from those in the
+	// lag: the worker reads ahead of the group's offset, and perhaps as another user.
 	Unreadable []WorkerUnreadable `json:"unreadable"`
 }
 
+// WorkerUnreadable is a partition that a worker can't read.
 type WorkerUnreadable struct {
 	Topic     string `json:"topic"`
 	Partition int    `json:"partition"`
 	console.Unreadable
 }
 
+// WorkerOf returns a worker's report. It has a note if the worker is not in the group.
 func WorkerOf(url string, s console.State, group string) *Worker {
 	r := &Worker{URL: url, Ready: s.Ready, Group: s.Group.Name, Member: s.Group.Member,
 		Held: s.Held, Quota: s.Quota, Lanes: s.Lanes, Unreadable: []WorkerUnreadable{}}
@@ -371,8 +382,8 @@ func WorkerOf(url string, s console.State, group string) *Worker {
 		}
 	}
 	if s.Group.Name != group {
-		r.Note = fmt.Sprintf("this worker is of the group %q, not of %q (--group): what is above "+
-			"is not about it", s.Group.Name, group)
+		r.Note = fmt.Sprintf("this worker is in the group %q, not in %q (--group): it is not part "+
+			"of what is shown above", s.Group.Name, group)
 	}
 	return r
 }

@@ -16,10 +16,11 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// usable reports whether a worker can talk to a broker, and be understood.
+// usable reports whether a worker can connect to a broker, and the broker supports its requests.
 func usable(b admin.DescribedBroker) bool { return b.Err == nil && len(b.Lacks) == 0 }
 
-// brokerFindings says what a worker would make of the brokers. connection is how they are talked to.
+// brokerFindings returns whether a worker could use the brokers. connection describes
+// authentication and TLS.
 func brokerFindings(brokers []admin.DescribedBroker, connection string) (all Findings) {
 	some := slices.ContainsFunc(brokers, func(b admin.DescribedBroker) bool { return b.Err == nil })
 	for _, b := range brokers {
@@ -29,24 +30,24 @@ func brokerFindings(brokers []admin.DescribedBroker, connection string) (all Fin
 		}
 		switch {
 		case usable(b):
-			found = "it answers"
-			if !b.Listed() { // so that who counts brokers does not count it
+			found = "it responds"
+			if !b.Listed() { // another text, so that it is not counted as a broker of the cluster
 				found = "it leads to the cluster"
 			}
 			all.Add(Good("broker", b.Addr, fmt.Sprintf("%s, Kafka %s, %s", found, release,
 				cmp.Or(connection, "without TLS and authentication"))))
 		case b.Err == nil:
 			all.Add(Wrong("broker", b.Addr,
-				fmt.Sprintf("it does not understand what markread says in %s (Kafka %s)",
+				fmt.Sprintf("it does not support markread's versions of %s (Kafka %s)",
 					strings.Join(b.Lacks, ", "), release),
-				"use Kafka 0.11 or later (--brokers); if it is a newer one than markread, update "+
+				"use Kafka 0.11 or later (--brokers); if it is newer than markread, update "+
 					"markread"))
 		case b.Listed():
 			all.Add(Wrong("broker", b.Addr,
 				found+"; the cluster sends its clients there (advertised.listeners)",
 				"partitions that it leads can't be read: correct its advertised.listeners if "+
-					"that is no address for here (in Docker often kafka:9092 or localhost:9092), "+
-					"else "+do))
+					"this machine can't use that address (in Docker often kafka:9092 or "+
+					"localhost:9092), else "+do))
 		case some:
 			all.Add(Warning("broker", b.Addr, found,
 				"the others are used meanwhile: "+withFlag(do)))
@@ -57,7 +58,7 @@ func brokerFindings(brokers []admin.DescribedBroker, connection string) (all Fin
 	return all
 }
 
-// withFlag adds the flag that has the address, unless what to do names one already.
+// withFlag adds the flag with the address to a remedy, unless it already names a flag.
 func withFlag(do string) string {
 	if strings.Contains(do, "--") {
 		return do
@@ -65,7 +66,7 @@ func withFlag(do string) string {
 	return do + " (--brokers)"
 }
 
-// causeText says why something can't be found out, with the broker that this is about.
+// causeText returns why a request failed, with the broker that it failed at.
 func causeText(err error) string {
 	var located *kafkaclient.UnreachableError
 	if errors.As(err, &located) {
@@ -75,8 +76,8 @@ func causeText(err error) string {
 	return found
 }
 
-// connectionProblem says why a broker can't be talked to, without its address, so that several that fail
-// alike are one line, and what to do.
+// connectionProblem returns why a broker can't be used, and the remedy. The texts don't contain the
+// address, so that brokers that fail in the same way share one line.
 func connectionProblem(err error) (found, do string) {
 	var refused *kafkaclient.RefusedError
 	var located *kafkaclient.UnreachableError
@@ -92,19 +93,19 @@ func connectionProblem(err error) (found, do string) {
 		return "its name can't be resolved here",
 			"correct the name, or this machine's name resolution (DNS)"
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return "nothing listens there (connection refused)", "look whether it runs, and at the port"
+		return "nothing listens there (connection refused)", "check whether it runs, and the port"
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
-		return "there is no route to it", "look at the network between here and there"
+		return "there is no route to it", "check the network between here and there"
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
-		return "it hangs up without an answer",
-			"look at its log, and whether this port wants TLS (--tls) or authentication (--sasl)"
+		return "it closes the connection without a response",
+			"check its log, and whether this port requires TLS (--tls) or authentication (--sasl)"
 	case errors.As(err, &dialled) && dialled.Op == "dial" && dialled.Timeout():
 		return "no connection in time",
-			"look at firewalls between here and there, and whether that machine runs"
+			"check firewalls between here and there, and whether that machine runs"
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
-		return "it accepts connections and says nothing",
-			"look whether it is frozen or overloaded, and at proxies in between"
+		return "it accepts connections but does not respond",
+			"check whether it is frozen or overloaded, and proxies in between"
 	default:
-		return err.Error(), "look whether it runs, and at the network between here and there"
+		return err.Error(), "check whether it runs, and the network between here and there"
 	}
 }

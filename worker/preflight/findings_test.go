@@ -19,8 +19,8 @@ import (
 	"markread/imclient"
 )
 
-// expectFindings checks that of the findings just those that are wanted are wrong, warn, or are not
-// checked: their names, and what they must have in them.
+// expectFindings checks that exactly the wanted findings are wrong, are warnings or are not
+// checked: their names, and the texts that they must contain.
 func expectFindings(t *testing.T, name string, got Findings, want ...Finding) {
 	t.Helper()
 	bad := slices.DeleteFunc(slices.Clone(got), func(f Finding) bool { return f.Result == IsOK })
@@ -62,9 +62,9 @@ func TestBrokerFindings(t *testing.T) {
 		"given, the only one": {[]admin.DescribedBroker{bad(false, unnamed)},
 			[]Finding{Wrong("broker", "b:1", "can't be resolved", "(--brokers)")}},
 		"reset": {[]admin.DescribedBroker{bad(false, syscall.ECONNRESET)},
-			[]Finding{Wrong("broker", "b:1", "hangs up", "--tls")}},
+			[]Finding{Wrong("broker", "b:1", "closes the connection", "--tls")}},
 		"hung up": {[]admin.DescribedBroker{bad(false, io.EOF)},
-			[]Finding{Wrong("broker", "b:1", "hangs up", "--sasl")}},
+			[]Finding{Wrong("broker", "b:1", "closes the connection", "--sasl")}},
 		"a firewall": {[]admin.DescribedBroker{bad(false, &net.OpError{Op: "dial",
 			Err: os.ErrDeadlineExceeded})},
 			[]Finding{Wrong("broker", "b:1", "no connection in time", "firewalls")}},
@@ -76,7 +76,7 @@ func TestBrokerFindings(t *testing.T) {
 			[]Finding{Warning("broker", "b:1", "no", "leave out --tls")}},
 		"too old": {[]admin.DescribedBroker{{Addr: "b:1", Release: "0.10",
 			Lacks: []string{"Fetch", "Produce"}}},
-			[]Finding{Wrong("broker", "b:1", "in Fetch, Produce (Kafka 0.10)",
+			[]Finding{Wrong("broker", "b:1", "of Fetch, Produce (Kafka 0.10)",
 				"Kafka 0.11 or later")}},
 	} {
 		expectFindings(t, name, brokerFindings(c.brokers, ""), c.want...)
@@ -96,7 +96,7 @@ func TestReplicaFindings(t *testing.T) {
 	for name, c := range map[string]struct {
 		settings map[string]string
 		last     kafkaclient.Partition
-		events   []Finding // of an event topic
+		events   []Finding // for an event topic
 		letters  []Finding
 	}{
 		"all in sync": {settings, full, nil, nil},
@@ -105,7 +105,7 @@ func TestReplicaFindings(t *testing.T) {
 			[]Finding{Warning("replicas", "t", "1 of 2 partitions", "")}},
 		"no leader": {settings, kafkaclient.Partition{Leaderless: true, Replicas: 3},
 			[]Finding{Wrong("replicas", "t", "1 of 2 partitions have no leader",
-				"bring the brokers back")},
+				"bring back the brokers")},
 			[]Finding{Wrong("replicas", "t", "no leader", "")}},
 		"too few in sync": {settings, kafkaclient.Partition{Replicas: 3, InSync: 1},
 			[]Finding{Warning("replicas", "t", "min.insync.replicas=2, so producers can't write",
@@ -116,14 +116,14 @@ func TestReplicaFindings(t *testing.T) {
 			[]Finding{Warning("replicas", "t", "min.insync.replicas=2 is more than",
 				"add replicas"),
 				Warning("replicas", "t", "one copy", "replication factor")},
-			[]Finding{Warning("replicas", "t", "an older Kafka takes no writes", "lower"),
+			[]Finding{Warning("replicas", "t", "an older Kafka then accepts no writes", "lower"),
 				Warning("replicas", "t", "one copy", "")}},
 		"too few of both": {map[string]string{kafkaclient.MinInSync: "4"},
 			kafkaclient.Partition{Replicas: 3,
-				InSync: 2}, []Finding{Warning("replicas", "t", "1 of 2 partitions take no writes",
+				InSync: 2}, []Finding{Warning("replicas", "t", "1 of 2 partitions accept no writes",
 				""),
 				Warning("replicas", "t", "min.insync.replicas=4 is more", "")},
-			[]Finding{Wrong("replicas", "t", "1 of 2 partitions take no writes", ""),
+			[]Finding{Wrong("replicas", "t", "1 of 2 partitions accept no writes", ""),
 				Warning("replicas", "t", "min.insync.replicas=4 is more", "")}},
 		"one copy": {map[string]string{kafkaclient.MinInSync: "1"},
 			kafkaclient.Partition{Replicas: 1,
@@ -154,7 +154,7 @@ func TestTopicFindings(t *testing.T) {
 	}
 	expectFindings(t, "right", judge(func(_, _ *admin.DescribedTopic) {}))
 	expectFindings(t, "an old broker", judge(func(e, _ *admin.DescribedTopic) { e.May = -1 << 31 }),
-		NotChecked("permission", "live", "does not tell", ""))
+		NotChecked("permission", "live", "does not report", ""))
 	expectFindings(t, "may only describe",
 		judge(func(e, _ *admin.DescribedTopic) { e.May = 1 << 8 }),
 		Wrong("permission", "live", "may not read", "Read on the topic (--topic)"))
@@ -181,7 +181,7 @@ func TestTopicFindings(t *testing.T) {
 			e.Settings, e.SettingsErr = nil,
 				errors.New("timed out")
 		}),
-		NotChecked("settings", "live", "timed out", "check again, or look yourself"))
+		NotChecked("settings", "live", "timed out", "check again, or check cleanup.policy"))
 	for ms, text := range map[string]string{"86400000": "kept for 24h00m",
 		"86399999":            "kept for 23h59m",
 		"9223372036854775807": "kept for ever", "-1": "kept for ever"} {
@@ -221,15 +221,15 @@ func TestGroupFindings(t *testing.T) {
 			"it is used by consumers of the new group protocol (group.protocol=consumer, KIP-848)",
 			"another --group")}},
 		"an old broker": {consumer.DescribedGroup{State: consumer.GroupEmpty, May: -1 << 31}, nil,
-			[]Finding{NotChecked("permission", "group markread", "does not tell", "")}},
+			[]Finding{NotChecked("permission", "group markread", "does not report", "")}},
 		"another program": {consumer.DescribedGroup{State: consumer.GroupStable, Protocol: "range",
 			Members: make([]consumer.DescribedMember, 2)}, nil,
 			[]Finding{Wrong("group", "markread",
-				`its 2 members are no workers of markread (protocol "range")`,
+				`its 2 members are not markread workers (protocol "range")`,
 				"another --group")}},
 		"may not read": {consumer.DescribedGroup{State: consumer.GroupEmpty, May: 1 << 8}, nil,
 			[]Finding{Wrong("permission", "group markread", "may not read",
-				"Read on the group (--group): without, it may neither join nor commit")}},
+				"Read on the group (--group): without it, a worker can neither join nor commit")}},
 		"no answer": {consumer.DescribedGroup{}, errors.New("given up after 8s"),
 			[]Finding{Wrong("group", "markread", "given up", "--group")}},
 		"they agree": {consumer.DescribedGroup{State: consumer.GroupStable,
@@ -237,7 +237,7 @@ func TestGroupFindings(t *testing.T) {
 		"another rate": {consumer.DescribedGroup{State: consumer.GroupStable,
 			LeaderTerms: &consumer.Terms{Rate: 0,
 				All: all}}, nil,
-			[]Finding{Warning("group", "markread", "go by no limit, this configuration by 200",
+			[]Finding{Warning("group", "markread", "use no limit, this configuration 200",
 				"--rate")}},
 		"other topics": {consumer.DescribedGroup{State: consumer.GroupStable,
 			LeaderTerms: &consumer.Terms{Rate: 200,
@@ -256,7 +256,7 @@ func TestLagFindings(t *testing.T) {
 	now := time.Date(2026, 3, 1, 3, 0, 0, 0, time.UTC)
 	v := admin.DescribedTopic{Name: "t",
 		Settings: map[string]string{kafkaclient.RetentionMs: "604800000"}}
-	// in a backfill: the event is much older than its record
+	// a backfill: the event is much older than its record
 	behind := func(lag int64, waited time.Duration) admin.PartitionLag {
 		return admin.PartitionLag{Lag: lag, Committed: 7, Oldest: now.Add(-1000 * time.Hour),
 			Written: now.Add(-waited)}
@@ -271,7 +271,7 @@ func TestLagFindings(t *testing.T) {
 			[]Finding{Warning("lag", "t", "waited for 4d00h, and the topic keeps 7d00h",
 				"retention.ms")}},
 		"lost": {[]admin.PartitionLag{{Lost: 1234}}, nil,
-			[]Finding{Warning("lag", "t", "deleted 1,234 events before anybody read them",
+			[]Finding{Warning("lag", "t", "deleted 1,234 events before they were read",
 				"retention.ms")}},
 		"beyond": {[]admin.PartitionLag{{},
 			{TopicPartition: event.TopicPartition{Topic: "t", Partition: 1},
@@ -282,7 +282,7 @@ func TestLagFindings(t *testing.T) {
 		"no leader": {[]admin.PartitionLag{
 			{OffsetRange: kafkaclient.OffsetRange{Err: errors.New("no leader")}}, {}},
 			nil, []Finding{NotChecked("lag", "t",
-				"of 1 of 2 partitions the leader can't be asked (0): no leader",
+				"the request to the leader failed for 1 of 2 partitions (0): no leader",
 				"")}},
 		"no answer": {nil, errors.New("given up after 8s"),
 			[]Finding{NotChecked("lag", "t", "given up", "")}},
@@ -300,8 +300,8 @@ func TestLagFindings(t *testing.T) {
 	}
 }
 
-// The server's Date has whole seconds, and a call takes a while: what lies within is no difference
-// of clocks.
+// The server's Date has whole seconds, and a call takes time: differences within these are not a
+// skew.
 func TestClockFindings(t *testing.T) {
 	sent := time.Date(2026, 3, 1, 3, 0, 0, 900e6, time.UTC)
 	came := sent.Add(3 * time.Second)
@@ -329,10 +329,11 @@ func TestClockFindings(t *testing.T) {
 	expectFindings(t, "expires", at(0, sent.Add(13*24*time.Hour)),
 		Warning("certificate", "im.test", "expires in 13d00h", "--im-url"))
 	expectFindings(t, "expires later", at(0, sent.Add(15*24*time.Hour)))
-	expectFindings(t, "no Date", clockFindings(Call{}), NotChecked("clock", "", "does not say", ""))
+	expectFindings(t, "no Date", clockFindings(Call{}),
+		NotChecked("clock", "", "does not send", ""))
 }
 
-// A proxy that wants a password is named, whichever way it says so.
+// A proxy that requires a password is named, whichever way it refuses the call.
 func TestCallFindingsThroughAProxy(t *testing.T) {
 	for name, failure := range map[string]*imclient.Error{
 		"for https": {Label: imclient.LabelConnect,
@@ -343,8 +344,8 @@ func TestCallFindingsThroughAProxy(t *testing.T) {
 			CallFindings(Call{URL: "https://im.test", proxy: "proxy:3128", Err: failure}),
 			Wrong("IM server", "", "https://im.test through the proxy proxy:3128: ",
 				"give the proxy its user and password"),
-			NotChecked("IM account", "", "does not answer", ""),
-			NotChecked("clock", "", "does not answer", ""))
+			NotChecked("IM account", "", "does not respond", ""),
+			NotChecked("clock", "", "does not respond", ""))
 	}
 }
 

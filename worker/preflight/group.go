@@ -12,7 +12,7 @@ import (
 	"markread/worker/format"
 )
 
-// groupFindings says what a worker with these flags would find in its group.
+// groupFindings returns what a worker with these flags would find in its group.
 func groupFindings(o Options, g consumer.DescribedGroup, err error) (all Findings) {
 	switch {
 	case kafkaclient.Denied(err):
@@ -20,10 +20,10 @@ func groupFindings(o Options, g consumer.DescribedGroup, err error) (all Finding
 			"give the user Read on the group (--group)")}
 	case err != nil:
 		return Findings{Wrong("group", o.Group, "it can't be described: "+causeText(err),
-			"look at the brokers: the group's coordinator does not answer (--group)")}
+			"check the brokers: the group's coordinator does not respond (--group)")}
 	}
 	all.Add(permissionFinding("group "+o.Group, g.May, kafkaclient.MayRead, "Read",
-		"on the group (--group): without, it may neither join nor commit"))
+		"on the group (--group): without it, a worker can neither join nor commit"))
 	text := "no worker runs"
 	switch {
 	case g.Foreign != nil:
@@ -32,9 +32,8 @@ func groupFindings(o Options, g consumer.DescribedGroup, err error) (all Finding
 		text = format.Count(len(g.Members), "member") + ", in a rebalance"
 	case len(g.Members) > 0 && !g.Ours():
 		return append(all, Wrong("group", o.Group,
-			fmt.Sprintf("its %s no workers of markread (protocol %q)", areMembers(len(g.Members)),
-				g.Protocol),
-			"it is another program's: choose another --group"))
+			fmt.Sprintf("its %s (protocol %q)", notWorkers(len(g.Members)), g.Protocol),
+			"it belongs to another program: choose another --group"))
 	case len(g.Members) > 0:
 		text = format.Count(len(g.Members), "worker") + " run"
 		if len(g.Members) == 1 {
@@ -48,20 +47,20 @@ func groupFindings(o Options, g consumer.DescribedGroup, err error) (all Finding
 	return append(all, Good("group", o.Group, text))
 }
 
-func areMembers(n int) string {
+func notWorkers(n int) string {
 	if n == 1 {
-		return "one member is"
+		return "one member is not a markread worker"
 	}
-	return fmt.Sprintf("%d members are", n)
+	return fmt.Sprintf("%d members are not markread workers", n)
 }
 
-// termsFindings is about workers that run already: the leader gives partitions only to members
-// that go by the same as itself.
+// termsFindings compares the configuration with that of running workers: the leader assigns
+// partitions only to members with its own rate and topics.
 func termsFindings(o Options, leaders *consumer.Terms) (all Findings) {
 	const together = "until all agree, some workers get no partitions: give all workers of the " +
 		"group the same "
 	if leaders.Rate != o.Rate {
-		found := fmt.Sprintf("the workers that run go by %s, this configuration by %s",
+		found := fmt.Sprintf("the running workers use %s, this configuration %s",
 			format.Rate(leaders.Rate), format.Rate(o.Rate))
 		all.Add(Warning("group", o.Group, found, together+"--rate"))
 	}
@@ -77,20 +76,20 @@ func termsFindings(o Options, leaders *consumer.Terms) (all Findings) {
 		}
 	}
 	if !slices.Equal(consumed, theirs) { // both are sorted
-		found := fmt.Sprintf("the workers that run read %q, this configuration %q", theirs,
+		found := fmt.Sprintf("the running workers read %q, this configuration %q", theirs,
 			consumed)
 		all.Add(Warning("group", o.Group, found, together+"--topic and --backfill-topic"))
 	}
 	return all
 }
 
-// lagFindings says how far the group is behind in one topic.
+// lagFindings returns how far the group is behind in one topic.
 func lagFindings(v admin.DescribedTopic, lags []admin.PartitionLag, err error,
 	now time.Time) (all Findings) {
 	switch {
 	case kafkaclient.Denied(err):
 		return Findings{NotChecked("lag", v.Name,
-			"the user may not see what the group has committed", "")}
+			"the user may not read the group's committed offsets", "")}
 	case err != nil:
 		return Findings{NotChecked("lag", v.Name, causeText(err), "")}
 	}
@@ -109,13 +108,13 @@ func lagFindings(v admin.DescribedTopic, lags []admin.PartitionLag, err error,
 		if l.Committed < 0 {
 			uncommitted++
 		}
-		// when the event happened is nothing to retention
+		// Retention depends on when the record was written, not on the event time.
 		if !l.Written.IsZero() && (oldest.IsZero() || l.Written.Before(oldest)) {
 			oldest = l.Written
 		}
 	}
 	if unknown != nil {
-		found := fmt.Sprintf("of %d of %s the leader can't be asked (%s): %s",
+		found := fmt.Sprintf("the request to the leader failed for %d of %s (%s): %s",
 			len(unknown), format.Count(len(lags), "partition"), format.Ranges(unknown),
 			causeText(err))
 		all.Add(NotChecked("lag", v.Name, found, ""))
@@ -125,7 +124,7 @@ func lagFindings(v admin.DescribedTopic, lags []admin.PartitionLag, err error,
 	}
 	if lost > 0 {
 		all.Add(Warning("lag", v.Name,
-			"retention has deleted "+format.CountOf(lost, "event")+" before anybody read them",
+			"retention deleted "+format.CountOf(lost, "event")+" before they were read",
 			"raise retention.ms of the topic, and run workers"))
 	}
 	waited := now.Sub(oldest)
@@ -148,8 +147,8 @@ func lagFindings(v admin.DescribedTopic, lags []admin.PartitionLag, err error,
 	return all
 }
 
-// offsetsBeyond names the partitions whose committed offset is beyond the end of the log, and what
-// to do; "": there is none.
+// offsetsBeyond names the partitions whose committed offset is beyond the end of the log, and the
+// remedy; "" if there are none.
 func offsetsBeyond(lags []admin.PartitionLag) (found, do string) {
 	var beyond []int
 	for _, l := range lags {

@@ -16,7 +16,7 @@ import (
 	"markread/worker/format"
 )
 
-// Call is one call of the API, and what became of it.
+// Call is one call of the API, and its outcome.
 type Call struct {
 	URL            string
 	proxy          string // host:port; "": none
@@ -26,19 +26,20 @@ type Call struct {
 	Err            error
 }
 
-// CallFindings judges the way to the IM server, whether it takes the key, and the clocks.
+// CallFindings returns whether the IM server is reachable, whether it accepts the key, and whether
+// the clocks agree.
 func CallFindings(c Call) Findings {
 	server := c.URL
 	if c.proxy != "" {
 		server += " through the proxy " + c.proxy
 	}
-	const silent = "the IM server does not answer"
+	const silent = "the IM server does not respond"
 	var failure *imclient.Error
 	var all Findings
 	switch {
 	case c.Err != nil && !errors.As(c.Err, &failure):
 		return wrongRestNotChecked("IM server", server+": "+c.Err.Error(),
-			"check --im-url, and the way to the server", silent, "IM account", "clock")
+			"check --im-url, and the network to the server", silent, "IM account", "clock")
 	case failure != nil && failure.ErrorCode == 0 && !failure.Sent():
 		return wrongRestNotChecked("IM account", failure.Meaning()+causeOf(failure),
 			failure.Remedy(),
@@ -49,12 +50,12 @@ func CallFindings(c Call) Findings {
 			"clock")
 	}
 	all.Add(Good("IM server", "",
-		fmt.Sprintf("%s answers within %d ms", server, c.Received.Sub(c.Sent).Milliseconds())))
+		fmt.Sprintf("%s responds within %d ms", server, c.Received.Sub(c.Sent).Milliseconds())))
 	all.Add(errorCodeFinding(c, failure))
 	return append(all, clockFindings(c)...)
 }
 
-// wrongRestNotChecked is what is wrong, and why the rest is not checked.
+// wrongRestNotChecked returns that one check is wrong, and why the rest are not checked.
 func wrongRestNotChecked(check, found, do, why string, rest ...string) Findings {
 	all := Findings{Wrong(check, "", found, do)}
 	for _, check := range rest {
@@ -63,15 +64,15 @@ func wrongRestNotChecked(check, found, do, why string, rest ...string) Findings 
 	return all
 }
 
-// accountCodes are the codes about the account whose messages are counted, that of --im-admin.
+// accountCodes are the ErrorCodes about the account of --im-admin, whose messages are counted.
 var accountCodes = []int{20003, 70107, 90003, 90012, 90048}
 
-// errorCodeFinding is about an answer of the API. failure is nil if its ErrorCode is 0.
+// errorCodeFinding returns the meaning of an API response. failure is nil if its ErrorCode is 0.
 func errorCodeFinding(c Call, failure *imclient.Error) Finding {
 	const check = "IM account"
 	if failure == nil {
-		return Good(check, "", "the key and --im-admin "+c.admin+" are right (a call itself is "+
-			"not tried)")
+		return Good(check, "", "the key and --im-admin "+c.admin+" are correct (a mark-read call "+
+			"is not tried)")
 	}
 	row, _ := imclient.LookUp(failure.ErrorCode)
 	said := failure.Meaning()
@@ -86,21 +87,21 @@ func errorCodeFinding(c Call, failure *imclient.Error) Finding {
 		return Wrong(check, "", said, do+": "+strings.Join(imclient.Regions(), ", "))
 	case row.SignAnew || failure.Class == imclient.Held:
 		return Wrong(check, "", said, do)
-	case slices.Contains(accountCodes, failure.ErrorCode): // so the key was taken
+	case slices.Contains(accountCodes, failure.ErrorCode): // so the key was accepted
 		return Warning(check, "", said,
-			"check that --im-admin is an account of this app; the key is right")
+			"check that --im-admin is an account of this app; the key is correct")
 	case failure.Class == imclient.Rejected:
-		return Wrong(check, "", said, "the request was changed on its way: look at proxies and "+
-			"gateways in between, and at --im-url")
+		return Wrong(check, "", said, "the request was changed in transit: check proxies and "+
+			"gateways in between, and --im-url")
 	default:
 		return Warning(check, "", said, checkAgain(do))
 	}
 }
 
-// checkAgain is what to do about what may pass.
+// checkAgain returns the remedy for a failure that may be transient.
 func checkAgain(lasting string) string { return "check again in a minute; if it stays, " + lasting }
 
-// noResponse says why no answer of the API came.
+// noResponse returns why there was no response from the API, and the remedy.
 func noResponse(c Call, failure *imclient.Error) (found, do string) {
 	var unnamed *net.DNSError
 	var name x509.HostnameError
@@ -116,7 +117,7 @@ func noResponse(c Call, failure *imclient.Error) (found, do string) {
 		strings.Contains(err.Error(), http.StatusText(http.StatusProxyAuthRequired))):
 		return found, "give the proxy its user and password in the variable that names it " +
 			"(HTTPS_PROXY=http://USER:PASSWORD@" + c.proxy +
-			"), and look whether it lets calls to --im-url through"
+			"), and check whether it allows calls to --im-url"
 	case errors.As(err, &unnamed) && c.proxy != "":
 		return fmt.Sprintf("the name %s can't be resolved here", unnamed.Name),
 			"check the proxy that the environment names (HTTPS_PROXY, HTTP_PROXY), and this " +
@@ -126,14 +127,14 @@ func noResponse(c Call, failure *imclient.Error) (found, do string) {
 			"check --im-url, and this machine's name resolution (DNS)"
 	case errors.As(err, &name):
 		return found, "check that --im-url names the host as its certificate does, and that " +
-			"nothing in between answers in its place"
+			"nothing in between responds in its place"
 	case errors.As(err, &authority):
 		return found, "update this machine's root certificates (a container may have none; " +
-			"SSL_CERT_FILE names another file), and look whether " +
-			"something in between opens TLS (--im-url)"
+			"SSL_CERT_FILE names another file), and check whether a proxy in between intercepts " +
+			"TLS (--im-url)"
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return found, "look at this machine's clock; if it is right, the certificate of the " +
-			"server of --im-url has to be renewed"
+		return found, "check this machine's clock; if it is correct, the certificate of the " +
+			"server of --im-url must be renewed"
 	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
 		return "this port does not speak TLS",
 			"check the port and the https:// in --im-url, and the proxy if there is one"
@@ -164,20 +165,22 @@ func hostOf(base string) string {
 }
 
 const (
-	// Between two clocks that somebody keeps right are fractions of a second.
+	// smallSkew is far above the difference of two synchronized clocks, a fraction of a second.
 	smallSkew = 30 * time.Second
-	// An event's time may be 5 minutes ahead of the later of both clocks: a clock that is further
-	// ahead lets times through that nobody can have read at, and one that is further behind is
-	// wrong in every log, letter and certificate check.
+	// largeSkew is as far as an event's time may be ahead of the later of both clocks. If this
+	// machine's clock is further ahead, impossible read times are accepted; if it is further
+	// behind,
+	// times in logs and dead letters, and certificate checks, are wrong.
 	largeSkew = 5 * time.Minute
-	// Vendors renew certificates a month or so before they expire.
+	// soonExpired is less than the month or so before expiry in which vendors renew certificates.
 	soonExpired = 14 * 24 * time.Hour
 )
 
-// clockFindings compares this machine's clock with the server's, and with the end of its certificate.
+// clockFindings compares this machine's clock with the server's, and with the expiry of its
+// certificate.
 func clockFindings(c Call) (all Findings) {
-	const do = "set the clock of this machine, and keep it right (NTP): times of events are " +
-		"judged by it, and signatures are dated by it until the server's is known"
+	const do = "set this machine's clock, and synchronize it (NTP): it is used to check event " +
+		"times, and to date signatures until the server's time is known"
 	skew, text := skewOf(c), "the IM server's and this machine's agree"
 	switch {
 	case skew > 0:
@@ -187,7 +190,7 @@ func clockFindings(c Call) (all Findings) {
 	}
 	switch {
 	case c.Answer.Date.IsZero():
-		all.Add(NotChecked("clock", "", "the IM server does not say what time it is", ""))
+		all.Add(NotChecked("clock", "", "the IM server does not send its time", ""))
 	case skew.Abs() > largeSkew:
 		all.Add(Wrong("clock", "", text, do))
 	case skew.Abs() > smallSkew:
@@ -197,13 +200,14 @@ func clockFindings(c Call) (all Findings) {
 	}
 	if left := c.Answer.Until.Sub(c.Received); !c.Answer.Until.IsZero() && left < soonExpired {
 		all.Add(Warning("certificate", hostOf(c.URL), "it expires in "+format.Age(left),
-			"ask whoever runs that server, or the proxy before it, to renew it in time (--im-url)"))
+			"have the operator of that server, or of the proxy before it, renew it in time "+
+				"(--im-url)"))
 	}
 	return all
 }
 
-// skewOf is how far this machine's clock is ahead, as far as the answer can tell: the server's time
-// has whole seconds, and was read somewhere between the call and the answer.
+// skewOf returns how far this machine's clock is ahead, at least: the server's time has whole
+// seconds, and was read at some time between request and response.
 func skewOf(c Call) time.Duration {
 	earliest, latest := c.Answer.Date, c.Answer.Date.Add(time.Second)
 	switch {

@@ -18,7 +18,7 @@ import (
 	"markread/worker/format"
 )
 
-// checkMachine looks at this machine: the port of the admin server, files, limits.
+// checkMachine checks this machine: the admin server's port, files, limits.
 func (e *checker) checkMachine(ctx context.Context) (all Findings) {
 	all.Add(e.checkAdminAddr(ctx))
 	all.Add(e.Secrets...)
@@ -33,7 +33,7 @@ func (e *checker) checkMachine(ctx context.Context) (all Findings) {
 	return all
 }
 
-// checkAdminAddr takes the admin server's port and gives it back.
+// checkAdminAddr listens on the admin server's address and closes it again.
 func (e *checker) checkAdminAddr(ctx context.Context) Finding {
 	addr := e.AdminAddr
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
@@ -43,41 +43,41 @@ func (e *checker) checkAdminAddr(ctx context.Context) Finding {
 		return Good("admin server", "", addr+" is free")
 	case !errors.Is(err, syscall.EADDRINUSE):
 		return Wrong("admin server", "", fmt.Sprintf("can't listen on %s: %v", addr, err),
-			"give an address of this machine in --admin-addr, and a port that the user may take")
+			"set --admin-addr to an address of this machine, and a port that the user may use")
 	}
 	limited, cancel := context.WithTimeout(ctx, workerTimeout)
 	defer cancel()
-	// /readyz is open to everybody
+	// /readyz needs no token.
 	client, err := console.NewClient("http://"+console.Reachable(addr), imclient.Secret{})
 	if err == nil {
 		_, err = client.Held(limited)
 	}
 	switch {
 	case err == nil:
-		return Warning("admin server", "", "a worker runs here already, and has "+addr,
-			"stop it first, or give this one another --admin-addr")
+		return Warning("admin server", "", "a worker already runs here, and listens on "+addr,
+			"stop it first, or choose another --admin-addr for this one")
 	case limited.Err() != nil:
 		return Wrong("admin server", "",
-			addr+" is taken by something that does not answer (a worker that hangs?)",
-			"look what has it (ss -ltnp), and stop that, or give another --admin-addr")
+			addr+" is in use by something that does not respond (a worker that hangs?)",
+			"find what is listening (ss -ltnp) and stop it, or choose another --admin-addr")
 	}
-	return Wrong("admin server", "", addr+" is taken by another program",
-		"stop that, or give another --admin-addr")
+	return Wrong("admin server", "", addr+" is in use by another program",
+		"stop it, or choose another --admin-addr")
 }
 
-// workerTimeout is long for a worker, which answers in milliseconds.
+// workerTimeout is long for a worker, which responds in milliseconds.
 const workerTimeout = 2 * time.Second
 
-// secretFileFindings looks at who may read files with secrets.
+// secretFileFindings checks who may read the files with secrets.
 func secretFileFindings(files map[string]string) (all Findings) {
 	if runtime.GOOS == "windows" {
-		return nil // its permissions are others
+		return nil // it has other permissions
 	}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		path := files[name]
 		info, err := os.Stat(path)
 		if err != nil {
-			continue // it was read before
+			continue // it was readable before; its absence is an error elsewhere
 		}
 		if mode := info.Mode().Perm(); mode&0o007 != 0 {
 			all.Add(Warning("secret file", name,
@@ -91,7 +91,7 @@ func secretFileFindings(files map[string]string) (all Findings) {
 	return all
 }
 
-// clientCertificateFindings looks at how long brokers will take the certificate of --tls-cert.
+// clientCertificateFindings checks how long the certificate of --tls-cert is valid.
 func clientCertificateFindings(leaf *x509.Certificate, now time.Time) Findings {
 	const check = "client certificate"
 	switch left := leaf.NotAfter.Sub(now); {
@@ -100,7 +100,7 @@ func clientCertificateFindings(leaf *x509.Certificate, now time.Time) Findings {
 			Format(time.DateOnly), "put a new one in the file of --tls-cert")}
 	case leaf.NotBefore.After(now):
 		return Findings{Wrong(check, "", "it is not valid before "+leaf.NotBefore.UTC().
-			Format(time.RFC3339), "look at this machine's clock, and at --tls-cert")}
+			Format(time.RFC3339), "check this machine's clock, and --tls-cert")}
 	case left < soonExpired:
 		return Findings{Warning(check, "", "it expires in "+format.Age(left),
 			"put a new one in the file of --tls-cert; run reads it for every connection")}
@@ -109,7 +109,7 @@ func clientCertificateFindings(leaf *x509.Certificate, now time.Time) Findings {
 	}
 }
 
-// passwordFindings looks at whether it can be read on its way to the brokers.
+// passwordFindings warns if the SASL password can be read on the network.
 func passwordFindings(o Options) Findings {
 	away := slices.ContainsFunc(o.Brokers, func(broker string) bool {
 		host, _, err := net.SplitHostPort(broker)
@@ -123,12 +123,12 @@ func passwordFindings(o Options) Findings {
 		"add --tls, or use --sasl scram-sha-512")}
 }
 
-// spareFiles is what a worker opens beside its calls and its connections to brokers: logs, files,
-// listeners, visitors of the admin server.
+// spareFiles is the number of files that a worker opens in addition to its connections for calls
+// and to brokers: logs, files, listeners, connections to the admin server.
 const spareFiles = 160
 
-// openFilesFindings compares the process's limit of open files with what a worker may need: a
-// connection for each call at a time, and for each broker some 20.
+// openFilesFindings compares the process's limit of open files with a worker's largest need: a
+// connection for each call in flight, and some 20 for each broker.
 func openFilesFindings(limit uint64, calls, brokers int) Findings {
 	if need := uint64(calls + 20*max(brokers, 3) + spareFiles); limit < need {
 		return Findings{Warning("open files", "",

@@ -2,5 +2,6 @@
 
 package preflight
 
-// openFilesLimit is not known: this system has no such limit, or tells it in another way.
+// openFilesLimit returns that the limit is not known: this system has none, or reports it in
+// another way.
 func openFilesLimit() (limit uint64, known bool) { return 0, false }

@@ -4,8 +4,8 @@ package preflight
 
 import "syscall"
 
-// openFilesLimit is how many files and connections a process of this user may have open. Go raises
-// the soft limit to the hard one at the start.
+// openFilesLimit returns how many files and connections a process of this user may have open: the
+// hard limit, to which Go raises the soft limit at the start.
 func openFilesLimit() (limit uint64, known bool) {
 	var r syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r) != nil {

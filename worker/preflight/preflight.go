@@ -1,11 +1,11 @@
-// Package preflight finds out, before a deployment, whether a worker with a certain configuration
-// would work: brokers, topics, permissions, the group, its lag, the IM server and its clock, and
-// this machine. What it finds is values ([Report]); how they are shown is the caller's business.
+// Package preflight checks, before a deployment, whether a worker with a certain configuration
+// would work. It checks brokers, topics, permissions, the group, its lag, the IM server and its
+// clock, and this machine. The result is values ([Report]); it does not print them.
 //
-// It changes nothing: it writes no record, commits no offset, makes no topic, joins no group, and
-// asks the IM server only how many messages an account has not read. It ends within half a minute,
-// whatever does not answer. What can't be asked because of something that is wrong is not wrong,
-// too, but not checked.
+// It changes nothing: it writes no record, commits no offset, creates no topic, joins no group, and
+// asks the IM server only for the number of unread messages of an account. It ends within half a
+// minute, even if nothing responds. A check that is impossible because another one failed is
+// reported as not checked, not as wrong.
 package preflight
 
 import (
@@ -24,33 +24,34 @@ import (
 	"markread/imclient"
 )
 
-// checkLimit bounds a whole check. What has not answered by then does not.
+// checkLimit limits the whole check. A server that has not responded by then counts as not
+// responding.
 const checkLimit = 20 * time.Second
 
-// Options is the configuration of the worker that is to be.
+// Options is the configuration of the worker to check.
 type Options struct {
 	Kafka        *kafkaclient.Client
 	Brokers      []string // HOST:PORT
-	SASL         string   // how to authenticate; "": not
+	SASL         string   // the mechanism; "": no authentication
 	TLS          bool
-	Connection   string // how brokers are talked to, in a few words
+	Connection   string // authentication and TLS, in a few words
 	Topics       event.Topics
 	CreateTopics bool
 	Group        string
 	Rate         int // calls a second; 0: no limit
-	Calls        int // at the same time
+	Calls        int // the largest number of calls in flight
 
 	IM      *imclient.Client
 	IMURL   string
 	IMAdmin string
 
 	AdminAddr         string
-	Secrets           Findings          // what is odd about secrets
-	SecretFiles       map[string]string // paths, by what names them
+	Secrets           Findings          // warnings about secrets
+	SecretFiles       map[string]string // paths, by the flag or variable that names them
 	ClientCertificate *x509.Certificate // nil: none
 }
 
-// checker is what a report is made from.
+// checker collects the findings of a report.
 type checker struct {
 	Options
 	ctx      context.Context // of the whole
@@ -58,7 +59,7 @@ type checker struct {
 	findings [aspects]Findings
 }
 
-// aspects are what is asked about at the same time, in the order in which a report has them.
+// The aspects are checked concurrently. A report has them in this order.
 const (
 	aboutBrokers = iota
 	aboutTopics
@@ -69,12 +70,12 @@ const (
 	aspects
 )
 
-// Run asks everything at once, as far as one thing does not need another. When ctx ends, the report
-// has what was known before.
+// Run makes all checks, concurrently unless one needs another. If ctx ends, the report has the
+// findings from before.
 func Run(ctx context.Context, o Options) *Report {
 	e := &checker{Options: o, ctx: ctx}
 	limited, cancel := context.WithTimeoutCause(ctx, checkLimit,
-		fmt.Errorf("no answer within %s", checkLimit))
+		fmt.Errorf("no response within %s", checkLimit))
 	defer cancel()
 	var all sync.WaitGroup
 	all.Go(func() { e.checkKafka(limited) })
@@ -84,7 +85,7 @@ func Run(ctx context.Context, o Options) *Report {
 	return ReportOf(time.Now(), e.findings[:]...)
 }
 
-// report notes what was found, unless it is about the interruption.
+// report records the findings of an aspect, unless ctx has ended: then they are only about that.
 func (e *checker) report(aspect int, found Findings) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -93,12 +94,12 @@ func (e *checker) report(aspect int, found Findings) {
 	}
 }
 
-// checkKafka goes from the brokers to what they keep.
+// checkKafka checks the brokers, then the topics, the group and its lag.
 func (e *checker) checkKafka(ctx context.Context) {
 	brokers := admin.DescribeBrokers(ctx, e.Kafka)
 	e.report(aboutBrokers, brokerFindings(brokers, e.Connection))
 	if !slices.ContainsFunc(brokers, usable) {
-		e.skip("no broker can be asked", aboutTopics, aboutGroup, aboutLag)
+		e.skip("no broker is usable", aboutTopics, aboutGroup, aboutLag)
 		return
 	}
 	members := slices.DeleteFunc(brokers, func(b admin.DescribedBroker) bool { return !b.Listed() })
@@ -108,7 +109,7 @@ func (e *checker) checkKafka(ctx context.Context) {
 	defer parts.Wait()
 	leaders := slices.ContainsFunc(members, usable)
 	if !leaders {
-		e.skip("no broker can be asked at the address that the cluster has for it",
+		e.skip("no broker is usable at its advertised address",
 			aboutGroup, aboutLag)
 	}
 	parts.Go(func() {
@@ -116,7 +117,8 @@ func (e *checker) checkKafka(ctx context.Context) {
 		if err != nil {
 			e.report(aboutTopics, forEachTopic(Wrong, "topic", e.Topics,
 				"it can't be described: "+causeText(err),
-				"look at the brokers, and at the network between them and here; then check again"))
+				"check the brokers, and the network between them and this machine; then check "+
+					"again"))
 			e.skip("the topics can't be described", aboutLag)
 			return
 		}
@@ -138,7 +140,7 @@ func (e *checker) checkKafka(ctx context.Context) {
 	}
 }
 
-// skip tells why some of Kafka's part was not looked at.
+// skip reports why some aspects of Kafka were not checked.
 func (e *checker) skip(why string, aspects ...int) {
 	for _, aspect := range aspects {
 		var all Findings
@@ -155,7 +157,7 @@ func (e *checker) skip(why string, aspects ...int) {
 	}
 }
 
-// forEachTopic is the same finding of each topic.
+// forEachTopic returns the same finding for each topic.
 func forEachTopic(make func(check, subject, found, do string) Finding, check string,
 	topics event.Topics,
 	found, do string) (all Findings) {
@@ -167,7 +169,7 @@ func forEachTopic(make func(check, subject, found, do string) Finding, check str
 	return all
 }
 
-// checkLag asks how far the group is behind in the event topics that are there and may be described.
+// checkLag checks the group's lag in the event topics that exist and can be described.
 func (e *checker) checkLag(ctx context.Context, views []admin.DescribedTopic) Findings {
 	lags := make([]Findings, len(views))
 	var parts sync.WaitGroup
@@ -183,8 +185,8 @@ func (e *checker) checkLag(ctx context.Context, views []admin.DescribedTopic) Fi
 	return slices.Concat(lags...)
 }
 
-// checkIM makes a call that changes nothing, and once more if the first may have failed for an old
-// signature, as a worker does.
+// checkIM makes a call that changes nothing. Like a worker, it repeats the call with a new
+// signature if it may have failed because of an old one.
 func (e *checker) checkIM(ctx context.Context) Findings {
 	call := Call{URL: e.IMURL, proxy: e.IM.Proxy(), admin: e.IMAdmin}
 	for {

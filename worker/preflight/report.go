@@ -9,41 +9,50 @@ import (
 	"markread/worker/format"
 )
 
-// Finding is what one check has found.
+// Finding is the result of one check.
 type Finding struct {
-	Check   string `json:"check"`   // what was looked at, of a closed list
-	Subject string `json:"subject"` // which one of several; "": there is one
+	Check   string `json:"check"`   // what was checked, from a closed list
+	Subject string `json:"subject"` // which of several; "": there is only one
 	Result  Grade  `json:"result"`
 	Found   string `json:"found"`
-	Do      string `json:"do"` // what an operator should do; "": nothing
+	Do      string `json:"do"` // the remedy; "": there is nothing to do
 }
 
-// Grade is how a check ended.
+// Grade is the result of a check.
 type Grade string
 
 // The results, the most urgent first.
 const (
-	IsWrong      Grade = "wrong"       // a worker would not work, or not rightly
-	IsWarning    Grade = "warning"     // it would, but for how long?
-	IsNotChecked Grade = "not_checked" // it could not be found out
+	IsWrong      Grade = "wrong"       // a worker would not work, or not correctly
+	IsWarning    Grade = "warning"     // a worker would work, but something may go wrong later
+	IsNotChecked Grade = "not_checked" // the check was not possible
 	IsOK         Grade = "ok"
 )
 
 var grades = []Grade{IsWrong, IsWarning, IsNotChecked, IsOK}
 
+// Findings is a list of results.
 type Findings []Finding
 
+// Add appends findings.
 func (f *Findings) Add(more ...Finding) { *f = append(*f, more...) }
 
+// Wrong returns a finding that is wrong.
 func Wrong(check, subject, found, do string) Finding {
 	return Finding{check, subject, IsWrong, found, do}
 }
+
+// Warning returns a finding that is a warning.
 func Warning(check, subject, found, do string) Finding {
 	return Finding{check, subject, IsWarning, found, do}
 }
+
+// NotChecked returns a finding that a check was not possible; found is the reason.
 func NotChecked(check, subject, found, do string) Finding {
 	return Finding{check, subject, IsNotChecked, found, do}
 }
+
+// Good returns a finding that is ok.
 func Good(check, subject, found string) Finding { return Finding{check, subject, IsOK, found, ""} }
 
 // Report is what `markread check --json` prints; README.md documents its names.
@@ -56,7 +65,7 @@ type Report struct {
 	Checks     Findings  `json:"checks"`
 }
 
-// ReportOf puts what is wrong first.
+// ReportOf returns a report of all findings, the most urgent first.
 func ReportOf(at time.Time, parts ...Findings) *Report {
 	r := &Report{At: at.UTC().Truncate(time.Millisecond), Checks: Findings{}}
 	count := map[Grade]int{}
@@ -73,22 +82,23 @@ func ReportOf(at time.Time, parts ...Findings) *Report {
 	return r
 }
 
-// Name is the check with what it is about.
+// Name returns the check and its subject.
 func (f Finding) Name() string { return strings.TrimSpace(f.Check + " " + f.Subject) }
 
-// Line is what people read of one or more findings that say the same of several things.
+// Line is one line of the report's text: findings of one check that are equal except for their
+// subjects.
 type Line struct {
 	Finding
 	Subjects []string
-	Alone    bool // nothing else is said of other subjects of the check
+	Alone    bool // it is the only line of its check
 }
 
-// Name is the check with all that it is about.
+// Name returns the check and its subjects.
 func (l Line) Name() string {
 	return Finding{Check: l.Check, Subject: strings.Join(l.Subjects, ", ")}.Name()
 }
 
-// Lines are the findings with those in one that are alike.
+// Lines returns the findings as lines; equal findings share a line.
 func (r *Report) Lines() (lines []Line) {
 	of := map[string]int{} // lines of each check
 	for _, f := range r.Checks {

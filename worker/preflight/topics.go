@@ -12,10 +12,11 @@ import (
 	"markread/worker/format"
 )
 
-// shortRetention is less than the outages that happen: a weekend, or a night.
+// shortRetention is shorter than realistic outages: a weekend, or a night.
 const shortRetention = 24 * time.Hour
 
-// topicFindings says what a worker would make of the topics, of which views are the descriptions.
+// topicFindings returns whether a worker could use the topics; views are their descriptions, and
+// create is --create-topics.
 func topicFindings(topics event.Topics, views []admin.DescribedTopic, create bool) (all Findings) {
 	largest, counts := admin.LargestEvent(topics, views), map[string]int{}
 	for _, v := range views {
@@ -53,12 +54,13 @@ func topicFindings(topics event.Topics, views []admin.DescribedTopic, create boo
 	return all
 }
 
-// permissionFinding is about one operation that a worker needs.
+// permissionFinding returns whether the user has the permission for an operation that a worker
+// needs.
 func permissionFinding(subject string, may, needed kafkaclient.Operations, operation,
 	where string) Finding {
 	switch {
 	case !may.Known():
-		return NotChecked("permission", subject, "this broker does not tell what the user may do",
+		return NotChecked("permission", subject, "this broker does not report what the user may do",
 			"")
 	case !may.Has(needed):
 		return Wrong("permission", subject, "the user may not "+strings.ToLower(operation),
@@ -68,7 +70,7 @@ func permissionFinding(subject string, may, needed kafkaclient.Operations, opera
 	}
 }
 
-// missingTopicFinding is about a topic of which nothing is known.
+// missingTopicFinding returns why a topic is missing or can't be described.
 func missingTopicFinding(v admin.DescribedTopic, flag, operation string, create bool) Finding {
 	switch {
 	case kafkaclient.Denied(v.Err):
@@ -77,23 +79,23 @@ func missingTopicFinding(v admin.DescribedTopic, flag, operation string, create 
 				"that a worker needs", operation, flag))
 	case v.Err != nil:
 		return Wrong("topic", v.Name, v.Err.Error(),
-			"look at the brokers, and check again ("+flag+")")
+			"check the brokers, then check again ("+flag+")")
 	case !create:
 		return Wrong("topic", v.Name, "it does not exist",
 			"create it, correct "+flag+", or use --create-topics")
 	case kafkaclient.Denied(v.Refused):
 		return Wrong("permission", v.Name, "it does not exist, and the user may not create it",
-			"give the user Create on the topic, or create it yourself and leave out "+
-				"--create-topics ("+flag+")")
+			"give the user Create on the topic, or create it yourself and omit --create-topics "+
+				"("+flag+")")
 	case v.Refused != nil:
 		return Wrong("topic", v.Name, "it does not exist, and --create-topics would fail: "+
-			v.Refused.Error(), "mend that, or create it yourself ("+flag+")")
+			v.Refused.Error(), "fix that, or create it yourself ("+flag+")")
 	default:
 		return Good("topic", v.Name, "it does not exist; run creates it (--create-topics)")
 	}
 }
 
-// describe is what is worth knowing of a topic that is there.
+// describe returns partitions, replication and retention of an existing topic.
 func describe(v admin.DescribedTopic) string {
 	text := format.Count(len(v.Partitions), "partition")
 	if len(v.Partitions) > 0 {
@@ -110,7 +112,7 @@ func describe(v admin.DescribedTopic) string {
 	return text
 }
 
-// replication is how many replicas each partition has at least.
+// replication returns the smallest number of replicas of a partition.
 func replication(v admin.DescribedTopic) string {
 	least := v.Partitions[0].Replicas
 	for _, p := range v.Partitions {
@@ -122,7 +124,7 @@ func replication(v admin.DescribedTopic) string {
 	return strconv.Itoa(least) + " copies"
 }
 
-// Retention is how long a topic keeps its records; false: for ever, or it is not known.
+// Retention returns how long a topic keeps its records; false if forever, or if it is not known.
 func Retention(v admin.DescribedTopic) (time.Duration, bool) {
 	ms, err := strconv.ParseInt(v.Settings[kafkaclient.RetentionMs], 10, 64)
 	const most = int64(1<<63-1) / int64(time.Millisecond)
@@ -132,7 +134,7 @@ func Retention(v admin.DescribedTopic) (time.Duration, bool) {
 	return time.Duration(ms) * time.Millisecond, true
 }
 
-// replicaFindings is about who keeps the partitions.
+// replicaFindings checks leaders and replicas of the partitions.
 func replicaFindings(v admin.DescribedTopic, letters bool) (all Findings) {
 	least, err := strconv.Atoi(v.Settings[kafkaclient.MinInSync])
 	if err != nil {
@@ -144,7 +146,7 @@ func replicaFindings(v admin.DescribedTopic, letters bool) (all Findings) {
 		switch {
 		case p.Leaderless:
 			leaderless++
-		case p.InSync < min(least, p.Replicas): // Kafka asks for no more than there are; see few
+		case p.InSync < min(least, p.Replicas): // Kafka requires no more than exist; see few
 			unwritable++
 		case p.InSync < p.Replicas:
 			behind++
@@ -157,11 +159,11 @@ func replicaFindings(v admin.DescribedTopic, letters bool) (all Findings) {
 	if leaderless > 0 {
 		all.Add(Wrong("replicas", v.Name,
 			of(leaderless)+" have no leader: they can be neither read nor written",
-			"bring the brokers back that keep them (kafka-topics --describe "+
+			"bring back the brokers that have their replicas (kafka-topics --describe "+
 				"--unavailable-partitions)"))
 	}
 	if unwritable > 0 {
-		found := fmt.Sprintf("%s take no writes: fewer replicas are in sync than "+
+		found := fmt.Sprintf("%s accept no writes: fewer replicas are in sync than "+
 			"min.insync.replicas=%d", of(unwritable), least)
 		const do = "bring the missing brokers back"
 		if letters {
@@ -174,21 +176,22 @@ func replicaFindings(v admin.DescribedTopic, letters bool) (all Findings) {
 	if few {
 		all.Add(Warning("replicas", v.Name,
 			fmt.Sprintf("min.insync.replicas=%d is more than there are replicas: an older Kafka "+
-				"takes no writes then", least), "add replicas, or lower min.insync.replicas"))
+				"then accepts no writes", least), "add replicas, or lower min.insync.replicas"))
 	}
 	if behind > 0 {
 		all.Add(Warning("replicas", v.Name, of(behind)+" are not fully in sync",
-			"look whether a broker is down, or behind"))
+			"check whether a broker is down, or behind"))
 	}
 	if single {
-		all.Add(Warning("replicas", v.Name, "there is one copy only: what a broker loses is lost",
+		all.Add(Warning("replicas", v.Name,
+			"there is only one copy: what its broker loses is lost",
 			"raise the replication factor to 3"))
 	}
 	return all
 }
 
-// settingsFindings is about how records are kept. largest is the most that an event topic takes in a
-// batch, in bytes; 0: not known.
+// settingsFindings checks how the topic keeps records. largest is the largest batch that an event
+// topic accepts, in bytes; 0 if not known.
 func settingsFindings(v admin.DescribedTopic, letters bool, flag string,
 	largest int) (all Findings) {
 	if v.Settings == nil {
@@ -199,7 +202,7 @@ func settingsFindings(v admin.DescribedTopic, letters bool, flag string,
 				"check again"
 		}
 		return append(all, NotChecked("settings", v.Name, found,
-			do+", or look yourself at cleanup.policy, retention.ms and max.message.bytes"))
+			do+", or check cleanup.policy, retention.ms and max.message.bytes yourself"))
 	}
 	compacted := strings.Contains(v.Settings[kafkaclient.CleanupPolicy], "compact")
 	kept, limited := Retention(v)
@@ -207,18 +210,18 @@ func settingsFindings(v admin.DescribedTopic, letters bool, flag string,
 	if !letters {
 		if compacted {
 			all.Add(Warning("cleanup.policy", v.Name,
-				"compaction keeps the last event of a key only, which need not be the one with "+
+				"compaction keeps only the last event of a key, which may not be the one with "+
 					"the largest MsgReadTime", "set cleanup.policy=delete on the topic"))
 		}
 		if limited && kept < shortRetention {
 			all.Add(Warning("retention", v.Name,
 				"events that have waited for "+format.Age(kept)+" are deleted, read or not",
-				"raise retention.ms of the topic above the longest outage that you want to survive"))
+				"raise retention.ms of the topic above the longest outage to survive"))
 		}
 		if v.Settings[kafkaclient.TimestampType] == "LogAppendTime" {
 			all.Add(Warning("timestamps", v.Name,
-				"with LogAppendTime, an event without MsgReadTime counts as read when Kafka got "+
-					"it, not when the user read",
+				"with LogAppendTime, an event without MsgReadTime counts as read when Kafka "+
+					"received it, not when the user read",
 				"set message.timestamp.type=CreateTime on the topic, or have producers set "+
 					"MsgReadTime or the header markread.event-time"))
 		}
@@ -235,13 +238,14 @@ func settingsFindings(v admin.DescribedTopic, letters bool, flag string,
 			found = "dead letters are deleted when a partition has more than " +
 				format.Thousands(bytes) + " bytes"
 		}
-		all.Add(Warning("retention", v.Name, found+", mended or not",
+		all.Add(Warning("retention", v.Name, found+", resolved or not",
 			"set retention.ms=-1 and retention.bytes=-1 on the topic"))
 	}
 	takes, err := strconv.Atoi(v.Settings[kafkaclient.MaxMessageBytes])
 	if want := largest + event.LetterOverhead; err == nil && largest > 0 && takes < want {
-		found := fmt.Sprintf("it takes %s bytes, the events' topics %s: of a large event the "+
-			"dead letter lacks the value", format.Thousands(takes), format.Thousands(largest))
+		found := fmt.Sprintf("it accepts records of %s bytes, the events' topics %s: a large "+
+			"event's dead letter lacks the value", format.Thousands(takes),
+			format.Thousands(largest))
 		all.Add(Warning("record size", v.Name, found,
 			fmt.Sprintf("set max.message.bytes=%d on the topic", want)))
 	}

@@ -31,7 +31,7 @@ func TestExamCheck(t *testing.T) {
 	right.Is(t, preflight.Good("lag", k.Live, "0 events to do"))
 	right.Is(t, preflight.Good("IM account", "", "the key and --im-admin administrator are right"))
 	taken := kit.RunCheck(t, k, im.URL, nil, "--admin-addr", strings.TrimPrefix(w.Admin, "http://"))
-	taken.Is(t, preflight.Warning("admin server", "", "a worker runs here already", "--admin-addr"))
+	taken.Is(t, preflight.Warning("admin server", "", "a worker already runs here", "--admin-addr"))
 	key := kit.RunCheck(t, k, im.URL, []string{"MARKREAD_IM_KEY=another"})
 	key.Is(t, preflight.Wrong("IM account", "", "70009", "MARKREAD_IM_KEY"))
 	after := kit.Scrape(t, w.Admin).Sum("markread_generations_total")

@@ -62,7 +62,7 @@ func TestExamClusterCheck(t *testing.T) {
 		flags   []string
 		want    preflight.Finding
 	}{
-		"right": {"", nil, nil, preflight.Good("broker", "", "it answers, Kafka 4.4, user ")},
+		"right": {"", nil, nil, preflight.Good("broker", "", "it responds, Kafka 4.4, user ")},
 		"read live": {"read live", nil, nil,
 			preflight.Wrong("permission", c.Live, "may not see", "Read on the topic (--topic)")},
 		"read backfill": {"read backfill", nil, nil,
@@ -165,7 +165,7 @@ func TestExamClusterCheck(t *testing.T) {
 	c.node(t, "thaw", frozen)
 	found := slices.ContainsFunc(r.Checks, func(f preflight.Finding) bool {
 		return f.Check == "broker" && f.Result == preflight.IsWrong &&
-			strings.Contains(f.Found, "accepts connections and says nothing")
+			strings.Contains(f.Found, "accepts connections but does not respond")
 	})
 	kit.Check(t, found, "the frozen broker is not found: %+v", r.Checks)
 	kit.Figure(t, "check", "one of three brokers frozen %.2f s", r.Took.Seconds())

@@ -55,5 +55,5 @@ func TestExamClusterLetters(t *testing.T) {
 		kit.Check(t, end == before[p], "something was published to partition %d", p.Partition)
 	}
 	c.allow(t, operator.name, kmsg.ACLResourceTypeTopic, c.Backfill, kmsg.ACLOperationWrite)
-	try(operator, 0, "replayed 1 letter", "replay", "--yes")
+	try(operator, 0, "replayed 1 dead letter", "replay", "--yes")
 }

@@ -423,10 +423,13 @@ func TestJSON(t *testing.T) {
 
 func TestEditable(t *testing.T) {
 	for value, want := range map[string]string{
-		`{"Report_Account":"a","Peer_Account":"b"}`:                           `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1700000000}`,
-		`{ "x" : { "y" : [1, 2] } , "Peer_Account":"b","MsgReadTime":null }`:  `{"x":{"y":[1,2]},"Peer_Account":"b","MsgReadTime":1700000000}`,
-		`{"MsgReadTime":null,"MsgReadTime":"12","Report_Account":"\u0061\n"}`: `{"MsgReadTime":"12","Report_Account":"\u0061\n"}`,
-		`{"MsgReadTime":1700000000123}`:                                       `{"MsgReadTime":1700000000123}`,
+		`{"Report_Account":"a","Peer_Account":"b"}`: `{"Report_Account":"a","Peer_Account":"b",` +
+			`"MsgReadTime":1700000000}`,
+		`{ "x" : { "y" : [1, 2] } , "Peer_Account":"b","MsgReadTime":null }`: `{"x":` +
+			`{"y":[1,2]},"Peer_Account":"b","MsgReadTime":1700000000}`,
+		`{"MsgReadTime":null,"MsgReadTime":"12","Report_Account":"\u0061\n"}`: `{"MsgReadTime":` +
+			`"12","Report_Account":"\u0061\n"}`,
+		`{"MsgReadTime":1700000000123}`: `{"MsgReadTime":1700000000123}`,
 		`{"n":12345678901234567890123,"e":1e400,"\u0061":"` + "\u202e" +
 			`"}`: `{"n":12345678901234567890123,"e":1e400,"a":"\u202e","MsgReadTime":1700000000}`,
 		"{\n}":                             `{"MsgReadTime":1700000000}`,

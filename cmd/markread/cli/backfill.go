@@ -22,11 +22,11 @@ import (
 
 // backfillCommand publishes files of read states.
 type backfillCommand struct {
-	Files    []string `arg:"" optional:"" name:"file" help:"CSV with a header, or one JSON object a line, compressed with gzip or zstd or not; - is standard input."`
-	Rejects  *string  `placeholder:"FILE" help:"Write the rows that are no events there, with their line and the reason, one JSON object a line; the file must be new or empty, unless a run is resumed."`
-	ReadTime *string  `placeholder:"T|now" help:"Rows without MsgReadTime: everything up to this second since 1970 has been read, or up to when the run began; without it such rows are rejected, and a table without the column is refused."`
-	DryRun   dryRun   `name:"dry-run" help:"Read, check and count only: publish nothing, keep no state, need no brokers."`
-	Resume   bool     `help:"Go on where an interrupted run over the same files had got to."`
+	Files    []string `arg:"" optional:"" name:"file" help:"${backfill_file_help}"`
+	Rejects  *string  `placeholder:"FILE" help:"${rejects_help}"`
+	ReadTime *string  `placeholder:"T|now" help:"${backfill_read_time_help}"`
+	DryRun   dryRun   `help:"Read, check and count only: publish nothing, keep no state, need no brokers."`
+	Resume   bool     `help:"Continue an interrupted run over the same files."`
 
 	Kafka               config.KafkaFlags `embed:"" group:"Kafka:"`
 	config.BackfillFlag `embed:"" group:"Topics and group:"`
@@ -35,10 +35,10 @@ type backfillCommand struct {
 	Log                 config.LogFlags `embed:"" group:"Log:"`
 }
 
-// dryRun is a flag with which no brokers need be named.
+// dryRun is a flag that makes --brokers optional.
 type dryRun bool
 
-// BeforeApply is kong's: it is called when the flag is on the command line.
+// BeforeApply is a hook of kong's. Kong calls it if the flag is on the command line.
 func (dryRun) BeforeApply(parsed *kong.Context) error {
 	for _, f := range parsed.Flags() {
 		if f.Name == "brokers" {
@@ -50,20 +50,21 @@ func (dryRun) BeforeApply(parsed *kong.Context) error {
 
 func (*backfillCommand) Help() string {
 	return `A table's header has the names Report_Account, Peer_Account and MsgReadTime (seconds
-since 1970), in any order among others. Rows without a time need --read-time. Rows of one
-conversation become one record, with the largest time. Rows that are no events are counted, and the
-exit status is 3.
+since 1970), in any order; other columns are ignored. Rows without a time need --read-time. Rows of
+one conversation become one record, with the largest time. Rows that are not valid events are
+counted, and the exit status is 3.
 
     markread backfill --brokers localhost:9092 --dry-run states.csv.gz
     markread backfill --brokers localhost:9092 --rejects rejects.ndjson states.csv.gz
     markread backfill --brokers localhost:9092 --rejects rejects.ndjson --resume states.csv.gz
     gpg -d states.csv.gpg | markread backfill --brokers localhost:9092 -
 
-How far it got is kept beside the first file, in FILE.markread-resume, until all is published.` + variablesHelp
+Its progress is kept beside the first file, in FILE.markread-resume, until all is published.` +
+		variablesHelp
 }
 
-// backfillMemory is what the run's memory is held to: its window is 222 MiB when it is full, and
-// hardly any of it is what the collector has to look at.
+// backfillMemory is the run's soft memory limit. A full window takes 222 MiB, of which the garbage
+// collector has to scan hardly anything.
 const backfillMemory = 264 << 20
 
 func (c *backfillCommand) validate(env config.Environment) error {
@@ -72,13 +73,12 @@ func (c *backfillCommand) validate(env config.Environment) error {
 		return config.Usagef("no FILE given: name files of CSV or JSON lines, or - for standard " +
 			"input")
 	case bool(c.DryRun) && c.Resume:
-		return config.Usagef("--dry-run has no effect on what --resume goes on with: leave one " +
-			"of them out")
+		return config.Usagef("--dry-run and --resume exclude each other")
 	case c.BackfillTopic == "":
 		return config.Usagef("--backfill-topic must not be empty: the rows are published there")
 	case c.BackfillTopic == app.DevTopics.Live, c.BackfillTopic == app.DevTopics.DeadLetter:
-		return config.Usagef("--backfill-topic %s: that is where live events or dead letters "+
-			"are; it must be the --backfill-topic of the workers", c.BackfillTopic)
+		return config.Usagef("--backfill-topic %s: this topic is for live events or dead letters; "+
+			"name the --backfill-topic of the workers", c.BackfillTopic)
 	case c.Rejects != nil && *c.Rejects == "":
 		return config.Usagef("--rejects must not be empty")
 	case c.Rejects != nil && *c.Rejects == "-":
@@ -95,7 +95,8 @@ func (c *backfillCommand) validate(env config.Environment) error {
 	return err
 }
 
-// defaultReadTime is the read time of rows that have none in a run that began then; 0: there is none.
+// defaultReadTime returns the read time, in seconds since 1970, of rows without one, for a run that
+// began at the given time; 0 without --read-time.
 func (c *backfillCommand) defaultReadTime(began time.Time) (int64, error) {
 	switch {
 	case c.ReadTime == nil:
@@ -121,8 +122,7 @@ func (c *backfillCommand) run(ctx context.Context, p *process) error {
 	job.Log = p.log
 	if job.previousBrokers != nil {
 		p.log.Warn().Strs("before", job.previousBrokers).
-			Msg("the interrupted run had other --brokers: what it has published must be in this " +
-				"cluster, too")
+			Msg("the interrupted run had other --brokers: its records must be in this cluster, too")
 	}
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(min(backfillMemory, debug.SetMemoryLimit(-1))))
 
@@ -158,8 +158,9 @@ func (c *backfillCommand) run(ctx context.Context, p *process) error {
 	return nil
 }
 
-// prepareTopic makes sure that there are brokers and the topic before anything is read, and leaves no
-// state behind if there are not.
+// prepareTopic checks, before anything is read, that the brokers and the topic exist. If they
+// don't,
+// it leaves no state behind.
 func (c *backfillCommand) prepareTopic(ctx context.Context, job *backfillJob,
 	view *backfillView) (err error) {
 	if err := job.Begin(); err != nil {
@@ -179,7 +180,7 @@ func (c *backfillCommand) prepareTopic(ctx context.Context, job *backfillJob,
 		return interruptedOr(ctx, err)
 	case len(missing) > 0:
 		return fmt.Errorf("topic %q (--backfill-topic) does not exist; `markread run "+
-			"--create-topics` makes it", c.BackfillTopic)
+			"--create-topics` creates it", c.BackfillTopic)
 	}
 	if err := view.checkWritable(ctx); err != nil {
 		return err
@@ -191,7 +192,7 @@ func (c *backfillCommand) prepareTopic(ctx context.Context, job *backfillJob,
 	return interruptedOr(ctx, nil)
 }
 
-// interruptedOr is the error, or that an operator has stopped the command.
+// interruptedOr returns err, or backfill.ErrInterrupted if an operator has stopped the command.
 func interruptedOr(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return backfill.ErrInterrupted

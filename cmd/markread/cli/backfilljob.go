@@ -16,30 +16,30 @@ import (
 	"markread/worker/format"
 )
 
-// backfillJob is a run with the command line that it came from.
+// backfillJob is a run, with the part of its command line that errors and the report need.
 type backfillJob struct {
 	backfill.Options
-	locks           []func() // each lets go of a file
-	rejects         string   // "": none
-	previousBrokers []string // those of the run that is gone on with, if none of them is named now
+	locks           []func() // each unlocks a file
+	rejects         string   // path; "": none
+	previousBrokers []string // the resumed run's --brokers, if none of them is named now
 }
 
-// release lets go of the files.
+// release closes and unlocks the files.
 func (j *backfillJob) release() {
 	if j.Rejects != nil {
-		_ = j.Rejects.Close() // the run has made last what it has written
+		_ = j.Rejects.Close() // the run has already synced what it wrote
 	}
 	for _, unlock := range j.locks {
 		unlock()
 	}
 }
 
-// lock keeps other runs away from a file.
+// lock locks a file, so that no other run uses it.
 func (j *backfillJob) lock(name string) error {
 	unlock, err := app.Lock(name)
 	switch {
 	case errors.Is(err, app.ErrInUse):
-		return fmt.Errorf("%s: another markread backfill uses it: wait for its end, or stop it",
+		return fmt.Errorf("%s: another markread backfill uses it: wait until it ends, or stop it",
 			name)
 	case err != nil:
 		return config.Usagef("%v", err)
@@ -48,7 +48,7 @@ func (j *backfillJob) lock(name string) error {
 	return nil
 }
 
-// prepare looks at the files, and at what an interrupted run has left.
+// prepare checks the files, and reads the state that an interrupted run has left.
 func (c *backfillCommand) prepare(ctx context.Context, p *process, now time.Time) (_ *backfillJob,
 	err error) {
 	inputs, err := backfill.Look(c.Files, p.stdin, c.ReadTime != nil || c.Resume)
@@ -79,7 +79,7 @@ func (c *backfillCommand) prepare(ctx context.Context, p *process, now time.Time
 	return job, c.openRejects(job, p)
 }
 
-// openRejects opens the file of rejects, which no other run uses and which is not one to read.
+// openRejects opens and locks the file of rejects. It must not be one of the input files.
 func (c *backfillCommand) openRejects(job *backfillJob, p *process) (err error) {
 	if job.rejects == "" {
 		return nil
@@ -104,8 +104,8 @@ func (c *backfillCommand) openRejects(job *backfillJob, p *process) (err error) 
 	return job.lockRejects()
 }
 
-// lockRejects keeps other runs away from the file of rejects. If another was faster, it is that
-// one's, even if this one has made it.
+// lockRejects locks the file of rejects, so that no other run uses it. If another run has locked
+// it, the file stays in place, even if this run has created it.
 func (j *backfillJob) lockRejects() error {
 	if !j.Rejects.Regular() {
 		return nil
@@ -117,14 +117,14 @@ func (j *backfillJob) lockRejects() error {
 	return err
 }
 
-// initialState returns what the run begins with.
+// initialState returns the state from which the run begins: fresh, or the interrupted run's.
 func (c *backfillCommand) initialState(ctx context.Context, job *backfillJob,
 	fresh backfill.State) (backfill.State, error) {
 	file := backfill.StateFileOf(job.Inputs)
 	if file == "" {
 		if c.Resume {
 			return fresh, config.Usagef("--resume: standard input can't be read again: name a " +
-				"file, or begin anew without --resume")
+				"file, or start again without --resume")
 		}
 		return fresh, nil
 	}
@@ -141,20 +141,20 @@ func (c *backfillCommand) initialState(ctx context.Context, job *backfillJob,
 		return fresh, config.Usagef("%v", err)
 	case old == nil && c.Resume:
 		return fresh, config.Usagef("--resume: there is no %s: a run over these files has "+
-			"finished, or never began; leave --resume out to begin with the first row", file)
+			"finished, or never began; omit --resume to begin with the first row", file)
 	case old == nil:
 		return fresh, nil
 	case !c.Resume && old.At == (backfill.Mark{}):
 		return fresh, nil // nothing was done
 	case !c.Resume:
 		return fresh, config.Usagef("an interrupted run has published the first %s of these "+
-			"files: go on with --resume, or delete %s to begin anew",
+			"files: continue with --resume, or delete %s to start again",
 			format.CountOf(old.At.Rows, "row"), file)
 	}
 	if err := old.Verify(ctx, job.Inputs); errors.Is(err, backfill.ErrInterrupted) {
 		return fresh, err
 	} else if err != nil {
-		return fresh, config.Usagef("--resume: %v; to begin anew delete %s and leave --resume out",
+		return fresh, config.Usagef("--resume: %v; to start again, delete %s and omit --resume",
 			err, file)
 	}
 	readTime, err := c.defaultReadTime(old.Began) // now is when the interrupted run began
@@ -167,12 +167,12 @@ func (c *backfillCommand) initialState(ctx context.Context, job *backfillJob,
 			"%s, not %s", old.Topic, fresh.Topic)
 	case c.ReadTime != nil && old.ReadTime == 0:
 		return fresh, config.Usagef(
-			"--resume: the interrupted run had no --read-time: leave it out")
+			"--resume: the interrupted run had no --read-time: omit it")
 	case c.ReadTime != nil && old.ReadTime != readTime:
-		return fresh, config.Usagef("--resume: the interrupted run had --read-time %d: leave it "+
-			"out, or give the same", old.ReadTime)
+		return fresh, config.Usagef("--resume: the interrupted run had --read-time %d: omit it, "+
+			"or give the same", old.ReadTime)
 	case old.Rejects != fresh.Rejects && old.Rejects == "":
-		return fresh, config.Usagef("--resume: the interrupted run had no --rejects: leave it out")
+		return fresh, config.Usagef("--resume: the interrupted run had no --rejects: omit it")
 	case old.Rejects != fresh.Rejects:
 		return fresh, config.Usagef("--resume: the interrupted run had --rejects %s: give the same",
 			old.Rejects)
@@ -185,12 +185,12 @@ func (c *backfillCommand) initialState(ctx context.Context, job *backfillJob,
 	return *old, nil
 }
 
-// checkTopic makes sure that the topic still has what an interrupted run has published. A cluster
-// that has lost its data, or another one, may have a topic of the same name.
+// checkTopic checks that the topic still has the records that an interrupted run has published.
+// Another cluster, or one that has lost its data, may have a topic of the same name.
 func (j *backfillJob) checkTopic(ctx context.Context, client *kafkaclient.Client) error {
 	offsets, err := client.TopicOffsets(ctx, j.State.Topic)
 	if err != nil {
-		return interruptedOr(ctx, nil) // publishing will say what is wrong
+		return interruptedOr(ctx, nil) // publishing will return the error
 	}
 	end, known := int64(0), true
 	for _, p := range offsets.Partitions {
@@ -201,14 +201,14 @@ func (j *backfillJob) checkTopic(ctx context.Context, client *kafkaclient.Client
 		j.State.TopicEnd = end
 	case known && end < least:
 		return fmt.Errorf("--resume: topic %q has had %s so far, but had %s when the run was "+
-			"interrupted: it was made again, or --brokers name another cluster; to begin anew "+
+			"interrupted: it was recreated, or --brokers name another cluster; to start again, "+
 			"delete %s", j.State.Topic,
 			format.CountOf(end, "record"), format.Thousands(least), j.filesToDelete())
 	}
 	return nil
 }
 
-// rejectsHint says where the rejected rows are.
+// rejectsHint returns where the rejected rows are, as the end of a sentence.
 func (j *backfillJob) rejectsHint() string {
 	if j.rejects == "" {
 		return "; --rejects FILE keeps them"
@@ -216,7 +216,7 @@ func (j *backfillJob) rejectsHint() string {
 	return ": see " + j.rejects
 }
 
-// filesToDelete are those that stand in the way of beginning anew.
+// filesToDelete names the files that must be deleted to start again.
 func (j *backfillJob) filesToDelete() string {
 	if j.rejects == "" {
 		return string(j.StateFile)
@@ -224,15 +224,15 @@ func (j *backfillJob) filesToDelete() string {
 	return fmt.Sprintf("%s and %s", j.StateFile, j.rejects)
 }
 
-// explainFailure says how far a run got, and how it goes on.
+// explainFailure adds to a run's error how far it got, and how to continue.
 func (j *backfillJob) explainFailure(done backfill.Summary, err error) error {
 	var input *backfill.InputError
 	var unpublished kafkaclient.PublishErrors
 	var position *backfill.PositionError
 	switch {
 	case errors.As(err, &position):
-		return config.Usagef("--resume: %v: %s is damaged; to begin anew delete %s and leave "+
-			"--resume out", err, j.StateFile, j.filesToDelete())
+		return config.Usagef("--resume: %v: %s is damaged; to start again, delete %s and omit "+
+			"--resume", err, j.StateFile, j.filesToDelete())
 	case errors.As(err, &input) && j.StateFile == "" && done.Rows == 0:
 		return config.Usagef("%v", err)
 	case errors.As(err, &unpublished):
@@ -245,13 +245,14 @@ func (j *backfillJob) explainFailure(done backfill.Summary, err error) error {
 		return fmt.Errorf("%w: the first %s of standard input are published, and the rest was "+
 			"not read", err, format.CountOf(done.Rows, "row"))
 	case j.StateFile != "" && input != nil:
-		return fmt.Errorf("%w; if it can be read after all go on with the same command and "+
-			"--resume; else copy it again, delete %s, and begin anew: "+
-			"what is published twice only costs calls", err, j.filesToDelete())
+		return fmt.Errorf("%w; if it can be read after all, continue with the same command and "+
+			"--resume; else copy it again, delete %s, and start again: records that are published "+
+			"twice only cost calls", err, j.filesToDelete())
 	case j.StateFile == "":
-		return fmt.Errorf("%w; %s are published; standard input can't be resumed, so begin anew: "+
-			"what is published twice only costs calls", err, format.CountOf(done.Records, "record"))
+		return fmt.Errorf("%w; %s are published; standard input can't be resumed, so start again: "+
+			"records that are published twice only cost calls", err,
+			format.CountOf(done.Records, "record"))
 	}
-	return fmt.Errorf("%w; the first %s are done: go on with the same command and --resume", err,
+	return fmt.Errorf("%w; the first %s are done: continue with the same command and --resume", err,
 		format.CountOf(done.At.Rows, "row"))
 }

@@ -19,10 +19,10 @@ import (
 	"markread/worker/preflight"
 )
 
-// progressLogInterval is how often a run says how far it is where there is no terminal.
+// progressLogInterval is how often a run logs its progress if there is no terminal.
 const progressLogInterval = 5 * time.Second
 
-// backfillView shows how far a run is, and reckons when the worker will have applied it.
+// backfillView shows a run's progress, and estimates when the workers will have applied its events.
 type backfillView struct {
 	job          *backfillJob
 	rate         int
@@ -30,44 +30,45 @@ type backfillView struct {
 	client       *kafkaclient.Client // nil: a dry run
 	began        time.Time
 
-	waiting    int64         // events in the topic, at the last look; -1: not known
-	waitingErr error         // why not
-	retention  time.Duration // the topic's retention; 0: for ever, or not known
+	waiting    int64         // events in the topic, when last counted; -1: not known
+	waitingErr error         // why it is not known
+	retention  time.Duration // the topic's; 0: unlimited, or not known
 
-	// when everything was read; zero: not yet. From here on: of the goroutine that shows
-	publishingSince time.Time
-	publishedBefore int64 // records that were published then
+	// The rest is used only by the goroutine that shows the progress.
+	publishingSince time.Time // when everything was read; zero: not yet
+	publishedBefore int64     // records that were published by then
 	recent          []rowsAt
 }
 
-// checkWritable finds out how long the topic keeps records. It fails if this user may not write to
-// it: better now than when the files are read.
+// checkWritable reads the topic's retention and the user's permissions. It returns an error if the
+// user may not write to the topic: better now than after the files are read.
 func (v *backfillView) checkWritable(ctx context.Context) error {
 	topics, err := admin.DescribeTopics(ctx, v.client, event.Topics{Backfill: v.topic}, false)
 	if err != nil || len(topics) != 1 || topics[0].Err != nil {
-		return nil // then publishing will say what is wrong
+		return nil // publishing will return the error
 	}
 	if may := topics[0].May; may.Known() && !may.Has(kafkaclient.MayWrite) {
 		return fmt.Errorf("this user may not write to topic %q (--backfill-topic): it needs the "+
-			"permission Write of the topic", v.topic)
+			"permission Write on the topic", v.topic)
 	}
 	v.retention, _ = preflight.Retention(topics[0])
 	return nil
 }
 
-// warn says so if the topic may lose records before they are applied.
+// warn logs a warning if the topic may delete records before they are applied.
 func (v *backfillView) warn(p *process) {
 	left := v.untilApplied()
-	// Calls take their time, and there are others, so it takes longer than reckoned.
+	// A quarter more: calls take time, and other events are called too.
 	if v.retention > 0 && left+left/4 > v.retention {
 		p.log.Warn().Str("topic", v.topic).Str("keeps", format.Age(v.retention)).
 			Str("applied_after", format.Age(left)).
-			Msg("the topic may delete records before all are applied: raise its retention.ms now " +
-				"(kafka-configs.sh), and lower it again when all are")
+			Str("do", "raise its retention.ms now (kafka-configs.sh), and lower it again when all "+
+				"are applied").
+			Msg("the topic may delete records before all are applied")
 	}
 }
 
-// untilApplied is how long it takes to apply what waits; 0: not known.
+// untilApplied returns how long it takes to apply the waiting events; 0 if that is not known.
 func (v *backfillView) untilApplied() time.Duration {
 	if v.waiting < 0 {
 		return 0
@@ -75,7 +76,7 @@ func (v *backfillView) untilApplied() time.Duration {
 	return v.timeForCalls(v.waiting)
 }
 
-// timeForCalls is how long so many calls take; 0: not known.
+// timeForCalls returns how long n calls take at the configured rate; 0 without a rate.
 func (v *backfillView) timeForCalls(n int64) time.Duration {
 	if v.rate == 0 {
 		return 0
@@ -83,7 +84,7 @@ func (v *backfillView) timeForCalls(n int64) time.Duration {
 	return time.Duration(n) * time.Second / time.Duration(v.rate)
 }
 
-// countWaiting finds out how many events wait in the topic.
+// countWaiting counts the events that wait in the topic: the group's lag.
 func (v *backfillView) countWaiting(ctx context.Context) {
 	v.waiting, v.waitingErr = -1, nil
 	lags, err := admin.Lag(ctx, v.client, v.group, v.topic)
@@ -98,15 +99,15 @@ func (v *backfillView) countWaiting(ctx context.Context) {
 	}
 }
 
-// show shows the progress until stop is called: a bar on a terminal, else lines in the log.
+// show shows the progress until stop is called: a bar on a terminal, log lines elsewhere.
 func (v *backfillView) show(ctx context.Context, p *process) (stop func()) {
 	if v.client != nil && v.waitingErr != nil && ctx.Err() == nil {
 		p.log.Warn().Err(v.waitingErr).Str("group", v.group).
-			Msg("how many events wait is not known, so neither is when all will be applied " +
-				"(--group)")
+			Msg("the number of waiting events is not known, so the time until all are applied " +
+				"is not, either (--group)")
 	}
 	every, show, last := progressLogInterval, func() { v.log(p) }, func() {}
-	if terminal.Is(p.stderr) { // a bar of what is read, then of what is published
+	if terminal.Is(p.stderr) { // a bar for reading, then for publishing
 		out := terminal.Unfiltered(p.stderr)
 		bar := newBackfillBar(out)
 		every = time.Second / 5
@@ -138,25 +139,25 @@ func newBackfillBar(out io.Writer) *pb.ProgressBar {
 	return bar.Set(pb.CleanOnFinish, true).Set(pb.Static, true).Start()
 }
 
-// setBackfillBar shows a sample, of which only the first parts find room on a narrow terminal: the
-// bar itself should have some, too.
+// setBackfillBar shows a sample. On a narrow terminal only the first counts fit, so that the bar
+// itself gets its space.
 func setBackfillBar(bar *pb.ProgressBar, s progressSample) {
 	const other = 10 + 1 + 12 + 1 + 7 + 1 // what, bar and percent
 	bar.SetTotal(s.total).SetCurrent(s.current)
 	bar.Set("what", s.what).Set("counts", s.text(bar.Width()-other))
 }
 
-// progressSample is how far a run is at one rowsAt.
+// progressSample is a run's progress at one moment.
 type progressSample struct {
 	what           string
-	current, total int64 // whole is 0 if not known
+	current, total int64 // bytes or records; total is 0 if not known
 	rows           int64
 	rejected       int64
 	untimed        int64
 	records        int64
 	published      int64
-	rowsPerSecond  float64 // rows a second, lately; 0: none is read any more
-	remaining      time.Duration
+	rowsPerSecond  float64       // over the last samples; 0: no rows are read any more
+	remaining      time.Duration // 0: not known
 	untilApplied   time.Duration // 0: not known
 }
 
@@ -164,10 +165,9 @@ func (v *backfillView) sample() progressSample {
 	p := v.job.Progress
 	elapsed := time.Since(v.began)
 	s := progressSample{what: "reading", current: p.Read.Load(), total: p.Size.Load(),
-		rows:     p.Rows.Load(),
-		rejected: p.Rejected.Load(), untimed: p.Untimed.Load(), records: p.Records.Load(),
-		published: p.Published.Load()}
-	since, done := elapsed, s.current // the time left is reckoned from these
+		rows: p.Rows.Load(), rejected: p.Rejected.Load(), untimed: p.Untimed.Load(),
+		records: p.Records.Load(), published: p.Published.Load()}
+	since, done := elapsed, s.current // for an estimate of the remaining time
 	if p.Ending.Load() {
 		if v.publishingSince.IsZero() {
 			v.publishingSince, v.publishedBefore = time.Now(), s.published
@@ -186,10 +186,10 @@ func (v *backfillView) sample() progressSample {
 	return s
 }
 
-// speedSamples is over how many samples the speed is taken: two seconds on a terminal.
+// speedSamples is the number of samples for the speed: two seconds on a terminal.
 const speedSamples = 10
 
-// speed is how many rows a second were read lately.
+// speed returns the rows a second of the last samples.
 func (v *backfillView) speed(rows int64) float64 {
 	if len(v.recent) == 0 {
 		v.recent = append(v.recent, rowsAt{v.began, v.job.State.At.Rows})
@@ -202,13 +202,13 @@ func (v *backfillView) speed(rows int64) float64 {
 	return float64(rows-first.rows) / max(0.001, now.at.Sub(first.at).Seconds())
 }
 
-// rowsAt is how many rows were read when.
+// rowsAt is the number of rows that were read by a certain time.
 type rowsAt struct {
 	at   time.Time
 	rows int64
 }
 
-// text writes out what finds room in so many letters, the most important first.
+// text returns the counts that fit into width characters, the most important first.
 func (s progressSample) text(width int) string {
 	var parts []string
 	if s.remaining > 0 {
@@ -233,7 +233,7 @@ func (s progressSample) text(width int) string {
 	return text
 }
 
-// log writes a line for people and programs.
+// log logs a sample.
 func (v *backfillView) log(p *process) {
 	s := v.sample()
 	line := p.log.Info().Int64("rows", s.rows).Int64("rejected", s.rejected).
@@ -254,7 +254,7 @@ func (v *backfillView) log(p *process) {
 	line.Msg(s.what)
 }
 
-// summary is the last line.
+// summary returns the command's last line.
 func (v *backfillView) summary(ctx context.Context, done backfill.Summary) string {
 	text := v.result(ctx, done)
 	if times := done.Times.String(); times != "" {

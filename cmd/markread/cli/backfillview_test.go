@@ -18,13 +18,13 @@ import (
 	"markread/consumer/backfill"
 )
 
-// The time left is reckoned from the bytes while files are read, and from the records while the
-// rest is published; when all is applied, from the rate.
+// The remaining time is estimated from the bytes while files are read, from the records while the
+// rest is published, and, for applying them, from the rate.
 func TestBackfillEstimates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := new(backfill.Progress)
 		job := &backfillJob{Options: backfill.Options{Progress: p}}
-		job.State.At.Rows = 1000 // of an interrupted run
+		job.State.At.Rows = 1000 // by an interrupted run
 		v := &backfillView{job: job, rate: 200, began: time.Now(), waiting: 400}
 		p.Size.Store(1000)
 		p.Read.Store(250)
@@ -71,10 +71,8 @@ func TestBackfillSummary(t *testing.T) {
 			backfill.Summary{Rows: 10_000, Rejected: 1, Records: 4000, Overflowed: true,
 				Times: backfill.Times{From: 1760000000, To: 1760086400}})
 		want := "10,000 rows, 1 rejected (the first 7 by the interrupted run), at most 4,000 " +
-			"conversations, in " +
-			"1m05s; nothing published (--dry-run); 20s of calls at 200 a second; read times from " +
-			"2025-10-09 08:53:20 " +
-			"to 2025-10-10 08:53:20 UTC"
+			"conversations, in 1m05s; nothing published (--dry-run); 20s of calls at 200 a " +
+			"second; read times from 2025-10-09 08:53:20 to 2025-10-10 08:53:20 UTC"
 		if got != want {
 			t.Errorf("%s", got)
 		}
@@ -83,7 +81,7 @@ func TestBackfillSummary(t *testing.T) {
 
 var errTest = errors.New("failed")
 
-// A retention that is too short is found out before it is too late.
+// A retention that is too short is detected before it is too late.
 func TestBackfillWarnsOfShortRetention(t *testing.T) {
 	for _, c := range []struct {
 		waiting int64
@@ -101,8 +99,7 @@ func TestBackfillWarnsOfShortRetention(t *testing.T) {
 	}
 }
 
-// What could not be done is said with what to do; only what a publisher could not publish is said
-// to be so.
+// An error says what to do; only a publisher's error says that records were not published.
 func TestBackfillFailureSaysHowToContinue(t *testing.T) {
 	file := &backfillJob{Options: backfill.Options{To: &fakeTopic{},
 		StateFile: "f.markread-resume"}}
@@ -113,23 +110,22 @@ func TestBackfillFailureSaysHowToContinue(t *testing.T) {
 		want string
 	}{
 		{file, backfill.ErrInterrupted,
-			"interrupted; the first 5 rows are done: go on with the same command and --resume"},
+			"interrupted; the first 5 rows are done: continue with the same command and --resume"},
 		{file, &backfill.InputError{Name: "f", Err: errTest},
-			"f: failed; if it can be read after all go on with the same command and --resume; " +
-				"else copy it again, " +
-				"delete f.markread-resume, and begin anew: what is published twice only costs calls"},
+			"f: failed; if it can be read after all, continue with the same command and " +
+				"--resume; else copy it again, delete f.markread-resume, and start again: " +
+				"records that are published twice only cost calls"},
 		{file, &backfill.PositionError{Name: "f", Offset: 9},
 			"--resume: f: no row begins at byte 9, where the run is to continue: " +
-				"f.markread-resume is damaged; to " +
-				"begin anew delete f.markread-resume and leave --resume out"},
-		{file, errTest, "failed; the first 5 rows are done: go on with the same command and " +
-			"--resume"},
+				"f.markread-resume is damaged; to start again, delete f.markread-resume and " +
+				"omit --resume"},
+		{file, errTest, "failed; the first 5 rows are done: continue with the same command " +
+			"and --resume"},
 		{stdin, backfill.ErrInterrupted,
 			"interrupted: the first 9 rows of standard input are published, and the rest was not " +
 				"read"},
 		{stdin, errTest, "failed; 3 records are published; standard input can't be resumed, so " +
-			"begin anew: what is " +
-			"published twice only costs calls"},
+			"start again: records that are published twice only cost calls"},
 	} {
 		got := c.job.explainFailure(backfill.Summary{Rows: 9, Records: 3,
 			At: backfill.Mark{Rows: 5}},
@@ -140,7 +136,7 @@ func TestBackfillFailureSaysHowToContinue(t *testing.T) {
 	}
 }
 
-// Two runs over one file would publish everything twice, and write over each other's rejects.
+// Two runs over one file would publish everything twice, and overwrite each other's rejects.
 func TestBackfillFileIsLocked(t *testing.T) {
 	states := clitest.File(t, "Report_Account,Peer_Account,MsgReadTime\na,b,1700000000\n")
 	unlock, err := app.Lock(states)
@@ -155,7 +151,7 @@ func TestBackfillFileIsLocked(t *testing.T) {
 	}
 }
 
-// So would two runs with one file of rejects.
+// Two runs with one file of rejects would do the same.
 func TestBackfillRejectsFileIsLocked(t *testing.T) {
 	rejects := clitest.File(t, "")
 	unlock, err := app.Lock(rejects)
@@ -171,7 +167,7 @@ func TestBackfillRejectsFileIsLocked(t *testing.T) {
 	}
 }
 
-// Who comes second leaves the file alone, also when it made it.
+// The second run leaves the file in place, even if it created the file.
 func TestBackfillKeepsTheRejectsOfAnotherRun(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "rejects")
 	job := &backfillJob{rejects: name}
@@ -212,7 +208,7 @@ func TestBackfillRejectsFileIsNoInput(t *testing.T) {
 	}
 }
 
-// The speed is that of lately; while records are published no row is read.
+// The speed is that of the last samples; while records are published, no rows are read.
 func TestBackfillSpeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := new(backfill.Progress)
@@ -239,7 +235,7 @@ func TestBackfillSpeed(t *testing.T) {
 	})
 }
 
-// What matters most is there on a terminal of 80 columns, and a bar.
+// A terminal of 80 columns shows the most important counts and the bar.
 func TestBackfillBar(t *testing.T) {
 	s := progressSample{what: "publishing", current: 600_000, total: 1_000_000, rows: 12_345_678,
 		rejected:  12,
@@ -266,8 +262,8 @@ func TestBackfillBar(t *testing.T) {
 	}
 }
 
-// A state that can't be used is wrong usage: one line that names it and says what to do, before any
-// broker is asked, with --resume and without.
+// A state that can't be used is a usage error, with --resume and without: one line that names the
+// file and says what to do, before any broker is contacted.
 func TestBackfillOfAnInvalidState(t *testing.T) {
 	states := clitest.File(t, "Report_Account,Peer_Account,MsgReadTime\na,b,1700000000\n")
 	state := states + ".markread-resume"

@@ -15,15 +15,16 @@ import (
 
 // callCommand makes one API call.
 type callCommand struct {
-	Report   string         `required:"" placeholder:"ACCOUNT" help:"Who has read."`
-	Peer     string         `required:"" placeholder:"ACCOUNT" help:"Whose messages were read."`
-	ReadTime *string        `placeholder:"SECONDS" help:"Everything up to this second since 1970 has been read; without it up to now."`
-	IM       config.IMFlags `embed:"" group:"IM API:"`
+	Report   string  `required:"" placeholder:"ACCOUNT" help:"Who has read."`
+	Peer     string  `required:"" placeholder:"ACCOUNT" help:"Whose messages were read."`
+	ReadTime *string `placeholder:"SECONDS" help:"All up to this second since 1970 is read; default: now."`
+
+	IM config.IMFlags `embed:"" group:"IM API:"`
 }
 
 func (*callCommand) Help() string {
-	return `It shows the request without its signature, the answer, and what the answer means.
-The exit status is 0 if ErrorCode is 0, else 1.
+	return `It shows the request without its signature, the response, and its meaning. The exit
+status is 0 if ErrorCode is 0, else 1.
 
     export MARKREAD_IM_KEY_FILE=/run/secrets/im-key
     markread call --im-app-id 1400000000 --report alice --peer bob` + variablesHelp
@@ -52,15 +53,15 @@ func (c *callCommand) run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(p.stdout, "POST "+
-		"%s/v4/%s?sdkappid=%d&identifier=%s&usersig=[secret]&random=[random]&contenttype=json\n%s\n\n",
+	fmt.Fprintf(p.stdout, "POST %s/v4/%s?sdkappid=%d&identifier=%s&usersig=[secret]&"+
+		"random=[random]&contenttype=json\n%s\n\n",
 		c.IM.IMURL, imclient.CommandMarkRead, c.IM.IMAppID, c.IM.IMAdmin, body)
 	start := time.Now()
 	answer, err := im.Post(ctx, imclient.CommandMarkRead, request)
 	return c.show(p.stdout, answer, err, time.Since(start))
 }
 
-// show prints the answer and its meaning, and returns an error unless the ErrorCode is 0.
+// show prints the response and its meaning. It returns an error unless the ErrorCode is 0.
 func (c *callCommand) show(w io.Writer, answer imclient.Answer, err error,
 	took time.Duration) error {
 	if answer.Status != 0 {
@@ -96,17 +97,17 @@ func (c *callCommand) show(w io.Writer, answer imclient.Answer, err error,
 	return fmt.Errorf("the call failed: %s", failure.Label)
 }
 
-// workerReaction says what the worker does about a failure of a class.
+// workerReaction describes what the worker does about a failure of a class.
 func workerReaction(class imclient.Class) string {
 	switch class {
 	case imclient.Throttled:
-		return "would try again with growing waits; not counted, so never a dead letter (throttled)"
+		return "would retry with backoff; not counted, so never a dead letter (throttled)"
 	case imclient.Held:
-		return "would hold all calls and try again now and then, until somebody mends it (held)"
+		return "would hold all calls and probe now and then, until the cause is fixed (held)"
 	case imclient.Rejected:
-		return "would write a dead letter at once (rejected)"
+		return "would write a dead letter immediately (rejected)"
 	default:
-		return "would try again with growing waits; a dead letter only after --attempts failures " +
-			"while other conversations get answers (transient)"
+		return "would retry with backoff; a dead letter only after --attempts failures while " +
+			"other conversations get responses (transient)"
 	}
 }

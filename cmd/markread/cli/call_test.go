@@ -26,7 +26,7 @@ func server(t *testing.T) (*sandbox.Server, string) {
 func TestCall(t *testing.T) {
 	im, url := server(t)
 	garbage := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// A gateway that shows what it was asked, and tries to paint the terminal.
+		// A gateway that shows the request it received, and tries to color the terminal.
 		w.WriteHeader(http.StatusBadGateway)
 		_, _ = w.Write([]byte("\x1b[31mcan't reach " + r.URL.String()))
 	}))
@@ -42,12 +42,14 @@ func TestCall(t *testing.T) {
 		want   []string
 	}{
 		{"success", key, url, nil, ExitOK, []string{
-			"POST " + url + "/v4/openim/admin_set_msg_read?sdkappid=1400000000&identifier=administrator&usersig=[secret]&", `"Report_Account":"alice","Peer_Account":"bob"`,
+			"POST " + url + "/v4/openim/admin_set_msg_read?sdkappid=1400000000&" +
+				"identifier=administrator&usersig=[secret]&",
+			`"Report_Account":"alice","Peer_Account":"bob"`,
 			"HTTP 200", `"ErrorCode":0`, "ErrorCode 0"}},
 		{"with a time", key, url, []string{"--read-time", "1700000000"}, ExitOK,
 			[]string{`"MsgReadTime":"1700000000"`}},
 		{"unknown account", key, url, []string{"--peer", "nobody-1"}, ExitFailed,
-			[]string{"90003", "what to do", "dead letter at once (rejected)", "source"}},
+			[]string{"90003", "what to do", "dead letter immediately (rejected)", "source"}},
 		{"wrong key", "MARKREAD_IM_KEY=another-" + clitest.TestKey, url, nil, ExitFailed,
 			[]string{"70009", "what to do", "hold all calls"}},
 		{"wrong app", key, url, []string{"--im-app-id", "7"}, ExitFailed,
@@ -55,7 +57,8 @@ func TestCall(t *testing.T) {
 		{"wrong admin", key, url, []string{"--im-admin", "alice"}, ExitFailed,
 			[]string{"60010", "what to do"}},
 		{"gateway", key, garbage.URL, nil, ExitFailed, []string{"HTTP 502", "http_502",
-			"a dead letter only after --attempts failures while other conversations get answers"}},
+			"a dead letter only after --attempts failures while other conversations get " +
+				"responses"}},
 		{"nobody listens", key, "http://127.0.0.1:1", nil, ExitFailed,
 			[]string{"connect", "what to do", "cause"}},
 	}
@@ -82,7 +85,7 @@ func TestCall(t *testing.T) {
 			}
 		})
 	}
-	// Without a time the call says now, and the larger of both times stays.
+	// Without a time the call uses now; the server keeps the larger of both times.
 	if got, ok := im.ReadTime("alice", "bob"); !ok || got < begin || got > time.Now().Unix() {
 		t.Errorf("read time %d, %v", got, ok)
 	}

@@ -20,30 +20,30 @@ import (
 	"markread/worker/preflight"
 )
 
-// checkCommand looks at everything that a worker with this configuration needs.
+// checkCommand checks everything that a worker with this configuration needs.
 type checkCommand struct {
 	JSON        bool `name:"json" help:"Print one JSON document."`
 	workerFlags `embed:""`
 }
 
 func (*checkCommand) Help() string {
-	return `Before a deployment: it takes the configuration of "markread run", asks Kafka and
-the IM server, and prints a line for each thing that it has looked at: WRONG (mend it before a
-worker runs), warning, "not checked", ok; with what to do below it. What is wrong comes first. The
-exit status is 1 if something is wrong, else 0.
+	return `Run it before a deployment. It takes the configuration of "markread run", queries
+Kafka and the IM server, and prints a line for each check: WRONG (fix it before a worker runs),
+warning, "not checked" or ok, with the remedy below it, the most urgent first. The exit status is 1
+if something is wrong, else 0.
 
-It changes nothing: it writes no record, commits no offset, makes no topic, joins no group, and asks
-the IM server only how many messages the account of --im-admin has not read. It ends within half a
-minute, whatever does not answer.
+It changes nothing: it writes no record, commits no offset, creates no topic, joins no group, and
+asks the IM server only for the number of unread messages of the account of --im-admin. It ends
+within half a minute, even if nothing responds.
 
     export MARKREAD_IM_KEY_FILE=/run/secrets/im-key
     markread check --brokers kafka:9092 --im-url singapore --im-app-id 1400000000
     markread check --json | jq -r '.checks[] | select(.result == "wrong") | .do'
 
 With the worker's environment (a container's, or systemd's EnvironmentFile=) it needs no flags, and
-checks just that deployment, from where it is run: the names, the routes and the firewalls of
-another machine may be others. The JSON document has "ok", "wrong", "warnings", "not_checked" (how
-many) and "checks"; README.md has all of its names.` + variablesHelp
+checks exactly that deployment, seen from this machine: DNS, routes and firewalls of another machine
+may differ. The JSON document has "ok", "wrong", "warnings", "not_checked" (numbers) and "checks";
+README.md documents all of its names.` + variablesHelp
 }
 
 func (c *checkCommand) run(ctx context.Context, p *process) error {
@@ -58,7 +58,7 @@ func (c *checkCommand) run(ctx context.Context, p *process) error {
 	p.log = p.newLogger(c.Log)
 	p.env.WarnOfUnknown(p.log)
 	p.takeStandardLog(im.Mask)
-	quiet := p.log // what fails is in the report, once
+	quiet := p.log // failures are in the report, once
 	if c.Log.LogLevel != "debug" {
 		c.Warn(p.env, p.log)
 		quiet = zerolog.Nop()
@@ -71,7 +71,7 @@ func (c *checkCommand) run(ctx context.Context, p *process) error {
 	report := preflight.Run(ctx, c.preflightOptions(p.env, kafka, im))
 	interrupted := ctx.Err() != nil
 	switch {
-	case c.JSON && interrupted: // half a document says less than none
+	case c.JSON && interrupted: // print no incomplete document
 	case c.JSON:
 		err = printDocument(p.stdout, report)
 	default:
@@ -83,9 +83,9 @@ func (c *checkCommand) run(ctx context.Context, p *process) error {
 	return cmp.Or(err, wrongError(report))
 }
 
-var errInterrupted = errors.New("interrupted: the rest was not looked at")
+var errInterrupted = errors.New("interrupted: the rest was not checked")
 
-// preflightOptions is what is checked: the configuration, as values, and what reading it has found.
+// preflightOptions returns the configuration as values, and the findings of reading it.
 func (c *checkCommand) preflightOptions(env config.Environment, kafka *kafkaclient.Client,
 	im *imclient.Client) preflight.Options {
 	o := preflight.Options{Kafka: kafka, Brokers: c.Brokers, SASL: c.SASL,
@@ -110,11 +110,12 @@ func (c *checkCommand) preflightOptions(env config.Environment, kafka *kafkaclie
 	return o
 }
 
-// maxNameWidth bounds the column of names: a longer one moves the rest of its line only.
+// maxNameWidth limits the width of the column of names; a longer name shifts only the rest of its
+// own line.
 const maxNameWidth = 34
 
-// lineName is the check with what it is about. Where there is nothing to mend, and nothing else is
-// said of others, how many there are is enough.
+// lineName returns the check and its subjects. If there is nothing to do, and all subjects of the
+// check are on this line, a long list of subjects is replaced by their number.
 func lineName(l preflight.Line) string {
 	name := l.Name()
 	if l.Do == "" && l.Alone && len(l.Subjects) > 1 && utf8.RuneCountInString(name) > maxNameWidth {
@@ -123,7 +124,7 @@ func lineName(l preflight.Line) string {
 	return name
 }
 
-// printCheck writes a report for people: a line each, what to do below it.
+// printCheck prints a report as text: a line for each check, its remedy below it.
 func printCheck(w io.Writer, r *preflight.Report) error {
 	width, count := 0, map[preflight.Grade]int{}
 	lines := r.Lines()
@@ -145,11 +146,11 @@ func printCheck(w io.Writer, r *preflight.Report) error {
 	return err
 }
 
-// gradeText is a result as a person reads it.
+// gradeText maps a result to its text in the report.
 var gradeText = map[preflight.Grade]string{preflight.IsWrong: "WRONG",
 	preflight.IsWarning: "warning", preflight.IsNotChecked: "not checked", preflight.IsOK: "ok"}
 
-// wrongError is the error for the exit status: what is wrong, in short.
+// wrongError returns an error that names the checks that are wrong; nil if none is.
 func wrongError(r *preflight.Report) error {
 	var names []string
 	for _, l := range r.Lines() {

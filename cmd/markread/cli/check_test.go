@@ -16,8 +16,8 @@ import (
 	"markread/worker/preflight"
 )
 
-// checkSetup is a broker with a user who may do what the README's table says, and no more, and an IM
-// server.
+// checkSetup is a broker, with a user who has exactly the permissions of the README's table, and an
+// IM server.
 type checkSetup struct {
 	*testing.T
 	cluster *kfake.Cluster
@@ -26,7 +26,7 @@ type checkSetup struct {
 	env     []string
 }
 
-// neededACLs are the permissions of the README's table.
+// neededACLs returns the permissions of the README's table.
 func neededACLs() []kfake.ACL {
 	topic, group := kmsg.ACLResourceTypeTopic, kmsg.ACLResourceTypeGroup
 	acl := func(kind kmsg.ACLResourceType, name string, operation kmsg.ACLOperation) kfake.ACL {
@@ -47,14 +47,14 @@ func neededACLs() []kfake.ACL {
 	return all
 }
 
-// deadLetterTopicConfig are the settings that --create-topics gives.
+// deadLetterTopicConfig returns the settings that --create-topics sets.
 func deadLetterTopicConfig() map[string]string {
 	return map[string]string{"retention.ms": "-1", "max.message.bytes": "1114124",
 		"cleanup.policy": "delete"}
 }
 
-// newCheckSetup makes the ground on which everything is right, but for what change does: it gets the
-// topics with their settings, the permissions, and the broker's options.
+// newCheckSetup returns a setup in which nothing is wrong, except for what change does: it may
+// change the topics and their settings, the permissions, and the broker's options.
 func newCheckSetup(t *testing.T,
 	change func(topics map[string]map[string]string, may *[]kfake.ACL)) *checkSetup {
 	t.Helper()
@@ -91,14 +91,14 @@ func newCheckSetup(t *testing.T,
 		}}
 }
 
-// check runs the command, with --json, and returns what it found.
+// check runs the command with --json and returns its findings.
 func (g *checkSetup) check(extra ...string) preflight.Report {
 	g.Helper()
 	return runCheck(g.T, g.env, append(slices.Clip(g.args), extra...)...)
 }
 
-// runCheck runs a command line of check with --json: what it prints, its exit status and its last
-// words must agree.
+// runCheck runs a check command line with --json: its output, its exit status and its last log line
+// must agree.
 func runCheck(t *testing.T, env []string, args ...string) (r preflight.Report) {
 	t.Helper()
 	got := try(t, env, "", append(args, "--json")...)
@@ -129,14 +129,14 @@ func runCheck(t *testing.T, env []string, args ...string) (r preflight.Report) {
 	return r
 }
 
-// findingsOf returns the findings with a result.
+// findingsOf returns the findings with one result.
 func findingsOf(r preflight.Report, g preflight.Grade) preflight.Findings {
 	return slices.DeleteFunc(slices.Clone(r.Checks),
 		func(f preflight.Finding) bool { return f.Result != g })
 }
 
-// On a ground where everything is right nothing else is said, with the permissions of the README's
-// table and no more; and nothing is changed.
+// If nothing is wrong, nothing else is reported, with exactly the permissions of the README's
+// table; and nothing is changed.
 func TestCheckWithNothingWrong(t *testing.T) {
 	clitest.NoLeaks(t)
 	g := newCheckSetup(t, nil)
@@ -188,7 +188,7 @@ func TestCheckWithNothingWrong(t *testing.T) {
 		t.Error("the group is there now")
 	}
 
-	// For people it is a line each, with what to do below it, and a summary.
+	// The text has one line for each check, the remedy below it, and a summary.
 	text := try(t, g.env, "", g.args...)
 	lines := strings.Split(strings.TrimSuffix(text.Stdout, "\n"), "\n")
 	last := lines[len(lines)-1]
@@ -203,8 +203,8 @@ func TestCheckWithNothingWrong(t *testing.T) {
 	}
 }
 
-// What is wrong with topics and permissions is found, with what to do, and the rest is found as
-// before.
+// A problem with topics or permissions is reported with its remedy; the other findings are
+// unchanged.
 func TestCheckOfTopics(t *testing.T) {
 	type settings = map[string]map[string]string
 	without := func(operation kmsg.ACLOperation, name string) func(settings, *[]kfake.ACL) {
@@ -220,7 +220,7 @@ func TestCheckOfTopics(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(settings, *[]kfake.ACL)
 		args   []string
-		want   preflight.Finding // Found and Do have this in them
+		want   preflight.Finding // Found and Do must contain these texts
 	}{
 		"missing topic": {missing, nil,
 			preflight.Wrong("topic", "mark-read-dead-letters", "does not exist",
@@ -293,7 +293,7 @@ func TestCheckOfTopics(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newCheckSetup(t, c.change).check(c.args...)
-			if strings.HasPrefix(c.want.Subject, "group ") { // then the lag is not checked
+			if strings.HasPrefix(c.want.Subject, "group ") { // the lag is then not checked
 				r.Checks = slices.DeleteFunc(r.Checks,
 					func(f preflight.Finding) bool {
 						return f.Check == "lag" &&
@@ -319,7 +319,7 @@ func TestCheckOfTopics(t *testing.T) {
 	}
 }
 
-// With the permission, a topic that is missing is fine; it is asked for, and not made.
+// With the permission, a missing topic is fine: the check asks the broker without creating it.
 func TestCheckOfTopicsToBeCreated(t *testing.T) {
 	g := newCheckSetup(t, func(topics map[string]map[string]string, may *[]kfake.ACL) {
 		delete(topics, "mark-read-dead-letters")
@@ -346,13 +346,13 @@ func TestCheckOfTopicsToBeCreated(t *testing.T) {
 	}
 }
 
-// What fails alike is one line, what is wrong comes first, and text from outside can't paint the
+// Equal findings share one line, the most urgent come first, and text from outside can't color the
 // terminal.
 func TestCheckReport(t *testing.T) {
 	now := time.Date(2026, 3, 1, 3, 0, 0, 0, time.UTC)
 	r := preflight.ReportOf(now,
-		preflight.Findings{preflight.Good("broker", "kafka-1.example:9092", "it answers"),
-			preflight.Good("broker", "kafka-2.example:9092", "it answers"),
+		preflight.Findings{preflight.Good("broker", "kafka-1.example:9092", "it responds"),
+			preflight.Good("broker", "kafka-2.example:9092", "it responds"),
 			preflight.Warning("replicas", "a", "one copy", "add"),
 			preflight.Good("topic", "a", "12 partitions")},
 		preflight.Findings{preflight.Warning("replicas", "b", "one copy", "add"),
@@ -367,7 +367,7 @@ func TestCheckReport(t *testing.T) {
 warning      replicas a, b  one copy
              do: add
 not checked  clock          no Date
-ok           broker (2)     it answers
+ok           broker (2)     it responds
 ok           topic a        12 partitions
 
 1 wrong, 1 warning, 1 not checked, 2 ok

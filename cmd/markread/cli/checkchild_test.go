@@ -13,8 +13,8 @@ import (
 	"markread/worker/preflight"
 )
 
-// runCheckInChild is check in a process of its own: some of the environment counts for a whole process
-// only.
+// runCheckInChild runs check in a process of its own, for environment variables that affect a whole
+// process.
 func runCheckInChild(t *testing.T, env []string, args ...string) (r preflight.Report) {
 	t.Helper()
 	line, _ := json.Marshal(append(args, "--json")) // can't fail
@@ -30,7 +30,7 @@ func runCheckInChild(t *testing.T, env []string, args ...string) (r preflight.Re
 	return r
 }
 
-// TestCheckInAChild is the other side of childCheck.
+// TestCheckInAChild is the child process of runCheckInChild.
 func TestCheckInAChild(t *testing.T) {
 	line := os.Getenv("MARKREAD_TEST_CHECK")
 	if line == "" {

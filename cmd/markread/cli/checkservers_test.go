@@ -18,8 +18,8 @@ import (
 	"markread/worker/preflight"
 )
 
-// A worker runs here already, or another program has the port; files with secrets that everybody
-// may read.
+// A worker already runs here, or another program uses the port; files with secrets are readable for
+// everybody.
 func TestCheckOfThisMachine(t *testing.T) {
 	clitest.NoLeaks(t)
 	g := newCheckSetup(t, nil)
@@ -39,11 +39,11 @@ func TestCheckOfThisMachine(t *testing.T) {
 		want      preflight.Finding
 	}{
 		"a worker": {g.env, []string{"--admin-addr", admin},
-			preflight.Warning("admin server", "", "a worker runs here already", "--admin-addr")},
+			preflight.Warning("admin server", "", "a worker already runs here", "--admin-addr")},
 		"another": {g.env, []string{"--admin-addr", strings.TrimPrefix(taken.URL, "http://")},
-			preflight.Wrong("admin server", "", "taken by another program", "--admin-addr")},
+			preflight.Wrong("admin server", "", "in use by another program", "--admin-addr")},
 		"hangs": {g.env, []string{"--admin-addr", listenSilently(t)},
-			preflight.Wrong("admin server", "", "does not answer (a worker that hangs?)",
+			preflight.Wrong("admin server", "", "does not respond (a worker that hangs?)",
 				"--admin-addr")},
 		"no address": {g.env, []string{"--admin-addr", "192.0.2.1:8780"},
 			preflight.Wrong("admin server", "", "can't listen on 192.0.2.1:8780", "--admin-addr")},
@@ -57,7 +57,7 @@ func TestCheckOfThisMachine(t *testing.T) {
 			preflight.Good("secret file", "MARKREAD_IM_KEY_FILE", "not open")},
 		"another rate": {g.env, []string{"--rate", "100"},
 			preflight.Warning("group", "markread",
-				"go by 200 calls a second, this configuration by 100", "--rate")},
+				"use 200 calls a second, this configuration 100", "--rate")},
 		"other topics": {g.env, []string{"--backfill-topic="},
 			preflight.Warning("group", "markread", "mark-read-backfill",
 				"--topic and --backfill-topic")},
@@ -85,7 +85,8 @@ func TestCheckOfThisMachine(t *testing.T) {
 	}
 }
 
-// beginWorkerIn begins a worker with the same configuration, and waits until it has its partitions.
+// beginWorkerIn begins a worker with the setup's configuration, and waits until it has its
+// partitions.
 func beginWorkerIn(t *testing.T, g *checkSetup) (*clitest.Running, string) {
 	t.Helper()
 	r := begin(t, g.env, append([]string{"run"}, g.args[1:]...)...)
@@ -102,7 +103,7 @@ func beginWorkerIn(t *testing.T, g *checkSetup) (*clitest.Running, string) {
 	return r, admin
 }
 
-// listenSilently is the address of something that takes connections and says nothing.
+// listenSilently returns an address that accepts connections and never responds.
 func listenSilently(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -113,8 +114,8 @@ func listenSilently(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// Brokers that are not there, or refuse, or are no brokers: one line each, or one for all that fail
-// alike, and what needs them is not asked.
+// Brokers that are missing, refuse the connection, or are not Kafka: one line each, or one for all
+// that fail in the same way; checks that need them are not made.
 func TestCheckOfBrokers(t *testing.T) {
 	clitest.NoLeaks(t)
 	g := newCheckSetup(t, nil)
@@ -156,7 +157,7 @@ func TestCheckOfBrokers(t *testing.T) {
 				"look at the port in --brokers")},
 		"TLS wanted": {with(tlsAddr), nil, preflight.Wrong("broker", tlsAddr, "", "add --tls")},
 		"TLS not wanted": {append(slices.Clip(g.args), "--tls"), nil,
-			preflight.Wrong("broker", all, "says nothing", "leave out --tls")},
+			preflight.Wrong("broker", all, "does not respond", "leave out --tls")},
 		"unknown authority": {with(tlsAddr, "--tls"), nil,
 			preflight.Wrong("broker", tlsAddr, "certificate", "--tls-ca")},
 		"wrong name": {with("localhost"+tlsPort, "--tls", "--tls-ca", trusted), nil,
@@ -165,13 +166,14 @@ func TestCheckOfBrokers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if testing.Short() && (name == "a web server" || name == "TLS not wanted") {
-				// What is no Kafka request says a length of a gigabyte. The embedded broker allocates
-				// that without touching it, but the race detector, whose run is short, marks all of it.
+				// A request that is not Kafka's begins with a length of a gigabyte. The embedded
+				// broker allocates that without touching it, but the race detector, whose run is
+				// short, marks all of it.
 				t.Skip("skipped: it takes gigabytes with the race detector")
 			}
-			t.Parallel() // some take seconds
+			t.Parallel() // some cases take seconds
 			r := runCheck(t, append(c.env, g.env...), c.args...)
-			// of those that are not on this machine
+			// the addresses of brokers on other machines
 			r.Checks = slices.DeleteFunc(r.Checks,
 				func(f preflight.Finding) bool { return f.Check == "password" })
 			some, unasked := findingsOf(r, preflight.IsWrong), findingsOf(r, preflight.IsNotChecked)
@@ -188,7 +190,7 @@ func TestCheckOfBrokers(t *testing.T) {
 		})
 	}
 
-	// One that is down among others that are not costs nothing.
+	// One broker that is down costs nothing if the others work.
 	r := g.check("--brokers", closed.Addr().String()+","+g.cluster.ListenAddrs()[0])
 	if some := findingsOf(r, preflight.IsWarning); !r.OK || len(some) != 1 ||
 		some[0].Subject != closed.Addr().String() ||
@@ -197,7 +199,7 @@ func TestCheckOfBrokers(t *testing.T) {
 	}
 }
 
-// imBehind is an IM server with something wrong.
+// imBehind returns the URL of an IM server behind a faulty handler.
 func imBehind(t *testing.T, handler func(im http.Handler) http.Handler) string {
 	t.Helper()
 	im := sandbox.New(sandbox.Options{AppID: app.LocalAppID, Admin: app.LocalAdmin,
@@ -207,8 +209,8 @@ func imBehind(t *testing.T, handler func(im http.Handler) http.Handler) string {
 	return s.URL
 }
 
-// What is wrong with the IM server, or the way to it, is found, with what to do, and the rest is
-// found as before.
+// A problem with the IM server, or with the network to it, is reported with its remedy; the other
+// findings are unchanged.
 func TestCheckOfTheIMServer(t *testing.T) {
 	clitest.NoLeaks(t)
 	g := newCheckSetup(t, nil)
@@ -244,7 +246,7 @@ func TestCheckOfTheIMServer(t *testing.T) {
 		args    []string
 		env     []string
 		want    preflight.Finding
-		unasked int // of the rest
+		unasked int // the other checks that are not made
 	}{
 		"wrong key": {nil, []string{"MARKREAD_IM_KEY=canary-other"},
 			preflight.Wrong("IM account", "", "ErrorCode 70009", "MARKREAD_IM_KEY"), 0},
@@ -262,9 +264,9 @@ func TestCheckOfTheIMServer(t *testing.T) {
 			preflight.Wrong("IM account", "", "ErrorCode 60020", "plan is paid"), 0},
 		"ambiguous": {[]string{"--im-url", imBehind(t, answers(60004))}, nil,
 			preflight.Wrong("IM account", "", "ErrorCode 60004", "MARKREAD_IM_KEY"), 0},
-		"changed on its way": {[]string{"--im-url", imBehind(t, answers(60003))}, nil,
+		"changed in transit": {[]string{"--im-url", imBehind(t, answers(60003))}, nil,
 			preflight.Wrong("IM account", "", "ErrorCode 60003",
-				"changed on its way: look at proxies"), 0},
+				"changed in transit: check proxies"), 0},
 		"revoked": {[]string{"--im-url", imBehind(t, answers(70052))}, nil,
 			preflight.Wrong("IM account", "", "ErrorCode 70052", "find out who kicks"), 0},
 		"unknown": {[]string{"--im-url", imBehind(t, answers(123456))}, nil,
@@ -327,7 +329,7 @@ func TestCheckOfTheIMServer(t *testing.T) {
 		})
 	}
 
-	// A signature that is refused once is made anew, as in a worker.
+	// A signature that is refused once is renewed, as in a worker.
 	calls := 0
 	url := imBehind(t, func(im http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -342,8 +344,8 @@ func TestCheckOfTheIMServer(t *testing.T) {
 		t.Errorf("%d calls: %+v", calls, r.Checks)
 	}
 
-	// Whether a certificate is of the right name shows only when it is trusted: a process of its
-	// own trusts it.
+	// A certificate's name is checked only if the certificate is trusted: a child process trusts
+	// it.
 	t.Run("wrong name", func(t *testing.T) {
 		r := runCheckInChild(t, append(g.env, "SSL_CERT_FILE="+trusted),
 			append(slices.Clip(g.args), "--im-url", nameless)...)
@@ -356,7 +358,7 @@ func TestCheckOfTheIMServer(t *testing.T) {
 	})
 }
 
-// checkNames are the names of all checks; README.md lists them.
+// checkNames lists the names of all checks; README.md documents them.
 var checkNames = []string{
 	"broker", "topic", "permission", "replicas", "settings", "cleanup.policy", "retention",
 	"record size", "timestamps",
@@ -366,19 +368,19 @@ var checkNames = []string{
 	"password", "open files",
 }
 
-// sampleCheck is what an operator may see before a first deployment.
+// sampleCheck is a report before a first deployment.
 func sampleCheck() *preflight.Report {
 	found := preflight.Findings{}
 	for _, addr := range []string{"kafka-1:9093", "kafka-2:9093", "kafka-3:9093"} {
 		found.Add(preflight.Good("broker", addr,
-			"it answers, Kafka 4.4, user markread by scram-sha-512 over TLS"))
+			"it responds, Kafka 4.4, user markread by scram-sha-512 over TLS"))
 	}
 	for _, name := range []string{"mark-read", "mark-read-backfill", "mark-read-dead-letters"} {
 		found.Add(preflight.Good("topic", name, "12 partitions, 3 copies, kept for 7d00h"))
 	}
 	found.Add(
 		preflight.Warning("retention", "mark-read-dead-letters",
-			"dead letters are deleted after 7d00h, mended or not",
+			"dead letters are deleted after 7d00h, resolved or not",
 			"set retention.ms=-1 and retention.bytes=-1 on the topic"),
 		preflight.Good("permission", "mark-read", "the user may read"),
 		preflight.Good("permission", "mark-read-backfill", "the user may read"),
@@ -402,7 +404,7 @@ func sampleCheck() *preflight.Report {
 	return preflight.ReportOf(statusAt, found)
 }
 
-// README.md shows what is printed, and knows every name of the JSON document and of a check.
+// README.md shows the text output, and documents every name of the JSON document and every check.
 func TestReadmeCheck(t *testing.T) {
 	text, r := readme(t), sampleCheck()
 	var shown strings.Builder

@@ -14,43 +14,59 @@ import (
 	"markread/cmd/markread/cli/terminal"
 )
 
-// commandLine is the grammar: one field a command. The Help methods of commands are kong's: what
-// follows the summary.
+// commandLine is the grammar: one field for each command. A command's Help method implements
+// kong.HelpProvider: its text follows the summary.
 type commandLine struct {
 	Run         runCommand         `cmd:"" help:"Run the worker."`
-	Dev         devCommand         `cmd:"" help:"Run everything on this machine, with sample traffic; nothing to install."`
-	Emit        emitCommand        `cmd:"" help:"Publish mark-read events, from flags or as JSON lines on standard input."`
-	Backfill    backfillCommand    `cmd:"" help:"Publish read states in bulk, from files of CSV or JSON lines."`
-	Call        callCommand        `cmd:"" help:"Make one API call and explain the answer."`
-	Check       checkCommand       `cmd:"" help:"Before a deployment: check everything that a worker needs; change nothing."`
-	DeadLetters deadLettersCommand `cmd:"" name:"dead-letters" help:"List, show, replay and discard the events that could not be applied."`
-	Status      statusCommand      `cmd:"" help:"Show the whole group, from Kafka: members, lag, open dead letters."`
+	Dev         devCommand         `cmd:"" help:"Run everything on this machine, with sample traffic."`
+	Emit        emitCommand        `cmd:"" help:"Publish mark-read events, from flags or standard input."`
+	Backfill    backfillCommand    `cmd:"" help:"Publish read states in bulk, from CSV or JSON lines."`
+	Call        callCommand        `cmd:"" help:"Make one API call and explain the response."`
+	Check       checkCommand       `cmd:"" help:"Check all that a worker needs; change nothing."`
+	DeadLetters deadLettersCommand `cmd:"" help:"List, show, replay and discard dead letters."`
+	Status      statusCommand      `cmd:"" help:"Show the whole group: members, lag, dead letters."`
 	Pause       pauseCommand       `cmd:"" help:"Hold all calls of one worker."`
-	Resume      resumeCommand      `cmd:"" help:"Let a paused worker go on."`
+	Resume      resumeCommand      `cmd:"" help:"Resume a paused worker."`
 	Sandbox     sandboxCommand     `cmd:"" help:"Run the local IM server alone."`
 	Version     versionCommand     `cmd:"" help:"Print version, commit and Go version."`
+}
+
+// helpTexts are the help texts that are too long for a tag, which refers to them as ${name}.
+var helpTexts = kong.Vars{
+	"backfill_file_help": "CSV with a header, or JSON lines (one object a line); plain, gzip or " +
+		"zstd; - is standard input.",
+	"rejects_help": "Write the rows that are not valid events to this file, as JSON lines with " +
+		"line and reason; the file must be new or empty, except with --resume.",
+	"backfill_read_time_help": "Read time of rows without MsgReadTime: seconds since 1970, or " +
+		"now (when the run began); without it such rows are rejected, and a table without that " +
+		"column is refused.",
+	"default_admin_url_help": "Admin server of the worker; default: http://127.0.0.1 and the " +
+		"port of MARKREAD_ADMIN_ADDR, else 8780.",
+	"status_admin_url_help": "Admin server of one of the workers, to show also its holds and " +
+		"its backlog.",
 }
 
 const description = `Marks conversations as read at Tencent IM, from a Kafka topic, never faster ` +
 	`than the app's quota.`
 
-// newParser builds the parser of a new command line; [process.parse] binds variables and outputs.
+// newParser returns a parser for a new command line. [process.parse] adds variables and outputs.
 func newParser(options ...kong.Option) (*kong.Kong, error) {
 	options = append([]kong.Option{
 		kong.Name("markread"),
 		kong.Description(description),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true,
 			WrapUpperBound: 120}),
-	}, append(config.Decoders(), options...)...)
+		helpTexts,
+	}, append(config.ParserOptions(), options...)...)
 	return kong.New(&commandLine{}, options...)
 }
 
-// parse returns the command that the arguments select, with its flags; nil if help was given.
+// parse returns the command that the arguments select, with its flags; nil if help was shown.
 func (p *process) parse(args []string) (selected command, err error) {
 	parser, err := newParser(
 		kong.Writers(terminal.Unfiltered(p.stdout), io.Discard),
 		kong.Resolvers(p.env),
-		// Help exits; the panic brings it back here, with nothing half done.
+		// After help, kong calls this instead of os.Exit; the panic returns to the recover below.
 		kong.Exit(func(int) { panic(helpShown{}) }),
 	)
 	if err != nil {
@@ -73,7 +89,7 @@ func (p *process) parse(args []string) (selected command, err error) {
 	case err != nil:
 		return nil, &config.UsageError{Text: explainParseError(err.Error())}
 	}
-	// those of Kubernetes' args: have the same flaws as variables
+	// Values in Kubernetes' args: can have the same flaws as variables.
 	for _, f := range parsed.Flags() {
 		if config.IsConfiguration(f) && f.Target.Kind() == reflect.String {
 			if what, do := config.Flaw(f.Target.String()); what != "" {
@@ -84,13 +100,14 @@ func (p *process) parse(args []string) (selected command, err error) {
 	return parsed.Selected().Target.Addr().Interface().(command), nil
 }
 
-// maxShownWord is the longest word of a command line that an error shows, in bytes. A longer one
-// was meant for something else: it may be a secret, perhaps with its variable's name before it.
+// maxShownWord is the length, in bytes, of the longest word of a command line that an error shows.
+// A longer word was meant for something else: it may be a secret, perhaps with its variable's name
+// before it.
 const maxShownWord = 20
 
 var variableName = regexp.MustCompile(`^\w*$`)
 
-// explainParseError rewrites the errors of the parser that users can't read, or that show too much.
+// explainParseError rewrites the parser's errors that are hard to understand or show too much.
 func explainParseError(text string) string {
 	if words, ok := strings.CutPrefix(text, "expected one of "); ok {
 		return "the command needs a second word, one of " + words
@@ -129,7 +146,7 @@ func explainParseError(text string) string {
 	return before + " but got " + quotedOr(got, "more than 20 characters")
 }
 
-// quotedOr is what the parser has quoted, or the other text if that is too long.
+// quotedOr returns the word that the parser quoted, or other if it is too long.
 func quotedOr(quoted, other string) string {
 	if len(quoted) > maxShownWord+len(`""`) {
 		return other
@@ -139,15 +156,16 @@ func quotedOr(quoted, other string) string {
 
 func firstWord(text string) string { return append(strings.Fields(text), "")[0] }
 
-// afterFlag is what follows the name of a flag at the beginning of a text.
+// afterFlag returns the text after the flag's name at its beginning.
 func afterFlag(text string) string {
 	return strings.TrimLeft(text, "-abcdefghijklmnopqrstuvwxyz")
 }
 
 type helpShown struct{}
 
-// variablesHelp belongs to the help of every command that has configuration flags. To show each
-// flag's variable would double the help.
+// variablesHelp is part of the help of every command with configuration flags. Showing each flag's
+// variable would double the length of the help.
 const variablesHelp = `
 
-The flags in groups can also be set in the environment, --im-url as MARKREAD_IM_URL; a flag on the command line wins.`
+The flags in groups can also be set in the environment, --im-url as MARKREAD_IM_URL; a flag on the
+command line wins.`

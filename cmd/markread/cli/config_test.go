@@ -14,7 +14,7 @@ import (
 	"markread/imclient"
 )
 
-// parseRun returns the run command that a command line and an environment make.
+// parseRun parses a command line and an environment, and returns the run command.
 func parseRun(t *testing.T, env []string, args ...string) *runCommand {
 	t.Helper()
 	p := &process{env: config.NewEnvironment(env)}
@@ -25,7 +25,7 @@ func parseRun(t *testing.T, env []string, args ...string) *runCommand {
 	return selected.(*runCommand)
 }
 
-// The defaults are the contract's.
+// The defaults are those of the contract.
 func TestDefaults(t *testing.T) {
 	c := parseRun(t, nil, "--brokers", "k:1", "--im-app-id", "7")
 	want := runCommand{workerFlags{
@@ -181,11 +181,11 @@ func TestKeyFileIsReadAgain(t *testing.T) {
 	}
 }
 
-// A secret's file is never read without a bound, and a pipe, which may block, not at all.
+// Reading a secret's file is bounded; a pipe, which may block, is not read at all.
 func TestInvalidSecretFiles(t *testing.T) {
 	for name, c := range map[string]struct{ path, want string }{
-		"a device":    {os.DevNull, "no regular file"},
-		"a directory": {t.TempDir(), "no regular file"},
+		"a device":    {os.DevNull, "not a regular file"},
+		"a directory": {t.TempDir(), "not a regular file"},
 		"too long":    {clitest.File(t, strings.Repeat("k", config.MaxSecretFile+1)), "4096 bytes"},
 		"empty":       {clitest.File(t, "\n"), "is empty"},
 	} {
@@ -205,7 +205,7 @@ func TestInvalidSecretFiles(t *testing.T) {
 	}
 }
 
-// Templates of deployments leave empty variables behind. Only free text can be meant to be empty.
+// Deployment templates leave empty variables. Only in a flag with free text can "" be intended.
 func TestEmptyVariables(t *testing.T) {
 	var env []string
 	for _, flag := range []string{"TLS", "CREATE_TOPICS", "IM_TIMEOUT", "RATE", "MAX_IN_FLIGHT",

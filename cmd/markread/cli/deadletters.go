@@ -22,15 +22,15 @@ import (
 	"markread/worker/groupstatus"
 )
 
-// deadLettersCommand is the commands about dead letters.
+// deadLettersCommand has the subcommands for dead letters.
 type deadLettersCommand struct {
 	Ls      lsCommand      `cmd:"" help:"Count dead letters by class and code, or list them as JSON lines."`
-	Show    showCommand    `cmd:"" help:"Show one letter, with what to do about it; or its event, to be mended and emitted."`
-	Replay  replayCommand  `cmd:"" help:"Publish the events of open letters again."`
-	Discard discardCommand `cmd:"" help:"Give letters up."`
+	Show    showCommand    `cmd:"" help:"Show one dead letter and its remedy, or its event to edit and emit."`
+	Replay  replayCommand  `cmd:"" help:"Publish the events of open dead letters again."`
+	Discard discardCommand `cmd:"" help:"Discard dead letters."`
 }
 
-// storeFlags is what every command about dead letters needs.
+// storeFlags are the flags of all subcommands for dead letters.
 type storeFlags struct {
 	Kafka              config.KafkaFlags `embed:"" group:"Kafka:"`
 	config.ReplaysFlag `embed:"" group:"Worker:"`
@@ -41,15 +41,15 @@ func (f *storeFlags) validate(env config.Environment) error {
 	return cmp.Or(f.Kafka.Check(env), f.ReplaysFlag.Check())
 }
 
-// deadLetters is the store of one command, and the client that it uses.
+// deadLetters is the dead-letter store of one command, with its client.
 type deadLetters struct {
 	*deadletter.Store
 	kafka  *kafkaclient.Client
 	p      *process
-	warned map[string]bool // of parts that can't be read
+	warned map[string]bool // unreadable parts that a warning has named
 }
 
-// open begins the log and waits for a broker at most 8 s. The caller closes the client.
+// open begins the log, and waits at most 8 s for a broker. The caller must close the client.
 func (f *storeFlags) open(ctx context.Context, p *process, topic string) (*deadLetters, error) {
 	p.begin(f.Log)
 	kafka, err := f.Kafka.Open(p.env, p.log)
@@ -65,7 +65,7 @@ func (f *storeFlags) open(ctx context.Context, p *process, topic string) (*deadL
 	return &deadLetters{store, kafka, p, map[string]bool{}}, nil
 }
 
-// warnUnread names each part of the topic that can't be read, once.
+// warnUnread logs each unreadable part of the topic, once.
 func (d *deadLetters) warnUnread() {
 	unread, more := d.Unread()
 	for _, u := range unread {
@@ -89,11 +89,12 @@ func unreadText(u deadletter.Unread) string {
 	if u.Damaged {
 		return "records can't be decoded"
 	}
-	return "a part of the topic can't be read; letters there are missing here, and those before " +
-		"it in its partition may be resolved"
+	return "a part of the topic can't be read; its dead letters are missing here, and earlier " +
+		"ones of its partition may be resolved"
 }
 
-// finish returns what went wrong: the command's failure, and that not all of the topic can be read.
+// finish returns the command's error. If parts of the topic can't be read, it returns an error
+// about that instead, or in addition to rejected input.
 func (d *deadLetters) finish(failed error) error {
 	d.warnUnread()
 	unread, more := d.Unread()
@@ -111,7 +112,7 @@ func (d *deadLetters) finish(failed error) error {
 	return failed
 }
 
-// explainError is an error in the words of these commands.
+// explainError returns an error in the words of these commands.
 func explainError(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
 		return errors.New("interrupted")
@@ -122,16 +123,16 @@ func explainError(ctx context.Context, err error) error {
 	return err
 }
 
-// explanation is what is said of a kind of letters.
+// explanation explains dead letters of one class and code.
 type explanation struct{ meaning, remedy string }
 
-// explainKind explains a class and a code, as far as they are ours to know.
+// explainKind explains a class and a code; both texts are "" if they are unknown.
 func explainKind(class, code string) explanation {
 	switch {
 	case code == "" && class == event.ClassInvalid:
-		return explanation{"the record is no event",
-			"mend what wrote it; `markread dead-letters show ID --event` prints an event to be " +
-				"mended and emitted"}
+		return explanation{"the record is not a valid event",
+			"fix what wrote it; `markread dead-letters show ID --event` prints the event, to " +
+				"edit and emit"}
 	case !codePattern.MatchString(code):
 		return explanation{}
 	}
@@ -139,11 +140,12 @@ func explainKind(class, code string) explanation {
 	if n, err := strconv.Atoi(code); err == nil {
 		failure.ErrorCode = n
 	}
-	// The event of a letter is not retried any more.
+	// The event of a dead letter is not retried any more.
 	return explanation{failure.Meaning(), failure.Lasting()}
 }
 
-// display makes text of anybody's harmless on a terminal; of what is not plain it is a quotation.
+// display returns text from outside in a form that is safe on a terminal: quoted if it has
+// unprintable characters.
 func display(text string) string {
 	if strings.ContainsFunc(text,
 		func(r rune) bool { return r == '\uFFFD' || !strconv.IsPrint(r) }) {
@@ -152,7 +154,7 @@ func display(text string) string {
 	return text
 }
 
-// displayBytes is shown for bytes, cut after so many.
+// displayBytes is display for bytes, truncated after most bytes.
 func displayBytes(b []byte, most int) string {
 	if b == nil {
 		return "null"
@@ -164,24 +166,24 @@ func displayBytes(b []byte, most int) string {
 	return display(string(b))
 }
 
-// filterFlags say which letters. They are pointers so that one that is set to nothing, by a
-// script's empty variable, is no filter that is left out.
+// filterFlags select dead letters. They are pointers so that a flag that is set to "", by a
+// script's empty variable, is an error rather than no filter.
 type filterFlags struct {
-	Class  *string `placeholder:"CLASS" help:"Only letters of this class: invalid, rejected or exhausted."`
-	Code   *string `placeholder:"CODE" help:"Only letters with this code: an ErrorCode such as 90048, or timeout, connect, reset, tls, answer, http_502 …"`
+	Class  *string `placeholder:"CLASS" help:"Only this class: invalid, rejected or exhausted."`
+	Code   *string `placeholder:"CODE" help:"Only this code, such as 90048, http_502 or timeout."`
 	Report *string `placeholder:"ACCOUNT" help:"Only events of this reader, Report_Account."`
 	Peer   *string `placeholder:"ACCOUNT" help:"Only events about this peer's messages, Peer_Account."`
-	Since  *string `placeholder:"TIME" help:"Only letters that failed at this time or later: RFC 3339, or an age such as 24h or 7d."`
-	Until  *string `placeholder:"TIME" help:"Only letters that failed at this time (in this second) or before: RFC 3339, or an age."`
+	Since  *string `placeholder:"TIME" help:"Only failures at this time or later: RFC 3339, or an age (24h, 7d)."`
+	Until  *string `placeholder:"TIME" help:"Only failures at this time (in this second) or earlier."`
 	Limit  *int    `placeholder:"N" help:"Only the oldest N of them."`
-	Parked bool    `help:"Parked letters, too: those that came back from --max-replays replays."`
+	Parked bool    `help:"Parked dead letters, too: they failed again after --max-replays replays."`
 }
 
-// known codes without digits; all others are an ErrorCode or an HTTP status.
+// codePattern matches an ErrorCode, an HTTP status, and all codes without digits.
 var codePattern = regexp.MustCompile(
 	`^(-?[0-9]{1,10}|http_[0-9]{3}|timeout|connect|reset|tls|answer|key|request)$`)
 
-// filter reads the flags.
+// filter checks the flags and returns the filter that they describe.
 func (f *filterFlags) filter(now time.Time) (deadletter.Filter, error) {
 	var filter deadletter.Filter
 	classes := []string{event.ClassInvalid, event.ClassRejected, event.ClassExhausted}
@@ -217,26 +219,26 @@ func (f *filterFlags) filter(now time.Time) (deadletter.Filter, error) {
 		*t.to = at
 	}
 	if f.Until != nil && wholeSecond.MatchString(*f.Until) {
-		// what ls shows has whole seconds: all of that one
+		// ls shows whole seconds, so --until includes the whole second.
 		filter.Until = filter.Until.Add(time.Second - 1)
 	}
 	if !filter.Since.IsZero() && !filter.Until.IsZero() && filter.Since.After(filter.Until) {
-		return filter, config.Usagef("--since %s is later than --until %s: no letter is in between",
+		return filter, config.Usagef("--since %s is later than --until %s: nothing can match",
 			*f.Since, *f.Until)
 	}
 	return filter, nil
 }
 
-// narrows reports whether any of the flags leaves letters out.
+// narrows reports whether any of the flags is set that can exclude dead letters.
 func (f *filterFlags) narrows() bool {
 	return f.Class != nil || f.Code != nil || f.Report != nil || f.Peer != nil || f.Since != nil ||
 		f.Until != nil || f.Limit != nil
 }
 
-// limit is 0 without the flag.
+// limit returns --limit; 0 without it.
 func (f *filterFlags) limit() int { return value(f.Limit) }
 
-// value is that of a flag, zero without it.
+// value returns the value of a flag; zero if it is not set.
 func value[T any](flag *T) (zero T) {
 	if flag == nil {
 		return zero
@@ -244,7 +246,7 @@ func value[T any](flag *T) (zero T) {
 	return *flag
 }
 
-// states returns the states that --state and --parked name.
+// states returns the states that --state and --parked select.
 func (f *filterFlags) states(state string) (states []deadletter.State) {
 	for _, s := range deadletter.AllStates() {
 		if state == "all" || s.String() == state || s == deadletter.Parked && f.Parked {
@@ -254,12 +256,12 @@ func (f *filterFlags) states(state string) (states []deadletter.State) {
 	return states
 }
 
-// wholeSecond is a time in RFC 3339 without a fraction.
+// wholeSecond matches a time in RFC 3339 without a fraction.
 var wholeSecond = regexp.MustCompile(`T[0-9:]{8}(Z|[+-])`)
 
 var days = regexp.MustCompile(`^([0-9]{1,6})d(.*)$`)
 
-// parseTimeOrAge reads a time, or the time that was so long ago.
+// parseTimeOrAge parses a time in RFC 3339, or an age such as 7d, which it subtracts from now.
 func parseTimeOrAge(text string, now time.Time) (time.Time, bool) {
 	if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
 		return t, true
@@ -279,35 +281,37 @@ func parseTimeOrAge(text string, now time.Time) (time.Time, bool) {
 	return now.Add(-age - more), true
 }
 
-// filterHelp belongs to the help of every command with filters.
+// filterHelp is part of the help of every command with filters.
 const filterHelp = `
 
-A letter is "open", or "parked" once it came back from --max-replays replays, or resolved: "replayed" or "discarded". Filters that are given
-together must all hold. --since and --until are about when it failed.`
+A dead letter is "open", or "parked" once it failed again after --max-replays replays, or resolved:
+"replayed" or "discarded". Several filters must all match. A code is an ErrorCode (90048), an HTTP
+status (http_502), timeout, connect, reset, tls or answer. --since and --until are about the time of
+the failure: RFC 3339, or an age (24h, 7d).`
 
-// confirmFlags is how a command that changes something asks for leave.
+// confirmFlags are the flags for the confirmation prompt of commands that modify state.
 type confirmFlags struct {
-	DryRun bool `help:"Say what would be done, and do nothing."`
-	Yes    bool `help:"Do it without asking; needed where there is no terminal."`
+	DryRun bool `help:"Show what would be done, and do nothing."`
+	Yes    bool `help:"Do it without asking; required without a terminal."`
 }
 
 func (f *confirmFlags) validate(p *process) error {
 	if !f.Yes && !f.DryRun && !(terminal.Is(p.stdin) && terminal.Is(p.stderr)) {
-		return config.Usagef("--yes is needed where there is no terminal to ask on (--dry-run " +
-			"says what would be done)")
+		return config.Usagef("--yes is required without a terminal to ask on (--dry-run shows " +
+			"what would be done)")
 	}
 	return nil
 }
 
-// confirmed asks on the terminal, if it is to be asked. What is no yes is a no.
+// confirmed asks the question on the terminal, unless --yes is set. Anything but y or yes means no.
 func (f *confirmFlags) confirmed(ctx context.Context, p *process, question string) (bool, error) {
 	if f.Yes {
 		return true, nil
 	}
 	fmt.Fprintf(p.stderr, "%s [y/N] ", format.Line(question))
 	answers := make(chan string, 1)
-	go func() { // it ends with the answer, or with the process: a read of a terminal can't be ended
-		line, _ := bufio.NewReader(p.stdin).ReadString('\n') // at its end there is no answer
+	go func() { // ends with the answer or the process: a read of a terminal can't be cancelled
+		line, _ := bufio.NewReader(p.stdin).ReadString('\n') // at the end of input: no answer
 		answers <- line
 	}()
 	select {

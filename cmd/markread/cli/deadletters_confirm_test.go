@@ -13,7 +13,7 @@ import (
 	"markread/cmd/markread/cli/clitest"
 )
 
-// newTerminal returns a terminal and the end at which a person sits.
+// newTerminal returns a terminal and the end that a user types at.
 func newTerminal(t *testing.T) (terminal, person *os.File) {
 	t.Helper()
 	person, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
@@ -36,8 +36,8 @@ func newTerminal(t *testing.T) (terminal, person *os.File) {
 	return terminal, person
 }
 
-// While the question waits for its answer others go on: what they have resolved is neither replayed
-// nor discarded, and that is said.
+// While the question waits for an answer, other commands may resolve dead letters: those are
+// neither replayed nor discarded, and the report counts them.
 func TestResolvedDuringConfirmation(t *testing.T) {
 	for command, want := range map[string]string{
 		"replay": `{"topic":"mark-read-backfill","dry_run":false,"letters":2,"conversations":2,` +
@@ -51,7 +51,7 @@ func TestResolvedDuringConfirmation(t *testing.T) {
 			terminal, person := newTerminal(t)
 			var stdout clitest.Buffer
 			ended := make(chan int)
-			go func() { // ended by the answer; waited for below
+			go func() { // ends with the answer; awaited below
 				ended <- Run(t.Context(),
 					[]string{"dead-letters", command, "--brokers", b.Addr(), "--class",
 						"rejected", "--json"}, nil, terminal, &stdout, terminal)
@@ -66,7 +66,7 @@ func TestResolvedDuringConfirmation(t *testing.T) {
 			}
 			if r := try(t, nil, "", "dead-letters", "discard", "--brokers", b.Addr(), "--yes",
 				"--report",
-				"r1"); r.Stdout != "discarded 1 letter\n" {
+				"r1"); r.Stdout != "discarded 1 dead letter\n" {
 				t.Fatalf("%+v", r)
 			}
 			if _, err := person.WriteString("y\n"); err != nil {

@@ -17,8 +17,8 @@ import (
 	"markread/consumer/event"
 )
 
-// Compaction would take letters away as soon as they are resolved, and more: nothing is written to
-// such a topic.
+// Compaction would remove dead letters once they are resolved, and others: nothing is written to a
+// compacted topic.
 func TestCompactedDeadLetterTopicIsRefused(t *testing.T) {
 	b := clitest.StartBroker(t, "mark-read-backfill")
 	if err := b.Cluster().
@@ -42,8 +42,8 @@ func TestCompactedDeadLetterTopicIsRefused(t *testing.T) {
 	}
 }
 
-// Ctrl-C in the middle of a replay: what was published is resolved, what was done is said, and the
-// rest is left for the next replay.
+// Ctrl-C during a replay: published events are resolved, the report says what was done, and the
+// next replay does the rest.
 func TestInterruptedReplay(t *testing.T) {
 	clitest.NoLeaks(t)
 	b := clitest.StartBroker(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
@@ -51,7 +51,7 @@ func TestInterruptedReplay(t *testing.T) {
 	clitest.AddDeadLetters(t, b.Addr(), all)
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
-	// When the first events of the first part come.
+	// After the first events of the first batch.
 	b.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "mark-read-backfill",
 		Observe: true, Count: -1,
 		When: func(kmsg.Request) bool {
@@ -69,7 +69,7 @@ func TestInterruptedReplay(t *testing.T) {
 		t.Errorf("%s: %v", stdout.String(), err)
 	}
 	if line := clitest.LastLine(t, stderr.String()); status != ExitFailed ||
-		line != "interrupted after 5,000 of 12,000 letters; the rest is as it was" {
+		line != "interrupted after 5,000 of 12,000 dead letters; the rest is unchanged" {
 		t.Errorf("%d: %s", status, line)
 	}
 	published := func() (n int64) {
@@ -83,14 +83,14 @@ func TestInterruptedReplay(t *testing.T) {
 	}
 	r := try(t, nil, "", "dead-letters", "replay", "--brokers", b.Addr(), "--yes")
 	if n := published(); r.Status != ExitOK || n != all ||
-		!strings.HasPrefix(r.Stdout, "replayed 7,000 letters of 7,000 conversations to "+
+		!strings.HasPrefix(r.Stdout, "replayed 7,000 dead letters of 7,000 conversations to "+
 			"mark-read-backfill") {
 		t.Errorf("%+v, %d published", r, n)
 	}
 }
 
-// A brokers' refusal of the resolutions, which nothing foretold, ends the replay at once: it must
-// not publish what it can't resolve.
+// If the broker refuses the resolutions, unexpectedly, the replay ends immediately: it must not
+// publish events that it can't resolve.
 func TestRefusedResolutions(t *testing.T) {
 	b := clitest.StartBroker(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
 	clitest.AddDeadLetters(t, b.Addr(), 12_000)
@@ -98,17 +98,17 @@ func TestRefusedResolutions(t *testing.T) {
 		Err: kerr.PolicyViolation, Count: -1})
 	r := try(t, nil, "", "dead-letters", "replay", "--brokers", b.Addr(), "--yes")
 	line := clitest.LastLine(t, r.Stderr)
-	if r.Status != ExitFailed || !strings.HasPrefix(r.Stdout, "replayed 0 letters of 5,000 "+
+	if r.Status != ExitFailed || !strings.HasPrefix(r.Stdout, "replayed 0 dead letters of 5,000 "+
 		"conversations") ||
 		strings.Count(r.Stderr, "\n") != 1 ||
-		!strings.Contains(line, "5,000 letters may have been published and would be replayed "+
-			"once more") ||
+		!strings.Contains(line, "5,000 dead letters may have been published and would be "+
+			"replayed once more") ||
 		!strings.Contains(line, "resolutions of letters are not written") {
 		t.Errorf("%+v", r)
 	}
 }
 
-// A foreign letter may say anything, at any length: show stays readable.
+// A dead letter from another program may contain anything, of any length: show stays readable.
 func TestShowIsBounded(t *testing.T) {
 	long := strings.Repeat("x", 800_000)
 	r := event.Record{Key: []byte(long),

@@ -22,8 +22,8 @@ import (
 
 const deadLetterTopic = "mark-read-dead-letters"
 
-// addDeadLetters writes letters of these accounts to one partition of the dead-letter topic, each in a
-// batch that fills an answer to a fetch.
+// addDeadLetters writes dead letters of these accounts to one partition of the dead-letter topic,
+// each in a batch that fills a fetch response.
 func addDeadLetters(t *testing.T, brokers string, partition int32, accounts ...string) {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers), kgo.DefaultProduceTopic(deadLetterTopic),
@@ -49,8 +49,8 @@ func addDeadLetters(t *testing.T, brokers string, partition int32, accounts ...s
 	}
 }
 
-// addDamagedRecord writes a batch that claims three records and has none that can be decoded. Its checksum
-// is correct.
+// addDamagedRecord writes a batch with a correct checksum that claims three records, none of which
+// can be decoded.
 func addDamagedRecord(t *testing.T, brokers string, partition int32) {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers), kgo.MaxVersions(kversion.V2_3_0()))
@@ -80,7 +80,7 @@ func addDamagedRecord(t *testing.T, brokers string, partition int32) {
 	}
 }
 
-// warningsIn are the warnings of a log about what can't be read, as "partition:first-last message".
+// warningsIn returns a log's warnings about unreadable parts, as "partition:first-last message".
 func warningsIn(log string) (all []string) {
 	for line := range strings.Lines(log) {
 		var w struct {
@@ -97,14 +97,15 @@ func warningsIn(log string) (all []string) {
 	return all
 }
 
-// What can be read of the dead-letter topic is worked on, what can't is named, and the status is 1.
+// Commands process the readable part of the dead-letter topic, name the unreadable parts, and exit
+// with 1.
 func TestDeadLettersThatCannotBeRead(t *testing.T) {
 	const cannot, damaged = "a part of the topic can't be read", "records can't be decoded"
 	for name, c := range map[string]struct {
 		damaged, cut bool
 		notes        []string
-		open         int // letters that ls counts
-		left         int // that are left alone, for their partition is cut short
+		open         int // dead letters that ls counts
+		left         int // skipped, because their partition is truncated
 		parts        string
 	}{
 		"damaged records": {damaged: true, notes: []string{"0:1-3 " + damaged}, open: 4,
@@ -162,15 +163,16 @@ func TestDeadLettersThatCannotBeRead(t *testing.T) {
 			}
 			left := ""
 			if c.left > 0 {
-				left = "; 1 left alone: their partition can't be read to its end"
+				left = "; 1 skipped: their partition can't be read to its end"
 			}
 			n := c.open - c.left
-			does(fmt.Sprintf("would replay %d letters of %d conversations to mark-read-backfill%s",
+			does(fmt.Sprintf("would replay %d dead letters of %d conversations to "+
+				"mark-read-backfill%s",
 				n, n, left),
 				"dead-letters", "replay", "--dry-run")
-			does("discarded 1 letter\n", "dead-letters", "discard", "--report", "a", "--yes")
+			does("discarded 1 dead letter\n", "dead-letters", "discard", "--report", "a", "--yes")
 			does(fmt.Sprintf("replayed %s of %s to mark-read-backfill%s",
-				format.Count(n-1, "letter"),
+				format.Count(n-1, "dead letter"),
 				format.Count(n-1, "conversation"), left), "dead-letters", "replay", "--yes")
 
 			r := try(t, nil, "", "status", "--json", "--brokers", b.Addr())
@@ -185,9 +187,9 @@ func TestDeadLettersThatCannotBeRead(t *testing.T) {
 				t.Errorf("%+v %+v %q", report.Letters.StateCounts, report.Letters, report.Errors)
 			}
 			if c.cut {
-				r := does("replayed 1 letter of 1 conversation", "dead-letters", "replay", "1:0",
-					"--yes")
-				if !strings.Contains(r.Stderr, "taken, but it may be resolved already") {
+				r := does("replayed 1 dead letter of 1 conversation",
+					"dead-letters", "replay", "1:0", "--yes")
+				if !strings.Contains(r.Stderr, "selected, but it may be resolved already") {
 					t.Error(r.Stderr)
 				}
 				if r := try(t, nil, "", "dead-letters", "show", "1:0", "--brokers",
@@ -201,7 +203,7 @@ func TestDeadLettersThatCannotBeRead(t *testing.T) {
 					t.Errorf("%+v", r)
 				}
 				if r := try(t, nil, "", "dead-letters", "replay", "1:1", "--yes", "--brokers",
-					b.Addr()); !strings.Contains(r.Stderr, "not taken: it can't be read") {
+					b.Addr()); !strings.Contains(r.Stderr, `"reason":"it can't be read"`) {
 					t.Errorf("%+v", r)
 				}
 			}
@@ -209,7 +211,7 @@ func TestDeadLettersThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// A letter of a damaged record says what is known of it, and that it can't be replayed.
+// A damaged record's dead letter shows what is known of it, and that it can't be replayed.
 func TestLettersOfDamagedRecordsAreShown(t *testing.T) {
 	b := clitest.StartBroker(t, "mark-read", "mark-read-backfill", deadLetterTopic)
 	addRecords(t, b.Addr(),
@@ -222,7 +224,7 @@ func TestLettersOfDamagedRecordsAreShown(t *testing.T) {
 	}
 	if r := try(t, nil, "", "dead-letters", "replay", "--yes", "--brokers",
 		b.Addr()); r.Status != ExitRejected ||
-		!strings.Contains(r.Stdout, "left out as too large or damaged") {
+		!strings.Contains(r.Stdout, "omitted as too large or damaged") {
 		t.Errorf("%+v", r)
 	}
 }

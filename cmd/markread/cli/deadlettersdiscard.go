@@ -13,10 +13,10 @@ import (
 	"markread/worker/format"
 )
 
-// discardCommand gives letters up.
+// discardCommand discards dead letters.
 type discardCommand struct {
 	selectionFlags        `embed:""`
-	All                   bool `help:"All open letters; needed without another filter."`
+	All                   bool `help:"All open dead letters; required without another filter."`
 	confirmFlags          `embed:""`
 	JSON                  bool `name:"json" help:"Print what was done as one line of JSON."`
 	config.DeadLetterFlag `embed:"" group:"Topics and group:"`
@@ -24,9 +24,9 @@ type discardCommand struct {
 }
 
 func (*discardCommand) Help() string {
-	return `Letters that are discarded are neither counted as open nor replayed any more. They
-stay on the topic, as long as its retention is, and "ls --state discarded" and "show" find them. It
-can't be undone, but for "show --event", whose event can be emitted again.
+	return `Discarded dead letters are no longer counted as open, nor replayed. They stay on the
+topic for its retention time, and "ls --state discarded" and "show" find them. It can't be undone,
+except that the event of "show --event" can be emitted again.
 
     markread dead-letters discard --brokers kafka-1:9092 --class invalid --until 7d --dry-run
     markread dead-letters discard --brokers kafka-1:9092 0:17 --yes` + filterHelp + variablesHelp
@@ -40,10 +40,10 @@ func (c *discardCommand) validate(p *process) (deadletter.Filter, error) {
 	case err != nil:
 		return filter, err
 	case !narrows && !c.All:
-		return filter, config.Usagef("discard needs a filter such as --class or --until, the " +
-			"letters' IDs, or --all")
+		return filter, config.Usagef("discard needs a filter such as --class or --until, IDs, or " +
+			"--all")
 	case narrows && c.All:
-		return filter, config.Usagef("--all is for all letters: leave it out, or the filters")
+		return filter, config.Usagef("--all is for all dead letters: omit it, or the filters")
 	}
 	return filter, c.confirmFlags.validate(p)
 }
@@ -69,8 +69,8 @@ func (c *discardCommand) run(ctx context.Context, p *process) error {
 	if len(found) == 0 || c.DryRun {
 		return d.finish(r.print(p.stdout, c.JSON))
 	}
-	yes, err := c.confirmed(ctx, p,
-		r.withSkipped("discard "+format.CountOf(len(found), "letter"))+"?")
+	question := r.withSkipped("discard "+format.CountOf(len(found), "dead letter")) + "?"
+	yes, err := c.confirmed(ctx, p, question)
 	if err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func (c *discardCommand) run(ctx context.Context, p *process) error {
 		"may be discarded nevertheless")
 }
 
-// discardReport is what was discarded, or would be.
+// discardReport counts what was discarded, or would be.
 type discardReport struct {
 	DryRun  bool `json:"dry_run"`
 	Letters int  `json:"letters"`
@@ -107,7 +107,7 @@ type discardReport struct {
 	started bool
 }
 
-// withSkipped is the text with what was left alone.
+// withSkipped returns the text, followed by the counts of skipped dead letters.
 func (r *discardReport) withSkipped(text string) string {
 	return strings.Join(append([]string{text}, r.reasons()...), "; ")
 }
@@ -116,12 +116,12 @@ func (r *discardReport) print(w io.Writer, asJSON bool) error {
 	if asJSON {
 		return printJSON(w, r)
 	}
-	text := "discarded " + format.CountOf(r.Letters, "letter")
+	text := "discarded " + format.CountOf(r.Letters, "dead letter")
 	switch {
 	case r.DryRun && r.Letters > 0:
-		text = "would discard " + format.CountOf(r.Letters, "letter")
+		text = "would discard " + format.CountOf(r.Letters, "dead letter")
 	case r.Letters == 0 && !r.started:
-		text = "nothing to discard: no letter that is open matches"
+		text = "nothing to discard: no open dead letter matches"
 	}
 	_, err := fmt.Fprintln(w, r.withSkipped(text))
 	return err

@@ -17,22 +17,24 @@ import (
 	"markread/worker/groupstatus"
 )
 
-// lsCommand counts letters, or lists them.
+// lsCommand counts dead letters, or lists them.
 type lsCommand struct {
-	filterFlags           `embed:""`
-	State                 string `enum:"open,parked,replayed,discarded,all" default:"open" help:"Only letters in this state: open, parked, replayed, discarded or all."`
-	JSON                  bool   `name:"json" help:"Print each letter as one line of JSON, the oldest first."`
+	filterFlags `embed:""`
+	State       string `enum:"open,parked,replayed,discarded,all" default:"open" help:"Only this state: ${enum}."`
+	JSON        bool   `name:"json" help:"Print each dead letter as one line of JSON, oldest first."`
+
 	config.DeadLetterFlag `embed:"" group:"Topics and group:"`
 	storeFlags            `embed:""`
 }
 
 func (*lsCommand) Help() string {
-	return `How many letters there are of each class and code, in which state, and what to do
-about them. The topic is read to its present end, which takes as long as it is large: about two
-seconds for 200,000 letters.
+	return `It shows the number of dead letters of each class and code by state, and what to do
+about them. It reads the topic to its present end, which takes about two seconds for 200,000 dead
+letters.
 
     markread dead-letters ls --brokers kafka-1:9092
-    markread dead-letters ls --brokers kafka-1:9092 --code 90048 --since 24h --json | jq -r .report | sort | uniq -c` + filterHelp + variablesHelp
+    markread dead-letters ls --brokers kafka-1:9092 --code 90048 --since 24h --json |
+        jq -r .report | sort | uniq -c` + filterHelp + variablesHelp
 }
 
 func (c *lsCommand) run(ctx context.Context, p *process) error {
@@ -67,7 +69,7 @@ func (c *lsCommand) run(ctx context.Context, p *process) error {
 	return d.finish(list.print(p.stdout))
 }
 
-// list prints letters as lines of JSON.
+// list prints dead letters as lines of JSON.
 func (d *deadLetters) list(ctx context.Context, found []deadletter.Entry) error {
 	out := bufio.NewWriterSize(d.p.stdout, 64<<10)
 	var line []byte
@@ -77,7 +79,7 @@ func (d *deadLetters) list(ctx context.Context, found []deadletter.Entry) error 
 		return err
 	})
 	if err != nil {
-		_ = out.Flush() // what was found is shown nevertheless
+		_ = out.Flush() // print what was read before the error
 		return err
 	}
 	return out.Flush()
@@ -87,13 +89,13 @@ func (d *deadLetters) list(ctx context.Context, found []deadletter.Entry) error 
 type lsReport struct {
 	topic    string
 	counts   []deadletter.Count
-	states   []deadletter.State // that were asked for
+	states   []deadletter.State // the selected states
 	filtered bool
 	limited  bool
 	unknown  int64
 }
 
-// maxKindsInLs bounds the list: whoever may write to the topic may invent kinds.
+// maxKindsInLs bounds the list: anyone who may write to the topic can create new kinds.
 const maxKindsInLs = 50
 
 func (r *lsReport) print(w io.Writer) error {
@@ -110,12 +112,12 @@ func (r *lsReport) print(w io.Writer) error {
 	if r.limited {
 		which += ", the oldest"
 	} else if r.filtered {
-		which += ", those that match"
+		which += ", filtered"
 	}
 	printStateCounts(t, which, total, r.unknown)
 	if len(kinds) == 0 {
 		if len(r.states) < len(deadletter.AllStates()) {
-			t.Textf("none is %s; --state all shows those in other states",
+			t.Textf("none is %s; --state all shows the other states",
 				strings.ReplaceAll(strings.Trim(fmt.Sprint(r.states), "[]"), " ", " or "))
 		}
 		return t.End()
@@ -144,8 +146,8 @@ func (r *lsReport) print(w io.Writer) error {
 	}
 	if slices.Contains(r.states, deadletter.Open) {
 		t.Textf("")
-		t.Textf("When the cause is mended: markread dead-letters replay --dry-run, with the same " +
-			"filters, says what would be replayed")
+		t.Textf("When the cause is fixed: markread dead-letters replay --dry-run, with the same " +
+			"filters, shows what would be replayed")
 	}
 	return t.End()
 }

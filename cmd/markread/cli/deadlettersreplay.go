@@ -13,35 +13,39 @@ import (
 	"markread/worker/format"
 )
 
-// replayCommand publishes letters again.
+// replayCommand publishes the events of dead letters again.
 type replayCommand struct {
-	selectionFlags     `embed:""`
-	Lane               string `enum:"live,backfill" default:"backfill" help:"Where to: live is --topic, backfill is --backfill-topic."`
-	confirmFlags       `embed:""`
-	JSON               bool `name:"json" help:"Print what was done as one line of JSON."`
+	selectionFlags `embed:""`
+
+	Lane string `enum:"live,backfill" default:"backfill" help:"Publish to --topic (live) or --backfill-topic."`
+
+	confirmFlags `embed:""`
+
+	JSON bool `name:"json" help:"Print what was done as one line of JSON."`
+
 	config.TopicsFlags `embed:"" group:"Topics and group:"`
 	storeFlags         `embed:""`
 }
 
 func (*replayCommand) Help() string {
-	return `Mend the cause first. Without filters all open letters are replayed: published to
-the backfill topic with the time when the user read, so that messages that came since stay unread,
-and then resolved. Letters of one conversation become one event, with the largest T. Letters that
-are no events are judged again; those that still are none, and those without their value, stay open,
-and the exit status is 3.
+	return `Fix the cause first. Without filters, all open dead letters are replayed: published to
+the backfill topic with the time when the user read, so that later messages stay unread, and then
+resolved. Dead letters of one conversation become one event, with the largest T. Invalid events are
+checked again; those that are still invalid, and those without their value, stay open, and the exit
+status is 3.
 
-Replaying is harmless: what a newer event has covered meanwhile is not lowered. A replay that was
-interrupted, even killed, has lost no letter: run it again. A few letters may then be replayed
-twice, and two replays at once do all of it twice: the second event of a conversation collapses with
-the first, or finds it applied. A letter that fails again comes back with one replay more, and after
---max-replays it is parked.
+Replaying is harmless: it does not lower what a newer event has set meanwhile. A replay that was
+interrupted, even killed, has lost no dead letter: run it again. A few dead letters may then be
+replayed twice, and two replays at the same time do all of it twice: the second event of a
+conversation collapses with the first, or finds it applied. If an event fails again, its new dead
+letter has one replay more; after --max-replays it is parked.
 
     markread dead-letters replay --brokers kafka-1:9092 --code 90048 --dry-run
     markread dead-letters replay --brokers kafka-1:9092 --code 90048 --limit 10 --yes
     markread dead-letters replay --brokers kafka-1:9092 0:17 4:1711` + filterHelp + variablesHelp
 }
 
-// target is the topic to publish to.
+// target returns the topic to publish to.
 func (c *replayCommand) target() string {
 	if c.Lane == "live" {
 		return c.Topic
@@ -53,8 +57,7 @@ func (c *replayCommand) target() string {
 func (c *replayCommand) validate(p *process) (deadletter.Filter, error) {
 	filter, err := c.selection(cmp.Or(c.storeFlags.validate(p.env), c.TopicsFlags.Check()))
 	if err == nil && c.target() == "" {
-		err = config.Usagef("--backfill-topic is empty: there is nothing to replay to but --lane " +
-			"live")
+		err = config.Usagef("--backfill-topic is empty: use --lane live, or name a topic")
 	}
 	return filter, cmp.Or(err, c.confirmFlags.validate(p))
 }
@@ -115,7 +118,7 @@ func (c *replayCommand) run(ctx context.Context, p *process) error {
 			"may have been published and would be replayed once more, which is harmless")))
 }
 
-// replayReport is what a replay did, or would do.
+// replayReport counts what a replay did, or would do.
 type replayReport struct {
 	To            string    `json:"topic"`
 	DryRun        bool      `json:"dry_run"`
@@ -126,7 +129,7 @@ type replayReport struct {
 	started bool
 }
 
-// stillOpen counts letters that were asked for and can't be replayed.
+// stillOpen counts selected dead letters that can't be replayed.
 type stillOpen struct {
 	Invalid      int `json:"invalid"`
 	ValueOmitted int `json:"value_omitted"`
@@ -145,9 +148,9 @@ func (r *replayReport) record(done deadletter.Done) {
 	r.StillOpen.Unresolved = done.Unresolved
 }
 
-// description is the letters and where they go.
+// description counts the dead letters and names their target topic.
 func (r *replayReport) description() string {
-	return fmt.Sprintf("%s of %s to %s", format.CountOf(r.Letters, "letter"),
+	return fmt.Sprintf("%s of %s to %s", format.CountOf(r.Letters, "dead letter"),
 		format.CountOf(r.Conversations, "conversation"), r.To)
 }
 
@@ -159,20 +162,20 @@ func (r *replayReport) question() string {
 	return text + "?"
 }
 
-// notes is what is not replayed, and why.
+// notes counts what is not replayed, with reasons.
 func (r *replayReport) notes() string {
 	return strings.Join(append(r.StillOpen.reasons(), r.skipped.reasons()...), "; ")
 }
 
 func (s stillOpen) reasons() []string {
-	return formatReasons(reason{s.Invalid, "can't: the record is no event"},
-		reason{s.ValueOmitted, "can't: the value was left out as too large or damaged"},
+	return formatReasons(reason{s.Invalid, "can't: the record is not a valid event"},
+		reason{s.ValueOmitted, "can't: the value was omitted as too large or damaged"},
 		reason{s.TooLarge, "can't: the topic refuses the record as too large"},
 		reason{s.Refused, "can't: the topic refuses the record, because it is compacted and the " +
-			"record has no key, or for its time"})
+			"record has no key, or because of its time"})
 }
 
-// finish prints the report, and returns what went wrong.
+// finish prints the report, and returns the command's error.
 func (r *replayReport) finish(p *process, asJSON bool, failed error) error {
 	if err := cmp.Or(failed, r.print(p, asJSON)); err != nil {
 		return err
@@ -182,8 +185,8 @@ func (r *replayReport) finish(p *process, asJSON bool, failed error) error {
 		if n == 1 {
 			verb = " stays open: "
 		}
-		return &rejectedError{format.Count(n, "letter") + verb + strings.Join(r.StillOpen.reasons(),
-			"; ")}
+		return &rejectedError{format.Count(n, "dead letter") + verb +
+			strings.Join(r.StillOpen.reasons(), "; ")}
 	}
 	return nil
 }
@@ -197,7 +200,7 @@ func (r *replayReport) print(p *process, asJSON bool) error {
 	case r.DryRun && r.Letters > 0:
 		text = "would replay " + r.description()
 	case r.Letters == 0 && !r.started:
-		text = "nothing to replay: no letter that is open and matches can be replayed"
+		text = "nothing to replay: no open dead letter matches that can be replayed"
 	}
 	if notes := r.notes(); notes != "" {
 		text += "; " + notes

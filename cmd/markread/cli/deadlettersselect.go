@@ -14,15 +14,17 @@ import (
 	"markread/worker/format"
 )
 
-// selectionFlags say which letters replay and discard take.
+// selectionFlags select the dead letters for replay and discard.
 type selectionFlags struct {
-	IDs         []string `arg:"" optional:"" name:"id" help:"Only these letters, such as 0:17."`
+	IDs         []string `arg:"" optional:"" name:"id" help:"Only these dead letters, such as 0:17."`
 	filterFlags `embed:""`
-	State       string `enum:"open,parked,all" default:"open" help:"Letters in this state: open; with --parked also parked, or all."`
+
+	State string `enum:"open,parked,all" default:"open" help:"Only this state: open; with --parked also parked or all."`
 }
 
-// selection is the filter of the flags, if they are valid and nothing else is wrong. Parked letters,
-// which came back from every replay, are only taken by --parked.
+// selection returns the filter that the flags describe. wrong is an error of other flags, which is
+// returned if these flags are valid. Parked dead letters, which failed again after every replay,
+// are selected only with --parked.
 func (f *selectionFlags) selection(wrong error) (deadletter.Filter, error) {
 	filter, err := f.filter(time.Now())
 	if err != nil {
@@ -39,14 +41,16 @@ func (f *selectionFlags) selection(wrong error) (deadletter.Filter, error) {
 		filter.IDs[id] = true
 	}
 	if wrong == nil && f.State == deadletter.Parked.String() && !f.Parked {
-		wrong = config.Usagef("--state parked needs --parked: these letters came back from every " +
-			"replay")
+		wrong = config.Usagef("--state parked needs --parked: these dead letters failed again " +
+			"after every replay")
 	}
 	return filter, wrong
 }
 
-// selectEntries makes sure, unless for a dry run, that letters can be resolved and others written, and
-// that nothing will be lost by it. Then it reads the topic and returns the letters to take.
+// selectEntries reads the topic and returns the selected dead letters, and counts of those that
+// match but are skipped. Before that, unless for a dry run, it checks that the user may write to
+// the dead-letter topic and to the topics in writeTo, and that the dead-letter topic is not
+// compacted, which would lose dead letters.
 func (d *deadLetters) selectEntries(ctx context.Context, f *selectionFlags, index *deadletter.Index,
 	filter deadletter.Filter, dryRun bool, writeTo ...string) ([]deadletter.Entry, skipped,
 	error) {
@@ -78,8 +82,8 @@ func (d *deadLetters) selectEntries(ctx context.Context, f *selectionFlags, inde
 	return found, skip, nil
 }
 
-// stillUnchanged returns those of the letters that are as they were found: somebody may have thought over
-// the question for long, and others have worked on.
+// stillUnchanged returns the dead letters of found that are still in the same state: other commands
+// may have resolved some while the user considered the question.
 func (d *deadLetters) stillUnchanged(ctx context.Context, maxReplays int, filter deadletter.Filter,
 	found []deadletter.Entry) ([]deadletter.Entry, error) {
 	index := deadletter.NewIndex(maxReplays, filter)
@@ -90,7 +94,8 @@ func (d *deadLetters) stillUnchanged(ctx context.Context, maxReplays int, filter
 	return still, nil
 }
 
-// warnSkippedIDs says of letters that were named why they are not taken.
+// warnSkippedIDs logs why dead letters that were named by ID are skipped, or may be resolved
+// already.
 func (d *deadLetters) warnSkippedIDs(index *deadletter.Index, filter deadletter.Filter,
 	found []deadletter.Entry) {
 	taken := map[deadletter.ID]bool{}
@@ -103,12 +108,13 @@ func (d *deadLetters) warnSkippedIDs(index *deadletter.Index, filter deadletter.
 		if taken[id] {
 			if d.CutShort(id) {
 				d.p.log.Warn().Str("letter", id.String()).
-					Msg("taken, but it may be resolved already: its partition can't be read to " +
-						"its end")
+					Msg("dead letter selected, but it may be resolved already: its partition " +
+						"can't be read to its end")
 			}
 			continue
 		}
-		why := "there is no such letter"
+		line := d.p.log.Warn().Str("letter", id.String())
+		why := "there is no such dead letter"
 		if d.CutShort(id) {
 			why = "it can't be read"
 		}
@@ -116,16 +122,16 @@ func (d *deadLetters) warnSkippedIDs(index *deadletter.Index, filter deadletter.
 			why = "it is " + state.String()
 			switch state {
 			case deadletter.Parked:
-				why += "; --parked takes it"
+				line.Str("do", "use --parked")
 			case deadletter.Open:
-				why = "another filter leaves it out"
+				why = "another filter excludes it"
 			}
 		}
-		d.p.log.Warn().Str("letter", id.String()).Msg("not taken: " + why)
+		line.Str("reason", why).Msg("dead letter skipped")
 	}
 }
 
-// skipped counts letters that match and were not taken.
+// skipped counts dead letters that match the filter, but were skipped.
 type skipped struct {
 	Parked int `json:"parked"`
 	Gone   int `json:"gone"`
@@ -134,19 +140,19 @@ type skipped struct {
 
 func (l skipped) reasons() []string {
 	return formatReasons(
-		reason{l.Gone, "left alone: resolved by another command meanwhile, or deleted"},
-		reason{l.Unread, "left alone: their partition can't be read to its end, so they may be " +
-			"resolved; their IDs take them"},
-		reason{l.Parked, "parked, which --parked takes, too"})
+		reason{l.Gone, "skipped: resolved by another command meanwhile, or deleted"},
+		reason{l.Unread, "skipped: their partition can't be read to its end, so they may be " +
+			"resolved; select them by ID"},
+		reason{l.Parked, "skipped: parked; --parked selects them, too"})
 }
 
-// reason is why so many letters are not taken.
+// reason is a number of dead letters, and why they are skipped.
 type reason struct {
 	n   int
 	why string
 }
 
-// formatReasons writes out those that there are.
+// formatReasons returns a text for each reason with a number above 0.
 func formatReasons(all ...reason) (texts []string) {
 	for _, r := range all {
 		if r.n > 0 {
@@ -156,16 +162,16 @@ func formatReasons(all ...reason) (texts []string) {
 	return texts
 }
 
-// incompleteError says how far a command came that did not come to its end, and what may be true of
-// letters of which nobody knows; nil if it did.
+// incompleteError adds to a command's error how far it got; nil if err is nil. unknown is the
+// number of dead letters with an unknown outcome, and perhaps says what may have happened to them.
 func incompleteError(ctx context.Context, err error, done, of, unknown int, perhaps string) error {
 	if err == nil {
 		return nil
 	}
-	what := fmt.Sprintf("after %s of %s; the rest is as it was", format.Thousands(done),
-		format.CountOf(of, "letter"))
+	what := fmt.Sprintf("after %s of %s; the rest is unchanged", format.Thousands(done),
+		format.CountOf(of, "dead letter"))
 	if unknown > 0 {
-		what += fmt.Sprintf(", but %s %s", format.CountOf(unknown, "letter"), perhaps)
+		what += fmt.Sprintf(", but %s %s", format.CountOf(unknown, "dead letter"), perhaps)
 	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("interrupted %s", what)

@@ -15,26 +15,28 @@ import (
 	"markread/worker/format"
 )
 
-// showCommand shows one letter.
+// showCommand shows one dead letter.
 type showCommand struct {
-	ID                    string `arg:"" name:"id" placeholder:"ID" help:"The letter: its partition and offset, such as 0:17."`
-	Event                 bool   `help:"Print its event alone, as a line for \"markread emit\": mend it in between."`
-	JSON                  bool   `name:"json" help:"Print one line of JSON, as ls --json does, with the headers."`
+	ID    string `arg:"" name:"id" placeholder:"ID" help:"The dead letter's partition and offset, such as 0:17."`
+	Event bool   `help:"Print only its event, as a line to edit and to pass to \"markread emit\"."`
+	JSON  bool   `name:"json" help:"Print one line of JSON, as ls --json does, with the headers."`
+
 	config.DeadLetterFlag `embed:"" group:"Topics and group:"`
 	storeFlags            `embed:""`
 }
 
 func (*showCommand) Help() string {
-	return `What the letter says, what its code means, what to do, what became of it, and other
-letters with its key. With --event its event alone: MsgReadTime is filled in with the time when the
-user read, so that it can be mended and emitted at any later time. The letter itself stays open
-until it is discarded. Of a value that is no JSON object --event prints what is there, on one line,
-and warns. If no time is known, MsgReadTime is "unknown", which emit refuses, and the exit status is
-3. Mend it in steps, not in a pipe, whose status is that of its last part:
+	return `It shows the dead letter's content, the meaning of its code, the remedy, its state, and
+other dead letters with its key. With --event it prints only the event: MsgReadTime is the time when
+the user read, so that the event can be edited and emitted at any later time. The dead letter itself
+stays open until it is discarded. If the value is not a JSON object, --event prints it on one line,
+with a warning. If no time is known, MsgReadTime is "unknown", which emit refuses, and the exit
+status is 3. Edit the event in steps, not in a pipe, whose status is that of its last command:
 
     markread dead-letters show 0:17 --brokers kafka-1:9092
-    markread dead-letters show 0:17 --event >event.json && sed s/alcie/alice/ event.json >mended.json &&
-        markread emit <mended.json && markread dead-letters discard 0:17 --yes` + variablesHelp
+    markread dead-letters show 0:17 --event >event.json &&
+        sed s/alcie/alice/ event.json >edited.json &&
+        markread emit <edited.json && markread dead-letters discard 0:17 --yes` + variablesHelp
 }
 
 func (c *showCommand) run(ctx context.Context, p *process) error {
@@ -67,53 +69,52 @@ func (c *showCommand) run(ctx context.Context, p *process) error {
 	return d.finish(err)
 }
 
-// printEvent prints a letter's event to be mended.
+// printEvent prints a dead letter's event for editing.
 func (p *process) printEvent(view *deadletter.View) error {
 	if view.Omitted != "" {
-		return fmt.Errorf("letter %s has no event: its value of %s bytes was left out, because "+
-			"it was too large or damaged; its origin is %s",
+		return fmt.Errorf("dead letter %s has no event: its value of %s bytes was omitted, "+
+			"because it was too large or damaged; its origin is %s",
 			view.ID, displayText(view.Omitted), formatOrigin(view))
 	}
 	if view.Record.Value == nil {
-		return fmt.Errorf("letter %s has no event: its value is null; its origin is %s", view.ID,
-			formatOrigin(view))
+		return fmt.Errorf("dead letter %s has no event: its value is null; its origin is %s",
+			view.ID, formatOrigin(view))
 	}
 	line, form := view.Editable()
 	if form == deadletter.Raw {
 		line = bytes.TrimSpace([]byte(format.Plain(line)))
-		if len(line) == 0 { // emit would find no line at all, and that nothing was wrong
-			return fmt.Errorf("letter %s has no event: its value is empty; its origin is %s",
+		if len(line) == 0 { // emit would read no line, and report no error
+			return fmt.Errorf("dead letter %s has no event: its value is empty; its origin is %s",
 				view.ID, formatOrigin(view))
 		}
 		p.log.Warn().Str("letter", view.ID.String()).
-			Msg("the value is no JSON object; this is what is there, on one line")
+			Msg("the value is not a JSON object; printed on one line")
 	}
 	if _, err := p.stdout.Write(append(line, '\n')); err != nil {
 		return err
 	}
 	if form == deadletter.Timeless {
-		return &rejectedError{fmt.Sprintf("letter %s does not say when the user read: put a "+
-			"MsgReadTime (seconds since 1970) in place of \"unknown\", or emit refuses it",
-			view.ID)}
+		return &rejectedError{fmt.Sprintf("dead letter %s has no read time: replace \"unknown\" "+
+			"with a MsgReadTime (seconds since 1970), or emit refuses it", view.ID)}
 	}
 	return nil
 }
 
-// Bounds of what is shown of a letter; --json has all.
+// Limits of what is shown of a dead letter; --json has all.
 const (
 	maxShownValue   = 4000 // bytes
-	maxShownText    = 1000 // of anything else
+	maxShownText    = 1000 // bytes, of any other text
 	maxShownHeaders = 50
 )
 
-// printDeadLetter writes a letter for people.
+// printDeadLetter prints a dead letter as text.
 func printDeadLetter(w io.Writer, v *deadletter.View, now time.Time) error {
 	t := terminal.NewTable(w)
 	state := v.State.String()
 	if v.Resolution != nil {
 		state = fmt.Sprintf("%s %s, by %s", state, format.Time(v.Resolution.Time), v.Resolution.ID)
 	}
-	t.Textf("letter %s: %s", v.ID, state)
+	t.Textf("dead letter %s: %s", v.ID, state)
 	text := explainKind(v.Class, v.Code)
 	t.Row("  class", displayText(cmp.Or(v.Class, "?")))
 	if v.Code != "" {
@@ -143,7 +144,7 @@ func printDeadLetter(w io.Writer, v *deadletter.View, now time.Time) error {
 	t.Row("  replayed", format.Count(v.Replays, "time"))
 	t.Row("  key", displayBytes(v.Record.Key, maxShownText))
 	if v.Omitted != "" {
-		t.Row("  value", fmt.Sprintf("left out: its %s bytes were too large or damaged, so it "+
+		t.Row("  value", fmt.Sprintf("omitted: its %s bytes were too large or damaged, so it "+
 			"can't be replayed", displayText(v.Omitted)))
 	} else {
 		t.Row("  value", displayBytes(v.Record.Value, maxShownValue))
@@ -158,7 +159,7 @@ func printDeadLetter(w io.Writer, v *deadletter.View, now time.Time) error {
 	}
 	if len(v.Others) > 0 {
 		t.Textf("")
-		t.Textf("%s with the same key", format.Count(len(v.Others)+v.More, "other letter"))
+		t.Textf("%s with the same key", format.Count(len(v.Others)+v.More, "other dead letter"))
 		if v.More > 0 {
 			t.Textf("  … %d older ones", v.More)
 		}
@@ -170,7 +171,7 @@ func printDeadLetter(w io.Writer, v *deadletter.View, now time.Time) error {
 	return t.End()
 }
 
-// displayText is shown for a text of a letter, which may be as long as a record.
+// displayText is display for a text of a dead letter, which may be as long as a record.
 func displayText(text string) string { return displayBytes([]byte(text), maxShownText) }
 
 func account(name *string) string {
@@ -180,7 +181,7 @@ func account(name *string) string {
 	return displayText(*name)
 }
 
-// formatOrigin says where the record of a letter was read first.
+// formatOrigin returns where the record of a dead letter was read first.
 func formatOrigin(v *deadletter.View) string {
 	n := func(n *int64) string {
 		if n == nil {

@@ -26,9 +26,8 @@ import (
 	"markread/worker/console"
 )
 
-// The files below deploy are held against the program here: what they set exists and is accepted,
-// and what they know of its times, ports and paths is so. deploy/check asks the tools that will
-// read them.
+// The files in deploy must match the program: their variables exist, their values are accepted, and
+// their timeouts, ports and paths are correct. deploy/check runs the tools that read them.
 
 const (
 	envFile   = "markread.env"
@@ -39,8 +38,8 @@ const (
 	imageFile = "Dockerfile"
 )
 
-// parseDeployed checks that run starts with an environment, but for the files of secrets and
-// authorities, which are not here.
+// parseDeployed checks that run accepts an environment, except for files of secrets and CAs, which
+// don't exist here.
 func parseDeployed(t *testing.T, where string, env []string) *runCommand {
 	t.Helper()
 	env = slices.Clone(env)
@@ -72,7 +71,7 @@ func parseDeployed(t *testing.T, where string, env []string) *runCommand {
 	return c
 }
 
-// The example has every variable of run, shows the defaults, and is accepted as it is.
+// The example has every variable of run, shows the defaults, and is accepted unchanged.
 func TestDeployEnvironmentFile(t *testing.T) {
 	set, commented := settings(t, envFile)
 	parseDeployed(t, envFile, set)
@@ -119,13 +118,13 @@ func TestDeployEnvironmentFile(t *testing.T) {
 	}
 }
 
-// defaultOf is a flag's default as a variable would give it.
+// defaultOf returns a flag's default as a value for its variable.
 func defaultOf(f *kong.Flag) string {
 	switch f.Target.Kind() {
 	case reflect.Bool:
 		return "false"
 	case reflect.Pointer:
-		return f.PlaceHolder // a flag whose default depends on others
+		return f.PlaceHolder // its default depends on other flags
 	}
 	return f.Default
 }
@@ -155,7 +154,7 @@ func TestDeployVariables(t *testing.T) {
 	}
 }
 
-// composeFile is what these tests look at in compose.yaml.
+// composeFile is the part of compose.yaml that these tests check.
 type composeFile struct {
 	Services map[string]struct {
 		Image           string
@@ -166,7 +165,7 @@ type composeFile struct {
 	}
 }
 
-// podFile is what these tests look at in deployment.yaml.
+// podFile is the part of deployment.yaml that these tests check.
 type podFile struct {
 	Spec struct {
 		Template struct {
@@ -194,14 +193,14 @@ type probe struct {
 	HTTPGet struct{ Path string }
 }
 
-// defaults are those of run.
+// defaults returns the defaults of run.
 func defaults(t *testing.T) *runCommand {
 	t.Helper()
 	return parseRun(t, nil, "--brokers", "k:1", "--im-app-id", "7")
 }
 
-// The workers of compose.yaml and of Kubernetes start with what they are given, and find the
-// sandbox and the secrets.
+// The workers of compose.yaml and of Kubernetes start with their environment, and find the sandbox
+// and the secrets.
 func TestDeployConfigurations(t *testing.T) {
 	compose := decodeDeployed[composeFile](t, composing)
 	workers := 0
@@ -272,7 +271,7 @@ func TestDeployConfigurations(t *testing.T) {
 	}
 }
 
-// Whoever stops a worker waits longer than a stop may take.
+// Whatever stops a worker waits longer than a shutdown may take.
 func TestDeployStopTimes(t *testing.T) {
 	least := defaults(t).DrainTimeout + app.StopGrace
 	seconds := decodeDeployed[podFile](t, podsFile).Spec.Template.Spec.TerminationGracePeriodSeconds
@@ -295,8 +294,8 @@ func TestDeployStopTimes(t *testing.T) {
 	}
 }
 
-// Probes ask for paths that are open to other machines, at the admin server's port, which is the
-// same everywhere.
+// Probes use paths that are open to other machines, at the admin server's port, which is the same
+// everywhere.
 func TestDeployAdminServer(t *testing.T) {
 	pods := decodeDeployed[podFile](t, podsFile).Spec.Template
 	container := pods.Spec.Containers[0]
@@ -308,7 +307,7 @@ func TestDeployAdminServer(t *testing.T) {
 	}
 	for _, p := range []struct {
 		path   string
-		status int // of a worker that turns, but is no member
+		status int // of a worker that is alive, but not a member
 	}{{container.StartupProbe.HTTPGet.Path, 200}, {container.LivenessProbe.HTTPGet.Path, 200},
 		{container.ReadinessProbe.HTTPGet.Path, 503}} {
 		answer := httptest.NewRecorder()
@@ -330,7 +329,7 @@ func TestDeployAdminServer(t *testing.T) {
 			FindStringSubmatch(readDeployed(t, imageFile))[1],
 	}
 	for _, name := range []string{"kubernetes/service.yaml", "kubernetes/networkpolicy.yaml"} {
-		// the first: what comes in
+		// the first line is the request
 		got[name] = regexp.MustCompile(`\bport: (\d+)`).FindStringSubmatch(readDeployed(t, name))[1]
 	}
 	set, _ := settings(t, podsEnv)
@@ -349,8 +348,8 @@ func TestDeployAdminServer(t *testing.T) {
 	}
 }
 
-// The image's user is the pods'; the memory that Go may use is below the limit; the image is built
-// with a Go that go.mod allows.
+// The image's user is the pods'; the memory limit for Go is below the container's; the image is
+// built with a Go version that go.mod allows.
 func TestDeployNumbers(t *testing.T) {
 	pods := decodeDeployed[podFile](t, podsFile).Spec.Template.Spec
 	image := readDeployed(t, imageFile)
@@ -372,7 +371,7 @@ func TestDeployNumbers(t *testing.T) {
 	}
 	for where, m := range memory {
 		soft, err1 := strconv.Atoi(strings.TrimSuffix(m[0], "MiB"))
-		// Mi in Kubernetes, M in systemd: both of 1,024 KiB
+		// Mi in Kubernetes, M in systemd: both mean 1,024 KiB
 		hard, err2 := strconv.Atoi(strings.TrimRight(m[1], "Mi"))
 		if err1 != nil || err2 != nil || soft >= hard || soft < hard*3/4 {
 			t.Errorf("%s: GOMEMLIMIT %q and the limit %q", where, m[0], m[1])

@@ -11,7 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// readDeployed is a file below deploy.
+// readDeployed returns a file of deploy.
 func readDeployed(t *testing.T, name string) string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(repository, "deploy", name))
@@ -21,7 +21,8 @@ func readDeployed(t *testing.T, name string) string {
 	return string(b)
 }
 
-// decodeDeployed is a YAML file below deploy. It goes through JSON, whose fields are found in any case.
+// decodeDeployed decodes a YAML file of deploy. It goes through JSON, which matches field names in
+// any case.
 func decodeDeployed[T any](t *testing.T, name string) (v T) {
 	t.Helper()
 	var tree any
@@ -38,15 +39,15 @@ func decodeDeployed[T any](t *testing.T, name string) (v T) {
 	return v
 }
 
-// settings are the lines of an environment file: those that are set, and those that are commented
-// out, a name and a value each.
+// settings returns the name and value of each line of an environment file: the active lines, and
+// the commented-out ones.
 func settings(t *testing.T, name string) (set, commented []string) {
 	t.Helper()
 	for i, line := range strings.Split(readDeployed(t, name), "\n") {
 		switch {
 		case line == "" || strings.HasPrefix(line, "# "):
 		case !regexp.MustCompile(`^#?MARKREAD_[A-Z_]+=[^"' ]*$`).MatchString(line):
-			// each of its readers takes quotes and blanks another way
+			// the readers of this file treat quotes and spaces differently
 			t.Errorf("%s:%d: %q is neither a comment nor a plain setting", name, i+1, line)
 		case line[0] == '#':
 			commented = append(commented, line[1:])
@@ -57,7 +58,7 @@ func settings(t *testing.T, name string) (set, commented []string) {
 	return set, commented
 }
 
-// unit are the settings of the systemd unit, in the order of the file.
+// unit returns the settings of the systemd unit, in the order of the file.
 func unit(t *testing.T) map[string][]string {
 	t.Helper()
 	all := map[string][]string{}

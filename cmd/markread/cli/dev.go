@@ -12,11 +12,11 @@ import (
 	"markread/worker/format"
 )
 
-// devCommand is everything on one machine.
+// devCommand runs everything on one machine.
 type devCommand struct {
 	KafkaAddr          string `default:"127.0.0.1:9092" help:"Where the embedded broker listens."`
 	IMAddr             string `name:"im-addr" default:"127.0.0.1:8790" help:"Where the local IM server listens."`
-	DataDir            string `placeholder:"DIR" help:"Keep Kafka's data here; without it it is gone at the end."`
+	DataDir            string `placeholder:"DIR" help:"Keep Kafka's data here; default: in memory."`
 	Traffic            int    `default:"20" help:"Sample events a second; 0: none."`
 	config.EngineFlags `embed:"" group:"Worker:"`
 	Admin              config.AdminFlags `embed:"" group:"Admin server:"`
@@ -71,7 +71,7 @@ func (c *devCommand) run(ctx context.Context, p *process) error {
 	})
 }
 
-// summary says what listens where, and what to try next.
+// summary prints what listens where, and what to try next.
 func (c *devCommand) summary(p *process, kafkaAddr, imAddr, adminAddr string) {
 	data := "in memory; --data-dir DIR keeps its data"
 	if c.DataDir != "" {
@@ -85,7 +85,7 @@ func (c *devCommand) summary(p *process, kafkaAddr, imAddr, adminAddr string) {
 		app.DevSender)
 	program := programName()
 	t := tabwriter.NewWriter(p.stdout, 0, 0, 3, ' ', 0)
-	fmt.Fprintf(t, "\nmarkread dev: all of it runs on this machine. Ctrl-C stops it.\n\n")
+	fmt.Fprintf(t, "\nmarkread dev: everything runs on this machine. Ctrl-C stops it.\n\n")
 	fmt.Fprintf(t, "  console\thttp://%s/\tstate of the worker; also /metrics, /api/state\n",
 		adminAddr)
 	fmt.Fprintf(t, "  IM server\thttp://%s/sandbox\tlocal, app %d, %s\n", imAddr, app.LocalAppID,
@@ -113,11 +113,11 @@ func (c *devCommand) summary(p *process, kafkaAddr, imAddr, adminAddr string) {
 		kafkaAddr, adminAddr)
 	flag := adminURL(adminAddr)
 	fmt.Fprintf(t, "  hold it\t%s pause%s\n", program, flag)
-	fmt.Fprintf(t, "  go on\t%s resume%s\n\n", program, flag)
+	fmt.Fprintf(t, "  resume it\t%s resume%s\n\n", program, flag)
 	_ = t.Flush()
 }
 
-// adminURL is the flag that names the worker at addr, empty where that is the default.
+// adminURL returns the flag for the worker whose admin server is at addr; "" if it is the default.
 func adminURL(addr string) string {
 	if addr == "127.0.0.1:8780" {
 		return ""
@@ -125,7 +125,7 @@ func adminURL(addr string) string {
 	return " --admin-url http://" + addr
 }
 
-// programName is how the person at the keyboard calls this program.
+// programName returns the command with which the user runs this program.
 func programName() string {
 	if strings.Contains(os.Args[0], "go-build") {
 		return "go run ./cmd/markread"

@@ -18,8 +18,8 @@ import (
 	"markread/worker/console"
 )
 
-// Everything on one machine: what the newcomer sees, and that what the summary tells to try does
-// what it says.
+// Everything on one machine: the output for a new user, and the commands that its summary suggests,
+// which must work.
 func TestDev(t *testing.T) {
 	clitest.NoLeaks(t)
 	dir := t.TempDir()
@@ -49,7 +49,8 @@ func TestDev(t *testing.T) {
 		t.Errorf("%s: %+v", bulk, b)
 	}
 
-	e = try(t, nil, "{\"Report_Account\":\"carol\",\"Peer_Account\":\"bob\",\"MsgReadTime\":1700000000}\nnonsense\n",
+	e = try(t, nil,
+		`{"Report_Account":"carol","Peer_Account":"bob","MsgReadTime":1700000000}`+"\nnonsense\n",
 		"emit", "--brokers", kafka)
 	if e.Status != ExitRejected || e.Stdout != "published 1 event to mark-read, rejected 1 line\n" {
 		t.Errorf("emit of lines: %+v", e)
@@ -65,7 +66,7 @@ func TestDev(t *testing.T) {
 		t.Errorf("call: %+v", call)
 	}
 
-	// The suggested call works as it is, also where another app's key is exported.
+	// The suggested call works unchanged, even if another app's key is exported.
 	line := r.WaitFor(t, `one call +(env .*)`)
 	if words := strings.Fields(line); !strings.HasPrefix(line,
 		"env -u MARKREAD_IM_KEY_FILE MARKREAD_IM_KEY="+app.LocalKey+" ") ||
@@ -76,7 +77,7 @@ func TestDev(t *testing.T) {
 		t.Errorf("the suggested call: %+v", call)
 	}
 
-	// The sample traffic flows and its messages get read.
+	// Sample traffic flows, and its messages are read.
 	state := func() (s console.State) {
 		if err := json.Unmarshal([]byte(clitest.Fetch(t, "http://"+admin+"/api/state")),
 			&s); err != nil {
@@ -106,7 +107,7 @@ func TestDev(t *testing.T) {
 		t.Errorf("it complains: %s", &r.Stderr)
 	}
 
-	// What was committed is known after a restart from the data directory.
+	// Committed events are still known after a restart with the same data directory.
 	r, _, _, admin = start("0")
 	clitest.WaitUntil(t, "committed offsets of the first run", func() bool {
 		sum := int64(0)
@@ -122,8 +123,8 @@ func TestDev(t *testing.T) {
 	}
 }
 
-// The commands that hold the worker and let it go on work as the summary tells them, also when the
-// admin server has a token.
+// The suggested commands that pause and resume the worker work, also if the admin server has a
+// token.
 func TestDevOutage(t *testing.T) {
 	clitest.NoLeaks(t)
 	env := []string{"MARKREAD_ADMIN_TOKEN=" + testToken}
@@ -133,7 +134,7 @@ func TestDevOutage(t *testing.T) {
 	kafka, look := r.WaitFor(t, `Kafka +(127\S+)`),
 		r.WaitFor(t, `curl -s '(http[^']+read-time[^']+)'`)
 	pause, resume := strings.Fields(r.WaitFor(t, `hold it +.*?(pause .*)`)),
-		strings.Fields(r.WaitFor(t, `go on +.*?(resume .*)`))
+		strings.Fields(r.WaitFor(t, `resume it +.*?(resume .*)`))
 	readyz := r.WaitFor(t, `console +(http://127[^/ ]+/)`) + "readyz"
 
 	if p := try(t, nil, "", pause...); p.Status != ExitFailed ||
@@ -154,7 +155,7 @@ func TestDevOutage(t *testing.T) {
 	}
 	if p := try(t, env, "", resume...); p.Status != ExitOK ||
 		!strings.HasPrefix(p.Stdout, "no longer paused") ||
-		!strings.HasSuffix(p.Stdout, "; calls go on\n") {
+		!strings.HasSuffix(p.Stdout, "; calls continue\n") {
 		t.Fatalf("resume: %+v", p)
 	}
 	clitest.WaitUntil(t, "the unread count to become 0",
@@ -164,8 +165,8 @@ func TestDevOutage(t *testing.T) {
 	}
 }
 
-// checkMetrics holds that received = outcomes + waiting + returned, and the names that dashboards
-// use.
+// checkMetrics checks that received = outcomes + waiting + returned, and that the names for
+// dashboards exist.
 func checkMetrics(t *testing.T, text string) {
 	t.Helper()
 	parser := expfmt.NewTextParser(model.UTF8Validation)
@@ -199,7 +200,7 @@ func checkMetrics(t *testing.T, text string) {
 	}
 }
 
-// A port that is taken is a clear message that names the flag to choose another one.
+// A port in use is a clear error that names the flag.
 func TestDevWithPortsInUse(t *testing.T) {
 	clitest.NoLeaks(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -219,13 +220,13 @@ func TestDevWithPortsInUse(t *testing.T) {
 		r := try(t, nil, "", args...)
 		if r.Status != ExitFailed || r.Stdout != "" || strings.Count(r.Stderr, "\n") != 1 ||
 			!strings.Contains(r.Stderr, flag+" "+l.Addr().String()) ||
-			!strings.Contains(r.Stderr, "taken") {
+			!strings.Contains(r.Stderr, "by another program") {
 			t.Errorf("%s: %+v", flag, r)
 		}
 	}
 }
 
-// A data directory that can't be used is one line that names the flag, not that of the broker's
+// A data directory that can't be used is one line that names its flag, not that of the broker's
 // address.
 func TestDevWithUnusableDataDir(t *testing.T) {
 	for name, dir := range map[string]string{
@@ -244,8 +245,8 @@ func TestDevWithUnusableDataDir(t *testing.T) {
 	}
 }
 
-// One directory is one process's. It is free again when that process has ended, however it ended:
-// no file says otherwise.
+// A directory belongs to one process. It is free again when that process has ended in any way: no
+// lock file remains.
 func TestDataDirIsLocked(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new", "data")
 	release, err := app.OpenDataDir(dir)

@@ -26,20 +26,20 @@ import (
 
 // emitCommand publishes events.
 type emitCommand struct {
-	// not taken: who names one learns what to do
-	Files     []string          `arg:"" optional:"" hidden:""`
-	Report    *string           `placeholder:"ACCOUNT" help:"Who has read. Without it events are read from standard input, one JSON object a line."`
-	Peer      *string           `placeholder:"ACCOUNT" help:"Whose messages were read."`
-	ReadTime  *string           `placeholder:"SECONDS" help:"Everything up to this second since 1970 has been read; without it up to the event time."`
-	EventTime *string           `placeholder:"MS" help:"When it was read, in milliseconds since 1970; without it now."`
-	Kafka     config.KafkaFlags `embed:"" group:"Kafka:"`
-	Topic     config.TopicFlag  `embed:"" group:"Kafka:"`
-	Log       config.LogFlags   `embed:"" group:"Log:"`
+	Files     []string `arg:"" optional:"" hidden:""` // refused, with an error that says what to do
+	Report    *string  `placeholder:"ACCOUNT" help:"Who has read; without it JSON lines are read from standard input."`
+	Peer      *string  `placeholder:"ACCOUNT" help:"Whose messages were read."`
+	ReadTime  *string  `placeholder:"SECONDS" help:"All up to this second since 1970 is read; default: the event time."`
+	EventTime *string  `placeholder:"MS" help:"When it was read, in milliseconds since 1970; default: now."`
+
+	Kafka config.KafkaFlags `embed:"" group:"Kafka:"`
+	Topic config.TopicFlag  `embed:"" group:"Kafka:"`
+	Log   config.LogFlags   `embed:"" group:"Log:"`
 }
 
 func (*emitCommand) Help() string {
-	return `Lines that are no events are reported with their number and not published; then the
-exit status is 3.
+	return `Each line of standard input is one JSON object. Lines that are not valid events are
+logged with their number and not published; then the exit status is 3.
 
     markread emit --brokers localhost:9092 --report alice --peer bob
     markread emit --brokers localhost:9092 < events.ndjson` + variablesHelp
@@ -79,7 +79,7 @@ func (c *emitCommand) run(ctx context.Context, p *process) error {
 	return err
 }
 
-// validate returns the event that the flags describe, nil if events come from standard input.
+// validate returns the event that the flags describe; nil if events come from standard input.
 func (c *emitCommand) validate(env config.Environment) (*event.Message, error) {
 	err := cmp.Or(c.Kafka.Check(env), c.Topic.Check())
 	switch {
@@ -110,7 +110,7 @@ func (c *emitCommand) validate(env config.Environment) (*event.Message, error) {
 	return &m, err
 }
 
-// emitter copies events from lines to a topic.
+// emitter publishes events from lines of input to a topic.
 type emitter struct {
 	to                  app.Publisher
 	topic               string
@@ -118,7 +118,8 @@ type emitter struct {
 	published, rejected int
 }
 
-// hint is what to do if no line was an event: it is the wrong input.
+// hint explains the input format if no line was a valid event, because it is probably the wrong
+// input.
 func (e *emitter) hint() string {
 	if e.published > 0 {
 		return ""
@@ -134,8 +135,8 @@ type line struct {
 	tooLong bool
 }
 
-// copy publishes what it reads until the input or ctx ends. Lines that are there already go
-// together; nobody waits for more.
+// copy publishes the lines of the input until it or ctx ends. It publishes lines that have already
+// been read together, and never waits for more.
 func (e *emitter) copy(ctx context.Context, input io.Reader) error {
 	lines := make(chan line, app.MaxBatch)
 	failed := make(chan error, 1)
@@ -164,7 +165,7 @@ func (e *emitter) copy(ctx context.Context, input io.Reader) error {
 	}
 }
 
-// add appends the line's event, or reports why it is none.
+// add appends the line's event to the batch, or logs why the line is not valid.
 func (e *emitter) add(batch []event.Message, l line) []event.Message {
 	text := bytes.TrimSpace(l.text)
 	m := event.Message{Value: text, Time: time.Now()}
@@ -199,7 +200,7 @@ func (e *emitter) publish(ctx context.Context, batch []event.Message) error {
 	return err
 }
 
-// publishCause is what is wrong with the first message that failed.
+// publishCause returns the error of the first message that failed.
 func publishCause(err error) error {
 	var some kafkaclient.PublishErrors
 	if errors.As(err, &some) && len(some) > 0 {
@@ -207,14 +208,14 @@ func publishCause(err error) error {
 	}
 	var missing *kafkaclient.MissingTopicError
 	if errors.As(err, &missing) {
-		return fmt.Errorf("topic %q does not exist; `markread run --create-topics` makes it",
+		return fmt.Errorf("topic %q does not exist; `markread run --create-topics` creates it",
 			missing.Topics[0])
 	}
 	return err
 }
 
-// readLines sends the input's lines that are not blank until it ends or done is closed, then closes
-// lines. Of a line that is too long only its number is kept.
+// readLines sends the input's lines, without blank lines, until the input ends or done is closed;
+// then it closes lines. Of a line that is too long it sends only the number.
 func readLines(input io.Reader, lines chan<- line, done <-chan struct{}) error {
 	defer close(lines)
 	err := backfill.EachLine(input, func(number int64, text []byte, tooLong bool) bool {
@@ -235,14 +236,14 @@ func readLines(input io.Reader, lines chan<- line, done <-chan struct{}) error {
 	return nil
 }
 
-// decode judges a message as the worker will.
+// decode decodes and checks a message as the worker does.
 func decode(m event.Message) event.Event {
 	return event.Decode(event.Record{Key: m.Key, Value: m.Value, Headers: m.Headers, Time: m.Time},
 		time.Now())
 }
 
-// checkReadFlags returns the read time of --report, --peer and --read-time (nil: not given), or a usage
-// error that names the flag that makes no valid event. The rules are the worker's own.
+// checkReadFlags checks --report, --peer and --read-time by the worker's own rules. It returns the
+// read time, nil if readTime is nil, or a usage error that names the invalid flag.
 func checkReadFlags(report, peer string, readTime *string) (*int64, error) {
 	now := time.Now()
 	text := strconv.FormatInt(now.Unix(), 10)
@@ -264,8 +265,9 @@ func checkReadFlags(report, peer string, readTime *string) (*int64, error) {
 	return &t, nil
 }
 
-// checkEventTime adds the event time of --event-time to a message, or returns a usage error. It may
-// lie in the future only if there is a read time: else it is one.
+// checkEventTime adds the event time of --event-time to a message, or returns a usage error. An
+// event time in the future is valid only with a read time: without one, the event time is the read
+// time.
 func checkEventTime(m event.Message, text string) (event.Message, error) {
 	if err := checkLength("--event-time", text); err != nil {
 		return m, err
@@ -277,16 +279,17 @@ func checkEventTime(m event.Message, text string) (event.Message, error) {
 	return m, nil
 }
 
-// checkLength refuses what is too long for a time in any form. It is not shown: it may be a secret
-// that was meant for another flag.
+// checkLength refuses a value that is too long for a time in any format. The value is not shown: it
+// may be a secret that was meant for another flag.
 func checkLength(flag, text string) error {
 	if len(text) > len("2006-01-02T15:04:05.000000+08:00") {
-		return config.Usagef("%s: a value of %d characters is no time", flag, len(text))
+		return config.Usagef("%s: a value of %d characters is not a time", flag, len(text))
 	}
 	return nil
 }
 
-// flagError is a reason why an event is invalid, beginning with the flag instead of the field.
+// flagError returns a usage error with the reason why an event is invalid; the text names the flag
+// instead of the field.
 func flagError(reason error) error {
 	text := reason.Error()
 	for _, part := range []struct{ begins, flag string }{

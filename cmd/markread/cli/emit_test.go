@@ -18,7 +18,7 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// fakeTopic is a publisher that keeps what it is given.
+// fakeTopic is a publisher that records the messages it is given.
 type fakeTopic struct {
 	messages []event.Message
 	calls    int
@@ -34,7 +34,7 @@ func (p *fakeTopic) Publish(_ context.Context, messages ...event.Message) error 
 	return nil
 }
 
-// emitLines runs input through an emission.
+// emitLines runs input through an emitter.
 func emitLines(t *testing.T, to *fakeTopic, input io.Reader) (*emitter, string, error) {
 	t.Helper()
 	var log bytes.Buffer
@@ -82,8 +82,8 @@ func TestEmitLines(t *testing.T) {
 	}
 }
 
-// Editors put a byte order mark before the first line, and files that are joined have it before
-// others.
+// Editors write a byte order mark before the first line; concatenated files have more before other
+// lines.
 func TestEmitSkipsByteOrderMarks(t *testing.T) {
 	line := "\uFEFF" + `{"Report_Account":"a","Peer_Account":"b"}` + "\n"
 	to := &fakeTopic{}
@@ -111,7 +111,7 @@ func TestEmitManyLinesTogether(t *testing.T) {
 	}
 }
 
-// A line is published when it is there, not when more come.
+// A line is published once it is read, without waiting for more.
 func TestEmitDoesNotWaitForMore(t *testing.T) {
 	reader, writer := io.Pipe()
 	got := make(chan event.Message)
@@ -131,7 +131,7 @@ func TestEmitDoesNotWaitForMore(t *testing.T) {
 	}
 }
 
-// sendingTopic is a publisher that hands out one message after the other.
+// sendingTopic is a publisher that sends each message to a channel.
 type sendingTopic chan<- event.Message
 
 func (p sendingTopic) Publish(_ context.Context, messages ...event.Message) error {
@@ -148,7 +148,7 @@ func TestEmitFailures(t *testing.T) {
 	if !errors.Is(err, broken) || e.published != 0 {
 		t.Errorf("refused: published %d, %v", e.published, err)
 	}
-	// A batch of which one was refused: the rest counts as published.
+	// One message of a batch is refused: the rest counts as published.
 	e = &emitter{to: &fakeTopic{fail: kafkaclient.PublishErrors{1: broken}}, topic: "t",
 		log: zerolog.Nop()}
 	if err := e.publish(t.Context(), make([]event.Message, 5)); err == nil || e.published != 4 ||

@@ -39,7 +39,7 @@ func TestLogFormats(t *testing.T) {
 	}
 }
 
-// What libraries print goes to our log, on one line, without secrets.
+// The output of libraries goes to our log, on one line, without secrets.
 func TestStandardLog(t *testing.T) {
 	var out clitest.Buffer
 	p := &process{env: config.NewEnvironment(nil), stderr: &out}
@@ -67,7 +67,7 @@ func TestOneLine(t *testing.T) {
 // slowReader is a standard error that is read only as far as the test allows.
 type slowReader struct {
 	clitest.Buffer
-	more chan struct{} // each value lets one write through; closed: all
+	more chan struct{} // each value allows one write; closed: all writes
 }
 
 func (p *slowReader) Write(b []byte) (int, error) {
@@ -75,7 +75,7 @@ func (p *slowReader) Write(b []byte) (int, error) {
 	return p.Buffer.Write(b)
 }
 
-// queuedLine is what a test reads of a line in JSON.
+// queuedLine is the part of a JSON log line that a test checks.
 type queuedLine struct {
 	Level   string `json:"level"`
 	Message string `json:"message"`
@@ -96,8 +96,8 @@ func parsedLines(t *testing.T, text string) (lines []queuedLine) {
 	return lines
 }
 
-// Nobody reads standard error: no line waits for that. When it is read again, one line tells how
-// many were dropped, and none is missing otherwise.
+// If nobody reads standard error, logging does not block. When it is read again, one line says how
+// many were dropped, and no other line is missing.
 func TestLogLinesNeverWaitForTheirReader(t *testing.T) {
 	for _, level := range []string{"debug", "error"} {
 		synctest.Test(t, func(t *testing.T) {
@@ -109,7 +109,7 @@ func TestLogLinesNeverWaitForTheirReader(t *testing.T) {
 			for i := range lines {
 				p.log.Error().Int("number", i).Msg("line")
 				if i == 0 {
-					time.Sleep(2 * terminal.QueuePoll) // it hangs in the first one
+					time.Sleep(2 * terminal.QueuePoll) // the first write hangs
 				}
 			}
 			if took := time.Since(began); took != 2*terminal.QueuePoll {
@@ -138,8 +138,8 @@ func TestLogLinesNeverWaitForTheirReader(t *testing.T) {
 	}
 }
 
-// The last lines are written before the process ends, in both formats, and the end waits at most a
-// second for a reader who is gone.
+// The last lines are written before the process ends, in both formats; the process waits at most a
+// second for a reader that is gone.
 func TestQueuedLogLinesAreWrittenAtTheEnd(t *testing.T) {
 	for format, want := range map[string]string{"json": `"number":%d`, "console": "number=%d"} {
 		synctest.Test(t, func(t *testing.T) {
@@ -173,11 +173,11 @@ func TestQueuedLogLinesAreWrittenAtTheEnd(t *testing.T) {
 			t.Errorf("flushing to nobody took %v", took)
 		}
 		close(to.more)
-		time.Sleep(time.Second) // what was given up ends
+		time.Sleep(time.Second) // let the abandoned goroutine end
 	})
 }
 
-// A command that is not a service writes its lines itself: there is nothing to flush.
+// A command that is not a service writes its lines directly: there is nothing to flush.
 func TestOtherCommandsWriteTheirLinesThemselves(t *testing.T) {
 	var to bytes.Buffer
 	p := &process{env: config.NewEnvironment(nil), stderr: &to}
@@ -189,7 +189,7 @@ func TestOtherCommandsWriteTheirLinesThemselves(t *testing.T) {
 	p.flushLog()
 }
 
-// Only what does nothing but print ends with its reader.
+// Only commands that do nothing but print end with their reader.
 func TestCommandsThatOnlyPrint(t *testing.T) {
 	for line, want := range map[string]bool{
 		"dead-letters ls --brokers k:1": true, "dead-letters show --brokers k:1 0:1": true,

@@ -16,20 +16,21 @@ type pauseCommand struct {
 }
 
 func (*pauseCommand) Help() string {
-	return `Events wait, nothing is dead-lettered because of it, and the worker stays in its
-group. It lasts until markread resume, or until that process ends. The other workers of the group go
-on: pause each of them. What holds the worker then is printed.
+	return `Events wait, no event is dead-lettered because of it, and the worker stays in its group.
+The pause ends with markread resume, or with the worker's process. The other workers of the group
+are not paused: pause each of them. The worker's holds are printed.
 
     markread pause
     markread pause --admin-url https://markread-0.example.com
     kubectl exec markread-0 -- markread pause` + adminHelp
 }
 
-// adminHelp belongs to the help of every command with an --admin-url.
+// adminHelp is part of the help of every command with an --admin-url.
 const adminHelp = `
 
-If the worker has an admin token, it must be in MARKREAD_ADMIN_TOKEN, or in a file that MARKREAD_ADMIN_TOKEN_FILE names. It is sent with TLS or
-within this machine only: use https, or a tunnel (kubectl port-forward, ssh -L).`
+If the worker has an admin token, it must be in MARKREAD_ADMIN_TOKEN, or in a file that
+MARKREAD_ADMIN_TOKEN_FILE names. It is sent only over TLS or within this machine: use https, or a
+tunnel (kubectl port-forward, ssh -L).`
 
 func (c *pauseCommand) run(ctx context.Context, p *process) error {
 	before, now, err := c.command(ctx, p, "/api/pause")
@@ -38,7 +39,7 @@ func (c *pauseCommand) run(ctx context.Context, p *process) error {
 	}
 	paused, others := now.Paused()
 	if paused == nil {
-		return fmt.Errorf("not paused: somebody has resumed it meanwhile%s",
+		return fmt.Errorf("not paused: somebody has resumed the worker meanwhile%s",
 			formatHolds("; held: ", others))
 	}
 	was := ""
@@ -50,16 +51,17 @@ func (c *pauseCommand) run(ctx context.Context, p *process) error {
 	return err
 }
 
-// resumeCommand lets a worker go on.
+// resumeCommand ends a worker's pause.
 type resumeCommand struct {
 	adminURLFlag
-	AcceptRejections bool `help:"Also end holds for rejections: the next 10,000 rejected or invalid events become dead letters, then it holds again if need be."`
+	AcceptRejections bool `help:"Also end holds for rejections, for the next 10,000 dead letters."`
 }
 
 func (*resumeCommand) Help() string {
-	return `It ends the pause of an operator. Other holds end by themselves when their cause
-does; only one for rejections can be ended from here, when they are right: the events are wrong, and
-dead letters are where they belong. What holds the worker then is printed.
+	return `It ends an operator's pause. Other holds end by themselves when their cause does. Only a
+hold for rejections can be ended here, if the rejections are correct because the events are wrong.
+With --accept-rejections the next 10,000 rejected or invalid events become dead letters; then the
+worker holds again if necessary. The worker's holds are printed.
 
     markread resume
     markread resume --accept-rejections
@@ -77,7 +79,7 @@ func (c *resumeCommand) run(ctx context.Context, p *process) error {
 	}
 	paused, others := now.Paused()
 	if paused != nil {
-		return fmt.Errorf("not resumed: somebody has paused it again%s",
+		return fmt.Errorf("not resumed: somebody has paused the worker again%s",
 			formatHolds("; also held: ", others))
 	}
 	var text strings.Builder
@@ -90,27 +92,27 @@ func (c *resumeCommand) run(ctx context.Context, p *process) error {
 	case len(others) > 0:
 		fmt.Fprintf(&text, "still held%s\n", formatHolds(": ", others))
 	case !*now.Ready:
-		text.WriteString("no calls yet: the worker is no member of its group at the moment\n")
+		text.WriteString("no calls yet: the worker is not a member of its group at the moment\n")
 	default:
-		text.WriteString("calls go on\n")
+		text.WriteString("calls continue\n")
 	}
 	switch accepted, still := before.Rejections(), now.Rejections(); {
 	case c.AcceptRejections && !accepted:
 		text.WriteString("no lane was held for rejections, so nothing was accepted\n")
 	case c.AcceptRejections && still:
 		text.WriteString("10,000 were accepted and become dead letters; the lane is held again, " +
-			"for more are rejected or invalid\n")
+			"because more are rejected or invalid\n")
 	case c.AcceptRejections:
 		text.WriteString("accepted: up to 10,000 rejected or invalid events of the lane that was " +
 			"held become dead letters\n")
 	case still:
-		text.WriteString("if the rejections are right: markread resume --accept-rejections\n")
+		text.WriteString("if the rejections are correct: markread resume --accept-rejections\n")
 	}
 	_, err = fmt.Fprint(p.stdout, &text)
 	return err
 }
 
-// command gives a worker a command, and returns what held it before and what holds it then.
+// command sends a command to a worker, and returns its holds before and after it.
 func (f *adminURLFlag) command(ctx context.Context, p *process, path string) (before,
 	now console.HeldNow, err error) {
 	client, err := f.client(p.env)
@@ -124,7 +126,7 @@ func (f *adminURLFlag) command(ctx context.Context, p *process, path string) (be
 	return before, now, err
 }
 
-// formatHolds is the holds after an introduction, or nothing.
+// formatHolds returns the introduction and the holds; "" if there are none.
 func formatHolds(introduction string, holds []console.HeldFor) string {
 	if len(holds) == 0 {
 		return ""
@@ -136,13 +138,14 @@ func formatHolds(introduction string, holds []console.HeldFor) string {
 	return introduction + strings.Join(texts, ", ")
 }
 
-// adminURLFlag is the worker that a command is about, named by its admin server. It is a command's
-// own flag, without a variable: what pauses which worker stands on the command line.
+// adminURLFlag names a worker by its admin server. It is a command's own flag, without a variable,
+// so that the command line alone selects the worker to pause.
 type adminURLFlag struct {
-	AdminURL *string `name:"admin-url" placeholder:"URL" help:"Admin server of the worker; without it the one of this machine: http://127.0.0.1 and the port of MARKREAD_ADMIN_ADDR, else 8780."`
+	AdminURL *string `name:"admin-url" placeholder:"URL" help:"${default_admin_url_help}"`
 }
 
-// orDefault is the flag, or its default: where the worker's own variables are set, its address is known.
+// orDefault returns the flag, or its default on this machine: the port of MARKREAD_ADMIN_ADDR,
+// which is set if the command runs in the worker's environment, else 8780.
 func (f *adminURLFlag) orDefault(env config.Environment) (string, error) {
 	if f.AdminURL != nil {
 		return *f.AdminURL, nil
@@ -157,7 +160,7 @@ func (f *adminURLFlag) orDefault(env config.Environment) (string, error) {
 	return "http://" + console.Reachable(addr), nil
 }
 
-// client makes a client with the token of the environment.
+// client returns a client with the token of the environment.
 func (f *adminURLFlag) client(env config.Environment) (*console.Client, error) {
 	given, err := f.orDefault(env)
 	if err != nil {

@@ -27,13 +27,14 @@ import (
 
 const testToken = "canary-token-71c0ffee"
 
-// fakeWorker is a worker as its admin server sees it: it can be held, and notes what was asked of it.
+// fakeWorker is a worker as the admin server uses it: it can be held, and records the commands it
+// receives.
 type fakeWorker struct {
 	mu       sync.Mutex
 	holds    []console.Hold
 	unready  bool
 	accepted bool
-	stubborn bool // changes nothing, as if somebody else did the opposite at once
+	stubborn bool // changes nothing, as if somebody else immediately did the opposite
 }
 
 var heldSince = time.Date(2026, 3, 1, 4, 0, 0, 0, time.UTC)
@@ -105,32 +106,29 @@ func TestPauseAndResume(t *testing.T) {
 		"pause, others hold": {&fakeWorker{holds: []console.Hold{outage, rejections}},
 			[]string{"pause"},
 			"paused since 2026-03-01 04:00:00 UTC, until markread resume; also held: outage " +
-				"since 2026-03-01 " +
-				"03:00:00 UTC, rejections since 2026-03-01 04:01:00 UTC\n", false},
+				"since 2026-03-01 03:00:00 UTC, rejections since 2026-03-01 04:01:00 UTC\n",
+			false},
 		"resume": {&fakeWorker{holds: []console.Hold{paused}}, []string{"resume"},
-			"no longer paused (it was since 2026-03-01 04:00:00 UTC); calls go on\n", false},
+			"no longer paused (it was since 2026-03-01 04:00:00 UTC); calls continue\n", false},
 		"resume, no group": {&fakeWorker{holds: []console.Hold{paused}, unready: true},
 			[]string{"resume"},
 			"no longer paused (it was since 2026-03-01 04:00:00 UTC); no calls yet: the worker " +
-				"is no member of its " +
-				"group at the moment\n", false},
+				"is not a member of its group at the moment\n", false},
 		"resume, others hold": {&fakeWorker{holds: []console.Hold{paused, outage}},
 			[]string{"resume"},
 			"no longer paused (it was since 2026-03-01 04:00:00 UTC); still held: outage since " +
-				"2026-03-01 03:00:00 " +
-				"UTC\n", false},
+				"2026-03-01 03:00:00 UTC\n", false},
 		"resume, rejections hold": {&fakeWorker{holds: []console.Hold{rejections}},
 			[]string{"resume"},
 			"it was not paused; still held: rejections since 2026-03-01 04:01:00 UTC\nif the " +
-				"rejections are right: " +
-				"markread resume --accept-rejections\n", false},
+				"rejections are correct: markread resume --accept-rejections\n", false},
 		"resume, rejections accepted": {&fakeWorker{holds: []console.Hold{rejections, paused}},
 			[]string{"resume", "--accept-rejections"},
-			"no longer paused (it was since 2026-03-01 04:00:00 UTC); calls go on\naccepted: up " +
-				"to 10,000 rejected " +
-				"or invalid events of the lane that was held become dead letters\n", true},
+			"no longer paused (it was since 2026-03-01 04:00:00 UTC); calls continue\n" +
+				"accepted: up to 10,000 rejected or invalid events of the lane that was held " +
+				"become dead letters\n", true},
 		"resume, nothing to accept": {&fakeWorker{}, []string{"resume", "--accept-rejections"},
-			"it was not paused; calls go on\nno lane was held for rejections, so nothing was " +
+			"it was not paused; calls continue\nno lane was held for rejections, so nothing was " +
 				"accepted\n", true},
 	} {
 		for _, token := range []string{"", testToken} {
@@ -147,7 +145,7 @@ func TestPauseAndResume(t *testing.T) {
 	}
 }
 
-// Somebody does the opposite at the same moment: that is no success.
+// If somebody does the opposite at the same moment, the command fails.
 func TestPauseOrResumeWithoutEffect(t *testing.T) {
 	worker := &fakeWorker{stubborn: true}
 	at := serveAdmin(t, worker, "")
@@ -163,7 +161,7 @@ func TestPauseOrResumeWithoutEffect(t *testing.T) {
 	}
 }
 
-// The token is in the file; the URL may end with a slash.
+// The token is in a file; the URL may end with a slash.
 func TestPauseWithTokenFile(t *testing.T) {
 	worker := &fakeWorker{}
 	r := try(t, []string{"MARKREAD_ADMIN_TOKEN_FILE=" + clitest.File(t, testToken+"\n")}, "",
@@ -174,7 +172,7 @@ func TestPauseWithTokenFile(t *testing.T) {
 	}
 }
 
-// Where a command can't be given, one line says why, and it does not have the token in it.
+// If a command can't be sent, one line says why, and it does not contain the token.
 func TestAdminRequestsThatFail(t *testing.T) {
 	answers := func(status int, header, body string) string {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -256,7 +254,7 @@ func TestAdminRequestsThatFail(t *testing.T) {
 	}
 }
 
-// Where the worker's own variables are set, its admin server is found.
+// If the worker's own variables are set, its admin server is found.
 func TestDefaultAdminURL(t *testing.T) {
 	for addr, want := range map[string]string{
 		"": "http://127.0.0.1:8780", ":9000": "http://127.0.0.1:9000",
@@ -280,7 +278,7 @@ func TestDefaultAdminURL(t *testing.T) {
 	}
 }
 
-// The token goes over TLS to any machine, and without it to this one only.
+// The token is sent over TLS to any machine, and without TLS only to this machine.
 func TestTokenIsSentOnlySafely(t *testing.T) {
 	env := config.NewEnvironment([]string{"MARKREAD_ADMIN_TOKEN=" + testToken})
 	for url, ok := range map[string]bool{
@@ -329,7 +327,8 @@ func TestCommandOverTLS(t *testing.T) {
 	}
 }
 
-// A worker that does not answer is not waited for, and what is not known is not claimed.
+// The command does not wait forever for a worker that does not respond, and claims nothing that it
+// does not know.
 func TestCommandTimesOut(t *testing.T) {
 	for name, c := range map[string]struct {
 		interrupted time.Duration

@@ -23,9 +23,9 @@ import (
 	"markread/consumer/printable"
 )
 
-// hostile are texts that do something to a terminal, or to who reads it: each control character,
-// each character that hides text or turns its direction, escape sequences, bytes that are not
-// UTF-8, long texts, and mixtures of them.
+// hostile returns texts that could affect a terminal or mislead a reader: each control character,
+// each character that hides text or changes its direction, escape sequences, invalid UTF-8, long
+// texts, and combinations of them.
 func hostile() []string {
 	var all []string
 	add := func(texts ...string) { all = append(all, texts...) }
@@ -65,8 +65,8 @@ func hostile() []string {
 	return all
 }
 
-// coverageStep is which part of the pairs of a text and a command is tried: each command gets each fourth
-// text, and each text a fourth of the commands; with -short, of both a thirty-second.
+// coverageStep is the share of pairs of a text and a command that are tested: each command gets
+// every fourth text, and each text a fourth of the commands; with -short, a thirty-second of each.
 func coverageStep() int {
 	if testing.Short() {
 		return 32
@@ -74,7 +74,7 @@ func coverageStep() int {
 	return 4
 }
 
-// controlsIn returns the first character of a text that must not be shown; empty: there is none.
+// controlsIn returns the first character of a text that must not be shown; "" if there is none.
 func controlsIn(text string) string {
 	if !utf8.ValidString(text) {
 		return "bytes that are not UTF-8"
@@ -93,12 +93,13 @@ func controlsIn(text string) string {
 	return ""
 }
 
-// Whatever arguments, variables, file names, cells and lines hold, what commands write is harmless.
+// The output of commands is safe whatever their arguments, variables, file names, cells and lines
+// contain.
 func TestHostileTextInCommands(t *testing.T) {
 	folder := t.TempDir()
 	key := "MARKREAD_IM_KEY=" + clitest.TestKey
 	for i, text := range hostile() {
-		quoted, _ := json.Marshal(text) // a string can't fail
+		quoted, _ := json.Marshal(text) // can't fail for a string
 		cell := `"` + strings.ReplaceAll(text, `"`, `""`) + `"`
 		name := strings.NewReplacer("\x00", "0", "/", "_").Replace(text)
 		name = filepath.Join(folder, name[:min(len(name), 100)]+".csv")
@@ -163,11 +164,12 @@ func TestHostileTextInCommands(t *testing.T) {
 		if kept, err := os.ReadFile(rejects); err == nil && controlsIn(string(kept)) != "" {
 			t.Fatalf("%q: the rejects have %s:\n%q", text, controlsIn(string(kept)), kept)
 		}
-		_ = os.Remove(name) // the folder goes with the test
+		_ = os.Remove(name) // the folder is removed with the test's
 	}
 }
 
-// Dead letters may hold anything that somebody wrote to an event topic, or to their own.
+// Dead letters may contain anything that somebody wrote to an event topic, or to the dead-letter
+// topic.
 func TestHostileTextInDeadLetters(t *testing.T) {
 	b := clitest.StartBroker(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
 	client, err := kgo.NewClient(kgo.SeedBrokers(b.Addr()),
@@ -179,7 +181,7 @@ func TestHostileTextInDeadLetters(t *testing.T) {
 	defer client.Close()
 	var records []*kgo.Record
 	for i, text := range hostile() {
-		// strings can't fail
+		// can't fail for strings
 		value, _ := json.Marshal(map[string]any{"Report_Account": text, "Peer_Account": "p",
 			"MsgReadTime": 1700000000,
 			text:          text})
@@ -225,7 +227,7 @@ func TestHostileTextInDeadLetters(t *testing.T) {
 	show("status")
 	show("status", "--json")
 	show("dead-letters", "replay", "--dry-run")
-	for offset := range 40 { // each fifth
+	for offset := range 40 { // every fifth text
 		id := fmt.Sprint("0:", 5*offset)
 		show("dead-letters", "show", id)
 		show("dead-letters", "show", id, "--json")
@@ -233,7 +235,7 @@ func TestHostileTextInDeadLetters(t *testing.T) {
 	}
 }
 
-// So may servers: the API, what stands before it, and a worker's admin server.
+// So may responses of servers: the API, a gateway before it, and a worker's admin server.
 func TestHostileTextOfServers(t *testing.T) {
 	var answer string
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -271,8 +273,8 @@ func TestHostileTextOfServers(t *testing.T) {
 	}
 }
 
-// An entry of the log is one line without anything that steers a terminal, in both formats; in JSON
-// its value stays.
+// A log entry is one line without control characters, in both formats; in JSON its value is
+// unchanged.
 func TestHostileTextInTheLog(t *testing.T) {
 	for _, text := range hostile() {
 		for _, format := range []string{"console", "json"} {
@@ -302,7 +304,7 @@ func TestHostileTextInTheLog(t *testing.T) {
 	}
 }
 
-// Colors, and what wipes a progress line, are the program's own.
+// The program's own control sequences, for colors and for clearing a progress line, are written.
 func TestOwnControlSequences(t *testing.T) {
 	var out bytes.Buffer
 	stream := &printable.Writer{Out: &out}
@@ -319,7 +321,7 @@ func TestOwnControlSequences(t *testing.T) {
 	}
 }
 
-// A question shows what it asks about on one line.
+// A question shows its subject on one line.
 func TestHostileTextInAQuestion(t *testing.T) {
 	for _, text := range hostile() {
 		var out bytes.Buffer
@@ -331,7 +333,7 @@ func TestHostileTextInAQuestion(t *testing.T) {
 	}
 }
 
-// Tables keep their lines, whatever is in a cell.
+// Tables keep their lines, whatever a cell contains.
 func TestHostileTextInATable(t *testing.T) {
 	for _, text := range hostile() {
 		var out bytes.Buffer

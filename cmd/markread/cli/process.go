@@ -1,14 +1,14 @@
-// Package cli is the command line: it translates flags and environment into the options of the
-// packages below, what they find into text or JSON, and errors into one line and an exit status.
-// One file is one command. It decides nothing about events, Kafka or the API, and starts nothing
-// that outlives a command.
+// Package cli is the command line. It translates flags and environment variables into the options
+// of the packages below, their results into text or JSON, and errors into one line and an exit
+// status. Each command has its own file. The package makes no decisions about events, Kafka or the
+// API, and it starts nothing that outlives a command.
 //
 // Non-obvious:
-//   - Everything goes through [Run], which takes its arguments, environment and streams as
-//     parameters: tests run commands in their own process.
-//   - Only configuration flags (those in a group) have a MARKREAD_ variable. A command's own flags
-//     have none, so that no variable that was set once steers what a command does to which events.
-//   - Secrets have no flag: arguments are visible to every user of the machine.
+//   - Everything runs through [Run], which takes arguments, environment and streams as parameters,
+//     so that tests run commands in their own process.
+//   - Only configuration flags (the flags in a group) have a MARKREAD_ variable. A command's own
+//     flags have none, so that a forgotten variable can't change which events a command affects.
+//   - Secrets have no flag: every user of the machine can see a process's arguments.
 package cli
 
 import (
@@ -40,17 +40,18 @@ const (
 	ExitRejected = 3
 )
 
-// reportForcedStop says what the second signal leaves behind, if that can be written within a moment.
+// reportForcedStop writes what the second signal left undone. It gives up after
+// [terminal.FlushLimit].
 func reportForcedStop(stderr io.Writer) {
 	terminal.Within(terminal.FlushLimit, func() {
-		fmt.Fprintln(stderr, "markread: stopped at once: what was under way may be done or not, "+
-			"and was not waited for")
+		fmt.Fprintln(stderr, "markread: forced stop: calls in flight were abandoned and may or "+
+			"may not have been applied")
 	})
 }
 
-// Run executes one command line and returns its exit status. args are without the program's name;
-// env is like os.Environ. It returns when ctx has ended and the command has stopped cleanly, or
-// when the command is done.
+// Run executes one command line and returns its exit status. args does not include the program's
+// name; env is like os.Environ. Run returns when the command is done, or when ctx has ended and the
+// command has stopped.
 func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	p := &process{env: config.NewEnvironment(env), stdin: stdin,
 		stdout: &printable.Writer{Out: stdout}, stderr: &printable.Writer{Out: stderr}}
@@ -83,10 +84,11 @@ func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	}
 }
 
-// onlyPrints reports whether a command only prints, as in `markread dead-letters ls | head`:
-// SIGPIPE ends it when nobody reads any more, as Go has it. The others have work to do: a write to
-// a closed pipe fails and they continue. For a standard error that is closed from the start Go
-// opens /dev/null, so that no connection gets its number and log lines with it.
+// onlyPrints reports whether a command does nothing but print. SIGPIPE ends such a command when
+// nobody reads its output any more, as in `markread dead-letters ls | head`; that is Go's default.
+// Other commands have work to do: their write to a closed pipe fails, and they continue. If
+// standard error is closed from the start, Go opens /dev/null in its place, so that no connection
+// gets its number and, with it, log lines.
 func onlyPrints(c command) bool {
 	switch c.(type) {
 	case *lsCommand, *showCommand, *statusCommand, *versionCommand:
@@ -95,32 +97,32 @@ func onlyPrints(c command) bool {
 	return false
 }
 
-// process is what a command may use of the process that it runs in. What is written to its stdout
-// and stderr is made printable; see [terminal.Screen] for control sequences.
+// process is the part of the operating system's process that a command may use. Its stdout and
+// stderr make text printable; for control sequences see [terminal.Unfiltered].
 type process struct {
 	env            config.Environment
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	log            zerolog.Logger
-	endLog         func() error // writes what is queued of the log; nil: nothing is
+	endLog         func() error // writes queued log lines; nil: the log has no queue
 }
 
 // command is a parsed command line.
 type command interface {
-	// run checks its configuration and calls [process.begin] before anything can be seen. It
-	// returns nil (exit status 0), a *config.UsageError (2), a *rejectedError (3) or another error
-	// (1).
+	// run checks its configuration, then calls [process.begin], before it has any visible effect.
+	// It returns nil (exit status 0), a *config.UsageError (2), a *rejectedError (3) or another
+	// error (1).
 	run(ctx context.Context, p *process) error
 }
 
-// rejectedError says that the command did its work, but part of its input was rejected.
+// rejectedError is returned if the command did its work, but some input was rejected.
 type rejectedError struct{ text string }
 
 func (e *rejectedError) Error() string { return e.text }
 
-// UntilSignal returns a context that ends at the first SIGINT or SIGTERM, and at SIGHUP unless that
-// is ignored, as nohup(1) has it. A second signal ends the process. The function that it returns
-// ends the context and the watch.
+// UntilSignal returns a context that ends at the first SIGINT or SIGTERM, or SIGHUP unless that is
+// ignored, as under nohup(1). A second signal ends the process. The returned function ends the
+// context and stops handling signals.
 func UntilSignal(parent context.Context) (context.Context, func()) {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
@@ -133,13 +135,13 @@ func UntilSignal(parent context.Context) (context.Context, func()) {
 	})
 }
 
-// sameSignalWindow is how long after the first signal another one counts as the same: some supervisors,
-// timeout(1) among them, signal a process and then its group.
+// sameSignalWindow is the time after the first signal in which another one counts as the same: some
+// supervisors, timeout(1) among them, signal a process and then its process group.
 const sameSignalWindow = 100 * time.Millisecond
 
-// contextUntilSignal returns a context that ends at the first signal. The second one calls exit: a person who
-// asks twice does not want to wait for calls that are still out. The function that it returns ends
-// the context and the watch.
+// contextUntilSignal returns a context that ends at the first signal. The second signal calls exit:
+// a user who asks twice does not want to wait for calls in flight. The returned function ends the
+// context and stops reading signals.
 func contextUntilSignal(parent context.Context, signals <-chan os.Signal,
 	exit func()) (context.Context,
 	func()) {
@@ -164,20 +166,21 @@ func contextUntilSignal(parent context.Context, signals <-chan os.Signal,
 	return ctx, func() { cancel(); close(done) }
 }
 
-// begin sets up the log as configured and warns of variables. Commands call it when their
-// configuration is known to be right, so that wrong usage stays one line.
+// begin sets up the log as configured and logs warnings about variables. Commands call it once
+// their configuration is known to be valid, so that a usage error stays one line.
 func (p *process) begin(f config.LogFlags) {
 	p.log = p.newLogger(f)
 	p.takeStandardLog(nil)
 	p.env.WarnOfVariables(p.log)
 }
 
-// newLogger writes to standard error.
+// newLogger returns a logger that writes to standard error.
 func (p *process) newLogger(f config.LogFlags) zerolog.Logger {
 	return terminal.NewLog(zerolog.SyncWriter(p.logOutput(f)), f.LogLevel)
 }
 
-// logOutput is standard error: text on a terminal or when asked for, else JSON.
+// logOutput returns standard error, for JSON lines, or a writer that turns them into text: on a
+// terminal, or with --log-format console.
 func (p *process) logOutput(f config.LogFlags) io.Writer {
 	if f.LogFormat == "console" || (f.LogFormat == "" && terminal.Is(p.stderr)) {
 		_, noColor := p.env.Values["NO_COLOR"]
@@ -186,24 +189,25 @@ func (p *process) logOutput(f config.LogFlags) io.Writer {
 	return p.stderr
 }
 
-// takeStandardLog sends what libraries write to the standard logger to the program's log, without
-// secrets: net/http prints there what a server sends on an idle connection. mask may be nil.
+// takeStandardLog redirects the standard logger, which libraries use, to the program's log. mask,
+// if non-nil, removes secrets: net/http logs there what a server sends on an idle connection.
 func (p *process) takeStandardLog(mask func(string) string) {
 	log.SetFlags(0)
 	log.SetOutput(app.StandardLog{Log: p.log, Mask: mask})
 }
 
 // beginService is [process.begin] for a command that runs until it is stopped. Its log lines are
-// queued, so that calls and heartbeats never wait for a reader of standard error: a pager left
-// open, a full disk. Other commands write few lines, of which the last, the failure, must not be
-// lost.
+// queued, so that calls and heartbeats never wait for a slow reader of standard error, such as a
+// pager left open or a full disk. Other commands write few lines, and their last one, the failure,
+// must not be lost.
 func (p *process) beginService(f config.LogFlags) {
 	p.log, p.endLog = terminal.QueuedLog(p.logOutput(f), f.LogLevel)
 	p.takeStandardLog(nil)
 	p.env.WarnOfVariables(p.log)
 }
 
-// flushLog writes the queued lines within [terminal.FlushLimit]. What is logged after it is lost.
+// flushLog writes the queued lines, within [terminal.FlushLimit]. Lines that are logged later are
+// lost.
 func (p *process) flushLog() {
 	if p.endLog == nil {
 		return
@@ -211,10 +215,10 @@ func (p *process) flushLog() {
 	terminal.Within(terminal.FlushLimit, func() { _ = p.endLog() }) // it has no error
 }
 
-// printJSON prints one line.
+// printJSON prints v as one line of JSON.
 func printJSON(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) }
 
-// printDocument prints JSON that people can read, too.
+// printDocument prints v as indented JSON.
 func printDocument(w io.Writer, v any) error {
 	out := json.NewEncoder(w)
 	out.SetIndent("", "  ")

@@ -17,9 +17,9 @@ func TestMain(m *testing.M) {
 
 func TestSignals(t *testing.T) {
 	for name, c := range map[string]struct {
-		at      []time.Duration // of the signals
+		at      []time.Duration // when the signals arrive
 		stopped bool            // the context has ended
-		exited  bool            // the process was to end at once
+		exited  bool            // the process would have ended immediately
 	}{
 		"none":                 {},
 		"one":                  {at: []time.Duration{time.Second}, stopped: true},

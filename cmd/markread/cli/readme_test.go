@@ -26,7 +26,7 @@ import (
 	"markread/cmd/markread/cli/config"
 )
 
-// repository is its top level, seen from this package.
+// repository is the path from this package to the repository's root.
 const repository = "../../.."
 
 var update = flag.Bool("update", false, "write the configuration table into README.md")
@@ -44,7 +44,7 @@ func readme(t *testing.T) string {
 	return string(b)
 }
 
-// configuration is the README's table, made from the flags.
+// configuration returns the README's table, generated from the flags.
 func configuration(t *testing.T) string {
 	t.Helper()
 	parser, err := newParser()
@@ -58,7 +58,7 @@ func configuration(t *testing.T) string {
 	var groups []string
 	rows, byName := map[string][]*row{}, map[string]*row{}
 	for _, command := range parser.Model.Leaves(false) {
-		// of commands about dead letters one word says enough
+		// one name for all dead-letters commands
 		name, _, _ := strings.Cut(strings.TrimPrefix(command.FullPath(), "markread "), " ")
 		for _, f := range command.Flags {
 			if !config.IsConfiguration(f) {
@@ -89,7 +89,7 @@ func configuration(t *testing.T) string {
 		for _, r := range rows[g] {
 			value := r.flag.Default
 			if r.flag.Target.Kind() == reflect.Pointer {
-				value = r.flag.PlaceHolder // a flag whose default depends on others
+				value = r.flag.PlaceHolder // its default depends on other flags
 			}
 			switch {
 			case r.flag.Required:
@@ -105,7 +105,7 @@ func configuration(t *testing.T) string {
 	return b.String()
 }
 
-// The table can't drift from the flags.
+// The table always matches the flags.
 func TestReadmeConfiguration(t *testing.T) {
 	text := readme(t)
 	begin, end := strings.Index(text, tableBegin), strings.Index(text, tableEnd)
@@ -128,7 +128,7 @@ func TestReadmeConfiguration(t *testing.T) {
 	}
 }
 
-// Every command, and every secret, is in the README; every flag and variable in it exists.
+// README.md mentions every command and every secret; every flag and variable in it exists.
 func TestReadmeNames(t *testing.T) {
 	text := readme(t)
 	parser, err := newParser()
@@ -136,12 +136,12 @@ func TestReadmeNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	flags := map[string]bool{"help": true}
-	for _, f := range []string{ // of Kafka's own tools
+	for _, f := range []string{ // flags of Kafka's own tools
 		"bootstrap-server", "property", "from-beginning", "describe", "unavailable-partitions",
 		"list", "files",
 		"deep-iteration",
 		"offset-json-file", "reset-offsets", "to-offset", "to-earliest", "execute",
-		"env-file", // docker's
+		"env-file", // docker's flag
 	} {
 		flags[f] = true
 	}
@@ -156,8 +156,8 @@ func TestReadmeNames(t *testing.T) {
 		}
 	}
 	known := config.Variables(parser.Model)
-	known["MARKREAD_TEST_BROKERS"], known["MARKREAD_TEST_KAFKA"] = true, true // the tests do
-	// Kubernetes creates them
+	known["MARKREAD_TEST_BROKERS"], known["MARKREAD_TEST_KAFKA"] = true, true // variables of tests
+	// created by Kubernetes
 	known["MARKREAD_PORT"], known["MARKREAD_SERVICE"] = true, true
 	for _, m := range regexp.MustCompile(`MARKREAD_[A-Z_]*[A-Z]`).FindAllString(text, -1) {
 		if !known[m] {
@@ -176,7 +176,7 @@ func TestReadmeNames(t *testing.T) {
 	}
 }
 
-// What documents link to in the repository is there.
+// The targets of links within the repository exist.
 func TestReadmeLinks(t *testing.T) {
 	for _, name := range []string{"README.md", "SECURITY.md", "deploy/README.md"} {
 		text, err := os.ReadFile(filepath.Join(repository, name))
@@ -193,7 +193,7 @@ func TestReadmeLinks(t *testing.T) {
 	}
 }
 
-// markRead publishes one event: it is the README's example of a backend in Go.
+// markRead publishes one event. It is the README's example of a backend in Go.
 func markRead(ctx context.Context, w *kafka.Writer, report, peer string, at time.Time) error {
 	value, err := json.Marshal(map[string]string{"Report_Account": report, "Peer_Account": peer})
 	if err != nil {
@@ -206,7 +206,7 @@ func markRead(ctx context.Context, w *kafka.Writer, report, peer string, at time
 	})
 }
 
-// newWriter makes the writer once; it is safe for concurrent use.
+// newWriter returns a writer, which is safe for concurrent use: create it once.
 func newWriter(brokers ...string) *kafka.Writer {
 	return &kafka.Writer{
 		Addr:         kafka.TCP(brokers...),
@@ -217,7 +217,8 @@ func newWriter(brokers ...string) *kafka.Writer {
 	}
 }
 
-// The README's example in Go is the code above, and what it publishes is an event in the partition where our own tools would put it.
+// The README's example in Go is the code above, and it publishes an event to the same partition as
+// our own tools.
 func TestReadmeGoExample(t *testing.T) {
 	text := readme(t)
 	fset := token.NewFileSet()

@@ -8,11 +8,13 @@ import (
 	"markread/cmd/markread/cli/config"
 )
 
-// workerFlags is all that configures a worker.
+// workerFlags is the whole configuration of a worker.
 type workerFlags struct {
-	config.KafkaFlags  `embed:"" group:"Kafka:"`
-	config.GroupFlags  `embed:"" group:"Topics and group:"`
-	CreateTopics       bool `group:"Topics and group:" help:"Create missing topics: 12 partitions, the broker's replication."`
+	config.KafkaFlags `embed:"" group:"Kafka:"`
+	config.GroupFlags `embed:"" group:"Topics and group:"`
+
+	CreateTopics bool `group:"Topics and group:" help:"Create missing topics: 12 partitions, the broker's replication."`
+
 	config.IMFlags     `embed:"" group:"IM API:"`
 	config.EngineFlags `embed:"" group:"Worker:"`
 	Uncapped           bool              `group:"Worker:" help:"Allow --rate 0 to another machine."`
@@ -20,16 +22,18 @@ type workerFlags struct {
 	Log                config.LogFlags   `embed:"" group:"Log:"`
 }
 
-// runCommand is the worker.
+// runCommand runs a worker.
 type runCommand struct {
 	workerFlags `embed:""`
 }
 
 func (*runCommand) Help() string {
-	return `SIGTERM, SIGINT or SIGHUP stops it cleanly; a second one at once. Under nohup SIGHUP is ignored.
+	return `SIGTERM, SIGINT or SIGHUP stops it cleanly; a second one immediately. Under nohup,
+SIGHUP is ignored.
 
     export MARKREAD_IM_KEY_FILE=/run/secrets/im-key
-    markread run --brokers kafka:9092 --create-topics --im-url singapore --im-app-id 1400000000` + variablesHelp
+    markread run --brokers kafka:9092 --create-topics --im-url singapore --im-app-id 1400000000` +
+		variablesHelp
 }
 
 func (f *workerFlags) validate(env config.Environment) error {

@@ -7,7 +7,7 @@ import (
 	"markread/cmd/markread/cli/clitest"
 )
 
-// Brokers that can't be reached are waited for: the admin server is up, the worker is alive and not
+// While no broker is reachable, run waits: the admin server is up, the worker is alive but not
 // ready, and it stops cleanly.
 func TestRunWaitsForBrokers(t *testing.T) {
 	clitest.NoLeaks(t)
@@ -50,10 +50,10 @@ func TestRunNeedsItsTopics(t *testing.T) {
 	}
 }
 
-// A refused authentication does not mend itself: 1 at once, with a line that says what.
+// A refused authentication does not fix itself: run fails immediately, with a line that names it.
 func TestRunWithRefusedAuthentication(t *testing.T) {
 	_, im := server(t)
-	b := clitest.StartBroker(t) // which knows no users
+	b := clitest.StartBroker(t) // it has no users
 	r := begin(t, []string{"MARKREAD_IM_KEY=" + clitest.TestKey,
 		"MARKREAD_SASL_PASSWORD=canary-password"}, "run",
 		"--brokers", b.Addr(), "--im-url", im,
@@ -69,7 +69,7 @@ func TestRunWithRefusedAuthentication(t *testing.T) {
 	}
 }
 
-// A password that nothing uses is probably meant to be used.
+// A password without effect was probably meant to have one.
 func TestPasswordWithoutMechanism(t *testing.T) {
 	b := clitest.StartBroker(t, "mark-read")
 	r := try(t, []string{"MARKREAD_SASL_PASSWORD=canary-password"}, "", "emit", "--brokers",
@@ -83,7 +83,7 @@ func TestPasswordWithoutMechanism(t *testing.T) {
 	}
 }
 
-// The admin token guards the console of run.
+// The admin token protects the console of run.
 func TestRunWithAdminToken(t *testing.T) {
 	_, im := server(t)
 	r := begin(t, []string{"MARKREAD_IM_KEY=" + clitest.TestKey,

@@ -13,25 +13,28 @@ import (
 	"markread/worker/format"
 )
 
-// sandboxCommand is the local IM server.
+// sandboxCommand runs the local IM server.
 type sandboxCommand struct {
-	Addr  string `default:"127.0.0.1:8790" help:"Where it listens."`
-	AppID int64  `name:"app-id" default:"1400000000" help:"The SDKAppID that it plays."`
-	Rate  int    `default:"200" help:"Calls in any window of one second above which it answers 60007; 0: no limit."`
+	Addr  string `default:"127.0.0.1:8790" help:"Address to listen on."`
+	AppID int64  `name:"app-id" default:"1400000000" help:"SDKAppID of the simulated app."`
+	Rate  int    `default:"200" help:"Calls in any second above which it responds with 60007; 0: no limit."`
 }
 
 func (*sandboxCommand) Help() string {
 	kinds := strings.Trim(fmt.Sprint(sandbox.Kinds()), "[]")
-	return `The key of its app is MARKREAD_IM_KEY, or "` + app.LocalKey + `" if that is not set. Every account exists, but for those that begin with
-"nobody". What it has seen is at /sandbox.
+	return `The key of its app is MARKREAD_IM_KEY, or "` + app.LocalKey + `" if that is not set.
+Every account exists, except those that begin with "nobody". /sandbox shows the calls that it has
+received.
 
     markread sandbox
     env -u MARKREAD_IM_KEY_FILE MARKREAD_IM_KEY=` + app.LocalKey + ` \
       markread call --im-url http://127.0.0.1:8790 --im-app-id 1400000000 --report alice --peer bob
 
-PUT /sandbox/faults makes it fail: here a third of the calls for a minute. {} mends it. The kinds are ` + kinds + `.
+PUT /sandbox/faults makes it fail: here a third of the calls for a minute. {} removes all faults.
+The kinds are ` + kinds + `.
 
-    curl -X PUT http://127.0.0.1:8790/sandbox/faults -d '{"rules":[{"kind":"code","code":60007,"share":0.33,"for":"1m"}]}'`
+    curl -X PUT http://127.0.0.1:8790/sandbox/faults \
+      -d '{"rules":[{"kind":"code","code":60007,"share":0.33,"for":"1m"}]}'`
 }
 
 func (c *sandboxCommand) run(ctx context.Context, p *process) error {
@@ -63,7 +66,7 @@ func (c *sandboxCommand) run(ctx context.Context, p *process) error {
 		return err
 	}
 	addr := console.Reachable(server.Addr)
-	fmt.Fprintf(p.stdout, "IM sandbox  http://%s  app %d, admin %s, %s\nkey         %s\nlook     "+
+	fmt.Fprintf(p.stdout, "IM sandbox  http://%s  app %d, admin %s, %s\nkey         %s\ncalls    "+
 		"   http://%s/sandbox\n", addr, c.AppID, app.LocalAdmin, format.Rate(c.Rate), keyText, addr)
 	return server.Run(ctx)
 }

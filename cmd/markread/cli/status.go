@@ -19,10 +19,11 @@ import (
 	"markread/worker/groupstatus"
 )
 
-// statusCommand looks at a whole group, from Kafka.
+// statusCommand shows the status of a whole group, from Kafka.
 type statusCommand struct {
-	AdminURL           *string `name:"admin-url" placeholder:"URL" help:"Admin server of one of the workers: what holds it, and what waits in its memory, is shown too."`
-	JSON               bool    `name:"json" help:"Print one JSON document."`
+	AdminURL *string `name:"admin-url" placeholder:"URL" help:"${status_admin_url_help}"`
+	JSON     bool    `name:"json" help:"Print one JSON document."`
+
 	config.KafkaFlags  `embed:"" group:"Kafka:"`
 	config.GroupFlags  `embed:"" group:"Topics and group:"`
 	config.ReplaysFlag `embed:"" group:"Worker:"`
@@ -30,18 +31,18 @@ type statusCommand struct {
 }
 
 func (*statusCommand) Help() string {
-	return `Members with their partitions and their share of the rate; the lag; partitions that
-can't be read; open dead letters by class and code. All of it is read from Kafka, so it also works
-when no worker answers. The dead-letter topic is read to its end, which takes as long as it is
-large. What can't be found out or read is one line on standard error, the rest is shown, and the
-exit status is 1.
+	return `It shows the members with their partitions and their share of the rate, the lag,
+unreadable partitions, and open dead letters by class and code. All of it is read from Kafka, so it
+also works when no worker responds. It reads the dead-letter topic to its end; the larger the topic,
+the longer that takes. If something can't be read, it is one line on standard error, the rest is
+shown, and the exit status is 1.
 
     markread status --brokers kafka-1:9092
     markread status --brokers kafka-1:9092 --admin-url http://127.0.0.1:8780
     markread status --brokers kafka-1:9092 --json | jq .lag.lag
 
 The JSON document has "group", "lag", "letters", "worker" (null without --admin-url) and "errors";
-what could not be found out is null. README.md has all of its names.` + adminHelp + variablesHelp
+what is not known is null. README.md documents all of its names.` + adminHelp + variablesHelp
 }
 
 func (c *statusCommand) validate(env config.Environment) error {
@@ -82,7 +83,7 @@ func (c *statusCommand) run(ctx context.Context, p *process) error {
 	return err
 }
 
-// Bounds of what is shown on one screen; --json has all.
+// Limits of what is shown, so that it fits on one screen; --json has all.
 const (
 	maxShownMembers    = 20
 	maxShownPartitions = 10
@@ -90,14 +91,14 @@ const (
 	maxShownUnreadable = 20
 )
 
-// behindAfter is the age, in seconds, from which an event makes its partition worth a line: all
-// younger ones may only wait for the next commit.
+// behindAfter is the age of a partition's oldest event, in seconds, from which the partition is
+// listed. Younger events may be finished and only wait for the next commit.
 const behindAfter = 5
 
-// printStatus writes a report for people: first whether the group works.
+// printStatus prints a report as text. Whether the group works comes first.
 func printStatus(w io.Writer, r *groupstatus.Report) error {
 	if r.Group == nil && r.Lag == nil && r.Letters == nil && r.Worker == nil {
-		return nil // the errors say it
+		return nil // the errors say why
 	}
 	t := terminal.NewTable(w)
 	printGroup(t, r.Group)
@@ -197,7 +198,7 @@ func printLag(t *terminal.Table, r *groupstatus.Lag) {
 	}
 	for _, topic := range r.Topics {
 		if topic.Lost > 0 {
-			t.Textf("  ! %s: retention has deleted %s before anybody read them", topic.Topic,
+			t.Textf("  ! %s: retention deleted %s before they were read", topic.Topic,
 				format.CountOf(topic.Lost, "event"))
 		}
 	}
@@ -218,7 +219,7 @@ func printLag(t *terminal.Table, r *groupstatus.Lag) {
 	t.Textf("")
 	t.Row("  PARTITION", "MEMBER", "LAG", "OLDEST", "FINISHED", "COMMITTED", "END")
 	for _, p := range terminal.First(t, behind, maxShownPartitions,
-		"  … and %d more, not so far behind (--json has all)") {
+		"  … and %d more, less far behind (--json has all)") {
 		member, committed := "none", "none"
 		if p.MemberNumber > 0 {
 			member = "#" + strconv.Itoa(p.MemberNumber)
@@ -232,7 +233,7 @@ func printLag(t *terminal.Table, r *groupstatus.Lag) {
 	}
 }
 
-// lagSummary is the lag in one line.
+// lagSummary returns the lag in one line.
 func lagSummary(r *groupstatus.Lag) string {
 	unreadable, unknown := 0, false
 	for _, topic := range r.Topics {
@@ -259,7 +260,7 @@ func lagSummary(r *groupstatus.Lag) string {
 	return text
 }
 
-// oldestAge is the age of the oldest event; it may be any where it is not known.
+// oldestAge returns the age of the oldest event, in seconds; infinity if it is not known.
 func oldestAge(p groupstatus.PartitionLag) float64 {
 	if p.Oldest == nil {
 		return math.Inf(1)
@@ -274,7 +275,7 @@ func printWorker(t *terminal.Table, r *groupstatus.Worker, now time.Time) {
 	t.Textf("")
 	ready := "ready"
 	if !r.Ready {
-		ready = "NOT READY: no member of its group"
+		ready = "NOT READY: not a member of its group"
 	}
 	if r.Member != nil {
 		ready += ", member " + *r.Member
@@ -347,7 +348,7 @@ func printDeadLetters(t *terminal.Table, r *groupstatus.DeadLetters) {
 	}
 }
 
-// printStateCounts writes how many letters there are.
+// printStateCounts prints the number of dead letters in each state.
 func printStateCounts(t *terminal.Table, which string, n groupstatus.StateCounts, unknown int64) {
 	t.Textf("dead letters in %s: %s open, %s parked, %s replayed, %s discarded", which,
 		format.Thousands(n.Open), format.Thousands(n.Parked), format.Thousands(n.Replayed),
@@ -357,7 +358,7 @@ func printStateCounts(t *terminal.Table, which string, n groupstatus.StateCounts
 	}
 }
 
-// atOffset names an offset in a sentence about the partition.
+// atOffset returns " at offset N"; "" without an offset.
 func atOffset(offset *int64) string {
 	if offset == nil {
 		return ""

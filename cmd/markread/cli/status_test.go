@@ -40,7 +40,7 @@ func statusOf(t *testing.T, args ...string) (r groupstatus.Report) {
 	return r
 }
 
-// addRecords writes records to the dead-letter topic, all to partition 0. Headers are pairs of name and
+// addRecords writes records to partition 0 of the dead-letter topic. Headers are pairs of name and
 // value.
 func addRecords(t *testing.T, brokers string, records ...[]string) {
 	t.Helper()
@@ -74,8 +74,8 @@ func resolution(id, how string) []string {
 	return []string{"markread.resolves", id, "markread.resolution", how}
 }
 
-// An offset beyond the end of the log is an error: the group is not at the end, nobody has read the
-// events.
+// A committed offset beyond the end of the log is an error: it does not mean that the group is at
+// the end, because nobody has read the events.
 func TestStatusBeyondTheEnd(t *testing.T) {
 	clitest.NoLeaks(t)
 	b := clitest.StartBroker(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
@@ -117,8 +117,8 @@ func TestStatusBeyondTheEnd(t *testing.T) {
 	}
 }
 
-// Two workers, of which one is held and so behind, and letters of several kinds of which some are
-// resolved: status tells all of it.
+// Two workers, of which one is held and so behind, and dead letters of several kinds, some of them
+// resolved: status shows all of it.
 func TestStatusOfAGroup(t *testing.T) {
 	clitest.NoLeaks(t)
 	_, im := server(t)
@@ -164,7 +164,7 @@ func TestStatusOfAGroup(t *testing.T) {
 		t.Errorf("%+v", r.Letters)
 	}
 
-	// One is paused; what comes for its partition waits.
+	// One worker is paused; events of its partition wait.
 	if r := try(t, nil, "", "pause", "--admin-url", "http://"+adminOfFirst); r.Status != ExitOK {
 		t.Fatalf("%+v", r)
 	}
@@ -222,12 +222,12 @@ func TestStatusOfAGroup(t *testing.T) {
 		}
 	}
 
-	// A worker of another group is not taken for one of this.
+	// A worker of another group is not shown as part of this group.
 	r = statusOf(t, "--brokers", b.Addr(), "--group", "another", "--backfill-topic=", "--admin-url",
 		"http://"+adminOfFirst)
 	if r.Group.State != "absent" || len(r.Group.Members) != 0 || *r.Lag.Lag != 6 ||
 		len(r.Lag.Topics) != 1 ||
-		!strings.Contains(r.Worker.Note, `"markread", not of "another"`) {
+		!strings.Contains(r.Worker.Note, `"markread", not in "another"`) {
 		t.Errorf("%+v %+v %+v", r.Group, r.Lag, r.Worker)
 	}
 	if status := first.Stop(); status != ExitOK {
@@ -235,7 +235,7 @@ func TestStatusOfAGroup(t *testing.T) {
 	}
 }
 
-// What can't be found out is said in one line, the rest is shown, and that is a failure.
+// If something can't be read, one line says so, the rest is shown, and the command fails.
 func TestStatusOfAPart(t *testing.T) {
 	b := clitest.StartBroker(t, "mark-read", "mark-read-dead-letters")
 	addRecords(t, b.Addr(), deadLetter("invalid", "", "0"))
@@ -246,7 +246,7 @@ func TestStatusOfAPart(t *testing.T) {
 	t.Cleanup(page.Close)
 	for name, c := range map[string]struct {
 		args  []string
-		want  []string // in the one line
+		want  []string // in that line
 		shown []string
 		not   []string
 	}{
@@ -270,7 +270,7 @@ func TestStatusOfAPart(t *testing.T) {
 			[]string{"lag: not known", "1 open"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel() // each waits a second for topics that may only be new
+			t.Parallel() // each waits a second, because a missing topic may just have been created
 			r := try(t, nil, "", append([]string{"status", "--brokers", b.Addr()}, c.args...)...)
 			line := strings.ReplaceAll(clitest.LastLine(t, r.Stderr), `\"`, `"`)
 			if r.Status != ExitFailed || strings.Count(r.Stderr, "\n") != 1 {
@@ -303,8 +303,8 @@ func TestStatusOfAPart(t *testing.T) {
 	}
 }
 
-// A partition that can't be read is found by status itself, named with the reason and the remedy,
-// and a failure until it can be read again; the others are shown as ever.
+// status itself detects an unreadable partition, names it with reason and remedy, and fails until
+// the partition is readable; other partitions are shown as usual.
 func TestStatusOfAnUnreadablePartition(t *testing.T) {
 	b := clitest.StartBroker(t, "mark-read", "mark-read-dead-letters")
 	args := []string{"status", "--brokers", b.Addr(), "--backfill-topic="}
@@ -347,12 +347,14 @@ func TestStatusOfAnUnreadablePartition(t *testing.T) {
 	}
 }
 
-// What a worker can't read is a failure also where status can.
+// A partition that a worker can't read is a failure even if status can read it.
 func TestStatusOfAWorkerThatCannotRead(t *testing.T) {
 	b := clitest.StartBroker(t, "mark-read", "mark-read-dead-letters")
 	admin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = w.Write([]byte(`{"held":[],"group":{"name":"markread"},"partitions":[{"topic":"mark-read","partition":1,
-			"unreadable":{"since":"2026-03-01T00:00:00Z","offset":10,"reason":"no\u001b[31m leader\u202e"}}]}`))
+		_, _ = w.Write([]byte(`{"held":[],"group":{"name":"markread"},
+			"partitions":[{"topic":"mark-read","partition":1,
+			"unreadable":{"since":"2026-03-01T00:00:00Z","offset":10,
+			"reason":"no\u001b[31m leader\u202e"}}]}`))
 	}))
 	t.Cleanup(admin.Close)
 	r := try(t, nil, "", "status", "--brokers", b.Addr(), "--backfill-topic=", "--admin-url",
@@ -370,9 +372,9 @@ func TestStatusOfAWorkerThatCannotRead(t *testing.T) {
 	}
 }
 
-// A refused authentication is named at once; nothing is shown, for nothing is known.
+// A refused authentication is named immediately; nothing is shown, because nothing is known.
 func TestStatusRefused(t *testing.T) {
-	b := clitest.StartBroker(t) // which knows no users
+	b := clitest.StartBroker(t) // it has no users
 	r := try(t, []string{"MARKREAD_SASL_PASSWORD=canary-password"}, "", "status", "--brokers",
 		b.Addr(), "--sasl",
 		"plain", "--sasl-user", "mallory")
@@ -383,7 +385,8 @@ func TestStatusRefused(t *testing.T) {
 	}
 }
 
-// statusInVirtualTime is a broker in virtual time, and a look at it; without one nothing can be dialled.
+// statusInVirtualTime runs status against a broker in virtual time; with dead, no broker can be
+// dialled.
 func statusInVirtualTime(t *testing.T, dead bool,
 	test func(t *testing.T, cluster *kfake.Cluster, l *groupstatus.Options)) {
 	t.Helper()

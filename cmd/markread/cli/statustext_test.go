@@ -20,7 +20,7 @@ import (
 
 var statusAt = time.Date(2026, 3, 1, 3, 0, 0, 0, time.UTC)
 
-// partitionsFrom are n partitions of a topic.
+// partitionsFrom returns n partitions of a topic.
 func partitionsFrom(topic string, first, n int) (all []event.TopicPartition) {
 	for i := range n {
 		all = append(all, event.TopicPartition{Topic: topic, Partition: first + i})
@@ -28,7 +28,7 @@ func partitionsFrom(topic string, first, n int) (all []event.TopicPartition) {
 	return all
 }
 
-// sampleView is a group of two workers that agree, and one that was started with another rate.
+// sampleView returns a group with two workers that agree, and one with another rate.
 func sampleView() *consumer.DescribedGroup {
 	all := append(partitionsFrom("mark-read", 0, 12),
 		partitionsFrom("mark-read-backfill", 0, 12)...)
@@ -50,7 +50,7 @@ func sampleView() *consumer.DescribedGroup {
 		}}
 }
 
-// sampleReport is what an operator may see at night.
+// sampleReport returns a report with typical problems.
 func sampleReport() *groupstatus.Report {
 	lags := [][]admin.PartitionLag{nil, nil}
 	for p := range 12 {
@@ -127,7 +127,7 @@ func printed(t *testing.T, r *groupstatus.Report) string {
 	return b.String()
 }
 
-// README.md shows what is printed, and knows every name of the JSON document.
+// README.md shows the text output, and documents every name of the JSON document.
 func TestReadmeStatus(t *testing.T) {
 	text, r := readme(t), sampleReport()
 	if shown := printed(t, r); !strings.Contains(text, "```\n"+shown+"```\n") {
@@ -160,7 +160,7 @@ func TestReadmeStatus(t *testing.T) {
 	walk(document)
 }
 
-// What is wrong with a group is said in words.
+// Notes explain problems of a group in words.
 func TestStatusNotes(t *testing.T) {
 	live := [][]admin.PartitionLag{{}, {}}
 	for p := range 12 {
@@ -188,12 +188,12 @@ func TestStatusNotes(t *testing.T) {
 		"rebalancing": {func(g *consumer.DescribedGroup) {
 			*g = consumer.DescribedGroup{State: consumer.GroupRebalancing,
 				Members: []consumer.DescribedMember{{ID: "x"}}}
-		}, []string{"REBALANCING, 1 member\n", "ask again"},
+		}, []string{"REBALANCING, 1 member\n", "check again"},
 			[]string{"version", "no partitions", "that no member has"}},
 		"another's": {func(g *consumer.DescribedGroup) {
 			*g = consumer.DescribedGroup{State: consumer.GroupStable, Protocol: "range\x1b",
 				Members: []consumer.DescribedMember{{ID: "x\x1b[31m"}}}
-		}, []string{`no workers of markread (protocol "range?")`, "x?[31m"},
+		}, []string{`not markread workers (protocol "range?")`, "x?[31m"},
 			[]string{"\x1b", "that no member has"}},
 		"other rate": {func(*consumer.DescribedGroup) {},
 			[]string{"! member 3: it goes by a rate of 100, the group's leader by 200", "24 of 24"},
@@ -202,7 +202,7 @@ func TestStatusNotes(t *testing.T) {
 			g.Members[2].Terms,
 				g.Members[2].Mismatch = nil, ""
 		},
-			[]string{"! member 3: what it goes by can't be read"}, nil},
+			[]string{"! member 3: its rate and topics can't be read"}, nil},
 		"too many members": {func(g *consumer.DescribedGroup) {
 			g.Members[2].Terms,
 				g.Members[2].Mismatch = g.LeaderTerms, ""
@@ -210,7 +210,7 @@ func TestStatusNotes(t *testing.T) {
 			[]string{"! member 3: it is a spare: there are more members than partitions, or than " +
 				"calls a second"}, nil},
 		"no share": {func(g *consumer.DescribedGroup) {
-			g.LeaderTerms.Rate = 1 // the one permit belongs to the first partition
+			g.LeaderTerms.Rate = 1 // the only permit belongs to the first partition
 		}, []string{"1 calls a second", "! member 2: its share of the rate is 0"},
 			[]string{"! member 1"}},
 		"no limit": {func(g *consumer.DescribedGroup) { g.LeaderTerms.Rate = 0 },
@@ -241,7 +241,7 @@ func TestStatusNotes(t *testing.T) {
 	}
 }
 
-// The shares that are shown are those of the workers: they add up to the rate.
+// The shares that are shown are the workers' own, and add up to the rate.
 func TestStatusShares(t *testing.T) {
 	r := groupstatus.GroupOf("markread", sampleView())
 	if a, b, c := *r.Members[0].Share, *r.Members[1].Share, *r.Members[2].Share; a != 100 ||
@@ -250,7 +250,7 @@ func TestStatusShares(t *testing.T) {
 	}
 }
 
-// A screen is not scrolled away by what there is much of; what is not known is not shown as 0.
+// Long lists don't scroll the screen; what is not known is not shown as 0.
 func TestStatusIsOneScreen(t *testing.T) {
 	g := &consumer.DescribedGroup{State: consumer.GroupStable, Protocol: "markread"}
 	var lag []admin.PartitionLag
@@ -280,10 +280,10 @@ func TestStatusIsOneScreen(t *testing.T) {
 		t.Errorf("%d lines", lines)
 	}
 	for _, want := range []string{
-		"… and 480 more", "… and 484 more, not so far behind", "… and 285 more kinds",
+		"… and 480 more", "… and 484 more, less far behind", "… and 285 more kinds",
 		"500, 500 without a commit (lag from the oldest record), 1 NOT KNOWN",
 		"mark-read   live   4,990   8m19s",
-		"retention has deleted 998 events before anybody read them", "mark-read/499",
+		"retention deleted 998 events before they were read", "mark-read/499",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
@@ -294,8 +294,8 @@ func TestStatusIsOneScreen(t *testing.T) {
 	}
 }
 
-// What can't be read is named one by one, up to a bound, and nothing reads as if nothing waited
-// there.
+// Unreadable partitions are named one by one, up to a limit, and nothing suggests that no events
+// wait there.
 func TestStatusOfUnreadablePartitions(t *testing.T) {
 	reportOf := func(partitions int, change func(l *admin.PartitionLag)) *groupstatus.Report {
 		var lag []admin.PartitionLag
@@ -339,7 +339,7 @@ func TestStatusOfUnreadablePartitions(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 
-	// Of several reasons, some with a lag that is known.
+	// Several reasons, some with a known lag.
 	r = reportOf(30, func(l *admin.PartitionLag) {
 		if l.Partition%2 == 1 {
 			l.Unreadable = &kafkaclient.Unreadable{Offset: -1,
@@ -374,7 +374,7 @@ func TestStatusOfUnreadablePartitions(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 
-	// A worker's own.
+	// The worker's own unreadable partitions.
 	worker := groupstatus.WorkerOf("http://x",
 		console.State{Lanes: console.Lanes{Live: console.Lane{OldestSeconds: 60}}}, "")
 	for p := range 25 {

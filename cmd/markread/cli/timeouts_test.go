@@ -29,7 +29,7 @@ import (
 	"markread/worker/preflight"
 )
 
-// dialFrozen is a connection to something that takes what it is sent, and says nothing.
+// dialFrozen connects to something that accepts data and never responds.
 func dialFrozen(context.Context, string, string) (net.Conn, error) {
 	ours, theirs := net.Pipe()
 	go func() { _, _ = io.Copy(io.Discard, theirs) }()
@@ -46,16 +46,16 @@ func roundTripHanging(r *http.Request) (*http.Response, error) {
 	return nil, r.Context().Err()
 }
 
-// slowCluster is what an examination meets.
+// slowCluster is the environment of a check or status command.
 type slowCluster struct {
 	cluster *kfake.Cluster
-	brokers []string // of --brokers
+	brokers []string // values for --brokers
 	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
-	call    roundTrip     // of the IM server
-	patient time.Duration // of the operator, who then interrupts it; 0: to the end
+	call    roundTrip     // to the IM server
+	patient time.Duration // when the operator interrupts the command; 0: never
 }
 
-// withSlowCluster runs an examination in virtual time.
+// withSlowCluster runs a command in virtual time.
 func withSlowCluster(t *testing.T, change func(*slowCluster),
 	test func(t *testing.T, r *preflight.Report, took time.Duration)) {
 	t.Helper()
@@ -107,11 +107,11 @@ func withSlowCluster(t *testing.T, change func(*slowCluster),
 			IM: client, IMURL: "https://console.tim.qq.com", IMAdmin: app.LocalAdmin,
 		})
 		test(t, r, time.Since(start))
-		time.Sleep(2 * stallTime) // in virtual time: what is stalled ends
+		time.Sleep(2 * stallTime) // in virtual time: stalled requests end
 	})
 }
 
-// freeze makes some brokers take what they are sent, and say nothing; without addresses all.
+// freeze makes some brokers accept data without responding; without addresses, all brokers.
 func (s *slowCluster) freeze(addrs ...string) {
 	inner := s.dial
 	s.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -134,7 +134,7 @@ func (s *slowCluster) lead() {
 	}
 }
 
-// addr is the address of the group's coordinator, or of another broker.
+// addr returns the address of the group's coordinator, or of another broker.
 func (s *slowCluster) addr(another bool) string {
 	node := s.cluster.CoordinatorFor("markread")
 	if another {
@@ -143,16 +143,16 @@ func (s *slowCluster) addr(another bool) string {
 	return s.cluster.ListenAddrs()[node]
 }
 
-// fail lets requests of a kind fail, so that they are tried again and again.
+// fail makes requests of a kind fail, so that they are retried again and again.
 func (s *slowCluster) fail(keys ...kmsg.Key) {
 	s.cluster.Fault(kfake.Fault{Keys: keys, Err: kerr.UnknownServerError, Count: -1})
 }
 
-// Whatever does not answer, the check ends in time, says each thing once, and goes on with the
-// rest.
+// Whatever does not respond, the check ends in time, reports each problem once, and continues with
+// the rest.
 func TestCheckTimeouts(t *testing.T) {
 	const limit = 20*time.Second + 500*time.Millisecond
-	unasked := []string{"topic mark-read: no broker can be asked", "topic mark-read-backfill",
+	unasked := []string{"topic mark-read: no broker is usable", "topic mark-read-backfill",
 		"topic mark-read-dead-letters", "group markread: no broker", "lag mark-read: no broker",
 		"lag mark-read-backfill"}
 	for name, c := range map[string]struct {
@@ -163,14 +163,15 @@ func TestCheckTimeouts(t *testing.T) {
 	}{
 		"everything is right": {func(*slowCluster) {}, nil, nil, "lag mark-read-backfill"},
 		"all brokers are frozen": {func(s *slowCluster) { s.freeze() },
-			[]string{"broker localhost:9092: it accepts connections and says nothing",
+			[]string{"broker localhost:9092: it accepts connections but does not respond",
 				"broker localhost:9093: it",
 				"broker localhost:9094: it"}, unasked, "IM account"},
 		"one broker is frozen": {func(s *slowCluster) { s.lead(); s.freeze(s.addr(true)) },
 			[]string{"broker localhost:909"}, nil, "lag mark-read-backfill"},
 		"the coordinator is frozen": {func(s *slowCluster) { s.freeze(s.addr(false)) },
 			[]string{"broker localhost:909"},
-			[]string{"group markread: a broker is missing, which may be the one that coordinates it", "lag mark-read: ",
+			[]string{"group markread: a broker is missing, which may be the one that " +
+				"coordinates it", "lag mark-read: ",
 				"lag mark-read-backfill: "}, "permission mark-read"},
 		"all are advertised where nobody is": {func(s *slowCluster) {
 			s.brokers = []string{"bootstrap.test:9092"}
@@ -185,8 +186,8 @@ func TestCheckTimeouts(t *testing.T) {
 		}, []string{"broker localhost:9092: its name can't be resolved here; the cluster sends " +
 			"its clients there " +
 			"(advertised.listeners)", "broker localhost:9093", "broker localhost:9094"},
-			[]string{"group markread: no broker can be asked at the address that the cluster has " +
-				"for it",
+			[]string{"group markread: no broker is usable at its advertised " +
+				"address",
 				"lag mark-read: no broker", "lag mark-read-backfill: no broker"},
 			"permission mark-read"},
 		"all are too old": {func(s *slowCluster) {
@@ -201,13 +202,13 @@ func TestCheckTimeouts(t *testing.T) {
 					})
 					return a, nil, true
 				})
-		}, []string{"broker localhost:9092: it does not understand what markread says in " +
+		}, []string{"broker localhost:9092: it does not support markread's versions of " +
 			"Produce, Fetch, ",
 			"broker localhost:9093: it does", "broker localhost:9094: it does"}, unasked,
 			"IM account"},
 		"the IM server hangs": {func(s *slowCluster) { s.call = roundTripHanging },
 			[]string{"IM server: https://console.tim.qq.com: no whole answer in time"},
-			[]string{"IM account: the IM server does not answer", "clock: the"},
+			[]string{"IM account: the IM server does not respond", "clock: the"},
 			"lag mark-read-backfill"},
 		"nothing answers": {func(s *slowCluster) { s.freeze(); s.call = roundTripHanging },
 			[]string{"broker localhost:9092", "broker localhost:9093", "broker localhost:9094",
@@ -223,11 +224,10 @@ func TestCheckTimeouts(t *testing.T) {
 		"the coordinator fails": {func(s *slowCluster) { s.fail(kmsg.DescribeGroups) },
 			[]string{"group markread: it can't be described: "}, nil, "permission mark-read"},
 		"offsets can't be listed": {func(s *slowCluster) { s.fail(kmsg.ListOffsets) }, nil,
-			[]string{"lag mark-read: of 2 of 2 partitions the leader can't be asked",
+			[]string{"lag mark-read: the request to the leader failed for 2 of 2 partitions",
 				"lag mark-read-backfill: "},
 			"permission mark-read"},
-		// a broker that is given, one that is advertised, and all of the lag: together more than
-		// the limit
+		// a bootstrap broker, an advertised one, and all of the lag: together more than the limit
 		"one after the other": {func(s *slowCluster) {
 			s.brokers = []string{"frozen.test:9092", "localhost:9092"}
 			s.freeze("frozen.test:9092", "localhost:9094")
@@ -271,7 +271,8 @@ func TestCheckTimeouts(t *testing.T) {
 	}
 }
 
-// Who interrupts it gets what is known by then, and nothing that is wrong only because of that.
+// An interrupted check reports what is known by then, and nothing that is wrong only because of the
+// interruption.
 func TestCheckInterrupted(t *testing.T) {
 	withSlowCluster(t, func(s *slowCluster) { s.freeze(); s.patient = 3 * time.Second },
 		func(t *testing.T, r *preflight.Report, took time.Duration) {
@@ -282,10 +283,10 @@ func TestCheckInterrupted(t *testing.T) {
 		})
 }
 
-// stallTime is longer than anybody waits.
+// stallTime is longer than any timeout.
 const stallTime = time.Minute
 
-// stall lets requests wait; others are answered.
+// stall delays requests of a kind; others get responses.
 func (s *slowCluster) stall(key kmsg.Key) {
 	s.cluster.ControlKey(key.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
 		s.cluster.KeepControl()
@@ -294,7 +295,7 @@ func (s *slowCluster) stall(key kmsg.Key) {
 	})
 }
 
-// Leaders that are frozen, of both topics, are found within 15 s.
+// Frozen leaders of both topics are detected within 15 s.
 func TestStatusOfFrozenLeaders(t *testing.T) {
 	for _, key := range []kmsg.Key{kmsg.Fetch, kmsg.ListOffsets} {
 		statusInVirtualTime(t, false,
@@ -331,12 +332,12 @@ func TestStatusOfFrozenLeaders(t *testing.T) {
 						t.Errorf("%v: %s", key, r.Errors[i])
 					}
 				}
-				time.Sleep(2 * time.Minute) // the broker's own
+				time.Sleep(2 * time.Minute) // the broker's own timeout
 			})
 	}
 }
 
-// Nobody is kept waiting for brokers that are not there, whatever it is that does not answer.
+// status does not wait long for missing brokers, whatever does not respond.
 func TestStatusTimeouts(t *testing.T) {
 	statusInVirtualTime(t, true, func(t *testing.T, _ *kfake.Cluster, l *groupstatus.Options) {
 		start := time.Now()
@@ -379,7 +380,7 @@ func TestStatusTimeouts(t *testing.T) {
 	}
 }
 
-// An interrupted look is no report.
+// An interrupted status command prints no report.
 func TestStatusInterrupted(t *testing.T) {
 	r := begin(t, nil, "status", "--brokers", "127.0.0.1:1")
 	r.WaitFor(t, `(trying on)`)

@@ -9,7 +9,8 @@ import (
 	"markread/cmd/markread/cli/clitest"
 )
 
-// Wrong usage ends with 2 and exactly one line that names what is wrong, and nothing was begun.
+// A usage error exits with 2 and exactly one line that names the cause, and nothing has been
+// started.
 func TestWrongUsage(t *testing.T) {
 	key := "MARKREAD_IM_KEY=" + clitest.TestKey
 	runs := func(extra ...string) []string {
@@ -251,7 +252,7 @@ func TestWrongUsage(t *testing.T) {
 		{"status: no brokers", nil, []string{"status"}, "--brokers"},
 		{"status: broker with a scheme", nil,
 			[]string{"status", "--brokers", "PLAINTEXT://kafka:9092"},
-			"leave out PLAINTEXT://"},
+			"omit PLAINTEXT://"},
 		{"status: broker without a port", nil, []string{"status", "--brokers", "kafka"},
 			"--brokers"},
 		{"status: one topic for both lanes", nil,
@@ -297,7 +298,7 @@ func TestWrongUsage(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			// A misspelt variable is there too: its warning must not become a second line.
+			// A misspelt variable is set, too: its warning must not become a second line.
 			r := try(t, append([]string{"MARKREAD_RATES=1"}, c.env...), "", c.args...)
 			if r.Status != ExitUsage {
 				t.Fatalf("exit status %d, stderr: %s", r.Status, r.Stderr)
@@ -309,7 +310,7 @@ func TestWrongUsage(t *testing.T) {
 			if !strings.Contains(r.Stderr, c.want) {
 				t.Errorf("%q does not name %s", r.Stderr, c.want)
 			}
-			// An event's flag that is wrong is named alone.
+			// If an event's flag is wrong, only that flag is named.
 			if own := regexp.MustCompile(`--(report|peer|read-time|event-time)`).
 				FindAllString(r.Stderr,
 					-1); len(own) > 1 && !strings.Contains(r.Stderr, "needs") &&
@@ -332,8 +333,7 @@ func TestWrongUsage(t *testing.T) {
 	}
 }
 
-// What is wrong is said in our words, and a value that came from a variable is blamed on the
-// variable.
+// Usage errors are in our own words. If a value came from a variable, they name the variable.
 func TestUsageMessages(t *testing.T) {
 	for _, c := range []struct {
 		env  string
@@ -345,8 +345,7 @@ func TestUsageMessages(t *testing.T) {
 		{"MARKREAD_IM_TIMEOUT=5", nil, "--im-timeout (MARKREAD_IM_TIMEOUT): 5 has no unit: 5s"},
 		{"", []string{"--topic", "--" + strings.Repeat("x", 21)},
 			"--topic needs a value; what follows looks like another flag (a value that begins " +
-				"with a hyphen goes " +
-				"after an equals sign)"},
+				"with a hyphen goes after an equals sign)"},
 		{"", []string{"--log-level", strings.Repeat("x", 21)},
 			`--log-level must be one of "debug","info","warn","error" but got more than 20 ` +
 				`characters`},
@@ -357,12 +356,10 @@ func TestUsageMessages(t *testing.T) {
 			"unknown flag, of more than 20 characters"},
 		{"", []string{"--rate", "-1"},
 			`--rate needs a value; "-1" looks like another flag (a value that begins with a ` +
-				`hyphen goes after an ` +
-				`equals sign)`},
+				`hyphen goes after an equals sign)`},
 		{"", []string{"--topic", "--group", "g"},
 			`--topic needs a value; "--group" looks like another flag (a value that begins with ` +
-				`a hyphen goes after ` +
-				`an equals sign)`},
+				`a hyphen goes after an equals sign)`},
 		{"", []string{"--log-format", "xml"},
 			`--log-format must be one of "json","console" but got "xml"`},
 		{"", []string{"--rate=-1"}, "--rate must not be negative"},
@@ -374,8 +371,7 @@ func TestUsageMessages(t *testing.T) {
 			`--log-format (MARKREAD_LOG_FORMAT) must be one of "json","console" but got "xml"`},
 		{"MARKREAD_IM_TIMEOUT=10s", nil,
 			"--drain-timeout 10s: must be at least --im-timeout (MARKREAD_IM_TIMEOUT) (10s) + " +
-				"1s, so that calls that " +
-				"are out can end"},
+				"1s, so that calls in flight can finish"},
 		{"MARKREAD_IM_URL=", nil, "--im-url (MARKREAD_IM_URL): "},
 	} {
 		r := try(t, []string{"MARKREAD_IM_KEY=" + clitest.TestKey, c.env}, "",
@@ -447,8 +443,7 @@ func TestUnknownVariablesAreOneWarningEach(t *testing.T) {
 	}
 }
 
-// A command that is stopped before it did anything is no failure of the test's own making: the
-// context is honoured.
+// A command whose context has already ended stops cleanly.
 func TestStopBeforeStart(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -22,8 +22,9 @@ func TestFlaw(t *testing.T) {
 		" a": "white space", "a ": "white space", "a\n": "white space", "\ta": "white space",
 		"\u00a0a": "white space", " ": "white space",
 		"a\tb": "control", "a\nb": "control", "a\x00b": "control", "a\x1b[31m": "control",
-		"${A}": "replaced", "a-${A_B}-c": "replaced", "$(A)": "replaced", "${A:-b}": "replaced",
-		"a # b": "comment", "a #b": "comment", "a# b": "comment", "# b": "comment",
+		"${A}": "unexpanded", "a-${A_B}-c": "unexpanded", "$(A)": "unexpanded",
+		"${A:-b}": "unexpanded",
+		"a # b":   "comment", "a #b": "comment", "a# b": "comment", "# b": "comment",
 		" # b":                               "comment",
 		"-----BEGIN CERTIFICATE-----\nMII\n": "PEM",
 	} {
@@ -35,7 +36,8 @@ func TestFlaw(t *testing.T) {
 	}
 }
 
-// Every variable of every command is refused by name, and its value is not shown.
+// Quotes are refused in every variable of every command; the error names the variable and does not
+// show the value.
 func TestVariablesInQuotes(t *testing.T) {
 	parser, err := newParser()
 	if err != nil {
@@ -103,7 +105,7 @@ func TestDurations(t *testing.T) {
 	}
 }
 
-// Numbers are read as people read them: 010 is not 8.
+// Integers are parsed as people read them: 010 is not 8.
 func TestWholeNumbers(t *testing.T) {
 	for text, want := range map[string]int64{
 		"0": 0, "200": 200, "-1": -1, "+5": 5, "1_000": 1000, "100": 100,
@@ -130,8 +132,8 @@ func TestWholeNumbers(t *testing.T) {
 	}
 }
 
-// What Kubernetes and docker create for Services is neither taken for a flag's value nor warned of;
-// what may be a slip is.
+// Variables that Kubernetes and docker create for Services are neither used as a flag's value nor
+// warned of; a likely mistake is.
 func TestServiceLinks(t *testing.T) {
 	p := &process{env: config.NewEnvironment(nil)}
 	if _, err := p.parse([]string{"version"}); err != nil {
@@ -182,7 +184,8 @@ func TestUnknownVariables(t *testing.T) {
 	want := map[string]string{
 		"MARKREAD_RATES": "", "markread_rate": "MARKREAD_RATE",
 		"export MARKREAD_RATE": "MARKREAD_RATE", "\ufeffMARKREAD_RATE": "MARKREAD_RATE",
-		"MARKREAD_RATE…": "MARKREAD_RATE", "MARKREAD_IM_KEY…": "MARKREAD_IM_KEY", "MARKREAD_X…": "",
+		"MARKREAD_RATE…": "MARKREAD_RATE", "MARKREAD_IM_KEY…": "MARKREAD_IM_KEY",
+		"MARKREAD_X…": "",
 	}
 	got := p.env.Unknown()
 	for name, right := range want {
@@ -196,7 +199,7 @@ func TestUnknownVariables(t *testing.T) {
 	}
 }
 
-// A password is read for each new connection, while others are made.
+// A password is read for each new connection, while others connect.
 func TestPasswordIsReadAtTheSameTime(t *testing.T) {
 	env := config.NewEnvironment([]string{"MARKREAD_SASL_PASSWORD='p'"})
 	f := &config.KafkaFlags{SASL: "plain", SASLUser: "u"}

@@ -11,13 +11,13 @@ import (
 )
 
 // The linker of a release sets these (-ldflags "-X markread/cmd/markread/cli.version=v1.2.3");
-// otherwise what the Go toolchain noted in the binary is used.
+// otherwise build reads them from the build information that the Go toolchain adds.
 var version, commit string
 
 type versionCommand struct{}
 
 func (*versionCommand) Help() string {
-	return `A report of an error should have it.
+	return `Include it in bug reports.
 
     markread version`
 }
@@ -30,7 +30,7 @@ func (*versionCommand) run(_ context.Context, p *process) error {
 	return err
 }
 
-// build returns the version and the commit of this binary, "unknown" if it was built without.
+// build returns the version and the commit of this binary; "unknown" if the binary lacks them.
 func build() (v, c string) {
 	v, c = version, commit
 	if info, ok := debug.ReadBuildInfo(); ok {

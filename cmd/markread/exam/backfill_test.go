@@ -293,7 +293,7 @@ func TestExamBackfillInterrupted(t *testing.T) {
 	p := backfillOf(k, t, file)
 	published(p, 1)
 	p.Signal(t, syscall.SIGINT)
-	says(p, 1, "go on with the same command and --resume")
+	says(p, 1, "continue with the same command and --resume")
 
 	p = backfillOf(k, t, file, "--resume")
 	published(p, 1)
@@ -301,7 +301,7 @@ func TestExamBackfillInterrupted(t *testing.T) {
 	k.Exit(t, 5*time.Second)
 	p.Line(t, "(not published yet; trying again)", 10*time.Second)
 	p.Signal(t, syscall.SIGINT)
-	says(p, 1, "go on with the same command and --resume")
+	says(p, 1, "continue with the same command and --resume")
 
 	start := func() *kit.Proc {
 		broker := kit.Start(t, "broker", "broker", nil, "-data-dir", data, "-addr", k.Addr)

@@ -81,7 +81,8 @@ func (g *generator) valid(topic string, c kit.Conversation, form int) input {
 				readTime)
 	case 8:
 		in.kind, value = "unknown and look-alike fields", fmt.Sprintf(
-			"\t{\"a\":[{\"MsgReadTime\":1}],%s,\"report_account\":\"no\",\"PEER_ACCOUNT\":\"no\",\"MsgReadTime\":%d,\"msgreadtime\":1,\"z\":1e400}\n", accounts, readTime)
+			"\t"+`{"a":[{"MsgReadTime":1}],%s,"report_account":"no","PEER_ACCOUNT":"no",`+
+				`"MsgReadTime":%d,"msgreadtime":1,"z":1e400}`+"\n", accounts, readTime)
 	case 9:
 		in.kind, value = "repeated, last is null",
 			fmt.Sprintf(`{"MsgReadTime":"9","\u004dsgReadTime":null,%s}`, accounts)

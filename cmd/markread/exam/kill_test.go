@@ -235,7 +235,7 @@ func TestExamStopNow(t *testing.T) {
 	kit.Figure(t, "stop-now", "second signal: exit %d after %v", code, took.Round(time.Millisecond))
 	kit.Check(t, code == 1, "exit %d, want 1", code)
 	kit.Check(t, took < 2*time.Second, "took %v, not at once", took)
-	kit.Check(t, strings.Contains(w.Stderr.String(), "stopped at once"),
+	kit.Check(t, strings.Contains(w.Stderr.String(), "forced stop"),
 		"standard error does not say so")
 }
 

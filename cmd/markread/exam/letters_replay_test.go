@@ -131,7 +131,7 @@ func TestExamLettersReplay(t *testing.T) {
 	// Nothing is mended: what is replayed comes back, counted.
 	out := deadLetters(k, t, 0, "replay", "--class", "exhausted", "--yes").Stdout.String()
 	if !strings.HasPrefix(out,
-		fmt.Sprintf("replayed %d letters of %d conversations", exhausted, slow)) {
+		fmt.Sprintf("replayed %d dead letters of %d conversations", exhausted, slow)) {
 		t.Errorf("replay says %q", out)
 	}
 	k.Settled(t, time.Minute, k.Backfill)

@@ -1,8 +1,8 @@
-// Package clitest is for tests of commands: it runs a command line in the test's own process, until
-// it ends or the test stops it, and has what such tests share (an output that may be read
-// meanwhile, an embedded broker, secrets that can be searched for). It knows no command: how a
-// command line is run is an argument, so that tests inside package cli and outside it can use it.
-// Only tests import it.
+// Package clitest helps to test commands. It runs a command line in the test's own process, until
+// it ends or the test stops it, and has what these tests share: an output that can be read
+// meanwhile, an embedded broker, secrets to search for. It knows no commands: the function that
+// runs a command line is an argument, so that tests inside and outside package cli can use it. Only
+// tests import it.
 package clitest
 
 import (
@@ -27,7 +27,7 @@ import (
 	"markread/consumer/broker"
 )
 
-// Buffer may be written by a command while the test reads it.
+// Buffer is an output that a test can read while a command writes to it.
 type Buffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -53,11 +53,11 @@ type Running struct {
 	Status         int
 }
 
-// Commands runs command lines: it is cli.Run.
+// Commands is the function that runs a command line: cli.Run.
 type Commands func(ctx context.Context, args, env []string, stdin io.Reader, stdout,
 	stderr io.Writer) int
 
-// Begin runs a command line until the test or stop ends it.
+// Begin starts a command line, which runs until it ends, Stop is called or the test ends.
 func (run Commands) Begin(t *testing.T, env []string, args ...string) *Running {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -83,7 +83,7 @@ func (r *Running) Stop() int {
 	return r.Status
 }
 
-// WaitUntil waits for a condition that another goroutine or process brings about.
+// WaitUntil waits until holds returns true, at most WaitLimit; what describes the condition.
 func WaitUntil(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	limit := time.After(WaitLimit)
@@ -108,12 +108,14 @@ func (r *Running) WaitFor(t *testing.T, pattern string) string {
 	return match[1]
 }
 
-// NoLeaks holds that the goroutines that the rest of the test starts have ended when it has.
+// NoLeaks checks at the end of the test that all goroutines that it started after this call have
+// ended.
 func NoLeaks(t *testing.T) {
 	t.Helper()
 	before := goleak.IgnoreCurrent()
 	t.Cleanup(func() {
-		// Find looks for half a second, which is too short for a server's goroutines on a busy machine.
+		// Find retries for half a second, which is too short for a server's goroutines on a busy
+		// machine.
 		err := goleak.Find(before)
 		for limit := time.Now().Add(WaitLimit); err != nil && time.Now().Before(limit); {
 			err = goleak.Find(before)
@@ -124,9 +126,10 @@ func NoLeaks(t *testing.T) {
 	})
 }
 
+// TestKey is an IM key that tests search for in all output.
 const TestKey = "canary-5bd2850fff3ecb11"
 
-// Result is what a command line left behind.
+// Result is the exit status and the output of a command line.
 type Result struct {
 	Status         int
 	Stdout, Stderr string
@@ -135,7 +138,7 @@ type Result struct {
 // Try runs a command line in this process.
 func (run Commands) Try(t *testing.T, env []string, stdin string, args ...string) Result {
 	t.Helper()
-	var stdout, stderr Buffer // the standard logger, which the command takes, outlives it
+	var stdout, stderr Buffer // the command redirects the standard logger, which outlives it
 	status := run(t.Context(), args, env, strings.NewReader(stdin), &stdout, &stderr)
 	return Result{status, stdout.String(), stderr.String()}
 }
@@ -150,8 +153,8 @@ func File(t *testing.T, content string) string {
 	return path
 }
 
-// BeginWorker begins `markread run` against a broker and an IM server and returns it with the
-// address of its admin server.
+// BeginWorker starts `markread run` with a broker and an IM server, and returns it and the address
+// of its admin server.
 func (run Commands) BeginWorker(t *testing.T, brokers, im string, extra ...string) (*Running,
 	string) {
 	t.Helper()
@@ -161,6 +164,7 @@ func (run Commands) BeginWorker(t *testing.T, brokers, im string, extra ...strin
 	return r, r.WaitFor(t, `"addr":"(127\.0\.0\.1:\d+)"`)
 }
 
+// StartBroker starts an embedded broker with these topics, of two partitions each.
 func StartBroker(t *testing.T, topics ...string) *broker.Broker {
 	t.Helper()
 	b, err := broker.Start(broker.Options{Topics: topics, Partitions: 2})
@@ -171,7 +175,7 @@ func StartBroker(t *testing.T, topics ...string) *broker.Broker {
 	return b
 }
 
-// LastLine is the last line of a log, which must be an error.
+// LastLine returns the message of a log's last line, which must be its only error.
 func LastLine(t *testing.T, log string) string {
 	t.Helper()
 	lines := strings.Split(strings.TrimSpace(log), "\n")
@@ -183,7 +187,7 @@ func LastLine(t *testing.T, log string) string {
 	return last.Message
 }
 
-// AddDeadLetters writes n letters of different conversations to the topic.
+// AddDeadLetters writes n dead letters of different conversations to mark-read-dead-letters.
 func AddDeadLetters(t *testing.T, brokers string, n int) {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers),
@@ -210,11 +214,11 @@ func AddDeadLetters(t *testing.T, brokers string, n int) {
 	}
 }
 
-// WaitLimit is how long a test waits for something that takes milliseconds. It is never waited for
-// in full unless the test fails.
+// WaitLimit is how long a test waits for something that takes milliseconds. Only a failing test
+// waits so long.
 const WaitLimit = 30 * time.Second
 
-// Fetch returns the body of a page.
+// Fetch returns the body of the response to a GET request.
 func Fetch(t *testing.T, url string) string {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
@@ -230,29 +234,30 @@ func Fetch(t *testing.T, url string) string {
 	return string(body)
 }
 
+// WriteErrorCode writes a response of the IM API.
 func WriteErrorCode(w http.ResponseWriter, code int, info string) {
-	// can't fail
+	// Marshal can't fail.
 	text, _ := json.Marshal(map[string]any{"ActionStatus": info, "ErrorCode": code,
 		"ErrorInfo": info})
 	_, _ = w.Write(text)
 }
 
-// EventJSON is the event with the number i of an account.
+// EventJSON returns event number i of an account.
 func EventJSON(account string, i int) string {
 	return fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":"peer","MsgReadTime":%d}`, account,
 		1_700_000_000+i)
 }
 
-// RaiseParallelism lets more tests run at a time than there are cores, unless the command line says how
-// many: those that call t.Parallel mostly wait.
+// RaiseParallelism lets more parallel tests run at a time than there are cores, because they mostly
+// wait. A number on the command line has precedence.
 func RaiseParallelism() {
 	if !strings.Contains(filepath.Base(os.Args[0]), ".test") {
-		return // this process is a program of a transcript
+		return // this process runs as a transcript's program
 	}
 	flag.Parse()
 	chosen := false
 	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
 	if !chosen {
-		_ = flag.Set("test.parallel", "6") // the flag exists, and 6 is a number
+		_ = flag.Set("test.parallel", "6") // can't fail: the flag exists, and 6 is a number
 	}
 }

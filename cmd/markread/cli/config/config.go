@@ -1,13 +1,13 @@
-// Package config is the configuration that commands share: flags with their rules, the environment,
+// Package config is the configuration that commands share: flags and their rules, the environment,
 // and secrets. It turns them into the options of clients and workers, or into a [UsageError] that
-// names the flag. It does not know the commands, and opens no connection.
+// names the flag. It does not know the commands, and it opens no connection.
 //
-// Each struct of flags belongs to one part of the product and has a Check method with its rules; a
-// command embeds what it needs and accepts nothing else. A default stands here only, and so does a
-// rule: the packages below check again only what would make them misbehave.
+// Each struct of flags belongs to one part of the product and has a Check method with its rules. A
+// command embeds the structs that it needs and accepts no other flags. Defaults and rules are only
+// here: the packages below recheck only what would make them misbehave.
 //
-// It promises that no secret is shown in an error, and that a value that an env file, a template or
-// YAML has damaged is refused or warned of.
+// It promises that no error shows a secret, and that a value that was damaged by an env file, a
+// template or YAML is refused or causes a warning.
 package config
 
 import (
@@ -24,14 +24,17 @@ import (
 	"markread/imclient"
 	"markread/worker"
 
+	"github.com/alecthomas/kong"
 	"github.com/rs/zerolog"
 )
 
-// UsageError is a wrong command line or configuration. Its text names the flag or the variable.
+// UsageError is returned for a wrong command line or configuration. Its text names the flag or the
+// variable.
 type UsageError struct{ Text string }
 
 func (e *UsageError) Error() string { return e.Text }
 
+// Usagef returns a formatted [UsageError].
 func Usagef(format string, args ...any) error { return &UsageError{fmt.Sprintf(format, args...)} }
 
 // TopicFlag is the topic of live events.
@@ -43,7 +46,7 @@ func (f *TopicFlag) Check() error { return validTopic("--topic", f.Topic) }
 
 // BackfillFlag is the topic of backfilled and replayed events.
 type BackfillFlag struct {
-	BackfillTopic string `default:"mark-read-backfill" help:"Topic of backfilled events, served after the live ones; empty: none."`
+	BackfillTopic string `default:"mark-read-backfill" help:"${backfill_topic_help}"`
 }
 
 func (f *BackfillFlag) Check() error {
@@ -62,7 +65,7 @@ func (f *DeadLetterFlag) Check() error {
 	return validTopic("--dead-letter-topic", f.DeadLetterTopic)
 }
 
-// TopicsFlags are all topics.
+// TopicsFlags is all topics.
 type TopicsFlags struct {
 	TopicFlag
 	BackfillFlag
@@ -78,16 +81,16 @@ func (f *TopicsFlags) Check() error {
 		return Usagef("--backfill-topic and --topic are both %q: the lanes need topics of their "+
 			"own", f.Topic)
 	case f.DeadLetterTopic == f.Topic:
-		return Usagef("--dead-letter-topic and --topic are both %q: letters would be read as "+
-			"events", f.Topic)
+		return Usagef("--dead-letter-topic and --topic are both %q: dead letters would be read "+
+			"as events", f.Topic)
 	case f.DeadLetterTopic == f.BackfillTopic:
-		return Usagef("--dead-letter-topic and --backfill-topic are both %q: letters would be "+
-			"read as events", f.DeadLetterTopic)
+		return Usagef("--dead-letter-topic and --backfill-topic are both %q: dead letters would "+
+			"be read as events", f.DeadLetterTopic)
 	}
 	return nil
 }
 
-// GroupFlags is what a consumer works on.
+// GroupFlags is a consumer's topics and its group.
 type GroupFlags struct {
 	TopicsFlags
 	GroupFlag
@@ -122,22 +125,39 @@ func (f *RateFlag) Check() error {
 	return nil
 }
 
-// EngineFlags is how the worker works.
+// EngineFlags configures how the worker schedules and retries calls.
 type EngineFlags struct {
 	RateFlag
-	MaxInFlight    *int          `placeholder:"256" help:"Calls at the same time, with --rate 0 only."`
+	MaxInFlight    *int          `placeholder:"256" help:"Calls at the same time; only with --rate 0."`
 	MaxPending     int           `default:"500000" help:"Conversations in memory at which fetching pauses."`
-	MaxRejected    int           `default:"95" placeholder:"PERCENT" help:"Per cent of the last 500 events of a lane that may be rejected or invalid before that lane is held."`
+	MaxRejected    int           `default:"95" placeholder:"PERCENT" help:"${max_rejected_help}"`
 	Attempts       int           `default:"8" help:"Counted failures after which an event is dead-lettered."`
-	BackoffInitial time.Duration `default:"200ms" help:"Upper end of the first random wait before a retry; it doubles with every failure."`
-	BackoffMax     time.Duration `default:"30s" help:"Upper end of all waits before a retry."`
+	BackoffInitial time.Duration `default:"200ms" help:"${backoff_initial_help}"`
+	BackoffMax     time.Duration `default:"30s" help:"Upper bound of every random wait before a retry."`
 	ReplaysFlag
 	CommitEvery  time.Duration `default:"1s" help:"How often finished offsets are committed."`
-	DrainTimeout time.Duration `default:"10s" help:"How long a stop or a rebalance waits for calls that are out."`
+	DrainTimeout time.Duration `default:"10s" help:"How long a shutdown or a rebalance waits for calls in flight."`
 }
 
-// maxRate is far above any quota that the vendor has, and below what would take noticeable memory:
-// each call a second is a permit and an idle connection that may be kept.
+// helpTexts are the help texts that are too long for a tag, which refers to them as ${name}.
+var helpTexts = kong.Vars{
+	"backfill_topic_help": "Topic of backfilled events, served after the live ones; empty: none.",
+	"max_rejected_help": "Per cent of the last 500 events of a lane that may be rejected or " +
+		"invalid before that lane is held.",
+	"backoff_initial_help": "Upper bound of the first random wait before a retry; it doubles " +
+		"with every failure.",
+	"max_replays_help": "Replays after which a dead letter is parked: only a replay with " +
+		"--parked takes it again.",
+	"admin_addr_help": "Address of the admin server; other machines see more than health and " +
+		"metrics only with MARKREAD_ADMIN_TOKEN.",
+	"log_format_help": "json or console; default: console on a terminal, else json.",
+	"im_url_help":     "IM server, or a region: " + strings.Join(imclient.Regions(), " ") + ".",
+	"sasl_help": "How to authenticate: plain, scram-sha-256 or scram-sha-512; the password is " +
+		"MARKREAD_SASL_PASSWORD.",
+}
+
+// maxRate is far above any quota of the vendor. It is small enough to take little memory: each call
+// a second needs a permit and may keep an idle connection.
 const maxRate = 100_000
 
 func (f *EngineFlags) Check(imTimeout time.Duration) error {
@@ -164,7 +184,7 @@ func (f *EngineFlags) Check(imTimeout time.Duration) error {
 		return Usagef("--commit-every must be positive")
 	case f.DrainTimeout < imTimeout+time.Second:
 		return Usagef("--drain-timeout %s: must be at least --im-timeout (%s) + 1s, so that "+
-			"calls that are out can end", f.DrainTimeout, imTimeout)
+			"calls in flight can finish", f.DrainTimeout, imTimeout)
 	case f.DrainTimeout > 45*time.Second:
 		return Usagef("--drain-timeout %s: must be at most 45s, so that a rebalance ends in time",
 			f.DrainTimeout)
@@ -172,7 +192,7 @@ func (f *EngineFlags) Check(imTimeout time.Duration) error {
 	return f.ReplaysFlag.Check()
 }
 
-// Options turns the flags into a worker's options, without clients, topics, group and version.
+// Options returns the worker's options, without clients, topics, group and version.
 func (f *EngineFlags) Options(imTimeout time.Duration, log zerolog.Logger) worker.Options {
 	return worker.Options{Rate: f.Rate, MaxInFlight: f.CallLimit(),
 		MaxPending: f.MaxPending, MaxRejected: f.MaxRejected, Attempts: f.Attempts,
@@ -180,9 +200,9 @@ func (f *EngineFlags) Options(imTimeout time.Duration, log zerolog.Logger) worke
 		CallTimeout: imTimeout, CommitEvery: f.CommitEvery, DrainTimeout: f.DrainTimeout, Log: log}
 }
 
-// ReplaysFlag is when a dead letter is parked.
+// ReplaysFlag is the number of replays after which a dead letter is parked.
 type ReplaysFlag struct {
-	MaxReplays int `default:"3" help:"Replays after which a dead letter is parked: only a replay that asks for parked ones takes it again."`
+	MaxReplays int `default:"3" help:"${max_replays_help}"`
 }
 
 func (f *ReplaysFlag) Check() error {
@@ -192,7 +212,7 @@ func (f *ReplaysFlag) Check() error {
 	return nil
 }
 
-// CallLimit is the most calls that can be out at the same time.
+// CallLimit returns the largest number of calls in flight.
 func (f *EngineFlags) CallLimit() int {
 	switch {
 	case f.Rate > 0:
@@ -200,12 +220,12 @@ func (f *EngineFlags) CallLimit() int {
 	case f.MaxInFlight != nil:
 		return *f.MaxInFlight
 	}
-	return 256 // as the placeholder of --max-in-flight has it
+	return 256 // the placeholder of --max-in-flight shows it
 }
 
 // AdminFlags is the admin server.
 type AdminFlags struct {
-	AdminAddr string `default:"127.0.0.1:8780" help:"Where the admin server listens; other machines see more than health and metrics only with MARKREAD_ADMIN_TOKEN."`
+	AdminAddr string `default:"127.0.0.1:8780" help:"${admin_addr_help}"`
 }
 
 func (f *AdminFlags) Check(env Environment) error {
@@ -218,8 +238,8 @@ func (f *AdminFlags) Check(env Environment) error {
 
 // LogFlags is the log on standard error.
 type LogFlags struct {
-	LogLevel  string `enum:"debug,info,warn,error" default:"info" help:"Least level that is logged: debug, info, warn or error."`
-	LogFormat string `enum:",json,console" default:"" placeholder:"FORMAT" help:"json or console; without it console on a terminal, else json."`
+	LogLevel  string `enum:"debug,info,warn,error" default:"info" help:"Lowest level that is logged: ${enum}."`
+	LogFormat string `enum:",json,console" default:"" placeholder:"FORMAT" help:"${log_format_help}"`
 }
 
 var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
@@ -232,15 +252,16 @@ func validTopic(flag, name string) error {
 	return nil
 }
 
-// SplitAddr checks HOST:PORT and returns both. No host, or port 0, make sense for listening only.
+// SplitAddr splits HOST:PORT. An empty host and port 0, which make sense only for listening, are
+// valid.
 func SplitAddr(addr string) (host string, port int, err error) {
 	if strings.Contains(addr, "@") {
-		// not quoted
+		// The value is not shown: it may contain a password.
 		return "", 0, errors.New("there is an @ in it: it must be HOST:PORT, without a user and " +
 			"a password")
 	}
 	if scheme, _, ok := strings.Cut(addr, "://"); ok {
-		return "", 0, fmt.Errorf("%q is not HOST:PORT: leave out %s://", addr, scheme)
+		return "", 0, fmt.Errorf("%q is not HOST:PORT: omit %s://", addr, scheme)
 	}
 	host, digits, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -253,6 +274,7 @@ func SplitAddr(addr string) (host string, port int, err error) {
 	return host, int(n), nil
 }
 
+// Topics returns the names of all topics.
 func (f *GroupFlags) Topics() event.Topics {
 	return event.Topics{Live: f.Topic, Backfill: f.BackfillTopic, DeadLetter: f.DeadLetterTopic}
 }

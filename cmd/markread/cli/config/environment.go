@@ -19,7 +19,8 @@ import (
 	"markread/imclient"
 )
 
-// The secrets. Each also has a variable with _FILE at the end that names a file with the secret.
+// The variables with secrets. For each, the variable with the suffix _FILE names a file that has
+// the secret instead.
 const (
 	SASLPassword = "MARKREAD_SASL_PASSWORD"
 	IMKey        = "MARKREAD_IM_KEY"
@@ -31,13 +32,14 @@ type Environment struct {
 	Values         map[string]string
 	Known          map[string]bool          // the variables that some command reads
 	used           map[string]bool          // the flags whose value came from their variable
-	SecretWarnings map[string]secretWarning // of the secrets that were asked for, by variable
+	SecretWarnings map[string]secretWarning // by variable, of the secrets that were read
 }
 
-// secretWarning is a secret with something around it or in it that may not belong to it.
+// secretWarning describes a secret that seems to contain something that does not belong to it, such
+// as quotes, and the remedy.
 type secretWarning struct{ Found, Do string }
 
-// NewEnvironment takes the form of os.Environ; of a repeated name the first counts.
+// NewEnvironment parses the form of os.Environ; if a name is repeated, the first one counts.
 func NewEnvironment(env []string) Environment {
 	e := Environment{Values: map[string]string{},
 		used: map[string]bool{}, SecretWarnings: map[string]secretWarning{}}
@@ -50,9 +52,10 @@ func NewEnvironment(env []string) Environment {
 	return e
 }
 
-// Resolve gives kong the value of a flag's variable; kong asks for flags only that are not on the
-// command line. An empty variable is a value for a flag that is free text: an empty backfill topic
-// switches the lane off. For any other flag it counts as not set, as for secrets.
+// Resolve implements kong.Resolver: it returns the value of a flag's variable. Kong calls it only
+// for flags that are not on the command line. An empty variable is a valid value for a flag with
+// free text: an empty backfill topic disables the lane. For any other flag it counts as not set, as
+// for secrets.
 func (e Environment) Resolve(_ *kong.Context, _ *kong.Path, f *kong.Flag) (any, error) {
 	if !IsConfiguration(f) {
 		return nil, nil
@@ -70,9 +73,9 @@ func (e Environment) Resolve(_ *kong.Context, _ *kong.Path, f *kong.Flag) (any, 
 
 var flagName = regexp.MustCompile(`--[a-z][a-z-]*`)
 
-// Explain adds the variable to each flag that a text names, at its first mention, if the flag's
-// value came from there: whoever set a variable looks for its name. What is missing may be in a
-// variable that is misspelt.
+// Explain adds the variable's name to each flag in an error text, at its first mention, if the
+// flag's value came from the variable: a user who set the variable looks for its name. If a flag or
+// a secret is missing, it also lists unknown variables: one of them may be misspelt.
 func (e Environment) Explain(text string) string {
 	done := map[string]bool{}
 	text = flagName.ReplaceAllStringFunc(text, func(flag string) string {
@@ -85,20 +88,20 @@ func (e Environment) Explain(text string) string {
 	})
 	missing := strings.HasPrefix(text, "missing flags") || strings.Contains(text, "is missing: set")
 	if names := e.Unknown(); missing && len(names) > 0 {
-		text += "; nothing reads " + strings.Join(slices.Sorted(maps.Keys(names)), ", ")
+		text += "; unknown variables: " + strings.Join(slices.Sorted(maps.Keys(names)), ", ")
 	}
 	return text
 }
 
-// Validate is kong's; there is nothing to check.
+// Validate implements kong.Resolver; there is nothing to check.
 func (e Environment) Validate(*kong.Application) error { return nil }
 
-// ourVariable finds the name in what was meant to be a variable of ours. Behind it may be a value: in an
-// env file in the form of YAML the name extends to the first equals sign.
+// ourVariable matches a name that was meant to be a MARKREAD_ variable. A value may follow it: if
+// an env file is written as YAML, the name extends to the first equals sign.
 var ourVariable = regexp.MustCompile(`(?i)^(?:\W|export\s)*(markread_\w*)`)
 
-// Unknown are the variables that no command reads, with what to do if that is clear: a misspelt one
-// would otherwise leave a default in force unseen.
+// Unknown returns the MARKREAD_ variables that no command reads, each with its remedy, "" if that
+// is not clear. Without this, a misspelt variable would silently leave a default in force.
 func (e Environment) Unknown() map[string]string {
 	names := map[string]string{}
 	for name, value := range e.Values {
@@ -117,19 +120,20 @@ func (e Environment) Unknown() map[string]string {
 	return names
 }
 
-// serviceLink is the name of a variable that Kubernetes creates in all pods for each Service, of
-// which one is called markread or markread-something, and docker for a link.
+// serviceLink matches the names of variables that Kubernetes creates in all pods for a Service
+// named markread or markread-something, and docker for a link.
 var serviceLink = regexp.MustCompile(`^MARKREAD_(\w+?_)??` +
 	`(SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)$`)
 
-// IsServiceLink reports whether a variable is one of those. MARKREAD_ADMIN_PORT=8780 is none, but a
-// slip: what Kubernetes creates is a URL.
+// IsServiceLink reports whether Kubernetes or docker created a variable for a service.
+// MARKREAD_ADMIN_PORT=8780 is a user's mistake, not a service link: Kubernetes would set it to a
+// URL.
 func IsServiceLink(name, value string) bool {
 	m := serviceLink.FindStringSubmatch(name)
 	return m != nil && (m[1] == "" || m[2] != "PORT" || strings.Contains(value, "://"))
 }
 
-// WarnOfUnknown warns of variables that nothing reads.
+// WarnOfUnknown logs a warning for each MARKREAD_ variable that no command reads.
 func (e Environment) WarnOfUnknown(log zerolog.Logger) {
 	names := e.Unknown()
 	for _, name := range slices.Sorted(maps.Keys(names)) {
@@ -137,11 +141,12 @@ func (e Environment) WarnOfUnknown(log zerolog.Logger) {
 		if names[name] != "" {
 			line.Str("do", names[name])
 		}
-		line.Msg("nothing reads this variable; is it misspelt?")
+		line.Msg("unknown MARKREAD_ variable; misspelt?")
 	}
 }
 
-// WarnOfVariables is what every command warns of; check has secrets in its report instead.
+// WarnOfVariables logs unknown variables and suspicious secrets. Every command calls it, except
+// check, which has the secrets in its report.
 func (e Environment) WarnOfVariables(log zerolog.Logger) {
 	e.WarnOfUnknown(log)
 	for _, name := range slices.Sorted(maps.Keys(e.SecretWarnings)) {
@@ -150,7 +155,7 @@ func (e Environment) WarnOfVariables(log zerolog.Logger) {
 	}
 }
 
-// Secret reads a secret that the command uses, and notes whether to warn of it.
+// Secret reads a secret that the command uses. If it looks wrong, it is added to SecretWarnings.
 func (e Environment) Secret(name string) (imclient.Secret, error) {
 	secret, err := e.readSecret(name)
 	what, do := Flaw(secret.Reveal())
@@ -166,8 +171,8 @@ func (e Environment) Secret(name string) (imclient.Secret, error) {
 	return secret, nil
 }
 
-// readSecret reads a secret from its variable or its file; zero if neither is set. An empty
-// variable counts as not set: deployment templates leave empty ones behind.
+// readSecret reads a secret from its variable or its file; the secret is zero if neither is set. An
+// empty variable counts as not set: deployment templates often leave empty variables.
 func (e Environment) readSecret(name string) (imclient.Secret, error) {
 	value, path := e.Values[name], e.Values[name+"_FILE"]
 	switch {
@@ -186,8 +191,8 @@ func (e Environment) readSecret(name string) (imclient.Secret, error) {
 	return imclient.NewSecret(trimNewline(value)), nil
 }
 
-// AdminToken is the token of the admin server; zero if none is set. One that no header can carry
-// would lock everybody out.
+// AdminToken returns the token of the admin server; it is zero if none is set. A token that no HTTP
+// header can carry is an error: it would lock everybody out.
 func (e Environment) AdminToken() (imclient.Secret, error) {
 	token, err := e.Secret(AdminToken)
 	if text := token.Reveal(); text != strings.TrimSpace(text) ||
@@ -198,22 +203,23 @@ func (e Environment) AdminToken() (imclient.Secret, error) {
 	return token, err
 }
 
-// MaxSecretFile bounds what is read of a secret's file: a wrong path may lead to anything.
+// MaxSecretFile is the largest size of a secret's file, in bytes: a wrong path may lead to any
+// file.
 const MaxSecretFile = 4 << 10
 
-// secretFile reads a secret from a file. It must be a regular one: a pipe gives its text once only
-// and may block, a device may never end.
+// secretFile reads a secret from a regular file. A pipe returns its text only once and may block; a
+// device may never end.
 func secretFile(path string) (string, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		if !looksLikePath(path) {
 			return "", errors.New("no such file (the value is not shown, in case it is the " +
-				"secret itself: the variable wants the path of a file)")
+				"secret itself: the variable must be the path of a file)")
 		}
 		return "", err
 	}
 	if !info.Mode().IsRegular() {
-		return "", fmt.Errorf("%s is no regular file", path)
+		return "", fmt.Errorf("%s is not a regular file", path)
 	}
 	file, err := os.Open(path)
 	if err != nil {
@@ -225,19 +231,21 @@ func secretFile(path string) (string, error) {
 	case err != nil:
 		return "", err
 	case len(text) > MaxSecretFile:
-		return "", fmt.Errorf("%s has more than %d bytes, so it is no secret", path, MaxSecretFile)
+		return "", fmt.Errorf("%s has more than %d bytes, so it is not a secret", path,
+			MaxSecretFile)
 	case trimNewline(string(text)) == "":
 		return "", fmt.Errorf("%s is empty", path)
 	}
 	return string(text), nil
 }
 
-// ordinaryPath is an absolute path of at least two names as people give them to files and folders.
+// ordinaryPath matches an absolute path of at least two names that are typical for files and
+// folders.
 var ordinaryPath = regexp.MustCompile(`^(/[a-z0-9._-]{1,24}){2,}$`)
 
-// looksLikePath reports whether the path of a file that is not there may be shown. It may not when
-// somebody could have given the secret itself in its place: secrets have slashes too, but they are
-// no ordinary path, nor do they begin with the name of a folder that is there.
+// looksLikePath reports whether the path of a missing file may be shown. The value may be the
+// secret itself, and then it must not be shown. Secrets may contain slashes too, but they are not
+// ordinary paths, and they don't begin with the name of an existing folder.
 func looksLikePath(path string) bool {
 	path = filepath.ToSlash(path)
 	if ordinaryPath.MatchString(path) {
@@ -251,9 +259,9 @@ func looksLikePath(path string) bool {
 	return below && err == nil && info.IsDir()
 }
 
-// Key is the source of the IM key; nil if none is set. A file is read again when a signature is
-// made, so that a rotated key needs no restart; here it is read once so that a wrong path shows at
-// the start.
+// Key returns the source of the IM key; nil if none is set. A key file is read again for every new
+// signature, so that a rotated key needs no restart. It is read here, too, so that a wrong path
+// fails at the start.
 func (e Environment) Key() (imclient.KeySource, error) {
 	secret, err := e.Secret(IMKey)
 	if err != nil || secret.IsZero() {
@@ -265,18 +273,18 @@ func (e Environment) Key() (imclient.KeySource, error) {
 	return imclient.Key(secret), nil
 }
 
-// trimNewline cuts the newline that editors and `echo` leave at the end.
+// trimNewline removes the newline that editors and `echo` leave at the end.
 func trimNewline(s string) string { return strings.TrimSuffix(strings.TrimSuffix(s, "\n"), "\r") }
 
-// IsConfiguration reports whether a flag has a variable: those in a group have.
+// IsConfiguration reports whether a flag has a variable: only flags in a group do.
 func IsConfiguration(f *kong.Flag) bool { return f.Group != nil }
 
-// Variable is the environment variable of a configuration flag.
+// Variable returns the name of a configuration flag's environment variable.
 func Variable(flag string) string {
 	return "MARKREAD_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// Variables are all variables that some command reads.
+// Variables returns the names of all variables that some command reads.
 func Variables(app *kong.Application) map[string]bool {
 	known := map[string]bool{}
 	for _, name := range []string{SASLPassword, IMKey, AdminToken} {

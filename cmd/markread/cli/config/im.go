@@ -8,16 +8,17 @@ import (
 	"markread/imclient"
 )
 
-// IMFlags is how to call the API.
+// IMFlags configures calls of the API.
 type IMFlags struct {
-	IMURL      string        `name:"im-url" default:"https://console.tim.qq.com" help:"IM server, or a region: china singapore seoul tokyo frankfurt silicon-valley jakarta."`
-	IMInsecure bool          `name:"im-insecure" help:"Allow --im-url without TLS to another machine."`
-	IMAppID    int64         `name:"im-app-id" required:"" placeholder:"ID" help:"SDKAppID; its key is MARKREAD_IM_KEY."`
-	IMAdmin    string        `name:"im-admin" default:"administrator" help:"Account of an app administrator."`
-	IMTimeout  time.Duration `name:"im-timeout" default:"5s" help:"Limit of one call, more than the server's own 3 s."`
+	IMURL      string `name:"im-url" default:"https://console.tim.qq.com" help:"${im_url_help}"`
+	IMInsecure bool   `name:"im-insecure" help:"Allow --im-url without TLS to another machine."`
+	IMAppID    int64  `name:"im-app-id" required:"" placeholder:"ID" help:"SDKAppID; its key is MARKREAD_IM_KEY."`
+	IMAdmin    string `name:"im-admin" default:"administrator" help:"Account of an app administrator."`
+
+	IMTimeout time.Duration `name:"im-timeout" default:"5s" help:"Timeout of a call, above the server's own 3 s."`
 }
 
-// Check also brings --im-url into its full form.
+// Check checks the flags, and replaces a region in IMURL by its URL.
 func (f *IMFlags) Check() error {
 	full, err := imclient.RegionURL(f.IMURL)
 	if err != nil {
@@ -26,7 +27,7 @@ func (f *IMFlags) Check() error {
 	f.IMURL = full
 	switch u, err := url.Parse(full); {
 	case err == nil && strings.HasPrefix(u.Path+"/", "/v4/"): // as in the vendor's examples
-		return Usagef("--im-url %s: leave /v4 out, it is added to every call", full)
+		return Usagef("--im-url %s: omit /v4, it is added to every call", full)
 	case strings.HasPrefix(full, "http:") && !f.Local() && !f.IMInsecure:
 		return Usagef("--im-url %s: without TLS everybody on the way can read the signature; use "+
 			"https, or --im-insecure if you mean it", full)
@@ -49,7 +50,7 @@ func (f *IMFlags) Local() bool {
 	return err == nil && imclient.IsLoopback(u.Hostname())
 }
 
-// Client makes a client of the API. conns is how many idle connections it keeps.
+// Client returns a client of the API. conns is the number of idle connections that it keeps.
 func (f *IMFlags) Client(env Environment, conns int) (*imclient.Client, error) {
 	key, err := env.Key()
 	if err != nil {

@@ -12,18 +12,20 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// KafkaFlags is how to reach the brokers.
+// KafkaFlags configures connections to the brokers.
 type KafkaFlags struct {
-	Brokers  []string `required:"" placeholder:"HOST:PORT" help:"Kafka brokers to begin with."`
-	TLS      bool     `name:"tls" help:"Use TLS to the brokers."`
-	TLSCA    string   `name:"tls-ca" placeholder:"FILE" help:"PEM file of the authorities to trust instead of the system's."`
-	TLSCert  string   `name:"tls-cert" placeholder:"FILE" help:"PEM file of the client's certificate; needs --tls-key."`
-	TLSKey   string   `name:"tls-key" placeholder:"FILE" help:"PEM file of the client certificate's key."`
-	SASL     string   `name:"sasl" enum:",plain,scram-sha-256,scram-sha-512" default:"" placeholder:"MECHANISM" help:"How to authenticate: plain, scram-sha-256 or scram-sha-512; the password is MARKREAD_SASL_PASSWORD."`
-	SASLUser string   `name:"sasl-user" placeholder:"NAME" help:"User to authenticate as."`
+	Brokers []string `required:"" placeholder:"HOST:PORT" help:"Kafka bootstrap brokers."`
+	TLS     bool     `name:"tls" help:"Use TLS to the brokers."`
+	TLSCA   string   `name:"tls-ca" placeholder:"FILE" help:"PEM file of trusted CAs, instead of the system's."`
+	TLSCert string   `name:"tls-cert" placeholder:"FILE" help:"PEM file of the client's certificate; needs --tls-key."`
+	TLSKey  string   `name:"tls-key" placeholder:"FILE" help:"PEM file of the client certificate's key."`
+
+	SASL string `enum:",plain,scram-sha-256,scram-sha-512" default:"" placeholder:"MECHANISM" help:"${sasl_help}"`
+
+	SASLUser string `name:"sasl-user" placeholder:"NAME" help:"User to authenticate as."`
 }
 
-// Check also leaves spaces and empty entries out of --brokers.
+// Check checks the flags, and removes spaces and empty entries from Brokers.
 func (f *KafkaFlags) Check(env Environment) error {
 	f.Brokers = slices.DeleteFunc(f.Brokers,
 		func(b string) bool { return strings.TrimSpace(b) == "" })
@@ -68,15 +70,16 @@ func (f *KafkaFlags) Check(env Environment) error {
 	return err
 }
 
-// Warn says what is set without effect. A password is no wrong usage: a deployment may give the
-// same secrets to everything.
+// Warn warns of a password that has no effect. It is not a usage error: a deployment may pass the
+// same secrets to all programs.
 func (f *KafkaFlags) Warn(env Environment, log zerolog.Logger) {
 	if password, err := env.Secret(SASLPassword); err == nil && !password.IsZero() && f.SASL == "" {
 		log.Warn().Str("variable", SASLPassword).Msg("the password has no effect without --sasl")
 	}
 }
 
-// Connection says in a few words how brokers are talked to.
+// Connection describes authentication and TLS in a few words, such as "user u by plain over TLS";
+// "" for neither.
 func (f *KafkaFlags) Connection() string {
 	var words []string
 	if f.SASL != "" {
@@ -88,9 +91,9 @@ func (f *KafkaFlags) Connection() string {
 	return strings.Join(words, " ")
 }
 
-// ClientOptions turns the flags into a client's options; the log is the caller's to add.
-// Certificates and the password are read here, so that a wrong file is wrong usage, and again for
-// every connection, so that they may be renewed without a restart.
+// ClientOptions returns a client's options, without the log, which the caller adds. Certificates
+// and the password are read here, so that a wrong file is a usage error, and again for every
+// connection, so that they can be renewed without a restart.
 func (f *KafkaFlags) ClientOptions(env Environment) (kafkaclient.Options, error) {
 	o := kafkaclient.Options{Brokers: f.Brokers}
 	if f.TLS {
@@ -114,7 +117,7 @@ func (f *KafkaFlags) ClientOptions(env Environment) (kafkaclient.Options, error)
 	return o, nil
 }
 
-// Open makes a client, which connects when it is used, and warns of what is set without effect.
+// Open returns a client, which connects when it is used. It also calls Warn.
 func (f *KafkaFlags) Open(env Environment, log zerolog.Logger) (*kafkaclient.Client, error) {
 	f.Warn(env, log)
 	options, err := f.ClientOptions(env)
@@ -129,7 +132,7 @@ func (f *KafkaFlags) Open(env Environment, log zerolog.Logger) (*kafkaclient.Cli
 	return client, nil
 }
 
-// tls reads the files.
+// tls reads the certificates and returns a TLS configuration.
 func (f *KafkaFlags) tls() (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if f.TLSCA != "" {
@@ -139,7 +142,7 @@ func (f *KafkaFlags) tls() (*tls.Config, error) {
 		}
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, Usagef("--tls-ca %s: no PEM certificate in it", f.TLSCA)
+			return nil, Usagef("--tls-ca %s: it contains no PEM certificate", f.TLSCA)
 		}
 	}
 	pair, err := f.ClientCertificate()
@@ -147,8 +150,8 @@ func (f *KafkaFlags) tls() (*tls.Config, error) {
 		return nil, err
 	}
 	if pair != nil {
-		// Not Certificates: one that the broker does not want would not be sent, and it could not
-		// say so.
+		// Not Certificates: Go would not send a certificate that does not match the broker's
+		// request, and the broker could not report it as refused.
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			return pair, nil
 		}
@@ -156,7 +159,7 @@ func (f *KafkaFlags) tls() (*tls.Config, error) {
 	return config, nil
 }
 
-// ClientCertificate reads the client's certificate; nil: there is none.
+// ClientCertificate reads the client's certificate; nil if --tls-cert is not set.
 func (f *KafkaFlags) ClientCertificate() (*tls.Certificate, error) {
 	if f.TLSCert == "" {
 		return nil, nil

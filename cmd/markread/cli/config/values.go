@@ -14,15 +14,17 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// unexpanded is a reference to a variable. A $ alone is none: Azure has a user $ConnectionString.
+// unexpanded matches a reference to a variable that was not expanded. A $ alone is not one: Azure
+// Event Hubs has a user named $ConnectionString.
 var unexpanded = regexp.MustCompile(`\$\{[^}]*\}|\$\([^)]*\)`)
 
-// comment is one behind a value. systemd keeps it, without the space before it if that is quoted.
+// comment matches a comment after a value. systemd keeps it, without the space before it if the
+// value is quoted.
 var comment = regexp.MustCompile(`\s#|#\s`)
 
-// Flaw returns what is wrong with a configured value, and what to do; "" if the value is valid. It
-// finds what env files, templates and YAML leave in a value because a shell would have removed or
-// replaced it. No flag and no path of a file needs such a value.
+// Flaw returns what is wrong with a configured value, and the remedy; both are "" if the value is
+// valid. It detects what a shell would have removed or expanded, but env files, templates and YAML
+// keep in a value. No flag and no file's path needs such a value.
 func Flaw(value string) (what, do string) {
 	const quotes = "\"'`“”‘’"
 	first, _ := utf8.DecodeRuneInString(value)
@@ -38,7 +40,7 @@ func Flaw(value string) (what, do string) {
 		return "ends with a carriage return", "save its file with Unix line endings (LF)"
 	case strings.ContainsRune(quotes, first), strings.ContainsRune(quotes, last):
 		return "begins or ends with a quote",
-			"leave quotes out, docker's --env-file and Kubernetes keep them"
+			"remove the quotes: docker's --env-file and Kubernetes keep them"
 	case comment.MatchString(value):
 		return "contains a comment", "give the comment a line of its own"
 	case unicode.IsSpace(first), unicode.IsSpace(last):
@@ -46,18 +48,19 @@ func Flaw(value string) (what, do string) {
 	case strings.ContainsFunc(value, unicode.IsControl):
 		return "contains a control character", "remove it"
 	case unexpanded.MatchString(value):
-		return "contains a ${NAME} or $(NAME) that nothing has replaced", "write the value itself"
+		return "contains an unexpanded ${NAME} or $(NAME)", "write the value itself"
 	}
 	return "", ""
 }
 
-// Decoders are how the parser reads durations and whole numbers. Its own do not say what is wrong
-// with a value, and read 010 as 8.
-func Decoders() []kong.Option {
+// ParserOptions returns kong options for the flags of this package: their help texts, and decoders
+// for durations and integers. Kong's own decoders do not say what is wrong with a value, and read
+// 010 as 8.
+func ParserOptions() []kong.Option {
 	integer := func(bits int) kong.Mapper {
 		return decoder("int", func(text string) (int64, error) { return ParseInt(text, bits) })
 	}
-	return []kong.Option{kong.KindMapper(reflect.Int, integer(strconv.IntSize)),
+	return []kong.Option{helpTexts, kong.KindMapper(reflect.Int, integer(strconv.IntSize)),
 		kong.KindMapper(reflect.Int64, integer(64)),
 		kong.TypeMapper(reflect.TypeFor[time.Duration](), decoder("duration", ParseDuration))}
 }
@@ -74,15 +77,15 @@ func decoder[N int64 | time.Duration](kind string, read func(string) (N, error))
 	})
 }
 
-// leadingZeros are in front of a number that other programs read as octal.
+// leadingZeros matches a number with a leading zero, which other programs read as octal.
 var leadingZeros = regexp.MustCompile(`^[+-]?0[0-9_]+$`)
 
-// ParseInt reads one.
+// ParseInt parses an integer in Go's syntax, of at most so many bits. Leading zeros are an error.
 func ParseInt(text string, bits int) (int64, error) {
 	n, err := strconv.ParseInt(text, 0, bits)
 	switch {
 	case leadingZeros.MatchString(text):
-		return 0, fmt.Errorf("%s begins with a zero: leave it out", quoteShort(text))
+		return 0, fmt.Errorf("%s begins with a zero: remove it", quoteShort(text))
 	case errors.Is(err, strconv.ErrRange):
 		return 0, fmt.Errorf("%s is too large", quoteShort(text))
 	case err != nil:
@@ -91,7 +94,8 @@ func ParseInt(text string, bits int) (int64, error) {
 	return n, nil
 }
 
-// ParseDuration reads a duration in Go's form. An error shows how one in another form is written.
+// ParseDuration parses a duration in Go's syntax. For a duration in another syntax, the error shows
+// how to write it.
 func ParseDuration(text string) (time.Duration, error) {
 	d, err := time.ParseDuration(text)
 	if err == nil {
@@ -111,7 +115,7 @@ func ParseDuration(text string) (time.Duration, error) {
 
 var durationPart = regexp.MustCompile(`^([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([a-zA-Z]*)\s*`)
 
-// units are how people write them. Go has no days.
+// units maps spellings of units to Go's. Go has no days; rewriteDuration converts them.
 var units = map[string]string{
 	"ms": "ms", "msec": "ms", "msecs": "ms", "millis": "ms", "millisecond": "ms",
 	"milliseconds": "ms",
@@ -121,11 +125,11 @@ var units = map[string]string{
 	"d": "d", "day": "d", "days": "d",
 }
 
-// nextUnit is what a number without a unit means behind one with that unit: 1h30.
+// nextUnit is the unit of a number without one that follows a number with a unit: 1h30 is 1h30m.
 var nextUnit = map[string]string{"": "s", "d": "h", "h": "m", "m": "s", "s": "ms"}
 
-// rewriteDuration returns a duration as Go writes it, and the number in it that has no unit, if the
-// last one has none; "" if it can't be known what is meant.
+// rewriteDuration returns a duration in Go's syntax, and its last number if that has no unit. It
+// returns "" if the meaning is not clear.
 func rewriteDuration(text string) (rewritten, bare string) {
 	unit := ""
 	for rest := strings.TrimSpace(text); rest != ""; {
@@ -152,7 +156,8 @@ func rewriteDuration(text string) (rewritten, bare string) {
 	return rewritten, bare
 }
 
-// quoteShort quotes a wrong value. A long one was not meant for its flag, and may be a secret.
+// quoteShort quotes a wrong value. A value of more than 20 characters is not shown: it was not
+// meant for its flag, and may be a secret.
 func quoteShort(value string) string {
 	if utf8.RuneCountInString(value) > 20 {
 		return "a value of more than 20 characters"

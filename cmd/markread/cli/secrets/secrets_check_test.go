@@ -12,8 +12,8 @@ import (
 	"markread/cmd/markread/cli/clitest"
 )
 
-// A check, with the servers that show whoever calls them what they were sent, with brokers that
-// refuse it, and with gateways in the place of its admin server.
+// A check, with servers that echo what they receive, with brokers that refuse it, and with gateways
+// in place of the admin server.
 func TestSecretsOfCheck(t *testing.T) {
 	skipIfRace(t)
 	t.Parallel()
@@ -25,7 +25,7 @@ func TestSecretsOfCheck(t *testing.T) {
 				"--im-timeout", "3001ms",
 				"--admin-addr", "127.0.0.1:0", "--log-level", "debug"}, args)...)
 	}
-	few := make(chan struct{}, 8) // at a time: some have three seconds
+	few := make(chan struct{}, 8) // limits concurrency: some cases take three seconds
 	var checks sync.WaitGroup
 	each := func(do func()) {
 		checks.Go(func() {
@@ -34,7 +34,7 @@ func TestSecretsOfCheck(t *testing.T) {
 			do()
 		})
 	}
-	// The administrator's account is what the server goes by.
+	// The server identifies a call by the administrator's account.
 	for i, account := range accounts() {
 		each(func() {
 			r := check(account, s.secrets(),
@@ -47,7 +47,7 @@ func TestSecretsOfCheck(t *testing.T) {
 	}
 	for name := range kafkaTroubles() {
 		if name == "key-gone" {
-			continue // below: it spoils the key's file
+			continue // runs below: it spoils the key file
 		}
 		each(func() {
 			check("at "+name, s.secrets(),

@@ -20,11 +20,11 @@ import (
 	"markread/worker"
 )
 
-// leak is a worker's caller that leaks on purpose: it adds to each failure the URL of the call, in
-// the form that the reader's account names, after the client has masked it.
+// leak is a worker's caller that leaks on purpose: it adds the call's URL, in the form that the
+// reader's account names, to each failure after the client has masked it.
 type leak struct {
 	*imclient.Client
-	url *atomic.Pointer[string] // of the last call
+	url *atomic.Pointer[string] // of the latest call
 }
 
 func (l leak) MarkRead(ctx context.Context, read imclient.Read) error {
@@ -41,7 +41,7 @@ func (l leak) MarkRead(ctx context.Context, read imclient.Read) error {
 	leaky := *failure
 	leaky.Err = errors.New(text)
 	if leaky.ErrorCode == 0 {
-		leaky.Label = text // the value of a metric's label
+		leaky.Label = text // a metric's label
 	}
 	return &leaky
 }
@@ -51,7 +51,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// leaking begins a worker that leaks, at a path of the server, and returns how it is stopped.
+// leaking begins a worker that leaks, at a path of the server. It returns a function that stops it.
 func (s *harness) leaking(path string, attempts int, out *clitest.Buffer) (address string,
 	stop func()) {
 	s.Helper()
@@ -106,8 +106,8 @@ func (s *harness) leaking(path string, attempts int, out *clitest.Buffer) (addre
 	return "http://" + address, stop
 }
 
-// quickWorker is a worker that makes one call at a time, so that the one that fails is known, and
-// hardly waits before a retry.
+// quickWorker returns a worker that makes one call at a time, so that the failing call is known,
+// and hardly waits before a retry.
 func quickWorker(kafka *kafkaclient.Client, im worker.Caller, group string, attempts int,
 	log zerolog.Logger) worker.Options {
 	return worker.Options{
@@ -120,8 +120,8 @@ func quickWorker(kafka *kafkaclient.Client, im worker.Caller, group string, atte
 	}
 }
 
-// A worker that leaks is caught, in every form of the leak and in every place where it can be: else
-// the tests above would prove nothing.
+// A worker that leaks is detected, in every form of the leak and in every place where it can
+// appear. Otherwise the tests above would prove nothing.
 func TestLeaksAreCaught(t *testing.T) {
 	s := newHarness(t)
 	var events []*kgo.Record
@@ -146,7 +146,7 @@ func TestLeaksAreCaught(t *testing.T) {
 		caught := false
 		for _, h := range letter.Headers {
 			caught = caught || h.Key == "__dlq.errors.message" &&
-				len(s.hunt.find(string(h.Value))) > 0
+				len(s.finder.find(string(h.Value))) > 0
 		}
 		if !caught {
 			t.Errorf("the letter of %s is not caught", letter.Value)
@@ -156,7 +156,7 @@ func TestLeaksAreCaught(t *testing.T) {
 	for line := range strings.Lines(out.String()) {
 		if strings.Contains(line, "dead-lettered") {
 			lines++
-			if len(s.hunt.find(line)) == 0 {
+			if len(s.finder.find(line)) == 0 {
 				t.Errorf("not caught in the log: %s", line)
 			}
 		}
@@ -165,7 +165,7 @@ func TestLeaksAreCaught(t *testing.T) {
 		t.Errorf("%d lines for %d letters", lines, len(forms))
 	}
 
-	// In a hold the failure is in the state, on the page, in the log and, here, in a metric.
+	// During a hold, the failure is in the state, on the page, in the log and, here, in a metric.
 	var held clitest.Buffer
 	admin, stop := s.leaking("/outage", 8, &held)
 	s.waitForHold(admin, "outage")
@@ -173,7 +173,7 @@ func TestLeaksAreCaught(t *testing.T) {
 	stop()
 	s.record("leaking, standard error", held.String())
 	for _, place := range []string{"/api/state", "/", "/metrics", "standard error"} {
-		if len(s.hunt.find(s.artefacts["leaking, "+place])) == 0 {
+		if len(s.finder.find(s.artefacts["leaking, "+place])) == 0 {
 			t.Errorf("not caught in %s: %s", place, s.artefacts["leaking, "+place])
 		}
 	}

@@ -20,8 +20,8 @@ import (
 	"markread/cmd/markread/cli/clitest"
 )
 
-// skipIfRace skips what takes half a minute with the race detector, and starts no goroutine
-// that other tests don't.
+// skipIfRace skips a test that takes half a minute with the race detector and starts no goroutine
+// that other tests don't start.
 func skipIfRace(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
@@ -29,14 +29,14 @@ func skipIfRace(t *testing.T) {
 	}
 }
 
-// Every way in which a call or a worker can fail, at servers that show what they were sent: no
-// secret is in anything that comes out.
+// Every way in which a call or a worker can fail, with servers that echo what they receive: no
+// output contains a secret.
 func TestSecretsOfTheWorker(t *testing.T) {
 	skipIfRace(t)
 	t.Parallel()
 	s := newHarness(t)
-	// A failure among successes is a dead letter; without them it would hold the worker. Hence one
-	// partition, too: the order stays.
+	// A failure among successes becomes a dead letter; without successes it would hold the worker.
+	// For the same reason there is one partition: it keeps the order.
 	bad := accounts()
 	var events []*kgo.Record
 	for i, account := range bad {
@@ -71,7 +71,7 @@ func TestSecretsOfTheWorker(t *testing.T) {
 	}
 	for name, trouble := range kafkaTroubles() {
 		s.waitForHold(admins[name], trouble.reason)
-		if name == "rotated" { // a key that is mended is noticed at once
+		if name == "rotated" { // a corrected key is detected immediately
 			if err := os.WriteFile(rotated, []byte(canaryKey), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -88,7 +88,8 @@ func TestSecretsOfTheWorker(t *testing.T) {
 			t.Errorf("%s: no call", name)
 		}
 	}
-	// A failure without an ErrorCode is counted only if others get one: there is always one more.
+	// A failure without an ErrorCode counts only if other calls get one: there is always one such
+	// call.
 	feeding, fed := context.WithCancel(t.Context())
 	var feeder sync.WaitGroup
 	feeder.Go(func() {
@@ -139,7 +140,7 @@ func TestSecretsOfTheWorker(t *testing.T) {
 	}
 	s.search()
 
-	// It was no idle search.
+	// The search had something to find.
 	for _, account := range bad {
 		if s.calls(account) == 0 {
 			t.Errorf("%s was never called", account)
@@ -165,8 +166,7 @@ func TestSecretsOfTheWorker(t *testing.T) {
 	}
 }
 
-// The commands, with the same servers, with brokers that refuse them, and with networks that don't
-// work.
+// The commands, with the same servers, with brokers that refuse them, and with broken networks.
 func TestSecretsOfCommands(t *testing.T) {
 	skipIfRace(t)
 	t.Parallel()
@@ -181,7 +181,7 @@ func TestSecretsOfCommands(t *testing.T) {
 	}
 	var calls sync.WaitGroup
 	defer calls.Wait()
-	few := make(chan struct{}, 8) // at a time: each has three seconds
+	few := make(chan struct{}, 8) // limits concurrency: each case takes three seconds
 	for _, account := range accounts() {
 		calls.Go(func() {
 			few <- struct{}{}
@@ -222,7 +222,7 @@ func TestSecretsOfCommands(t *testing.T) {
 		"TLS, not expected": {strings.Replace(untrusted.URL, "https:", "http:", 1), s.secrets(),
 			"http_400"},
 		"key file too long":  {s.url, keyIn(spoilt), "4096"},
-		"key file is folder": {s.url, keyIn(t.TempDir()), "no regular file"},
+		"key file is folder": {s.url, keyIn(t.TempDir()), "not a regular file"},
 		"no key file":        {s.url, keyIn("/proc/none/" + canaryKey[:8]), "MARKREAD_IM_KEY_FILE"},
 		"key twice":          {s.url, append(keyIn(s.keyFile), s.secrets()...), "both set"},
 	} {
@@ -264,7 +264,7 @@ func TestSecretsOfCommands(t *testing.T) {
 		})
 		calls.Go(func() {
 			status := c.status
-			if status == cli.ExitRejected { // emit's own
+			if status == cli.ExitRejected { // emit's own exit status
 				status = cli.ExitOK
 			}
 			for _, command := range []string{"status", "dead-letters ls",
@@ -272,7 +272,7 @@ func TestSecretsOfCommands(t *testing.T) {
 				"dead-letters show 0:0"} {
 				status := status
 				if status == cli.ExitOK && strings.Contains(command, "show") {
-					status = cli.ExitFailed // there is no such letter
+					status = cli.ExitFailed // there is no such dead letter
 				}
 				name := strings.Replace(name, "emit", command, 1)
 				if r := s.run(name, c.env, "",
@@ -305,7 +305,7 @@ func TestSecretsOfCommands(t *testing.T) {
 				c.args...)...)
 	}
 	for name, r := range tries {
-		r.WaitFor(t, `(not published)`) // and it would try on
+		r.WaitFor(t, `(not published)`) // it would keep retrying
 		r.Stop()
 		s.record(name, r.Stdout.String()+r.Stderr.String())
 	}
@@ -327,7 +327,7 @@ func TestSecretsOfCommands(t *testing.T) {
 	s.search()
 }
 
-// servers are the commands that serve: the sandbox with a real key, and everything on one machine.
+// servers runs the commands that serve: the sandbox with a real key, and dev.
 func (s *harness) servers() {
 	s.Helper()
 	box := clitest.Commands(cli.Run).
@@ -342,7 +342,7 @@ func (s *harness) servers() {
 			s.Fatal(err)
 		}
 		answer := s.do(request)
-		if faults != canaryKey { // who sends the server a secret may have it back
+		if faults != canaryKey { // a client that sends the server a secret may get it back
 			s.record("sandbox, faults", answer)
 		}
 		s.run("call of the sandbox", s.secrets(), "", "call", "--im-url", url, "--im-app-id",
@@ -363,7 +363,7 @@ func (s *harness) servers() {
 	s.stop("dev", dev)
 }
 
-// gateways are what may answer a command for a worker: each shows what it was sent.
+// gateways are servers that respond to a command in place of a worker, each with what it received.
 func (s *harness) gateways() {
 	s.Helper()
 	for name, form := range forms {
@@ -413,7 +413,7 @@ func (s *harness) gateways() {
 	}
 }
 
-// serveEcho is a server that sends back what it is sent.
+// serveEcho returns the address of a server that sends back what it receives.
 func serveEcho(t *testing.T) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

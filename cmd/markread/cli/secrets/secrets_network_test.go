@@ -28,8 +28,8 @@ import (
 
 const canaryProxyPassword = "pr0xy-CANARY-77d1e09a"
 
-// A proxy of the environment that shows what it was sent, its own password included. net/http reads
-// the environment once, so each command line has a process of its own.
+// A proxy from the environment echoes what it receives, including its own password. net/http reads
+// the environment once, so each command line has its own process.
 func TestSecretsBehindAProxy(t *testing.T) {
 	if line := os.Getenv("MARKREAD_TEST_COMMAND_LINE"); line != "" {
 		var args []string
@@ -39,7 +39,7 @@ func TestSecretsBehindAProxy(t *testing.T) {
 		os.Exit(cli.Run(context.Background(), args, os.Environ(), os.Stdin, os.Stdout, os.Stderr))
 	}
 	s := newHarness(t)
-	s.hunt.add("the proxy's password", canaryProxyPassword)
+	s.finder.add("the proxy's password", canaryProxyPassword)
 	seen := 0
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.addSignature(r.URL.Query().Get("usersig"))
@@ -124,7 +124,7 @@ func TestSecretsBehindAProxy(t *testing.T) {
 	}
 }
 
-// dials records where connections are made to.
+// dials records the addresses of all connections.
 type dials struct {
 	mu   sync.Mutex
 	seen map[string]int
@@ -137,7 +137,7 @@ func (d *dials) dial(ctx context.Context, network, addr string) (net.Conn, error
 	return new(net.Dialer).DialContext(ctx, network, addr)
 }
 
-// Only the brokers and the IM server are ever dialled, wherever an answer points.
+// Only the brokers and the IM server are ever dialled, wherever a response points.
 func TestOnlyConfiguredHostsAreDialled(t *testing.T) {
 	var elsewhere sync.Map
 	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter,

@@ -11,8 +11,8 @@ import (
 	"markread/imclient/sandbox"
 )
 
-// faultResponses are how a hostile server, or a gateway before it, answers a call: url is what it was asked,
-// whole. The name of a way is also the account whose calls are answered so.
+// faultResponses are the responses of a hostile server, or of a gateway before it; url is the whole
+// URL of the request. The name of a response is also the account whose calls get it.
 func faultResponses() map[string]func(w http.ResponseWriter, url string) {
 	all := map[string]func(http.ResponseWriter, string){}
 	for name, form := range forms {
@@ -60,7 +60,7 @@ func faultResponses() map[string]func(w http.ResponseWriter, url string) {
 	return all
 }
 
-// signatureIn cuts the signature out of what ways and troubles are told.
+// signatureIn extracts the signature from a URL.
 func signatureIn(url string) string {
 	sig, _, _ := strings.Cut(strings.TrimPrefix(url, "usersig="), " ")
 	return sig
@@ -72,7 +72,7 @@ func writePage(w http.ResponseWriter, status int, text string) {
 	_, _ = w.Write([]byte(text))
 }
 
-// writeRaw answers with bytes that need not be HTTP, and closes the connection.
+// writeRaw responds with bytes that need not be HTTP, and closes the connection.
 func writeRaw(w http.ResponseWriter, text string) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -81,12 +81,12 @@ func writeRaw(w http.ResponseWriter, text string) {
 	defer conn.Close()
 	_, _ = conn.Write([]byte(text))
 	_ = conn.(*net.TCPConn).CloseWrite()
-	// closing at once could reset what we wrote
+	// closing immediately could discard what was written
 	_ = conn.SetReadDeadline(time.Now().Add(time.Second))
 	_, _ = conn.Read(make([]byte, 1))
 }
 
-// sandboxRules are all faults of the sandbox, each for an account that is named like it.
+// sandboxRules returns all faults of the sandbox, each for an account with its name.
 func sandboxRules() sandbox.Faults {
 	var f sandbox.Faults
 	for _, kind := range sandbox.Kinds() {
@@ -112,7 +112,7 @@ func sandboxRules() sandbox.Faults {
 	return f
 }
 
-// accounts are all that meet a failure, one a conversation.
+// accounts returns all accounts whose calls fail, one for each conversation.
 func accounts() []string {
 	var all []string
 	for name := range faultResponses() {
@@ -124,19 +124,19 @@ func accounts() []string {
 	return all
 }
 
-// refusingAddr is a topic of dead letters that takes none.
+// refusingAddr is a dead-letter topic that accepts no records.
 const refusingAddr = "refusing"
 
-// kafkaTrouble is what makes a worker hold, until it is stopped.
+// kafkaTrouble is a fault that holds a worker until the worker stops.
 type kafkaTrouble struct {
-	reason string // of the hold
+	reason string // the hold's reason
 	answer func(w http.ResponseWriter, s *harness, url string)
 	args   []string
 	env    []string
 }
 
-// kafkaTroubles are the states in which a worker is looked at. Their names are the first part of the
-// path that their worker calls, by which the server knows it.
+// kafkaTroubles are the states in which a worker is inspected. The name is the first part of the
+// path that the worker calls, by which the server identifies it.
 func kafkaTroubles() map[string]kafkaTrouble {
 	return map[string]kafkaTrouble{
 		"outage": {reason: "outage", answer: func(w http.ResponseWriter, _ *harness, url string) {
@@ -165,7 +165,7 @@ func kafkaTroubles() map[string]kafkaTrouble {
 				clitest.WriteErrorCode(w, 70009, url)
 			}},
 		"rotated": {
-			// its file has the wrong key, until the test mends it
+			// its key file is wrong until the test corrects it
 			reason: "credentials", env: []string{"MARKREAD_IM_KEY="},
 			answer: func(w http.ResponseWriter, _ *harness, url string) {
 				if _, err := imclient.Verify(signatureIn(url), imclient.NewSecret(canaryKey),
@@ -183,7 +183,7 @@ func kafkaTroubles() map[string]kafkaTrouble {
 			},
 		},
 		"key-gone": {
-			// its file is made, and removed, by the scene
+			// the harness creates and removes its key file
 			reason: "credentials", env: []string{"MARKREAD_IM_KEY="},
 			answer: func(w http.ResponseWriter, s *harness, url string) {
 				s.spoilKeyFile()

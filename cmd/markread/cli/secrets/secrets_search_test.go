@@ -13,23 +13,23 @@ import (
 	"testing"
 )
 
-// minPiece is the length of the pieces by which a hunt recognises a secret. Text of this length that
-// is equal by chance does not happen.
+// minPiece is the length, in bytes, of the pieces of a secret that secretFinder looks for. Text of
+// this length is never equal by chance.
 const minPiece = 12
 
-// secretFinder looks for secrets and parts of them, in the forms that servers, proxies and libraries may
-// give them. It shares no code with what masks them.
+// secretFinder finds secrets, or parts of them, in the forms that servers, proxies and libraries
+// may give them. It shares no code with the masking.
 type secretFinder struct {
 	mu     sync.Mutex
 	known  map[string]bool
-	pieces map[string]string // piece: what it is a piece of
+	pieces map[string]string // the secret that a piece belongs to
 }
 
 func newSecretFinder() *secretFinder {
 	return &secretFinder{known: map[string]bool{}, pieces: map[string]string{}}
 }
 
-// add makes the hunt look for a secret.
+// add adds a secret to find.
 func (h *secretFinder) add(name, secret string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -41,17 +41,17 @@ func (h *secretFinder) add(name, secret string) {
 		piece := secret[i : i+minPiece]
 		h.pieces[piece] = name
 		h.pieces[hex.EncodeToString([]byte(piece))] = name + " in hexadecimal"
-		// Twelve bytes are sixteen digits of base64, if they begin where a group of three does.
+		// Twelve bytes are sixteen base64 digits, if they begin at the start of a group of three.
 		h.pieces[base64.StdEncoding.EncodeToString([]byte(piece))] = name + " in base64"
 		h.pieces[base64.URLEncoding.EncodeToString([]byte(piece))] = name + " in base64 for URLs"
 	}
 }
 
-// pieceLengths are the lengths of a hunt's pieces.
+// pieceLengths are the lengths of all pieces.
 var pieceLengths = [...]int{minPiece, minPiece * 4 / 3, minPiece * 2}
 
-// find returns what is in a text, as it is and with its escapes undone, and a bit of the text
-// where it is.
+// find returns the names of the secrets in a text, before and after undoing its escapes, each with
+// the surrounding text.
 func (h *secretFinder) find(text string) []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -84,7 +84,7 @@ func (h *secretFinder) find(text string) []string {
 	return names
 }
 
-// check fails the test if there is a secret in a text.
+// check fails the test if a text contains a secret.
 func (h *secretFinder) check(t *testing.T, where, text string) {
 	t.Helper()
 	for _, name := range h.find(text) {
@@ -100,7 +100,7 @@ var (
 
 func lowerHex(text string) string { return manyHex.ReplaceAllStringFunc(text, strings.ToLower) }
 
-// unescaped undoes one level of the escapes of URLs, JSON, logs of nginx and HTML.
+// unescaped undoes one level of escapes of URLs, JSON, nginx logs and HTML.
 func unescaped(text string) string {
 	return escape.ReplaceAllStringFunc(text, func(e string) string {
 		digits := ""
@@ -122,8 +122,8 @@ func unescaped(text string) string {
 	})
 }
 
-// forms are those that a hostile server gives the URL that it was asked, and in which a hunt must
-// find what is in it.
+// forms are the forms in which a hostile server returns the URL of the request, and in which
+// secretFinder must find its secrets.
 var forms = map[string]func(string) string{
 	"plain":     func(s string) string { return s },
 	"url":       url.QueryEscape,
@@ -153,7 +153,7 @@ func bytewise(s, format string) string {
 	return out.String()
 }
 
-// The hunt finds what it should, wherever it stands, and nothing where nothing is.
+// The finder finds secrets in every form and position, and nothing in other text.
 func TestSecretFinder(t *testing.T) {
 	h := newSecretFinder()
 	h.add("the key", canaryKey)

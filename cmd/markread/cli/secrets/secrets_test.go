@@ -31,7 +31,7 @@ import (
 	"markread/imclient/sandbox"
 )
 
-// The canaries. They have characters that every kind of escape changes.
+// The canaries contain characters that every kind of escaping changes.
 const (
 	canaryKey      = `K3y"CANARY\5bd2850fff3ecb11d7c805251c51ee463a25727b+/=<&>`
 	wrongKey       = `Wr0ng+CANARY/c13f9d2b7a4e8806615c9d33f0b2a7e4`
@@ -41,31 +41,31 @@ const (
 	saslUser       = "worker"
 )
 
-// harness is a broker that wants a password, an IM server that shows whoever calls it the URL that it
-// called, and all that was ever put out.
+// harness is a broker that requires a password, an IM server that echoes the URL of each request,
+// and a record of all output.
 type harness struct {
 	*testing.T
-	hunt    *secretFinder
+	finder  *secretFinder
 	broker  string
-	url     string // of the IM server
+	url     string // the IM server's
 	im      *sandbox.Server
 	keyFile string
 
 	mu        sync.Mutex
-	artefacts map[string]string // what was put out, by where
+	artefacts map[string]string // output by place
 	sigs      map[string]bool
 	met       map[string]int // calls by account and by trouble
 }
 
 func newHarness(t *testing.T) *harness {
-	s := &harness{T: t, hunt: newSecretFinder(), artefacts: map[string]string{},
+	s := &harness{T: t, finder: newSecretFinder(), artefacts: map[string]string{},
 		sigs: map[string]bool{},
 		met:  map[string]int{}}
 	for name, secret := range map[string]string{
 		"the key": canaryKey, "the wrong key": wrongKey, "the password": canaryPassword,
 		"the wrong password": wrongPassword, "the token": canaryToken,
 	} {
-		s.hunt.add(name, secret)
+		s.finder.add(name, secret)
 	}
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.EnableSASL(),
 		kfake.Superuser("PLAIN", saslUser, canaryPassword),
@@ -104,20 +104,20 @@ func newHarness(t *testing.T) *harness {
 	return s
 }
 
-// handler is the server. It knows a worker in trouble by the path, and what to do to a call
-// otherwise by its account.
+// handler returns the IM server. It identifies a worker in trouble by the path, and otherwise
+// chooses the response by the account.
 func (s *harness) handler() http.Handler {
 	ways, troubles := faultResponses(), kafkaTroubles()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.addSignature(r.URL.Query().Get("usersig"))
-		// The signature first: what is shown of an answer is cut.
+		// The signature comes first, because a response is shown truncated.
 		address := "usersig=" + r.URL.Query().
 			Get("usersig") + " is in http://" + r.Host + r.URL.RequestURI()
 		body, _ := io.ReadAll(r.Body)
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		var read struct {
 			Report  string `json:"Report_Account"`
-			Account string `json:"To_Account"` // of a check
+			Account string `json:"To_Account"` // in a request of check
 		}
 		_ = json.Unmarshal(body, &read)
 		read.Report = cmp.Or(read.Report, read.Account)
@@ -143,7 +143,7 @@ func (s *harness) handler() http.Handler {
 	})
 }
 
-// addSignature makes a signature a canary, and the MAC inside it.
+// addSignature adds a signature, and the MAC in it, to the canaries.
 func (s *harness) addSignature(sig string) {
 	s.mu.Lock()
 	known := s.sigs[sig]
@@ -157,11 +157,11 @@ func (s *harness) addSignature(sig string) {
 		s.Errorf("this is no signature: %s", sig)
 		return
 	}
-	s.hunt.add("a signature", sig)
-	s.hunt.add("a signature's MAC", mac)
+	s.finder.add("a signature", sig)
+	s.finder.add("a signature's MAC", mac)
 }
 
-// macOf unpacks a signature: whoever has what is inside can make it again.
+// macOf decodes a signature's MAC, with which anybody can make the signature again.
 func macOf(sig string) string {
 	packed, err := base64.StdEncoding.DecodeString(strings.NewReplacer("*", "+", "-", "/", "_",
 		"=").Replace(sig))
@@ -179,35 +179,35 @@ func macOf(sig string) string {
 	return fields.MAC
 }
 
-// calls returns how often the server was called by an account, or by a worker in trouble.
+// calls returns the number of calls by an account, or by a worker in trouble.
 func (s *harness) calls(name string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.met[name]
 }
 
-// spoilKeyFile puts a folder in the place of the key.
+// spoilKeyFile replaces the key file by a folder.
 func (s *harness) spoilKeyFile() {
 	_ = os.Remove(s.keyFile)
 	_ = os.Mkdir(s.keyFile, 0o700)
 }
 
-// record notes what was put out somewhere.
+// record records the output of a place.
 func (s *harness) record(where, text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !strings.Contains(s.artefacts[where], text) { // a page that is the same again
+	if !strings.Contains(s.artefacts[where], text) { // the same page again
 		s.artefacts[where] += text
 	}
 }
 
-// secrets are the variables of a command line that has them all.
+// secrets returns the variables of a command line with all secrets.
 func (s *harness) secrets() []string {
 	return []string{"MARKREAD_IM_KEY=" + canaryKey, "MARKREAD_SASL_PASSWORD=" + canaryPassword,
 		"MARKREAD_ADMIN_TOKEN=" + canaryToken}
 }
 
-// run runs a command line to its end and keeps what it put out.
+// run runs a command line to its end and records its output.
 func (s *harness) run(name string, env []string, stdin string, args ...string) clitest.Result {
 	s.Helper()
 	r := clitest.Commands(cli.Run).Try(s.T, env, stdin, args...)
@@ -216,7 +216,7 @@ func (s *harness) run(name string, env []string, stdin string, args ...string) c
 	return r
 }
 
-// worker begins a worker in a group of its own; what it puts out is kept when it has stopped.
+// worker begins a worker in its own group, and records its output when it has stopped.
 func (s *harness) worker(name, url string, env []string, extra ...string) (r *clitest.Running,
 	admin string) {
 	s.Helper()
@@ -233,7 +233,7 @@ func (s *harness) worker(name, url string, env []string, extra ...string) (r *cl
 	return r, "http://" + r.WaitFor(s.T, `"addr":"(127\.0\.0\.1:\d+)"`)
 }
 
-// stop stops a worker and keeps what it put out.
+// stop stops a worker and records its output.
 func (s *harness) stop(name string, r *clitest.Running) {
 	s.Helper()
 	if status := r.Stop(); status != cli.ExitOK {
@@ -243,8 +243,8 @@ func (s *harness) stop(name string, r *clitest.Running) {
 	s.record(name+", standard error", r.Stderr.String())
 }
 
-// authorizations are how an admin server may be asked: without the token, with it, and with what is
-// nearly it.
+// authorizations are values of the header with which an admin server may be called: none, the
+// token, and near misses.
 var authorizations = []string{
 	"", "Bearer " + canaryToken, "Bearer " + canaryToken + "x",
 	"Bearer " + strings.ToUpper(canaryToken),
@@ -252,7 +252,7 @@ var authorizations = []string{
 	"Basic " + base64.StdEncoding.EncodeToString([]byte("admin:"+canaryToken)),
 }
 
-// readPages keeps all pages of an admin server.
+// readPages records all pages of an admin server.
 func (s *harness) readPages(name, admin string, authorizations ...string) {
 	s.Helper()
 	for _, authorization := range authorizations {
@@ -272,7 +272,7 @@ func (s *harness) readPages(name, admin string, authorizations ...string) {
 	}
 }
 
-// do returns an answer as text, its header included.
+// do returns a response as text, including its header.
 func (s *harness) do(request *http.Request) string {
 	s.Helper()
 	answer, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
@@ -281,7 +281,7 @@ func (s *harness) do(request *http.Request) string {
 	}
 	defer answer.Body.Close()
 	var text strings.Builder
-	_ = answer.Header.Write(&text) // a strings.Builder takes everything
+	_ = answer.Header.Write(&text) // a strings.Builder never fails
 	if _, err := io.Copy(&text, answer.Body); err != nil {
 		s.Fatal(err)
 	}
@@ -299,8 +299,7 @@ func (s *harness) kafka(options ...kgo.Opt) *kgo.Client {
 	return client
 }
 
-// letters reads the dead letters that there are, until there are n of a group, and keeps them: key,
-// value, headers.
+// letters reads dead letters until it has n of a group, and records their keys, values and headers.
 func (s *harness) letters(group string, n int) (found []*kgo.Record) {
 	s.Helper()
 	client := s.kafka(kgo.ConsumeTopics("mark-read-dead-letters"),
@@ -325,7 +324,7 @@ func (s *harness) letters(group string, n int) (found []*kgo.Record) {
 	return found
 }
 
-// commits keeps the commit metadata of a group.
+// commits records the commit metadata of a group.
 func (s *harness) commits(group string) (committed int) {
 	s.Helper()
 	request := kmsg.NewPtrOffsetFetchRequest()
@@ -353,19 +352,19 @@ func (s *harness) commits(group string) (committed int) {
 	return committed
 }
 
-// search looks for every canary in everything that was put out.
+// search looks for every canary in all recorded output.
 func (s *harness) search() {
 	s.Helper()
 	size := 0
 	for where, text := range s.artefacts {
 		size += len(text)
-		s.hunt.check(s.T, where, text)
+		s.finder.check(s.T, where, text)
 	}
 	s.Logf("searched %d bytes from %d places for %d secrets", size, len(s.artefacts),
-		len(s.hunt.known))
+		len(s.finder.known))
 }
 
-// waitForHold waits for a trouble's hold to be shown.
+// waitForHold waits until a trouble's hold is shown.
 func (s *harness) waitForHold(admin, reason string) {
 	s.Helper()
 	clitest.WaitUntil(s.T, "the hold "+reason,

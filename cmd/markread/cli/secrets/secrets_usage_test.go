@@ -8,9 +8,9 @@ import (
 	"markread/cmd/markread/cli/clitest"
 )
 
-// A secret in the wrong place is an everyday mistake: its value for the name of its file, the app's
-// key for the app's id, the variable after the command, a URL with a password. The line that says
-// what is wrong does not show it.
+// A secret in the wrong place is a common mistake: the secret itself instead of its file's name,
+// the app's key instead of the app's id, the variable after the command, a URL with a password. The
+// error does not show it.
 func TestSecretsInTheWrongPlace(t *testing.T) {
 	const secret = "CAN4RY+5bd2850fff/3ecb11d7c805251c51ee463a25727b=="
 	key := "MARKREAD_IM_KEY=" + clitest.TestKey
@@ -22,7 +22,7 @@ func TestSecretsInTheWrongPlace(t *testing.T) {
 	for name, c := range map[string]struct {
 		env  []string
 		args []string
-		want string // what the line names nevertheless
+		want string // the error still contains this
 	}{
 		"a flag for the key":              {nil, runs("--im-key", secret), "--im-key"},
 		"a flag for the key, in one word": {nil, runs("--im-key=" + secret), "--im-key"},
@@ -116,7 +116,7 @@ func TestSecretsInTheWrongPlace(t *testing.T) {
 	}
 }
 
-// A path that was meant as one is shown; what could be a secret with a slash in it is not.
+// A value that looks like a path is shown; a value that could be a secret with a slash is not.
 func TestMissingPathsAreShown(t *testing.T) {
 	dir := t.TempDir()
 	for _, path := range []string{"/no/such/file", dir + "/key", "./key", "../key", "/kJ8s/Qz0aXw",

@@ -13,10 +13,10 @@ import (
 	"markread/worker/format"
 )
 
-// progress is one line on a terminal that says how far a topic was read, if that takes longer than
-// a moment. Elsewhere it says nothing.
+// progress shows on one line of a terminal how far a topic has been read, from one second on. If
+// the output is not a terminal, it shows nothing.
 type progress struct {
-	out       io.Writer // nil: no terminal
+	out       io.Writer // nil: not a terminal
 	what      string
 	offsets   kafkaclient.TopicOffsets
 	positions []int64 // offsets that were read, by partition
@@ -24,6 +24,7 @@ type progress struct {
 	records   atomic.Int64
 }
 
+// NewProgress returns a progress line for out; what describes the activity.
 func NewProgress(out io.Writer, what string) *progress {
 	p := &progress{what: what}
 	if Is(out) {
@@ -32,7 +33,7 @@ func NewProgress(out io.Writer, what string) *progress {
 	return p
 }
 
-// start shows the line every second until the function that it returns is called, which wipes it.
+// start shows the line every second. The returned function stops that and clears the line.
 func (p *progress) start(offsets kafkaclient.TopicOffsets) (stop func()) {
 	p.offsets, p.positions = offsets, make([]int64, len(offsets.Partitions))
 	if p.out == nil {
@@ -56,18 +57,19 @@ func (p *progress) start(offsets kafkaclient.TopicOffsets) (stop func()) {
 	return func() { close(end); shown.Wait() }
 }
 
-// Reading shows how far a dead-letter store is, as its field of that name.
+// Reading shows how far a dead-letter store has been read; it is for deadletter.Store's field
+// Reading.
 func (p *progress) Reading(offsets kafkaclient.TopicOffsets) (add func(event.Record), stop func()) {
 	return p.add, p.start(offsets)
 }
 
-// String is the line.
+// String returns the line.
 func (p *progress) String() string {
 	return fmt.Sprintf("%s: %d %%, %s records", p.what, 100*p.done.Load()/max(1, p.offsets.Size()),
 		format.Thousands(p.records.Load()))
 }
 
-// add notes that a record was read; one call at a time.
+// add counts a record that was read. It must not be called concurrently.
 func (p *progress) add(r event.Record) {
 	read := r.Offset + 1 - p.offsets.Partitions[r.Partition].First
 	p.done.Add(read - p.positions[r.Partition])
@@ -75,8 +77,8 @@ func (p *progress) add(r event.Record) {
 	p.records.Add(1)
 }
 
-// CountProgress returns functions that show on a terminal's line how many letters are done, and wipe
-// it. Elsewhere they do nothing.
+// CountProgress returns functions that show on a terminal's line how many dead letters are done,
+// and that clear it. If out is not a terminal, they do nothing.
 func CountProgress(out io.Writer, done string, of int) (show func(deadletter.Done), end func()) {
 	if !Is(out) {
 		return func(deadletter.Done) {}, func() {}
@@ -84,6 +86,6 @@ func CountProgress(out io.Writer, done string, of int) (show func(deadletter.Don
 	out = Unfiltered(out)
 	return func(d deadletter.Done) {
 		fmt.Fprintf(out, ClearLine+"%s %s of %s", done, format.Thousands(d.Letters),
-			format.CountOf(of, "letter"))
+			format.CountOf(of, "dead letter"))
 	}, func() { fmt.Fprint(out, ClearLine) }
 }

@@ -7,7 +7,7 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// The line of progress counts offsets, and never more than all.
+// The progress line counts offsets, and never exceeds the total.
 func TestProgress(t *testing.T) {
 	p := NewProgress(nil, "reading")
 	p.start(kafkaclient.TopicOffsets{Partitions: []kafkaclient.OffsetRange{{First: 100, End: 300},

@@ -1,9 +1,10 @@
-// Package terminal writes to the streams of a process: the log, as JSON or as text, queued where
-// nobody may wait for its reader; tables; and on a terminal a line of progress, which the next log
-// line replaces. It does not decide what is written, reads no flag, and owns no stream.
+// Package terminal writes to the streams of a process: the log, as JSON or as text, with a queue
+// for processes that must not wait for its reader; tables; and, on a terminal, a progress line,
+// which the next log line replaces. It does not decide what is written, reads no flags, and owns no
+// stream.
 //
-// It promises that a cell of a table stays in its place whatever it holds, and that nothing but its
-// own control sequences reaches the terminal.
+// It promises that a cell of a table stays in its column whatever it contains, and that no control
+// sequences but its own reach the terminal.
 package terminal
 
 import (
@@ -23,10 +24,10 @@ import (
 	"markread/worker/format"
 )
 
-// Times in logs have milliseconds: calls take some.
+// Times in logs have milliseconds, because calls take milliseconds.
 func init() { zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00" }
 
-// NewLog writes lines with a time, from the level on.
+// NewLog returns a logger that writes lines with a time, of this level or a higher one.
 func NewLog(out io.Writer, level string) zerolog.Logger {
 	from, err := zerolog.ParseLevel(level)
 	if err != nil {
@@ -35,9 +36,10 @@ func NewLog(out io.Writer, level string) zerolog.Logger {
 	return zerolog.New(out).Level(from).With().Timestamp().Logger()
 }
 
-// LogAsText writes the log as text for people.
+// LogAsText returns a writer that turns JSON log lines into text, with colors on a terminal unless
+// noColor.
 func LogAsText(stderr io.Writer, noColor bool) io.Writer {
-	terminal, to := Is(stderr), Unfiltered(stderr) // for the colors
+	terminal, to := Is(stderr), Unfiltered(stderr) // colors are control sequences
 	if terminal {
 		to = lineClearer{to}
 	}
@@ -45,20 +47,22 @@ func LogAsText(stderr io.Writer, noColor bool) io.Writer {
 		FormatPrepare: printableMessage, FormatFieldValue: printableValue}
 }
 
-// QueuedLog writes lines to a queue, which a goroutine writes to out until end is called.
+// QueuedLog returns a logger that writes lines to a queue, which a goroutine writes to out until
+// end is called.
 func QueuedLog(out io.Writer, level string) (log zerolog.Logger, end func() error) {
-	own := NewLog(out, "trace") // told at any --log-level
+	own := NewLog(out, "trace") // drops are logged at any --log-level
 	dropped := func(lines int) {
 		own.Warn().Int("dropped", lines).
 			Str("do", "read standard error faster, or raise --log-level").
 			Msg("log lines dropped: standard error was not read in time")
 	}
-	// Without its Close: standard error stays open.
+	// The wrapper hides out's Close method: standard error stays open.
 	queue := diode.NewWriter(struct{ io.Writer }{out}, QueuedLines, QueuePoll, dropped)
 	return NewLog(queue, level), queue.Close
 }
 
-// lineClearer writes each line in place of what a progress bar has left on the terminal's last one.
+// lineClearer clears the terminal's current line, which may show progress, before each line that it
+// writes.
 type lineClearer struct{ out io.Writer }
 
 func (w lineClearer) Write(line []byte) (int, error) {
@@ -66,7 +70,7 @@ func (w lineClearer) Write(line []byte) (int, error) {
 	return max(0, n-len(ClearLine)), err
 }
 
-// printableMessage makes the message of an entry safe to show, for the console format.
+// printableMessage makes the message of a log entry printable, for the console format.
 func printableMessage(entry map[string]any) error {
 	if text, ok := entry[zerolog.MessageFieldName].(string); ok {
 		entry[zerolog.MessageFieldName] = format.Line(text)
@@ -74,12 +78,12 @@ func printableMessage(entry map[string]any) error {
 	return nil
 }
 
-// printableValue makes a field's value safe to show, for the console format. zerolog has quoted
-// strings that need it, but not what is in lists and objects.
+// printableValue makes a field's value printable, for the console format. zerolog quotes strings if
+// necessary, but not strings in lists and objects.
 func printableValue(value any) string { return printable.Line(fmt.Sprintf("%s", value)) }
 
-// Unfiltered is a stream of a process without the filter that makes text printable. Only control
-// sequences of our own, and text that has been made printable, may be written to it.
+// Unfiltered returns the stream without the filter that makes text printable. Write only our own
+// control sequences, and printable text, to it.
 func Unfiltered(stream io.Writer) io.Writer {
 	if w, ok := stream.(*printable.Writer); ok {
 		return w.Out
@@ -96,18 +100,19 @@ func Is(stream any) bool {
 	return ok && (isatty.IsTerminal(f.Fd()) || isatty.IsCygwinTerminal(f.Fd()))
 }
 
-// ClearLine begins a terminal's line anew.
+// ClearLine moves to the beginning of a terminal's line and clears the line.
 const ClearLine = "\r\x1b[K"
 
-// Table is aligned text.
+// Table writes aligned text.
 type Table struct {
 	*tabwriter.Writer
 	err error
 }
 
+// NewTable returns a table that is written to w; see End.
 func NewTable(w io.Writer) *Table { return &Table{tabwriter.NewWriter(w, 0, 0, 3, ' ', 0), nil} }
 
-// End writes what is left and returns what went wrong.
+// End writes buffered lines and returns the first error.
 func (t *Table) End() error {
 	if err := t.Flush(); t.err == nil {
 		t.err = err
@@ -115,8 +120,8 @@ func (t *Table) End() error {
 	return t.err
 }
 
-// Row writes one line of cells. Lines of one number of cells that follow each other are aligned.
-// Whatever a cell holds, it stays in its place.
+// Row writes one line of cells. Consecutive rows with the same number of cells are aligned. A cell
+// stays in its column whatever it contains.
 func (t *Table) Row(cells ...string) {
 	for i, cell := range cells {
 		cells[i] = printable.Line(cell)
@@ -129,7 +134,8 @@ func (t *Table) Row(cells ...string) {
 // Textf writes a line that is not aligned with others.
 func (t *Table) Textf(format string, args ...any) { t.Row(fmt.Sprintf(format, args...)) }
 
-// First yields the first elements. If there are more, it writes a line that says how many.
+// First yields at most so many elements. If there are more, it then writes a line with their
+// number; more is its format.
 func First[T any](t *Table, all []T, most int, more string) iter.Seq2[int, T] {
 	return func(yield func(int, T) bool) {
 		for i, one := range all[:min(most, len(all))] {
@@ -144,19 +150,21 @@ func First[T any](t *Table, all []T, most int, more string) iter.Seq2[int, T] {
 }
 
 const (
-	// QueuedLines is how many log lines wait for a standard error that is not read in time: some
-	// 1.5 MB. When there are more, the oldest are dropped, all of them at once. It is more than
-	// what is logged at one moment when each of 2,000 partitions has something to report.
+	// QueuedLines is the number of log lines that wait if standard error is not read in time: some
+	// 1.5 MB. When the queue overflows, its lines, the oldest, are dropped all at once. It is
+	// larger
+	// than the number of lines that are logged at one moment if each of 2,000 partitions has
+	// something to report.
 	QueuedLines = 4096
-	// QueuePoll is how often an empty queue is looked at; that takes 0.2 % of a core. (Diode's
-	// other way, a condition variable, can miss the last line before a silence.)
+	// QueuePoll is how often an empty queue is polled; that takes 0.2 % of a core. (Diode's
+	// alternative, a condition variable, can miss the last line before a silence.)
 	QueuePoll = 50 * time.Millisecond
-	// FlushLimit is how long the end of the process waits for queued lines, which nobody may read.
+	// FlushLimit is how long the process waits at its end for queued lines to be read.
 	FlushLimit = time.Second
 )
 
-// Within calls f and waits until it is done, but no longer than limit: f may hang in a write that
-// nobody can end but who reads.
+// Within calls f and waits until it returns, but no longer than limit: f may hang in a write until
+// somebody reads.
 func Within(limit time.Duration, f func()) {
 	done := make(chan struct{})
 	go func() { defer close(done); f() }()

@@ -8,7 +8,7 @@ import (
 	"markread/cmd/markread/cli/clitest"
 )
 
-// TestMain lets this binary also be the program, for the transcripts.
+// TestMain lets this test binary also run as the program, for the transcripts.
 func TestMain(m *testing.M) {
 	clitest.RaiseParallelism()
 	testscript.Main(m, programs)

@@ -10,7 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// scriptBrokerSays has the broker of the script say something else of itself: see TestTranscripts.
+// scriptBrokerSays makes the script's broker return other metadata; see TestTranscripts.
 func scriptBrokerSays(ts *testscript.TestScript, neg bool, args []string) {
 	cluster := ts.Value(breakableKey{}).(*breakableNetwork).cluster
 	switch {
@@ -33,13 +33,13 @@ func scriptBrokerSays(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// fakeMetadata answers with one broker and topics of four partitions that it, or nobody (-1), leads.
+// fakeMetadata returns one broker, and topics of four partitions with this leader; -1 means none.
 func fakeMetadata(cluster *kfake.Cluster, host string, port, leader int32) {
 	control(cluster, kmsg.Metadata, func(r kmsg.Request, a *kmsg.MetadataResponse) {
 		b := kmsg.NewMetadataResponseBroker()
 		b.Host, b.Port = host, port
 		if leader < 0 {
-			b.NodeID = 1 // where there is a node 0, kafka-go asks that instead of nobody
+			b.NodeID = 1 // if there is a node 0, kafka-go uses it as the missing leader
 		}
 		a.Brokers = append(a.Brokers, b)
 		for _, asked := range r.(*kmsg.MetadataRequest).Topics {
@@ -64,7 +64,7 @@ func fakeMetadata(cluster *kfake.Cluster, host string, port, leader int32) {
 	})
 }
 
-// fakeGroup answers as Kafka does of the group markread if it is of that kind.
+// fakeGroup responds as Kafka does if the group markread is of that kind.
 func fakeGroup(cluster *kfake.Cluster, kind, state string) {
 	control(cluster, kmsg.DescribeGroups, func(r kmsg.Request, a *kmsg.DescribeGroupsResponse) {
 		g := kmsg.NewDescribeGroupsResponseGroup()

@@ -12,7 +12,7 @@ import (
 	saslplain "github.com/twmb/franz-go/pkg/sasl/plain"
 )
 
-// scriptProduce writes a record as any other program might.
+// scriptProduce writes a record as another program might.
 func scriptProduce(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 4 {
 		ts.Fatalf("usage: produce TOPIC PARTITION KEY VALUE NAME=VALUE…")
@@ -45,7 +45,7 @@ func scriptProduce(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(client.ProduceSync(ctx, record).FirstErr())
 }
 
-// scriptLetter writes a dead letter of an event that failed on 2026-03-01, at 02:48.
+// scriptLetter writes the dead letter of an event that failed on 2026-03-01 at 02:48.
 func scriptLetter(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 3 {
 		ts.Fatalf("usage: letter PARTITION KEY VALUE NAME=VALUE…")
@@ -69,7 +69,7 @@ func scriptLetter(ts *testscript.TestScript, neg bool, args []string) {
 		append([]string{"mark-read-dead-letters", args[0], args[1], args[2]}, headers...))
 }
 
-// unescape replaces Go's escapes: a script's line has none of its own.
+// unescape replaces Go's escapes, because scripts have no escapes of their own.
 func unescape(ts *testscript.TestScript, text string) string {
 	text, err := strconv.Unquote(`"` + strings.ReplaceAll(text, `"`, `\"`) + `"`)
 	ts.Check(err)

@@ -32,30 +32,41 @@ import (
 )
 
 var updateTranscripts = flag.Bool("update-transcripts", false,
-	"rewrite what the transcripts compare with cmp")
+	"rewrite the files that the transcripts compare with cmp")
 
 // TestTranscripts runs testdata/script/*.txtar: commands as an operator types them, each in a
-// process of its own, with what they say and their exit status. Besides the commands of package
+// process of its own, with their output and exit status. In addition to the commands of package
 // testscript (cmp, stdout, stderr, stdin, ttyin, exec …) a script has these:
 //
-//	exits STATUS ARGUMENTS…  runs markread. Status 2 must come with one line on standard error and nothing else; 1 and 3 with a last line that is an error,
-//	                         or a warning.
-//	interrupted STATUS TEXT ARGUMENTS…  the same, and as soon as standard error has said the text, Ctrl-C is pressed.
-//	says TEXT                the last line of standard error says just that. "..." in it stands for anything.
-//	warns TEXT               an earlier line of standard error does.
-//	broker OPTIONS…          starts a broker with the three topics, 4 partitions each, for the commands that follow. no=TOPIC leaves one out,
-//	                         partitions=TOPIC:N makes it that large, and with may=OPERATION:KIND:NAME (read:topic:mark-read) there is a user
-//	                         who may do that, and nothing else.
-//	broker-dies BYTES        once clients have sent so much more, all connections break and no more are accepted.
-//	broker-says WHAT         has it say of itself: address HOST:PORT, that clients connect there;
-//	                         no-leader, that nobody leads a partition; group KIND STATE, of which
-//	                         kind the group markread is.
-//	produce TOPIC PARTITION KEY VALUE NAME=VALUE…  writes a record with headers; null is null.
-//	letter PARTITION KEY VALUE NAME=VALUE…  writes a dead letter, with the headers that one has; those that are named win.
-//	bytes FILE PART…         writes the parts into a file: text with Go's escapes (\r, \ufeff, \x00), or gzip:TEXT or zstd:TEXT, compressed.
-//	im                       starts a local IM server for the commands that follow.
+//	exits STATUS ARGUMENTS…
+//	    runs markread. With status 2, standard error must be exactly one line; with 1 its last
+//	    line must be an error, with 3 a warning.
+//	interrupted STATUS TEXT ARGUMENTS…
+//	    the same; once standard error contains the text, Ctrl-C is pressed.
+//	says TEXT
+//	    the last line of standard error is exactly this text. "..." in it matches anything.
+//	warns TEXT
+//	    an earlier line of standard error is.
+//	broker OPTIONS…
+//	    starts a broker with the three topics, 4 partitions each, for the following commands.
+//	    no=TOPIC omits one; partitions=TOPIC:N sets its number of partitions. With
+//	    may=OPERATION:KIND:NAME (read:topic:mark-read) there is a user with only that permission.
+//	broker-dies BYTES
+//	    once clients have sent so many more bytes, all connections break and none is accepted.
+//	broker-says WHAT
+//	    makes the broker return other metadata. address HOST:PORT: clients connect there;
+//	    no-leader: no partition has a leader; group KIND STATE: the kind of the group markread.
+//	produce TOPIC PARTITION KEY VALUE NAME=VALUE…
+//	    writes a record with headers; null is null.
+//	letter PARTITION KEY VALUE NAME=VALUE…
+//	    writes a dead letter with its usual headers, overridden by those that are named.
+//	bytes FILE PART…
+//	    writes a file: text with Go's escapes (\r, \ufeff, \x00), or, compressed, gzip:TEXT or
+//	    zstd:TEXT.
+//	im
+//	    starts a local IM server for the following commands.
 //
-// To see what a script's commands really say: go test ./cmd/markread/cli/transcripts -run
+// To see the output of a script's commands: go test ./cmd/markread/cli/transcripts -run
 // TestTranscripts/NAME -v. -update-transcripts rewrites the files that cmp compares.
 func TestTranscripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -69,7 +80,7 @@ func TestTranscripts(t *testing.T) {
 		},
 		Setup: func(env *testscript.Env) error {
 			env.Values[breakableKey{}] = new(breakableNetwork)
-			env.Setenv("CR", "\r") // a script has no other way to write it
+			env.Setenv("CR", "\r") // scripts can't contain it
 			return nil
 		},
 		UpdateScripts: *updateTranscripts, RequireUniqueNames: true, RequireExplicitExec: true,
@@ -125,7 +136,7 @@ func scriptEnds(ts *testscript.TestScript, want, program string, args ...string)
 	}
 }
 
-// linesOf splits text into its lines.
+// linesOf splits text into lines.
 func linesOf(text string) []string {
 	if text == "" {
 		return nil
@@ -133,8 +144,7 @@ func linesOf(text string) []string {
 	return strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 }
 
-// logged returns what a line of standard error says; of one of the log without its other fields,
-// and with its level.
+// logged returns the message and the level of a log line; of any other line, the line and "".
 func logged(line string) (text, level string) {
 	var entry struct{ Level, Message string }
 	if json.Unmarshal([]byte(line), &entry) == nil && entry.Message != "" {
@@ -143,7 +153,8 @@ func logged(line string) (text, level string) {
 	return line, ""
 }
 
-// containsText reports whether a line says just what is wanted, in which "..." stands for anything.
+// containsText reports whether the text of a line is equal to want, in which "..." matches any
+// text.
 func containsText(line, want string) bool {
 	text, _ := logged(line)
 	pattern := "^" + strings.ReplaceAll(regexp.QuoteMeta(want), `\.\.\.`, ".*") + "$"
@@ -210,7 +221,7 @@ func scriptBroker(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv("MARKREAD_BROKERS", strings.Join(cluster.ListenAddrs(), ","))
 }
 
-// scriptACL reads what a user may do.
+// scriptACL parses a permission.
 func scriptACL(ts *testscript.TestScript, text string) kfake.ACL {
 	parts := strings.SplitN(text, ":", 3)
 	if len(parts) != 3 {
@@ -234,7 +245,7 @@ func scriptBrokerDies(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Value(breakableKey{}).(*breakableNetwork).dieAfter(n)
 }
 
-// scriptBytes writes a file that has what a script's own files can't.
+// scriptBytes writes a file with bytes that a script can't contain.
 func scriptBytes(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: bytes FILE PART…")
@@ -256,7 +267,7 @@ func scriptBytes(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), content.Bytes(), 0o600))
 }
 
-// nopCloser is a writer that need not be closed.
+// nopCloser returns a writer whose Close does nothing.
 func nopCloser(w io.Writer) io.WriteCloser {
 	return struct {
 		io.Writer
@@ -273,15 +284,15 @@ func scriptIM(ts *testscript.TestScript, _ bool, _ []string) {
 	ts.Setenv("MARKREAD_IM_KEY", app.LocalKey)
 }
 
-// breakableNetwork is the network before a broker, which can break.
+// breakableNetwork is a broker's network, which can break.
 type breakableNetwork struct {
-	cluster *kfake.Cluster // the last one
+	cluster *kfake.Cluster // the latest one
 
 	mu        sync.Mutex
 	listeners []net.Listener
 	conns     []net.Conn
 	doomed    bool
-	left      int // bytes until it breaks, if it is doomed
+	left      int // bytes until it breaks, after dieAfter
 }
 
 type breakableKey struct{}
@@ -304,7 +315,7 @@ func (f *breakableNetwork) dieAfter(bytes int) {
 	f.sent(0)
 }
 
-// sent notes what a client has sent.
+// sent counts bytes that a client has sent.
 func (f *breakableNetwork) sent(n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -347,20 +358,20 @@ func (c breakableConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// programs are what the test binary is if it is called by that name.
+// programs maps names of this test binary to the program that it runs under that name.
 var programs = map[string]func(){"markread": func() {
 	os.Exit(cli.Run(context.Background(), os.Args[1:], os.Environ(), os.Stdin, os.Stdout,
 		os.Stderr))
 }, "markread-interrupted": mainInterrupted}
 
-// mainInterrupted is main, interrupted when standard error says what the first argument is.
+// mainInterrupted is main; it is interrupted when standard error contains the first argument.
 func mainInterrupted() {
 	ctx, stop := context.WithCancel(context.Background())
 	os.Exit(cli.Run(ctx, os.Args[2:], os.Environ(), os.Stdin, os.Stdout,
 		interruptingWriter{os.Args[1], stop}))
 }
 
-// interruptingWriter is standard error; it calls stop when it is told the text, within one write.
+// interruptingWriter is standard error; it calls stop when one write contains the text.
 type interruptingWriter struct {
 	text string
 	stop func()

@@ -25,7 +25,7 @@ import (
 // (-1: none) leads all partitions.
 func advertise(w *brokertest.World, host string, node, leader int32) {
 	w.Helper()
-	brokertest.Answer(w, kmsg.Metadata, func(r kmsg.Request, a *kmsg.MetadataResponse) {
+	brokertest.Respond(w, kmsg.Metadata, func(r kmsg.Request, a *kmsg.MetadataResponse) {
 		b := kmsg.NewMetadataResponseBroker()
 		b.NodeID, b.Host, b.Port = node, host, 9092
 		a.Brokers = append(a.Brokers, b)
@@ -149,7 +149,7 @@ func TestReachedAddressExplainsNothing(t *testing.T) {
 		if _, err := consumer.DescribeGroup(w.Context(), c, brokertest.Group); err != nil {
 			w.Errorf("in reach: %v", err)
 		}
-		brokertest.Answer(w, kmsg.DescribeGroups,
+		brokertest.Respond(w, kmsg.DescribeGroups,
 			func(kmsg.Request, *kmsg.DescribeGroupsResponse) { time.Sleep(time.Minute) })
 		_, err = consumer.DescribeGroup(w.Context(), c, brokertest.Group)
 		if err == nil || errors.As(err, &located) {
@@ -169,7 +169,7 @@ func TestGivenNameExplainsNothing(t *testing.T) {
 		if err != nil {
 			w.Fatal(err)
 		}
-		brokertest.Answer(w, kmsg.DescribeGroups,
+		brokertest.Respond(w, kmsg.DescribeGroups,
 			func(kmsg.Request, *kmsg.DescribeGroupsResponse) { time.Sleep(time.Minute) })
 		for range 10 { // the names are tried in random order
 			var located *kafkaclient.UnreachableError

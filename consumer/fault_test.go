@@ -232,7 +232,7 @@ func TestNothingIsLostWhileEverythingMoves(t *testing.T) {
 		w.Cluster = cluster
 		watchCommits(w)
 		brokers := []string{"localhost:9092", "localhost:9093", "localhost:9094"}
-		lines := []*brokertest.Switchboard{{Dial: w.Network.DialContext},
+		lines := []*brokertest.CuttableDialer{{Dial: w.Network.DialContext},
 			{Dial: w.Network.DialContext}}
 		var members []*member
 		for _, line := range lines {

@@ -194,7 +194,7 @@ func TestRevokeDrainsBeforeOthersBegin(t *testing.T) {
 func TestStaleCommitIsFenced(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 10)
-		line := &brokertest.Switchboard{Dial: w.Network.DialContext}
+		line := &brokertest.CuttableDialer{Dial: w.Network.DialContext}
 		stuck := make(chan struct{})
 		first := join(w, w.ClientOver(line.DialContext), func(m *member) {
 			m.auto = false

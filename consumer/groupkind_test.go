@@ -17,12 +17,12 @@ import (
 // that; "": as one of a Kafka that lists no kinds.
 func of(w *brokertest.World, kind, state string) {
 	w.Helper()
-	brokertest.Answer(w, kmsg.DescribeGroups, func(r kmsg.Request, a *kmsg.DescribeGroupsResponse) {
+	brokertest.Respond(w, kmsg.DescribeGroups, func(r kmsg.Request, a *kmsg.DescribeGroupsResponse) {
 		g := kmsg.NewDescribeGroupsResponseGroup()
 		g.Group, g.State = brokertest.Group, "Dead"
 		a.Groups = append(a.Groups, g)
 	})
-	brokertest.Answer(w, kmsg.ListGroups, func(_ kmsg.Request, a *kmsg.ListGroupsResponse) {
+	brokertest.Respond(w, kmsg.ListGroups, func(_ kmsg.Request, a *kmsg.ListGroupsResponse) {
 		for _, name := range []string{"another", brokertest.Group} {
 			g := kmsg.NewListGroupsResponseGroup()
 			g.Group, g.ProtocolType, g.GroupState, g.GroupType = name, "consumer", state, kind

@@ -224,7 +224,7 @@ func TestDescribeGroupOfAnotherKind(t *testing.T) {
 		"Empty": consumer.GroupEmpty, "Dead": consumer.GroupAbsent, "": consumer.GroupAbsent,
 	} {
 		brokertest.Run(t, 1, func(w *brokertest.World) {
-			brokertest.Answer(w, kmsg.ListGroups, func(_ kmsg.Request, a *kmsg.ListGroupsResponse) {
+			brokertest.Respond(w, kmsg.ListGroups, func(_ kmsg.Request, a *kmsg.ListGroupsResponse) {
 				for _, name := range []string{"other", brokertest.Group} {
 					g := kmsg.NewListGroupsResponseGroup()
 					g.Group, g.ProtocolType, g.GroupState = name, "consumer", state

@@ -368,7 +368,7 @@ func TestRecordsComeAsTheyAre(t *testing.T) {
 		}
 		for i, e := range m.all() {
 			r, s := e.Record, sent[i]
-			if !brokertest.Same(r.Key, s.Key) || !brokertest.Same(r.Value, s.Value) ||
+			if !brokertest.SameBytes(r.Key, s.Key) || !brokertest.SameBytes(r.Value, s.Value) ||
 				!r.Time.Equal(at) || r.Offset != int64(i) || r.Topic != brokertest.Topics.Live {
 				w.Errorf("record %d: %+v", i, r)
 			}
@@ -378,7 +378,7 @@ func TestRecordsComeAsTheyAre(t *testing.T) {
 		if !slices.EqualFunc(m.all()[2].Record.Headers, want,
 			func(a, b event.Header) bool {
 				return a.Key == b.Key &&
-					brokertest.Same(a.Value, b.Value)
+					brokertest.SameBytes(a.Value, b.Value)
 			}) {
 			w.Errorf("headers %q", m.all()[2].Record.Headers)
 		}

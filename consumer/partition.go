@@ -116,7 +116,7 @@ func (p *partition) step(ctx context.Context, sink Sink) error {
 		}
 		began, asked = time.Now(), true
 		p.asked = p.position()
-		if p.last.known && time.Since(p.sure) > kafkaclient.SameLog {
+		if p.last.known && time.Since(p.sure) > kafkaclient.SameLogWithin {
 			p.asked = p.last.offset
 		}
 		return p.asked
@@ -153,7 +153,7 @@ func (p *partition) step(ctx context.Context, sink Sink) error {
 func (p *partition) room(ctx context.Context, sink Sink) error {
 	began := time.Now()
 	err := sink.Room(ctx, p.lane)
-	if pause := time.Since(began); pause > kafkaclient.ShortPause {
+	if pause := time.Since(began); pause > kafkaclient.MaxSameLogPause {
 		p.sure = time.Time{}
 		p.paused(pause)
 	}
@@ -273,7 +273,7 @@ func (p *partition) outOfRange(ctx context.Context) error {
 			first, end, kafkaclient.OffsetOutOfRange)
 	case p.outside.IsZero():
 		p.outside = time.Now()
-	case time.Since(p.outside) >= kafkaclient.AnotherLog:
+	case time.Since(p.outside) >= kafkaclient.LogReplacedAfter:
 		return p.startOver(ctx)
 	}
 	return fmt.Errorf("offset %d is beyond the log's end, %d: %w", p.asked, end,

@@ -271,7 +271,7 @@ func TestRealGhost(t *testing.T) {
 	onReal(t, "it takes a session of 15 s, and virtual time has it (TestStaleCommitIsFenced)")
 	t.Parallel()
 	r := onBroker(t, 2)
-	line := &brokertest.Switchboard{Dial: (&net.Dialer{}).DialContext}
+	line := &brokertest.CuttableDialer{Dial: (&net.Dialer{}).DialContext}
 	ghost := r.join(r.client(line.DialContext))
 	r.eventually(20*time.Second, "the first has all",
 		func() bool { return ghost.generation() != nil && len(ghost.generation().Assigned()) == 4 })
@@ -312,7 +312,7 @@ func TestRealGhostWithinJoin(t *testing.T) {
 	})
 	r.eventually(20*time.Second, "the first has all",
 		func() bool { return slow.generation() != nil })
-	line := &brokertest.Switchboard{Dial: (&net.Dialer{}).DialContext}
+	line := &brokertest.CuttableDialer{Dial: (&net.Dialer{}).DialContext}
 	ghost := r.join(r.client(line.DialContext))
 	r.eventually(20*time.Second, "the group prepares",
 		func() bool { s, n := r.state(); return s == "PreparingRebalance" && n == 2 })

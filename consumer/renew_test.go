@@ -27,7 +27,7 @@ import (
 // renewals is a broker that authenticates, a member that uses it, and events that go on coming.
 type renewals struct {
 	*brokertest.World
-	line     brokertest.Switchboard
+	line     brokertest.CuttableDialer
 	options  kafkaclient.Options // the member's
 	log      brokertest.Logs
 	client   *kafkaclient.Client

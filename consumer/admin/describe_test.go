@@ -23,29 +23,29 @@ import (
 // its clients.
 func TestDescribeBrokersByTheirAdvertisedAddresses(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
-		views := admin.DescribeBrokers(w.Context(), w.Client())
-		if len(views) != 1 || views[0].Addr != w.Broker.Addr() || !views[0].Given ||
-			!views[0].Listed() || views[0].Err != nil || len(views[0].Lacks) != 0 {
-			t.Errorf("%+v", views)
+		described := admin.DescribeBrokers(w.Context(), w.Client())
+		if len(described) != 1 || described[0].Addr != w.Broker.Addr() || !described[0].Configured ||
+			!described[0].Listed() || described[0].Err != nil || len(described[0].Unsupported) != 0 {
+			t.Errorf("%+v", described)
 		}
-		brokertest.Answer(w, kmsg.Metadata, func(_ kmsg.Request, a *kmsg.MetadataResponse) {
+		brokertest.Respond(w, kmsg.Metadata, func(_ kmsg.Request, a *kmsg.MetadataResponse) {
 			for _, host := range []string{"kafka-2.invalid", "kafka-1.invalid"} {
 				b := kmsg.NewMetadataResponseBroker()
 				b.Host, b.Port = host, 9092
 				a.Brokers = append(a.Brokers, b)
 			}
 		})
-		views = admin.DescribeBrokers(w.Context(), w.Client())
+		described = admin.DescribeBrokers(w.Context(), w.Client())
 		var got []string
-		for _, v := range views {
+		for _, v := range described {
 			got = append(got, v.Addr)
 		}
 		if !slices.Equal(got, []string{w.Broker.Addr(), "kafka-1.invalid:9092",
-			"kafka-2.invalid:9092"}) || views[0].Err != nil || views[0].Listed() {
-			t.Fatalf("%+v", views)
+			"kafka-2.invalid:9092"}) || described[0].Err != nil || described[0].Listed() {
+			t.Fatalf("%+v", described)
 		}
-		for _, v := range views[1:] {
-			if v.Given || !v.Listed() || v.Err == nil {
+		for _, v := range described[1:] {
+			if v.Configured || !v.Listed() || v.Err == nil {
 				t.Errorf("%+v", v)
 			}
 		}
@@ -54,7 +54,7 @@ func TestDescribeBrokersByTheirAdvertisedAddresses(t *testing.T) {
 
 // One hiccup of a broker is none of its faults: what passes is tried again. What stays is told
 // within seconds.
-func TestDescribeBrokersWithAHiccup(t *testing.T) {
+func TestDescribeBrokersRetriesTransientFailures(t *testing.T) {
 	control := func(w *brokertest.World, how func() (error, bool)) {
 		w.Cluster.ControlKey(kmsg.Metadata.Int16(),
 			func(kmsg.Request) (kmsg.Response, error, bool) {
@@ -137,7 +137,7 @@ func TestDescribeBrokersWithAHiccup(t *testing.T) {
 }
 
 // What a broker can't do any more, or not yet, is named; so is its release, where it is like one.
-func TestDescribeBrokersThatAreTooOldOrTooNew(t *testing.T) {
+func TestDescribeUnsupportedBrokers(t *testing.T) {
 	for name, c := range map[string]struct {
 		versions *kversion.Versions
 		raised   bool // what is understood is newer than all that we have
@@ -149,7 +149,7 @@ func TestDescribeBrokersThatAreTooOldOrTooNew(t *testing.T) {
 		"9.0": {raised: true, lacks: []string{"Produce", "Fetch", "Metadata"}},
 	} {
 		brokertest.Run(t, 1, func(w *brokertest.World) {
-			brokertest.Answer(w, kmsg.ApiVersions,
+			brokertest.Respond(w, kmsg.ApiVersions,
 				func(_ kmsg.Request, a *kmsg.ApiVersionsResponse) {
 					if c.raised {
 						for key := range int16(50) {
@@ -170,8 +170,8 @@ func TestDescribeBrokersThatAreTooOldOrTooNew(t *testing.T) {
 				t.Errorf("%s: after %s: %v", name, time.Since(start), v.Err)
 			}
 			for _, name := range c.lacks {
-				if !slices.Contains(v.Lacks, name) {
-					t.Errorf("%s: lacks %v, want %s", name, v.Lacks, name)
+				if !slices.Contains(v.Unsupported, name) {
+					t.Errorf("%s: lacks %v, want %s", name, v.Unsupported, name)
 				}
 			}
 			if v.Release != c.release {
@@ -184,17 +184,17 @@ func TestDescribeBrokersThatAreTooOldOrTooNew(t *testing.T) {
 // What a broker does not know is not asked again and again.
 func TestDescribeTopicsOfABrokerWithoutSettings(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
-		brokertest.Answer(w, kmsg.ApiVersions, func(_ kmsg.Request, a *kmsg.ApiVersionsResponse) {
+		brokertest.Respond(w, kmsg.ApiVersions, func(_ kmsg.Request, a *kmsg.ApiVersionsResponse) {
 			for key, most := range map[kmsg.Key]int16{kmsg.ApiVersions: 0, kmsg.Metadata: 8} {
 				a.ApiKeys = append(a.ApiKeys,
 					kmsg.ApiVersionsResponseApiKey{ApiKey: key.Int16(), MaxVersion: most})
 			}
 		})
 		start := time.Now()
-		views, err := admin.DescribeTopics(w.Context(), w.Client(), brokertest.Topics, false)
-		if err != nil || views[0].Settings != nil || views[0].SettingsErr == nil ||
-			len(views[0].Partitions) != 1 || time.Since(start) > time.Second {
-			w.Errorf("after %s: %+v %v", time.Since(start), views, err)
+		described, err := admin.DescribeTopics(w.Context(), w.Client(), brokertest.Topics, false)
+		if err != nil || described[0].Settings != nil || described[0].SettingsErr == nil ||
+			len(described[0].Partitions) != 1 || time.Since(start) > time.Second {
+			w.Errorf("after %s: %+v %v", time.Since(start), described, err)
 		}
 	})
 }
@@ -205,13 +205,13 @@ func TestDescribeTopics(t *testing.T) {
 		c := w.Client()
 		named := event.Topics{Live: brokertest.Topics.Live, Backfill: "missing",
 			DeadLetter: brokertest.Topics.DeadLetter}
-		views, err := admin.DescribeTopics(w.Context(), c, named, false)
-		if err != nil || len(views) != 3 || views[0].Name != brokertest.Topics.Live ||
-			!views[1].Missing || views[1].Refused != nil ||
-			views[2].Name != brokertest.Topics.DeadLetter {
-			t.Fatalf("%+v %v", views, err)
+		described, err := admin.DescribeTopics(w.Context(), c, named, false)
+		if err != nil || len(described) != 3 || described[0].Name != brokertest.Topics.Live ||
+			!described[1].Missing || described[1].Refused != nil ||
+			described[2].Name != brokertest.Topics.DeadLetter {
+			t.Fatalf("%+v %v", described, err)
 		}
-		for _, v := range []admin.DescribedTopic{views[0], views[2]} {
+		for _, v := range []admin.DescribedTopic{described[0], described[2]} {
 			if v.Err != nil || len(v.Partitions) != 2 || v.Partitions[0].Replicas == 0 ||
 				v.Partitions[0].InSync == 0 || v.Partitions[0].Leaderless ||
 				!v.May.Known() ||
@@ -222,19 +222,19 @@ func TestDescribeTopics(t *testing.T) {
 				t.Errorf("%+v", v)
 			}
 		}
-		if views, err := admin.DescribeTopics(w.Context(), c, named, true); err != nil ||
-			!views[1].Missing || views[1].Refused != nil || w.Cluster.TopicInfo("missing") != nil {
-			t.Errorf("%+v %v", views, err)
+		if described, err := admin.DescribeTopics(w.Context(), c, named, true); err != nil ||
+			!described[1].Missing || described[1].Refused != nil || w.Cluster.TopicInfo("missing") != nil {
+			t.Errorf("%+v %v", described, err)
 		}
 		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Err: kerr.PolicyViolation,
 			Count: -1})
-		if views, err := admin.DescribeTopics(w.Context(), c, named, true); err != nil ||
-			views[1].Refused == nil || kafkaclient.Denied(views[1].Refused) ||
-			views[0].Refused != nil {
-			t.Errorf("%+v %v", views, err)
+		if described, err := admin.DescribeTopics(w.Context(), c, named, true); err != nil ||
+			described[1].Refused == nil || kafkaclient.Denied(described[1].Refused) ||
+			described[0].Refused != nil {
+			t.Errorf("%+v %v", described, err)
 		}
 
-		brokertest.Answer(w, kmsg.Metadata, func(r kmsg.Request, a *kmsg.MetadataResponse) {
+		brokertest.Respond(w, kmsg.Metadata, func(r kmsg.Request, a *kmsg.MetadataResponse) {
 			for _, asked := range r.(*kmsg.MetadataRequest).Topics {
 				topic := kmsg.NewMetadataResponseTopic()
 				topic.Topic = asked.Topic
@@ -255,20 +255,20 @@ func TestDescribeTopics(t *testing.T) {
 				a.Topics = append(a.Topics, topic)
 			}
 		})
-		views, err = admin.DescribeTopics(w.Context(), c, named, false)
-		if err != nil || !kafkaclient.Denied(views[0].Err) || views[1].Err == nil ||
-			views[1].Missing || views[2].Err != nil {
-			t.Fatalf("%+v %v", views, err)
+		described, err = admin.DescribeTopics(w.Context(), c, named, false)
+		if err != nil || !kafkaclient.Denied(described[0].Err) || described[1].Err == nil ||
+			described[1].Missing || described[2].Err != nil {
+			t.Fatalf("%+v %v", described, err)
 		}
 		if want := []kafkaclient.Partition{{Replicas: 3, InSync: 1}, {Leaderless: true, Replicas: 3,
-			InSync: 1}}; !slices.Equal(views[2].Partitions, want) || views[2].May.Known() {
-			t.Errorf("%+v", views[2])
+			InSync: 1}}; !slices.Equal(described[2].Partitions, want) || described[2].May.Known() {
+			t.Errorf("%+v", described[2])
 		}
 	})
 }
 
 // What passes is tried again; what does not is given up in time.
-func TestDescribeTopicsIsPatientWithinBounds(t *testing.T) {
+func TestDescribeTopicsRetriesWithinBounds(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		failures := 2
 		w.Cluster.ControlKey(kmsg.DescribeConfigs.Int16(),
@@ -280,18 +280,18 @@ func TestDescribeTopicsIsPatientWithinBounds(t *testing.T) {
 				return nil, nil, false
 			})
 		c := w.Client()
-		if views, err := admin.DescribeTopics(w.Context(), c, brokertest.Topics,
-			false); err != nil || len(views) != 3 || views[2].Settings == nil {
-			t.Errorf("%+v %v", views, err)
+		if described, err := admin.DescribeTopics(w.Context(), c, brokertest.Topics,
+			false); err != nil || len(described) != 3 || described[2].Settings == nil {
+			t.Errorf("%+v %v", described, err)
 		}
 		failures = 1 << 30
 		start := time.Now()
-		views, err := admin.DescribeTopics(w.Context(), c, brokertest.Topics, false)
-		if err != nil || len(views) != 3 || views[2].Settings != nil ||
-			views[2].SettingsErr == nil || !views[2].May.Known() ||
+		described, err := admin.DescribeTopics(w.Context(), c, brokertest.Topics, false)
+		if err != nil || len(described) != 3 || described[2].Settings != nil ||
+			described[2].SettingsErr == nil || !described[2].May.Known() ||
 			time.Since(start) > 9*time.Second {
 			t.Errorf("after %s: what is known without the settings: %+v %v", time.Since(start),
-				views, err)
+				described, err)
 		}
 		w.Cluster.ControlKey(kmsg.Metadata.Int16(),
 			func(kmsg.Request) (kmsg.Response, error, bool) {
@@ -299,16 +299,16 @@ func TestDescribeTopicsIsPatientWithinBounds(t *testing.T) {
 				return nil, kerr.UnknownServerError, true
 			})
 		start = time.Now()
-		if views, err := admin.DescribeTopics(w.Context(), c, brokertest.Topics,
+		if described, err := admin.DescribeTopics(w.Context(), c, brokertest.Topics,
 			false); err == nil || time.Since(start) > 9*time.Second {
-			t.Errorf("after %s: %+v %v", time.Since(start), views, err)
+			t.Errorf("after %s: %+v %v", time.Since(start), described, err)
 		}
 	})
 }
 
 // A topic that somebody made meanwhile is there, and a controller that is one no more is asked for
 // again.
-func TestDescribeTopicsToBeCreated(t *testing.T) {
+func TestDescribeTopicsChecksCreation(t *testing.T) {
 	for name, c := range map[string]struct {
 		code  *kerr.Error
 		times int
@@ -323,11 +323,11 @@ func TestDescribeTopicsToBeCreated(t *testing.T) {
 			w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Err: c.code,
 				Count: c.times})
 			start := time.Now()
-			views, err := admin.DescribeTopics(w.Context(), w.Client(),
+			described, err := admin.DescribeTopics(w.Context(), w.Client(),
 				event.Topics{Live: brokertest.Topics.Live, DeadLetter: "missing"}, true)
-			if err != nil || !views[1].Missing || (views[1].Refused != nil) != c.fails ||
+			if err != nil || !described[1].Missing || (described[1].Refused != nil) != c.fails ||
 				time.Since(start) > 9*time.Second {
-				w.Errorf("%s: after %s: %+v %v", name, time.Since(start), views, err)
+				w.Errorf("%s: after %s: %+v %v", name, time.Since(start), described, err)
 			}
 		})
 	}

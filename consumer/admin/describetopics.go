@@ -27,18 +27,18 @@ type DescribedTopic struct {
 // DescribeTopics describes the topics, in the order of Topics, for 8 s. With create it also asks
 // whether missing ones could be created as CheckTopics does. An error says that nothing is known.
 func DescribeTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topics,
-	create bool) (views []DescribedTopic, err error) {
+	create bool) (described []DescribedTopic, err error) {
 	ctx, cancel := kafkaclient.WithTimeout(ctx)
 	defer cancel()
 	err = c.Retry(ctx, "describing the topics", func() error {
 		latest, err := describeTopics(ctx, c, topics, create)
 		if latest != nil {
-			views = latest
+			described = latest
 		}
 		return err
 	})
-	if views != nil {
-		return views, nil
+	if described != nil {
+		return described, nil
 	}
 	return nil, err
 }
@@ -123,8 +123,8 @@ func checkCreate(ctx context.Context, c *kafkaclient.Client, controller string, 
 }
 
 // LargestEvent is the most that any of the event topics takes in a batch, in bytes; 0: not known.
-func LargestEvent(topics event.Topics, views []DescribedTopic) (largest int) {
-	for _, v := range views {
+func LargestEvent(topics event.Topics, described []DescribedTopic) (largest int) {
+	for _, v := range described {
 		if n, err := strconv.Atoi(v.Settings[kafkaclient.MaxMessageBytes]); err == nil &&
 			v.Name != topics.DeadLetter {
 			largest = max(largest, n)

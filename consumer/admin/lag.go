@@ -38,15 +38,15 @@ type PartitionLag struct {
 // error. Each is read at the group's offset, also where nothing waits: that finds one that can't be
 // read.
 func Lag(ctx context.Context, c *kafkaclient.Client, group, topic string) ([]PartitionLag, error) {
-	extent, err := c.TopicOffsets(ctx, topic)
+	topicOffsets, err := c.TopicOffsets(ctx, topic)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := kafkaclient.WithTimeout(ctx)
 	defer cancel()
-	lags := make([]PartitionLag, len(extent.Partitions))
+	lags := make([]PartitionLag, len(topicOffsets.Partitions))
 	all := make([]event.TopicPartition, len(lags))
-	for i, b := range extent.Partitions {
+	for i, b := range topicOffsets.Partitions {
 		all[i] = event.TopicPartition{Topic: topic, Partition: i}
 		lags[i] = PartitionLag{TopicPartition: all[i], OffsetRange: b, Committed: -1}
 	}
@@ -61,7 +61,7 @@ func Lag(ctx context.Context, c *kafkaclient.Client, group, topic string) ([]Par
 			if !ok {
 				commit.Offset = -1
 			}
-			lags[i].reckon(commit)
+			lags[i].computeLag(commit)
 		}
 		return err
 	})
@@ -69,7 +69,7 @@ func Lag(ctx context.Context, c *kafkaclient.Client, group, topic string) ([]Par
 		return nil, kafkaclient.WithPermissionHint(
 			fmt.Errorf("what group %q has committed in topic %q: %w", group, topic, err), "--group")
 	}
-	kafkaclient.Parallel(kafkaclient.FetchAtOnce, len(lags), func(i int) {
+	kafkaclient.Parallel(kafkaclient.ParallelFetches, len(lags), func(i int) {
 		if l := &lags[i]; l.Err == nil && l.Committed > l.End {
 			checkBeyond(ctx, c, l)
 		}
@@ -78,20 +78,20 @@ func Lag(ctx context.Context, c *kafkaclient.Client, group, topic string) ([]Par
 	return lags, nil
 }
 
-// reckon fills in what follows from what is committed. The end was read before it, so that the
+// computeLag fills in what follows from what is committed. The end was read before it, so that the
 // group may be beyond it.
-func (l *PartitionLag) reckon(commit offsets.Commit) {
+func (l *PartitionLag) computeLag(commit offsets.Commit) {
 	l.Committed = commit.Offset
 	if l.Err != nil {
 		return
 	}
-	from, gone := l.First, int64(0) // finished, and deleted since
+	from, deletedFinished := l.First, int64(0) // finished, and deleted since
 	if commit.Offset >= 0 {
-		from, gone = max(commit.Offset, l.First), commit.Finished(l.First)
-		l.Lost = from - commit.Offset - gone
+		from, deletedFinished = max(commit.Offset, l.First), commit.Finished(l.First)
+		l.Lost = from - commit.Offset - deletedFinished
 	}
 	l.Lag = max(0, l.End-from)
-	l.Finished = min(commit.Finished(l.End)-gone, l.Lag)
+	l.Finished = min(commit.Finished(l.End)-deletedFinished, l.Lag)
 }
 
 // checkBeyond asks for the end anew: it was read before the offset, and leaves out open
@@ -107,48 +107,48 @@ func checkBeyond(ctx context.Context, c *kafkaclient.Client, l *PartitionLag) {
 const readTimeout = 3 * time.Second
 
 var (
-	errUnread = fmt.Errorf("it was not its turn within %v", kafkaclient.DescribeTimeout)
-	errNoRead = fmt.Errorf("no response from the partition's leader within %v", readTimeout)
+	errNotReached = fmt.Errorf("it was not its turn within %v", kafkaclient.DescribeTimeout)
+	errNoResponse = fmt.Errorf("no response from the partition's leader within %v", readTimeout)
 )
 
 // readOldest reads each partition at the group's offset, in rounds until ctx ends: what a change of
 // leaders answers for a moment does not make it unreadable.
 func readOldest(ctx context.Context, c *kafkaclient.Client, lags []PartitionLag) {
-	left := make([]*PartitionLag, 0, len(lags))
+	remaining := make([]*PartitionLag, 0, len(lags))
 	for i := range lags {
 		if l := &lags[i]; l.Err != nil {
-			l.unread(l.Err)
+			l.noteUnreadable(l.Err)
 		} else {
-			left = append(left, l)
+			remaining = append(remaining, l)
 		}
 	}
 	for wait := kafkaclient.NewBackoff(); ; {
-		errs := make([]error, len(left))
-		kafkaclient.Parallel(kafkaclient.FetchAtOnce, len(left),
-			func(i int) { errs[i] = readAt(ctx, c, left[i]) })
-		again := left[:0]
+		errs := make([]error, len(remaining))
+		kafkaclient.Parallel(kafkaclient.ParallelFetches, len(remaining),
+			func(i int) { errs[i] = readAt(ctx, c, remaining[i]) })
+		again := remaining[:0]
 		for i, err := range errs {
-			l := left[i]
-			l.unread(err)
+			l := remaining[i]
+			l.noteUnreadable(err)
 			transient := kafkaclient.Retriable(err) ||
 				errors.Is(err, kafkaclient.OffsetOutOfRange) && l.Beyond == 0
 			if err != nil && transient && !kafkaclient.Damaged(err) {
 				again = append(again, l)
 			}
 		}
-		if left = again; len(left) == 0 || !wait.Sleep(ctx) {
+		if remaining = again; len(remaining) == 0 || !wait.Sleep(ctx) {
 			return
 		}
 		c.RefreshMetadata()
 	}
 }
 
-// unread notes why the partition could not be read; nil: it was.
-func (l *PartitionLag) unread(err error) {
+// noteUnreadable notes why the partition could not be read; nil: it was.
+func (l *PartitionLag) noteUnreadable(err error) {
 	switch {
 	case err == nil:
 		l.Unreadable = nil
-	case !errors.Is(err, errUnread) || l.Unreadable == nil: // else the round before knows more
+	case !errors.Is(err, errNotReached) || l.Unreadable == nil: // else the round before knows more
 		l.Unreadable = &kafkaclient.Unreadable{Offset: max(l.Committed, l.First)}
 		l.Unreadable.Reason, l.Unreadable.Do = kafkaclient.WhyUnreadable(err)
 	}
@@ -157,9 +157,9 @@ func (l *PartitionLag) unread(err error) {
 // readAt reads what is at the group's offset, and notes when it happened and when it was written.
 func readAt(ctx context.Context, c *kafkaclient.Client, l *PartitionLag) error {
 	if ctx.Err() != nil {
-		return errUnread
+		return errNotReached
 	}
-	limited, cancel := context.WithTimeoutCause(ctx, readTimeout, errNoRead)
+	limited, cancel := context.WithTimeoutCause(ctx, readTimeout, errNoResponse)
 	defer cancel()
 	offset := max(l.Committed, l.First)
 	r, ok, err := c.FirstRecord(limited, l.TopicPartition, offset, kafkaclient.FirstOnly)
@@ -176,9 +176,9 @@ func readAt(ctx context.Context, c *kafkaclient.Client, l *PartitionLag) error {
 	}
 	switch {
 	case err != nil && ctx.Err() != nil:
-		return errUnread
+		return errNotReached
 	case err != nil && limited.Err() != nil:
-		return errNoRead
+		return errNoResponse
 	case err != nil || !ok || r.Offset >= l.End:
 		return err
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // An end that was read before the group committed is no end that the group is beyond.
-func TestBeyondIsAskedAgain(t *testing.T) {
+func TestEndIsReadAgainBeforeBeyond(t *testing.T) {
 	brokertest.Run(t, 4, func(w *brokertest.World) {
 		c := w.Client()
 		m := event.Message{Key: []byte("k"), Value: []byte("{}")}

@@ -50,7 +50,7 @@ func CheckTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topics
 			return err
 		}
 	}
-	return checkPolicy(c, topics.DeadLetter, found)
+	return checkCleanupPolicy(c, topics.DeadLetter, found)
 }
 
 // MissingTopics returns those of the topics that don't exist. It tries for 8 s.
@@ -63,16 +63,16 @@ func MissingTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topi
 	return namesOfMissing(found), err
 }
 
-// KeepsLetters makes sure that a dead-letter topic does not lose letters to compaction, which keeps
+// CheckCleanupPolicy makes sure that a dead-letter topic does not lose letters to compaction, which keeps
 // one record a key. It tries for 8 s. If the settings may not be read, it logs that.
-func KeepsLetters(ctx context.Context, c *kafkaclient.Client, topic string) error {
+func CheckCleanupPolicy(ctx context.Context, c *kafkaclient.Client, topic string) error {
 	ctx, cancel := kafkaclient.WithTimeout(ctx)
 	defer cancel()
 	found, err := describeExisting(ctx, c, event.Topics{DeadLetter: topic}, false)
 	if err != nil {
 		return err
 	}
-	return checkPolicy(c, topic, found)
+	return checkCleanupPolicy(c, topic, found)
 }
 
 // describeExisting describes the topics until no transient failure is left, or ctx ends. Brokers
@@ -167,9 +167,9 @@ func createTopic(ctx context.Context, c *kafkaclient.Client, t kafkaclient.NewTo
 	}
 }
 
-// checkPolicy returns an error if the dead-letter topic is compacted. A worker needs no permission
+// checkCleanupPolicy returns an error if the dead-letter topic is compacted. A worker needs no permission
 // to read its settings.
-func checkPolicy(c *kafkaclient.Client, topic string, found []DescribedTopic) error {
+func checkCleanupPolicy(c *kafkaclient.Client, topic string, found []DescribedTopic) error {
 	for _, t := range found {
 		switch policy := t.Settings[kafkaclient.CleanupPolicy]; {
 		case t.Name != topic:

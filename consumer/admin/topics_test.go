@@ -61,9 +61,9 @@ func TestCreateTopics(t *testing.T) {
 				}
 				return true
 			}})
-		made := event.Topics{Live: "live", Backfill: "backfill", DeadLetter: "dead"}
+		created := event.Topics{Live: "live", Backfill: "backfill", DeadLetter: "dead"}
 		for range 2 { // the second time there is nothing to do
-			if err := admin.CheckTopics(w.Context(), w.Client(), made, true); err != nil {
+			if err := admin.CheckTopics(w.Context(), w.Client(), created, true); err != nil {
 				w.Fatal(err)
 			}
 		}
@@ -83,7 +83,7 @@ func TestCreateTopics(t *testing.T) {
 			w.Errorf("the backfill topic got %d settings", n)
 		}
 		// All at once, with the brokers' own limit, which is known only when the first is there.
-		brokertest.Answer(w, kmsg.DescribeConfigs,
+		brokertest.Respond(w, kmsg.DescribeConfigs,
 			func(r kmsg.Request, a *kmsg.DescribeConfigsResponse) {
 				for _, asked := range r.(*kmsg.DescribeConfigsRequest).Resources {
 					limit := kmsg.NewDescribeConfigsResponseResourceConfig()
@@ -106,13 +106,13 @@ func TestCreateTopics(t *testing.T) {
 }
 
 // Two workers start at the same moment.
-func TestCreateTopicsTwice(t *testing.T) {
+func TestCreateTopicsConcurrently(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
-		made := event.Topics{Live: "a", Backfill: "b", DeadLetter: "c"}
+		created := event.Topics{Live: "a", Backfill: "b", DeadLetter: "c"}
 		done := make(chan error)
 		for range 4 {
 			c := w.Client()
-			go func() { done <- admin.CheckTopics(w.Context(), c, made, true) }()
+			go func() { done <- admin.CheckTopics(w.Context(), c, created, true) }()
 		}
 		for range 4 {
 			if err := <-done; err != nil {
@@ -123,7 +123,7 @@ func TestCreateTopicsTwice(t *testing.T) {
 }
 
 // What passes is waited out: a worker that starts while brokers restart must not give up.
-func TestCheckTopicsOutlastsPassingFailures(t *testing.T) {
+func TestCheckTopicsRetriesTransientFailures(t *testing.T) {
 	cut := func(kmsg.Request) (kmsg.Response, error, bool) { return nil, errors.New("cut"), true }
 	busy := func(request kmsg.Request) (kmsg.Response, error, bool) {
 		response := request.ResponseKind().(*kmsg.DescribeConfigsResponse)
@@ -157,7 +157,7 @@ func TestCheckTopicsOutlastsPassingFailures(t *testing.T) {
 	}
 }
 
-func TestDeadLetterTopicMustKeepLetters(t *testing.T) {
+func TestDeadLetterTopicMustNotBeCompacted(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		for _, policy := range []string{"compact", "compact,delete"} {
 			if err := w.Cluster.CreateTopic("dead-"+policy[len(policy)-6:], 1,
@@ -182,7 +182,7 @@ func TestDeadLetterTopicMustKeepLetters(t *testing.T) {
 
 func TestCheckTopicsWaitsForBrokers(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
-		line := &brokertest.Switchboard{Dial: w.Network.DialContext, Off: true}
+		line := &brokertest.CuttableDialer{Dial: w.Network.DialContext, Off: true}
 		time.AfterFunc(time.Minute, func() { line.Cut(false) })
 		start := time.Now()
 		if err := admin.CheckTopics(w.Context(), w.ClientOver(line.DialContext), brokertest.Topics,
@@ -200,10 +200,10 @@ func TestCheckTopicsWaitsForBrokers(t *testing.T) {
 }
 
 // Settings that can't be read for a moment end no worker.
-func TestSettingsAreAskedForAgain(t *testing.T) {
+func TestTransientSettingsErrorsAreRetried(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		asked := 0
-		brokertest.Answer(w, kmsg.DescribeConfigs,
+		brokertest.Respond(w, kmsg.DescribeConfigs,
 			func(r kmsg.Request, a *kmsg.DescribeConfigsResponse) {
 				asked++
 				for _, about := range r.(*kmsg.DescribeConfigsRequest).Resources {

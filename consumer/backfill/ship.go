@@ -100,7 +100,7 @@ func (s *shipping) persist(ctx context.Context, messages []event.Message) error 
 		switch {
 		case err != nil && ctx.Err() != nil: // another has failed, or time is up
 			return context.Cause(ctx)
-		case err == nil, time.Since(began) > patience, !kafkaclient.MayPass(err):
+		case err == nil, time.Since(began) > patience, !kafkaclient.TransientPublishError(err):
 			return err
 		}
 		select {

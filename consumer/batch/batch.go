@@ -111,9 +111,9 @@ func Parse(raw []byte) (b Batch, size int, err error) {
 	return b, size, nil
 }
 
-// Large reads a batch from r that is too large to be kept. Only its checksum is verified: a Decoder
+// ParseLarge reads a batch from r that is too large to be kept. Only its checksum is verified: a Decoder
 // makes one Damage of it. The error is one of r's or Parse's.
-func Large(r io.Reader) (Batch, error) {
+func ParseLarge(r io.Reader) (Batch, error) {
 	header := make([]byte, headerSize)
 	if _, err := io.ReadFull(r, header); err != nil {
 		return Batch{}, err

@@ -169,15 +169,15 @@ func TestDamage(t *testing.T) {
 				raw := seal(codec, 3, 2, compressed(t, codec, payload(a, test.bad, c)))
 				expect(t, decode(t, raw, 0), want...)
 				for skip := int64(100); skip < 103; skip++ { // a fetch may begin anywhere
-					expect(t, decode(t, raw, skip), skipped(want, skip)...)
+					expect(t, decode(t, raw, skip), wantFrom(want, skip)...)
 				}
 			}
 		})
 	}
 }
 
-// skipped is what is left of results of decode from an offset on.
-func skipped(want []string, skip int64) (left []string) {
+// wantFrom is what is left of results of decode from an offset on.
+func wantFrom(want []string, skip int64) (left []string) {
 	for _, w := range want {
 		var first, last, count int64
 		if n, _ := fmt.Sscanf(w, "%d-%d:%d", &first, &last, &count); n < 3 {
@@ -462,7 +462,7 @@ func TestTimes(t *testing.T) {
 // A batch that is too large to be kept is one damage, if its checksum is correct.
 func TestLarge(t *testing.T) {
 	whole := seal(0, 3, 2, bytes.Repeat([]byte("x"), 1<<20))
-	b, err := Large(bytes.NewReader(append(whole, "behind"...)))
+	b, err := ParseLarge(bytes.NewReader(append(whole, "behind"...)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -478,7 +478,7 @@ func TestLarge(t *testing.T) {
 		ErrChecksum: whole, ErrTruncated: whole[:len(whole)-1], io.EOF: nil,
 		io.ErrUnexpectedEOF: whole[:60], ErrFormat: oldMessage(1, 1, 0, 0, make([]byte, 99)),
 	} {
-		if _, err := Large(bytes.NewReader(raw)); !errors.Is(err, want) {
+		if _, err := ParseLarge(bytes.NewReader(raw)); !errors.Is(err, want) {
 			t.Errorf("got %v, want %v", err, want)
 		}
 	}

@@ -46,7 +46,7 @@ type Decoder struct {
 
 	buf      []byte // the payload, or what is decompressed of it
 	at       int    // where in buf the next record begins
-	from     io.Reader
+	stream   io.Reader
 	inflated int64
 	ended    error // why from gives no more: io.EOF, or what is wrong
 
@@ -66,10 +66,10 @@ type Decoder struct {
 // Reset makes d decode b, from the record at offset skip on.
 func (d *Decoder) Reset(b Batch, skip int64) {
 	d.batch, d.skip, d.index, d.next = b, skip, 0, b.Base
-	d.buf, d.at, d.from, d.inflated, d.ended = b.payload, 0, nil, 0, io.EOF
+	d.buf, d.at, d.stream, d.inflated, d.ended = b.payload, 0, nil, 0, io.EOF
 	d.legacy = nil
 	if b.legacy {
-		d.legacy, d.shift, d.ended = d.messages(&b)
+		d.legacy, d.shift, d.ended = d.openMessages(&b)
 		return
 	}
 	if b.large > 0 {
@@ -82,14 +82,14 @@ func (d *Decoder) Reset(b Batch, skip int64) {
 		return
 	}
 	d.buf = d.window[:0]
-	if d.from, d.ended = d.open(codec, b.payload); d.ended != nil {
-		d.from = nil
+	if d.stream, d.ended = d.open(codec, b.payload); d.ended != nil {
+		d.stream = nil
 	}
 }
 
 // Release forgets the batch and its records, so that d keeps none of their bytes alive.
 func (d *Decoder) Release() {
-	d.batch, d.buf, d.from, d.legacy = Batch{}, nil, nil, nil
+	d.batch, d.buf, d.stream, d.legacy = Batch{}, nil, nil, nil
 	clear(d.records[:cap(d.records)])
 	d.records = d.records[:0]
 	d.src.Reset(nil)
@@ -105,7 +105,7 @@ func (d *Decoder) Next() []Record {
 		return d.records
 	}
 	for size := 0; d.index < d.count() && len(d.records) < chunkRecords && size < chunkBytes; {
-		n, ok := d.one()
+		n, ok := d.decodeNext()
 		if !ok {
 			break
 		}
@@ -116,7 +116,7 @@ func (d *Decoder) Next() []Record {
 	unread := d.index < d.count() || d.batch.count <= 0 && d.next <= d.batch.Last &&
 		len(d.batch.payload)+int(d.batch.large) > 0
 	if len(d.records) == 0 && unread {
-		d.rest()
+		d.addRest()
 	}
 	return d.records
 }
@@ -126,24 +126,24 @@ func (d *Decoder) count() int {
 	return int(min(int64(d.batch.count), d.batch.Last-d.batch.Base+1))
 }
 
-// one decodes the next record, and returns what it takes of the chunk. false: no record can be
+// decodeNext decodes the next record, and returns what it takes of the chunk. false: no record can be
 // told apart any more, or it is not in the buffer and what the chunk has must be used first.
-func (d *Decoder) one() (size int, ok bool) {
+func (d *Decoder) decodeNext() (size int, ok bool) {
 	length, n, ok := d.length()
 	if !ok {
 		return 0, false
 	}
 	if length > MaxRecord+d.Extra {
-		return 0, len(d.records) == 0 && d.large(length, n)
+		return 0, len(d.records) == 0 && d.skipLarge(length, n)
 	}
-	if !d.need(n + length) {
+	if !d.ensureBuffered(n + length) {
 		return 0, false
 	}
 	body := d.buf[d.at+n : d.at+n+length]
 	d.at += n + length
 	r, headers, err := d.decode(body)
 	if err != nil {
-		d.damaged(r, int64(length), err)
+		d.addDamage(r, int64(length), err)
 	} else {
 		d.add(r)
 	}
@@ -161,21 +161,21 @@ func (d *Decoder) length() (length, n int, ok bool) {
 			if d.ended == nil || errors.Is(d.ended, io.EOF) {
 				d.ended = errors.New("a record has no valid length")
 			}
-			d.from = nil
+			d.stream = nil
 			return 0, 0, false
-		case !d.need(len(d.buf) - d.at + 1):
+		case !d.ensureBuffered(len(d.buf) - d.at + 1):
 			return 0, 0, false
 		}
 	}
 }
 
-// need makes sure that the next n bytes are in the buffer. It does not touch what the chunk's
+// ensureBuffered makes sure that the next n bytes are in the buffer. It does not touch what the chunk's
 // records refer to: if that would be necessary, it returns false.
-func (d *Decoder) need(n int) bool {
+func (d *Decoder) ensureBuffered(n int) bool {
 	if len(d.buf)-d.at >= n {
 		return true
 	}
-	if d.from == nil || len(d.records) > 0 {
+	if d.stream == nil || len(d.records) > 0 {
 		return false
 	}
 	if size := max(n, windowBytes); cap(d.window) < size {
@@ -185,7 +185,7 @@ func (d *Decoder) need(n int) bool {
 		d.buf = d.window[:copy(d.window[:cap(d.window)], d.buf[d.at:])]
 	}
 	d.at = 0
-	for len(d.buf) < n && d.from != nil {
+	for len(d.buf) < n && d.stream != nil {
 		d.fill(d.buf[len(d.buf):cap(d.buf)])
 	}
 	return len(d.buf) >= n
@@ -193,34 +193,34 @@ func (d *Decoder) need(n int) bool {
 
 // fill reads once from the decompressor, into what lies behind buf.
 func (d *Decoder) fill(into []byte) {
-	n, err := d.from.Read(into)
+	n, err := d.stream.Read(into)
 	d.buf = d.buf[:len(d.buf)+n]
 	d.inflated += int64(n)
 	if err == nil && d.inflated > maxInflated {
 		err = fmt.Errorf("the batch decompresses to more than %d bytes", int64(maxInflated))
 	}
 	if err != nil {
-		d.from, d.ended = nil, err
+		d.stream, d.ended = nil, err
 	}
 }
 
-// large skips a record that is too large to be kept. false: the batch ends within it.
-func (d *Decoder) large(length, n int) bool {
-	if !d.need(n + maxBody) {
+// skipLarge skips a record that is too skipLarge to be kept. false: the batch ends within it.
+func (d *Decoder) skipLarge(length, n int) bool {
+	if !d.ensureBuffered(n + maxBody) {
 		return false
 	}
-	r, _, err := d.begin(d.buf[d.at+n:])
+	r, _, err := d.decodeStart(d.buf[d.at+n:])
 	left := n + length
 	have := min(left, len(d.buf)-d.at)
 	d.at, left = d.at+have, left-have
-	for left > 0 && d.from != nil {
+	for left > 0 && d.stream != nil {
 		d.at, d.buf = 0, d.window[:0]
 		d.fill(d.window[:min(left, cap(d.window))])
 		d.at, left = len(d.buf), left-len(d.buf)
 	}
 	if left > 0 {
 		if errors.Is(d.ended, io.EOF) {
-			d.ended = errCut
+			d.ended = errEndsInRecord
 		}
 		return false
 	}
@@ -228,13 +228,13 @@ func (d *Decoder) large(length, n int) bool {
 		err = fmt.Errorf("the record has %d bytes, more than the %d that are kept of one", length,
 			MaxRecord+d.Extra)
 	}
-	d.damaged(r, int64(length), err)
+	d.addDamage(r, int64(length), err)
 	return true
 }
 
-// begin decodes what a record begins with, and returns the rest. Also in an error the record has
+// decodeStart decodes what a record begins with, and returns the rest. Also in an error the record has
 // an offset: the least that it may have.
-func (d *Decoder) begin(body []byte) (r Record, rest []byte, err error) {
+func (d *Decoder) decodeStart(body []byte) (r Record, rest []byte, err error) {
 	r = Record{Offset: d.next, Time: milliseconds(d.batch.appended)}
 	in := input{body[min(1, len(body)):]} // the first byte has attributes, which none uses
 	delta, offset := in.varint(), in.varint()
@@ -248,7 +248,7 @@ func (d *Decoder) begin(body []byte) (r Record, rest []byte, err error) {
 	most := d.batch.Last - int64(d.count()-1-d.index)
 	if offset > math.MaxInt32 || d.batch.Base+offset < d.next || d.batch.Base+offset > most {
 		if d.next < d.skip {
-			return r, nil, errUnwanted
+			return r, nil, errSkipped
 		}
 		return r, nil, fmt.Errorf("the record claims offset %d of its batch, which has room for "+
 			"it from %d to %d only",
@@ -258,12 +258,12 @@ func (d *Decoder) begin(body []byte) (r Record, rest []byte, err error) {
 	return r, in.b, nil
 }
 
-// errUnwanted is what is wrong with a record that is not wanted. A small batch may have a hundred
+// errSkipped is what is wrong with a record that is not wanted. A small batch may have a hundred
 // million of them, each time that it is fetched from its middle.
-var errUnwanted = errors.New("the record has no valid offset")
+var errSkipped = errors.New("the record has no valid offset")
 
 func (d *Decoder) decode(body []byte) (r Record, headers int, err error) {
-	r, rest, err := d.begin(body)
+	r, rest, err := d.decodeStart(body)
 	if err != nil || r.Offset < d.skip {
 		return r, 0, err
 	}
@@ -298,8 +298,8 @@ func (d *Decoder) add(r Record) {
 	}
 }
 
-// damaged takes a single record in that can't be decoded, or not be kept.
-func (d *Decoder) damaged(r Record, size int64, err error) {
+// addDamage takes a single record in that can't be decoded, or not be kept.
+func (d *Decoder) addDamage(r Record, size int64, err error) {
 	damage := Record{Offset: r.Offset, Time: r.Time}
 	if r.Offset >= d.skip {
 		damage.Damage = &Damage{Last: r.Offset, Count: 1, Size: size, Err: err}
@@ -307,10 +307,10 @@ func (d *Decoder) damaged(r Record, size int64, err error) {
 	d.add(damage)
 }
 
-var errCut = errors.New("the batch ends within a record")
+var errEndsInRecord = errors.New("the batch ends within a record")
 
-// rest takes what is left of the batch in as one: nothing in it can be told apart.
-func (d *Decoder) rest() {
+// addRest takes what is left of the batch in as one: nothing in it can be told apart.
+func (d *Decoder) addRest() {
 	err := d.ended
 	size := int64(len(d.buf) - d.at)
 	switch {
@@ -319,7 +319,7 @@ func (d *Decoder) rest() {
 	case errors.Is(err, io.EOF) && size == 0:
 		err = fmt.Errorf("the batch claims %d records and has %d", d.batch.count, d.index)
 	case errors.Is(err, io.EOF):
-		err = errCut
+		err = errEndsInRecord
 	}
 	if d.batch.large > 0 {
 		size = d.batch.large

@@ -33,7 +33,7 @@ func TestLegacyFramesOfLZ4(t *testing.T) {
 
 // Records that nobody wants take nearly nothing, also damaged ones: a few KB may hold a hundred
 // million, and each fetch from the middle of the batch skips them again.
-func TestUnwantedRecordsTakeNothing(t *testing.T) {
+func TestSkippedRecordsTakeNoMemory(t *testing.T) {
 	const n = 100_000
 	bad := good(1<<20, "").append(nil)
 	many := append(bytes.Repeat(bad, n), good(n, "last").append(nil)...)

@@ -12,17 +12,17 @@ import (
 // messages had a limit of 1 MB for them.
 const maxLegacy = 8 << 20
 
-// messages returns the messages of a batch of format 0 or 1, one behind the other, and what must be
+// openMessages returns the openMessages of a batch of format 0 or 1, one behind the other, and what must be
 // added to their offsets. A compressed message holds others.
-func (d *Decoder) messages(b *Batch) (all []byte, shift int64, err error) {
-	r, ok := message(b.payload)
+func (d *Decoder) openMessages(b *Batch) (all []byte, shift int64, err error) {
+	r, ok := decodeMessage(b.payload)
 	switch codec := int(b.Attributes & codecMask); {
 	case !ok:
 		return nil, 0, errors.New("a message that is cut off")
 	case codec == codecNone:
 		return b.payload, 0, nil
 	default:
-		return d.inner(codec, r.Value, b)
+		return d.decompressMessages(codec, r.Value, b)
 	}
 }
 
@@ -32,7 +32,7 @@ func (d *Decoder) nextMessages() {
 	b := &d.batch
 	for len(d.legacy) > 0 && len(d.records) < chunkRecords {
 		size := prefixSize + int(binary.BigEndian.Uint32(d.legacy[8:]))
-		r, _ := message(d.legacy[:size])
+		r, _ := decodeMessage(d.legacy[:size])
 		d.legacy = d.legacy[size:]
 		if r.Offset += d.shift; r.Offset < d.skip {
 			continue
@@ -58,9 +58,9 @@ func (d *Decoder) nextMessages() {
 	d.ended = nil
 }
 
-// inner decompresses the messages in a compressed one, and checks them. Those of format 1 have
+// decompressMessages decompresses the messages in a compressed one, and checks them. Those of format 1 have
 // offsets that are relative to the first; the outer one has that of the last.
-func (d *Decoder) inner(codec int, compressed []byte, b *Batch) (all []byte, shift int64,
+func (d *Decoder) decompressMessages(codec int, compressed []byte, b *Batch) (all []byte, shift int64,
 	err error) {
 	from, err := d.open(codec, compressed)
 	if err != nil {
@@ -83,7 +83,7 @@ func (d *Decoder) inner(codec int, compressed []byte, b *Batch) (all []byte, shi
 			crc32.ChecksumIEEE(rest[16:size]) != binary.BigEndian.Uint32(rest[12:]) {
 			return nil, 0, errors.New("a damaged message within a compressed one")
 		}
-		r, ok := message(rest[:size])
+		r, ok := decodeMessage(rest[:size])
 		if !ok || r.Offset <= last {
 			return nil, 0, errors.New("a damaged message within a compressed one")
 		}
@@ -102,23 +102,23 @@ func (d *Decoder) inner(codec int, compressed []byte, b *Batch) (all []byte, shi
 	return all, shift, nil
 }
 
-// message decodes one message: offset, size, checksum, format, attributes, in format 1 a time, key,
+// decodeMessage decodes one decodeMessage: offset, size, checksum, format, attributes, in format 1 a time, key,
 // value. It has at least messageHeader bytes.
-func message(raw []byte) (r Record, ok bool) {
+func decodeMessage(raw []byte) (r Record, ok bool) {
 	r.Offset = int64(binary.BigEndian.Uint64(raw))
 	in := raw[18:]
 	if raw[16] == 1 {
 		r.Time = milliseconds(int64(binary.BigEndian.Uint64(in)))
 		in = in[8:]
 	}
-	if r.Key, in, ok = sized(in); ok {
-		r.Value, in, ok = sized(in)
+	if r.Key, in, ok = lengthPrefixed(in); ok {
+		r.Value, in, ok = lengthPrefixed(in)
 	}
 	return r, ok && len(in) == 0 && r.Offset >= 0
 }
 
-// sized cuts bytes off that follow their length; -1: null.
-func sized(in []byte) (b, rest []byte, ok bool) {
+// lengthPrefixed cuts bytes off that follow their length; -1: null.
+func lengthPrefixed(in []byte) (b, rest []byte, ok bool) {
 	if len(in) < 4 {
 		return nil, nil, false
 	}

@@ -117,16 +117,16 @@ func advertise(l net.Listener, host string) net.Listener {
 	if ip := net.ParseIP(host); host != "" && (ip == nil || !ip.IsUnspecified()) {
 		return l
 	}
-	return local{l}
+	return localhostListener{l}
 }
 
-// local is a listener, and its own address.
-type local struct{ net.Listener }
+// localhostListener is a listener, and its own address.
+type localhostListener struct{ net.Listener }
 
-func (l local) Addr() net.Addr  { return l }
-func (l local) Network() string { return "tcp" }
+func (l localhostListener) Addr() net.Addr  { return l }
+func (l localhostListener) Network() string { return "tcp" }
 
-func (l local) String() string {
+func (l localhostListener) String() string {
 	_, port, _ := net.SplitHostPort(l.Listener.Addr().String())
 	return net.JoinHostPort("localhost", port)
 }

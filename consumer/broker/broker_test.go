@@ -34,7 +34,7 @@ func client(t *testing.T, addr string, opts ...kgo.Opt) *kgo.Client {
 	return c
 }
 
-func TestTopicsArePartitionedAndNotMadeByNaming(t *testing.T) {
+func TestTopicsAreNotCreatedByNaming(t *testing.T) {
 	b := start(t, broker.Options{Topics: []string{"mark-read"}})
 	if host, port, err := net.SplitHostPort(b.Addr()); err != nil || host != "127.0.0.1" ||
 		port == "0" {
@@ -52,7 +52,7 @@ func TestTopicsArePartitionedAndNotMadeByNaming(t *testing.T) {
 	}
 }
 
-func TestTakenPort(t *testing.T) {
+func TestPortInUse(t *testing.T) {
 	b := start(t, broker.Options{})
 	_, err := broker.Start(broker.Options{Addr: b.Addr()})
 	_, port, _ := net.SplitHostPort(b.Addr())

@@ -407,7 +407,7 @@ func TestLettersCanBeRead(t *testing.T) {
 			}
 		}
 		var got []string
-		unread, err := c.Scan(w.Context(), w.Extent(c, "large"), func(r event.Record) error {
+		unread, err := c.Scan(w.Context(), w.TopicOffsets(c, "large"), func(r event.Record) error {
 			if r.Damage != nil {
 				w.Errorf("letter %d: %v", r.Offset, r.Damage.Err)
 			}

@@ -124,8 +124,8 @@ func TestLetterOfAnInvalidRecord(t *testing.T) {
 			got := read(w, brokertest.Topics.DeadLetter, i+1)
 			at := slices.IndexFunc(got,
 				func(k *kgo.Record) bool {
-					return brokertest.Same(k.Key, r.Key) &&
-						brokertest.Same(k.Value, r.Value)
+					return brokertest.SameBytes(k.Key, r.Key) &&
+						brokertest.SameBytes(k.Value, r.Value)
 				})
 			if at < 0 {
 				w.Fatalf("record %d: no letter has its key and value, null or empty", i)

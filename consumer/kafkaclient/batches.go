@@ -105,8 +105,8 @@ func (f *Fetched) open(b batch.Batch) bool {
 
 // FirstRecord returns the first record at offset or behind it. false: one fetch finds no record.
 func (c *Client) FirstRecord(ctx context.Context, tp event.TopicPartition, offset int64,
-	a FetchLimits) (r event.Record, ok bool, err error) {
-	_, err = c.scanOnce(ctx, tp, offset, math.MaxInt64, a, func(first event.Record) error {
+	limits FetchLimits) (r event.Record, ok bool, err error) {
+	_, err = c.scanOnce(ctx, tp, offset, math.MaxInt64, limits, func(first event.Record) error {
 		r, ok = first, true
 		return io.EOF
 	})

@@ -23,7 +23,7 @@ type rawBatch struct {
 	appended   int64
 	offsets    []int64
 	cut        int // bytes that are missing at its end
-	lies       int // more records are promised than there are
+	extraCount int // more records are promised than there are
 	crc        int32
 }
 
@@ -52,7 +52,7 @@ func (b rawBatch) bytes(t testing.TB) []byte {
 		FirstOffset: b.base, PartitionLeaderEpoch: 7, Magic: 2, Attributes: int16(b.attributes),
 		LastOffsetDelta: int32(b.last - b.base),
 		FirstTimestamp:  1000, MaxTimestamp: b.appended, ProducerID: b.producer,
-		NumRecords: int32(len(b.offsets) + b.lies), Records: records,
+		NumRecords: int32(len(b.offsets) + b.extraCount), Records: records,
 	}
 	k.Length = int32(len(k.AppendTo(nil)) - 12)
 	k.CRC = int32(crc32.Checksum(k.AppendTo(nil)[21:], crc32.MakeTable(crc32.Castagnoli))) + b.crc
@@ -76,7 +76,7 @@ func fetchOfBytes(offset int64, aborted []abortedTransaction, all []byte) *Fetch
 		func(a, b abortedTransaction) int { return cmp.Compare(a.firstOffset, b.firstOffset) })
 	return &Fetched{TopicPartition: event.TopicPartition{Topic: "topic", Partition: 3},
 		fetchResponse: &fetchResponse{Records: all, aborted: aborted},
-		lease:         &lease{of: NewMemory(1<<20, 0)}, offset: offset, Next: offset,
+		lease:         &lease{memory: NewMemory(1<<20, 0)}, offset: offset, Next: offset,
 		aborting: map[int64]bool{}}
 }
 

@@ -42,13 +42,13 @@ type Client struct {
 	Throttle logthrottle.Log
 	memory   *Memory // of fetches outside a generation
 
-	mu        sync.Mutex
-	topics    []string // those that the transport keeps the layout of
-	transport *kafka.Transport
-	refreshed time.Time
-	closed    bool
-	away      *UnreachableError // the last of dial; nil: that broker has been reached since
-	awayAt    time.Time
+	mu            sync.Mutex
+	topics        []string // those that the transport keeps the layout of
+	transport     *kafka.Transport
+	refreshed     time.Time
+	closed        bool
+	unreachable   *UnreachableError // the last of dial; nil: that broker has been reached since
+	unreachableAt time.Time
 }
 
 // New returns a client. It connects to nothing yet.
@@ -119,9 +119,9 @@ type router struct{ *Client }
 
 func (r router) RoundTrip(ctx context.Context, addr net.Addr,
 	request kafka.Request) (kafka.Response, error) {
-	transport, _ := r.current()
+	transport, _ := r.transportState()
 	defer func() {
-		if now, closed := r.current(); now != transport || closed {
+		if now, closed := r.transportState(); now != transport || closed {
 			transport.CloseIdleConnections()
 		}
 	}()
@@ -130,8 +130,8 @@ func (r router) RoundTrip(ctx context.Context, addr net.Addr,
 		if errors.Is(err, context.DeadlineExceeded) {
 			// A request may end before the connection that it waits for.
 			r.mu.Lock()
-			if r.away != nil && time.Since(r.awayAt) <= awayAge {
-				err = fmt.Errorf("%w: %w", err, r.away)
+			if r.unreachable != nil && time.Since(r.unreachableAt) <= unreachableAge {
+				err = fmt.Errorf("%w: %w", err, r.unreachable)
 			}
 			r.mu.Unlock()
 		}
@@ -141,19 +141,19 @@ func (r router) RoundTrip(ctx context.Context, addr net.Addr,
 	}
 }
 
-// awayAge is how long an address that can't be reached explains requests without an answer.
-const awayAge = 10 * time.Second
+// unreachableAge is how long an address that can't be reached explains requests without an answer.
+const unreachableAge = 10 * time.Second
 
-// noteReachable remembers that a broker can't be reached, and why, or forgets it: away is nil.
-func (c *Client) noteReachable(broker string, away *UnreachableError) {
+// setReachable remembers that a broker can't be reached, and why, or forgets it: away is nil.
+func (c *Client) setReachable(broker string, unreachable *UnreachableError) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if away != nil || c.away != nil && c.away.Broker == broker {
-		c.away, c.awayAt = away, time.Now()
+	if unreachable != nil || c.unreachable != nil && c.unreachable.Broker == broker {
+		c.unreachable, c.unreachableAt = unreachable, time.Now()
 	}
 }
 
-func (c *Client) current() (transport *kafka.Transport, closed bool) {
+func (c *Client) transportState() (transport *kafka.Transport, closed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.transport, c.closed
@@ -170,11 +170,11 @@ func request[R kafka.Response](ctx context.Context, c *Client, timeout time.Dura
 	r kafka.Request) (response R, err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	answer, err := router{c}.RoundTrip(ctx, anyBroker{}, r)
+	received, err := router{c}.RoundTrip(ctx, anyBroker{}, r)
 	if err != nil {
 		return response, err
 	}
-	return answer.(R), nil
+	return received.(R), nil
 }
 
 // RefreshMetadata drops the layout of the cluster; at most once a second.

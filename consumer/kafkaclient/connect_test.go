@@ -27,7 +27,7 @@ func IsRefused(err error) bool {
 	return errors.As(err, &r)
 }
 
-func fixed(config *tls.Config) func() (*tls.Config, error) {
+func staticTLS(config *tls.Config) func() (*tls.Config, error) {
 	return func() (*tls.Config, error) { return config, nil }
 }
 
@@ -66,7 +66,7 @@ func TestAuthentication(t *testing.T) {
 					cert, pool := brokertest.Certificate(t)
 					opts = append(opts,
 						kfake.TLS(&tls.Config{Certificates: []tls.Certificate{cert}}))
-					options.TLS = fixed(&tls.Config{RootCAs: pool})
+					options.TLS = staticTLS(&tls.Config{RootCAs: pool})
 				}
 				cluster, err := kfake.NewCluster(opts...)
 				if err != nil {
@@ -144,7 +144,7 @@ func TestCertificates(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c.config.ServerName = "localhost"
 			client, err := kafkaclient.New(kafkaclient.Options{Brokers: cluster.ListenAddrs(),
-				TLS: fixed(c.config), Log: zerolog.New(t.Output())})
+				TLS: staticTLS(c.config), Log: zerolog.New(t.Output())})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -243,7 +243,7 @@ func TestFrozenBrokers(t *testing.T) {
 
 // Topics may be named while requests are under way, and a client may be closed. Nothing of it
 // stays: else the bubble would not end.
-func TestNothingStaysBehind(t *testing.T) {
+func TestCloseLeaksNothing(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		for range 20 {
 			c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{w.Broker.Addr()},
@@ -278,7 +278,7 @@ func TestWrongOptions(t *testing.T) {
 }
 
 // What is usually wrong is asked.
-func TestHints(t *testing.T) {
+func TestTLSMismatchIsDiagnosed(t *testing.T) {
 	for name, c := range map[string]struct {
 		serverTLS, clientTLS bool
 		hint                 string
@@ -299,7 +299,7 @@ func TestHints(t *testing.T) {
 						kfake.TLS(&tls.Config{Certificates: []tls.Certificate{cert}}))
 				}
 				if c.clientTLS {
-					options.TLS = fixed(&tls.Config{})
+					options.TLS = staticTLS(&tls.Config{})
 				}
 				cluster, err := kfake.NewCluster(opts...)
 				if err != nil {
@@ -323,7 +323,7 @@ func TestHints(t *testing.T) {
 }
 
 // A broker that is away for long leaves a line each 10 s, which says how many were left out.
-func TestRepeatsAreThinned(t *testing.T) {
+func TestRepeatedLinesAreThrottled(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		var log brokertest.Logs
 		refuse := func(context.Context, string, string) (net.Conn, error) {

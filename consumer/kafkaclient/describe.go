@@ -60,12 +60,12 @@ type Partition struct {
 
 // Describe asks for brokers and topics. What the broker does not mention is absent.
 func (s *Session) Describe(ctx context.Context, topics []string) (Cluster, error) {
-	answer, err := s.ask(ctx,
+	response, err := s.roundTrip(ctx,
 		&metadata.Request{TopicNames: topics, IncludeTopicAuthorizedOperations: true})
 	if err != nil {
 		return Cluster{}, err
 	}
-	r := answer.(*metadata.Response)
+	r := response.(*metadata.Response)
 	cluster := Cluster{Topics: map[string]Topic{}}
 	for _, b := range r.Brokers {
 		addr := net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port)))
@@ -111,11 +111,11 @@ func (s *Session) Settings(ctx context.Context, topics []string,
 			ResourceType: int8(kafka.ResourceTypeTopic), ResourceName: topic, ConfigNames: names,
 		})
 	}
-	answer, err := s.ask(ctx, request)
+	response, err := s.roundTrip(ctx, request)
 	if err != nil {
 		return nil, err
 	}
-	for _, r := range answer.(*describeconfigs.Response).Resources {
+	for _, r := range response.(*describeconfigs.Response).Resources {
 		values := map[string]string{}
 		for _, e := range r.ConfigEntries {
 			values[e.ConfigName] = e.ConfigValue
@@ -127,7 +127,7 @@ func (s *Session) Settings(ctx context.Context, topics []string,
 
 // MessageLimit returns a topic's max.message.bytes, or Kafka's default if it may not be read.
 func (c *Client) MessageLimit(ctx context.Context, topic string) int {
-	ctx, cancel := context.WithTimeout(ctx, rangesTimeout)
+	ctx, cancel := context.WithTimeout(ctx, listOffsetsTimeout)
 	defer cancel()
 	if s, err := c.OpenSession(ctx, ""); err == nil {
 		defer s.Close()
@@ -148,11 +148,11 @@ type NewTopic struct {
 
 // CreateTopic creates a topic.
 func (c *Client) CreateTopic(ctx context.Context, t NewTopic) error {
-	answer, err := request[*createtopics.Response](ctx, c, RequestTimeout, createRequest(t))
+	response, err := request[*createtopics.Response](ctx, c, RequestTimeout, createRequest(t))
 	if err != nil {
-		return plainly(err)
+		return clarify(err)
 	}
-	return refusals(answer)[t.Name]
+	return creationErrors(response)[t.Name]
 }
 
 func createRequest(topics ...NewTopic) *createtopics.Request {
@@ -169,10 +169,10 @@ func createRequest(topics ...NewTopic) *createtopics.Request {
 	return r
 }
 
-// refusals returns what the controller said of each topic that it refuses.
-func refusals(answer protocol.Message) map[string]error {
+// creationErrors returns what the controller said of each topic that it refuses.
+func creationErrors(response protocol.Message) map[string]error {
 	refused := map[string]error{}
-	for _, t := range answer.(*createtopics.Response).Topics {
+	for _, t := range response.(*createtopics.Response).Topics {
 		err := BrokerError(t.ErrorCode)
 		if err != nil && t.ErrorMessage != "" && !Denied(err) {
 			err = fmt.Errorf("%w: %.200s", err, t.ErrorMessage)
@@ -196,14 +196,14 @@ func (c *Client) CheckCreate(ctx context.Context, controller string,
 	defer s.Close()
 	request := createRequest(topics...)
 	request.ValidateOnly = true
-	if s.ranges[request.ApiKey()].MaxVersion < 1 { // version 0 would create them
-		return nil, ErrNotUnderstood
+	if s.versions[request.ApiKey()].MaxVersion < 1 { // version 0 would create them
+		return nil, ErrUnsupported
 	}
-	answer, err := s.ask(ctx, request)
+	response, err := s.roundTrip(ctx, request)
 	if err != nil {
 		return nil, err
 	}
-	refused := refusals(answer)
+	refused := creationErrors(response)
 	maps.DeleteFunc(refused, func(_ string, err error) bool {
 		return err == nil || errors.Is(err, TopicAlreadyExists) // created meanwhile
 	})
@@ -215,7 +215,7 @@ func (c *Client) CheckCreate(ctx context.Context, controller string,
 func (c *Client) PartitionCounts(ctx context.Context, topics ...string) (map[string]int, error) {
 	response, err := c.api().Metadata(ctx, &kafka.MetadataRequest{Topics: topics})
 	if err != nil {
-		return nil, plainly(err)
+		return nil, clarify(err)
 	}
 	counts := map[string]int{}
 	for _, t := range response.Topics {

@@ -28,16 +28,16 @@ func (anyBroker) String() string  { return "broker" }
 func (c *Client) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	connect := func(ctx context.Context, broker string) (net.Conn, error) {
 		conn, err := c.connect(ctx, broker)
-		var away *UnreachableError
-		located := errors.As(err, &away)
+		var unreachable *UnreachableError
+		hasRemedy := errors.As(err, &unreachable)
 		// instead of one that is given, others are asked
-		if err == nil || located && !c.given(broker) {
-			c.noteReachable(broker, away)
+		if err == nil || hasRemedy && !c.configured(broker) {
+			c.setReachable(broker, unreachable)
 		}
 		if err != nil && !errors.Is(err, context.Canceled) {
 			line, reason := c.WarnRepeated("connect "+broker).Str("broker", broker), err
-			if located {
-				line, reason = line.Str("do", away.Remedy), away.Err
+			if hasRemedy {
+				line, reason = line.Str("do", unreachable.Remedy), unreachable.Err
 			}
 			line.Err(reason).Msg("can't connect to a Kafka broker")
 		}
@@ -114,44 +114,44 @@ func (c *Client) connect(ctx context.Context, broker string) (net.Conn, error) {
 	raw, err := c.Options.Dial(ctx, "tcp", broker)
 	var conn net.Conn
 	if err == nil {
-		if conn, err = c.introduce(ctx, raw, broker); err == nil {
+		if conn, err = c.handshake(ctx, raw, broker); err == nil {
 			return conn, nil
 		}
 		raw.Close()
-		err = c.explain(broker, err)
+		err = c.explainConnectError(broker, err)
 	}
 	if errors.Is(context.Cause(ctx), context.Canceled) {
 		return nil, context.Canceled // nobody waits any more: that is no failure of the broker's
 	}
-	return nil, c.locate(broker, err)
+	return nil, c.addAddressRemedy(broker, err)
 }
 
-// introduce makes a fresh connection ready for requests. ctx has a deadline.
-func (c *Client) introduce(ctx context.Context, raw net.Conn, addr string) (net.Conn, error) {
+// handshake makes a fresh connection ready for requests. ctx has a deadline.
+func (c *Client) handshake(ctx context.Context, raw net.Conn, addr string) (net.Conn, error) {
 	deadline, _ := ctx.Deadline()
-	stop, err := bound(ctx, raw, deadline)
+	stop, err := applyDeadline(ctx, raw, deadline)
 	defer stop()
 	if err != nil {
 		return nil, err
 	}
 	conn := &brokerConn{Conn: raw}
 	if c.Options.TLS != nil {
-		secure, err := c.secure(raw, addr)
+		secure, err := c.startTLS(raw, addr)
 		if err != nil {
 			return nil, err
 		}
 		conn.Conn = secure
 	}
-	talk := c.talk(conn.Conn)
+	requests := c.newProtocolConn(conn.Conn)
 	if c.Options.SASL != nil {
-		lifetime, err := c.authenticate(ctx, talk)
+		lifetime, err := c.authenticate(ctx, requests)
 		if err != nil {
 			return nil, err
 		}
 		if lifetime > 0 {
 			conn.expires = time.Now().Add(lifetime * 9 / 10)
 		}
-	} else if _, err := talk.exchange(0, &apiversions.Request{}); err != nil {
+	} else if _, err := requests.roundTrip(0, &apiversions.Request{}); err != nil {
 		return nil, err
 	}
 	if !stop() {
@@ -160,17 +160,17 @@ func (c *Client) introduce(ctx context.Context, raw net.Conn, addr string) (net.
 	return conn, raw.SetDeadline(time.Time{})
 }
 
-// bound ends reading and writing at the deadline, and when ctx ends, until stop is called. stop
+// applyDeadline ends reading and writing at the deadline, and when ctx ends, until stop is called. stop
 // returns false when ctx has ended.
-func bound(ctx context.Context, conn net.Conn, deadline time.Time) (stop func() bool, err error) {
+func applyDeadline(ctx context.Context, conn net.Conn, deadline time.Time) (stop func() bool, err error) {
 	err = conn.SetDeadline(deadline)
 	return context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }), err
 }
 
-// secure does TLS's handshake, with settings asked for anew: their files may have been renewed. The
+// startTLS does TLS's handshake, with settings asked for anew: their files may have been renewed. The
 // deadline of raw bounds it: a context's would hide an untrusted certificate when the broker does
 // not take the alert.
-func (c *Client) secure(raw net.Conn, addr string) (net.Conn, error) {
+func (c *Client) startTLS(raw net.Conn, addr string) (net.Conn, error) {
 	config, err := c.Options.TLS()
 	if err != nil {
 		return nil, err
@@ -187,23 +187,23 @@ func (c *Client) secure(raw net.Conn, addr string) (net.Conn, error) {
 	return conn, conn.Handshake()
 }
 
-// talk exchanges requests on a connection that is no kafka-go's yet.
-type talk struct {
+// protocolConn exchanges requests on a connection that is no kafka-go's yet.
+type protocolConn struct {
 	conn     net.Conn
 	reader   *bufio.Reader
 	clientID string
 	sent     int32
 }
 
-func (c *Client) talk(conn net.Conn) *talk {
-	return &talk{conn: conn, reader: bufio.NewReader(conn), clientID: c.Options.ClientID}
+func (c *Client) newProtocolConn(conn net.Conn) *protocolConn {
+	return &protocolConn{conn: conn, reader: bufio.NewReader(conn), clientID: c.Options.ClientID}
 }
 
-// largestAnswer bounds an answer about a few topics, in bytes: each partition takes some 60.
-const largestAnswer = 64 << 20
+// maxResponse bounds an answer about a few topics, in bytes: each partition takes some 60.
+const maxResponse = 64 << 20
 
-// exchange sends a request and returns its answer. The size of it mostly shows what is no broker.
-func (t *talk) exchange(version int16, request protocol.Message) (protocol.Message, error) {
+// roundTrip sends a request and returns its answer. The size of it mostly shows what is no broker.
+func (t *protocolConn) roundTrip(version int16, request protocol.Message) (protocol.Message, error) {
 	t.sent++
 	if err := protocol.WriteRequest(t.conn, version, t.sent, t.clientID, request); err != nil {
 		return nil, err
@@ -212,33 +212,33 @@ func (t *talk) exchange(version int16, request protocol.Message) (protocol.Messa
 	if err != nil {
 		return nil, err
 	}
-	if binary.BigEndian.Uint32(size) > largestAnswer {
+	if binary.BigEndian.Uint32(size) > maxResponse {
 		return nil, notKafkaError(size)
 	}
-	id, answer, err := protocol.ReadResponse(t.reader, request.ApiKey(), version)
+	id, response, err := protocol.ReadResponse(t.reader, request.ApiKey(), version)
 	if err == nil && id != t.sent {
 		err = fmt.Errorf("the answer belongs to request %d, not to %d", id, t.sent)
 	}
-	return answer, err
+	return response, err
 }
 
-// ask is exchange within a time, and until ctx ends: then its error is the cause of that.
-func (t *talk) ask(ctx context.Context, within time.Duration, version int16,
-	request protocol.Message) (answer protocol.Message, err error) {
-	stop, err := bound(ctx, t.conn, time.Now().Add(within))
+// roundTripWithin is exchange within a time, and until ctx ends: then its error is the cause of that.
+func (t *protocolConn) roundTripWithin(ctx context.Context, within time.Duration, version int16,
+	request protocol.Message) (response protocol.Message, err error) {
+	stop, err := applyDeadline(ctx, t.conn, time.Now().Add(within))
 	defer stop()
 	if err == nil {
-		answer, err = t.exchange(version, request)
+		response, err = t.roundTrip(version, request)
 	}
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	return answer, err
+	return response, err
 }
 
-// silenceTimeout limits reads and writes for which kafka-go has set no deadline: an abandoned
+// idleTimeout limits reads and writes for which kafka-go has set no deadline: an abandoned
 // request must not keep its connection for ever.
-const silenceTimeout = 30 * time.Second
+const idleTimeout = 30 * time.Second
 
 // errExpired says that a connection's authentication is about to expire. The request was not sent.
 var errExpired = errors.New("the connection's authentication expires")
@@ -252,19 +252,19 @@ type brokerConn struct {
 	net.Conn
 	expires time.Time // zero: never
 
-	mu      sync.Mutex
-	limited bool // kafka-go has set a deadline, with the only method that it uses for that
+	mu          sync.Mutex
+	deadlineSet bool // kafka-go has set a deadline, with the only method that it uses for that
 }
 
 func (c *brokerConn) SetDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.limited = !t.IsZero()
+	c.deadlineSet = !t.IsZero()
 	return c.Conn.SetDeadline(t)
 }
 
 func (c *brokerConn) Read(b []byte) (int, error) {
-	if err := c.limit(); err != nil {
+	if err := c.ensureDeadline(); err != nil {
 		return 0, err
 	}
 	return c.Conn.Read(b)
@@ -274,17 +274,17 @@ func (c *brokerConn) Write(b []byte) (int, error) {
 	if !c.expires.IsZero() && time.Now().After(c.expires) {
 		return 0, errExpired
 	}
-	if err := c.limit(); err != nil {
+	if err := c.ensureDeadline(); err != nil {
 		return 0, err
 	}
 	return c.Conn.Write(b)
 }
 
-func (c *brokerConn) limit() error {
+func (c *brokerConn) ensureDeadline() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.limited {
+	if c.deadlineSet {
 		return nil
 	}
-	return c.Conn.SetDeadline(time.Now().Add(silenceTimeout))
+	return c.Conn.SetDeadline(time.Now().Add(idleTimeout))
 }

@@ -10,14 +10,14 @@ import (
 	"github.com/segmentio/kafka-go/protocol"
 )
 
-// plainError says what another error means; errors.Is and errors.As find that one.
-type plainError struct {
+// clarifiedError says what another error means; errors.Is and errors.As find that one.
+type clarifiedError struct {
 	text string
 	err  error
 }
 
-func (e *plainError) Error() string { return e.text }
-func (e *plainError) Unwrap() error { return e.err }
+func (e *clarifiedError) Error() string { return e.text }
+func (e *clarifiedError) Unwrap() error { return e.err }
 
 // Error is one of Kafka's error codes.
 type Error = kafka.Error
@@ -55,18 +55,18 @@ func BrokerError(code int16) error {
 	if code == 0 {
 		return nil
 	}
-	return plainly(kafka.Error(code))
+	return clarify(kafka.Error(code))
 }
 
-// plainly replaces texts of kafka-go's that would mislead a reader, and the names of its methods,
+// clarify replaces texts of kafka-go's that would mislead a reader, and the names of its methods,
 // in what kafka-go returns, before anything is added to it.
-func plainly(err error) error {
+func clarify(err error) error {
 	if err == nil {
 		return nil
 	}
 	text := err.Error()
 	if inner := errors.Unwrap(err); inner != nil && strings.HasPrefix(text, "kafka.(*Client).") {
-		return plainly(inner)
+		return clarify(inner)
 	}
 	var k kafka.Error
 	switch {
@@ -74,20 +74,20 @@ func plainly(err error) error {
 		text = noLeader
 	case Leaderless(err): // not only where a topic is missing
 		text = "no broker that leads the partition is known, or none can be reached"
-	case errors.As(err, &k) && meanings[k] != "":
-		text = fmt.Sprintf("[%d] %s: %s", int(k), k.Title(), meanings[k])
+	case errors.As(err, &k) && descriptions[k] != "":
+		text = fmt.Sprintf("[%d] %s: %s", int(k), k.Title(), descriptions[k])
 	default:
 		return err
 	}
-	return &plainError{text, err}
+	return &clarifiedError{text, err}
 }
 
 const noLeader = "no leader for the partition: the brokers with its replicas are down, or it is " +
 	"being moved (kafka-topics --describe --unavailable-partitions)"
 
-// meanings replace kafka-go's descriptions that describe another request, or an option that
+// descriptions replace kafka-go's descriptions that describe another request, or an option that
 // markread does not have, or don't say what to look at.
-var meanings = map[kafka.Error]string{
+var descriptions = map[kafka.Error]string{
 	kafka.NotLeaderForPartition: "this broker does not lead the partition; a leader that has " +
 		"moved is found within seconds",
 	kafka.RequestTimedOut: "the brokers did not finish the request in time: one of them is " +
@@ -110,13 +110,13 @@ var meanings = map[kafka.Error]string{
 		"their group.min.session.timeout.ms and group.max.session.timeout.ms", SessionTimeout),
 }
 
-// ofLeader is plainly for what only a leader answers: without one kafka-go asks a broker that is
+// clarifyLeaderError is plainly for what only a leader answers: without one kafka-go asks a broker that is
 // not there.
-func ofLeader(err error) error {
+func clarifyLeaderError(err error) error {
 	if errors.Is(err, kafka.BrokerNotAvailable) {
-		return &plainError{noLeader, err}
+		return &clarifiedError{noLeader, err}
 	}
-	return plainly(err)
+	return clarify(err)
 }
 
 // Leaderless reports whether kafka-go knows nobody who leads the partition.

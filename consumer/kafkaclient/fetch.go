@@ -20,12 +20,12 @@ const (
 
 	// A fetch reads the same log as the last one if it begins so soon after its answer, and there
 	// was no room for so short a time: nobody makes a topic again and fills it so fast.
-	SameLog    = time.Second
-	ShortPause = 5 * time.Millisecond
+	SameLogWithin   = time.Second
+	MaxSameLogPause = 5 * time.Millisecond
 
 	// Out of range beyond the end, this long and without a break, means another log: deleted and
 	// created again, or cut. During a change of leaders it may be answered for a moment.
-	AnotherLog = 5 * time.Second
+	LogReplacedAfter = 5 * time.Second
 )
 
 // FetchLimits is how long the broker may hold a fetch that finds nothing, and how many bytes it may
@@ -40,20 +40,20 @@ var (
 	FirstOnly = FetchLimits{0, 1}                  // the first batch, if there is one now
 )
 
-// errSilent means that the leader did not respond, or stopped within its response.
-var errSilent = fmt.Errorf("no response from the partition's leader within %v",
+// errNoResponse means that the leader did not respond, or stopped within its response.
+var errNoResponse = fmt.Errorf("no response from the partition's leader within %v",
 	fetchWait+RequestTimeout)
 
 // Fetch asks the leader for what follows the offset that from returns, and again after a wait for
 // memory, which may be long. It may find nothing. What it returns must be closed.
-func (c *Client) Fetch(ctx context.Context, m *Memory, tp event.TopicPartition, from func() int64,
-	a FetchLimits) (*Fetched, error) {
-	l := &lease{of: m}
+func (c *Client) Fetch(ctx context.Context, m *Memory, tp event.TopicPartition, nextOffset func() int64,
+	limits FetchLimits) (*Fetched, error) {
+	l := &lease{memory: m}
 	for {
-		offset := from()
-		r, err := c.exchange(ctx, l, tp, offset, a)
-		if err == nil && r.wants > 0 {
-			if err = l.wait(ctx, r.wants); err == nil {
+		offset := nextOffset()
+		r, err := c.fetchOnce(ctx, l, tp, offset, limits)
+		if err == nil && r.unreadBytes > 0 {
+			if err = l.reserve(ctx, r.unreadBytes); err == nil {
 				continue
 			}
 		}
@@ -66,24 +66,24 @@ func (c *Client) Fetch(ctx context.Context, m *Memory, tp event.TopicPartition, 
 	}
 }
 
-// exchange sends one fetch. kafka-go's Fetch hides the aborted transactions and reads the records
+// fetchOnce sends one fetch. kafka-go's Fetch hides the aborted transactions and reads the records
 // without bounds. Each step of the response has a time limit, not the whole: a large batch may take
 // long on a slow connection.
-func (c *Client) exchange(ctx context.Context, l *lease, tp event.TopicPartition, offset int64,
-	a FetchLimits) (*fetchResponse, error) {
+func (c *Client) fetchOnce(ctx context.Context, l *lease, tp event.TopicPartition, offset int64,
+	limits FetchLimits) (*fetchResponse, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	silence := time.AfterFunc(fetchWait+RequestTimeout, func() { cancel(errSilent) })
-	defer silence.Stop()
-	response, err := router{c}.RoundTrip(ctx, anyBroker{}, &exchange{
+	noProgress := time.AfterFunc(fetchWait+RequestTimeout, func() { cancel(errNoResponse) })
+	defer noProgress.Stop()
+	response, err := router{c}.RoundTrip(ctx, anyBroker{}, &fetchExchange{
 		clientID: c.Options.ClientID,
 		lease:    l,
-		progress: func() { silence.Reset(fetchWait + RequestTimeout) },
+		progress: func() { noProgress.Reset(fetchWait + RequestTimeout) },
 		Request: fetch.Request{
 			ReplicaID:      -1,
-			MaxWaitTime:    int32(a.wait / time.Millisecond),
+			MaxWaitTime:    int32(limits.wait / time.Millisecond),
 			MinBytes:       1,
-			MaxBytes:       a.Bytes,
+			MaxBytes:       limits.Bytes,
 			IsolationLevel: 1, // only what is decided, with the list of what was aborted
 			SessionEpoch:   -1,
 			Topics: []fetch.RequestTopic{{Topic: tp.Topic, Partitions: []fetch.RequestPartition{{
@@ -91,19 +91,19 @@ func (c *Client) exchange(ctx context.Context, l *lease, tp event.TopicPartition
 				CurrentLeaderEpoch: -1,
 				FetchOffset:        offset,
 				LogStartOffset:     -1,
-				PartitionMaxBytes:  a.Bytes,
+				PartitionMaxBytes:  limits.Bytes,
 			}}}},
 		},
 	})
 	switch {
-	case err != nil && errors.Is(context.Cause(ctx), errSilent):
-		return nil, errSilent
+	case err != nil && errors.Is(context.Cause(ctx), errNoResponse):
+		return nil, errNoResponse
 	case err != nil:
-		return nil, plainly(err)
+		return nil, clarify(err)
 	}
 	r := response.(*fetchResponse)
-	if r.refusal != 0 {
-		return nil, plainly(r.refusal)
+	if r.errorCode != 0 {
+		return nil, clarify(r.errorCode)
 	}
 	return r, nil
 }
@@ -124,12 +124,12 @@ func (c *Client) logRange(ctx context.Context, topic string, partition int,
 			kafka.LastOffsetOf(partition)}},
 	})
 	if err != nil {
-		return 0, 0, ofLeader(err)
+		return 0, 0, clarifyLeaderError(err)
 	}
 	if len(response.Topics[topic]) != 1 {
 		return 0, 0, fmt.Errorf("offsets of one partition were answered with %d",
 			len(response.Topics[topic]))
 	}
 	p := response.Topics[topic][0]
-	return p.FirstOffset, p.LastOffset, ofLeader(p.Error)
+	return p.FirstOffset, p.LastOffset, clarifyLeaderError(p.Error)
 }

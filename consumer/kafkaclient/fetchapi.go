@@ -17,10 +17,10 @@ import (
 	"markread/consumer/batch"
 )
 
-// exchange is a fetch whose response is read here: kafka-go decodes records whose lengths anyone
+// fetchExchange is a fetch whose response is read here: kafka-go decodes records whose lengths anyone
 // may have written, and leaves out of each batch when the broker appended it and its last offset.
 // It finds the leader and the connection, and calls RawExchange.
-type exchange struct {
+type fetchExchange struct {
 	fetch.Request
 	clientID string
 	version  int16 // of the request, as kafka-go negotiated it with the broker
@@ -29,7 +29,7 @@ type exchange struct {
 }
 
 // Required notes the version. kafka-go asks it whether to call RawExchange.
-func (x *exchange) Required(versions map[protocol.ApiKey]int16) bool {
+func (x *fetchExchange) Required(versions map[protocol.ApiKey]int16) bool {
 	x.version = versions[protocol.Fetch]
 	return true
 }
@@ -41,9 +41,9 @@ type fetchResponse struct {
 	aborted       []abortedTransaction
 	Records       []byte
 	large         *batch.Batch // instead of records: one that is too large to be kept
-	wants         int64        // bytes of records that there was no memory for; they were not read
+	unreadBytes   int64        // bytes of records that there was no memory for; they were not read
 	damage        error        // of large
-	refusal       kafka.Error  // 0: none
+	errorCode     kafka.Error  // 0: none
 }
 
 type abortedTransaction struct{ producer, firstOffset int64 }
@@ -56,7 +56,7 @@ const fetchCorrelation = 1
 
 // RawExchange sends the request and reads the response. Its error breaks the connection; a refusal
 // is in the response, which was then read to its end.
-func (x *exchange) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
+func (x *fetchExchange) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 	if x.version < 4 { // Kafka 0.11
 		return nil, errors.New("the broker is older than Kafka 0.11: it can't leave out aborted " +
 			"transactions")
@@ -81,17 +81,17 @@ func (x *exchange) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 			fetchCorrelation)
 	}
 	x.progress()
-	r, refusal := x.read(&in)
+	r, errorCode := x.read(&in)
 	in.discard(in.left)
 	if in.err != nil {
 		return nil, fmt.Errorf("response to a fetch: %w", in.err)
 	}
-	r.refusal = refusal
+	r.errorCode = errorCode
 	return r, nil
 }
 
 // read reads the response's fields, as Kafka's protocol documentation lists them.
-func (x *exchange) read(in *input) (r *fetchResponse, refusal kafka.Error) {
+func (x *fetchExchange) read(in *input) (r *fetchResponse, errorCode kafka.Error) {
 	r = &fetchResponse{HighWatermark: -1, LogStart: -1}
 	in.int32() // throttle time
 	if x.version >= 7 {
@@ -124,13 +124,13 @@ func (x *exchange) read(in *input) (r *fetchResponse, refusal kafka.Error) {
 	case size > in.left:
 		in.err = fmt.Errorf("%d bytes of records in the last %d of it", size, in.left)
 	case size > MaxBatch:
-		b, err := batch.Large(io.LimitReader(in, size))
+		b, err := batch.ParseLarge(io.LimitReader(in, size))
 		if in.err == nil && err != nil {
 			r.damage = err
 		}
 		r.large = &b
-	case !x.lease.take(size):
-		r.wants = size
+	case !x.lease.tryAcquire(size):
+		r.unreadBytes = size
 	default:
 		r.Records = in.bytes(make([]byte, size))
 	}
@@ -141,12 +141,12 @@ func (x *exchange) read(in *input) (r *fetchResponse, refusal kafka.Error) {
 
 // input reads a response of left bytes. After the first error it reads nothing but zeros.
 type input struct {
-	from     io.Reader
-	left     int64
-	progress func()
-	silent   int64 // bytes since the last progress
-	err      error
-	buf      [8]byte
+	from       io.Reader
+	left       int64
+	progress   func()
+	unreported int64 // bytes since the last progress
+	err        error
+	buf        [8]byte
 }
 
 // stepBytes is how much is read of a response until that counts as progress.
@@ -160,8 +160,8 @@ func (in *input) Read(b []byte) (n int, err error) {
 		in.err = err
 	}
 	in.left -= int64(n)
-	if in.silent += int64(n); in.silent >= stepBytes {
-		in.silent = 0
+	if in.unreported += int64(n); in.unreported >= stepBytes {
+		in.unreported = 0
 		in.progress()
 	}
 	return n, in.err
@@ -194,4 +194,4 @@ func (in *input) discard(n int64) {
 	}
 }
 
-var _, _ = protocol.BrokerMessage(&exchange{}), protocol.RawExchanger(&exchange{})
+var _, _ = protocol.BrokerMessage(&fetchExchange{}), protocol.RawExchanger(&fetchExchange{})

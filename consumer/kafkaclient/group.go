@@ -254,12 +254,12 @@ func (c *Client) CommittedOffsets(ctx context.Context, group string,
 		err = r.Error
 	}
 	if err != nil {
-		return nil, plainly(err)
+		return nil, clarify(err)
 	}
 	for topic, partitions := range r.Topics {
 		for _, p := range partitions {
 			if p.Error != nil {
-				return nil, fmt.Errorf("%s/%d: %w", topic, p.Partition, plainly(p.Error))
+				return nil, fmt.Errorf("%s/%d: %w", topic, p.Partition, clarify(p.Error))
 			}
 			tp := event.TopicPartition{Topic: topic, Partition: p.Partition}
 			committed[tp] = offsets.Commit{Offset: p.CommittedOffset, Metadata: p.Metadata}

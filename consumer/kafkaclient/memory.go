@@ -62,46 +62,46 @@ func (m *Memory) GiveBack(d *Decoder) {
 // lease is one fetch's share of the memory. It is safe for concurrent use: kafka-go may still read
 // a response that nobody waits for any more.
 type lease struct {
-	of *Memory
+	memory *Memory
 
-	mu     sync.Mutex
-	has    int64 // without what was given to the response
-	taken  int64
-	closed bool
+	mu       sync.Mutex
+	reserved int64 // without what was given to the response
+	acquired int64
+	closed   bool
 }
 
 // amount is what size counts for: a response that is larger than all memory has it for itself.
-func (l *lease) amount(size int64) int64 { return min(size, l.of.size) }
+func (l *lease) amount(size int64) int64 { return min(size, l.memory.size) }
 
-// wait waits until there is memory for a response of that size.
-func (l *lease) wait(ctx context.Context, size int64) error {
+// reserve waits until there is memory for a response of that size.
+func (l *lease) reserve(ctx context.Context, size int64) error {
 	l.mu.Lock()
-	has := l.has
-	l.has = 0
+	reserved := l.reserved
+	l.reserved = 0
 	l.mu.Unlock()
-	l.of.free.Release(has) // those who wait and keep what they have could wait for each other
-	if err := l.of.free.Acquire(ctx, l.amount(size)); err != nil {
+	l.memory.free.Release(reserved) // those who wait and keep what they have could wait for each other
+	if err := l.memory.free.Acquire(ctx, l.amount(size)); err != nil {
 		return err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.has = l.amount(size)
+	l.reserved = l.amount(size)
 	return nil
 }
 
-// take reports whether a response of that size may be read, and takes the memory for it.
-func (l *lease) take(size int64) bool {
+// tryAcquire reports whether a response of that size may be read, and takes the memory for it.
+func (l *lease) tryAcquire(size int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		return false
 	}
-	lacks := l.amount(size) - l.has
-	if lacks > 0 && !l.of.free.TryAcquire(lacks) {
+	missing := l.amount(size) - l.reserved
+	if missing > 0 && !l.memory.free.TryAcquire(missing) {
 		return false
 	}
-	l.has = max(0, -lacks)
-	l.taken += l.amount(size)
+	l.reserved = max(0, -missing)
+	l.acquired += l.amount(size)
 	return true
 }
 
@@ -110,8 +110,8 @@ func (l *lease) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
-	if n := l.has + l.taken; n > 0 {
-		l.of.free.Release(n)
-		l.has, l.taken = 0, 0
+	if n := l.reserved + l.acquired; n > 0 {
+		l.memory.free.Release(n)
+		l.reserved, l.acquired = 0, 0
 	}
 }

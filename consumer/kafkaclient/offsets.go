@@ -20,17 +20,17 @@ func WithTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // Ping makes sure, for 8 s, that a broker can be talked to. A *RefusedError comes at once.
 func (c *Client) Ping(ctx context.Context) error {
-	ctx, cancel := reaching(ctx)
+	ctx, cancel := withBrokerTimeout(ctx)
 	defer cancel()
 	return c.WaitForBroker(ctx)
 }
 
-// reaching bounds a try to reach any broker that somebody waits for.
-func reaching(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, DescribeTimeout, errReached)
+// withBrokerTimeout bounds a try to reach any broker that somebody waits for.
+func withBrokerTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, DescribeTimeout, errNoBroker)
 }
 
-var errReached = fmt.Errorf("no Kafka broker of --brokers can be reached, given up after %s",
+var errNoBroker = fmt.Errorf("no Kafka broker of --brokers can be reached, given up after %s",
 	DescribeTimeout)
 
 // TopicOffsets is what the log of each partition of a topic held at one moment, as consumers may
@@ -76,29 +76,29 @@ func (c *Client) TopicOffsets(ctx context.Context, topic string) (TopicOffsets, 
 	}
 	e := TopicOffsets{Topic: topic, Partitions: make([]OffsetRange, count)}
 	for i := range e.Partitions {
-		e.Partitions[i].Err = errUnknown
+		e.Partitions[i].Err = errNotListed
 	}
 	// In rounds, so that one whose leader is dead does not keep the others waiting.
-	for wait := NewBackoff(); c.askBounds(ctx, e) && wait.Sleep(ctx); {
+	for wait := NewBackoff(); c.listOffsets(ctx, e) && wait.Sleep(ctx); {
 		c.RefreshMetadata()
 	}
 	return e, nil
 }
 
-// errUnknown is what is wrong with bounds that were not asked for.
-var errUnknown = errors.New("not known")
+// errNotListed is what is wrong with bounds that were not asked for.
+var errNotListed = errors.New("not known")
 
-// rangesTimeout is how long one partition is waited for in a round.
-const rangesTimeout = 2 * time.Second
+// listOffsetsTimeout is how long one partition is waited for in a round.
+const listOffsetsTimeout = 2 * time.Second
 
-// askBounds asks once for the bounds that are not known yet, and reports whether to ask again.
-func (c *Client) askBounds(ctx context.Context, e TopicOffsets) (again bool) {
-	Parallel(atOnce, len(e.Partitions), func(partition int) {
+// listOffsets asks once for the bounds that are not known yet, and reports whether to ask again.
+func (c *Client) listOffsets(ctx context.Context, e TopicOffsets) (again bool) {
+	Parallel(parallelListOffsets, len(e.Partitions), func(partition int) {
 		b := &e.Partitions[partition]
 		if b.Err == nil || ctx.Err() != nil {
 			return
 		}
-		ctx, cancel := context.WithTimeout(ctx, rangesTimeout)
+		ctx, cancel := context.WithTimeout(ctx, listOffsetsTimeout)
 		defer cancel()
 		b.First, b.End, b.Err = c.logRange(ctx, e.Topic, partition, kafka.ReadCommitted)
 	})
@@ -108,14 +108,14 @@ func (c *Client) askBounds(ctx context.Context, e TopicOffsets) (again bool) {
 	return again
 }
 
-// atOnce is how many partitions are asked for at the same time: each is a connection of its own
+// parallelListOffsets is how many partitions are asked for at the same time: each is a connection of its own
 // while it waits.
-const atOnce = 16
+const parallelListOffsets = 16
 
 // Parallel calls do for the numbers below n, so many at a time, and returns when all calls have.
-func Parallel(atOnce, n int, do func(i int)) {
+func Parallel(limit, n int, do func(i int)) {
 	var all errgroup.Group
-	all.SetLimit(atOnce)
+	all.SetLimit(limit)
 	for i := range n {
 		all.Go(func() error { do(i); return nil })
 	}

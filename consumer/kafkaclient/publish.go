@@ -30,9 +30,9 @@ const (
 // events are where a Java producer puts them, and acknowledged by all in-sync replicas. It is safe
 // for concurrent use.
 type Publisher struct {
-	client *Client
-	topic  string
-	turn   atomic.Uint32
+	client      *Client
+	topic       string
+	keylessTurn atomic.Uint32
 }
 
 // Publisher returns a publisher to topic.
@@ -70,36 +70,36 @@ func (p *Publisher) Publish(ctx context.Context, messages ...event.Message) erro
 		}
 		return failed
 	}
-	parts := make([][]int, count) // for each partition, the indexes of its messages
+	byPartition := make([][]int, count) // for each partition, the indexes of its messages
 	// One partition for all messages without a key, so that they share requests; the next time
 	// another.
-	anywhere := int(p.turn.Add(1)) % count
+	keylessPartition := int(p.keylessTurn.Add(1)) % count
 	for i, m := range messages {
-		partition := anywhere
+		partition := keylessPartition
 		if m.Key != nil {
 			partition = PartitionOf(m.Key, count)
 		}
-		parts[partition] = append(parts[partition], i)
+		byPartition[partition] = append(byPartition[partition], i)
 	}
-	return p.publishAll(ctx, messages, parts)
+	return p.publishAll(ctx, messages, byPartition)
 }
 
 // PublishTo publishes messages to one partition, whatever their keys, in order; for the rest it is
 // as Publish.
 func (p *Publisher) PublishTo(ctx context.Context, partition int, messages ...event.Message) error {
-	parts := make([][]int, partition+1)
+	byPartition := make([][]int, partition+1)
 	for i := range messages {
-		parts[partition] = append(parts[partition], i)
+		byPartition[partition] = append(byPartition[partition], i)
 	}
-	return p.publishAll(ctx, messages, parts)
+	return p.publishAll(ctx, messages, byPartition)
 }
 
 // publishAll publishes the messages, of which parts has the indexes for each partition.
-func (p *Publisher) publishAll(ctx context.Context, messages []event.Message, parts [][]int) error {
+func (p *Publisher) publishAll(ctx context.Context, messages []event.Message, byPartition [][]int) error {
 	var mu sync.Mutex
 	failed := PublishErrors{}
 	var senders sync.WaitGroup
-	for partition, indexes := range parts {
+	for partition, indexes := range byPartition {
 		senders.Go(func() {
 			p.publishTo(ctx, partition, messages, indexes, func(indexes []int, err error) {
 				mu.Lock()
@@ -123,8 +123,8 @@ func IsRefusedRecord(err error) bool {
 	return Is(err, kafka.InvalidRecord, kafka.InvalidTimestamp)
 }
 
-// MayPass reports whether it may be published later without anybody's help: leaders move.
-func MayPass(err error) bool {
+// TransientPublishError reports whether it may be published later without anybody's help: leaders move.
+func TransientPublishError(err error) bool {
 	var some PublishErrors
 	if !errors.As(err, &some) {
 		some = PublishErrors{0: err}
@@ -175,7 +175,7 @@ func (p *Publisher) send(ctx context.Context, partition int, messages []event.Me
 }
 
 func (p *Publisher) countPartitions(ctx context.Context) (count int, err error) {
-	ctx, cancel := reaching(ctx)
+	ctx, cancel := withBrokerTimeout(ctx)
 	defer cancel()
 	err = p.retry(ctx, func() error {
 		var missing *MissingTopicError
@@ -231,7 +231,7 @@ func (c *Client) Produce(ctx context.Context, topic string, partition int,
 	if err == nil {
 		err = response.Error
 	}
-	if err = plainly(err); err != nil {
+	if err = clarify(err); err != nil {
 		if StaleMetadata(err) {
 			c.RefreshMetadata()
 		}

@@ -42,19 +42,19 @@ const (
 		"localhost:9092"
 )
 
-// locate says where a broker's address comes from if that may be why it can't be talked to.
-func (c *Client) locate(broker string, err error) error {
-	var unnamed *net.DNSError
+// addAddressRemedy says where a broker's address comes from if that may be why it can't be talked to.
+func (c *Client) addAddressRemedy(broker string, err error) error {
+	var dnsErr *net.DNSError
 	remedy := ""
-	switch unknown := errors.As(err, &unnamed); {
+	switch unknownName := errors.As(err, &dnsErr); {
 	case IsRefused(err):
 		return err
-	case unknown && c.given(broker):
+	case unknownName && c.configured(broker):
 		remedy = "correct the name in --brokers, or this machine's name resolution (DNS)"
-	case unknown:
+	case unknownName:
 		remedy = "the name is " + advertised + ": make it resolvable from here, or change " +
 			"advertised.listeners" + inDocker
-	case c.given(broker):
+	case c.configured(broker):
 		return err // who calls says that it is one of --brokers
 	default:
 		remedy = "the address is " + advertised + ": start that broker if it is down, else make " +
@@ -63,8 +63,8 @@ func (c *Client) locate(broker string, err error) error {
 	return &UnreachableError{Broker: broker, Remedy: remedy, Err: err}
 }
 
-// given reports whether the options name the broker. Host names have no case.
-func (c *Client) given(broker string) bool {
+// configured reports whether the options name the broker. Host names have no case.
+func (c *Client) configured(broker string) bool {
 	return slices.ContainsFunc(c.Options.Brokers, func(b string) bool {
 		return strings.EqualFold(b, broker)
 	})
@@ -100,22 +100,22 @@ func (e notKafkaError) Error() string {
 // isTLS reports whether the answer was a TLS alert: what a TLS server says to a client without.
 func (e notKafkaError) isTLS() bool { return strings.HasPrefix(string(e), "\x15\x03") }
 
-// explain makes a *RefusedError of a failure that an operator has to fix, and rewords others.
-func (c *Client) explain(broker string, err error) error {
+// explainConnectError makes a *RefusedError of a failure that an operator has to fix, and rewords others.
+func (c *Client) explainConnectError(broker string, err error) error {
 	remedy := ""
-	var stranger notKafkaError
+	var notKafka notKafkaError
 	var sasl *saslError
 	var record tls.RecordHeaderError
-	var distrust *tls.CertificateVerificationError
+	var untrusted *tls.CertificateVerificationError
 	switch {
-	case errors.As(err, &stranger) && stranger.isTLS():
+	case errors.As(err, &notKafka) && notKafka.isTLS():
 		remedy = addTLS
-	case errors.As(err, &stranger):
+	case errors.As(err, &notKafka):
 		remedy = otherPort
 	case errors.As(err, &sasl):
 		remedy = sasl.remedy()
-	case errors.As(err, &distrust):
-		remedy = distrusted(distrust.Err)
+	case errors.As(err, &untrusted):
+		remedy = certificateRemedy(untrusted.Err)
 	case errors.As(err, &record):
 		remedy = notTLS
 	case errors.Is(err, io.EOF):
@@ -126,7 +126,7 @@ func (c *Client) explain(broker string, err error) error {
 	case isAlert(err):
 		remedy = "the broker wants a certificate that it trusts: look at --tls-cert and --tls-key"
 	}
-	return c.diagnosed(broker, remedy, err)
+	return c.newRefusedError(broker, remedy, err)
 }
 
 const (
@@ -162,8 +162,8 @@ func mechanisms(offered []string) string {
 	return strings.ToLower(strings.Join(offered, ", "))
 }
 
-// distrusted says what to do about a broker's certificate.
-func distrusted(err error) string {
+// certificateRemedy says what to do about a broker's certificate.
+func certificateRemedy(err error) string {
 	var name x509.HostnameError
 	var invalid x509.CertificateInvalidError
 	switch {

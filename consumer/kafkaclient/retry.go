@@ -69,7 +69,7 @@ func StaleMetadata(err error) bool {
 
 // Retriable reports whether the same request may be accepted later.
 func Retriable(err error) bool {
-	if IsRefused(err) || errors.Is(err, ErrNotUnderstood) {
+	if IsRefused(err) || errors.Is(err, ErrUnsupported) {
 		return false
 	}
 	var k kafka.Error

@@ -75,13 +75,13 @@ func (m mechanism) Start(ctx context.Context) (sasl.StateMachine, []byte, error)
 }
 
 // authenticate returns how long the broker accepts it, 0: as long as the connection lasts.
-func (c *Client) authenticate(ctx context.Context, talk *talk) (lifetime time.Duration, err error) {
+func (c *Client) authenticate(ctx context.Context, conn *protocolConn) (lifetime time.Duration, err error) {
 	mechanism := c.Options.SASL
-	answer, err := talk.exchange(1, &saslhandshake.Request{Mechanism: mechanism.Name()})
+	response, err := conn.roundTrip(1, &saslhandshake.Request{Mechanism: mechanism.Name()})
 	if err != nil {
 		return 0, err
 	}
-	if r := answer.(*saslhandshake.Response); r.ErrorCode != 0 {
+	if r := response.(*saslhandshake.Response); r.ErrorCode != 0 {
 		return 0, &saslError{code: kafka.Error(r.ErrorCode), offered: r.Mechanisms}
 	}
 	state, message, err := mechanism.Start(ctx)
@@ -89,14 +89,14 @@ func (c *Client) authenticate(ctx context.Context, talk *talk) (lifetime time.Du
 		return 0, err
 	}
 	for done := false; !done; {
-		answer, err := talk.exchange(1, &saslauthenticate.Request{AuthBytes: message})
+		response, err := conn.roundTrip(1, &saslauthenticate.Request{AuthBytes: message})
 		if errors.Is(err, io.EOF) { // some brokers refuse without a word
 			err = &saslError{code: kafka.SASLAuthenticationFailed}
 		}
 		if err != nil {
 			return 0, err
 		}
-		r := answer.(*saslauthenticate.Response)
+		r := response.(*saslauthenticate.Response)
 		// its text is left out: with the mechanism "plain" the broker has been sent the password,
 		// and may say that
 		if r.ErrorCode != 0 {

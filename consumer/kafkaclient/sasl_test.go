@@ -24,7 +24,7 @@ import (
 const canaryPassword = "canary-pa55word"
 
 // A password that can't be used is not quoted, nor is one that is printed by mistake.
-func TestPasswordsDontShow(t *testing.T) {
+func TestPasswordsAreNotPrinted(t *testing.T) {
 	for _, name := range []string{"scram-sha-256", "scram-sha-512"} {
 		for _, odd := range []string{"\n", "\t", "\u0000", "\u0627a"} {
 			m, err := kafkaclient.SASL(name, "u", brokertest.Password(canaryPassword+odd))
@@ -45,7 +45,7 @@ func TestPasswordsDontShow(t *testing.T) {
 }
 
 // A broker that refuses a password may quote it.
-func TestABrokerThatQuotesThePassword(t *testing.T) {
+func TestPasswordQuotedByBrokerIsNotLogged(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		var network kfake.VirtualNetwork
 		cluster, err := kfake.NewCluster(kfake.Ports(9092), kfake.ListenFn(network.Listen),

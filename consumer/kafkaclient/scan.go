@@ -15,14 +15,14 @@ import (
 )
 
 const (
-	// scanPatience is how long a scan goes on without getting anything of a partition.
-	scanPatience = 20 * time.Second
-	// damagePatience is the same for a batch that the broker has, but damaged.
-	damagePatience = 2 * time.Second
+	// scanTimeout is how long a scan goes on without getting anything of a partition.
+	scanTimeout = 20 * time.Second
+	// damagedScanTimeout is the same for a batch that the broker has, but damaged.
+	damagedScanTimeout = 2 * time.Second
 )
 
-// FetchAtOnce is how many partitions are read at the same time.
-const FetchAtOnce = 3
+// ParallelFetches is how many partitions are read at the same time.
+const ParallelFetches = 3
 
 // UnreadRange is a part of a partition that could not be read.
 type UnreadRange struct {
@@ -49,24 +49,24 @@ func (u UnreadRange) Do() string {
 // What can't be read it returns in unread, sorted by partition: a partition without known bounds,
 // and what follows when nothing comes of one for 20 s. Its error is one of each, or the cause of
 // ctx's end. It takes no more memory than a few fetches.
-func (c *Client) Scan(ctx context.Context, extent TopicOffsets,
-	each func(event.Record) error) (unread []UnreadRange, err error) {
-	c.UseTopics(extent.Topic)
+func (c *Client) Scan(ctx context.Context, offsets TopicOffsets,
+	onRecord func(event.Record) error) (unread []UnreadRange, err error) {
+	c.UseTopics(offsets.Topic)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var one sync.Mutex
-	Parallel(FetchAtOnce, len(extent.Partitions), func(partition int) {
-		tp := event.TopicPartition{Topic: extent.Topic, Partition: partition}
-		b := extent.Partitions[partition]
+	var mu sync.Mutex
+	Parallel(ParallelFetches, len(offsets.Partitions), func(partition int) {
+		tp := event.TopicPartition{Topic: offsets.Topic, Partition: partition}
+		b := offsets.Partitions[partition]
 		failed := UnreadRange{tp, -1, -1, b.Err}
 		if b.Err == nil {
 			failed.From, failed.Err = c.scan(ctx, tp, b, func(r event.Record) error {
-				one.Lock()
-				defer one.Unlock()
+				mu.Lock()
+				defer mu.Unlock()
 				if ctx.Err() != nil {
 					return context.Cause(ctx)
 				}
-				err := each(r)
+				err := onRecord(r)
 				if err != nil { // before another partition's turn
 					cancel(fmt.Errorf("topic %q, partition %d: %w", tp.Topic, partition, err))
 				}
@@ -74,8 +74,8 @@ func (c *Client) Scan(ctx context.Context, extent TopicOffsets,
 			})
 			failed.To = b.End
 		}
-		one.Lock()
-		defer one.Unlock()
+		mu.Lock()
+		defer mu.Unlock()
 		if failed.Err != nil && (b.Err != nil || ctx.Err() == nil) {
 			unread = append(unread, failed)
 		}
@@ -87,10 +87,10 @@ func (c *Client) Scan(ctx context.Context, extent TopicOffsets,
 
 // scan reads one partition, and returns how far it came.
 func (c *Client) scan(ctx context.Context, tp event.TopicPartition, b OffsetRange,
-	give func(event.Record) error) (next int64, err error) {
+	onRecord func(event.Record) error) (next int64, err error) {
 	wait, last := NewBackoff(), time.Now()
 	for next = b.First; next < b.End; {
-		reached, err := c.scanOnce(ctx, tp, next, b.End, Following, give)
+		until, err := c.scanOnce(ctx, tp, next, b.End, Following, onRecord)
 		if errors.Is(err, kafka.OffsetOutOfRange) {
 			// retention was faster
 			if first, _, err := c.LogRange(ctx, tp.Topic, tp.Partition); err == nil &&
@@ -102,19 +102,19 @@ func (c *Client) scan(ctx context.Context, tp event.TopicPartition, b OffsetRang
 		if ctx.Err() != nil {
 			return next, context.Cause(ctx)
 		}
-		if reached > next {
-			next, wait, last = reached, NewBackoff(), time.Now()
+		if until > next {
+			next, wait, last = until, NewBackoff(), time.Now()
 			continue
 		}
-		patience := scanPatience
+		timeout := scanTimeout
 		switch {
 		case Damaged(err):
-			patience = damagePatience
+			timeout = damagedScanTimeout
 		case err != nil && !Retriable(err) && !errors.Is(err, kafka.OffsetOutOfRange):
 			return next, WithPermissionHint(err, "Read of the topic")
 		}
-		if time.Since(last) > patience {
-			return next, fmt.Errorf("nothing at offset %d for %s, given up: %w", next, patience,
+		if time.Since(last) > timeout {
+			return next, fmt.Errorf("nothing at offset %d for %s, given up: %w", next, timeout,
 				cmp.Or(err, errNothing))
 		}
 		if err != nil {
@@ -132,8 +132,8 @@ func (c *Client) scan(ctx context.Context, tp event.TopicPartition, b OffsetRang
 
 // scanOnce does one fetch, and returns how far it came.
 func (c *Client) scanOnce(ctx context.Context, tp event.TopicPartition, from, end int64,
-	a FetchLimits, give func(event.Record) error) (next int64, err error) {
-	f, err := c.Fetch(ctx, c.memory, tp, func() int64 { return from }, a)
+	limits FetchLimits, onRecord func(event.Record) error) (next int64, err error) {
+	f, err := c.Fetch(ctx, c.memory, tp, func() int64 { return from }, limits)
 	if err != nil {
 		return from, err
 	}
@@ -152,7 +152,7 @@ func (c *Client) scanOnce(ctx context.Context, tp event.TopicPartition, from, en
 			if r.Offset >= end {
 				return end, nil
 			}
-			if err := give(event.Record(r.Clone())); err != nil {
+			if err := onRecord(event.Record(r.Clone())); err != nil {
 				return r.Offset, err
 			}
 		}

@@ -23,9 +23,9 @@ import (
 
 // scanned returns what a scan gives, as "partition:offset value", by partition.
 func scanned(w *brokertest.World, c *kafkaclient.Client,
-	extent kafkaclient.TopicOffsets) (got []string, err error) {
+	offsets kafkaclient.TopicOffsets) (got []string, err error) {
 	w.Helper()
-	err = brokertest.ScanAll(w.Context(), c, extent, func(r event.Record) error {
+	err = brokertest.ScanAll(w.Context(), c, offsets, func(r event.Record) error {
 		got = append(got, fmt.Sprintf("%d:%d %s", r.Partition, r.Offset, r.Value))
 		return nil
 	})
@@ -62,9 +62,9 @@ func TestScanEndsWhereTheTopicEnded(t *testing.T) {
 		begin("undecided")
 
 		c := w.Client()
-		extent := w.Extent(c, brokertest.Topics.DeadLetter)
-		if extent.Size() != 1500+4 {
-			w.Errorf("%d offsets: %+v", extent.Size(), extent)
+		offsets := w.TopicOffsets(c, brokertest.Topics.DeadLetter)
+		if offsets.Size() != 1500+4 {
+			w.Errorf("%d offsets: %+v", offsets.Size(), offsets)
 		}
 		end(kgo.TryCommit)
 		w.Publish(brokertest.Topics.DeadLetter, 0, 10)
@@ -75,14 +75,14 @@ func TestScanEndsWhereTheTopicEnded(t *testing.T) {
 		}
 		want = append(want, "1:0 committed")
 		start := time.Now()
-		got, err := scanned(w, c, extent)
+		got, err := scanned(w, c, offsets)
 		if err != nil || !slices.Equal(got, want) {
 			w.Errorf("%d records, want %d; %v", len(got), len(want), err)
 		}
 		if took := time.Since(start); took > time.Second {
 			w.Errorf("took %s: it waited for more than there was", took)
 		}
-		if got, err := scanned(w, c, w.Extent(c, brokertest.Topics.DeadLetter)); err != nil ||
+		if got, err := scanned(w, c, w.TopicOffsets(c, brokertest.Topics.DeadLetter)); err != nil ||
 			len(got) != 1522 {
 			w.Errorf("%d records in the end; %v", len(got), err)
 		}
@@ -90,16 +90,16 @@ func TestScanEndsWhereTheTopicEnded(t *testing.T) {
 }
 
 // What passes is waited out, without giving a record twice.
-func TestScanOutlastsPassingFailures(t *testing.T) {
+func TestScanRetriesTransientFailures(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.DeadLetter, 0, 1500)
 		c := w.Client()
-		extent := w.Extent(c, brokertest.Topics.DeadLetter)
+		offsets := w.TopicOffsets(c, brokertest.Topics.DeadLetter)
 		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.NotLeaderForPartition,
 			Count: 3})
 		w.Cluster.ControlKey(int16(kmsg.Fetch),
 			func(kmsg.Request) (kmsg.Response, error, bool) { return nil, errors.New("cut"), true })
-		if got, err := scanned(w, c, extent); err != nil || len(got) != 1500 {
+		if got, err := scanned(w, c, offsets); err != nil || len(got) != 1500 {
 			w.Errorf("%d records, %v", len(got), err)
 		}
 	})
@@ -123,10 +123,10 @@ func TestScanGivesUp(t *testing.T) {
 		brokertest.Run(t, 2, func(w *brokertest.World) {
 			w.Publish(brokertest.Topics.DeadLetter, 0, 3)
 			client := w.Client()
-			extent := w.Extent(client, brokertest.Topics.DeadLetter)
+			offsets := w.TopicOffsets(client, brokertest.Topics.DeadLetter)
 			w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: c.fault, Count: -1})
 			start := time.Now()
-			_, err := scanned(w, client, extent)
+			_, err := scanned(w, client, offsets)
 			if took := time.Since(start); err == nil || !strings.Contains(err.Error(), c.want) ||
 				took < c.takes[0] || took > c.takes[1] {
 				w.Errorf("%s: after %s: %v", name, took, err)
@@ -140,7 +140,7 @@ func TestScanWhileRetentionDeletes(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.DeadLetter, 0, 100)
 		c := w.Client()
-		extent := w.Extent(c, brokertest.Topics.DeadLetter)
+		offsets := w.TopicOffsets(c, brokertest.Topics.DeadLetter)
 		request := kmsg.NewPtrDeleteRecordsRequest()
 		topic, partition := kmsg.NewDeleteRecordsRequestTopic(),
 			kmsg.NewDeleteRecordsRequestTopicPartition()
@@ -150,7 +150,7 @@ func TestScanWhileRetentionDeletes(t *testing.T) {
 		if _, err := request.RequestWith(w.Context(), w.Kgo()); err != nil {
 			w.Fatal(err)
 		}
-		if got, err := scanned(w, c, extent); err != nil || len(got) != 40 ||
+		if got, err := scanned(w, c, offsets); err != nil || len(got) != 40 ||
 			!strings.HasPrefix(got[0], "0:60 ") {
 			w.Errorf("%d records, %v", len(got), err)
 		}
@@ -163,10 +163,10 @@ func TestScanIsStopped(t *testing.T) {
 		w.Publish(brokertest.Topics.DeadLetter, 0, 100)
 		w.Publish(brokertest.Topics.DeadLetter, 1, 100)
 		c := w.Client()
-		extent := w.Extent(c, brokertest.Topics.DeadLetter)
+		offsets := w.TopicOffsets(c, brokertest.Topics.DeadLetter)
 		enough := errors.New("enough")
 		n := 0
-		err := brokertest.ScanAll(w.Context(), c, extent, func(event.Record) error {
+		err := brokertest.ScanAll(w.Context(), c, offsets, func(event.Record) error {
 			if n++; n == 5 {
 				return enough
 			}
@@ -177,7 +177,7 @@ func TestScanIsStopped(t *testing.T) {
 		}
 		ctx, stop := context.WithCancel(w.Context())
 		n = 0
-		err = brokertest.ScanAll(ctx, c, extent,
+		err = brokertest.ScanAll(ctx, c, offsets,
 			func(event.Record) error { n++; stop(); return nil })
 		if !errors.Is(err, context.Canceled) || n != 1 {
 			w.Errorf("after %d: %v", n, err)
@@ -185,7 +185,7 @@ func TestScanIsStopped(t *testing.T) {
 	})
 }
 
-func TestExtentOfAMissingTopic(t *testing.T) {
+func TestTopicOffsetsOfAMissingTopic(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		var missing *kafkaclient.MissingTopicError
 		if _, err := w.Client().TopicOffsets(w.Context(), "none"); !errors.As(err, &missing) ||
@@ -196,7 +196,7 @@ func TestExtentOfAMissingTopic(t *testing.T) {
 }
 
 // A partition that nobody leads does not hide the others.
-func TestExtentWithoutALeader(t *testing.T) {
+func TestTopicOffsetsWithoutALeader(t *testing.T) {
 	brokertest.Run(t, 12, func(w *brokertest.World) {
 		for p := range 12 {
 			w.Publish(brokertest.Topics.Live, p, p+1)
@@ -206,16 +206,16 @@ func TestExtentWithoutALeader(t *testing.T) {
 			Count: -1})
 		c := w.Client()
 		start := time.Now()
-		extent := w.Extent(c, brokertest.Topics.Live)
+		offsets := w.TopicOffsets(c, brokertest.Topics.Live)
 		if took := time.Since(start); took < 7*time.Second || took > 9*time.Second {
 			w.Errorf("took %s", took)
 		}
-		for p, b := range extent.Partitions {
+		for p, b := range offsets.Partitions {
 			if (b.Err != nil) != (p == 3) || b.Err == nil && b.End != int64(p+1) {
 				w.Errorf("partition %d: %+v", p, b)
 			}
 		}
-		if err := brokertest.ScanAll(w.Context(), c, extent,
+		if err := brokertest.ScanAll(w.Context(), c, offsets,
 			func(event.Record) error { return nil }); err == nil ||
 			!strings.Contains(err.Error(), "partition 3") {
 			w.Error(err)
@@ -223,13 +223,13 @@ func TestExtentWithoutALeader(t *testing.T) {
 	})
 }
 
-// frozenFor swallows the requests for the ends of the first partitions.
-type frozenFor struct {
+// frozenListOffsets swallows the requests for the ends of the first partitions.
+type frozenListOffsets struct {
 	net.Conn
 	partitions uint32
 }
 
-func (c frozenFor) Write(b []byte) (int, error) {
+func (c frozenListOffsets) Write(b []byte) (int, error) {
 	const listOffsets = 2
 	if len(b) > 14 && binary.BigEndian.Uint16(b[4:]) == listOffsets {
 		at := 4 + 2 + 2 + 4                                // size, key, version, correlation
@@ -244,19 +244,19 @@ func (c frozenFor) Write(b []byte) (int, error) {
 }
 
 // Many partitions whose leader is frozen do not use up the time of those that answer.
-func TestExtentWithAFrozenLeader(t *testing.T) {
+func TestTopicOffsetsWithAFrozenLeader(t *testing.T) {
 	brokertest.Run(t, 60, func(w *brokertest.World) {
 		const frozen = 40
 		c := w.ClientOver(func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := w.Network.DialContext(ctx, network, addr)
-			return frozenFor{conn, frozen}, err
+			return frozenListOffsets{conn, frozen}, err
 		})
 		start := time.Now()
-		extent := w.Extent(c, brokertest.Topics.Live)
+		offsets := w.TopicOffsets(c, brokertest.Topics.Live)
 		if took := time.Since(start); took < 7*time.Second || took > 11*time.Second {
 			w.Errorf("took %s", took)
 		}
-		for p, b := range extent.Partitions {
+		for p, b := range offsets.Partitions {
 			if (b.Err != nil) != (p < frozen) {
 				w.Errorf("partition %d: %+v", p, b)
 			}

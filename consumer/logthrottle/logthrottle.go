@@ -22,11 +22,11 @@ const (
 // Log thins lines by their kind. The zero value is ready. It is safe for concurrent use.
 type Log struct {
 	mu    sync.Mutex
-	kinds map[string]passed
+	kinds map[string]kindState
 }
 
-// passed is what is known of one kind.
-type passed struct {
+// kindState is what is known of one kind.
+type kindState struct {
 	last     time.Time // when a line passed
 	repeated int       // lines left out since then
 }
@@ -44,7 +44,7 @@ func (l *Log) Pass(kind string, line *zerolog.Event) *zerolog.Event {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.kinds == nil {
-		l.kinds = map[string]passed{}
+		l.kinds = map[string]kindState{}
 	}
 	p, known := l.kinds[kind]
 	if !known && len(l.kinds) >= maxKinds {
@@ -57,7 +57,7 @@ func (l *Log) Pass(kind string, line *zerolog.Event) *zerolog.Event {
 		l.kinds[kind] = p
 		return line.Discard()
 	}
-	l.kinds[kind] = passed{last: now}
+	l.kinds[kind] = kindState{last: now}
 	if p.repeated > 0 {
 		line.Int("repeated", p.repeated)
 	}

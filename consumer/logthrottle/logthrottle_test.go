@@ -12,8 +12,8 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// within runs f in a bubble with a thinned log and what it wrote.
-func within(t *testing.T, f func(t *testing.T, fail func(kind string), written func() string)) {
+// withThrottledLog runs f in a bubble with a thinned log and what it wrote.
+func withThrottledLog(t *testing.T, f func(t *testing.T, fail func(kind string), written func() string)) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		var l Log
@@ -26,8 +26,8 @@ func within(t *testing.T, f func(t *testing.T, fail func(kind string), written f
 	})
 }
 
-func TestOneLineAnIntervalCarriesTheCount(t *testing.T) {
-	within(t, func(t *testing.T, fail func(string), written func() string) {
+func TestOneLinePerIntervalWithCount(t *testing.T) {
+	withThrottledLog(t, func(t *testing.T, fail func(string), written func() string) {
 		step := func(want string, kinds ...string) {
 			t.Helper()
 			for _, k := range kinds {
@@ -55,7 +55,7 @@ func TestOneLineAnIntervalCarriesTheCount(t *testing.T) {
 
 // Nothing gets lost: the lines and what they say was left out add up.
 func TestCountsAddUp(t *testing.T) {
-	within(t, func(t *testing.T, fail func(string), written func() string) {
+	withThrottledLog(t, func(t *testing.T, fail func(string), written func() string) {
 		var all sync.WaitGroup
 		for range 8 {
 			all.Go(func() {
@@ -86,7 +86,7 @@ func TestCountsAddUp(t *testing.T) {
 
 // Kinds without end (a caller's mistake) cost neither memory nor a flood.
 func TestKindsAreBounded(t *testing.T) {
-	within(t, func(t *testing.T, fail func(string), written func() string) {
+	withThrottledLog(t, func(t *testing.T, fail func(string), written func() string) {
 		for i := range 1000 {
 			fail(fmt.Sprint(i))
 		}
@@ -106,7 +106,7 @@ func TestKindsAreBounded(t *testing.T) {
 }
 
 // A line whose level is off was not left out by thinning, and does not keep others from passing.
-func TestLevelThatIsOff(t *testing.T) {
+func TestDisabledLevel(t *testing.T) {
 	var out bytes.Buffer
 	var l Log
 	log := zerolog.New(&out).Level(zerolog.WarnLevel)

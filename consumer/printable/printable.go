@@ -69,25 +69,25 @@ func Truncate(s string, n int) string {
 type Writer struct {
 	Out io.Writer
 
-	mu   sync.Mutex
-	rest []byte // the first bytes of a character whose last have not come, at most three
-	text []byte
+	mu      sync.Mutex
+	partial []byte // the first bytes of a character whose last have not come, at most three
+	text    []byte
 }
 
 // Write replaces and writes. If the last character is incomplete, it waits for the next call.
 func (w *Writer) Write(b []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	in := append(w.rest, b...)
-	whole := len(in)
+	in := append(w.partial, b...)
+	complete := len(in)
 	for i := max(0, len(in)-utf8.UTFMax+1); i < len(in); i++ {
 		if utf8.RuneStart(in[i]) && !utf8.FullRune(in[i:]) {
-			whole = i
+			complete = i
 			break
 		}
 	}
-	w.text = Append(w.text[:0], in[:whole])
-	w.rest = append([]byte(nil), in[whole:]...)
+	w.text = Append(w.text[:0], in[:complete])
+	w.partial = append([]byte(nil), in[complete:]...)
 	if _, err := w.Out.Write(w.text); err != nil {
 		return 0, err
 	}

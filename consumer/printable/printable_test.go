@@ -78,7 +78,7 @@ func TestLine(t *testing.T) {
 }
 
 // Text may come in pieces of any size, and end in the middle of a character.
-func TestWriterOfPieces(t *testing.T) {
+func TestWriterJoinsSplitCharacters(t *testing.T) {
 	text := "漢\u202e\x1b]0;title\x07\xff👍\U000e0041.\n\t|\u2066"
 	want := "漢\\u202e\\u001b]0;title\\u0007\ufffd👍\\udb40\\udc41.\n\t|\\u2066"
 	for size := 1; size < len(text); size++ {

@@ -17,7 +17,7 @@ import (
 )
 
 // usable reports whether a worker can talk to a broker, and be understood.
-func usable(b admin.DescribedBroker) bool { return b.Err == nil && len(b.Lacks) == 0 }
+func usable(b admin.DescribedBroker) bool { return b.Err == nil && len(b.Unsupported) == 0 }
 
 // judgeBrokers says what a worker would make of the brokers. connection is how they are talked to.
 func judgeBrokers(brokers []admin.DescribedBroker, connection string) (all Findings) {
@@ -38,7 +38,7 @@ func judgeBrokers(brokers []admin.DescribedBroker, connection string) (all Findi
 		case b.Err == nil:
 			all.Add(Wrong("broker", b.Addr,
 				fmt.Sprintf("it does not understand what markread says in %s (Kafka %s)",
-					strings.Join(b.Lacks, ", "), release),
+					strings.Join(b.Unsupported, ", "), release),
 				"use Kafka 0.11 or later (--brokers); if it is a newer one than markread, update "+
 					"markread"))
 		case b.Listed():

@@ -38,9 +38,9 @@ func judged(t *testing.T, name string, got Findings, want ...Finding) {
 }
 
 func TestJudgeBrokers(t *testing.T) {
-	fine := admin.DescribedBroker{Addr: "a:1", Given: true, Release: "4.4"}
+	fine := admin.DescribedBroker{Addr: "a:1", Configured: true, Release: "4.4"}
 	bad := func(listed bool, err error) admin.DescribedBroker {
-		return admin.DescribedBroker{Addr: "b:1", Given: !listed,
+		return admin.DescribedBroker{Addr: "b:1", Configured: !listed,
 			Node: map[bool]int{true: 1, false: -1}[listed],
 			Err:  err}
 	}
@@ -75,13 +75,13 @@ func TestJudgeBrokers(t *testing.T) {
 				Err: errors.New("no")})},
 			[]Finding{Warning("broker", "b:1", "no", "leave out --tls")}},
 		"too old": {[]admin.DescribedBroker{{Addr: "b:1", Release: "0.10",
-			Lacks: []string{"Fetch", "Produce"}}},
+			Unsupported: []string{"Fetch", "Produce"}}},
 			[]Finding{Wrong("broker", "b:1", "in Fetch, Produce (Kafka 0.10)",
 				"Kafka 0.11 or later")}},
 	} {
 		judged(t, name, judgeBrokers(c.brokers, ""), c.want...)
 	}
-	entrance := admin.DescribedBroker{Addr: "bootstrap:1", Given: true, Node: -1, Release: "4.4"}
+	entrance := admin.DescribedBroker{Addr: "bootstrap:1", Configured: true, Node: -1, Release: "4.4"}
 	if f := judgeBrokers([]admin.DescribedBroker{entrance}, "")[0]; f != Good("broker",
 		"bootstrap:1",
 		"it leads to the cluster, Kafka 4.4, without TLS and authentication") {

@@ -53,7 +53,7 @@ func (d *deadLetters) choose(ctx context.Context, f *choiceFlags, index *deadlet
 	if !dryRun {
 		err := admin.CheckWrite(ctx, d.kafka, append(others, d.Name)...)
 		if err == nil {
-			err = admin.KeepsLetters(ctx, d.kafka, d.Name)
+			err = admin.CheckCleanupPolicy(ctx, d.kafka, d.Name)
 		}
 		if err != nil {
 			return nil, leftAlone{}, plainly(ctx, err)

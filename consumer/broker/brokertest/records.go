@@ -10,18 +10,18 @@ import (
 )
 
 // ScanAll is Scan, with what could not be read as an error.
-func ScanAll(ctx context.Context, c *kafkaclient.Client, extent kafkaclient.TopicOffsets,
+func ScanAll(ctx context.Context, c *kafkaclient.Client, offsets kafkaclient.TopicOffsets,
 	each func(event.Record) error) error {
-	unread, err := c.Scan(ctx, extent, each)
+	unread, err := c.Scan(ctx, offsets, each)
 	if err == nil && len(unread) > 0 {
-		err = fmt.Errorf("topic %q, partition %d: %w", extent.Topic, unread[0].Partition,
+		err = fmt.Errorf("topic %q, partition %d: %w", offsets.Topic, unread[0].Partition,
 			unread[0].Err)
 	}
 	return err
 }
 
-// Same is equality that tells null from empty.
-func Same(a, b []byte) bool { return string(a) == string(b) && (a == nil) == (b == nil) }
+// SameBytes is equality that tells null from empty.
+func SameBytes(a, b []byte) bool { return string(a) == string(b) && (a == nil) == (b == nil) }
 
 func DeadLetter(record event.Record) event.DeadLetter {
 	return event.DeadLetter{

@@ -99,15 +99,15 @@ func Value(i int) []byte {
 		FirstSecond+i+1)
 }
 
-// Switchboard is a dial function whose connections can be cut, and refused.
-type Switchboard struct {
+// CuttableDialer is a dial function whose connections can be cut, and refused.
+type CuttableDialer struct {
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	mu   sync.Mutex
 	Off  bool
 	live []net.Conn
 }
 
-func (s *Switchboard) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
+func (s *CuttableDialer) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	s.mu.Lock()
 	off := s.Off
 	s.mu.Unlock()
@@ -123,7 +123,7 @@ func (s *Switchboard) DialContext(ctx context.Context, network, addr string) (ne
 	return conn, err
 }
 
-func (s *Switchboard) Cut(off bool) {
+func (s *CuttableDialer) Cut(off bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.Off = off
@@ -133,8 +133,8 @@ func (s *Switchboard) Cut(off bool) {
 	s.live = nil
 }
 
-// Answer lets the broker answer requests of a kind as change makes it of what it would say.
-func Answer[A kmsg.Response](w *World, key kmsg.Key, change func(request kmsg.Request, answer A)) {
+// Respond lets the broker answer requests of a kind as change makes it of what it would say.
+func Respond[A kmsg.Response](w *World, key kmsg.Key, change func(request kmsg.Request, response A)) {
 	w.Helper()
 	w.Cluster.ControlKey(key.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
 		w.Cluster.KeepControl()
@@ -145,11 +145,11 @@ func Answer[A kmsg.Response](w *World, key kmsg.Key, change func(request kmsg.Re
 	})
 }
 
-func (w *World) Extent(c *kafkaclient.Client, topic string) kafkaclient.TopicOffsets {
+func (w *World) TopicOffsets(c *kafkaclient.Client, topic string) kafkaclient.TopicOffsets {
 	w.Helper()
-	extent, err := c.TopicOffsets(w.Context(), topic)
+	offsets, err := c.TopicOffsets(w.Context(), topic)
 	if err != nil {
 		w.Fatal(err)
 	}
-	return extent
+	return offsets
 }

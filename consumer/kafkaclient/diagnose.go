@@ -16,7 +16,7 @@ import (
 	"github.com/segmentio/kafka-go/protocol/saslhandshake"
 )
 
-const tryTimeout = time.Second // for finding out what is wrong
+const diagnoseTimeout = time.Second // for finding out what is wrong
 
 // WaitForBroker waits until a broker can be talked to; it fails when ctx ends, or with a
 // *RefusedError.
@@ -37,7 +37,7 @@ func (c *Client) WaitForBroker(ctx context.Context) error {
 // ping returns nil when a broker answers; else a *RefusedError if there is one, or all failures.
 func (c *Client) ping(ctx context.Context) error {
 	conn, err := c.race(ctx, func(ctx context.Context, broker string) (net.Conn, error) {
-		conn, err := c.connectTo(ctx, broker)
+		conn, err := c.connectDiagnosed(ctx, broker)
 		var unreachable *UnreachableError
 		if err != nil && !IsRefused(err) && !errors.As(err, &unreachable) { // those name it
 			err = fmt.Errorf("kafka broker %s: %w", broker, err)
@@ -50,7 +50,7 @@ func (c *Client) ping(ctx context.Context) error {
 	return conn.Close()
 }
 
-func (c *Client) connectTo(ctx context.Context, broker string) (net.Conn, error) {
+func (c *Client) connectDiagnosed(ctx context.Context, broker string) (net.Conn, error) {
 	conn, err := c.connect(ctx, broker)
 	if err != nil {
 		if IsRefused(err) || ctx.Err() != nil || NeverConnected(err) {
@@ -58,12 +58,12 @@ func (c *Client) connectTo(ctx context.Context, broker string) (net.Conn, error)
 		}
 		return nil, c.diagnose(ctx, broker, err)
 	}
-	if err = c.askMetadata(ctx, conn, RequestTimeout); err == nil {
+	if err = c.requestMetadata(ctx, conn, RequestTimeout); err == nil {
 		return conn, nil
 	}
 	conn.Close()
 	if c.Options.SASL == nil && ctx.Err() == nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-		err = c.diagnosed(broker, c.wantsSASL(ctx, broker), err)
+		err = c.newRefusedError(broker, c.diagnoseSASL(ctx, broker), err)
 	}
 	return nil, err
 }
@@ -74,13 +74,13 @@ func NeverConnected(err error) bool {
 	return errors.As(err, &failed) && failed.Op == "dial"
 }
 
-// askMetadata asks for what only who has authenticated gets an answer to.
-func (c *Client) askMetadata(ctx context.Context, conn net.Conn, within time.Duration) error {
-	_, err := c.talk(conn).ask(ctx, within, 1, &metadata.Request{TopicNames: []string{}})
+// requestMetadata asks for what only who has authenticated gets an answer to.
+func (c *Client) requestMetadata(ctx context.Context, conn net.Conn, within time.Duration) error {
+	_, err := c.newProtocolConn(conn).roundTripWithin(ctx, within, 1, &metadata.Request{TopicNames: []string{}})
 	return err
 }
 
-func (c *Client) diagnosed(broker, remedy string, err error) error {
+func (c *Client) newRefusedError(broker, remedy string, err error) error {
 	if remedy == "" {
 		return err
 	}
@@ -88,7 +88,7 @@ func (c *Client) diagnosed(broker, remedy string, err error) error {
 	if errors.As(err, &unreachable) {
 		err = unreachable.Err
 	}
-	if !c.given(broker) {
+	if !c.configured(broker) {
 		remedy += " (the address is " + advertised + ")"
 	}
 	return &RefusedError{Broker: broker, Remedy: remedy, Err: err}
@@ -97,67 +97,67 @@ func (c *Client) diagnosed(broker, remedy string, err error) error {
 // diagnose finds out why a broker hung up, or says nothing: only one side speaks TLS, or it is an
 // HTTP server. What it finds is a *RefusedError, else it returns err.
 func (c *Client) diagnose(ctx context.Context, broker string, err error) error {
-	var plaintext, handshake, web error
+	var plaintext, tlsHandshake, http error
 	var all sync.WaitGroup
 	all.Go(func() {
-		plaintext = c.try(ctx, broker, func(ctx context.Context, conn net.Conn) error {
-			_, err := c.talk(conn).exchange(0, &apiversions.Request{})
+		plaintext = c.onNewConn(ctx, broker, func(ctx context.Context, conn net.Conn) error {
+			_, err := c.newProtocolConn(conn).roundTrip(0, &apiversions.Request{})
 			return err
 		})
 	})
 	all.Go(func() {
-		handshake = c.try(ctx, broker, func(ctx context.Context, conn net.Conn) error {
+		tlsHandshake = c.onNewConn(ctx, broker, func(ctx context.Context, conn net.Conn) error {
 			// Whose the certificate is does not matter: nothing is sent on this connection.
 			return tls.Client(conn, &tls.Config{InsecureSkipVerify: true}).HandshakeContext(ctx)
 		})
 	})
-	all.Go(func() { web = c.try(ctx, broker, speakHTTP) })
+	all.Go(func() { http = c.onNewConn(ctx, broker, checkHTTP) })
 	all.Wait()
-	switch secure := c.Options.TLS != nil; {
-	case secure && plaintext == nil:
-		return c.diagnosed(broker, notTLS, err)
-	case !secure && plaintext != nil && (handshake == nil || isAlert(handshake)):
-		return c.diagnosed(broker, addTLS, err)
-	case plaintext != nil && web == nil:
-		return c.diagnosed(broker, otherPort, notKafkaError("HTTP"))
+	switch withTLS := c.Options.TLS != nil; {
+	case withTLS && plaintext == nil:
+		return c.newRefusedError(broker, notTLS, err)
+	case !withTLS && plaintext != nil && (tlsHandshake == nil || isAlert(tlsHandshake)):
+		return c.newRefusedError(broker, addTLS, err)
+	case plaintext != nil && http == nil:
+		return c.newRefusedError(broker, otherPort, notKafkaError("HTTP"))
 	}
 	return err
 }
 
-// speakHTTP returns nil if the other side does.
-func speakHTTP(_ context.Context, conn net.Conn) error {
-	began := make([]byte, len("HTTP/"))
+// checkHTTP returns nil if the other side does.
+func checkHTTP(_ context.Context, conn net.Conn) error {
+	start := make([]byte, len("HTTP/"))
 	_, err := io.WriteString(conn, "GET / HTTP/1.0\r\n\r\n")
 	if err == nil {
-		_, err = io.ReadFull(conn, began)
+		_, err = io.ReadFull(conn, start)
 	}
-	if err == nil && string(began) != "HTTP/" {
+	if err == nil && string(start) != "HTTP/" {
 		err = errors.New("no HTTP")
 	}
 	return err
 }
 
-// wantsSASL finds out whether a broker hung up because we did not authenticate: it does so again,
+// diagnoseSASL finds out whether a broker hung up because we did not authenticate: it does so again,
 // and offers SASL. "": no.
-func (c *Client) wantsSASL(ctx context.Context, broker string) (remedy string) {
+func (c *Client) diagnoseSASL(ctx context.Context, broker string) (remedy string) {
 	conn, err := c.connect(ctx, broker)
 	if err != nil {
 		return ""
 	}
 	defer conn.Close()
-	if c.askMetadata(ctx, conn, tryTimeout) == nil {
+	if c.requestMetadata(ctx, conn, diagnoseTimeout) == nil {
 		return ""
 	}
 	var offered []string
-	err = c.try(ctx, broker, func(ctx context.Context, conn net.Conn) (err error) {
+	err = c.onNewConn(ctx, broker, func(ctx context.Context, conn net.Conn) (err error) {
 		if c.Options.TLS != nil {
-			if conn, err = c.secure(conn, broker); err != nil {
+			if conn, err = c.startTLS(conn, broker); err != nil {
 				return err
 			}
 		}
-		answer, err := c.talk(conn).exchange(1, &saslhandshake.Request{})
+		response, err := c.newProtocolConn(conn).roundTrip(1, &saslhandshake.Request{})
 		if err == nil {
-			offered = answer.(*saslhandshake.Response).Mechanisms
+			offered = response.(*saslhandshake.Response).Mechanisms
 		}
 		return err
 	})
@@ -167,10 +167,10 @@ func (c *Client) wantsSASL(ctx context.Context, broker string) (remedy string) {
 	return "this port wants SASL: add --sasl with one of " + mechanisms(offered)
 }
 
-// try calls f with a connection on which nothing has been said yet.
-func (c *Client) try(ctx context.Context, broker string,
+// onNewConn calls f with a connection on which nothing has been said yet.
+func (c *Client) onNewConn(ctx context.Context, broker string,
 	f func(context.Context, net.Conn) error) error {
-	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, diagnoseTimeout)
 	defer cancel()
 	conn, err := c.Options.Dial(ctx, "tcp", broker)
 	if err != nil {
@@ -178,7 +178,7 @@ func (c *Client) try(ctx context.Context, broker string,
 	}
 	defer conn.Close()
 	deadline, _ := ctx.Deadline()
-	stop, err := bound(ctx, conn, deadline)
+	stop, err := applyDeadline(ctx, conn, deadline)
 	defer stop()
 	if err != nil {
 		return err

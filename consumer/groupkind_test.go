@@ -17,11 +17,12 @@ import (
 // that; "": as one of a Kafka that lists no kinds.
 func of(w *brokertest.World, kind, state string) {
 	w.Helper()
-	brokertest.Respond(w, kmsg.DescribeGroups, func(r kmsg.Request, a *kmsg.DescribeGroupsResponse) {
-		g := kmsg.NewDescribeGroupsResponseGroup()
-		g.Group, g.State = brokertest.Group, "Dead"
-		a.Groups = append(a.Groups, g)
-	})
+	brokertest.Respond(w, kmsg.DescribeGroups,
+		func(r kmsg.Request, a *kmsg.DescribeGroupsResponse) {
+			g := kmsg.NewDescribeGroupsResponseGroup()
+			g.Group, g.State = brokertest.Group, "Dead"
+			a.Groups = append(a.Groups, g)
+		})
 	brokertest.Respond(w, kmsg.ListGroups, func(_ kmsg.Request, a *kmsg.ListGroupsResponse) {
 		for _, name := range []string{"another", brokertest.Group} {
 			g := kmsg.NewListGroupsResponseGroup()

@@ -201,7 +201,7 @@ func TestDescribeGroupFailures(t *testing.T) {
 	}{
 		"moves":     {kerr.NotCoordinator, 2, "", time.Second},
 		"forbidden": {kerr.GroupAuthorizationFailed, -1, "--group", time.Second},
-		"gone":      {kerr.CoordinatorNotAvailable, -1, "given up after 8s", 9 * time.Second},
+		"gone":      {kerr.CoordinatorNotAvailable, -1, "gave up after 8s", 9 * time.Second},
 	} {
 		brokertest.Run(t, 1, func(w *brokertest.World) {
 			w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeGroups}, Err: c.fault,
@@ -224,16 +224,17 @@ func TestDescribeGroupOfAnotherKind(t *testing.T) {
 		"Empty": consumer.GroupEmpty, "Dead": consumer.GroupAbsent, "": consumer.GroupAbsent,
 	} {
 		brokertest.Run(t, 1, func(w *brokertest.World) {
-			brokertest.Respond(w, kmsg.ListGroups, func(_ kmsg.Request, a *kmsg.ListGroupsResponse) {
-				for _, name := range []string{"other", brokertest.Group} {
-					g := kmsg.NewListGroupsResponseGroup()
-					g.Group, g.ProtocolType, g.GroupState = name, "consumer", state
-					if state == "" {
-						g.Group, a.ErrorCode = "other", kerr.ClusterAuthorizationFailed.Code
+			brokertest.Respond(w, kmsg.ListGroups,
+				func(_ kmsg.Request, a *kmsg.ListGroupsResponse) {
+					for _, name := range []string{"other", brokertest.Group} {
+						g := kmsg.NewListGroupsResponseGroup()
+						g.Group, g.ProtocolType, g.GroupState = name, "consumer", state
+						if state == "" {
+							g.Group, a.ErrorCode = "other", kerr.ClusterAuthorizationFailed.Code
+						}
+						a.Groups = append(a.Groups, g)
 					}
-					a.Groups = append(a.Groups, g)
-				}
-			})
+				})
 			if g := group(w, brokertest.Group); g.State != want {
 				w.Errorf("listed as %q: %s, want %s", state, g.State, want)
 			}

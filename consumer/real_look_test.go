@@ -157,8 +157,9 @@ func TestRealInspect(t *testing.T) {
 		"message.timestamp.type=LogAppendTime", "min.insync.replicas=9")
 	c := r.client()
 	for _, v := range admin.DescribeBrokers(t.Context(), c) {
-		if v.Err != nil || !v.Configured || !v.Listed() || len(v.Unsupported) != 0 || r.cluster == nil &&
-			!strings.HasPrefix(v.Release, "4.") {
+		if v.Err != nil || !v.Configured || !v.Listed() || len(v.Unsupported) != 0 ||
+			r.cluster == nil &&
+				!strings.HasPrefix(v.Release, "4.") {
 			t.Errorf("%+v", v)
 		}
 	}

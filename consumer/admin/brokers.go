@@ -10,35 +10,35 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// DescribedBroker is one broker as it answers from here.
+// DescribedBroker describes one broker, as it responds to this client.
 type DescribedBroker struct {
 	Addr       string // host:port
 	Configured bool   // Options.Brokers names it
-	// the number of the cluster's member whose clients are told to connect to Addr; -1: they are
-	// not
+	// the ID of the cluster member that advertises Addr; -1: none does
 	Node int
-	// of Kafka, by what it understands, such as "3.9" or "at least 4.4"; "": it is like none
+	// of Kafka, by the requests that it supports, such as "3.9" or "at least 4.4"; "": it matches
+	// none
 	Release     string
-	Unsupported []string // which requests of a worker's it does not understand as the worker makes them
-	// why it can't be talked to, a *RefusedError if somebody must change a setting; nil: it can
+	Unsupported []string // requests of a worker that it does not support as the worker sends them
+	// why it can't be used; a *RefusedError if somebody has to change a setting; nil: it can
 	Err error
 }
 
-// Listed reports whether the cluster tells its clients to connect to it.
+// Listed reports whether the cluster advertises the broker to its clients.
 func (v DescribedBroker) Listed() bool { return v.Node >= 0 }
 
 const (
 	parallelBrokers = 64
-	maxBrokers      = 1000 // no cluster has more; what is no broker may list anything
-	brokerAttempts  = 4    // of one broker that fails at once: within some 2 s
+	maxBrokers      = 1000 // no cluster has more; a server that is not a broker may list any number
+	brokerAttempts  = 4    // for one broker that fails immediately: within about 2 s
 )
 
-// DescribeBrokers talks to each broker of the options, and to each that these list as members of
-// the cluster, for 8 s. They come in the order of the options, then by address.
+// DescribeBrokers describes each broker of the options, and each cluster member that these list,
+// within 8 s. The result is in the order of the options, then by address.
 func DescribeBrokers(ctx context.Context, c *kafkaclient.Client) []DescribedBroker {
 	ctx, cancel := kafkaclient.WithTimeout(ctx)
 	defer cancel()
-	var mu sync.Mutex // of views, and of each one's Node
+	var mu sync.Mutex // guards described, and the Node of each element
 	var described []*DescribedBroker
 	var all sync.WaitGroup
 	slots := make(chan struct{}, parallelBrokers)
@@ -65,7 +65,7 @@ func DescribeBrokers(ctx context.Context, c *kafkaclient.Client) []DescribedBrok
 			}
 		})
 	}
-	mu.Lock() // so that those of the options come first
+	mu.Lock() // so that the brokers of the options come first
 	for _, addr := range c.Options.Brokers {
 		visit(addr, -1)
 	}
@@ -83,14 +83,14 @@ func DescribeBrokers(ctx context.Context, c *kafkaclient.Client) []DescribedBrok
 	return found
 }
 
-// describeBroker fills in what one broker says, and returns the cluster's members. What fails is
-// tried again, unless it will stay.
+// describeBroker describes one broker, and returns the cluster's members. It retries transient
+// failures.
 func describeBroker(ctx context.Context, c *kafkaclient.Client,
 	broker *DescribedBroker) (listed []kafkaclient.Broker) {
 	wait := kafkaclient.NewBackoff()
 	for range brokerAttempts {
 		listed, err := describeBrokerOnce(ctx, c, broker)
-		// a try that was cut off says less than one before it
+		// the error of an interrupted attempt is less specific than the previous one
 		if err == nil || broker.Err == nil || ctx.Err() == nil {
 			broker.Err = err
 		}
@@ -101,6 +101,7 @@ func describeBroker(ctx context.Context, c *kafkaclient.Client,
 	return nil
 }
 
+// describeBrokerOnce is one attempt of describeBroker.
 func describeBrokerOnce(ctx context.Context, c *kafkaclient.Client,
 	broker *DescribedBroker) (listed []kafkaclient.Broker, err error) {
 	s, err := c.OpenSession(ctx, broker.Addr)
@@ -111,7 +112,7 @@ func describeBrokerOnce(ctx context.Context, c *kafkaclient.Client,
 	broker.Release, broker.Unsupported = s.Release(), s.Unsupported()
 	cluster, err := s.Describe(ctx, []string{})
 	if errors.Is(err, kafkaclient.ErrUnsupported) {
-		return nil, nil // it answers; Lacks has it
+		return nil, nil // it responds; Unsupported has the request
 	}
 	return cluster.Brokers, err
 }

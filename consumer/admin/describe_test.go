@@ -19,13 +19,14 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// A broker is asked by the address of the options, and once more by each that the cluster gives to
-// its clients.
+// A broker is described at the address of the options, and at each address that it advertises.
 func TestDescribeBrokersByTheirAdvertisedAddresses(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		described := admin.DescribeBrokers(w.Context(), w.Client())
-		if len(described) != 1 || described[0].Addr != w.Broker.Addr() || !described[0].Configured ||
-			!described[0].Listed() || described[0].Err != nil || len(described[0].Unsupported) != 0 {
+		if len(described) != 1 || described[0].Addr != w.Broker.Addr() ||
+			!described[0].Configured ||
+			!described[0].Listed() || described[0].Err != nil ||
+			len(described[0].Unsupported) != 0 {
 			t.Errorf("%+v", described)
 		}
 		brokertest.Respond(w, kmsg.Metadata, func(_ kmsg.Request, a *kmsg.MetadataResponse) {
@@ -52,8 +53,7 @@ func TestDescribeBrokersByTheirAdvertisedAddresses(t *testing.T) {
 	})
 }
 
-// One hiccup of a broker is none of its faults: what passes is tried again. What stays is told
-// within seconds.
+// Transient failures of a broker are retried. Permanent ones are reported within seconds.
 func TestDescribeBrokersRetriesTransientFailures(t *testing.T) {
 	control := func(w *brokertest.World, how func() (error, bool)) {
 		w.Cluster.ControlKey(kmsg.Metadata.Int16(),
@@ -69,7 +69,7 @@ func TestDescribeBrokersRetriesTransientFailures(t *testing.T) {
 		most   time.Duration
 		fails  bool
 	}{
-		"hangs up": {times: 1, most: time.Second,
+		"closes the connection": {times: 1, most: time.Second,
 			happen: func(w *brokertest.World, now func() bool) {
 				// the connection breaks
 				control(w, func() (error, bool) { return kerr.UnknownServerError, now() })
@@ -92,7 +92,7 @@ func TestDescribeBrokersRetriesTransientFailures(t *testing.T) {
 					return nil, false
 				})
 			}},
-		"is slower than a request may be": {times: 1, most: 8 * time.Second,
+		"is slower than the request timeout": {times: 1, most: 8 * time.Second,
 			happen: func(w *brokertest.World, now func() bool) {
 				control(w, func() (error, bool) {
 					if now() {
@@ -101,9 +101,9 @@ func TestDescribeBrokersRetriesTransientFailures(t *testing.T) {
 					return nil, false
 				})
 			}},
-		"is not there yet": {times: 3, most: 2 * time.Second},
-		"is not there":     {times: 1 << 30, most: 2 * time.Second, fails: true},
-		"hangs up each time": {times: 1 << 30, most: 8 * time.Second, fails: true,
+		"is not reachable yet": {times: 3, most: 2 * time.Second},
+		"is unreachable":       {times: 1 << 30, most: 2 * time.Second, fails: true},
+		"closes each connection": {times: 1 << 30, most: 8 * time.Second, fails: true,
 			happen: func(w *brokertest.World, now func() bool) {
 				control(w, func() (error, bool) { return kerr.UnknownServerError, now() })
 			}},
@@ -131,16 +131,17 @@ func TestDescribeBrokersRetriesTransientFailures(t *testing.T) {
 			if tries := c.times - left; c.happen == nil && tries > 4 {
 				w.Errorf("%s: %d connections", name, tries)
 			}
-			time.Sleep(10 * time.Second) // what sleeps in the broker ends
+			time.Sleep(10 * time.Second) // until delayed requests in the broker end
 		})
 	}
 }
 
-// What a broker can't do any more, or not yet, is named; so is its release, where it is like one.
+// Requests that a broker does not support any more, or not yet, are named, and so is its release if
+// it matches one.
 func TestDescribeUnsupportedBrokers(t *testing.T) {
 	for name, c := range map[string]struct {
 		versions *kversion.Versions
-		raised   bool // what is understood is newer than all that we have
+		raised   bool // all supported versions are newer than ours
 		lacks    []string
 		release  string
 	}{
@@ -181,7 +182,7 @@ func TestDescribeUnsupportedBrokers(t *testing.T) {
 	}
 }
 
-// What a broker does not know is not asked again and again.
+// An unsupported request is not retried.
 func TestDescribeTopicsOfABrokerWithoutSettings(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		brokertest.Respond(w, kmsg.ApiVersions, func(_ kmsg.Request, a *kmsg.ApiVersionsResponse) {
@@ -199,7 +200,8 @@ func TestDescribeTopicsOfABrokerWithoutSettings(t *testing.T) {
 	})
 }
 
-// The topics are described as the brokers do it, in the order of Topics, each with its own failure.
+// The topics are described as the brokers report them, in the order of Topics, each with its own
+// error.
 func TestDescribeTopics(t *testing.T) {
 	brokertest.Run(t, 2, func(w *brokertest.World) {
 		c := w.Client()
@@ -215,7 +217,8 @@ func TestDescribeTopics(t *testing.T) {
 			if v.Err != nil || len(v.Partitions) != 2 || v.Partitions[0].Replicas == 0 ||
 				v.Partitions[0].InSync == 0 || v.Partitions[0].Leaderless ||
 				!v.May.Known() ||
-				!v.May.Has(kafkaclient.MayRead|kafkaclient.MayWrite|kafkaclient.MayDescribeConfigs) ||
+				!v.May.Has(kafkaclient.MayRead|kafkaclient.MayWrite|
+					kafkaclient.MayDescribeConfigs) ||
 				v.Settings[kafkaclient.RetentionMs] != "86400000" ||
 				v.Settings[kafkaclient.MaxMessageBytes] != "1048588" ||
 				v.Settings[kafkaclient.CleanupPolicy] != "delete" {
@@ -223,7 +226,8 @@ func TestDescribeTopics(t *testing.T) {
 			}
 		}
 		if described, err := admin.DescribeTopics(w.Context(), c, named, true); err != nil ||
-			!described[1].Missing || described[1].Refused != nil || w.Cluster.TopicInfo("missing") != nil {
+			!described[1].Missing || described[1].Refused != nil ||
+			w.Cluster.TopicInfo("missing") != nil {
 			t.Errorf("%+v %v", described, err)
 		}
 		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Err: kerr.PolicyViolation,
@@ -250,7 +254,7 @@ func TestDescribeTopics(t *testing.T) {
 					}
 					topic.ErrorCode = kerr.LeaderNotAvailable.Code
 				default:
-					continue // not described
+					continue // missing in the response
 				}
 				a.Topics = append(a.Topics, topic)
 			}
@@ -267,7 +271,7 @@ func TestDescribeTopics(t *testing.T) {
 	})
 }
 
-// What passes is tried again; what does not is given up in time.
+// Transient failures are retried; permanent ones end within the time limit.
 func TestDescribeTopicsRetriesWithinBounds(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		failures := 2
@@ -290,7 +294,7 @@ func TestDescribeTopicsRetriesWithinBounds(t *testing.T) {
 		if err != nil || len(described) != 3 || described[2].Settings != nil ||
 			described[2].SettingsErr == nil || !described[2].May.Known() ||
 			time.Since(start) > 9*time.Second {
-			t.Errorf("after %s: what is known without the settings: %+v %v", time.Since(start),
+			t.Errorf("after %s: the result without settings: %+v %v", time.Since(start),
 				described, err)
 		}
 		w.Cluster.ControlKey(kmsg.Metadata.Int16(),
@@ -306,18 +310,17 @@ func TestDescribeTopicsRetriesWithinBounds(t *testing.T) {
 	})
 }
 
-// A topic that somebody made meanwhile is there, and a controller that is one no more is asked for
-// again.
+// A topic that was created meanwhile exists, and a request to a former controller is retried.
 func TestDescribeTopicsChecksCreation(t *testing.T) {
 	for name, c := range map[string]struct {
 		code  *kerr.Error
 		times int
 		fails bool
 	}{
-		"made meanwhile": {kerr.TopicAlreadyExists, 1 << 30, false},
-		"a new leader":   {kerr.NotController, 1, false},
-		"no leader":      {kerr.NotController, 1 << 30, true},
-		"a policy":       {kerr.PolicyViolation, 1 << 30, true},
+		"created meanwhile": {kerr.TopicAlreadyExists, 1 << 30, false},
+		"a new leader":      {kerr.NotController, 1, false},
+		"no leader":         {kerr.NotController, 1 << 30, true},
+		"a policy":          {kerr.PolicyViolation, 1 << 30, true},
 	} {
 		brokertest.Run(t, 1, func(w *brokertest.World) {
 			w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Err: c.code,

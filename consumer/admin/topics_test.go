@@ -82,7 +82,7 @@ func TestCreateTopics(t *testing.T) {
 		if n := len(w.Cluster.TopicInfo("backfill").Configs); n != 0 {
 			w.Errorf("the backfill topic got %d settings", n)
 		}
-		// All at once, with the brokers' own limit, which is known only when the first is there.
+		// All topics are new: the brokers' own limit is known only after the first is created.
 		brokertest.Respond(w, kmsg.DescribeConfigs,
 			func(r kmsg.Request, a *kmsg.DescribeConfigsResponse) {
 				for _, asked := range r.(*kmsg.DescribeConfigsRequest).Resources {
@@ -105,7 +105,7 @@ func TestCreateTopics(t *testing.T) {
 	})
 }
 
-// Two workers start at the same moment.
+// Several workers start at the same moment.
 func TestCreateTopicsConcurrently(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		created := event.Topics{Live: "a", Backfill: "b", DeadLetter: "c"}
@@ -122,7 +122,7 @@ func TestCreateTopicsConcurrently(t *testing.T) {
 	})
 }
 
-// What passes is waited out: a worker that starts while brokers restart must not give up.
+// Transient failures are retried: a worker that starts while brokers restart must not fail.
 func TestCheckTopicsRetriesTransientFailures(t *testing.T) {
 	cut := func(kmsg.Request) (kmsg.Response, error, bool) { return nil, errors.New("cut"), true }
 	busy := func(request kmsg.Request) (kmsg.Response, error, bool) {
@@ -167,11 +167,12 @@ func TestDeadLetterTopicMustNotBeCompacted(t *testing.T) {
 			c := event.Topics{Live: brokertest.Topics.Live,
 				DeadLetter: "dead-" + policy[len(policy)-6:]}
 			if err := admin.CheckTopics(w.Context(), w.Client(), c, true); err == nil ||
-				!strings.Contains(err.Error(), "cleanup.policy="+policy+", which loses letters") {
+				!strings.Contains(err.Error(),
+					"cleanup.policy="+policy+", which loses dead letters") {
 				w.Errorf("%s: %v", policy, err)
 			}
 		}
-		// Not being allowed to look is no reason not to work.
+		// Without the permission to read the settings, a worker still starts.
 		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs},
 			Err: kerr.TopicAuthorizationFailed, Count: -1})
 		if err := admin.CheckTopics(w.Context(), w.Client(), brokertest.Topics, false); err != nil {
@@ -199,7 +200,7 @@ func TestCheckTopicsWaitsForBrokers(t *testing.T) {
 	})
 }
 
-// Settings that can't be read for a moment end no worker.
+// Settings that temporarily can't be read don't stop a worker.
 func TestTransientSettingsErrorsAreRetried(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		asked := 0

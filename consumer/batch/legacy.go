@@ -8,17 +8,17 @@ import (
 	"io"
 )
 
-// maxLegacy is how much a compressed message of an old format may hold. Those who wrote such
-// messages had a limit of 1 MB for them.
+// maxLegacy is how many decompressed bytes a message of an old format may contain. The producers
+// that wrote these messages had a limit of 1 MB.
 const maxLegacy = 8 << 20
 
-// openMessages returns the openMessages of a batch of format 0 or 1, one behind the other, and what must be
-// added to their offsets. A compressed message holds others.
+// openMessages returns the concatenated messages of a batch of format 0 or 1, and the number to add
+// to their offsets. A compressed message contains others.
 func (d *Decoder) openMessages(b *Batch) (all []byte, shift int64, err error) {
 	r, ok := decodeMessage(b.payload)
 	switch codec := int(b.Attributes & codecMask); {
 	case !ok:
-		return nil, 0, errors.New("a message that is cut off")
+		return nil, 0, errors.New("a truncated message")
 	case codec == codecNone:
 		return b.payload, 0, nil
 	default:
@@ -26,8 +26,8 @@ func (d *Decoder) openMessages(b *Batch) (all []byte, shift int64, err error) {
 	}
 }
 
-// nextMessages takes the next messages into the chunk. They are decoded only now: a message of a
-// few KB may hold 300,000, and a record takes more than the smallest message.
+// nextMessages adds the next messages to the chunk. It decodes them only now: a message of a few KB
+// may contain 300,000, and a Record needs more memory than the smallest message.
 func (d *Decoder) nextMessages() {
 	b := &d.batch
 	for len(d.legacy) > 0 && len(d.records) < chunkRecords {
@@ -45,22 +45,23 @@ func (d *Decoder) nextMessages() {
 			r = Record{Offset: r.Offset, Time: r.Time,
 				Damage: &Damage{Last: r.Offset, Count: 1, Size: size,
 					Err: fmt.Errorf(
-						"the record has %d bytes, more than the %d that are kept of one",
+						"the record has %d bytes, more than the maximum of %d",
 						size, MaxRecord)}}
 		}
 		d.records = append(d.records, r)
 	}
 	if d.ended != nil && b.Last >= d.skip {
-		// A compressed message does not say which offsets the others in it have, but the last.
+		// Of the messages within a compressed one, only the last one's offset is known.
 		d.records = append(d.records, Record{Offset: b.Last,
 			Damage: &Damage{Last: b.Last, Count: 1, Size: int64(len(b.payload)), Err: d.ended}})
 	}
 	d.ended = nil
 }
 
-// decompressMessages decompresses the messages in a compressed one, and checks them. Those of format 1 have
-// offsets that are relative to the first; the outer one has that of the last.
-func (d *Decoder) decompressMessages(codec int, compressed []byte, b *Batch) (all []byte, shift int64,
+// decompressMessages decompresses and checks the messages within a compressed one. In format 1
+// their offsets are relative to the first; the outer message has the offset of the last.
+func (d *Decoder) decompressMessages(codec int, compressed []byte, b *Batch) (all []byte,
+	shift int64,
 	err error) {
 	from, err := d.open(codec, compressed)
 	if err != nil {
@@ -76,7 +77,7 @@ func (d *Decoder) decompressMessages(codec int, compressed []byte, b *Batch) (al
 	first, last := int64(-1), int64(-1)
 	for rest := all; len(rest) > 0; {
 		if len(rest) < messageHeader {
-			return nil, 0, errors.New("a message that is cut off")
+			return nil, 0, errors.New("a truncated message")
 		}
 		size := prefixSize + int(int32(binary.BigEndian.Uint32(rest[8:])))
 		if size < messageHeader || size > len(rest) || rest[16] > 1 ||
@@ -93,17 +94,17 @@ func (d *Decoder) decompressMessages(codec int, compressed []byte, b *Batch) (al
 		last, rest = r.Offset, rest[size:]
 	}
 	if first < 0 {
-		return nil, 0, errors.New("a compressed message with none in it")
+		return nil, 0, errors.New("a compressed message without messages in it")
 	}
 	shift = b.Last - last
 	if b.payload[16] == 0 && shift != 0 || first+shift < 0 {
-		return nil, 0, errors.New("a compressed message with offsets that are not its own")
+		return nil, 0, errors.New("a compressed message with inconsistent offsets in it")
 	}
 	return all, shift, nil
 }
 
-// decodeMessage decodes one decodeMessage: offset, size, checksum, format, attributes, in format 1 a time, key,
-// value. It has at least messageHeader bytes.
+// decodeMessage decodes one message: offset, size, checksum, format, attributes, time (format 1
+// only), key, value. raw must have at least messageHeader bytes.
 func decodeMessage(raw []byte) (r Record, ok bool) {
 	r.Offset = int64(binary.BigEndian.Uint64(raw))
 	in := raw[18:]
@@ -117,7 +118,7 @@ func decodeMessage(raw []byte) (r Record, ok bool) {
 	return r, ok && len(in) == 0 && r.Offset >= 0
 }
 
-// lengthPrefixed cuts bytes off that follow their length; -1: null.
+// lengthPrefixed splits off bytes that follow their length; length -1 means null.
 func lengthPrefixed(in []byte) (b, rest []byte, ok bool) {
 	if len(in) < 4 {
 		return nil, nil, false

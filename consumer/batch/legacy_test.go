@@ -12,7 +12,7 @@ import (
 	"github.com/segmentio/kafka-go/compress"
 )
 
-// oldMessage is a message of format 0 or 1.
+// oldMessage encodes a message of format 0 or 1.
 func oldMessage(offset int64, magic, attributes int8, timestamp int64, value []byte) []byte {
 	b := []byte{byte(magic), byte(attributes)}
 	if magic > 0 {
@@ -32,7 +32,7 @@ func sealMessage(offset int64, b []byte) []byte {
 
 func gzipped(t testing.TB, b []byte) []byte { return compressed(t, int16(compress.Gzip), b) }
 
-// Logs that old producers wrote are still read.
+// Logs of old producers are still read.
 func TestOldFormats(t *testing.T) {
 	var inner []byte
 	for i := range int64(3) {
@@ -55,17 +55,17 @@ func TestOldFormats(t *testing.T) {
 		"codec 7": {oldMessage(8, 1, 7, 103, []byte("garbage")),
 			[]string{"8-8:1 compression codec 7"}},
 		"nothing compressed": {oldMessage(8, 1, 1, 103, gzipped(t, nil)),
-			[]string{"8-8:1 a compressed message with none"}},
+			[]string{"8-8:1 a compressed message without messages"}},
 		"offsets before 0": {oldMessage(1, 1, 1, 103, gzipped(t, inner)),
-			[]string{"1-1:1 a compressed message with offsets"}},
+			[]string{"1-1:1 a compressed message with inconsistent offsets"}},
 		"a damaged one within": {oldMessage(8, 1, 1, 103, gzipped(t, append(inner, 1, 2, 3))),
-			[]string{"8-8:1 a message that is cut off"}},
+			[]string{"8-8:1 a truncated message"}},
 		"a bomb": {oldMessage(8, 1, 1, 103, gzipped(t, make([]byte, 9<<20))),
 			[]string{"8-8:1 the message decompresses to more"}},
 		"a value of 2^31": {sealMessage(8, []byte{0, 0, 0xff, 0xff, 0xff, 0xff, 0x7f, 0xff,
-			0xff, 0xff}), []string{"8-8:1 a message that is cut off"}},
+			0xff, 0xff}), []string{"8-8:1 a truncated message"}},
 		"bytes behind": {sealMessage(8, []byte{0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0,
-			1}), []string{"8-8:1 a message that is cut off"}},
+			1}), []string{"8-8:1 a truncated message"}},
 		"a large one": {oldMessage(8, 1, 0, 5, bytes.Repeat([]byte("x"), 1<<20+1)),
 			[]string{"8-8:1 the record has 1048577 bytes"}},
 	} {
@@ -91,7 +91,7 @@ func TestOldFormats(t *testing.T) {
 	}
 }
 
-// A small message of an old format may hold 300,000 others: they are decoded a chunk at a time.
+// A small message of an old format may contain 300,000 others: they are decoded a chunk at a time.
 func TestManyOldMessages(t *testing.T) {
 	var inner []byte
 	n := int64(0)

@@ -106,7 +106,7 @@ func TestAuthentication(t *testing.T) {
 				if err != nil || !served {
 					t.Errorf("Consume: %v, served %v", err, served)
 				}
-				// the other of kafka-go's two stacks
+				// kafka-go's other network stack
 				if err := admin.CheckTopics(t.Context(), client, used, false); err != nil {
 					t.Errorf("CheckTopics: %v", err)
 				}
@@ -115,8 +115,7 @@ func TestAuthentication(t *testing.T) {
 	}
 }
 
-// Not in virtual time: the connections there have no buffer, in which an alert of TLS would have
-// room.
+// In real time: virtual connections have no buffer to hold a TLS alert.
 func TestCertificates(t *testing.T) {
 	serverCert, serverPool := brokertest.Certificate(t)
 	clientCert, clientPool := brokertest.Certificate(t)
@@ -138,7 +137,7 @@ func TestCertificates(t *testing.T) {
 			Certificates: []tls.Certificate{clientCert}}, false},
 		"unknown authority":     {&tls.Config{Certificates: []tls.Certificate{clientCert}}, true},
 		"no client certificate": {&tls.Config{RootCAs: serverPool}, true},
-		"wrong one": {&tls.Config{RootCAs: serverPool,
+		"wrong certificate": {&tls.Config{RootCAs: serverPool,
 			Certificates: []tls.Certificate{serverCert}}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -160,8 +159,7 @@ func TestCertificates(t *testing.T) {
 	}
 }
 
-// A broker that accepts connections and says nothing blocks nobody for ever, whatever is awaited
-// from it.
+// A broker that accepts connections and sends nothing blocks no caller for ever.
 func TestSilentBroker(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		silent := func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -193,7 +191,7 @@ func TestSilentBroker(t *testing.T) {
 		if took := time.Since(start); err != nil || took > 6*time.Minute {
 			t.Errorf("Consume returned %v after %v", err, took)
 		}
-		if n := strings.Count(log.String(), "no Kafka broker of --brokers can be reached"); n < 2 ||
+		if n := strings.Count(log.String(), "no broker in --brokers is reachable"); n < 2 ||
 			n > 31 {
 			t.Errorf("%d log lines in 5 minutes", n)
 		}
@@ -203,14 +201,14 @@ func TestSilentBroker(t *testing.T) {
 		if err := deadletter.NewWriter(c, brokertest.Topics.DeadLetter).
 			Write(ctx, brokertest.DeadLetter(event.Record{})); err == nil ||
 			time.Since(start) > 10*time.Second {
-			t.Errorf("a letter: %v after %v", err, time.Since(start))
+			t.Errorf("a dead letter: %v after %v", err, time.Since(start))
 		}
 		c.Close()
-		time.Sleep(time.Minute) // for what was abandoned to end
+		time.Sleep(time.Minute) // until abandoned requests end
 	})
 }
 
-// Brokers that are frozen do not keep anybody from the one that is not.
+// Frozen brokers don't delay a client that also has a healthy one.
 func TestFrozenBrokers(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -241,8 +239,8 @@ func TestFrozenBrokers(t *testing.T) {
 	})
 }
 
-// Topics may be named while requests are under way, and a client may be closed. Nothing of it
-// stays: else the bubble would not end.
+// Topics may be added, and a client closed, while requests are in flight. No connection or
+// goroutine remains: otherwise the bubble would not end.
 func TestCloseLeaksNothing(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		for range 20 {
@@ -277,14 +275,14 @@ func TestWrongOptions(t *testing.T) {
 	}
 }
 
-// What is usually wrong is asked.
+// A client and a broker that disagree about TLS get the matching remedy.
 func TestTLSMismatchIsDiagnosed(t *testing.T) {
 	for name, c := range map[string]struct {
 		serverTLS, clientTLS bool
 		hint                 string
 	}{
 		"plaintext to a TLS port": {true, false, "add --tls"},
-		"TLS to a plaintext port": {false, true, "leave out --tls"},
+		"TLS to a plaintext port": {false, true, "omit --tls"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			brokertest.Bubble(t, func(t *testing.T) {
@@ -322,7 +320,7 @@ func TestTLSMismatchIsDiagnosed(t *testing.T) {
 	}
 }
 
-// A broker that is away for long leaves a line each 10 s, which says how many were left out.
+// An unreachable broker is logged once per 10 s, with the number of suppressed lines.
 func TestRepeatedLinesAreThrottled(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		var log brokertest.Logs
@@ -339,7 +337,7 @@ func TestRepeatedLinesAreThrottled(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 25*time.Second)
 		defer cancel()
 		if err := admin.CheckTopics(ctx, client, brokertest.Topics, false); err == nil {
-			t.Error("topics of no broker")
+			t.Error("found topics without a broker")
 		}
 		// Tried at 0, 0.1, 0.3, 0.7, 1.5, 3.1, 5.1, 7.1, 9.1, 11.1 s and so on.
 		if text := log.String(); strings.Count(text, "\n") != 3 ||

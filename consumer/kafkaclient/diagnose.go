@@ -16,30 +16,31 @@ import (
 	"github.com/segmentio/kafka-go/protocol/saslhandshake"
 )
 
-const diagnoseTimeout = time.Second // for finding out what is wrong
+const diagnoseTimeout = time.Second // of each connection that diagnoses a failure
 
-// WaitForBroker waits until a broker can be talked to; it fails when ctx ends, or with a
-// *RefusedError.
+// WaitForBroker retries until a broker responds. It fails when ctx ends, or with a *RefusedError.
 func (c *Client) WaitForBroker(ctx context.Context) error {
 	for wait := NewBackoff(); ; {
 		err := c.ping(ctx)
 		if err == nil || IsRefused(err) {
 			return err
 		}
-		c.WarnRepeated("reach").Err(err).Strs("brokers", c.Options.Brokers).
-			Msg("no Kafka broker of --brokers can be reached; trying on")
+		c.WarnRepeated("wait for broker").Err(err).Strs("brokers", c.Options.Brokers).
+			Msg("no broker in --brokers is reachable; retrying")
 		if !wait.Sleep(ctx) {
 			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		}
 	}
 }
 
-// ping returns nil when a broker answers; else a *RefusedError if there is one, or all failures.
+// ping returns nil if a broker responds. Otherwise the error is a *RefusedError if there is one,
+// else all errors joined.
 func (c *Client) ping(ctx context.Context) error {
 	conn, err := c.race(ctx, func(ctx context.Context, broker string) (net.Conn, error) {
 		conn, err := c.connectDiagnosed(ctx, broker)
 		var unreachable *UnreachableError
-		if err != nil && !IsRefused(err) && !errors.As(err, &unreachable) { // those name it
+		// these errors name the broker
+		if err != nil && !IsRefused(err) && !errors.As(err, &unreachable) {
 			err = fmt.Errorf("kafka broker %s: %w", broker, err)
 		}
 		return conn, err
@@ -68,18 +69,21 @@ func (c *Client) connectDiagnosed(ctx context.Context, broker string) (net.Conn,
 	return nil, err
 }
 
-// NeverConnected reports whether nobody took the connection: then there is nobody to suspect.
+// NeverConnected reports whether no connection was established, so that there is no server to
+// diagnose.
 func NeverConnected(err error) bool {
 	var failed *net.OpError
 	return errors.As(err, &failed) && failed.Op == "dial"
 }
 
-// requestMetadata asks for what only who has authenticated gets an answer to.
+// requestMetadata sends a request to which a broker responds only after authentication.
 func (c *Client) requestMetadata(ctx context.Context, conn net.Conn, within time.Duration) error {
-	_, err := c.newProtocolConn(conn).roundTripWithin(ctx, within, 1, &metadata.Request{TopicNames: []string{}})
+	_, err := c.newProtocolConn(conn).
+		roundTripWithin(ctx, within, 1, &metadata.Request{TopicNames: []string{}})
 	return err
 }
 
+// newRefusedError wraps err in a *RefusedError with the remedy. Without a remedy it returns err.
 func (c *Client) newRefusedError(broker, remedy string, err error) error {
 	if remedy == "" {
 		return err
@@ -94,8 +98,8 @@ func (c *Client) newRefusedError(broker, remedy string, err error) error {
 	return &RefusedError{Broker: broker, Remedy: remedy, Err: err}
 }
 
-// diagnose finds out why a broker hung up, or says nothing: only one side speaks TLS, or it is an
-// HTTP server. What it finds is a *RefusedError, else it returns err.
+// diagnose determines why a broker closed the connection or sent no response: only one side uses
+// TLS, or the server is an HTTP server. It returns a *RefusedError with that cause, else err.
 func (c *Client) diagnose(ctx context.Context, broker string, err error) error {
 	var plaintext, tlsHandshake, http error
 	var all sync.WaitGroup
@@ -107,7 +111,7 @@ func (c *Client) diagnose(ctx context.Context, broker string, err error) error {
 	})
 	all.Go(func() {
 		tlsHandshake = c.onNewConn(ctx, broker, func(ctx context.Context, conn net.Conn) error {
-			// Whose the certificate is does not matter: nothing is sent on this connection.
+			// The certificate is not verified: nothing is sent on this connection.
 			return tls.Client(conn, &tls.Config{InsecureSkipVerify: true}).HandshakeContext(ctx)
 		})
 	})
@@ -124,7 +128,7 @@ func (c *Client) diagnose(ctx context.Context, broker string, err error) error {
 	return err
 }
 
-// checkHTTP returns nil if the other side does.
+// checkHTTP returns nil if the server speaks HTTP.
 func checkHTTP(_ context.Context, conn net.Conn) error {
 	start := make([]byte, len("HTTP/"))
 	_, err := io.WriteString(conn, "GET / HTTP/1.0\r\n\r\n")
@@ -132,13 +136,14 @@ func checkHTTP(_ context.Context, conn net.Conn) error {
 		_, err = io.ReadFull(conn, start)
 	}
 	if err == nil && string(start) != "HTTP/" {
-		err = errors.New("no HTTP")
+		err = errors.New("not HTTP")
 	}
 	return err
 }
 
-// diagnoseSASL finds out whether a broker hung up because we did not authenticate: it does so again,
-// and offers SASL. "": no.
+// diagnoseSASL checks whether a broker closed the connection because the client did not
+// authenticate: it closes a second connection too, and offers SASL. It returns the remedy; "" means
+// another cause.
 func (c *Client) diagnoseSASL(ctx context.Context, broker string) (remedy string) {
 	conn, err := c.connect(ctx, broker)
 	if err != nil {
@@ -164,10 +169,10 @@ func (c *Client) diagnoseSASL(ctx context.Context, broker string) (remedy string
 	if err != nil || len(offered) == 0 {
 		return ""
 	}
-	return "this port wants SASL: add --sasl with one of " + mechanisms(offered)
+	return "this port requires SASL: add --sasl with one of " + mechanisms(offered)
 }
 
-// onNewConn calls f with a connection on which nothing has been said yet.
+// onNewConn calls f with a new connection on which nothing has been sent.
 func (c *Client) onNewConn(ctx context.Context, broker string,
 	f func(context.Context, net.Conn) error) error {
 	ctx, cancel := context.WithTimeout(ctx, diagnoseTimeout)

@@ -17,20 +17,20 @@ import (
 	"github.com/segmentio/kafka-go/protocol/apiversions"
 )
 
-// anyBroker is the address of whichever broker of the options answers first.
+// anyBroker stands for whichever broker of the options responds first.
 type anyBroker struct{}
 
 func (anyBroker) Network() string { return "any" }
 func (anyBroker) String() string  { return "broker" }
 
-// dial is what the transport connects with. It logs failures: the transport keeps most to itself,
-// or calls them "unexpected EOF".
+// dial opens the transport's connections. It logs failures: the transport hides most of them, or
+// reports "unexpected EOF".
 func (c *Client) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	connect := func(ctx context.Context, broker string) (net.Conn, error) {
 		conn, err := c.connect(ctx, broker)
 		var unreachable *UnreachableError
 		hasRemedy := errors.As(err, &unreachable)
-		// instead of one that is given, others are asked
+		// for a broker of the options, another one is tried instead
 		if err == nil || hasRemedy && !c.configured(broker) {
 			c.setReachable(broker, unreachable)
 		}
@@ -49,13 +49,14 @@ func (c *Client) dial(ctx context.Context, network, addr string) (net.Conn, erro
 	return connect(ctx, addr)
 }
 
-// headStart is how long a broker may take to answer until the next one is tried beside it.
+// headStart is how long a broker may take to respond before the next one is tried in parallel.
 const headStart = 250 * time.Millisecond
 
-// race connects to the brokers of the options, in random order, and returns the first that answers.
-// Each has a head start on the next: a frozen one costs little, and mostly one is asked. Else the
-// error is a *RefusedError if there is one, or all of them. kafka-go would ask one after the other,
-// and let the first that hangs use up the time of all.
+// race connects to the brokers of the options, in random order, and returns the first connection
+// that succeeds. Each broker has a head start on the next one: a frozen broker costs little time,
+// and usually only one is contacted. If all fail, the error is a *RefusedError if there is one,
+// else all errors joined. kafka-go would try one broker after the other, and the first one that
+// hangs would use up the time of all.
 func (c *Client) race(ctx context.Context,
 	connect func(ctx context.Context, broker string) (net.Conn, error)) (net.Conn, error) {
 	type result struct {
@@ -103,11 +104,11 @@ func (c *Client) race(ctx context.Context,
 	return nil, errors.Join(failures...)
 }
 
-// connect makes a connection that is known to speak Kafka: over TLS and authenticated, if the
-// options say so. The error may be a *RefusedError or an *UnreachableError.
+// connect opens a connection and checks that it speaks Kafka; it uses TLS and SASL as the options
+// say. The error may be a *RefusedError or an *UnreachableError.
 //
-// kafka-go is not left to do it: it reads certificates and the password only once, waits for SASL
-// without a limit, and does not say why it was refused.
+// It replaces kafka-go's own code, which reads certificates and the password only once, waits for
+// SASL without a limit, and does not report why a broker refused it.
 func (c *Client) connect(ctx context.Context, broker string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
 	defer cancel()
@@ -121,12 +122,12 @@ func (c *Client) connect(ctx context.Context, broker string) (net.Conn, error) {
 		err = c.explainConnectError(broker, err)
 	}
 	if errors.Is(context.Cause(ctx), context.Canceled) {
-		return nil, context.Canceled // nobody waits any more: that is no failure of the broker's
+		return nil, context.Canceled // the caller has stopped waiting: not a failure of the broker
 	}
 	return nil, c.addAddressRemedy(broker, err)
 }
 
-// handshake makes a fresh connection ready for requests. ctx has a deadline.
+// handshake sets up TLS and SASL on a new connection. ctx must have a deadline.
 func (c *Client) handshake(ctx context.Context, raw net.Conn, addr string) (net.Conn, error) {
 	deadline, _ := ctx.Deadline()
 	stop, err := applyDeadline(ctx, raw, deadline)
@@ -160,16 +161,17 @@ func (c *Client) handshake(ctx context.Context, raw net.Conn, addr string) (net.
 	return conn, raw.SetDeadline(time.Time{})
 }
 
-// applyDeadline ends reading and writing at the deadline, and when ctx ends, until stop is called. stop
-// returns false when ctx has ended.
-func applyDeadline(ctx context.Context, conn net.Conn, deadline time.Time) (stop func() bool, err error) {
+// applyDeadline makes reads and writes fail at the deadline and when ctx ends, until stop is
+// called. stop returns false if ctx has ended.
+func applyDeadline(ctx context.Context, conn net.Conn, deadline time.Time) (stop func() bool,
+	err error) {
 	err = conn.SetDeadline(deadline)
 	return context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }), err
 }
 
-// startTLS does TLS's handshake, with settings asked for anew: their files may have been renewed. The
-// deadline of raw bounds it: a context's would hide an untrusted certificate when the broker does
-// not take the alert.
+// startTLS performs the TLS handshake with the current settings: their files may have been renewed.
+// The deadline of raw bounds it. A context's deadline would hide an untrusted certificate when the
+// broker does not accept the alert.
 func (c *Client) startTLS(raw net.Conn, addr string) (net.Conn, error) {
 	config, err := c.Options.TLS()
 	if err != nil {
@@ -187,7 +189,7 @@ func (c *Client) startTLS(raw net.Conn, addr string) (net.Conn, error) {
 	return conn, conn.Handshake()
 }
 
-// protocolConn exchanges requests on a connection that is no kafka-go's yet.
+// protocolConn sends requests on a connection that kafka-go does not own yet.
 type protocolConn struct {
 	conn     net.Conn
 	reader   *bufio.Reader
@@ -199,11 +201,13 @@ func (c *Client) newProtocolConn(conn net.Conn) *protocolConn {
 	return &protocolConn{conn: conn, reader: bufio.NewReader(conn), clientID: c.Options.ClientID}
 }
 
-// maxResponse bounds an answer about a few topics, in bytes: each partition takes some 60.
+// maxResponse bounds a response about a few topics, in bytes. Each partition takes about 60.
 const maxResponse = 64 << 20
 
-// roundTrip sends a request and returns its answer. The size of it mostly shows what is no broker.
-func (t *protocolConn) roundTrip(version int16, request protocol.Message) (protocol.Message, error) {
+// roundTrip sends a request and returns its response. A server that is not a Kafka broker usually
+// shows in the size field.
+func (t *protocolConn) roundTrip(version int16, request protocol.Message) (protocol.Message,
+	error) {
 	t.sent++
 	if err := protocol.WriteRequest(t.conn, version, t.sent, t.clientID, request); err != nil {
 		return nil, err
@@ -217,12 +221,13 @@ func (t *protocolConn) roundTrip(version int16, request protocol.Message) (proto
 	}
 	id, response, err := protocol.ReadResponse(t.reader, request.ApiKey(), version)
 	if err == nil && id != t.sent {
-		err = fmt.Errorf("the answer belongs to request %d, not to %d", id, t.sent)
+		err = fmt.Errorf("the response belongs to request %d, not to %d", id, t.sent)
 	}
 	return response, err
 }
 
-// roundTripWithin is exchange within a time, and until ctx ends: then its error is the cause of that.
+// roundTripWithin is roundTrip with a time limit. If ctx ends first, the error is the cause of
+// that.
 func (t *protocolConn) roundTripWithin(ctx context.Context, within time.Duration, version int16,
 	request protocol.Message) (response protocol.Message, err error) {
 	stop, err := applyDeadline(ctx, t.conn, time.Now().Add(within))
@@ -236,24 +241,25 @@ func (t *protocolConn) roundTripWithin(ctx context.Context, within time.Duration
 	return response, err
 }
 
-// idleTimeout limits reads and writes for which kafka-go has set no deadline: an abandoned
+// idleTimeout limits each read and write for which kafka-go has set no deadline: an abandoned
 // request must not keep its connection for ever.
 const idleTimeout = 30 * time.Second
 
 // errExpired says that a connection's authentication is about to expire. The request was not sent.
 var errExpired = errors.New("the connection's authentication expires")
 
-// brokerConn is a connection to a broker as the transport has it.
+// brokerConn is the connection to a broker that the transport uses.
 //
-// Brokers that let an authentication expire (connections.max.reauth.ms) close the connection at the
-// next request. kafka-go can't authenticate again on it (KIP-368): requests would fail again and
-// again. So the connection refuses them just before, and the router sends them on another.
+// Brokers whose authentications expire (connections.max.reauth.ms) close the connection at the next
+// request. kafka-go can't authenticate again on the same connection (KIP-368), so requests would
+// fail repeatedly. Therefore the connection refuses requests shortly before it expires, and the
+// router sends them on another one.
 type brokerConn struct {
 	net.Conn
 	expires time.Time // zero: never
 
 	mu          sync.Mutex
-	deadlineSet bool // kafka-go has set a deadline, with the only method that it uses for that
+	deadlineSet bool // by kafka-go, with SetDeadline, the only method that it uses
 }
 
 func (c *brokerConn) SetDeadline(t time.Time) error {

@@ -10,7 +10,7 @@ import (
 	"github.com/segmentio/kafka-go/protocol"
 )
 
-// What kafka-go returns keeps its meaning to errors.Is, and says it in words that fit.
+// A clarified error has a clearer text, and errors.Is still finds the original.
 func TestClarify(t *testing.T) {
 	for name, c := range map[string]struct {
 		err       error

@@ -19,7 +19,8 @@ import (
 	"markread/consumer/event"
 )
 
-// responseTo answers one fetch of version 11 with the body, and what follows on the connection.
+// responseTo returns a connection with the response to one fetch of version 11, and the bytes that
+// follow it.
 func responseTo(body []byte, size int) io.ReadWriter {
 	b := binary.BigEndian.AppendUint32(nil, uint32(size))
 	b = binary.BigEndian.AppendUint32(b, fetchCorrelation)
@@ -30,7 +31,8 @@ func responseTo(body []byte, size int) io.ReadWriter {
 		io.Discard}
 }
 
-// encodeFields writes what a response has before its records: integers of 2, 4 and 8 bytes, and a topic.
+// encodeFields encodes the fields of a response: integers of 2, 4 and 8 bytes, strings and raw
+// bytes.
 func encodeFields(all ...any) (b []byte) {
 	for _, f := range all {
 		switch f := f.(type) {
@@ -51,7 +53,7 @@ func fetchFrom(t *testing.T, rw io.ReadWriter, m *Memory) (*fetchResponse, error
 		Request: fetch.Request{Topics: []fetch.RequestTopic{{Topic: "t",
 			Partitions: []fetch.RequestPartition{{}}}}}}
 	if !x.Required(map[protocol.ApiKey]int16{protocol.Fetch: 11}) {
-		t.Fatal("the response is left to kafka-go")
+		t.Fatal("kafka-go would read the response")
 	}
 	r, err := x.RawExchange(rw)
 	if err != nil {
@@ -60,7 +62,7 @@ func fetchFrom(t *testing.T, rw io.ReadWriter, m *Memory) (*fetchResponse, error
 	return r.(*fetchResponse), nil
 }
 
-// A response is read to its end, and not beyond, whatever it says of itself.
+// A response is read to its end, and not beyond, whatever lengths it claims.
 func TestFetchResponse(t *testing.T) {
 	head := []any{int32(0), int16(0), int32(0), int32(1), "topic", int32(1), int32(3), int16(0),
 		int64(50), int64(45), int64(7)}
@@ -86,13 +88,13 @@ func TestFetchResponse(t *testing.T) {
 		"an error of all": {body: encodeFields(int32(0), int16(29), int32(0), int32(0))},
 		"2^31 aborted":    {body: with(int32(1<<31-1), int32(-1)), wrong: "unexpected EOF"},
 		"2^31 bytes of records": {body: with(int32(0), int32(-1), int32(1<<31-1)),
-			wrong: "2147483647 bytes of records in the last 0 of it"},
+			wrong: "2147483647 bytes of records in the last 0 bytes of it"},
 		"2^31 topics": {body: encodeFields(int32(0), int16(0), int32(0), int32(1<<31-1)),
-			wrong: "answered with 2147483647 topics"},
+			wrong: "one partition has 2147483647 topics"},
 		"no topics": {body: encodeFields(int32(0), int16(0), int32(0), int32(0)),
-			wrong: "answered with 0 topics"},
+			wrong: "one partition has 0 topics"},
 		"two partitions": {body: encodeFields(int32(0), int16(0), int32(0), int32(1), "topic",
-			int32(2)), wrong: "answered with 2 partitions"},
+			int32(2)), wrong: "one partition has 2 partitions"},
 		"a name of -2": {body: encodeFields(int32(0), int16(0), int32(0), int32(1), int16(-2)),
 			wrong: "unexpected EOF"},
 		"a longer name": {body: encodeFields(int32(0), int16(0), int32(0), int32(1), int16(300)),
@@ -134,10 +136,10 @@ func TestFetchResponse(t *testing.T) {
 	}
 }
 
-// Records that there is no memory for are not read; a second fetch, which has waited for memory,
-// gets them.
+// Without memory, records are not read. A second fetch, which has waited for memory, gets them.
 func TestFetchMemory(t *testing.T) {
-	body := encodeFields(int32(0), int16(0), int32(0), int32(1), "topic", int32(1), int32(3), int16(0),
+	body := encodeFields(int32(0), int16(0), int32(0), int32(1), "topic", int32(1), int32(3),
+		int16(0),
 		int64(50), int64(45), int64(7),
 		int32(0), int32(-1), int32(600), make([]byte, 600))
 	m := NewMemory(1000, 0)
@@ -159,23 +161,23 @@ func TestFetchMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	if third := (&lease{memory: m}); third.tryAcquire(500) {
-		t.Error("what was waited for was given to another")
+		t.Error("reserved memory was given to another lease")
 	}
 	if !waiting.tryAcquire(700) {
-		t.Error("what was waited for, and a little more that is free, was not given")
+		t.Error("reserved memory, and a little more that is free, was not given")
 	}
 	waiting.close()
 	waiting.close()
 	if waiting.tryAcquire(1) {
-		t.Error("a lease gives memory after its end")
+		t.Error("a lease gives memory after it was closed")
 	}
-	if all := (&lease{memory: m}); !all.tryAcquire(1<<40) || !m.free.TryAcquire(0) || m.free.TryAcquire(1) {
+	if all := (&lease{memory: m}); !all.tryAcquire(1<<40) || !m.free.TryAcquire(0) ||
+		m.free.TryAcquire(1) {
 		t.Error("a response that is larger than all memory does not get all of it")
 	}
 }
 
-// Fetches that have waited for memory, and need more than they waited for, don't wait for each
-// other.
+// Two fetches that have waited for memory, and then need more, don't deadlock.
 func TestWaitingFetchesDontDeadlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := NewMemory(1000, 0)
@@ -193,18 +195,18 @@ func TestWaitingFetchesDontDeadlock(t *testing.T) {
 					time.Sleep(time.Second) // the next response
 				}
 				if !l.tryAcquire(700) {
-					t.Error("what was waited for was not given")
+					t.Error("reserved memory was not given")
 				}
 			})
 		}
 		done.Wait()
 		if !m.free.TryAcquire(1000) {
-			t.Error("memory was not given back")
+			t.Error("memory was not released")
 		}
 	})
 }
 
-// A decoder that was given back keeps no fetched bytes alive: their memory was given back, too.
+// A returned decoder keeps no fetched bytes alive: their memory was released, too.
 func TestReturnedDecoderKeepsNoBytes(t *testing.T) {
 	m := NewMemory(1<<20, 0)
 	d, err := m.Decoder(t.Context())

@@ -23,7 +23,7 @@ import (
 
 const canaryPassword = "canary-pa55word"
 
-// A password that can't be used is not quoted, nor is one that is printed by mistake.
+// An error does not quote an invalid password, and printing the options does not show one.
 func TestPasswordsAreNotPrinted(t *testing.T) {
 	for _, name := range []string{"scram-sha-256", "scram-sha-512"} {
 		for _, odd := range []string{"\n", "\t", "\u0000", "\u0627a"} {
@@ -44,7 +44,7 @@ func TestPasswordsAreNotPrinted(t *testing.T) {
 	}
 }
 
-// A broker that refuses a password may quote it.
+// A broker that refuses a password may quote it: no error or log line shows it.
 func TestPasswordQuotedByBrokerIsNotLogged(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		var network kfake.VirtualNetwork
@@ -94,7 +94,7 @@ func TestPasswordQuotedByBrokerIsNotLogged(t *testing.T) {
 				t.Errorf("%s: %v", what, err)
 			}
 			if what != "Write" && !IsRefused(err) {
-				t.Errorf("%s: not seen as refused: %v", what, err)
+				t.Errorf("%s: not a RefusedError: %v", what, err)
 			}
 		}
 		if quoted.Load() < 4 || strings.Contains(log.String(), "canary") {

@@ -21,7 +21,7 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// scanned returns what a scan gives, as "partition:offset value", by partition.
+// scanned returns the records of a scan as "partition:offset value", sorted by partition.
 func scanned(w *brokertest.World, c *kafkaclient.Client,
 	offsets kafkaclient.TopicOffsets) (got []string, err error) {
 	w.Helper()
@@ -33,8 +33,8 @@ func scanned(w *brokertest.World, c *kafkaclient.Client,
 	return got, err
 }
 
-// A scan gives every record that was there when it began, and none that came later; it also ends
-// where there are only markers.
+// A scan returns every record that existed when it began, and no later one. It also ends where only
+// markers remain.
 func TestScanEndsWhereTheTopicEnded(t *testing.T) {
 	brokertest.Run(t, 3, func(w *brokertest.World) {
 		producer := w.Kgo(kgo.TransactionalID("tx"),
@@ -54,12 +54,12 @@ func TestScanEndsWhereTheTopicEnded(t *testing.T) {
 				w.Fatal(err)
 			}
 		}
-		w.Publish(brokertest.Topics.DeadLetter, 0, 1500) // more than one answer to a fetch may hold
+		w.Publish(brokertest.Topics.DeadLetter, 0, 1500) // more than one fetch returns
 		begin("committed")
 		end(kgo.TryCommit)
 		begin("aborted")
 		end(kgo.TryAbort)
-		begin("undecided")
+		begin("open")
 
 		c := w.Client()
 		offsets := w.TopicOffsets(c, brokertest.Topics.DeadLetter)
@@ -80,7 +80,7 @@ func TestScanEndsWhereTheTopicEnded(t *testing.T) {
 			w.Errorf("%d records, want %d; %v", len(got), len(want), err)
 		}
 		if took := time.Since(start); took > time.Second {
-			w.Errorf("took %s: it waited for more than there was", took)
+			w.Errorf("took %s: it waited beyond the end", took)
 		}
 		if got, err := scanned(w, c, w.TopicOffsets(c, brokertest.Topics.DeadLetter)); err != nil ||
 			len(got) != 1522 {
@@ -89,7 +89,7 @@ func TestScanEndsWhereTheTopicEnded(t *testing.T) {
 	})
 }
 
-// What passes is waited out, without giving a record twice.
+// Transient failures are retried, without returning a record twice.
 func TestScanRetriesTransientFailures(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.DeadLetter, 0, 1500)
@@ -105,7 +105,7 @@ func TestScanRetriesTransientFailures(t *testing.T) {
 	})
 }
 
-// What does not pass is given up, with the place.
+// A permanent failure ends the scan, with topic, partition and offset.
 func TestScanGivesUp(t *testing.T) {
 	for name, c := range map[string]struct {
 		fault *kerr.Error
@@ -113,9 +113,9 @@ func TestScanGivesUp(t *testing.T) {
 		takes [2]time.Duration
 	}{
 		"no leader": {kerr.NotLeaderForPartition,
-			`topic "mark-read-dead-letters", partition 0: nothing at offset 0 for 20s, given up: `,
+			`topic "mark-read-dead-letters", partition 0: no data at offset 0 for 20s; gave up: `,
 			[2]time.Duration{20 * time.Second, 30 * time.Second}},
-		"no beginng": {kerr.OffsetOutOfRange, `nothing at offset 0 for 20s`,
+		"no start": {kerr.OffsetOutOfRange, `no data at offset 0 for 20s`,
 			[2]time.Duration{20 * time.Second, 30 * time.Second}},
 		"forbidden": {kerr.TopicAuthorizationFailed, "Read of the topic",
 			[2]time.Duration{0, time.Second}},
@@ -135,7 +135,7 @@ func TestScanGivesUp(t *testing.T) {
 	}
 }
 
-// Retention may delete what is to be read next: the scan goes on behind it.
+// Retention may delete the next records: the scan continues after them.
 func TestScanWhileRetentionDeletes(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.DeadLetter, 0, 100)
@@ -157,7 +157,7 @@ func TestScanWhileRetentionDeletes(t *testing.T) {
 	})
 }
 
-// An error of who gets the records ends the scan, and so does a stop.
+// An error of onRecord ends the scan, and so does a cancelled context.
 func TestScanIsStopped(t *testing.T) {
 	brokertest.Run(t, 2, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.DeadLetter, 0, 100)
@@ -195,7 +195,7 @@ func TestTopicOffsetsOfAMissingTopic(t *testing.T) {
 	})
 }
 
-// A partition that nobody leads does not hide the others.
+// A partition without a leader does not hide the others.
 func TestTopicOffsetsWithoutALeader(t *testing.T) {
 	brokertest.Run(t, 12, func(w *brokertest.World) {
 		for p := range 12 {
@@ -223,7 +223,7 @@ func TestTopicOffsetsWithoutALeader(t *testing.T) {
 	})
 }
 
-// frozenListOffsets swallows the requests for the ends of the first partitions.
+// frozenListOffsets drops the ListOffsets requests of the first partitions.
 type frozenListOffsets struct {
 	net.Conn
 	partitions uint32
@@ -243,7 +243,7 @@ func (c frozenListOffsets) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// Many partitions whose leader is frozen do not use up the time of those that answer.
+// Many partitions with a frozen leader don't use up the time of the others.
 func TestTopicOffsetsWithAFrozenLeader(t *testing.T) {
 	brokertest.Run(t, 60, func(w *brokertest.World) {
 		const frozen = 40

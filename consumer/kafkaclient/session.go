@@ -12,22 +12,23 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 )
 
-// Session asks one broker, on its own connection: kafka-go's transport answers some of these
-// requests from memory, and chooses the broker for others.
+// Session sends requests to one broker, on its own connection: kafka-go's transport serves some of
+// these requests from its cache, and chooses the broker for others.
 type Session struct {
 	conn     *protocolConn
-	versions map[protocol.ApiKey]apiversions.ApiKeyResponse // versions that the broker understands
+	versions map[protocol.ApiKey]apiversions.ApiKeyResponse // that the broker supports
 }
 
-// Close ends the session.
+// Close closes the session's connection.
 func (s *Session) Close() { s.conn.conn.Close() }
 
-// ErrUnsupported says that the broker does not understand a request in any version of ours.
+// ErrUnsupported reports that the broker supports no version of a request that markread supports.
 var ErrUnsupported = errors.New(
-	"the broker does not understand this request, or no version of it that markread does")
+	"the broker does not support this request, or no version of it that markread supports")
 
-// roundTrip sends a request in the newest version that both sides understand.
-func (s *Session) roundTrip(ctx context.Context, request protocol.Message) (protocol.Message, error) {
+// roundTrip sends a request in the newest version that both sides support.
+func (s *Session) roundTrip(ctx context.Context, request protocol.Message) (protocol.Message,
+	error) {
 	key := request.ApiKey()
 	r, ok := s.versions[key]
 	if version := key.SelectVersion(r.MinVersion, r.MaxVersion); ok && version >= r.MinVersion &&
@@ -37,7 +38,8 @@ func (s *Session) roundTrip(ctx context.Context, request protocol.Message) (prot
 	return nil, fmt.Errorf("%s: %w", key, ErrUnsupported)
 }
 
-// Release tells which Kafka it is.
+// Release returns the broker's Kafka release, judging by the request versions that it supports,
+// such as "3.9" or "at least 4.4"; "": they match no release.
 func (s *Session) Release() string {
 	var versions kversion.Versions
 	for key, r := range s.versions {
@@ -49,7 +51,8 @@ func (s *Session) Release() string {
 	return ""
 }
 
-// Unsupported names what of the needed requests the broker does not understand any more, or not yet.
+// Unsupported returns the names of the required requests that the broker does not support any more,
+// or not yet.
 func (s *Session) Unsupported() (names []string) {
 	for _, n := range requiredRequests {
 		r, ok := s.versions[n.key]
@@ -60,7 +63,8 @@ func (s *Session) Unsupported() (names []string) {
 	return names
 }
 
-// OpenSession returns a session with a broker; "": with the one of the options that answers first.
+// OpenSession opens a session with a broker; "": with the broker of the options that responds
+// first.
 func (c *Client) OpenSession(ctx context.Context, broker string) (s *Session, err error) {
 	var conn net.Conn
 	if broker == "" {
@@ -83,16 +87,16 @@ func (c *Client) OpenSession(ctx context.Context, broker string) (s *Session, er
 	return s, nil
 }
 
-// requiredRequests are the requests that a worker makes, and the least version in which each does what it is
-// for. The largest version is what kafka-go, or our own message in its place, has.
+// requiredRequests are the requests that a worker sends, each with the lowest version that is
+// sufficient. The highest version is that of kafka-go, or of our own message that replaces it.
 var requiredRequests = []struct {
 	key   protocol.ApiKey
 	least int16
 }{
 	{protocol.Produce, 3}, // headers of records: Kafka 0.11
-	{protocol.Fetch, 4},   // without aborted transactions
+	{protocol.Fetch, 4},   // lists aborted transactions
 	{protocol.ListOffsets, 2},
-	{protocol.Metadata, 4}, // without making the topics that it asks about
+	{protocol.Metadata, 4}, // does not create the topics that it names
 	{protocol.OffsetCommit, 2},
 	{protocol.OffsetFetch, 1},
 	{protocol.FindCoordinator, 0},
@@ -103,5 +107,5 @@ var requiredRequests = []struct {
 	{protocol.DescribeConfigs, 0},
 }
 
-// exactVersion is a guess that is none, or nearly so.
+// exactVersion matches a guess that names one release, or the lowest possible one.
 var exactVersion = regexp.MustCompile(`^((?:at least )?)v(\d+(?:\.\d+)+)$`)

@@ -71,9 +71,9 @@ func TestJudgeBrokers(t *testing.T) {
 		"odd": {[]admin.DescribedBroker{bad(false, errors.New("odd"))},
 			[]Finding{Wrong("broker", "b:1", "odd", "(--brokers)")}},
 		"refused": {[]admin.DescribedBroker{fine,
-			bad(false, &kafkaclient.RefusedError{Broker: "b:1", Remedy: "leave out --tls",
+			bad(false, &kafkaclient.RefusedError{Broker: "b:1", Remedy: "omit --tls",
 				Err: errors.New("no")})},
-			[]Finding{Warning("broker", "b:1", "no", "leave out --tls")}},
+			[]Finding{Warning("broker", "b:1", "no", "omit --tls")}},
 		"too old": {[]admin.DescribedBroker{{Addr: "b:1", Release: "0.10",
 			Unsupported: []string{"Fetch", "Produce"}}},
 			[]Finding{Wrong("broker", "b:1", "in Fetch, Produce (Kafka 0.10)",
@@ -81,7 +81,8 @@ func TestJudgeBrokers(t *testing.T) {
 	} {
 		judged(t, name, judgeBrokers(c.brokers, ""), c.want...)
 	}
-	entrance := admin.DescribedBroker{Addr: "bootstrap:1", Configured: true, Node: -1, Release: "4.4"}
+	entrance := admin.DescribedBroker{Addr: "bootstrap:1", Configured: true, Node: -1,
+		Release: "4.4"}
 	if f := judgeBrokers([]admin.DescribedBroker{entrance}, "")[0]; f != Good("broker",
 		"bootstrap:1",
 		"it leads to the cluster, Kafka 4.4, without TLS and authentication") {

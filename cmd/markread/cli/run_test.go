@@ -19,7 +19,7 @@ func TestRunWaitsForBrokers(t *testing.T) {
 	if got := clitest.Fetch(t, "http://"+admin+"/healthz"); got != "ok\n" {
 		t.Errorf("/healthz: %s", got)
 	}
-	r.Found(t, `(no Kafka broker of --brokers can be reached)`)
+	r.Found(t, `(no broker in --brokers is reachable)`)
 	if status := r.Stopped(); status != ExitOK {
 		t.Errorf("stop: %d", status)
 	}

@@ -299,7 +299,7 @@ func TestExamBackfillInterrupted(t *testing.T) {
 	published(p, 1)
 	k.Signal(t, syscall.SIGKILL)
 	k.Exit(t, 5*time.Second)
-	p.Line(t, "(not published yet; trying again)", 10*time.Second)
+	p.Line(t, "(not published yet; retrying)", 10*time.Second)
 	p.Signal(t, syscall.SIGINT)
 	says(p, 1, "go on with the same command and --resume")
 
@@ -313,7 +313,7 @@ func TestExamBackfillInterrupted(t *testing.T) {
 	published(p, 1)
 	broker.Signal(t, syscall.SIGKILL)
 	broker.Exit(t, 5*time.Second)
-	p.Line(t, "(not published yet; trying again)", 10*time.Second)
+	p.Line(t, "(not published yet; retrying)", 10*time.Second)
 	start()
 	if code := p.Exit(t, time.Minute); code != 0 {
 		t.Fatalf("exit %d", code)

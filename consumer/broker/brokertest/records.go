@@ -9,7 +9,7 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// ScanAll is Scan, with what could not be read as an error.
+// ScanAll is Scan, but returns an error if a range could not be read.
 func ScanAll(ctx context.Context, c *kafkaclient.Client, offsets kafkaclient.TopicOffsets,
 	each func(event.Record) error) error {
 	unread, err := c.Scan(ctx, offsets, each)
@@ -20,9 +20,10 @@ func ScanAll(ctx context.Context, c *kafkaclient.Client, offsets kafkaclient.Top
 	return err
 }
 
-// SameBytes is equality that tells null from empty.
+// SameBytes reports whether a and b are equal; nil is not equal to empty.
 func SameBytes(a, b []byte) bool { return string(a) == string(b) && (a == nil) == (b == nil) }
 
+// DeadLetter returns a dead letter of the record with all fields set.
 func DeadLetter(record event.Record) event.DeadLetter {
 	return event.DeadLetter{
 		Event: event.Event{

@@ -245,7 +245,7 @@ func (t *protocolConn) roundTripWithin(ctx context.Context, within time.Duration
 // request must not keep its connection for ever.
 const idleTimeout = 30 * time.Second
 
-// errExpired says that a connection's authentication is about to expire. The request was not sent.
+// errExpired means that a connection's authentication is about to expire. The request was not sent.
 var errExpired = errors.New("the connection's authentication expires")
 
 // brokerConn is the connection to a broker that the transport uses.

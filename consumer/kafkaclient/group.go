@@ -131,7 +131,7 @@ func (c *Client) SyncGroup(ctx context.Context, m Member, protocolName string,
 	return response.Assignments, BrokerError(response.ErrorCode)
 }
 
-// Heartbeat tells the coordinator that the member is alive.
+// Heartbeat reports to the coordinator that the member is alive.
 func (c *Client) Heartbeat(ctx context.Context, m Member) error {
 	response, err := request[*heartbeatResponse](ctx, c, heartbeatTimeout,
 		&heartbeatRequest{GroupID: m.Group, GenerationID: m.Generation, MemberID: m.ID})

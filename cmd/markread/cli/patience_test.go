@@ -347,7 +347,7 @@ func TestStatusIsPatientWithinBounds(t *testing.T) {
 		}
 	})
 	for key, want := range map[kmsg.Key]string{kmsg.DescribeGroups: `group "g"`,
-		kmsg.OffsetFetch: "has committed",
+		kmsg.OffsetFetch: "committed offsets",
 		kmsg.ListOffsets: "partition 0", kmsg.Fetch: "dead letters can't be counted"} {
 		virtual(t, false, func(t *testing.T, cluster *kfake.Cluster, l *groupstatus.Options) {
 			if err := deadletter.NewWriter(l.Kafka, "letters").
@@ -377,7 +377,7 @@ func TestStatusIsPatientWithinBounds(t *testing.T) {
 // An interrupted look is no report.
 func TestStatusInterrupted(t *testing.T) {
 	r := begin(t, nil, "status", "--brokers", "127.0.0.1:1")
-	r.Found(t, `(trying on)`)
+	r.Found(t, `(no broker in --brokers is reachable; retrying)`)
 	if status := r.Stopped(); status != ExitFailed || r.Stdout.String() != "" ||
 		!strings.HasSuffix(strings.TrimSpace(r.Stderr.String()), `"message":"interrupted"}`) {
 		t.Errorf("%d: %s%s", status, &r.Stdout, &r.Stderr)

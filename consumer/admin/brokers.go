@@ -16,8 +16,7 @@ type DescribedBroker struct {
 	Configured bool   // Options.Brokers names it
 	// the ID of the cluster member that advertises Addr; -1: none does
 	Node int
-	// of Kafka, by the requests that it supports, such as "3.9" or "at least 4.4"; "": it matches
-	// none
+	// of Kafka, by the supported requests, such as "3.9" or "at least 4.4"; "": it matches none
 	Release     string
 	Unsupported []string // requests of a worker that it does not support as the worker sends them
 	// why it can't be used; a *RefusedError if somebody has to change a setting; nil: it can
@@ -83,8 +82,7 @@ func DescribeBrokers(ctx context.Context, c *kafkaclient.Client) []DescribedBrok
 	return found
 }
 
-// describeBroker describes one broker, and returns the cluster's members. It retries transient
-// failures.
+// describeBroker describes one broker with retries, and returns the cluster's members.
 func describeBroker(ctx context.Context, c *kafkaclient.Client,
 	broker *DescribedBroker) (listed []kafkaclient.Broker) {
 	wait := kafkaclient.NewBackoff()

@@ -136,8 +136,7 @@ func TestDescribeBrokersRetriesTransientFailures(t *testing.T) {
 	}
 }
 
-// Requests that a broker does not support any more, or not yet, are named, and so is its release if
-// it matches one.
+// Requests that a broker does not support any more, or not yet, are named; so is its release.
 func TestDescribeUnsupportedBrokers(t *testing.T) {
 	for name, c := range map[string]struct {
 		versions *kversion.Versions
@@ -200,8 +199,7 @@ func TestDescribeTopicsOfABrokerWithoutSettings(t *testing.T) {
 	})
 }
 
-// The topics are described as the brokers report them, in the order of Topics, each with its own
-// error.
+// The topics are described as the brokers report them, in the given order, each with its error.
 func TestDescribeTopics(t *testing.T) {
 	brokertest.Run(t, 2, func(w *brokertest.World) {
 		c := w.Client()

@@ -24,9 +24,8 @@ type DescribedTopic struct {
 	SettingsErr error                   // why Settings are unknown
 }
 
-// DescribeTopics describes the topics within 8 s, in the order of Topics. With create, it also
-// checks whether missing topics can be created as CheckTopics creates them. An error means that
-// nothing is known.
+// DescribeTopics describes the topics within 8 s, in the order of Topics. With create, it checks
+// whether CheckTopics could create missing topics. An error means that nothing is known.
 func DescribeTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topics,
 	create bool) (described []DescribedTopic, err error) {
 	ctx, cancel := kafkaclient.WithTimeout(ctx)
@@ -44,8 +43,7 @@ func DescribeTopics(ctx context.Context, c *kafkaclient.Client, topics event.Top
 	return nil, err
 }
 
-// describeTopics is one attempt of DescribeTopics. It returns what it knows, and why the rest is
-// unknown.
+// describeTopics is one attempt of DescribeTopics. The error is why the rest is unknown.
 func describeTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topics,
 	create bool) ([]DescribedTopic, error) {
 	s, err := c.OpenSession(ctx, "")

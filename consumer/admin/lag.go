@@ -23,8 +23,7 @@ type PartitionLag struct {
 	// offsets beyond the group's position that retention deleted, and that are not known to have
 	// finished
 	Lost int64
-	// event time of the record at the group's position; zero: no such record, or it could not be
-	// read
+	// event time of the record at the group's position; zero: none, or it could not be read
 	Oldest time.Time
 	// that record's own timestamp, which retention uses; zero likewise, or if it has none
 	Written time.Time

@@ -77,9 +77,8 @@ func CheckCleanupPolicy(ctx context.Context, c *kafkaclient.Client, topic string
 	return checkCleanupPolicy(c, topic, found)
 }
 
-// describeExisting describes the topics, and retries transient failures until ctx ends. Brokers
-// learn of a new topic one after the other: with recheck, it describes missing topics a second
-// time.
+// describeExisting describes the topics, and retries transient failures until ctx ends. With
+// recheck, it describes missing topics twice: brokers learn of a new topic one after the other.
 func describeExisting(ctx context.Context, c *kafkaclient.Client, topics event.Topics,
 	recheck bool) (found []DescribedTopic, err error) {
 	describe := func() error {

@@ -54,8 +54,7 @@ const (
 	maxOffset = math.MaxInt64 - math.MaxInt32 - 1
 )
 
-// Batch is one batch, or one message of the formats before Kafka 0.11. It refers to the bytes that
-// Parse was given.
+// Batch is one batch, or one message of the formats before Kafka 0.11. It refers to Parse's input.
 type Batch struct {
 	Base, Last int64 // the offsets that it occupies, including those that compaction has emptied
 	Producer   int64 // -1: none

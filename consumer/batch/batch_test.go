@@ -106,8 +106,7 @@ func expect(t testing.TB, got []string, want ...string) {
 	}
 }
 
-// A record that its producer wrote wrongly damages only itself, or the records that can't be
-// separated from it.
+// A record that its producer wrote wrongly damages only what can't be separated from it.
 func TestDamage(t *testing.T) {
 	a, c := good(0, "a"), good(2, "c")
 	for name, test := range map[string]struct {
@@ -319,8 +318,7 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-// A batch needs the memory of one chunk, whatever its compression ratio: one record of 50 MB, or
-// many.
+// A batch needs one chunk of memory, whatever its compression ratio: one record of 50 MB, or many.
 func TestBombs(t *testing.T) {
 	large := record{value: strings.Repeat(" ", 50<<20), delta: 1,
 		keyLen: -1}.append(payload(good(0, "a")))

@@ -72,8 +72,7 @@ func (s *lz4Source) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// maxWindow is the window size in bytes that RFC 8878 (3.1.1.1.2) recommends all decoders to
-// support.
+// maxWindow, in bytes, is what RFC 8878 (3.1.1.1.2) recommends all decoders to support.
 const maxWindow = 8 << 20
 
 func (d *Decoder) zstd(payload []byte) (io.Reader, error) {
@@ -242,8 +241,7 @@ func (s *snappyReader) decode() error {
 	return nil
 }
 
-// tag reads the next tag of the block: a literal (offset 0) or a match. ok is false if it is
-// invalid.
+// tag reads the next tag of the block: a literal (offset 0) or a match. It may be invalid: !ok.
 func (s *snappyReader) tag() (length, offset int, ok bool) {
 	if len(s.block) == 0 {
 		return 0, 0, false

@@ -15,8 +15,7 @@ import (
 )
 
 const (
-	// MaxRecord is the size of the largest record that is kept, in encoded bytes. No event is that
-	// large.
+	// MaxRecord is the size of the largest record that is kept, encoded. No event is that large.
 	MaxRecord = 1 << 20
 	// MaxHeaders is how many headers a record may have. Each needs 40 bytes beside its content.
 	MaxHeaders = 10_000
@@ -33,9 +32,8 @@ const (
 	maxBody = 1 + 10 + 5
 )
 
-// Decoder decodes the records of one batch after the other. The zero value is ready to use. It
-// keeps a buffer and the last batch's decompressor, at most about 12 MiB. It is not safe for
-// concurrent use.
+// Decoder decodes the records of one batch after the other. The zero value is ready. It keeps a
+// buffer and the last batch's decompressor, at most 12 MiB or so. It isn't safe for concurrent use.
 type Decoder struct {
 	// Extra is how many bytes beyond MaxRecord a record may have.
 	Extra int
@@ -206,8 +204,7 @@ func (d *Decoder) fill(into []byte) {
 	}
 }
 
-// skipLarge skips a record that is too large to be kept. It returns false if the batch ends within
-// it.
+// skipLarge skips a record that is too large to be kept. false: the batch ends within the record.
 func (d *Decoder) skipLarge(length, n int) bool {
 	if !d.ensureBuffered(n + maxBody) {
 		return false
@@ -346,8 +343,7 @@ func (d *Decoder) addRest() {
 	})
 }
 
-// milliseconds returns the time of ms since 1970. It is zero for a negative ms: the record has no
-// time.
+// milliseconds returns the time of ms since 1970; zero for a negative ms, which means none.
 func milliseconds(ms int64) time.Time {
 	if ms < 0 {
 		return time.Time{}

@@ -34,8 +34,7 @@ func FuzzRecord(f *testing.F) {
 	})
 }
 
-// FuzzBatch decodes batches with a correct checksum, an arbitrary payload and arbitrary header
-// fields.
+// FuzzBatch decodes batches with a correct checksum, and any payload and header fields.
 func FuzzBatch(f *testing.F) {
 	three := payload(good(0, "a"), good(1, "b"), good(2, "c"))
 	for codec := range int16(6) {

@@ -22,8 +22,7 @@ type Record struct {
 	// the producer's timestamp, or the broker's on a topic with
 	// message.timestamp.type=LogAppendTime; zero: none
 	Time time.Time
-	// nil: the record was decoded; otherwise it has only Topic, Partition, Offset and, if known,
-	// Time
+	// nil: the record was decoded; else it has only Topic, Partition, Offset and perhaps Time
 	Damage *Damage
 }
 

@@ -111,8 +111,7 @@ func (b *Broker) Cluster() *kfake.Cluster { return b.cluster }
 // Close stops the broker. With a data directory everything is on disk when it returns.
 func (b *Broker) Close() { b.cluster.Close() }
 
-// advertise makes a listener on all addresses report localhost as its address, which the broker
-// advertises to clients.
+// advertise makes a listener on all addresses report localhost, which clients can dial.
 func advertise(l net.Listener, host string) net.Listener {
 	if ip := net.ParseIP(host); host != "" && (ip == nil || !ip.IsUnspecified()) {
 		return l

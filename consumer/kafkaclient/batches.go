@@ -12,10 +12,10 @@ import (
 )
 
 // Fetched holds the batches of one fetch, and decodes them one chunk at a time. The broker sends
-// whole batches: the first may begin before the requested offset, and the last may be truncated.
-// The client filters aborted transactions: the broker lists the producer and the first offset of
-// each, and each ends at that producer's next marker. Markers (control batches) occupy offsets but
-// are not records.
+// whole batches: the first may begin before the requested offset, the last may be truncated. The
+// client filters aborted transactions: the broker lists the producer and the first offset of each,
+// and each ends at that producer's next marker. Markers (control batches) occupy offsets, but are
+// no records.
 type Fetched struct {
 	event.TopicPartition
 	*fetchResponse
@@ -34,10 +34,9 @@ func (f *Fetched) Close() {
 	f.lease.close()
 }
 
-// Chunk decodes the next records that consumers may see. They are valid until the next use of d. No
-// records and no error mean that there are no more. A batch that can't be read is an error only if
-// nothing precedes it. Otherwise the next fetch begins at that batch, and fails if the damage
-// persists.
+// Chunk decodes the next records that consumers may see. They are valid until the next use of d. It
+// returns none at the end. A batch that can't be read is an error only if nothing precedes it.
+// Otherwise the next fetch begins at that batch, and fails if the damage persists.
 func (f *Fetched) Chunk(d *batch.Decoder) ([]batch.Record, error) {
 	for {
 		if f.Opened {
@@ -104,8 +103,7 @@ func (f *Fetched) open(b batch.Batch) bool {
 	return f.Opened
 }
 
-// FirstRecord returns the first record at or after offset. ok is false if one fetch finds no
-// record.
+// FirstRecord returns the first record at or after offset; ok is false if one fetch finds none.
 func (c *Client) FirstRecord(ctx context.Context, tp event.TopicPartition, offset int64,
 	limits FetchLimits) (r event.Record, ok bool, err error) {
 	_, err = c.scanOnce(ctx, tp, offset, math.MaxInt64, limits, func(first event.Record) error {

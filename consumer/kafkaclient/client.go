@@ -77,8 +77,7 @@ func (c *Client) WarnRepeated(kind string) *zerolog.Event {
 	return c.Throttle.Pass(kind, c.Options.Log.Warn())
 }
 
-// Close closes idle connections, and those in use once their requests end. A later request opens a
-// new connection.
+// Close closes idle connections, and busy ones after their requests. A later request reconnects.
 func (c *Client) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -87,9 +86,8 @@ func (c *Client) Close() {
 }
 
 // UseTopics makes requests about these topics routable. A kafka.Transport routes only requests
-// about topics whose metadata it keeps; without a list of topics it requests the metadata of all
-// topics of the cluster every two seconds. A topic that is named for the first time replaces the
-// transport.
+// about topics whose metadata it keeps; without a list it requests the metadata of all topics of
+// the cluster every two seconds. A topic that is named for the first time replaces the transport.
 func (c *Client) UseTopics(topics ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -144,8 +142,7 @@ func (r router) RoundTrip(ctx context.Context, addr net.Addr,
 	}
 }
 
-// unreachableAge is how long an unreachable address is reported as the cause of requests without a
-// response.
+// unreachableAge is how long an unreachable address explains requests without a response.
 const unreachableAge = 10 * time.Second
 
 // setReachable records why a broker is unreachable. A nil error clears the record of that broker.

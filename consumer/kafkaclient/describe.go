@@ -184,9 +184,8 @@ func creationErrors(response protocol.Message) map[string]error {
 	return refused
 }
 
-// CheckCreate checks whether the controller would create topics, and returns the errors by topic.
-// It creates nothing. The request goes to the controller: with ZooKeeper, other brokers don't
-// forward it.
+// CheckCreate returns the errors that the controller would return for creating topics, by topic. It
+// creates nothing. With ZooKeeper, no other broker forwards this request to the controller.
 func (c *Client) CheckCreate(ctx context.Context, controller string,
 	topics []NewTopic) (map[string]error, error) {
 	if controller == "" {
@@ -229,8 +228,7 @@ func (c *Client) PartitionCounts(ctx context.Context, topics ...string) (map[str
 	return counts, nil
 }
 
-// PartitionCount returns the number of partitions of a topic. A missing topic is a
-// *MissingTopicError.
+// PartitionCount returns a topic's number of partitions, or a *MissingTopicError.
 func (c *Client) PartitionCount(ctx context.Context, topic string) (int, error) {
 	counts, err := c.PartitionCounts(ctx, topic)
 	if err == nil && counts[topic] == 0 {

@@ -69,8 +69,7 @@ func (c *Client) connectDiagnosed(ctx context.Context, broker string) (net.Conn,
 	return nil, err
 }
 
-// NeverConnected reports whether no connection was established, so that there is no server to
-// diagnose.
+// NeverConnected reports whether no connection was established: there is no server to diagnose.
 func NeverConnected(err error) bool {
 	var failed *net.OpError
 	return errors.As(err, &failed) && failed.Op == "dial"
@@ -141,9 +140,8 @@ func checkHTTP(_ context.Context, conn net.Conn) error {
 	return err
 }
 
-// diagnoseSASL checks whether a broker closed the connection because the client did not
-// authenticate: it closes a second connection too, and offers SASL. It returns the remedy; "" means
-// another cause.
+// diagnoseSASL checks whether a broker closed the connection for lack of authentication: it closes
+// a second one too, and offers SASL. It returns the remedy; "" means another cause.
 func (c *Client) diagnoseSASL(ctx context.Context, broker string) (remedy string) {
 	conn, err := c.connect(ctx, broker)
 	if err != nil {

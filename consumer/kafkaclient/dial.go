@@ -226,8 +226,7 @@ func (t *protocolConn) roundTrip(version int16, request protocol.Message) (proto
 	return response, err
 }
 
-// roundTripWithin is roundTrip with a time limit. If ctx ends first, the error is the cause of
-// that.
+// roundTripWithin is roundTrip with a time limit. If ctx ends first, the error is its cause.
 func (t *protocolConn) roundTripWithin(ctx context.Context, within time.Duration, version int16,
 	request protocol.Message) (response protocol.Message, err error) {
 	stop, err := applyDeadline(ctx, t.conn, time.Now().Add(within))

@@ -118,8 +118,7 @@ func (c *Client) LogRange(ctx context.Context, topic string, partition int) (fir
 	return c.logRange(ctx, topic, partition, kafka.ReadUncommitted)
 }
 
-// logRange is LogRange for an isolation level: ReadCommitted ends before the first open
-// transaction.
+// logRange is LogRange with an isolation level: ReadCommitted ends at the first open transaction.
 func (c *Client) logRange(ctx context.Context, topic string, partition int,
 	level kafka.IsolationLevel) (first, end int64, err error) {
 	response, err := c.api().ListOffsets(ctx, &kafka.ListOffsetsRequest{

@@ -51,8 +51,7 @@ type abortedTransaction struct{ producer, firstOffset int64 }
 // ApiKey is required by kafka-go's protocol.Message.
 func (*fetchResponse) ApiKey() protocol.ApiKey { return protocol.Fetch }
 
-// fetchCorrelation is the correlation id of every fetch: a connection carries one request at a
-// time.
+// fetchCorrelation is the correlation ID of each fetch: a connection has one request at a time.
 const fetchCorrelation = 1
 
 // RawExchange sends the request and reads the response to its end. An error closes the connection;

@@ -19,8 +19,7 @@ import (
 	"markread/consumer/event"
 )
 
-// responseTo returns a connection with the response to one fetch of version 11, and the bytes that
-// follow it.
+// responseTo returns a connection with a response to a fetch of version 11, and following bytes.
 func responseTo(body []byte, size int) io.ReadWriter {
 	b := binary.BigEndian.AppendUint32(nil, uint32(size))
 	b = binary.BigEndian.AppendUint32(b, fetchCorrelation)
@@ -31,8 +30,7 @@ func responseTo(body []byte, size int) io.ReadWriter {
 		io.Discard}
 }
 
-// encodeFields encodes the fields of a response: integers of 2, 4 and 8 bytes, strings and raw
-// bytes.
+// encodeFields encodes a response's fields: integers of 2, 4 and 8 bytes, strings, raw bytes.
 func encodeFields(all ...any) (b []byte) {
 	for _, f := range all {
 		switch f := f.(type) {

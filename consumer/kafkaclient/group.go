@@ -23,8 +23,7 @@ const SessionTimeout = 15 * time.Second
 
 const (
 	protocolType = "consumer"
-	// shorter than RequestTimeout: two heartbeats that hang must not outlast the proof of
-	// membership
+	// shorter than RequestTimeout: two that hang must not outlast the proof of membership
 	heartbeatTimeout = 3 * time.Second
 	leaveTimeout     = 3 * time.Second
 )
@@ -61,9 +60,8 @@ type GroupMember struct {
 }
 
 // JoinGroup sends one request to join a group. The response arrives when all members have drained
-// and joined. Its Member is also set with the error MemberIDRequired. It replaces
-// kafka.Client.JoinGroup, which decodes the metadata of all members, and fails when one is
-// malformed.
+// and joined. Its Member is also set with the error MemberIDRequired. kafka.Client.JoinGroup is not
+// used: it decodes the metadata of all members, and fails when one is malformed.
 func (c *Client) JoinGroup(ctx context.Context, r JoinRequest) (joined JoinResponse, err error) {
 	metadata, err := protocol.Marshal(consumerapi.MaxVersionSupported, consumerapi.Subscription{
 		Version: consumerapi.MaxVersionSupported, Topics: r.Topics, UserData: r.UserData,

@@ -94,8 +94,7 @@ type listRequest struct {
 
 func (*listRequest) ApiKey() protocol.ApiKey { return protocol.ListGroups }
 
-// Group makes the transport send the request to the group's coordinator, which lists the groups
-// that it coordinates.
+// Group makes the transport send it to the group's coordinator, which lists its own groups.
 func (r *listRequest) Group() string { return r.group }
 
 type listResponse struct {

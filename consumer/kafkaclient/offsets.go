@@ -18,8 +18,7 @@ func WithTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, DescribeTimeout, errTimeout)
 }
 
-// Ping checks that a broker responds, retrying for up to 8 s. It returns a *RefusedError
-// immediately.
+// Ping waits up to 8 s for a broker to respond. It returns a *RefusedError immediately.
 func (c *Client) Ping(ctx context.Context) error {
 	ctx, cancel := withBrokerTimeout(ctx)
 	defer cancel()
@@ -41,8 +40,7 @@ type TopicOffsets struct {
 	Partitions []OffsetRange // by number
 }
 
-// OffsetRange is a log's first offset and the offset after its last one. With Err, they are
-// unknown.
+// OffsetRange is a log's first offset and the one after its last; unknown if Err is set.
 type OffsetRange struct {
 	First, End int64
 	Err        error
@@ -114,8 +112,7 @@ func (c *Client) listOffsets(ctx context.Context, e TopicOffsets) (again bool) {
 // its own while it waits.
 const parallelListOffsets = 16
 
-// Parallel calls do for 0 to n-1, at most limit calls at a time, and returns when all have
-// returned.
+// Parallel calls do for 0 to n-1, at most limit calls at a time, and waits for all.
 func Parallel(limit, n int, do func(i int)) {
 	var all errgroup.Group
 	all.SetLimit(limit)

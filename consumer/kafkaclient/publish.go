@@ -21,8 +21,7 @@ import (
 const (
 	publishBytes    = 512 << 10 // of one request, unless a single message is larger
 	publishAttempts = 10
-	// How long to search for a broker and the topic, as long as nothing can be lost yet. A person
-	// may be waiting.
+	// Time to find a broker and the topic, before there is anything to lose. A person may wait.
 	DescribeTimeout = 8 * time.Second
 )
 
@@ -84,8 +83,7 @@ func (p *Publisher) Publish(ctx context.Context, messages ...event.Message) erro
 	return p.publishAll(ctx, messages, byPartition)
 }
 
-// PublishTo publishes messages to one partition, whatever their keys, in order. Otherwise it is
-// like Publish.
+// PublishTo is Publish to one partition, whatever the keys; it keeps the order of the messages.
 func (p *Publisher) PublishTo(ctx context.Context, partition int, messages ...event.Message) error {
 	byPartition := make([][]int, partition+1)
 	for i := range messages {
@@ -124,8 +122,7 @@ func IsRefusedRecord(err error) bool {
 	return Is(err, kafka.InvalidRecord, kafka.InvalidTimestamp)
 }
 
-// TransientPublishError reports whether publishing may succeed later without intervention, as when
-// leaders move.
+// TransientPublishError reports whether publishing may succeed later by itself: leaders move.
 func TransientPublishError(err error) bool {
 	var some PublishErrors
 	if !errors.As(err, &some) {
@@ -243,10 +240,9 @@ func (c *Client) Produce(ctx context.Context, topic string, partition int,
 	return nil
 }
 
-// recordReader returns the records of a request, and after the last one starts again at the first:
-// the router sends a request again if the connection's authentication has expired. kafka-go's own
-// readers can be read only once; and kafka-go does not send a request without records, but reports
-// it as written.
+// recordReader returns the records of a request, and then starts again at the first: the router
+// resends a request if the connection's authentication has expired. kafka-go's own readers can be
+// read only once; and it does not send a request without records, but reports it as written.
 type recordReader struct {
 	messages []event.Message
 	next     int
@@ -267,8 +263,7 @@ func (r *recordReader) ReadRecord() (*protocol.Record, error) {
 	return record, nil
 }
 
-// PartitionOf returns the partition that the Java partitioner chooses for a key. The key must not
-// be nil.
+// PartitionOf returns the partition that the Java partitioner chooses for a key that is not nil.
 func PartitionOf(key []byte, partitions int) int {
 	numbers := make([]int, partitions)
 	for i := range numbers {

@@ -30,8 +30,7 @@ func (e *RefusedError) Error() string {
 func (e *RefusedError) Unwrap() error { return e.Err }
 
 // UnreachableError reports that a broker's address is probably wrong, at least on this machine: its
-// name can't be resolved, or the address comes from the cluster's configuration and not from
-// Options.Brokers.
+// name can't be resolved, or the cluster's configuration has it, and not Options.Brokers.
 type UnreachableError RefusedError
 
 func (e *UnreachableError) Error() string { return (*RefusedError)(e).Error() }
@@ -43,8 +42,7 @@ const (
 		"localhost:9092"
 )
 
-// addAddressRemedy adds where a broker's address comes from if that may be why the connection
-// failed.
+// addAddressRemedy adds where a broker's address comes from if that may have caused the failure.
 func (c *Client) addAddressRemedy(broker string, err error) error {
 	var dnsErr *net.DNSError
 	remedy := ""
@@ -87,8 +85,7 @@ type saslError struct {
 func (e *saslError) Error() string { return e.code.Title() }
 func (e *saslError) Unwrap() error { return e.code }
 
-// notKafkaError reports a server that is not a Kafka broker. It holds the first bytes of the
-// response.
+// notKafkaError reports a server that is not a Kafka broker. It is the start of the response.
 type notKafkaError string
 
 func (e notKafkaError) Error() string {
@@ -101,12 +98,10 @@ func (e notKafkaError) Error() string {
 	return fmt.Sprintf("it is not a Kafka broker: its response begins with %q", string(e))
 }
 
-// isTLS reports whether the response is a TLS alert, which a TLS server sends to a client without
-// TLS.
+// isTLS reports whether the response is a TLS alert, as TLS servers send to clients without TLS.
 func (e notKafkaError) isTLS() bool { return strings.HasPrefix(string(e), "\x15\x03") }
 
-// explainConnectError returns a *RefusedError for a failure that an operator has to fix. It rewords
-// other failures.
+// explainConnectError returns a *RefusedError if an operator has to fix err. It rewords others.
 func (c *Client) explainConnectError(broker string, err error) error {
 	remedy := ""
 	var notKafka notKafkaError

@@ -51,8 +51,7 @@ func (s *Session) Release() string {
 	return ""
 }
 
-// Unsupported returns the names of the required requests that the broker does not support any more,
-// or not yet.
+// Unsupported names the required requests that the broker does not support any more, or not yet.
 func (s *Session) Unsupported() (names []string) {
 	for _, n := range requiredRequests {
 		r, ok := s.versions[n.key]
@@ -63,8 +62,7 @@ func (s *Session) Unsupported() (names []string) {
 	return names
 }
 
-// OpenSession opens a session with a broker; "": with the broker of the options that responds
-// first.
+// OpenSession opens a session with a broker; "": the one of the options that responds first.
 func (c *Client) OpenSession(ctx context.Context, broker string) (s *Session, err error) {
 	var conn net.Conn
 	if broker == "" {

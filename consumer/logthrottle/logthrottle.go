@@ -1,7 +1,6 @@
 // Package logthrottle keeps repeated failures from flooding the log: an unreachable broker fails
-// two dozen fetches several times a second. Of the lines of one kind it lets one pass per interval
-// (10 s). The field "repeated" of the next line is the number of lines that were suppressed before
-// it.
+// two dozen fetches several times a second. Of the lines of one kind it passes one per 10 s. The
+// field "repeated" of the next line is the number of lines suppressed before it.
 //
 // It writes no lines of its own: the number of lines that were suppressed after the last line of a
 // kind is reported by the next failure of that kind, however much later, or never. A caller that
@@ -39,8 +38,7 @@ type kindState struct {
 //
 //	l.Pass("commit "+code, log.Warn()).Err(err).Msg("a commit failed")
 //
-// A kind distinguishes one failure from another. It consists of a few words and a code, not of text
-// from other sources.
+// A kind distinguishes failures: a few words and a code, not text from other sources.
 func (l *Log) Pass(kind string, line *zerolog.Event) *zerolog.Event {
 	if !line.Enabled() {
 		return nil // its level is disabled, so it does not count as suppressed

@@ -12,8 +12,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// withThrottledLog runs f in a bubble, with functions that log a throttled line and return the
-// output.
+// withThrottledLog runs f in a bubble; fail logs a throttled line, written returns the output.
 func withThrottledLog(t *testing.T,
 	f func(t *testing.T, fail func(kind string), written func() string)) {
 	synctest.Test(t, func(t *testing.T) {

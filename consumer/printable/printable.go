@@ -1,5 +1,4 @@
-// Package printable makes text of unknown origin safe to show on a terminal, in a log and on a
-// page.
+// Package printable makes text of unknown origin safe to show on a terminal, in logs and on pages.
 //
 // It promises that the output of [Writer] and [Line] is valid UTF-8 and consists of graphic
 // characters as package unicode defines them (letters, marks, numbers, punctuation, symbols,
@@ -50,8 +49,7 @@ func Quote(s string) string {
 	return `"` + Line(s) + `"`
 }
 
-// Truncate returns the beginning of s as at most n bytes of UTF-8. A byte that is not UTF-8 becomes
-// U+FFFD.
+// Truncate returns at most the first n bytes of s as UTF-8. Other bytes become U+FFFD.
 func Truncate(s string, n int) string {
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	if len(s) <= n {

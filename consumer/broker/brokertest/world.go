@@ -33,8 +33,7 @@ type World struct {
 	Cluster *kfake.Cluster
 }
 
-// Run runs a test in a bubble, with a broker that has the Topics with the given number of
-// partitions.
+// Run runs a test in a bubble, with a broker that has the Topics with that many partitions.
 func Run(t *testing.T, partitions int, test func(w *World)) {
 	t.Helper()
 	Bubble(t, func(t *testing.T) {
@@ -141,8 +140,7 @@ func (s *CuttableDialer) Cut(off bool) {
 	s.live = nil
 }
 
-// Respond makes the broker respond to requests of a kind with an empty response that change has
-// filled in.
+// Respond makes the broker respond to a kind of request with what change fills in.
 func Respond[A kmsg.Response](w *World, key kmsg.Key,
 	change func(request kmsg.Request, response A)) {
 	w.Helper()

@@ -55,80 +55,56 @@ func TestDescribeBrokersByTheirAdvertisedAddresses(t *testing.T) {
 
 // Transient failures of a broker are retried. Permanent ones are reported within seconds.
 func TestDescribeBrokersRetriesTransientFailures(t *testing.T) {
-	control := func(w *brokertest.World, how func() (error, bool)) {
-		w.Cluster.ControlKey(kmsg.Metadata.Int16(),
-			func(kmsg.Request) (kmsg.Response, error, bool) {
-				w.Cluster.KeepControl()
-				err, handled := how()
-				return nil, err, handled
-			})
-	}
+	const always = 1 << 30
 	for name, c := range map[string]struct {
-		times  int // that it happens
-		happen func(w *brokertest.World, now func() bool)
-		most   time.Duration
-		fails  bool
+		times   int           // that it fails
+		refused bool          // connections are refused; else:
+		slow    time.Duration // responses are late; 0: connections break
+		most    time.Duration
+		fails   bool
 	}{
-		"closes the connection": {times: 1, most: time.Second,
-			happen: func(w *brokertest.World, now func() bool) {
-				// the connection breaks
-				control(w, func() (error, bool) { return kerr.UnknownServerError, now() })
-			}},
-		"is slow": {times: 1, most: 5 * time.Second,
-			happen: func(w *brokertest.World, now func() bool) {
-				control(w, func() (error, bool) {
-					if now() {
-						w.Cluster.SleepControl(func() { time.Sleep(4 * time.Second) })
-					}
-					return nil, false
-				})
-			}},
-		"is always slow": {times: 1 << 30, most: 7 * time.Second,
-			happen: func(w *brokertest.World, now func() bool) {
-				control(w, func() (error, bool) {
-					if now() {
-						w.Cluster.SleepControl(func() { time.Sleep(3 * time.Second) })
-					}
-					return nil, false
-				})
-			}},
-		"is slower than the request timeout": {times: 1, most: 8 * time.Second,
-			happen: func(w *brokertest.World, now func() bool) {
-				control(w, func() (error, bool) {
-					if now() {
-						w.Cluster.SleepControl(func() { time.Sleep(6 * time.Second) })
-					}
-					return nil, false
-				})
-			}},
-		"is not reachable yet": {times: 3, most: 2 * time.Second},
-		"is unreachable":       {times: 1 << 30, most: 2 * time.Second, fails: true},
-		"closes each connection": {times: 1 << 30, most: 8 * time.Second, fails: true,
-			happen: func(w *brokertest.World, now func() bool) {
-				control(w, func() (error, bool) { return kerr.UnknownServerError, now() })
-			}},
+		"closes the connection":  {times: 1, most: time.Second},
+		"closes each connection": {times: always, most: 8 * time.Second, fails: true},
+		"is slow": {times: 1, slow: 4 * time.Second,
+			most: 5 * time.Second},
+		"is always slow": {times: always, slow: 3 * time.Second,
+			most: 7 * time.Second},
+		"is slower than the request timeout": {times: 1, slow: 6 * time.Second,
+			most: 8 * time.Second},
+		"is not reachable yet": {times: 3, refused: true, most: 2 * time.Second},
+		"is unreachable": {times: always, refused: true, most: 2 * time.Second,
+			fails: true},
 	} {
 		brokertest.Run(t, 1, func(w *brokertest.World) {
 			left := c.times
 			now := func() bool { left--; return left >= 0 }
-			client := w.Client()
-			if c.happen != nil {
-				c.happen(w, now)
-			} else {
-				client = w.ClientOver(func(ctx context.Context, network, addr string) (net.Conn,
-					error) {
-					if now() {
-						return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
-					}
-					return w.Network.DialContext(ctx, network, addr)
-				})
+			client := w.ClientOver(func(ctx context.Context, network, addr string) (net.Conn,
+				error) {
+				if c.refused && now() {
+					return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+				}
+				return w.Network.DialContext(ctx, network, addr)
+			})
+			if !c.refused {
+				w.Cluster.ControlKey(kmsg.Metadata.Int16(),
+					func(kmsg.Request) (kmsg.Response, error, bool) {
+						w.Cluster.KeepControl()
+						if !now() {
+							return nil, nil, false
+						}
+						if c.slow == 0 {
+							return nil, kerr.UnknownServerError, true // the connection breaks
+						}
+						w.Cluster.SleepControl(func() { time.Sleep(c.slow) })
+						return nil, nil, false
+					})
 			}
 			start := time.Now()
 			v := admin.DescribeBrokers(w.Context(), client)[0]
 			if took := time.Since(start); (v.Err != nil) != c.fails || took > c.most {
 				w.Errorf("%s: after %s: %v", name, took, v.Err)
 			}
-			if tries := c.times - left; c.happen == nil && tries > 4 {
+			if tries := c.times - left; c.refused && tries > 4 {
 				w.Errorf("%s: %d connections", name, tries)
 			}
 			time.Sleep(10 * time.Second) // until delayed requests in the broker end

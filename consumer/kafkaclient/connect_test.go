@@ -22,9 +22,24 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-func IsRefused(err error) bool {
-	var r *kafkaclient.RefusedError
-	return errors.As(err, &r)
+func newClient(t *testing.T, options kafkaclient.Options) *kafkaclient.Client {
+	t.Helper()
+	c, err := kafkaclient.New(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+func newCluster(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
+	t.Helper()
+	c, err := kfake.NewCluster(opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
 }
 
 func staticTLS(config *tls.Config) func() (*tls.Config, error) {
@@ -68,37 +83,30 @@ func TestAuthentication(t *testing.T) {
 						kfake.TLS(&tls.Config{Certificates: []tls.Certificate{cert}}))
 					options.TLS = staticTLS(&tls.Config{RootCAs: pool})
 				}
-				cluster, err := kfake.NewCluster(opts...)
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(cluster.Close)
-				client, err := kafkaclient.New(options)
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(client.Close)
+				newCluster(t, opts...)
+				client := newClient(t, options)
 				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 				defer cancel()
 				used := event.Topics{Live: brokertest.Topics.Live,
 					DeadLetter: brokertest.Topics.DeadLetter}
 				served := false
-				err = consumer.Consume(ctx, client, consumer.GroupOptions{Group: brokertest.Group,
+				err := consumer.Consume(ctx, client, consumer.GroupOptions{Group: brokertest.Group,
 					Topics: used}, func(ctx context.Context, g *consumer.Generation) {
 					served = true
 					<-ctx.Done()
 				})
 				if c.refused {
-					if !IsRefused(err) || served || ctx.Err() != nil {
+					if !kafkaclient.IsRefused(err) || served || ctx.Err() != nil {
 						t.Errorf("Consume: %v", err)
 					}
-					if err := admin.CheckTopics(ctx, client, used, false); !IsRefused(err) {
+					if err := admin.CheckTopics(ctx, client, used,
+						false); !kafkaclient.IsRefused(err) {
 						t.Errorf("CheckTopics: %v", err)
 					}
 					began := time.Now()
 					err := client.Publisher(brokertest.Topics.Live).
 						Publish(ctx, event.Message{Value: []byte("x")})
-					if !IsRefused(err) || time.Since(began) > 5*time.Second {
+					if !kafkaclient.IsRefused(err) || time.Since(began) > 5*time.Second {
 						t.Errorf("Publish: %v, after %v", err, time.Since(began))
 					}
 					return
@@ -119,16 +127,12 @@ func TestAuthentication(t *testing.T) {
 func TestCertificates(t *testing.T) {
 	serverCert, serverPool := brokertest.Certificate(t)
 	clientCert, clientPool := brokertest.Certificate(t)
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1),
+	cluster := newCluster(t, kfake.NumBrokers(1),
 		kfake.SeedTopics(1, brokertest.Topics.Live, brokertest.Topics.DeadLetter),
 		kfake.TLS(&tls.Config{
 			Certificates: []tls.Certificate{serverCert}, ClientAuth: tls.RequireAndVerifyClientCert,
 			ClientCAs: clientPool,
 		}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cluster.Close()
 	for name, c := range map[string]struct {
 		config  *tls.Config
 		refused bool
@@ -142,17 +146,13 @@ func TestCertificates(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.config.ServerName = "localhost"
-			client, err := kafkaclient.New(kafkaclient.Options{Brokers: cluster.ListenAddrs(),
+			client := newClient(t, kafkaclient.Options{Brokers: cluster.ListenAddrs(),
 				TLS: staticTLS(c.config), Log: zerolog.New(t.Output())})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer client.Close()
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
-			err = admin.CheckTopics(ctx, client, event.Topics{Live: brokertest.Topics.Live,
+			err := admin.CheckTopics(ctx, client, event.Topics{Live: brokertest.Topics.Live,
 				DeadLetter: brokertest.Topics.DeadLetter}, false)
-			if IsRefused(err) != c.refused || (err != nil) != c.refused {
+			if kafkaclient.IsRefused(err) != c.refused || (err != nil) != c.refused {
 				t.Errorf("got %v", err)
 			}
 		})
@@ -175,17 +175,14 @@ func TestSilentBroker(t *testing.T) {
 			return ours, nil
 		}
 		var log brokertest.Logs
-		c, err := kafkaclient.New(kafkaclient.Options{
+		c := newClient(t, kafkaclient.Options{
 			Brokers: []string{"localhost:9092"}, Dial: silent,
 			SASL: brokertest.Mechanism(t, "plain", "u", "p"), Log: zerolog.New(&log),
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		defer cancel()
 		start := time.Now()
-		err = consumer.Consume(ctx, c, consumer.GroupOptions{Group: brokertest.Group,
+		err := consumer.Consume(ctx, c, consumer.GroupOptions{Group: brokertest.Group,
 			Topics: brokertest.Topics},
 			func(context.Context, *consumer.Generation) { t.Error("served") })
 		if took := time.Since(start); err != nil || took > 6*time.Minute {
@@ -219,13 +216,10 @@ func TestFrozenBrokers(t *testing.T) {
 			return w.Network.DialContext(ctx, network, addr)
 		}
 		var log brokertest.Logs
-		client, err := kafkaclient.New(kafkaclient.Options{
+		client := newClient(w.T, kafkaclient.Options{
 			Brokers: []string{"frozen-1:9092", "frozen-2:9092", "frozen-3:9092", w.Broker.Addr()},
 			Dial:    dial, Log: zerolog.New(&log),
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
 		start := time.Now()
 		if err := admin.CheckTopics(w.Context(), client, brokertest.Topics, false); err != nil ||
 			time.Since(start) > 2*time.Second {
@@ -244,11 +238,8 @@ func TestFrozenBrokers(t *testing.T) {
 func TestCloseLeaksNothing(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		for range 20 {
-			c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{w.Broker.Addr()},
+			c := newClient(w.T, kafkaclient.Options{Brokers: []string{w.Broker.Addr()},
 				Dial: w.Network.DialContext})
-			if err != nil {
-				w.Fatal(err)
-			}
 			var all sync.WaitGroup
 			for _, topic := range []string{brokertest.Topics.Live, brokertest.Topics.Backfill,
 				brokertest.Topics.DeadLetter, "a", "b", "c"} {
@@ -299,16 +290,8 @@ func TestTLSMismatchIsDiagnosed(t *testing.T) {
 				if c.clientTLS {
 					options.TLS = staticTLS(&tls.Config{})
 				}
-				cluster, err := kfake.NewCluster(opts...)
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(cluster.Close)
-				client, err := kafkaclient.New(options)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer client.Close()
+				newCluster(t, opts...)
+				client := newClient(t, options)
 				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 				defer cancel()
 				if err := admin.CheckTopics(ctx, client, brokertest.Topics, false); err == nil ||
@@ -325,15 +308,10 @@ func TestRepeatedLinesAreThrottled(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		var log brokertest.Logs
 		refuse := func(context.Context, string, string) (net.Conn, error) {
-			return nil,
-				errors.New("refused")
+			return nil, errors.New("refused")
 		}
-		client, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{"localhost:9092"},
+		client := newClient(t, kafkaclient.Options{Brokers: []string{"localhost:9092"},
 			Dial: refuse, Log: zerolog.New(&log)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer client.Close()
 		ctx, cancel := context.WithTimeout(t.Context(), 25*time.Second)
 		defer cancel()
 		if err := admin.CheckTopics(ctx, client, brokertest.Topics, false); err == nil {

@@ -78,7 +78,7 @@ func (s *Session) Describe(ctx context.Context, topics []string) (Cluster, error
 	for _, t := range r.Topics {
 		topic := Topic{Err: BrokerError(t.ErrorCode), May: Operations(t.TopicAuthorizedOperations)}
 		// the topic exists: its partitions say which leader is missing
-		if errors.Is(topic.Err, LeaderNotAvailable) {
+		if errors.Is(topic.Err, kafka.LeaderNotAvailable) {
 			topic.Err = nil
 		}
 		slices.SortFunc(t.Partitions, func(a, b metadata.ResponsePartition) int {

@@ -26,7 +26,6 @@ type Error = kafka.Error
 const (
 	OffsetOutOfRange             = kafka.OffsetOutOfRange
 	UnknownTopicOrPartition      = kafka.UnknownTopicOrPartition
-	LeaderNotAvailable           = kafka.LeaderNotAvailable
 	RequestTimedOut              = kafka.RequestTimedOut
 	OffsetMetadataTooLarge       = kafka.OffsetMetadataTooLarge
 	GroupLoadInProgress          = kafka.GroupLoadInProgress

@@ -48,13 +48,9 @@ func TestPasswordsAreNotPrinted(t *testing.T) {
 func TestPasswordQuotedByBrokerIsNotLogged(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		var network kfake.VirtualNetwork
-		cluster, err := kfake.NewCluster(kfake.Ports(9092), kfake.ListenFn(network.Listen),
+		cluster := newCluster(t, kfake.Ports(9092), kfake.ListenFn(network.Listen),
 			kfake.SeedTopics(1, brokertest.Topics.Live, brokertest.Topics.DeadLetter),
 			kfake.EnableSASL(), kfake.Superuser("PLAIN", "u", canaryPassword))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(cluster.Close)
 		var quoted atomic.Int32
 		cluster.ControlKey(kmsg.SASLAuthenticate.Int16(),
 			func(r kmsg.Request) (kmsg.Response, error, bool) {
@@ -69,14 +65,10 @@ func TestPasswordQuotedByBrokerIsNotLogged(t *testing.T) {
 				return response, nil, true
 			})
 		var log brokertest.Logs
-		client, err := kafkaclient.New(kafkaclient.Options{
+		client := newClient(t, kafkaclient.Options{
 			Brokers: []string{"localhost:9092"}, Dial: network.DialContext,
 			SASL: brokertest.Mechanism(t, "plain", "u", canaryPassword), Log: zerolog.New(&log),
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer client.Close()
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
 		used := event.Topics{Live: brokertest.Topics.Live, DeadLetter: brokertest.Topics.DeadLetter}
@@ -93,7 +85,7 @@ func TestPasswordQuotedByBrokerIsNotLogged(t *testing.T) {
 			if err == nil || strings.Contains(fmt.Sprintf("%v %+v %#v", err, err, err), "canary") {
 				t.Errorf("%s: %v", what, err)
 			}
-			if what != "Write" && !IsRefused(err) {
+			if what != "Write" && !kafkaclient.IsRefused(err) {
 				t.Errorf("%s: not a RefusedError: %v", what, err)
 			}
 		}

@@ -87,8 +87,7 @@ func (c *Client) newRefusedError(broker, remedy string, err error) error {
 	if remedy == "" {
 		return err
 	}
-	var unreachable *UnreachableError
-	if errors.As(err, &unreachable) {
+	if unreachable, ok := errors.AsType[*UnreachableError](err); ok {
 		err = unreachable.Err
 	}
 	if !c.configured(broker) {

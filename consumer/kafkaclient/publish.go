@@ -69,7 +69,7 @@ func (p *Publisher) Publish(ctx context.Context, messages ...event.Message) erro
 		}
 		return failed
 	}
-	byPartition := make([][]int, count) // for each partition, the indexes of its messages
+	byPartition := map[int][]int{} // the indexes of each partition's messages
 	// All messages without a key go to one partition, so that they share requests. The next call
 	// uses another partition.
 	keylessPartition := int(p.keylessTurn.Add(1)) % count
@@ -85,16 +85,16 @@ func (p *Publisher) Publish(ctx context.Context, messages ...event.Message) erro
 
 // PublishTo is Publish to one partition, whatever the keys; it keeps the order of the messages.
 func (p *Publisher) PublishTo(ctx context.Context, partition int, messages ...event.Message) error {
-	byPartition := make([][]int, partition+1)
-	for i := range messages {
-		byPartition[partition] = append(byPartition[partition], i)
+	all := make([]int, len(messages))
+	for i := range all {
+		all[i] = i
 	}
-	return p.publishAll(ctx, messages, byPartition)
+	return p.publishAll(ctx, messages, map[int][]int{partition: all})
 }
 
 // publishAll publishes the messages. byPartition has the indexes of each partition's messages.
 func (p *Publisher) publishAll(ctx context.Context, messages []event.Message,
-	byPartition [][]int) error {
+	byPartition map[int][]int) error {
 	var mu sync.Mutex
 	failed := PublishErrors{}
 	var senders sync.WaitGroup

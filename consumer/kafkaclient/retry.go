@@ -52,8 +52,7 @@ func Sleep(ctx context.Context, d time.Duration) bool {
 
 // Code returns Kafka's error code as a number, or "network" for an error without one.
 func Code(err error) string {
-	var k kafka.Error
-	if errors.As(err, &k) {
+	if k, ok := errors.AsType[kafka.Error](err); ok {
 		return fmt.Sprint(int(k))
 	}
 	return "network"

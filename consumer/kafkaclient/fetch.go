@@ -50,8 +50,7 @@ var errNoResponse = fmt.Errorf("no response from the partition's leader within %
 // memory for the records, it waits, possibly for long, and fetches again. It may find nothing. The
 // caller must close the result.
 func (c *Client) Fetch(ctx context.Context, m *Memory, tp event.TopicPartition,
-	nextOffset func() int64,
-	limits FetchLimits) (*Fetched, error) {
+	nextOffset func() int64, limits FetchLimits) (*Fetched, error) {
 	l := &lease{memory: m}
 	for {
 		offset := nextOffset()

@@ -22,6 +22,7 @@ import (
 
 	"markread/cmd/markread/cli/config"
 	"markread/worker/console"
+	"markread/worker/hold"
 )
 
 // What the documents show of the program is compared with the program here, and their links are
@@ -276,6 +277,9 @@ func TestDocsLinks(t *testing.T) {
 		} else if anchor != "" && !anchors[target][anchor] {
 			t.Errorf("%s links to %s: there is no such heading", from, link)
 		}
+	}
+	for _, reason := range hold.Reasons() {
+		follow("README.md", "deploy/RUNBOOK.md#"+string(reason))
 	}
 	inline := regexp.MustCompile(`\]\(<?([^)\s>]+)>?(?:\s+"[^"]*")?\)`)
 	reference := regexp.MustCompile(`(?m)^ {0,3}\[[^\]]+\]:\s*<?([^\s>]+)`)

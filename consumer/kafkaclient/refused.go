@@ -179,7 +179,8 @@ func distrusted(err error) string {
 // WithPermissionHint adds to a missing permission which flag named what it is about.
 func WithPermissionHint(err error, flag string) error {
 	if Denied(err) {
-		return fmt.Errorf("%w (%s): README.md lists the permissions that a worker needs", err, flag)
+		return fmt.Errorf("%w (%s): deploy/OPERATIONS.md lists the permissions that a worker needs",
+			err, flag)
 	}
 	return err
 }

@@ -15,8 +15,8 @@ import (
 	"markread/worker/format"
 )
 
-// Report is what `markread status --json` prints; README.md documents its names. A nil part could
-// not be found out, or was not asked for.
+// Report is what `markread status --json` prints; deploy/OPERATIONS.md documents its names. A nil
+// part could not be found out, or was not asked for.
 type Report struct {
 	At      time.Time `json:"at"`
 	Group   *Group    `json:"group"`

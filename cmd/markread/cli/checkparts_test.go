@@ -355,7 +355,7 @@ func TestCheckOfTheIMServer(t *testing.T) {
 	})
 }
 
-// checkNames are the names of all checks; README.md lists them.
+// checkNames are the names of all checks; deploy/OPERATIONS.md lists them.
 var checkNames = []string{
 	"broker", "topic", "permission", "replicas", "settings", "cleanup.policy", "retention",
 	"record size", "timestamps",
@@ -401,28 +401,23 @@ func sampleCheck() *preflight.Report {
 	return preflight.ReportOf(statusAt, found)
 }
 
-// README.md shows what is printed, and knows every name of the JSON document and of a check.
-func TestReadmeCheck(t *testing.T) {
-	text, r := readme(t), sampleCheck()
+// The operations manual shows what is printed, and lists every check.
+func TestDocsCheck(t *testing.T) {
+	r := sampleCheck()
 	var shown strings.Builder
 	if err := printCheck(&shown, r); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(text, shown.String()) {
-		t.Errorf("README.md does not show this:\n%s", &shown)
-	}
+	checkGenerated(t, operationsFile, "check", "```\n"+shown.String()+"```\n")
+	text := document(t, operationsFile)
 	for _, name := range checkNames {
 		if !strings.Contains(text, "`"+name+"`") {
-			t.Errorf("README.md does not list the check %s", name)
+			t.Errorf("%s does not list the check %s", operationsFile, name)
 		}
 	}
-	r = preflight.ReportOf(statusAt, r.Checks[:1])
-	document, err := json.MarshalIndent(r, "", " ")
+	content, err := json.MarshalIndent(preflight.ReportOf(statusAt, r.Checks[:1]), "", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}
-	squeeze := func(s string) string { return strings.Join(strings.Fields(s), "") }
-	if !strings.Contains(squeeze(text), squeeze(string(document))) {
-		t.Errorf("README.md does not show this:\n%s", document)
-	}
+	checkGenerated(t, operationsFile, "check document", "```json\n"+string(content)+"\n```\n")
 }

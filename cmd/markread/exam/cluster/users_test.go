@@ -81,7 +81,7 @@ type permission struct {
 	operation kmsg.ACLOperation
 }
 
-// permissions are the README's: what a worker needs, and no more.
+// permissions are what a worker needs, and no more: see deploy/OPERATIONS.md.
 var permissions = map[string]permission{
 	"read live":     {func(n kit.Names) string { return n.Live }, kmsg.ACLOperationRead},
 	"read backfill": {func(n kit.Names) string { return n.Backfill }, kmsg.ACLOperationRead},

@@ -46,14 +46,11 @@ func markRead(ctx context.Context, w *kafka.Writer, report, peer string, at time
 	if err != nil {
 		return err
 	}
-	return w.WriteMessages(ctx, kafka.Message{
-		Key:   []byte(report + "|" + peer),
-		Value: value,
-		Time:  at, // when the user read
-	})
+	key := []byte(report + "|" + peer)
+	return w.WriteMessages(ctx, kafka.Message{Key: key, Value: value, Time: at})
 }
 
-// newWriter makes the writer once; it is safe for concurrent use.
+// newWriter creates the writer once; it is safe for concurrent use.
 func newWriter(brokers ...string) *kafka.Writer {
 	return &kafka.Writer{
 		Addr:         kafka.TCP(brokers...),

@@ -45,7 +45,7 @@ func advertise(w *brokertest.World, host string, node, leader int32) {
 
 // lookups are what a person may wait for: each asks something of the broker that has it. (Topics
 // are described by any broker: admin.CheckTopics needs no other address than those of --brokers.)
-var lookups = map[string]func(ctx context.Context, c *kafkaclient.Client) error{
+var requests = map[string]func(ctx context.Context, c *kafkaclient.Client) error{
 	"publish": func(ctx context.Context, c *kafkaclient.Client) error {
 		return c.Publisher(brokertest.Topics.Live).Publish(ctx, event.Message{Value: []byte("{}")})
 	},
@@ -104,13 +104,13 @@ func TestAdvertisedAddressThatCannotBeReached(t *testing.T) {
 		"10.0.0.7": "context deadline exceeded; the address is from the broker's " + from,
 		"10.0.0.8": "the address is from the broker's " + from,
 	} {
-		for name, look := range lookups {
+		for name, request := range requests {
 			brokertest.Run(t, 1, func(w *brokertest.World) {
 				advertise(w, host, 0, 0)
 				c := w.ClientOver(unreachable(w))
 				ctx, cancel := context.WithTimeout(w.Context(), 30*time.Second)
 				defer cancel()
-				err := look(ctx, c)
+				err := request(ctx, c)
 				var located *kafkaclient.UnreachableError
 				if !errors.As(err, &located) || located.Broker != host+":9092" {
 					w.Errorf("%s at %s: %v", name, host, err)
@@ -129,7 +129,7 @@ func TestAdvertisedAddressThatCannotBeReached(t *testing.T) {
 }
 
 // A request that nobody answers is explained by an address only as long as that can't be reached.
-func TestReachedAddressExplainsNothing(t *testing.T) {
+func TestReachedAddressIsNotBlamed(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		var known atomic.Bool
 		away := unreachable(w)
@@ -161,7 +161,7 @@ func TestReachedAddressExplainsNothing(t *testing.T) {
 }
 
 // Nor is it explained by a wrong name in --brokers where another broker was reached instead.
-func TestGivenNameExplainsNothing(t *testing.T) {
+func TestUnknownNameInBrokersIsNotBlamed(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		c, err := kafkaclient.New(kafkaclient.Options{
 			Brokers: []string{"kafka:9092", w.Broker.Addr()}, Dial: unreachable(w),
@@ -215,7 +215,7 @@ func TestWorkerWaitsForAnAdvertisedAddress(t *testing.T) {
 				w.Errorf("%v", line)
 			}
 		}
-		if m.gone() || m.generation() != nil {
+		if m.ended() || m.generation() != nil {
 			w.Error("it did not wait")
 		}
 		known.Store(true)
@@ -230,7 +230,7 @@ func TestWorkerWaitsForAnAdvertisedAddress(t *testing.T) {
 }
 
 // A name of the command line is said to be that.
-func TestGivenNameThatIsUnknown(t *testing.T) {
+func TestUnknownNameInBrokers(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{"kafka:9092"},
 			Dial: unreachable(w), Log: zerolog.New(w.Output())})
@@ -268,7 +268,7 @@ func TestNoLeader(t *testing.T) {
 		brokertest.Run(t, 1, func(w *brokertest.World) {
 			advertise(w, "localhost", 1, -1)
 			c, start := w.Client(), time.Now()
-			err := lookups[name](w.Context(), c)
+			err := requests[name](w.Context(), c)
 			// an election takes less
 			if took := time.Since(start); took < 7*time.Second || took > 15*time.Second {
 				w.Errorf("%s: ended after %v", name, took)

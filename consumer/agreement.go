@@ -30,10 +30,10 @@ const (
 )
 
 // report logs each member that gets no partitions: once, as long as it stays for the same reason.
-func (m *member) report(others map[string]mismatch) {
+func (m *member) logIgnored(ignored map[string]mismatch) {
 	lines := 0
-	for _, id := range slices.Sorted(maps.Keys(others)) {
-		other := others[id]
+	for _, id := range slices.Sorted(maps.Keys(ignored)) {
+		other := ignored[id]
 		if m.ignored[id] == other {
 			continue
 		}
@@ -47,15 +47,15 @@ func (m *member) report(others map[string]mismatch) {
 		m.log.Warn().Int("members", lines-maxReported).Str("do", otherProgram).
 			Msg("more members of the group are ignored than are logged one by one")
 	}
-	m.ignored = others
+	m.ignored = ignored
 }
 
 // accept notes the assignment that the leader has made for us, all or nothing: a leader that is a
 // worker assigns only partitions of our topics, each once, and only to members with its own quota
 // terms. A wrong one is no failure of the join: another try would stop the whole group, and end the
 // same way as long as that member leads.
-func (j *joined) accept(b []byte) {
-	assigned, leaders, err := decodeAssignment(b)
+func (j *joinResult) accept(b []byte) {
+	assigned, leaderTerms, err := decodeAssignment(b)
 	missing := func(p event.TopicPartition) bool {
 		return p.Partition < 0 || p.Partition >= j.terms.Partitions[p.Topic]
 	}
@@ -67,10 +67,10 @@ func (j *joined) accept(b []byte) {
 		j.mismatch = mismatch{"the group's leader has sent no assignment", otherLeader}
 	case err != nil:
 		j.mismatch = ignored(err.Error())
-	case leaders.Rate != j.terms.Rate:
+	case leaderTerms.Rate != j.terms.Rate:
 		j.mismatch = mismatch{fmt.Sprintf("the group's leader goes by a rate of %d, "+
-			"this worker by %d", leaders.Rate, j.terms.Rate), sameFlags}
-	case !leaders.equal(j.terms):
+			"this worker by %d", leaderTerms.Rate, j.terms.Rate), sameFlags}
+	case !leaderTerms.equal(j.terms):
 		j.mismatch = mismatch{"the group's leader sees other topics or partitions than this worker",
 			sameFlags}
 	case slices.ContainsFunc(assigned, missing):
@@ -80,18 +80,18 @@ func (j *joined) accept(b []byte) {
 	default:
 		j.assigned = assigned
 	}
-	j.leaderTerms = leaders
+	j.leaderTerms = leaderTerms
 }
 
 // confirm compares our assignment with the other members', trying until ctx ends. A leader that is
 // not a worker could give a partition to several, or let them use different rates: their shares
 // would add up to more than the rate. Such a worker gets nothing.
-func (m *member) confirm(ctx context.Context, j *joined) error {
+func (m *member) confirm(ctx context.Context, j *joinResult) error {
 	if j.leader || len(j.assigned) == 0 {
 		return nil
 	}
 	const failed = "can't compare this worker's assignment with the other members'; trying again"
-	return m.until(ctx, failed, func() error {
+	return m.retry(ctx, failed, func() error {
 		group, err := m.client.DescribeGroup(ctx, m.options.Group)
 		switch {
 		case kafkaclient.Denied(err):
@@ -109,7 +109,7 @@ func (m *member) confirm(ctx context.Context, j *joined) error {
 }
 
 // until tries until it works, or ctx ends: then it returns the cause.
-func (m *member) until(ctx context.Context, failed string, try func() error) error {
+func (m *member) retry(ctx context.Context, failed string, try func() error) error {
 	for wait := kafkaclient.NewBackoff(); ; {
 		err := try()
 		if err == nil {
@@ -130,13 +130,13 @@ func (m *member) until(ctx context.Context, failed string, try func() error) err
 
 // conflict says how the members together could exceed the rate; "": they can't. What a worker would
 // not accept does not count.
-func (j *joined) conflict(us string, members []kafkaclient.GroupMember) string {
+func (j *joinResult) conflict(us string, members []kafkaclient.GroupMember) string {
 	for _, other := range members {
-		theirs, leaders, err := decodeAssignment(other.Assignment)
+		theirs, leaderTerms, err := decodeAssignment(other.Assignment)
 		if other.ID == us || err != nil || len(theirs) == 0 {
 			continue
 		}
-		if !leaders.equal(j.terms) {
+		if !leaderTerms.equal(j.terms) {
 			return "the group's leader has told other members another rate or other partitions"
 		}
 		for _, p := range theirs {

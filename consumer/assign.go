@@ -20,28 +20,28 @@ func assign(o quotaTerms, members []candidate,
 	share func(all, owned []event.TopicPartition) int) map[string][]int {
 	numbers := slices.Max(append(slices.Collect(maps.Values(o.Partitions)), 0))
 	all := o.all()
-	idle := func(owned []int) bool { // owned is sorted
-		foreign := func(p event.TopicPartition) bool {
-			_, ours := slices.BinarySearch(owned, p.Partition)
-			return !ours
+	hasNoShare := func(owned []int) bool { // owned is sorted
+		notOwned := func(p event.TopicPartition) bool {
+			_, found := slices.BinarySearch(owned, p.Partition)
+			return !found
 		}
-		return len(owned) > 0 && share(all, slices.DeleteFunc(slices.Clone(all), foreign)) == 0
+		return len(owned) > 0 && share(all, slices.DeleteFunc(slices.Clone(all), notOwned)) == 0
 	}
 	members = slices.SortedFunc(slices.Values(members), func(a, b candidate) int {
 		return cmp.Or(cmp.Compare(min(1, len(a.Owned)), min(1, len(b.Owned))),
 			cmp.Compare(b.id, a.id))
 	})
 	var spares []string
-	dealt := assignNumbers(members, numbers)
+	assigned := assignNumbers(members, numbers)
 	for share != nil && len(members) > 1 &&
-		slices.ContainsFunc(members, func(m candidate) bool { return idle(dealt[m.id]) }) {
+		slices.ContainsFunc(members, func(m candidate) bool { return hasNoShare(assigned[m.id]) }) {
 		spares, members = append(spares, members[0].id), members[1:]
-		dealt = assignNumbers(members, numbers)
+		assigned = assignNumbers(members, numbers)
 	}
 	for _, id := range spares {
-		dealt[id] = nil
+		assigned[id] = nil
 	}
-	return dealt
+	return assigned
 }
 
 // assignNumbers gives the partition numbers from 0 to numbers-1 to the members: each gets as many
@@ -64,15 +64,15 @@ func assignNumbers(members []candidate, numbers int) map[string][]int {
 	slices.SortStableFunc(members, func(a, b candidate) int {
 		return cmp.Compare(len(assigned[b.id]), len(assigned[a.id]))
 	})
-	most := func(place int) int { return (numbers + len(members) - 1 - place) / len(members) }
-	for place, m := range members {
+	capacity := func(rank int) int { return (numbers + len(members) - 1 - rank) / len(members) }
+	for rank, m := range members {
 		kept := assigned[m.id]
-		n := min(len(kept), most(place))
+		n := min(len(kept), capacity(rank))
 		assigned[m.id], free = kept[:n:n], append(free, kept[n:]...)
 	}
 	slices.Sort(free)
-	for place, m := range members {
-		n := most(place) - len(assigned[m.id])
+	for rank, m := range members {
+		n := capacity(rank) - len(assigned[m.id])
 		assigned[m.id], free = append(assigned[m.id], free[:n]...), free[n:]
 		slices.Sort(assigned[m.id])
 	}

@@ -31,11 +31,11 @@ func TestAssign(t *testing.T) {
 				}
 			}
 		}
-		dealt, last := assignNumbers(members, numbers), lastOwners(members, numbers)
+		assigned, last := assignNumbers(members, numbers), lastOwners(members, numbers)
 		owners := make([]string, numbers)
 		kept, could := 0, 0
 		for _, m := range members {
-			if n := len(dealt[m.id]); n != numbers/len(members) &&
+			if n := len(assigned[m.id]); n != numbers/len(members) &&
 				n != (numbers+len(members)-1)/len(members) {
 				t.Fatalf("seed %d: %s gets %d of %d numbers, there are %d members", seed, m.id, n,
 					numbers, len(members))
@@ -47,7 +47,7 @@ func TestAssign(t *testing.T) {
 				}
 			}
 			could += min(had, numbers/len(members))
-			for _, n := range dealt[m.id] {
+			for _, n := range assigned[m.id] {
 				if owners[n] != "" {
 					t.Fatalf("seed %d: %d goes to %s and %s", seed, n, owners[n], m.id)
 				}
@@ -65,24 +65,24 @@ func TestAssign(t *testing.T) {
 		}
 		r.Shuffle(len(members), func(i, j int) { members[i], members[j] = members[j], members[i] })
 		for id, again := range assignNumbers(members, numbers) {
-			if !slices.Equal(again, dealt[id]) {
+			if !slices.Equal(again, assigned[id]) {
 				t.Fatalf("seed %d: in another order %s gets %v instead of %v", seed, id, again,
-					dealt[id])
+					assigned[id])
 			}
 		}
 	}
 }
 
 // The latest generation says who had a number last.
-func TestAssignBelievesTheLatestGeneration(t *testing.T) {
-	dealt := assignNumbers([]candidate{
+func TestAssignUsesTheLatestGeneration(t *testing.T) {
+	assigned := assignNumbers([]candidate{
 		{"a", memberData{Owned: []int{0, 1}, Generation: 6}},
 		{"b", memberData{Owned: []int{0, 1}, Generation: 7}},
 		{"c", memberData{Owned: []int{2, 3}, Generation: 7}},
 	}, 6)
-	if !slices.Equal(dealt["b"], []int{0, 1}) || !slices.Equal(dealt["c"], []int{2, 3}) ||
-		!slices.Equal(dealt["a"], []int{4, 5}) {
-		t.Errorf("%v", dealt)
+	if !slices.Equal(assigned["b"], []int{0, 1}) || !slices.Equal(assigned["c"], []int{2, 3}) ||
+		!slices.Equal(assigned["a"], []int{4, 5}) {
+		t.Errorf("%v", assigned)
 	}
 }
 

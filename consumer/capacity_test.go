@@ -43,7 +43,7 @@ func TestSlowDeliveryOfLargeBatches(t *testing.T) {
 		})
 		time.Sleep(2 * time.Minute)
 		m.leave()
-		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(0, 5)) {
+		if got := m.delivered(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(0, 5)) {
 			w.Errorf("got %v", got)
 		}
 	})
@@ -64,7 +64,7 @@ func TestUnreadableWhileCapacityIsScarce(t *testing.T) {
 }
 
 // A topic that is recreated while a fetch waits for memory is read from its beginning.
-func TestTopicMadeAgainDuringAWaitForMemory(t *testing.T) {
+func TestTopicRecreatedWhileAFetchWaitsForMemory(t *testing.T) {
 	brokertest.Run(t, 2, func(w *brokertest.World) {
 		if err := w.Cluster.DeleteTopic(brokertest.Topics.Live); err != nil {
 			w.Fatal(err)
@@ -79,7 +79,7 @@ func TestTopicMadeAgainDuringAWaitForMemory(t *testing.T) {
 		w.Publish(brokertest.Topics.Live, 0, 100)
 		m := join(w, w.Client())
 		time.Sleep(5 * time.Second)
-		m.set(func() { m.once = true }) // room for one delivery
+		m.set(func() { m.oneDelivery = true }) // room for one delivery
 		var large []byte
 		for i := range int64(20) { // as large as the lane's memory, and of many chunks
 			large = append(large, rawRecord(padded(int(i), 900_000), i, 0)...)
@@ -88,19 +88,19 @@ func TestTopicMadeAgainDuringAWaitForMemory(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 		w.Publish(brokertest.Topics.Live, 0, 1) // it was waited for; now there is no memory for it
 		time.Sleep(5 * time.Second)
-		if n := len(m.got(brokertest.Topics.Live, 1)); n == 0 || n == 20 ||
-			len(m.got(brokertest.Topics.Live, 0)) != 100 {
-			w.Fatalf("%d large events, %d others", n, len(m.got(brokertest.Topics.Live, 0)))
+		if n := len(m.delivered(brokertest.Topics.Live, 1)); n == 0 || n == 20 ||
+			len(m.delivered(brokertest.Topics.Live, 0)) != 100 {
+			w.Fatalf("%d large events, %d others", n, len(m.delivered(brokertest.Topics.Live, 0)))
 		}
 		if err := w.Cluster.DeleteTopic(brokertest.Topics.Live); err != nil {
 			w.Fatal(err)
 		}
 		create()
 		w.Publish(brokertest.Topics.Live, 0, 300)
-		m.set(func() { m.once, m.closed = false, false })
+		m.set(func() { m.oneDelivery, m.full = false, false })
 		time.Sleep(time.Minute)
 		m.leave()
-		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got,
+		if got := m.delivered(brokertest.Topics.Live, 0); !slices.Equal(got,
 			slices.Concat(offsets(0, 100), offsets(0, 300))) {
 			w.Errorf("got %d events, %v", len(got), got[min(100, len(got)):])
 		}

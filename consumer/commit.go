@@ -33,7 +33,7 @@ func (e *CommitError) Unwrap() error { return e.Err }
 var errEnded = errors.New("the generation has ended")
 
 // advance is what one partition has to commit.
-type advance struct {
+type pendingCommit struct {
 	*partition
 	offsets.Commit
 }
@@ -51,7 +51,7 @@ const (
 	recommitInterval = 30 * time.Second
 	// answerPatience is how long a cancelled commit waits for the response to a request in flight:
 	// else that could be carried out after the next commit, and set the offset back.
-	answerPatience = 2 * time.Second
+	responseGrace = 2 * time.Second
 )
 
 // Commit commits what has changed since the last commit: the offsets, forward only, and beside them
@@ -74,21 +74,21 @@ func (g *Generation) Commit(ctx context.Context) error {
 	}
 	request, cancel := context.WithDeadline(context.WithoutCancel(ctx), end)
 	defer cancel()
-	defer context.AfterFunc(ctx, func() { time.AfterFunc(answerPatience, cancel) })()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(responseGrace, cancel) })()
 	began := time.Now()
-	all := began.Sub(g.recommitted) >= recommitInterval
+	all := began.Sub(g.lastFullCommit) >= recommitInterval
 	for wait := kafkaclient.NewBackoff(); ; {
 		var errs []error
-		again := false
-		for some := range slices.Chunk(g.advances(all), commitPartitions) {
-			err, once := g.tryCommit(request, some)
-			errs, again = append(errs, err), again || once
+		retry := false
+		for chunk := range slices.Chunk(g.pending(all), commitPartitions) {
+			err, retryChunk := g.tryCommit(request, chunk)
+			errs, retry = append(errs, err), retry || retryChunk
 		}
 		err := errors.Join(errs...)
 		if err == nil && all {
-			g.recommitted = began
+			g.lastFullCommit = began
 		}
-		if err == nil || !again || !wait.Sleep(ctx) || request.Err() != nil {
+		if err == nil || !retry || !wait.Sleep(ctx) || request.Err() != nil {
 			return err
 		}
 	}
@@ -96,38 +96,39 @@ func (g *Generation) Commit(ctx context.Context) error {
 
 // advances returns what has changed, sorted by topic and number; with all, what is committed and
 // has not changed, too.
-func (g *Generation) advances(all bool) []advance {
-	var advances []advance
+func (g *Generation) pending(all bool) []pendingCommit {
+	var pending []pendingCommit
 	limit := metadataLimit
-	if g.plain {
+	if g.noMetadata {
 		limit = 0
 	}
 	for _, p := range g.partitions {
 		p.mu.Lock()
-		c, news := p.tracker.Commit(limit)
+		c, changed := p.tracker.Commit(limit)
 		if committed := p.tracker.Committed(); c.Offset >= 0 &&
-			(news || all && c.Offset == committed) {
-			advances = append(advances, advance{p, c})
+			(changed || all && c.Offset == committed) {
+			pending = append(pending, pendingCommit{p, c})
 		}
 		p.mu.Unlock()
 	}
-	return advances
+	return pending
 }
 
 // tryCommit sends one request. again: the coordinator has moved, is not ready, did not answer, or
 // takes no metadata.
-func (g *Generation) tryCommit(ctx context.Context, advances []advance) (err error, again bool) {
-	commits := make([]kafkaclient.OffsetCommit, len(advances))
-	for i, a := range advances {
-		commits[i] = kafkaclient.OffsetCommit{TopicPartition: a.TopicPartition, Commit: a.Commit}
+func (g *Generation) tryCommit(ctx context.Context, commits []pendingCommit) (err error,
+	retry bool) {
+	requested := make([]kafkaclient.OffsetCommit, len(commits))
+	for i, a := range commits {
+		requested[i] = kafkaclient.OffsetCommit{TopicPartition: a.TopicPartition, Commit: a.Commit}
 	}
-	codes, err := g.client.CommitOffsets(ctx, g.member, commits)
+	codes, err := g.client.CommitOffsets(ctx, g.member, requested)
 	if err != nil {
 		return &CommitError{Code: kafkaclient.Code(err), Err: err}, ctx.Err() == nil
 	}
 	var errs []error
-	plain := g.plain
-	for _, a := range advances {
+	noMetadata := g.noMetadata
+	for _, a := range commits {
 		refusal, ok := codes[a.TopicPartition]
 		if ok && refusal == 0 {
 			a.mu.Lock()
@@ -143,10 +144,10 @@ func (g *Generation) tryCommit(ctx context.Context, advances []advance) (err err
 		case kafkaclient.NotCoordinatorForGroup, kafkaclient.GroupCoordinatorNotAvailable,
 			kafkaclient.GroupLoadInProgress, kafkaclient.RebalanceInProgress,
 			kafkaclient.RequestTimedOut:
-			again = true
+			retry = true
 		case kafkaclient.OffsetMetadataTooLarge:
-			again = again || !plain
-			g.plain = true
+			retry = retry || !noMetadata
+			g.noMetadata = true
 			g.client.WarnRepeated("metadata").Str("topic", a.Topic).
 				Int("partition", a.Partition).Int("bytes", len(a.Metadata)).
 				Msgf("the brokers refuse the metadata beside an offset: after a crash or a "+
@@ -158,5 +159,5 @@ func (g *Generation) tryCommit(ctx context.Context, advances []advance) (err err
 		}
 		errs = append(errs, e)
 	}
-	return errors.Join(errs...), again
+	return errors.Join(errs...), retry
 }

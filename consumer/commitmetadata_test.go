@@ -26,24 +26,25 @@ import (
 
 // What was committed beside an offset is not believed of another log, however long that is: nothing
 // of it is skipped as finished.
-func TestAnotherLogIsNotBelieved(t *testing.T) {
+func TestMetadataOfAnotherLogIsIgnored(t *testing.T) {
 	for _, length := range []int{20, 60, 300} {
 		t.Run(strconv.Itoa(length), func(t *testing.T) {
 			brokertest.Run(t, 1, func(w *brokertest.World) {
 				w.Publish(brokertest.Topics.Live, 0, 100)
-				m := join(w, w.Client(), func(m *member) { m.auto = false })
+				m := join(w, w.Client(), func(m *member) { m.autoFinish = false })
 				time.Sleep(5 * time.Second)
 				for _, e := range m.all()[10:60] {
 					m.generation().Finish(e.Ref)
 				}
 				m.leave()
 				known := w.Cluster.GroupInfo(brokertest.Group).Commits[brokertest.Topics.Live][0]
-				remake(w, nil) // which deletes the offsets, too; a log that was cut keeps them
+				// which deletes the offsets, too; a log that was cut keeps them
+				recreateTopic(w, nil)
 				w.Publish(brokertest.Topics.Live, 0, length)
 				commit(w, brokertest.Topics.Live, 0, known.Offset, known.Metadata)
 				m = join(w, w.Client())
 				time.Sleep(time.Minute)
-				if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got,
+				if got := m.delivered(brokertest.Topics.Live, 0); !slices.Equal(got,
 					offsets(0, int64(length))) {
 					w.Errorf("got %v", got)
 				}
@@ -54,10 +55,10 @@ func TestAnotherLogIsNotBelieved(t *testing.T) {
 }
 
 // The attempts of what has not finished, and what has, go with a partition to its next owner.
-func TestNextOwnerKnows(t *testing.T) {
+func TestNextOwnerInherits(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 100)
-		first := join(w, w.Client(), func(m *member) { m.auto = false })
+		first := join(w, w.Client(), func(m *member) { m.autoFinish = false })
 		time.Sleep(5 * time.Second)
 		for i, e := range first.all() {
 			switch {
@@ -69,7 +70,7 @@ func TestNextOwnerKnows(t *testing.T) {
 		}
 		first.leave()
 		for owner := range 3 { // it is not forgotten by owners that do nothing
-			m := join(w, w.Client(), func(m *member) { m.auto = false })
+			m := join(w, w.Client(), func(m *member) { m.autoFinish = false })
 			time.Sleep(5 * time.Second)
 			want := map[int64]int{}
 			for i := range int64(10) {
@@ -93,7 +94,7 @@ func TestFinishedIsNotLostToRetention(t *testing.T) {
 		t.Run(strconv.FormatInt(first, 10), func(t *testing.T) {
 			brokertest.Run(t, 1, func(w *brokertest.World) {
 				w.Publish(brokertest.Topics.Live, 0, 100)
-				m := join(w, w.Client(), func(m *member) { m.auto = false })
+				m := join(w, w.Client(), func(m *member) { m.autoFinish = false })
 				time.Sleep(5 * time.Second)
 				for _, e := range m.all()[10:60] {
 					m.generation().Finish(e.Ref)
@@ -106,7 +107,7 @@ func TestFinishedIsNotLostToRetention(t *testing.T) {
 				time.Sleep(5 * time.Second)
 				want := slices.DeleteFunc(offsets(first, 100),
 					func(offset int64) bool { return offset >= 10 && offset < 60 })
-				if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, want) ||
+				if got := m.delivered(brokertest.Topics.Live, 0); !slices.Equal(got, want) ||
 					m.generation().Lost()[brokertest.Topics.Live] != lost {
 					w.Errorf("got %v, lost %v, want %d lost", got, m.generation().Lost(), lost)
 				}
@@ -136,7 +137,7 @@ func commit(w *brokertest.World, topic string, partition int32, offset int64, me
 
 // Brokers that take no metadata get plain offsets, with the next try of the same commit, however
 // many partitions were refused.
-func TestBrokersThatTakeNoMetadata(t *testing.T) {
+func TestBrokersThatRefuseMetadata(t *testing.T) {
 	brokertest.Run(t, 3, func(w *brokertest.World) {
 		for p := range 3 {
 			w.Publish(brokertest.Topics.Live, p, 100)
@@ -154,7 +155,7 @@ func TestBrokersThatTakeNoMetadata(t *testing.T) {
 			}})
 		var m *member
 		m = join(w, w.Client(), func(started *member) {
-			started.auto = false
+			started.autoFinish = false
 			started.drain = func(_ context.Context, g *consumer.Generation) {
 				for _, e := range m.all() {
 					if e.Record.Offset != 50 {
@@ -235,7 +236,7 @@ func TestForgedCommit(t *testing.T) {
 				time.Sleep(10 * time.Second)
 				w.Publish(brokertest.Topics.Live, 0, 2000)
 				time.Sleep(10 * time.Second)
-				if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got,
+				if got := m.delivered(brokertest.Topics.Live, 0); !slices.Equal(got,
 					offsets(offset, 2020)) {
 					w.Errorf("got %d events, want 2010", len(got))
 				}

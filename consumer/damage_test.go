@@ -81,7 +81,7 @@ func TestDamagedRecords(t *testing.T) {
 			rawBatchOf(0, 20_000_000, rawRecord(brokertest.Value(9), 0, 0)),
 			rawBatchOf(0, 1, rawRecord(bytes.Repeat([]byte(" "), 1<<20), 0, 0)), // 20000071
 		}
-		remake(w, map[string]string{"max.message.bytes": "10000000"})
+		recreateTopic(w, map[string]string{"max.message.bytes": "10000000"})
 		for _, raw := range bad {
 			w.Publish(brokertest.Topics.Live, 0, 10)
 			produceRaw(w, brokertest.Topics.Live, 0, raw)
@@ -197,7 +197,7 @@ func TestUnreadable(t *testing.T) {
 				time.Sleep(time.Minute)
 				for p, want := range []int{15, 10, 15} {
 					s := state(m.generation(), brokertest.Topics.Live, p)
-					if n := len(m.got(brokertest.Topics.Live, p)); n != want ||
+					if n := len(m.delivered(brokertest.Topics.Live, p)); n != want ||
 						(s.Unreadable != nil) != (p == 1) {
 						w.Errorf("partition %d: %d events, unreadable %+v", p, n, s.Unreadable)
 					}
@@ -205,9 +205,9 @@ func TestUnreadable(t *testing.T) {
 				repair()
 				time.Sleep(15 * time.Second)
 				if s := state(m.generation(), brokertest.Topics.Live, 1); s.Unreadable != nil ||
-					len(m.got(brokertest.Topics.Live, 1)) != 15 {
+					len(m.delivered(brokertest.Topics.Live, 1)) != 15 {
 					w.Errorf("after the repair: %+v, %d events", s.Unreadable,
-						len(m.got(brokertest.Topics.Live, 1)))
+						len(m.delivered(brokertest.Topics.Live, 1)))
 				}
 				lines := log.Lines("partition can't be read; retrying")
 				if len(lines) != 1 || lines[0]["topic"] != brokertest.Topics.Live ||
@@ -229,9 +229,9 @@ func TestUnreadable(t *testing.T) {
 func TestWaitingIsNotUnreadable(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 10)
-		m := join(w, w.Client(), func(m *member) { m.closed = true })
+		m := join(w, w.Client(), func(m *member) { m.full = true })
 		time.Sleep(time.Hour)
-		m.set(func() { m.closed = false })
+		m.set(func() { m.full = false })
 		fault := w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch},
 			Err: kerr.NotLeaderForPartition, Count: -1})
 		time.Sleep(3 * time.Second)

@@ -41,7 +41,7 @@
 //	commit.go                             offsets, with what has finished beyond them
 //	partition.go fingerprint.go           reading a partition; is it still the same log?
 //	unreadable.go                         since when it can't be read, and why
-//	groupview.go groupkind.go             describing a group; groups that workers can't use
+//	describe.go groupkind.go               describing a group; groups that workers can't use
 //
 // # Non-obvious
 //

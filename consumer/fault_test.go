@@ -73,12 +73,12 @@ func TestEveryErrorOnEveryRequest(t *testing.T) {
 				var got []int64
 				for _, code := range codes {
 					// else the fetch that waits would have it before the fault
-					m.set(func() { m.closed = true })
+					m.set(func() { m.full = true })
 					w.Publish(brokertest.Topics.Live, 0, 10)
 					published += 10
 					fault := w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: code,
 						Count: 5})
-					m.set(func() { m.closed = false })
+					m.set(func() { m.full = false })
 					if key == kmsg.JoinGroup || key == kmsg.SyncGroup || key == kmsg.OffsetFetch ||
 						key == kmsg.FindCoordinator || key == kmsg.LeaveGroup {
 						// Only seen in a rebalance: have one.
@@ -86,13 +86,13 @@ func TestEveryErrorOnEveryRequest(t *testing.T) {
 						time.Sleep(10 * time.Second)
 						other.stop()
 						<-other.done
-						got = append(got, other.got(brokertest.Topics.Live, 0)...)
+						got = append(got, other.delivered(brokertest.Topics.Live, 0)...)
 					}
 					time.Sleep(20 * time.Second)
 					if got := committed(w, brokertest.Topics.Live, 0); got != published {
 						w.Fatalf("%v: committed %d, want %d", code, got, published)
 					}
-					if m.gone() {
+					if m.ended() {
 						w.Fatalf("%v: Consume has returned %v", code, m.err)
 					}
 					if hits := fault.Hits(); hits == 0 && key != kmsg.ListOffsets &&
@@ -102,7 +102,7 @@ func TestEveryErrorOnEveryRequest(t *testing.T) {
 					fault.Remove()
 				}
 				m.leave()
-				got = append(got, m.got(brokertest.Topics.Live, 0)...)
+				got = append(got, m.delivered(brokertest.Topics.Live, 0)...)
 				slices.Sort(got)
 				if !slices.Equal(got, offsets(0, published)) {
 					w.Errorf("%d events were delivered, want %d, each once", len(got), published)
@@ -116,7 +116,7 @@ func TestEveryErrorOnEveryRequest(t *testing.T) {
 }
 
 // A commit that was applied but not answered is sent again, and does no harm.
-func TestLostCommitAnswers(t *testing.T) {
+func TestLostCommitResponses(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		watchCommits(w)
 		// the work is done all the same
@@ -134,7 +134,7 @@ func TestLostCommitAnswers(t *testing.T) {
 			}
 		}
 		time.Sleep(20 * time.Second)
-		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(0, 200)) ||
+		if got := m.delivered(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(0, 200)) ||
 			committed(w, brokertest.Topics.Live, 0) != 200 {
 			w.Errorf("got %d, committed %d", len(got), committed(w, brokertest.Topics.Live, 0))
 		}
@@ -172,10 +172,10 @@ func TestCommitErrors(t *testing.T) {
 
 // What passes does not need another Commit: there may be none, at the end of a drain. Nor does
 // leaving.
-func TestLastCommitAndLeaveAreTriedAgain(t *testing.T) {
+func TestLastCommitAndLeaveAreRetried(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		m := join(w, w.Client(), func(m *member) {
-			m.auto = false
+			m.autoFinish = false
 			m.drain = func(ctx context.Context, g *consumer.Generation) {
 				g.Finish(m.event(brokertest.Topics.Live, 0).Ref)
 				w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit, kmsg.LeaveGroup},
@@ -210,7 +210,7 @@ func TestOffsetsThatCannotBeFetched(t *testing.T) {
 			Topic: brokertest.Topics.Live, Err: kerr.UnstableOffsetCommit, Count: 5})
 		m = join(w, w.Client())
 		time.Sleep(10 * time.Second)
-		if got := m.got(brokertest.Topics.Live, 0); len(got) != 0 || m.generation() == nil {
+		if got := m.delivered(brokertest.Topics.Live, 0); len(got) != 0 || m.generation() == nil {
 			w.Errorf("%d events were delivered again", len(got))
 		}
 		m.leave()
@@ -288,7 +288,8 @@ func TestNothingIsLostWhileEverythingMoves(t *testing.T) {
 		if len(seen) != published || done != end || end != int64(published) {
 			t.Errorf("%d published, %d seen, %d done of %d", published, len(seen), done, end)
 		}
-		t.Logf("%d generations, %d repeats of %d", members[0].turns()+members[1].turns(), repeats,
+		t.Logf("%d generations, %d repeats of %d",
+			members[0].generationCount()+members[1].generationCount(), repeats,
 			published)
 		if repeats > published/4 {
 			t.Errorf("%d of %d events were delivered again", repeats, published)
@@ -301,7 +302,7 @@ func TestNothingIsLostWhileEverythingMoves(t *testing.T) {
 
 // For a moment after a change of leaders the new one may know less than it should. That is no other
 // log.
-func TestShortLogForAMoment(t *testing.T) {
+func TestTemporarilyShortLog(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 100)
 		m := join(w, w.Client())
@@ -332,7 +333,7 @@ func TestShortLogForAMoment(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		w.Publish(brokertest.Topics.Live, 0, 10)
 		time.Sleep(10 * time.Second)
-		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(0, 110)) {
+		if got := m.delivered(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(0, 110)) {
 			w.Errorf("%d events were delivered", len(got))
 		}
 		m.leave()
@@ -373,7 +374,7 @@ func TestFetchingRecoversSoon(t *testing.T) {
 				t.Fatal(err)
 			}
 			time.Sleep(500 * time.Millisecond)
-			if got := len(m.got(brokertest.Topics.Live, 0)); got != n+1 {
+			if got := len(m.delivered(brokertest.Topics.Live, 0)); got != n+1 {
 				t.Fatalf("event %d: %d were delivered after half a second", n, got)
 			}
 		}

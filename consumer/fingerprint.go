@@ -21,7 +21,7 @@ import (
 type fingerprint struct {
 	known  bool
 	offset int64
-	print  uint64
+	hash   uint64
 }
 
 var fingerprintSeed = maphash.MakeSeed()
@@ -32,12 +32,12 @@ func fingerprintOf(r batch.Record) fingerprint {
 	maphash.WriteComparable(&h, r.Time.UnixMilli())
 	_, _ = h.Write(r.Key)
 	_, _ = h.Write(r.Value)
-	return fingerprint{known: true, offset: r.Offset, print: h.Sum64()}
+	return fingerprint{known: true, offset: r.Offset, hash: h.Sum64()}
 }
 
 // recognize takes what lies before position out of the first records that were fetched. true: that
 // is the fingerprint and nothing else, or it is gone, by compaction.
-func (l fingerprint) recognize(records []batch.Record, position int64) ([]batch.Record, bool) {
+func (l fingerprint) strip(records []batch.Record, position int64) ([]batch.Record, bool) {
 	for len(records) > 0 && records[0].Offset < position {
 		if fingerprintOf(records[0]) != l {
 			return nil, false
@@ -48,28 +48,28 @@ func (l fingerprint) recognize(records []batch.Record, position int64) ([]batch.
 }
 
 // recognize disowns what was committed beside the offset if it is about another log than this.
-func (p *partition) recognize(ctx context.Context) error {
+func (p *partition) checkInherited(ctx context.Context) error {
 	p.mu.Lock()
 	offset, at, inherited := p.tracker.Fingerprint()
 	p.mu.Unlock()
 	if !inherited {
 		return nil
 	}
-	same, err := p.has(ctx, offset, at)
+	same, err := p.hasEvent(ctx, offset, at)
 	if err != nil || same {
 		return err
 	}
 	p.mu.Lock()
-	p.tracker.Disown()
+	p.tracker.DiscardInherited()
 	p.mu.Unlock()
-	p.event(zerolog.WarnLevel, offset).
+	p.logEvent(zerolog.WarnLevel, offset).
 		Msg("the log has another event there than when its offset was committed, or none: what " +
 			"is committed beside the offset is ignored, and some calls may be repeated")
 	return nil
 }
 
 // has reports whether the log has, or had until retention deleted it, an event of that time there.
-func (p *partition) has(ctx context.Context, offset int64, at time.Time) (bool, error) {
+func (p *partition) hasEvent(ctx context.Context, offset int64, at time.Time) (bool, error) {
 	r, ok, err := p.g.client.FirstRecord(ctx, p.TopicPartition, offset, kafkaclient.Following)
 	if errors.Is(err, kafkaclient.OffsetOutOfRange) {
 		first, _, err := p.g.client.LogRange(ctx, p.Topic, p.Partition)
@@ -79,5 +79,5 @@ func (p *partition) has(ctx context.Context, offset int64, at time.Time) (bool, 
 		return false, err
 	}
 	now := p.g.now()
-	return tracked(event.Decode(r, now), now).UnixMilli() == at.UnixMilli(), nil
+	return eventTime(event.Decode(r, now), now).UnixMilli() == at.UnixMilli(), nil
 }

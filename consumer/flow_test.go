@@ -23,14 +23,14 @@ func TestJoinDeliverFinishCommit(t *testing.T) {
 	brokertest.Run(t, 4, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 1, 2000)
 		w.Publish(brokertest.Topics.Backfill, 1, 5)
-		m := join(w, w.Client(), func(m *member) { m.auto = false })
+		m := join(w, w.Client(), func(m *member) { m.autoFinish = false })
 		time.Sleep(10 * time.Second)
 
 		g := m.generation()
 		if len(g.Assigned()) != 8 || !slices.Equal(g.Assigned(), g.All()) {
 			w.Fatalf("assigned %v of %v", g.Assigned(), g.All())
 		}
-		if got := m.got(brokertest.Topics.Live, 1); !slices.Equal(got, offsets(0, 2000)) {
+		if got := m.delivered(brokertest.Topics.Live, 1); !slices.Equal(got, offsets(0, 2000)) {
 			w.Fatalf("got %d events", len(got))
 		}
 		e := m.event(brokertest.Topics.Live, 17)
@@ -114,7 +114,7 @@ func state(g *consumer.Generation, topic string, partition int) consumer.Partiti
 func TestRestartResumesAtCommitted(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 10)
-		m := join(w, w.Client(), func(m *member) { m.auto = false })
+		m := join(w, w.Client(), func(m *member) { m.autoFinish = false })
 		time.Sleep(5 * time.Second)
 		for offset := int64(0); offset < 4; offset++ {
 			m.generation().Finish(m.event(brokertest.Topics.Live, offset).Ref)
@@ -124,7 +124,8 @@ func TestRestartResumesAtCommitted(t *testing.T) {
 		again := join(w, w.Client())
 		time.Sleep(5 * time.Second)
 		again.leave()
-		if got := again.got(brokertest.Topics.Live, 0); !slices.Equal(got, []int64{4, 5, 7, 8, 9}) {
+		if got := again.delivered(brokertest.Topics.Live, 0); !slices.Equal(got,
+			[]int64{4, 5, 7, 8, 9}) {
 			w.Errorf("after the restart got %v, want what had not finished", got)
 		}
 		if got := committed(w, brokertest.Topics.Live, 0); got != 10 {
@@ -142,7 +143,7 @@ func TestRevokeDrainsBeforeOthersBegin(t *testing.T) {
 			w.Publish(brokertest.Topics.Backfill, p, 100)
 		}
 		first := join(w, w.Client(), func(m *member) {
-			m.auto = false
+			m.autoFinish = false
 			m.drain = func(ctx context.Context, g *consumer.Generation) {
 				time.Sleep(20 * time.Second) // longer than the session
 				for _, e := range m.all() {
@@ -151,7 +152,7 @@ func TestRevokeDrainsBeforeOthersBegin(t *testing.T) {
 				if age := time.Since(g.LastProof()); age > 1100*time.Millisecond {
 					w.Errorf("in the drain the last proof is %v old", age)
 				}
-				m.set(func() { m.auto, m.drain = true, nil })
+				m.set(func() { m.autoFinish, m.drain = true, nil })
 			}
 		})
 		time.Sleep(5 * time.Second)
@@ -197,7 +198,7 @@ func TestStaleCommitIsFenced(t *testing.T) {
 		line := &brokertest.Switchboard{Dial: w.Network.DialContext}
 		stuck := make(chan struct{})
 		first := join(w, w.ClientOver(line.DialContext), func(m *member) {
-			m.auto = false
+			m.autoFinish = false
 			m.drain = func(ctx context.Context, g *consumer.Generation) { <-stuck }
 		})
 		time.Sleep(5 * time.Second)
@@ -269,7 +270,7 @@ func TestCancelledCommit(t *testing.T) {
 			return &slowCommit{conn, &slow}, err
 		}
 		w.Publish(brokertest.Topics.Live, 0, 10)
-		m := join(w, w.ClientOver(dial), func(m *member) { m.auto = false })
+		m := join(w, w.ClientOver(dial), func(m *member) { m.autoFinish = false })
 		time.Sleep(5 * time.Second)
 		m.set(func() {
 			m.drain = func(_ context.Context, g *consumer.Generation) {
@@ -301,7 +302,7 @@ func TestCancelledCommit(t *testing.T) {
 func TestCommitKeepsItsDeadline(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 10)
-		m := join(w, w.Client(), func(m *member) { m.auto = false })
+		m := join(w, w.Client(), func(m *member) { m.autoFinish = false })
 		time.Sleep(5 * time.Second)
 		m.set(func() {
 			m.drain = func(_ context.Context, g *consumer.Generation) {
@@ -339,13 +340,13 @@ func (c *slowCommit) Write(b []byte) (int, error) {
 }
 
 // Without room nothing is fetched; but how far the log goes is known.
-func TestRoom(t *testing.T) {
+func TestNoFetchWithoutCapacity(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
-		m := join(w, w.Client(), func(m *member) { m.closed = true })
+		m := join(w, w.Client(), func(m *member) { m.full = true })
 		time.Sleep(5 * time.Second)
 		w.Publish(brokertest.Topics.Live, 0, 5000)
 		time.Sleep(time.Minute)
-		if n := len(m.got(brokertest.Topics.Live, 0)); n != 0 {
+		if n := len(m.delivered(brokertest.Topics.Live, 0)); n != 0 {
 			w.Errorf("%d events without room", n)
 		}
 		for _, s := range m.generation().Partitions() {
@@ -353,14 +354,14 @@ func TestRoom(t *testing.T) {
 				w.Errorf("state %+v", s)
 			}
 		}
-		m.set(func() { m.closed, m.once = false, true }) // room for one delivery
+		m.set(func() { m.full, m.oneDelivery = false, true }) // room for one delivery
 		time.Sleep(5 * time.Second)
-		if n := len(m.got(brokertest.Topics.Live, 0)); n == 0 || n > 512 {
+		if n := len(m.delivered(brokertest.Topics.Live, 0)); n == 0 || n > 512 {
 			w.Errorf("%d events where there was room for one delivery", n)
 		}
-		m.set(func() { m.closed, m.once = false, false })
+		m.set(func() { m.full, m.oneDelivery = false, false })
 		time.Sleep(5 * time.Second)
-		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(0, 5000)) {
+		if got := m.delivered(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(0, 5000)) {
 			w.Errorf("got %d events", len(got))
 		}
 		m.leave()

@@ -15,7 +15,7 @@ import (
 // Sink receives what a generation fetches, from several goroutines; each partition from one.
 type Sink interface {
 	// Room blocks while lane may not fetch; an error: ctx has ended.
-	Room(ctx context.Context, lane event.Lane) error
+	WaitForCapacity(ctx context.Context, lane event.Lane) error
 	// Deliver takes events of one partition, in order. Blocking holds up the partition. The slice
 	// and the bytes of the records are valid until it returns.
 	Deliver(events []event.Event)
@@ -38,32 +38,32 @@ type Generation struct {
 	partitions []*partition
 	memory     [2]*kafkaclient.Memory // of each lane's fetches
 
-	commitMu    sync.Mutex // one commit at a time, and none after ended
-	ended       bool
-	recommitted time.Time // when all was committed, not only what had changed
-	plain       bool      // the brokers refuse our metadata
+	commitMu       sync.Mutex // one commit at a time, and none after ended
+	ended          bool
+	lastFullCommit time.Time // when all was committed, not only what had changed
+	noMetadata     bool      // the brokers refuse our metadata
 
 	mu    sync.Mutex
 	lost  map[string]int64
 	proof time.Time
 }
 
-func newGeneration(m *member, j joined) *Generation {
+func newGeneration(m *member, j joinResult) *Generation {
 	return &Generation{
 		client: m.client, topics: m.options.Topics,
 		member: kafkaclient.Member{Group: m.options.Group, Generation: j.generation, ID: m.id},
 		rate:   m.options.Rate, now: m.options.Now,
 		all:  j.terms.all(),
-		lost: map[string]int64{}, proof: j.proof, recommitted: time.Now(),
+		lost: map[string]int64{}, proof: j.proof, lastFullCommit: time.Now(),
 		memory: [2]*kafkaclient.Memory{kafkaclient.NewMemory(kafkaclient.FetchMemory/2, 0),
 			kafkaclient.NewMemory(kafkaclient.FetchMemory/2, 0)},
 	}
 }
 
 // prepare finds out where the assigned partitions begin, trying until ctx ends.
-func (m *member) prepare(ctx context.Context, g *Generation, j joined) error {
+func (m *member) prepare(ctx context.Context, g *Generation, j joinResult) error {
 	var committed map[event.TopicPartition]offsets.Commit
-	err := m.until(ctx, "can't find out what is committed; trying again", func() (err error) {
+	err := m.retry(ctx, "can't find out what is committed; trying again", func() (err error) {
 		committed, err = g.client.CommittedOffsets(ctx, g.member.Group, j.assigned)
 		return err
 	})
@@ -71,12 +71,12 @@ func (m *member) prepare(ctx context.Context, g *Generation, j joined) error {
 		return err
 	}
 	for i, tp := range j.assigned {
-		p := &partition{TopicPartition: tp, g: g, index: i, highWatermark: -1, good: time.Now()}
+		p := &partition{TopicPartition: tp, g: g, index: i, highWatermark: -1, lastGood: time.Now()}
 		if tp.Topic == g.topics.Backfill {
 			p.lane = event.Backfill
 		}
 		p.memory = g.memory[p.lane]
-		p.begins(committed[tp])
+		p.initTracker(committed[tp])
 		g.partitions = append(g.partitions, p)
 	}
 	return nil

@@ -16,8 +16,8 @@ const (
 	heartbeatInterval = time.Second
 	rebalanceTimeout  = 60 * time.Second
 
-	leaveWithin = 3 * time.Second
-	joinSlow    = 2 * time.Second // a join that takes longer deserves a word
+	leaveTimeout = 3 * time.Second
+	slowJoin     = 2 * time.Second // a join that takes longer deserves a word
 )
 
 // LongestJoin is how long one try to join may take: the other members drain first.
@@ -32,7 +32,7 @@ type GroupOptions struct {
 	// the later of our clock and the IM server's, for Decode; called concurrently; nil: time.Now
 	Now func() time.Time
 	// called before each try to join: the group's loop turns; nil: nobody watches
-	Turned func()
+	OnJoinAttempt func()
 
 	// Share returns the share of Rate of a member that owns some of all partitions. The leader
 	// assigns to so few members that none has partitions and a share of 0, whose events would wait
@@ -57,8 +57,8 @@ func Consume(ctx context.Context, c *kafkaclient.Client, options GroupOptions,
 	if options.Now == nil {
 		options.Now = time.Now
 	}
-	if options.Turned == nil {
-		options.Turned = func() {}
+	if options.OnJoinAttempt == nil {
+		options.OnJoinAttempt = func() {}
 	}
 	c.UseTopics(append(options.Topics.Consumed(), options.Topics.DeadLetter)...)
 	if err := c.WaitForBroker(ctx); kafkaclient.IsRefused(err) {
@@ -69,13 +69,13 @@ func Consume(ctx context.Context, c *kafkaclient.Client, options GroupOptions,
 	defer m.leave()
 	joined := false
 	for wait := kafkaclient.NewBackoff(); ctx.Err() == nil; {
-		options.Turned()
+		options.OnJoinAttempt()
 		if !joined { // later the group is ours, and it is others that have the wrong one
-			if err := foreign(ctx, c, options.Group); err != nil {
+			if err := checkGroupKind(ctx, c, options.Group); err != nil {
 				return err
 			}
 		}
-		slow := time.AfterFunc(joinSlow, func() {
+		slow := time.AfterFunc(slowJoin, func() {
 			m.log.Info().Msg("waiting to join the group: other members drain, or one that died " +
 				"is waited for until its session ends (15 s)")
 		})
@@ -83,7 +83,7 @@ func Consume(ctx context.Context, c *kafkaclient.Client, options GroupOptions,
 		slow.Stop()
 		if err == nil {
 			joined, wait = true, kafkaclient.NewBackoff()
-			m.generation(ctx, j, serve)
+			m.serveGeneration(ctx, j, serve)
 			continue
 		}
 		if ctx.Err() != nil {
@@ -109,30 +109,30 @@ func fatal(err error) bool {
 
 // Why the context of serve ends.
 var (
-	errRebalance  = errors.New("the group is rebalancing")
-	errExpelled   = errors.New("the coordinator has given this member up")
-	errSilence    = errors.New("no heartbeat was answered for a whole session")
-	errPartitions = errors.New("the topics have another number of partitions")
-	errBehind     = errors.New(
+	errRebalance      = errors.New("the group is rebalancing")
+	errRemoved        = errors.New("the coordinator has given this member up")
+	errSessionExpired = errors.New("no heartbeat was answered for a whole session")
+	errPartitionCount = errors.New("the topics have another number of partitions")
+	errCountsAgree    = errors.New(
 		"this member counts the same partitions as the group's leader by now")
-	errServed  = errors.New("serve has returned")
-	errStopped = errors.New("stopping")
+	errServeReturned = errors.New("serve has returned")
+	errStopped       = errors.New("stopping")
 )
 
 // generation serves one generation.
-func (m *member) generation(stop context.Context, j joined,
+func (m *member) serveGeneration(parent context.Context, j joinResult,
 	serve func(ctx context.Context, g *Generation)) {
-	ctx, revoke := context.WithCancelCause(context.WithoutCancel(stop))
-	defer revoke(errServed)
-	defer context.AfterFunc(stop, func() { revoke(errStopped) })()
+	ctx, revoke := context.WithCancelCause(context.WithoutCancel(parent))
+	defer revoke(errServeReturned)
+	defer context.AfterFunc(parent, func() { revoke(errStopped) })()
 	g := newGeneration(m, j)
 
 	// The heartbeats go on through the drain: until serve has returned.
-	var keepers sync.WaitGroup
-	defer keepers.Wait()
-	keep, release := context.WithCancel(context.WithoutCancel(stop))
-	defer release()
-	keepers.Go(func() { g.heartbeats(keep, revoke) })
+	var background sync.WaitGroup
+	defer background.Wait()
+	backgroundCtx, endBackground := context.WithCancel(context.WithoutCancel(parent))
+	defer endBackground()
+	background.Go(func() { g.heartbeats(backgroundCtx, revoke) })
 
 	if err := m.confirm(ctx, &j); err != nil {
 		return // revoked before we knew what we may have
@@ -141,12 +141,12 @@ func (m *member) generation(stop context.Context, j joined,
 	if err := m.prepare(ctx, g, j); err != nil {
 		return // revoked before we knew the offsets
 	}
-	m.patience = max(watchInterval, min(2*m.patience, longestPatience))
+	m.rejoinDelay = max(watchInterval, min(2*m.rejoinDelay, maxRejoinDelay))
 	if j.terms.equal(j.leaderTerms) {
-		m.patience = 0
+		m.rejoinDelay = 0
 	}
-	patience := m.patience
-	keepers.Go(func() { g.watch(ctx, j, m.options, patience, revoke) })
+	rejoinDelay := m.rejoinDelay
+	background.Go(func() { g.watch(ctx, j, m.options, rejoinDelay, revoke) })
 	log := m.log.With().Str("member", g.member.ID).Int32("generation", g.member.Generation).Logger()
 	log.Info().Bool("leader", j.leader).Int("assigned", len(g.partitions)).
 		Int("partitions", len(g.all)).Msg("joined the group")
@@ -154,9 +154,9 @@ func (m *member) generation(stop context.Context, j joined,
 	g.commitMu.Lock() // waits for a commit in flight
 	g.ended = true
 	g.commitMu.Unlock()
-	revoke(errServed)
+	revoke(errServeReturned)
 	log.Info().Str("cause", context.Cause(ctx).Error()).Msg("the generation has ended")
-	if errors.Is(context.Cause(ctx), errServed) {
-		kafkaclient.Sleep(stop, heartbeatInterval) // serve gave up by itself: don't spin
+	if errors.Is(context.Cause(ctx), errServeReturned) {
+		kafkaclient.Sleep(parent, heartbeatInterval) // serve gave up by itself: don't spin
 	}
 }

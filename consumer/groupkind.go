@@ -12,27 +12,30 @@ import (
 //
 // Kafka lets a worker join a group of the kind "consumer" (KIP-848's migration), and then the
 // brokers assign: each worker's share of the rate would be a guess.
-type ForeignGroupError struct {
+type UnsupportedGroupError struct {
 	Group string
 	Kind  string // as Kafka calls it, such as "share"; "": brokers before Kafka 3.8 don't say
 }
 
 // The kinds of groups, as Kafka calls them.
 const (
-	ourKind      = "classic"
+	classicKind  = "classic"
 	consumerKind = "consumer"
 	shareKind    = "share"
 	streamsKind  = "streams"
 )
 
-func (e *ForeignGroupError) Error() string { return e.reason() + "; " + e.Do() }
+func (e *UnsupportedGroupError) Error() string { return e.reason() + "; " + e.Do() }
 
-func (e *ForeignGroupError) reason() string { return fmt.Sprintf("group %q %s", e.Group, e.what()) }
+func (e *UnsupportedGroupError) reason() string {
+	return fmt.Sprintf("group %q %s", e.Group,
+		e.what())
+}
 
 // Found says what is wrong with the group, in one line without its name.
-func (e *ForeignGroupError) Found() string { return "it " + e.what() }
+func (e *UnsupportedGroupError) Found() string { return "it " + e.what() }
 
-func (e *ForeignGroupError) what() string {
+func (e *UnsupportedGroupError) what() string {
 	switch e.Kind {
 	case consumerKind:
 		return "is used by consumers of the new group protocol (group.protocol=consumer, KIP-848): " +
@@ -47,7 +50,7 @@ func (e *ForeignGroupError) what() string {
 }
 
 // Do says what an operator can do about it, in one line.
-func (e *ForeignGroupError) Do() string {
+func (e *UnsupportedGroupError) Do() string {
 	switch e.Kind {
 	case shareKind:
 		return "choose another --group, or stop those consumers and delete the group " +
@@ -69,33 +72,33 @@ func describeGroup(ctx context.Context, c *kafkaclient.Client,
 	}
 	view = describedGroup(d)
 	if view.State == GroupAbsent { // so is a group of another kind, to who asks as for our kind
-		findForeign(ctx, c, group, &view)
+		findOtherKind(ctx, c, group, &view)
 	}
 	return view, nil
 }
 
 // findForeign looks for the group among those of all kinds. An empty one of the kinds "consumer"
 // and "streams" becomes an ordinary one when a worker joins; Kafka keeps its offsets.
-func findForeign(ctx context.Context, c *kafkaclient.Client, group string, view *DescribedGroup) {
+func findOtherKind(ctx context.Context, c *kafkaclient.Client, group string, view *DescribedGroup) {
 	state, kind, ok, err := c.FindGroup(ctx, group)
 	switch {
 	case err != nil, !ok, state == "Dead": // it is absent, as far as is known
 	case state == "Empty" && kind != shareKind:
 		view.State = GroupEmpty
-	case kind == ourKind: // made meanwhile
+	case kind == classicKind: // made meanwhile
 		view.State = GroupRebalancing
 	default:
-		view.State = GroupForeign
-		view.Foreign = &ForeignGroupError{Group: group, Kind: kind}
+		view.State = GroupUnsupported
+		view.Unsupported = &UnsupportedGroupError{Group: group, Kind: kind}
 	}
 }
 
 // foreign returns a *ForeignGroupError if the group is known to be one. What can't be found out is
 // no error: joining will tell.
-func foreign(ctx context.Context, c *kafkaclient.Client, group string) error {
+func checkGroupKind(ctx context.Context, c *kafkaclient.Client, group string) error {
 	view, err := describeGroup(ctx, c, group)
-	if err != nil || view.Foreign == nil || view.Foreign.Kind == "" {
+	if err != nil || view.Unsupported == nil || view.Unsupported.Kind == "" {
 		return nil // without a kind it may be that of another worker, which has just joined
 	}
-	return view.Foreign
+	return view.Unsupported
 }

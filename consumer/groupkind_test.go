@@ -15,7 +15,7 @@ import (
 
 // of has the broker describe the test's group as Kafka does one of another kind, and list it as
 // that; "": as one of a Kafka that lists no kinds.
-func of(w *brokertest.World, kind, state string) {
+func describeAs(w *brokertest.World, kind, state string) {
 	w.Helper()
 	brokertest.Answer(w, kmsg.DescribeGroups, func(r kmsg.Request, a *kmsg.DescribeGroupsResponse) {
 		g := kmsg.NewDescribeGroupsResponseGroup()
@@ -56,11 +56,11 @@ func TestGroupOfAnotherKindIsNotJoined(t *testing.T) {
 		{"consumer", "Dead", nil},
 	} {
 		brokertest.Run(t, 1, func(w *brokertest.World) {
-			of(w, c.kind, c.state)
+			describeAs(w, c.kind, c.state)
 			m := join(w, w.Client())
 			time.Sleep(5 * time.Second)
-			var foreign *consumer.ForeignGroupError
-			switch is := m.gone() && errors.As(m.err, &foreign); {
+			var foreign *consumer.UnsupportedGroupError
+			switch is := m.ended() && errors.As(m.err, &foreign); {
 			case is != (c.want != nil):
 				w.Errorf("%s, %s: %v", c.kind, c.state, m.err)
 			case is:

@@ -21,13 +21,13 @@ import (
 
 // intruder is a member of a group that is not a worker. As the leader it assigns what it likes.
 type intruder struct {
-	kgo      *kgo.Client
-	group    string
-	protocol string // "": markread
-	metadata []byte
-	assign   func() []byte // what it assigns to each member, itself included
-	foreign  bool          // it speaks another group protocol (KIP-848)
-	out      bool          // the coordinator refuses it
+	kgo         *kgo.Client
+	group       string
+	protocol    string // "": markread
+	metadata    []byte
+	assign      func() []byte // what it assigns to each member, itself included
+	newProtocol bool          // it speaks another group protocol (KIP-848)
+	rejected    bool          // the coordinator refuses it
 
 	leads   atomic.Bool
 	members atomic.Int32 // of the last generation that it led
@@ -42,18 +42,18 @@ func (i *intruder) begin() {
 	i.stop, i.done = stop, make(chan struct{})
 	go func() {
 		defer close(i.done)
-		if i.foreign {
+		if i.newProtocol {
 			i.heartbeat848(ctx)
 			return
 		}
-		for id := ""; Sleep(ctx, 200*time.Millisecond); {
-			id = i.turn(ctx, id)
+		for id := ""; sleep(ctx, 200*time.Millisecond); {
+			id = i.serveGeneration(ctx, id)
 		}
 	}()
 }
 
 // turn is one generation, or one try to join. It returns the member's id.
-func (i *intruder) turn(ctx context.Context, id string) string {
+func (i *intruder) serveGeneration(ctx context.Context, id string) string {
 	kind, name := "consumer", i.protocol
 	if name == "" {
 		name = "markread"
@@ -95,7 +95,7 @@ func (i *intruder) turn(ctx context.Context, id string) string {
 	if synced, err := sync.RequestWith(ctx, i.kgo); err != nil || synced.ErrorCode != 0 {
 		return id
 	}
-	for Sleep(ctx, time.Second) {
+	for sleep(ctx, time.Second) {
 		beat := kmsg.NewPtrHeartbeatRequest()
 		beat.Group, beat.Generation, beat.MemberID = i.group, joined.Generation, id
 		if answer, err := beat.RequestWith(ctx, i.kgo); err != nil || answer.ErrorCode != 0 {
@@ -118,7 +118,7 @@ func (i *intruder) heartbeat848(ctx context.Context) {
 		60000
 	beat.SubscribedTopicNames = []string{"any"}
 	beat.Topics = []kmsg.ConsumerGroupHeartbeatRequestTopic{}
-	for Sleep(ctx, time.Second) {
+	for sleep(ctx, time.Second) {
 		answer, err := beat.RequestWith(ctx, i.kgo)
 		if err != nil {
 			continue
@@ -138,7 +138,7 @@ func (i *intruder) leave() {
 }
 
 // Sleep waits for d; false: ctx has ended.
-func Sleep(ctx context.Context, d time.Duration) bool {
+func sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():
 		return false
@@ -181,8 +181,8 @@ func intruders(t event.Topics, huge int) map[string]*intruder {
 		"numbers": {metadata: subscriptionOf(termsOf(t, 2_000_000_000, -4,
 			`,"owned":[-1,2000000000],"generation":2147483647`))},
 		"other counts": {metadata: subscriptionOf(termsOf(t, 200, 3, ""))},
-		"another name": {metadata: whole, protocol: "range", out: true},
-		"KIP-848":      {foreign: true, out: true},
+		"another name": {metadata: whole, protocol: "range", rejected: true},
+		"KIP-848":      {newProtocol: true, rejected: true},
 	}
 }
 
@@ -250,7 +250,7 @@ func TestIntrudersGetNothing(t *testing.T) {
 			w.Errorf("%d lines in the log for 30 intruders", n)
 		}
 		for _, i := range all {
-			if i.out != (i.refused.Load() != 0) {
+			if i.rejected != (i.refused.Load() != 0) {
 				w.Errorf("%.20q was answered with %d", i.metadata, i.refused.Load())
 			}
 		}
@@ -261,12 +261,12 @@ func TestIntrudersGetNothing(t *testing.T) {
 		if n := len(log.Lines("a member of the group is ignored: it gets no partitions")); n != 30 {
 			w.Errorf("%d lines in the log after more rebalances", n)
 		}
-		turns := one.turns() + two.turns()
+		turns := one.generationCount() + two.generationCount()
 		for p := range 4 {
 			w.Publish(brokertest.Topics.Live, p, 10)
 		}
 		time.Sleep(5 * time.Minute)
-		if n := one.turns() + two.turns() - turns; n != 0 {
+		if n := one.generationCount() + two.generationCount() - turns; n != 0 {
 			w.Errorf("%d more generations within 5 minutes in which nobody came or went", n)
 		}
 		for p := range 4 {
@@ -325,7 +325,7 @@ func assignmentOf(userData string, assigned ...event.TopicPartition) []byte {
 func leaders(t event.Topics) map[string]func() []byte {
 	ours := termsOf(t, 200, 4, "")
 	first := event.TopicPartition{Topic: t.Live}
-	var turn atomic.Int32
+	var serveGeneration atomic.Int32
 	return map[string]func() []byte{
 		"nothing": nil,
 		"garbage": func() []byte { return []byte("\x00\x01\x1b[31m garbage") },
@@ -357,7 +357,7 @@ func leaders(t event.Topics) map[string]func() []byte {
 				event.TopicPartition{Topic: t.Backfill, Partition: 3})
 		},
 		"different rates": func() []byte { // each member another one
-			n := int(turn.Add(1))
+			n := int(serveGeneration.Add(1))
 			return assignmentOf(termsOf(t, 200+100*(n%3), 4, ""),
 				event.TopicPartition{Topic: t.Live, Partition: n % 4})
 		},
@@ -395,14 +395,15 @@ func TestIntruderLeads(t *testing.T) {
 					if why, do := g.Mismatch(); why == "" || do == "" || len(g.Assigned()) != 0 {
 						w.Errorf("assigned %v: %q, do %q", g.Assigned(), why, do)
 					}
-					if age := g.ProofAge(); age > 2*time.Second || m.turns() > 4 {
-						w.Errorf("%d generations, the proof of membership is %v old", m.turns(),
+					if age := g.ProofAge(); age > 2*time.Second || m.generationCount() > 4 {
+						w.Errorf("%d generations, the proof of membership is %v old",
+							m.generationCount(),
 							age)
 					}
 				}
-				turns := one.turns() + two.turns()
+				turns := one.generationCount() + two.generationCount()
 				time.Sleep(5 * time.Minute)
-				if n := one.turns() + two.turns() - turns; n != 0 {
+				if n := one.generationCount() + two.generationCount() - turns; n != 0 {
 					w.Errorf("%d more generations within 5 minutes in which nobody came or went", n)
 				}
 				i.leave()

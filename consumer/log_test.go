@@ -93,7 +93,7 @@ func TestAbortedTransactions(t *testing.T) {
 // past all.
 func TestCompactionHoles(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
-		remake(w, map[string]string{"cleanup.policy": "compact", "segment.bytes": "1"})
+		recreateTopic(w, map[string]string{"cleanup.policy": "compact", "segment.bytes": "1"})
 		producer := w.Kgo(kgo.DefaultProduceTopic(brokertest.Topics.Live))
 		key := func(i int) []byte { return []byte{byte('a' + i)} }
 		batch := func(keys ...int) {
@@ -115,7 +115,7 @@ func TestCompactionHoles(t *testing.T) {
 		w.Cluster.Compact()
 		m := join(w, w.Client())
 		time.Sleep(10 * time.Second)
-		got, end := m.got(brokertest.Topics.Live, 0),
+		got, end := m.delivered(brokertest.Topics.Live, 0),
 			w.Cluster.PartitionInfo(brokertest.Topics.Live, 0).HighWatermark
 		if want := []int64{1, 8, 9, 10, 12, 16, 17}; !slices.Equal(got, want) {
 			w.Errorf("got %v of %d, want %v", got, end, want)
@@ -173,7 +173,7 @@ func TestBatchHeader(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		m.leave()
 		time.Sleep(3 * time.Second) // the broker's own
-		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, []int64{0}) ||
+		if got := m.delivered(brokertest.Topics.Live, 0); !slices.Equal(got, []int64{0}) ||
 			committed(w, brokertest.Topics.Live, 0) != end {
 			w.Fatalf("got %v, committed %d", got, committed(w, brokertest.Topics.Live, 0))
 		}
@@ -194,14 +194,14 @@ func TestBatchHeader(t *testing.T) {
 func TestLostToRetention(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 100)
-		m := join(w, w.Client(), func(m *member) { m.closed = true })
+		m := join(w, w.Client(), func(m *member) { m.full = true })
 		time.Sleep(5 * time.Second)
 		if err := w.Cluster.DeleteRecords(brokertest.Topics.Live, 0, 30); err != nil {
 			w.Fatal(err)
 		}
-		m.set(func() { m.closed = false })
+		m.set(func() { m.full = false })
 		time.Sleep(5 * time.Second)
-		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(30, 100)) {
+		if got := m.delivered(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(30, 100)) {
 			w.Errorf("got %v", got)
 		}
 		if got := m.generation().Lost(); got[brokertest.Topics.Live] != 30 || len(got) != 1 {
@@ -216,7 +216,7 @@ func TestLostToRetention(t *testing.T) {
 
 // A group without a committed offset begins at the oldest record, which need not be 0; nothing is
 // lost then.
-func TestBeginsAtTheOldest(t *testing.T) {
+func TestStartsAtTheOldestRecord(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 100)
 		if err := w.Cluster.DeleteRecords(brokertest.Topics.Live, 0, 40); err != nil {
@@ -225,7 +225,7 @@ func TestBeginsAtTheOldest(t *testing.T) {
 		m := join(w, w.Client())
 		time.Sleep(5 * time.Second)
 		m.leave()
-		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(40, 100)) ||
+		if got := m.delivered(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(40, 100)) ||
 			len(m.generation().Lost()) != 0 {
 			w.Errorf("got %v, lost %v", got, m.generation().Lost())
 		}
@@ -235,16 +235,16 @@ func TestBeginsAtTheOldest(t *testing.T) {
 // A topic that is deleted and made again is read from its beginning, and the offsets of the new log
 // are committed although they are smaller. So it is when the new log is as long as the old one, or
 // longer.
-func TestTopicMadeAgain(t *testing.T) {
+func TestRecreatedTopic(t *testing.T) {
 	for _, length := range []int{20, 100, 101, 300} {
-		t.Run(strconv.Itoa(length), func(t *testing.T) { topicMadeAgain(t, length) })
+		t.Run(strconv.Itoa(length), func(t *testing.T) { testRecreatedTopic(t, length) })
 	}
 }
 
-func topicMadeAgain(t *testing.T, length int) {
+func testRecreatedTopic(t *testing.T, length int) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 100)
-		m := join(w, w.Client(), func(m *member) { m.auto = false })
+		m := join(w, w.Client(), func(m *member) { m.autoFinish = false })
 		time.Sleep(5 * time.Second)
 		old := m.all()
 		g := m.generation()
@@ -252,13 +252,13 @@ func topicMadeAgain(t *testing.T, length int) {
 			g.Finish(e.Ref)
 		}
 		time.Sleep(2 * time.Second)
-		remake(w, nil)
+		recreateTopic(w, nil)
 		w.Publish(brokertest.Topics.Live, 0, length)
 		time.Sleep(time.Minute)
 		if g != m.generation() {
 			w.Fatal("there was a rebalance")
 		}
-		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got,
+		if got := m.delivered(brokertest.Topics.Live, 0); !slices.Equal(got,
 			append(offsets(0, 100), offsets(0, int64(length))...)) {
 			w.Errorf("got %v", got)
 		}
@@ -284,7 +284,7 @@ func topicMadeAgain(t *testing.T, length int) {
 // compaction has removed what was read last.
 func TestSameLogAfterAPause(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
-		remake(w, map[string]string{"cleanup.policy": "compact", "segment.bytes": "1"})
+		recreateTopic(w, map[string]string{"cleanup.policy": "compact", "segment.bytes": "1"})
 		producer := w.Kgo(kgo.TransactionalID("tx"),
 			kgo.DefaultProduceTopic(brokertest.Topics.Live))
 		n, want := 0, []string(nil)
@@ -311,13 +311,13 @@ func TestSameLogAfterAPause(t *testing.T) {
 		for round := range 6 {
 			send(kgo.TryCommit)
 			send(kgo.TryAbort)
-			m.set(func() { m.closed = true })
+			m.set(func() { m.full = true })
 			time.Sleep(3 * time.Second) // the fetch that waited has ended
 			if round%2 == 1 {
 				send(kgo.TryCommit) // the same keys
 				w.Cluster.Compact()
 			}
-			m.set(func() { m.closed = false })
+			m.set(func() { m.full = false })
 			time.Sleep(3 * time.Second)
 			w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch},
 				Err: kerr.NotLeaderForPartition, Count: 3})
@@ -334,7 +334,7 @@ func TestSameLogAfterAPause(t *testing.T) {
 	})
 }
 
-func remake(w *brokertest.World, configs map[string]string) {
+func recreateTopic(w *brokertest.World, configs map[string]string) {
 	w.Helper()
 	if err := w.Cluster.DeleteTopic(brokertest.Topics.Live); err != nil {
 		w.Fatal(err)
@@ -346,7 +346,7 @@ func remake(w *brokertest.World, configs map[string]string) {
 
 // Null and empty keys and values are different things, and headers keep their order and their
 // repeats.
-func TestRecordsComeAsTheyAre(t *testing.T) {
+func TestRecordsAreUnchanged(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		at := time.UnixMilli(time.Now().UnixMilli() - 5000)
 		sent := []*kgo.Record{

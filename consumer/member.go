@@ -26,15 +26,15 @@ type member struct {
 	log     zerolog.Logger
 	id      string // given by the coordinator, kept from one generation to the next; "": none yet
 
-	owned []int // partition numbers of the last generation
-	last  int32 // its number
+	owned          []int // partition numbers of the last generation
+	lastGeneration int32 // its number
 
-	patience time.Duration       // until it rejoins because it counts the leader's partitions
-	ignored  map[string]mismatch // on the leader: the members that get no partitions, by id
+	rejoinDelay time.Duration       // until it rejoins because it counts the leader's partitions
+	ignored     map[string]mismatch // on the leader: the members that get no partitions, by id
 }
 
 // joined is what a member knows when it has joined a generation.
-type joined struct {
+type joinResult struct {
 	generation  int32
 	assigned    []event.TopicPartition
 	terms       quotaTerms // that it joined with
@@ -48,31 +48,31 @@ const protocolName = "markread"
 
 // join joins the group, once: it waits for the others, assigns the partitions if it is the leader,
 // and waits for the leader's assignment.
-func (m *member) join(ctx context.Context) (joined, error) {
+func (m *member) join(ctx context.Context) (joinResult, error) {
 	o, err := m.terms(ctx)
 	if err != nil {
-		return joined{}, fmt.Errorf("list the partitions: %w", err)
+		return joinResult{}, fmt.Errorf("list the partitions: %w", err)
 	}
 	response, err := m.joinGroup(ctx, o)
 	if errors.Is(err, kafkaclient.MemberIDRequired) { // the coordinator has told us who we are
 		response, err = m.joinGroup(ctx, o)
 	}
 	if err != nil {
-		return joined{}, fmt.Errorf("join: %w", err)
+		return joinResult{}, fmt.Errorf("join: %w", err)
 	}
-	j := joined{generation: response.Generation, terms: o, leader: response.Leader == m.id}
+	j := joinResult{generation: response.Generation, terms: o, leader: response.Leader == m.id}
 	var assignments map[string]kafkaclient.Assignment
 	if j.leader {
 		assignments = m.lead(o, response.Members)
 	}
 	if err := m.sync(ctx, assignments, &j); err != nil {
-		return joined{}, fmt.Errorf("sync: %w", err)
+		return joinResult{}, fmt.Errorf("sync: %w", err)
 	}
 	if response.Leader == "" { // only where the brokers assign
-		foreign := &ForeignGroupError{Group: m.options.Group, Kind: consumerKind}
-		j.assigned, j.mismatch = nil, mismatch{foreign.reason(), foreign.Do()}
+		unsupported := &UnsupportedGroupError{Group: m.options.Group, Kind: consumerKind}
+		j.assigned, j.mismatch = nil, mismatch{unsupported.reason(), unsupported.Do()}
 	}
-	m.owned, m.last = nil, j.generation
+	m.owned, m.lastGeneration = nil, j.generation
 	for _, p := range j.assigned {
 		m.owned = append(m.owned, p.Partition)
 	}
@@ -83,18 +83,18 @@ func (m *member) join(ctx context.Context) (joined, error) {
 
 // topicGone is how long a topic must be missing until it counts as deleted, and the others go on
 // without it. A broker may answer so for a moment.
-const topicGone = 5 * time.Second
+const topicGoneAfter = 5 * time.Second
 
 // terms finds out what this member goes by.
 func (m *member) terms(ctx context.Context) (quotaTerms, error) {
 	began := time.Now()
 	for wait := kafkaclient.NewBackoff(); ; {
 		o, err := currentTerms(ctx, m.client, m.options)
-		if err == nil && (!o.misses() || time.Since(began) > topicGone) {
+		if err == nil && (!o.misses() || time.Since(began) > topicGoneAfter) {
 			return o, nil
 		}
 		m.client.RefreshMetadata()
-		if err != nil && time.Since(began) > topicGone || !wait.Sleep(ctx) {
+		if err != nil && time.Since(began) > topicGoneAfter || !wait.Sleep(ctx) {
 			return o, cmp.Or(err, context.Cause(ctx))
 		}
 	}
@@ -104,21 +104,22 @@ func (m *member) terms(ctx context.Context) (quotaTerms, error) {
 func (m *member) joinGroup(ctx context.Context, o quotaTerms) (kafkaclient.JoinResponse, error) {
 	response, err := m.client.JoinGroup(ctx, kafkaclient.JoinRequest{
 		Group: m.options.Group, Member: m.id, Protocol: protocolName,
-		Topics:           m.options.Topics.Consumed(),
-		UserData:         memberData{quotaTerms: o, Owned: m.owned, Generation: m.last}.published(),
+		Topics: m.options.Topics.Consumed(),
+		UserData: memberData{quotaTerms: o, Owned: m.owned,
+			Generation: m.lastGeneration}.userData(),
 		RebalanceTimeout: rebalanceTimeout,
 	})
 	if err == nil || errors.Is(err, kafkaclient.MemberIDRequired) {
 		m.id = response.Member
 	}
 	if err != nil {
-		m.notice(err)
+		m.handleError(err)
 	}
 	return response, err
 }
 
 // notice draws the conclusion from an error of a group request.
-func (m *member) notice(err error) {
+func (m *member) handleError(err error) {
 	if errors.Is(err, kafkaclient.UnknownMemberID) {
 		m.id = ""
 	}
@@ -130,7 +131,7 @@ func (m *member) notice(err error) {
 // sync gives the coordinator the assignments, on the leader, and notes our own in j. It is sent
 // again when the connection breaks: a generation that has begun meanwhile gives the same response.
 func (m *member) sync(ctx context.Context, assignments map[string]kafkaclient.Assignment,
-	j *joined) error {
+	j *joinResult) error {
 	ctx, cancel := context.WithTimeout(ctx, kafkaclient.SessionTimeout)
 	defer cancel()
 	us := kafkaclient.Member{Group: m.options.Group, Generation: j.generation, ID: m.id}
@@ -141,7 +142,7 @@ func (m *member) sync(ctx context.Context, assignments map[string]kafkaclient.As
 			j.accept(assignment)
 			return nil
 		}
-		m.notice(err)
+		m.handleError(err)
 		if kafkaclient.Code(err) != "network" || !wait.Sleep(ctx) {
 			return err
 		}
@@ -164,13 +165,13 @@ func (m *member) lead(o quotaTerms,
 			agreed = append(agreed, candidate{other.ID, data})
 		}
 	}
-	m.report(others)
-	dealt := assign(o, agreed, m.options.Share)
+	m.logIgnored(others)
+	numbers := assign(o, agreed, m.options.Share)
 	for id := range others {
-		dealt[id] = nil
+		numbers[id] = nil
 	}
 	assignments := map[string]kafkaclient.Assignment{}
-	for id, owned := range dealt {
+	for id, owned := range numbers {
 		assignment := kafkaclient.Assignment{UserData: encode(o)}
 		for _, p := range o.all() {
 			if _, has := slices.BinarySearch(owned, p.Partition); has {
@@ -185,14 +186,14 @@ func (m *member) lead(o quotaTerms,
 // leave takes this member out of the group, so that the others need not wait for its session to
 // end. It also ends a join in flight.
 func (m *member) leave() {
-	ctx, cancel := context.WithTimeout(context.Background(), leaveWithin)
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 	defer cancel()
 	for wait := kafkaclient.NewBackoff(); m.id != ""; {
 		err := m.client.LeaveGroup(ctx, m.options.Group, m.id)
 		if err == nil || errors.Is(err, kafkaclient.UnknownMemberID) {
 			return
 		}
-		m.notice(err)
+		m.handleError(err)
 		if !wait.Sleep(ctx) {
 			m.log.Warn().Err(err).Msg("could not leave the group: it will notice when the " +
 				"session times out")

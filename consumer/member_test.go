@@ -29,7 +29,7 @@ func TestJoinRefused(t *testing.T) {
 			w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.JoinGroup}, Err: code, Count: -1})
 			m := join(w, w.Client())
 			time.Sleep(time.Minute)
-			if !m.gone() {
+			if !m.ended() {
 				w.Errorf("%v: Consume goes on", code)
 			} else if m.err == nil ||
 				!strings.Contains(strings.ToLower(m.err.Error()), strings.ToLower(words)) {
@@ -64,9 +64,9 @@ func TestPartitionsAdded(t *testing.T) {
 			w.Errorf("%d partitions assigned, committed %d", total,
 				committed(w, brokertest.Topics.Live, 3))
 		}
-		generations := members[0].turns()
+		generations := members[0].generationCount()
 		time.Sleep(5 * time.Minute)
-		if n := members[0].turns(); n != generations {
+		if n := members[0].generationCount(); n != generations {
 			w.Errorf("%d more generations although nothing changed", n-generations)
 		}
 		for _, m := range members {
@@ -154,7 +154,7 @@ func TestLeavingWithinARejoin(t *testing.T) {
 }
 
 // A member that the coordinator has given up notices within a second, and joins again.
-func TestExpelledMemberComesBack(t *testing.T) {
+func TestRemovedMemberRejoins(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		m := join(w, w.Client())
 		time.Sleep(5 * time.Second)
@@ -168,8 +168,8 @@ func TestExpelledMemberComesBack(t *testing.T) {
 		}
 		w.Publish(brokertest.Topics.Live, 0, 10)
 		time.Sleep(2 * time.Second)
-		if m.turns() != 2 || m.generation().Member() == gone.MemberID {
-			w.Errorf("%d generations, member %s", m.turns(), m.generation().Member())
+		if m.generationCount() != 2 || m.generation().Member() == gone.MemberID {
+			w.Errorf("%d generations, member %s", m.generationCount(), m.generation().Member())
 		}
 		time.Sleep(2 * time.Second)
 		if got := committed(w, brokertest.Topics.Live, 0); got != 10 {
@@ -204,7 +204,7 @@ func TestProofIsDatedWhenSent(t *testing.T) {
 }
 
 // Who was given up has no proof from then on: what waits for a connection must not be sent.
-func TestExpelledHasNoProof(t *testing.T) {
+func TestRemovedMemberHasNoProof(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		ages := make(chan time.Duration, 10)
 		m := join(w, w.Client(), func(m *member) {
@@ -315,21 +315,21 @@ func TestMembersOfDifferentRates(t *testing.T) {
 		two := join(w, w.Client())
 		time.Sleep(5 * time.Second)
 		two.leave()
-		leader, apart := one, join(w, w.Client(), func(m *member) { m.rate = 100 })
+		leader, other := one, join(w, w.Client(), func(m *member) { m.rate = 100 })
 		time.Sleep(5 * time.Second)
 		if why(leader.generation()) != "" { // who comes first in a rebalance leads the group
-			leader, apart = apart, leader
+			leader, other = other, leader
 		}
-		if a, b := leader.generation(), apart.generation(); len(a.Assigned()) != 8 ||
+		if a, b := leader.generation(), other.generation(); len(a.Assigned()) != 8 ||
 			len(b.Assigned()) != 0 || why(a) != "" || why(b) == "" {
 			w.Errorf("assigned %v (%s) and %v (%s)", a.Assigned(), why(a), b.Assigned(), why(b))
 		}
 		leader.leave()
 		time.Sleep(5 * time.Second)
-		if g := apart.generation(); len(g.Assigned()) != 8 || why(g) != "" {
+		if g := other.generation(); len(g.Assigned()) != 8 || why(g) != "" {
 			w.Errorf("after the leader has left: assigned %v (%s)", g.Assigned(), why(g))
 		}
-		apart.leave()
+		other.leave()
 	})
 }
 

@@ -21,7 +21,7 @@ const (
 	// maxUserData limits the JSON in them: room for two topics and 9,000 owned partition numbers.
 	maxUserData = 64 << 10
 	// maxViewed is more partitions, and more calls a second, than there can be.
-	maxViewed = 200_000
+	maxTermsNumber = 200_000
 
 	maxTopics = 2 // that a worker consumes
 )
@@ -51,7 +51,8 @@ func decodeMember(b []byte) (memberData, error) {
 // decodeAssignment reads what the group's leader has assigned to a member: the partitions, sorted
 // by topic and number, and the leader's quota terms. They may be of other topics, may not exist,
 // and may repeat.
-func decodeAssignment(b []byte) (assigned []event.TopicPartition, leaders quotaTerms, err error) {
+func decodeAssignment(b []byte) (assigned []event.TopicPartition, leaderTerms quotaTerms,
+	err error) {
 	r := groupBytes{b: b[:min(len(b), maxGroupBytes)]}
 	r.number(2) // version
 	for range r.count(6) {
@@ -60,15 +61,15 @@ func decodeAssignment(b []byte) (assigned []event.TopicPartition, leaders quotaT
 			assigned = append(assigned, event.TopicPartition{Topic: topic, Partition: r.number(4)})
 		}
 	}
-	leaders, err = readUserData[quotaTerms](&r, len(b))
+	leaderTerms, err = readUserData[quotaTerms](&r, len(b))
 	if err == nil {
-		err = leaders.check()
+		err = leaderTerms.check()
 	}
 	if err != nil {
 		return nil, quotaTerms{}, err
 	}
 	slices.SortFunc(assigned, event.TopicPartition.Compare)
-	return assigned, leaders, nil
+	return assigned, leaderTerms, nil
 }
 
 // readUserData reads what encode has written, from a message of so many bytes.
@@ -128,9 +129,9 @@ func (r *groupBytes) length() int {
 }
 
 // count reads the length of a list whose elements have at least so many bytes.
-func (r *groupBytes) count(least int) int {
+func (r *groupBytes) count(minSize int) int {
 	n := r.length()
-	if n < 0 || n > len(r.b)/least {
+	if n < 0 || n > len(r.b)/minSize {
 		r.b, r.bad = nil, true
 		return 0
 	}
@@ -146,7 +147,7 @@ type memberData struct {
 
 // published leaves out what the member had before where that would be too long for the leader: then
 // the member may keep less of it.
-func (d memberData) published() []byte {
+func (d memberData) userData() []byte {
 	b := encode(d)
 	if len(b) > maxUserData {
 		d.Owned = nil

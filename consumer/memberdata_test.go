@@ -94,19 +94,19 @@ func TestDecodeMember(t *testing.T) {
 }
 
 // A worker that has had more partitions than fit is still one: it leaves them out.
-func TestPublishedFits(t *testing.T) {
+func TestUserDataFits(t *testing.T) {
 	d := memberData{quotaTerms: quotaTerms{200, map[string]int{strings.Repeat("l", 249): 20_000,
 		strings.Repeat("b", 249): 20_000}}, Generation: 7}
 	for n := range 20_000 {
 		d.Owned = append(d.Owned, n)
 	}
-	got, err := decodeMember(marshal(t, consumerapi.Subscription{UserData: d.published()}))
+	got, err := decodeMember(marshal(t, consumerapi.Subscription{UserData: d.userData()}))
 	if err != nil || !got.equal(d.quotaTerms) || got.Owned != nil {
 		t.Errorf("%v, %d owned, %v", got.Rate, len(got.Owned), err)
 	}
 	d.Owned = d.Owned[:9000]
 	if got, err = decodeMember(marshal(t,
-		consumerapi.Subscription{UserData: d.published()})); err != nil || len(got.Owned) != 9000 {
+		consumerapi.Subscription{UserData: d.userData()})); err != nil || len(got.Owned) != 9000 {
 		t.Errorf("%d owned, %v", len(got.Owned), err)
 	}
 }
@@ -141,7 +141,7 @@ func TestAccept(t *testing.T) {
 		"more than anything": {of(ours, topic("live", slices.Repeat([]int32{1}, 300_000)...)), 0,
 			"more than 1048576"},
 	} {
-		j := joined{terms: ours}
+		j := joinResult{terms: ours}
 		j.accept(c.b)
 		if len(j.assigned) != c.n || (j.mismatch.why == "") != (c.want == "") ||
 			!strings.Contains(j.mismatch.why, c.want) || (j.mismatch.do == "") != (c.want == "") {
@@ -155,7 +155,7 @@ func TestAccept(t *testing.T) {
 func FuzzMemberMetadata(f *testing.F) {
 	o := quotaTerms{200, map[string]int{"live": 4, "backfill": 4}}
 	f.Add(marshal(f, consumerapi.Subscription{Version: 1, Topics: []string{"live"},
-		UserData: memberData{quotaTerms: o, Owned: []int{1, 2}, Generation: 7}.published()}))
+		UserData: memberData{quotaTerms: o, Owned: []int{1, 2}, Generation: 7}.userData()}))
 	f.Add(marshal(f, consumerapi.Assignment{Version: 1,
 		AssignedPartitions: []consumerapi.TopicPartition{{Topic: "live",
 			Partitions: []int32{0, 1}}}, UserData: encode(o)}))
@@ -175,10 +175,10 @@ func FuzzMemberMetadata(f *testing.F) {
 			}
 			members := []candidate{{"a", data}, {"b", memberData{quotaTerms: data.quotaTerms}}}
 			if numbers := slices.Max(slices.Collect(maps.Values(data.Partitions))); numbers < 100 {
-				if dealt := assignNumbers(members,
-					numbers); len(dealt["a"])+len(dealt["b"]) != numbers ||
-					len(dealt["b"]) < numbers/2 {
-					t.Fatalf("dealt %v", dealt)
+				if numbersOf := assignNumbers(members,
+					numbers); len(numbersOf["a"])+len(numbersOf["b"]) != numbers ||
+					len(numbersOf["b"]) < numbers/2 {
+					t.Fatalf("dealt %v", numbersOf)
 				}
 			}
 		}
@@ -199,7 +199,7 @@ func FuzzMemberMetadata(f *testing.F) {
 				t.Fatalf("assigned %v, kafka-go: %v", assigned, want)
 			}
 		}
-		j := joined{terms: o}
+		j := joinResult{terms: o}
 		j.accept(b)
 		for i, p := range j.assigned {
 			if p.Partition < 0 || p.Partition >= o.Partitions[p.Topic] || i > 0 &&
@@ -222,7 +222,7 @@ func plausible(t *testing.T, err error, o quotaTerms) bool {
 	if err := o.check(); err != nil || errors.Is(err, errTruncated) {
 		t.Fatal(err)
 	}
-	if n := len(o.exported().All); n > maxViewed {
+	if n := len(o.exported().All); n > maxTermsNumber {
 		t.Fatal(fmt.Sprint(n, " partitions"))
 	}
 	return true

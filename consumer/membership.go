@@ -12,7 +12,7 @@ const (
 	// for new partitions, and for ends of logs that are not fetched from
 	watchInterval = 10 * time.Second
 	// with a leader that counts other partitions: it doubles from watchInterval
-	longestPatience = 5 * time.Minute
+	maxRejoinDelay = 5 * time.Minute
 )
 
 // heartbeats sends a heartbeat every second until ctx ends: after serve has returned, so that the
@@ -32,19 +32,20 @@ func (g *Generation) heartbeats(ctx context.Context, revoke context.CancelCauseF
 		err := g.client.Heartbeat(ctx, g.member)
 		switch {
 		case err == nil:
-			g.prove(sent)
+			g.setProof(sent)
 			continue
 		case errors.Is(err, kafkaclient.RebalanceInProgress):
-			g.prove(sent)
+			g.setProof(sent)
 			revoke(errRebalance)
 			continue
 		case kafkaclient.Is(err, kafkaclient.UnknownMemberID, kafkaclient.IllegalGeneration):
-			g.prove(time.Time{}) // at once: what waits for a connection must not be sent any more
-			revoke(errExpelled)
+			// at once: what waits for a connection must not be sent any more
+			g.setProof(time.Time{})
+			revoke(errRemoved)
 			continue
 		}
 		if time.Since(g.LastProof()) > kafkaclient.SessionTimeout {
-			revoke(errSilence)
+			revoke(errSessionExpired)
 		}
 		if kafkaclient.StaleMetadata(err) {
 			g.client.RefreshMetadata()
@@ -56,7 +57,7 @@ func (g *Generation) heartbeats(ctx context.Context, revoke context.CancelCauseF
 	}
 }
 
-func (g *Generation) prove(sent time.Time) {
+func (g *Generation) setProof(sent time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.proof = sent
@@ -68,22 +69,22 @@ func (g *Generation) prove(sent time.Time) {
 // partitions by now, and did not when it joined. For this it has patience: everybody stops for it,
 // and brokers may keep contradicting each other. What another member says that it counts makes
 // nobody rebalance: it may say anything.
-func (g *Generation) watch(ctx context.Context, j joined, options GroupOptions,
-	patience time.Duration, revoke context.CancelCauseFunc) {
+func (g *Generation) watch(ctx context.Context, j joinResult, options GroupOptions,
+	rejoinDelay time.Duration, revoke context.CancelCauseFunc) {
 	began := time.Now()
 	for differs := 0; kafkaclient.Sleep(ctx, watchInterval); {
 		for _, p := range g.partitions {
 			p.mu.Lock()
-			fresh := time.Since(p.marked) < watchInterval
+			fresh := time.Since(p.rangeAt) < watchInterval
 			p.mu.Unlock()
 			if fresh { // by a fetch
 				continue
 			}
 			if first, end, err := g.client.LogRange(ctx, p.Topic, p.Partition); err == nil {
-				p.mark(end, first)
+				p.setLogRange(end, first)
 			}
 		}
-		if !j.leader && (j.terms.equal(j.leaderTerms) || time.Since(began) < patience) {
+		if !j.leader && (j.terms.equal(j.leaderTerms) || time.Since(began) < rejoinDelay) {
 			continue
 		}
 		now, err := currentTerms(ctx, g.client, options)
@@ -91,14 +92,14 @@ func (g *Generation) watch(ctx context.Context, j joined, options GroupOptions,
 		case err != nil:
 		case !j.leader:
 			if now.equal(j.leaderTerms) {
-				revoke(errBehind)
+				revoke(errCountsAgree)
 				return
 			}
 		case !now.changedSince(j.terms):
 			differs = 0
 		default:
 			if differs++; differs == 2 { // twice, so that one odd answer does not stop everybody
-				revoke(errPartitions)
+				revoke(errPartitionCount)
 				return
 			}
 		}

@@ -21,27 +21,27 @@ func TestWatch(t *testing.T) {
 			map[string]int{brokertest.Topics.Live: n}}
 	}
 	for name, c := range map[string]struct {
-		joined   joined
-		patience time.Duration
-		want     error
-		after    time.Duration
+		joined      joinResult
+		rejoinDelay time.Duration
+		want        error
+		after       time.Duration
 	}{
-		"a leader that is right": {joined{leader: true, terms: counts(4),
+		"a leader that is right": {joinResult{leader: true, terms: counts(4),
 			leaderTerms: counts(4)}, 0, nil, 0},
-		"a leader of fewer": {joined{leader: true, terms: counts(2),
-			leaderTerms: counts(2)}, 0, errPartitions, 2 * watchInterval},
-		"a leader of more": {joined{leader: true, terms: counts(8),
-			leaderTerms: counts(8)}, 0, errPartitions, 2 * watchInterval},
-		"a member that is right": {joined{terms: counts(4), leaderTerms: counts(4)},
+		"a leader of fewer": {joinResult{leader: true, terms: counts(2),
+			leaderTerms: counts(2)}, 0, errPartitionCount, 2 * watchInterval},
+		"a leader of more": {joinResult{leader: true, terms: counts(8),
+			leaderTerms: counts(8)}, 0, errPartitionCount, 2 * watchInterval},
+		"a member that is right": {joinResult{terms: counts(4), leaderTerms: counts(4)},
 			0, nil, 0},
-		"a member with a leader of fewer": {joined{terms: counts(4), leaderTerms: counts(2)},
+		"a member with a leader of fewer": {joinResult{terms: counts(4), leaderTerms: counts(2)},
 			watchInterval, nil, 0},
-		"a member with a leader of other topics": {joined{terms: counts(4),
+		"a member with a leader of other topics": {joinResult{terms: counts(4),
 			leaderTerms: quotaTerms{200, map[string]int{"x": 4}}}, watchInterval, nil, 0},
-		"a member that was behind": {joined{terms: counts(2), leaderTerms: counts(4)},
-			watchInterval, errBehind, watchInterval},
-		"a member that was behind again": {joined{terms: counts(2), leaderTerms: counts(4)},
-			longestPatience, errBehind, longestPatience},
+		"a member that was behind": {joinResult{terms: counts(2), leaderTerms: counts(4)},
+			watchInterval, errCountsAgree, watchInterval},
+		"a member that was behind again": {joinResult{terms: counts(2), leaderTerms: counts(4)},
+			maxRejoinDelay, errCountsAgree, maxRejoinDelay},
 	} {
 		t.Run(name, func(t *testing.T) {
 			brokertest.Run(t, 4, func(w *brokertest.World) {
@@ -52,7 +52,7 @@ func TestWatch(t *testing.T) {
 				g := &Generation{client: w.Client()}
 				g.watch(ctx, c.joined,
 					GroupOptions{Topics: event.Topics{Live: brokertest.Topics.Live}, Rate: 200},
-					c.patience, revoke)
+					c.rejoinDelay, revoke)
 				took := time.Since(began)
 				if cause := context.Cause(ctx); c.want == nil && took < time.Hour ||
 					c.want != nil && (!errors.Is(cause, c.want) || took < c.after ||

@@ -24,24 +24,24 @@ type partition struct {
 	memory *kafkaclient.Memory // the lane's
 
 	// The fetcher's.
-	last fingerprint // of what was delivered
+	lastDelivered fingerprint // of what was delivered
 	// when the log was last known to be that of the fingerprint; zero: not since a failure or a
 	// pause
-	sure time.Time
-	wait kafkaclient.Backoff // after a failure; it grows until a fetch is good
+	verifiedAt time.Time
+	wait       kafkaclient.Backoff // after a failure; it grows until a fetch is good
 
-	asked   int64     // where the last fetch began
-	outside time.Time // since when every fetch has been out of range beyond the end
+	fetchOffset    int64     // where the last fetch began
+	beyondEndSince time.Time // since when every fetch has been out of range beyond the end
 	// bytes that the next one asks for beside the usual ones, to get beyond the fingerprint's batch
-	more int32
+	extraBytes int32
 
 	mu            sync.Mutex
 	tracker       offsets.Tracker
 	highWatermark int64 // -1: not known yet
 	logStart      int64 // the least that the log is known to begin at
-	marked        time.Time
+	rangeAt       time.Time
 	// the last good fetch, or when there was capacity again for one
-	good       time.Time
+	lastGood   time.Time
 	unreadable *kafkaclient.Unreadable // nil: the partition can be read
 }
 
@@ -53,16 +53,16 @@ func (p *partition) ref(arrival uint64) event.Ref {
 }
 
 // event begins a line of the log about the partition at an offset.
-func (p *partition) event(level zerolog.Level, offset int64) *zerolog.Event {
+func (p *partition) logEvent(level zerolog.Level, offset int64) *zerolog.Event {
 	return p.g.client.Options.Log.WithLevel(level).Str("topic", p.Topic).
 		Int("partition", p.Partition).Int64("offset", offset)
 }
 
 // begins takes over where the group is.
-func (p *partition) begins(committed offsets.Commit) {
+func (p *partition) initTracker(committed offsets.Commit) {
 	p.tracker = offsets.New(committed.Offset, committed.Offset)
 	if err := p.tracker.Inherit(committed.Metadata); err != nil {
-		p.event(zerolog.WarnLevel, committed.Offset).Err(err).
+		p.logEvent(zerolog.WarnLevel, committed.Offset).Err(err).
 			Str("do", "nothing, if another program has committed for this group; else find who "+
 				"has Read on the group").
 			Msg("what is committed beside the offset is not ours, or damaged, and is ignored: " +
@@ -73,22 +73,22 @@ func (p *partition) begins(committed offsets.Commit) {
 // run fetches and delivers until ctx ends. No error ends it: the partition would stand still.
 func (p *partition) run(ctx context.Context, sink Sink) {
 	p.wait = kafkaclient.NewBackoff()
-	for err := p.begin(ctx); err != nil; err = p.begin(ctx) {
+	for err := p.findStart(ctx); err != nil; err = p.findStart(ctx) {
 		if !p.pauseAfter(ctx, err) {
 			return
 		}
 	}
 	p.wait = kafkaclient.NewBackoff()
-	for p.room(ctx, sink) == nil {
-		err := p.step(ctx, sink)
+	for p.waitForCapacity(ctx, sink) == nil {
+		err := p.fetchOnce(ctx, sink)
 		if errors.Is(err, kafkaclient.OffsetOutOfRange) {
 			err = p.outOfRange(ctx)
 		}
 		if !errors.Is(err, kafkaclient.OffsetOutOfRange) {
-			p.outside = time.Time{}
+			p.beyondEndSince = time.Time{}
 		}
 		if err != nil {
-			p.sure = time.Time{}
+			p.verifiedAt = time.Time{}
 			if !p.pauseAfter(ctx, err) {
 				return
 			}
@@ -101,34 +101,34 @@ func (p *partition) pauseAfter(ctx context.Context, err error) bool {
 	if ctx.Err() != nil {
 		return false
 	}
-	p.failed(err)
+	p.fetchFailed(err)
 	return p.wait.Sleep(ctx)
 }
 
 // step does one fetch, and delivers what it finds.
-func (p *partition) step(ctx context.Context, sink Sink) error {
+func (p *partition) fetchOnce(ctx context.Context, sink Sink) error {
 	a := kafkaclient.Following
-	a.Bytes = min(a.Bytes+p.more, kafkaclient.MaxBatch)
+	a.Bytes = min(a.Bytes+p.extraBytes, kafkaclient.MaxBatch)
 	began, asked := time.Now(), false
 	f, err := p.g.client.Fetch(ctx, p.memory, p.TopicPartition, func() int64 {
 		if asked { // it has waited for memory
 			p.paused(time.Since(began))
 		}
 		began, asked = time.Now(), true
-		p.asked = p.position()
-		if p.last.known && time.Since(p.sure) > kafkaclient.SameLog {
-			p.asked = p.last.offset
+		p.fetchOffset = p.position()
+		if p.lastDelivered.known && time.Since(p.verifiedAt) > kafkaclient.SameLog {
+			p.fetchOffset = p.lastDelivered.offset
 		}
-		return p.asked
+		return p.fetchOffset
 	}, a)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	p.sure = time.Now()
-	p.mark(f.HighWatermark, f.LogStart)
+	p.verifiedAt = time.Now()
+	p.setLogRange(f.HighWatermark, f.LogStart)
 	if f.Empty() {
-		p.succeeded()
+		p.fetchSucceeded()
 		return nil
 	}
 	began = time.Now()
@@ -142,28 +142,28 @@ func (p *partition) step(ctx context.Context, sink Sink) error {
 	if err = p.deliver(ctx, sink, f, d); err != nil {
 		return err
 	}
-	p.more = 0
+	p.extraBytes = 0
 	if f.Next <= position { // the fingerprint's batch, and nothing of what is behind it
-		p.more = 2 * size
+		p.extraBytes = 2 * size
 	}
 	return nil
 }
 
 // room waits until the sink takes more.
-func (p *partition) room(ctx context.Context, sink Sink) error {
+func (p *partition) waitForCapacity(ctx context.Context, sink Sink) error {
 	began := time.Now()
-	err := sink.Room(ctx, p.lane)
+	err := sink.WaitForCapacity(ctx, p.lane)
 	if pause := time.Since(began); pause > kafkaclient.ShortPause {
-		p.sure = time.Time{}
+		p.verifiedAt = time.Time{}
 		p.paused(pause)
 	}
 	return err
 }
 
 // begin finds where to start: at the oldest record, if the group has committed nothing.
-func (p *partition) begin(ctx context.Context) error {
+func (p *partition) findStart(ctx context.Context) error {
 	if p.position() >= 0 {
-		return p.recognize(ctx)
+		return p.checkInherited(ctx)
 	}
 	first, _, err := p.g.client.LogRange(ctx, p.Topic, p.Partition)
 	if err == nil {
@@ -191,18 +191,18 @@ func (p *partition) deliver(ctx context.Context, sink Sink, f *kafkaclient.Fetch
 		}
 		if first {
 			same := false
-			if records, same = p.last.recognize(records, p.position()); !same {
+			if records, same = p.lastDelivered.strip(records, p.position()); !same {
 				return p.startOver(ctx)
 			}
 		}
 		// A fingerprint alone says nothing about what is behind it.
 		if f.Next > p.position() || f.Next >= f.HighWatermark {
-			p.succeeded()
+			p.fetchSucceeded()
 		}
 		if len(records) == 0 && !f.Opened {
 			break
 		}
-		if !first && p.room(ctx, sink) != nil {
+		if !first && p.waitForCapacity(ctx, sink) != nil {
 			return ctx.Err()
 		}
 		now := p.g.now()
@@ -213,7 +213,7 @@ func (p *partition) deliver(ctx context.Context, sink Sink, f *kafkaclient.Fetch
 			d.Events = append(d.Events, e)
 		}
 		if len(records) > 0 {
-			p.last = fingerprintOf(records[len(records)-1])
+			p.lastDelivered = fingerprintOf(records[len(records)-1])
 		}
 		if events := p.add(d.Events, now); len(events) > 0 {
 			sink.Deliver(events)
@@ -226,7 +226,7 @@ func (p *partition) deliver(ctx context.Context, sink Sink, f *kafkaclient.Fetch
 }
 
 // tracked is when an event was, as the tracker keeps it.
-func tracked(e event.Event, now time.Time) time.Time {
+func eventTime(e event.Event, now time.Time) time.Time {
 	switch {
 	case !e.EventTime.IsZero():
 		return e.EventTime
@@ -241,9 +241,9 @@ func tracked(e event.Event, now time.Time) time.Time {
 func (p *partition) add(events []event.Event, now time.Time) []event.Event {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	left := events[:0]
+	unfinished := events[:0]
 	for _, e := range events {
-		arrival, attempts, finished := p.tracker.Add(e.Record.Offset, tracked(e, now))
+		arrival, attempts, finished := p.tracker.Add(e.Record.Offset, eventTime(e, now))
 		if e.Record.Damage != nil { // it stands for a range
 			p.tracker.Skip(e.Record.Damage.Last + 1)
 		}
@@ -251,9 +251,9 @@ func (p *partition) add(events []event.Event, now time.Time) []event.Event {
 			continue
 		}
 		e.Ref, e.Attempts = p.ref(arrival), attempts
-		left = append(left, e)
+		unfinished = append(unfinished, e)
 	}
-	return left
+	return unfinished
 }
 
 // outOfRange finds out which way a fetch left the log. Before its beginning: retention was faster,
@@ -263,20 +263,20 @@ func (p *partition) outOfRange(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return err
-	case p.asked < first:
-		p.last = fingerprint{}
+	case p.fetchOffset < first:
+		p.lastDelivered = fingerprint{}
 		p.skipTo(first)
 		return nil
-	case p.asked <= end:
-		p.outside = time.Time{}
-		return fmt.Errorf("offset %d is within %d and %d, but was answered with: %w", p.asked,
+	case p.fetchOffset <= end:
+		p.beyondEndSince = time.Time{}
+		return fmt.Errorf("offset %d is within %d and %d, but was answered with: %w", p.fetchOffset,
 			first, end, kafkaclient.OffsetOutOfRange)
-	case p.outside.IsZero():
-		p.outside = time.Now()
-	case time.Since(p.outside) >= kafkaclient.AnotherLog:
+	case p.beyondEndSince.IsZero():
+		p.beyondEndSince = time.Now()
+	case time.Since(p.beyondEndSince) >= kafkaclient.AnotherLog:
 		return p.startOver(ctx)
 	}
-	return fmt.Errorf("offset %d is beyond the log's end, %d: %w", p.asked, end,
+	return fmt.Errorf("offset %d is beyond the log's end, %d: %w", p.fetchOffset, end,
 		kafkaclient.OffsetOutOfRange)
 }
 
@@ -293,7 +293,7 @@ func (p *partition) skipTo(first int64) {
 	p.g.mu.Lock()
 	p.g.lost[p.Topic] += lost
 	p.g.mu.Unlock()
-	p.event(zerolog.ErrorLevel, position).Int64("next_offset", first).Int64("lost", lost).
+	p.logEvent(zerolog.ErrorLevel, position).Int64("next_offset", first).Int64("lost", lost).
 		Msg("retention deleted events before they were read")
 }
 
@@ -303,9 +303,9 @@ func (p *partition) startOver(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.event(zerolog.ErrorLevel, p.position()).Int64("end", end).Int64("next_offset", first).
+	p.logEvent(zerolog.ErrorLevel, p.position()).Int64("end", end).Int64("next_offset", first).
 		Msg("the topic was made again or cut: reading it from its beginning")
-	p.last = fingerprint{}
+	p.lastDelivered = fingerprint{}
 	p.mu.Lock()
 	p.tracker.Reset(first)
 	p.logStart = first
@@ -314,13 +314,13 @@ func (p *partition) startOver(ctx context.Context) error {
 }
 
 // mark notes where the log begins and ends; negative: not known.
-func (p *partition) mark(highWatermark, logStart int64) {
+func (p *partition) setLogRange(highWatermark, logStart int64) {
 	if highWatermark < 0 {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.highWatermark, p.marked = highWatermark, time.Now()
+	p.highWatermark, p.rangeAt = highWatermark, time.Now()
 	if highWatermark < p.logStart {
 		p.logStart = 0 // another log
 	}

@@ -76,15 +76,15 @@ func (o quotaTerms) check() error {
 		if !topicName.MatchString(topic) {
 			return errors.New("it names a topic that can't exist")
 		}
-		if n < 0 || n > maxViewed {
+		if n < 0 || n > maxTermsNumber {
 			return fmt.Errorf("it counts %d partitions of a topic", n)
 		}
 		total += n
 	}
-	if total > maxViewed {
+	if total > maxTermsNumber {
 		return fmt.Errorf("it counts %d partitions", total)
 	}
-	if o.Rate < 0 || o.Rate > maxViewed {
+	if o.Rate < 0 || o.Rate > maxTermsNumber {
 		return fmt.Errorf("it uses a rate of %d", o.Rate)
 	}
 	return nil

@@ -20,20 +20,20 @@ import (
 )
 
 // raw is a member that does nothing by itself.
-type raw struct {
-	r          *real
+type rawMember struct {
+	r          *realTest
 	kgo        *kgo.Client // a join holds up its connection
 	id         string
 	generation int32
 	leader     bool
 }
 
-func (r *real) raw() *raw {
-	return &raw{r: r, kgo: r.kgo(kgo.RequestTimeoutOverhead(90 * time.Second))}
+func (r *realTest) rawMember() *rawMember {
+	return &rawMember{r: r, kgo: r.kgo(kgo.RequestTimeoutOverhead(90 * time.Second))}
 }
 
 // join joins the group, and tells when it is in.
-func (m *raw) join() <-chan int16 {
+func (m *rawMember) join() <-chan int16 {
 	done := make(chan int16, 1)
 	go func() {
 		for {
@@ -64,7 +64,7 @@ func (m *raw) join() <-chan int16 {
 	return done
 }
 
-func (m *raw) sync() <-chan int16 {
+func (m *rawMember) sync() <-chan int16 {
 	done := make(chan int16, 1)
 	go func() {
 		request := kmsg.NewPtrSyncGroupRequest()
@@ -87,24 +87,24 @@ func (m *raw) sync() <-chan int16 {
 	return done
 }
 
-func (m *raw) heartbeat() int16 {
+func (m *rawMember) heartbeat() int16 {
 	request := kmsg.NewPtrHeartbeatRequest()
 	request.Group, request.MemberID, request.Generation = m.r.group, m.id, m.generation
-	return FetchLimits(m.r, request).ErrorCode
+	return mustRequest(m.r, request).ErrorCode
 }
 
-func (m *raw) commit(generation int32, offset int64) int16 {
+func (m *rawMember) commit(generation int32, offset int64) int16 {
 	return m.r.tryCommit(commitOf{topic: m.r.topics.Live, offset: offset, generation: generation,
 		member: m.id})
 }
 
-func (m *raw) leave() {
+func (m *rawMember) leave() {
 	request := kmsg.NewPtrLeaveGroupRequest()
 	request.Group, request.MemberID = m.r.group, m.id
 	gone := kmsg.NewLeaveGroupRequestMember()
 	gone.MemberID = m.id
 	request.Members = append(request.Members, gone)
-	FetchLimits(m.r, request)
+	mustRequest(m.r, request)
 }
 
 // What a coordinator answers to commits and heartbeats in each state of the group: our Commit and
@@ -112,7 +112,7 @@ func (m *raw) leave() {
 func TestRealCommitInEachState(t *testing.T) {
 	t.Parallel()
 	r := onBroker(t, 1)
-	one, two := r.raw(), r.raw()
+	one, two := r.rawMember(), r.rawMember()
 	// several: Kafka and the embedded broker differ
 	answered := func(what string, got int16, want ...int16) {
 		t.Helper()
@@ -182,16 +182,16 @@ func TestRealCommitOfGeneration(t *testing.T) {
 	drain := sync.OnceFunc(func() { close(drained) })
 	defer drain() // also when the test fails: the member's end waits for it
 	m := r.join(r.client(), func(m *member) {
-		m.auto = false
+		m.autoFinish = false
 		m.drain = func(context.Context, *consumer.Generation) { <-drained }
 	})
-	r.arrived(m, r.topics.Live, 0, offsets(0, 3))
+	r.waitForOffsets(m, r.topics.Live, 0, offsets(0, 3))
 	g := m.generation()
 	g.Finish(m.event(r.topics.Live, 0).Ref)
 	if err := g.Commit(t.Context()); err != nil {
 		t.Errorf("stable: %v", err)
 	}
-	other := r.raw()
+	other := r.rawMember()
 	joined := other.join()
 	r.eventually(10*time.Second, "the group prepares",
 		func() bool { s, _ := r.state(); return s == "PreparingRebalance" })
@@ -202,7 +202,7 @@ func TestRealCommitOfGeneration(t *testing.T) {
 	if got := r.committed(r.topics.Live, 0); got != 2 {
 		t.Errorf("committed %d, want 2", got)
 	}
-	(&raw{r: r, id: g.Member()}).leave() // what the end of its session does
+	(&rawMember{r: r, id: g.Member()}).leave() // what the end of its session does
 	if code := <-joined; code != 0 {
 		t.Errorf("join: %d", code)
 	}
@@ -224,16 +224,16 @@ func TestRealCommitOfGeneration(t *testing.T) {
 
 // A drain that takes longer than the session costs neither the membership nor the last commit.
 func TestRealLongDrain(t *testing.T) {
-	onReal(t, "it takes 20 s, and virtual time has it (TestRevokeDrainsBeforeOthersBegin)")
+	needCluster(t, "it takes 20 s, and virtual time has it (TestRevokeDrainsBeforeOthersBegin)")
 	t.Parallel()
 	r := onBroker(t, 1)
 	r.publish(r.topics.Live, 0, 10)
 	first := r.join(r.client(), func(m *member) {
-		m.auto = false
+		m.autoFinish = false
 		m.drain = func(_ context.Context, g *consumer.Generation) {
-			look := time.NewTicker(100 * time.Millisecond)
-			defer look.Stop()
-			for began := time.Now(); time.Since(began) < 20*time.Second; <-look.C {
+			poll := time.NewTicker(100 * time.Millisecond)
+			defer poll.Stop()
+			for began := time.Now(); time.Since(began) < 20*time.Second; <-poll.C {
 				// then a worker would hold its calls; a loaded broker may take seconds
 				if age := time.Since(g.LastProof()); age > 9*time.Second {
 					t.Errorf("in the drain the last proof is %v old", age)
@@ -245,7 +245,7 @@ func TestRealLongDrain(t *testing.T) {
 			m.set(func() { m.drain = nil })
 		}
 	})
-	r.arrived(first, r.topics.Live, 0, offsets(0, 10))
+	r.waitForOffsets(first, r.topics.Live, 0, offsets(0, 10))
 	id := first.generation().Member()
 	second := r.join(r.client())
 	r.eventually(40*time.Second, "the second has joined",
@@ -254,7 +254,7 @@ func TestRealLongDrain(t *testing.T) {
 		t.Errorf("committed %d, want 10", got)
 	}
 	r.eventually(10*time.Second, "the first has joined again",
-		func() bool { return first.turns() == 2 })
+		func() bool { return first.generationCount() == 2 })
 	if first.generation().Member() != id {
 		t.Error("the first has lost its membership")
 	}
@@ -267,18 +267,18 @@ func TestRealLongDrain(t *testing.T) {
 
 // A member whose connections break without a word is out when its session ends, and another has
 // what it had.
-func TestRealGhost(t *testing.T) {
-	onReal(t, "it takes a session of 15 s, and virtual time has it (TestStaleCommitIsFenced)")
+func TestRealDeadMember(t *testing.T) {
+	needCluster(t, "it takes a session of 15 s, and virtual time has it (TestStaleCommitIsFenced)")
 	t.Parallel()
 	r := onBroker(t, 2)
 	line := &brokertest.Switchboard{Dial: (&net.Dialer{}).DialContext}
-	ghost := r.join(r.client(line.DialContext))
+	dead := r.join(r.client(line.DialContext))
 	r.eventually(20*time.Second, "the first has all",
-		func() bool { return ghost.generation() != nil && len(ghost.generation().Assigned()) == 4 })
+		func() bool { return dead.generation() != nil && len(dead.generation().Assigned()) == 4 })
 	other := r.join(r.client())
 	r.eventually(20*time.Second, "both have a half", func() bool {
 		return other.generation() != nil && len(other.generation().Assigned()) == 2 &&
-			len(ghost.generation().Assigned()) == 2
+			len(dead.generation().Assigned()) == 2
 	})
 	line.Cut(true)
 	began := time.Now()
@@ -287,21 +287,21 @@ func TestRealGhost(t *testing.T) {
 	}
 	r.eventually(30*time.Second, "the other has everything",
 		func() bool { return len(other.generation().Assigned()) == 4 })
-	r.arrived(other, r.topics.Live, 0, offsets(0, 5))
-	r.arrived(other, r.topics.Live, 1, offsets(0, 5))
+	r.waitForOffsets(other, r.topics.Live, 0, offsets(0, 5))
+	r.waitForOffsets(other, r.topics.Live, 1, offsets(0, 5))
 	took := time.Since(began)
 	t.Logf("the other had everything after %v", took)
 	if took < 12*time.Second || took > 20*time.Second {
 		t.Errorf("a session of 15 s ended after %v", took)
 	}
 	other.leave()
-	ghost.stop()
+	dead.stop()
 }
 
 // It dies while its join waits for others to drain: the rebalance goes on without waiting for it,
 // and its partitions are free when the session ends that began with the answer it never read.
-func TestRealGhostWithinJoin(t *testing.T) {
-	onReal(t, "it takes a session of 15 s")
+func TestRealMemberDiesWithinJoin(t *testing.T) {
+	needCluster(t, "it takes a session of 15 s")
 	t.Parallel()
 	r := onBroker(t, 2)
 	drained := make(chan struct{})
@@ -313,7 +313,7 @@ func TestRealGhostWithinJoin(t *testing.T) {
 	r.eventually(20*time.Second, "the first has all",
 		func() bool { return slow.generation() != nil })
 	line := &brokertest.Switchboard{Dial: (&net.Dialer{}).DialContext}
-	ghost := r.join(r.client(line.DialContext))
+	dead := r.join(r.client(line.DialContext))
 	r.eventually(20*time.Second, "the group prepares",
 		func() bool { s, n := r.state(); return s == "PreparingRebalance" && n == 2 })
 	line.Cut(true)
@@ -324,20 +324,20 @@ func TestRealGhostWithinJoin(t *testing.T) {
 	drain()
 	began := time.Now()
 	r.eventually(10*time.Second, "the slow one has joined again",
-		func() bool { return slow.turns() >= 2 })
+		func() bool { return slow.generationCount() >= 2 })
 	t.Logf("joined again after %v, with %d of 4 partitions", time.Since(began),
 		len(slow.generation().Assigned()))
 	r.eventually(40*time.Second, "the slow one has everything",
 		func() bool { return len(slow.generation().Assigned()) == 4 })
-	r.arrived(slow, r.topics.Live, 0, offsets(0, 5))
-	r.arrived(slow, r.topics.Live, 1, offsets(0, 5))
+	r.waitForOffsets(slow, r.topics.Live, 0, offsets(0, 5))
+	r.waitForOffsets(slow, r.topics.Live, 1, offsets(0, 5))
 	took := time.Since(began)
 	t.Logf("everything after %v", took)
 	if took > 25*time.Second {
 		t.Errorf("it took %v", took)
 	}
 	slow.leave()
-	ghost.stop()
+	dead.stop()
 }
 
 // Facts for whoever wants to keep something in the metadata of a commit. It is text, of at most

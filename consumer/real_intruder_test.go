@@ -11,7 +11,7 @@ import (
 )
 
 // begin has an intruder join the test's group.
-func (r *real) begin(i *intruder) {
+func (r *realTest) begin(i *intruder) {
 	i.kgo, i.group = r.kgo(kgo.ClientID("intruder"), kgo.MaxVersions(kversion.V4_0_0()),
 		kgo.RequestTimeoutOverhead(90*time.Second)), r.group
 	i.begin()
@@ -20,7 +20,7 @@ func (r *real) begin(i *intruder) {
 
 // Thirty members that are no workers, and six that are refused, join a group of two workers.
 func TestRealIntruders(t *testing.T) {
-	onReal(t, "virtual time has it (TestIntrudersGetNothing)")
+	needCluster(t, "virtual time has it (TestIntrudersGetNothing)")
 	if testing.Short() {
 		t.Skip("skipped: beside other rows the intruders are too slow to stay members, and each " +
 			"that rejoins is a rebalance; TestExamWorkersIntruders is the short form")
@@ -60,7 +60,7 @@ func TestRealIntruders(t *testing.T) {
 // Leaders that are no workers: the workers wait as long as one of them leads, and have everything
 // when it has left.
 func TestRealIntruderLeads(t *testing.T) {
-	onReal(t, "virtual time has it (TestIntruderLeads)")
+	needCluster(t, "virtual time has it (TestIntruderLeads)")
 	t.Parallel()
 	r := onBroker(t, 4)
 	cases := leaders(r.topics)

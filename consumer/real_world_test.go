@@ -51,7 +51,7 @@ func TestMain(m *testing.M) {
 }
 
 // real is a broker and what one test has on it: topics and a group of its own.
-type real struct {
+type realTest struct {
 	*testing.T
 	brokers []string
 	cluster *kfake.Cluster // nil: a real one
@@ -63,11 +63,11 @@ type real struct {
 
 // onBroker gives a test its topics, of so many partitions, with settings like
 // "cleanup.policy=compact" for the live topic.
-func onBroker(t *testing.T, partitions int, settings ...string) *real {
+func onBroker(t *testing.T, partitions int, settings ...string) *realTest {
 	t.Helper()
 	name := fmt.Sprintf("%s-%08x", strings.NewReplacer("/", "-", "_", "-").Replace(t.Name()),
 		rand.Uint32())
-	r := &real{
+	r := &realTest{
 		T: t, group: name,
 		topics: event.Topics{Live: name, Backfill: name + "-backfill",
 			DeadLetter: name + "-letters"},
@@ -86,7 +86,7 @@ func onBroker(t *testing.T, partitions int, settings ...string) *real {
 	t.Cleanup(func() {
 		request := kmsg.NewPtrDeleteGroupsRequest()
 		request.Groups = []string{r.group}
-		FetchLimits(r, request)
+		mustRequest(r, request)
 	})
 	if partitions > 0 {
 		r.create(r.topics.Live, partitions, settings...)
@@ -98,14 +98,14 @@ func onBroker(t *testing.T, partitions int, settings ...string) *real {
 
 // onReal skips a test that would take long on the embedded broker, and is done in virtual time
 // elsewhere, or that the embedded broker can't do.
-func onReal(t *testing.T, why string) {
+func needCluster(t *testing.T, why string) {
 	t.Helper()
 	if os.Getenv(testBrokers) == "" {
 		t.Skipf("skipped: %s; set %s to a cluster", why, testBrokers)
 	}
 }
 
-func (r *real) kgo(opts ...kgo.Opt) *kgo.Client {
+func (r *realTest) kgo(opts ...kgo.Opt) *kgo.Client {
 	r.Helper()
 	c, err := kgo.NewClient(append(opts, kgo.SeedBrokers(r.brokers...),
 		kgo.MetadataMinAge(50*time.Millisecond),
@@ -118,7 +118,7 @@ func (r *real) kgo(opts ...kgo.Opt) *kgo.Client {
 }
 
 // FetchLimits sends a request that must be answered; the answer may have errors in it.
-func FetchLimits[A any](r *real, request interface {
+func mustRequest[A any](r *realTest, request interface {
 	RequestWith(context.Context, kmsg.Requestor) (A, error)
 }) A {
 	r.Helper()
@@ -137,14 +137,14 @@ func FetchLimits[A any](r *real, request interface {
 
 // eventually looks again and again, until it is true: what a real broker does tells nobody when it
 // is done.
-func (r *real) eventually(within time.Duration, what string, true func() bool) {
+func (r *realTest) eventually(within time.Duration, what string, true func() bool) {
 	r.Helper()
-	look := time.NewTicker(20 * time.Millisecond)
-	defer look.Stop()
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
 	late := time.After(within)
 	for !true() {
 		select {
-		case <-look.C:
+		case <-poll.C:
 		case <-late:
 			r.Fatalf("not within %v: %s", within, what)
 		}
@@ -152,7 +152,7 @@ func (r *real) eventually(within time.Duration, what string, true func() bool) {
 }
 
 // create creates a topic, waits until it can be used, and deletes it in the end.
-func (r *real) create(topic string, partitions int, settings ...string) {
+func (r *realTest) create(topic string, partitions int, settings ...string) {
 	r.Helper()
 	request := kmsg.NewPtrCreateTopicsRequest()
 	t := kmsg.NewCreateTopicsRequestTopic()
@@ -166,7 +166,7 @@ func (r *real) create(topic string, partitions int, settings ...string) {
 	request.Topics, request.TimeoutMillis = append(request.Topics, t), 10000
 	var id [16]byte
 	r.eventually(20*time.Second, "topic "+topic+" is created", func() bool {
-		answer := FetchLimits(r, request).Topics[0]
+		answer := mustRequest(r, request).Topics[0]
 		id = answer.TopicID
 		err := kerr.ErrorForCode(answer.ErrorCode)
 		if err != nil && err != kerr.TopicAlreadyExists { // the old one may not be gone yet
@@ -188,30 +188,30 @@ func (r *real) create(topic string, partitions int, settings ...string) {
 		}
 		return leaders == partitions
 	})
-	r.everywhere(topic, partitions-1)
+	r.waitForMetadata(topic, partitions-1)
 }
 
-func (r *real) delete(topic string) {
+func (r *realTest) delete(topic string) {
 	r.Helper()
 	request := kmsg.NewPtrDeleteTopicsRequest()
 	t := kmsg.NewDeleteTopicsRequestTopic()
 	t.Topic = &topic
 	request.Topics, request.TopicNames, request.TimeoutMillis = append(request.Topics, t),
 		[]string{topic}, 10000
-	FetchLimits(r, request)
+	mustRequest(r, request)
 }
 
-func (r *real) describe(topic string) kmsg.MetadataResponseTopic {
+func (r *realTest) describe(topic string) kmsg.MetadataResponseTopic {
 	r.Helper()
 	request := kmsg.NewPtrMetadataRequest()
 	t := kmsg.NewMetadataRequestTopic()
 	t.Topic = &topic
 	request.Topics = append(request.Topics, t)
-	return FetchLimits(r, request).Topics[0]
+	return mustRequest(r, request).Topics[0]
 }
 
 // publish publishes n events of different conversations to one partition, in one batch.
-func (r *real) publish(topic string, partition, n int) {
+func (r *realTest) publish(topic string, partition, n int) {
 	r.Helper()
 	var records []*kgo.Record
 	for i := range n {
@@ -221,14 +221,14 @@ func (r *real) publish(topic string, partition, n int) {
 	r.send(records...)
 }
 
-func (r *real) send(records ...*kgo.Record) {
+func (r *realTest) send(records ...*kgo.Record) {
 	r.Helper()
 	seen := map[string]int32{}
 	for _, record := range records {
 		seen[record.Topic] = max(seen[record.Topic], record.Partition)
 	}
 	for topic, partition := range seen {
-		r.everywhere(topic, int(partition))
+		r.waitForMetadata(topic, int(partition))
 	}
 	c := r.kgo(kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(5*time.Millisecond))
@@ -242,7 +242,7 @@ func (r *real) send(records ...*kgo.Record) {
 
 // everywhere waits until all brokers agree on a topic, and know the partition: they learn of what
 // is new one after the other.
-func (r *real) everywhere(topic string, partition int) {
+func (r *realTest) waitForMetadata(topic string, partition int) {
 	r.Helper()
 	c := r.kgo()
 	defer c.Close()
@@ -265,7 +265,7 @@ func (r *real) everywhere(topic string, partition int) {
 }
 
 // bounds returns the log's first offset and the one behind its last.
-func (r *real) bounds(topic string, partition int) (first, end int64) {
+func (r *realTest) logRange(topic string, partition int) (first, end int64) {
 	r.Helper()
 	for at, to := range map[int64]*int64{-2: &first, -1: &end} {
 		request := kmsg.NewPtrListOffsetsRequest()
@@ -276,7 +276,7 @@ func (r *real) bounds(topic string, partition int) (first, end int64) {
 		t.Topic, t.Partitions = topic, append(t.Partitions, p)
 		request.Topics = append(request.Topics, t)
 		r.eventually(20*time.Second, "a leader tells the log's bounds", func() bool {
-			answer := FetchLimits(r, request).Topics[0].Partitions[0]
+			answer := mustRequest(r, request).Topics[0].Partitions[0]
 			*to = answer.Offset
 			return answer.ErrorCode == 0
 		})
@@ -285,7 +285,7 @@ func (r *real) bounds(topic string, partition int) (first, end int64) {
 }
 
 // deleteRecords does what retention does: the log begins at offset.
-func (r *real) deleteRecords(topic string, partition int, offset int64) {
+func (r *realTest) deleteRecords(topic string, partition int, offset int64) {
 	r.Helper()
 	request := kmsg.NewPtrDeleteRecordsRequest()
 	t := kmsg.NewDeleteRecordsRequestTopic()
@@ -294,7 +294,7 @@ func (r *real) deleteRecords(topic string, partition int, offset int64) {
 	t.Topic, t.Partitions = topic, append(t.Partitions, p)
 	request.Topics, request.TimeoutMillis = append(request.Topics, t), 10000
 	r.eventually(20*time.Second, "a leader deletes records", func() bool {
-		err := kerr.ErrorForCode(FetchLimits(r, request).Topics[0].Partitions[0].ErrorCode)
+		err := kerr.ErrorForCode(mustRequest(r, request).Topics[0].Partitions[0].ErrorCode)
 		if err != nil && !kerr.IsRetriable(err) {
 			r.Fatal(err)
 		}
@@ -303,7 +303,7 @@ func (r *real) deleteRecords(topic string, partition int, offset int64) {
 }
 
 // lead makes the first of the nodes the leader of the live topic's partition 0.
-func (r *real) lead(nodes []int32) {
+func (r *realTest) moveLeader(nodes []int32) {
 	r.Helper()
 	if r.cluster != nil {
 		if err := r.cluster.MoveTopicPartition(r.topics.Live, 0, nodes[0]); err != nil {
@@ -317,31 +317,31 @@ func (r *real) lead(nodes []int32) {
 	partition.Replicas = nodes // the first is the preferred leader
 	topic.Topic, topic.Partitions = r.topics.Live, append(topic.Partitions, partition)
 	move.Topics, move.TimeoutMillis = append(move.Topics, topic), 10000
-	FetchLimits(r, move)
+	mustRequest(r, move)
 	r.eventually(20*time.Second, "another broker leads", func() bool {
 		elect := kmsg.NewPtrElectLeadersRequest()
 		topic := kmsg.NewElectLeadersRequestTopic()
 		topic.Topic, topic.Partitions = r.topics.Live, []int32{0}
 		elect.Topics, elect.TimeoutMillis = append(elect.Topics, topic), 10000
-		FetchLimits(r, elect)
+		mustRequest(r, elect)
 		return r.describe(r.topics.Live).Partitions[0].Leader == nodes[0]
 	})
 }
 
 // committed returns the group's committed offset of a partition, -1: none.
-func (r *real) committed(topic string, partition int) int64 {
+func (r *realTest) committed(topic string, partition int) int64 {
 	r.Helper()
 	offset, _ := r.commit(topic, partition)
 	return offset
 }
 
-func (r *real) commit(topic string, partition int) (offset int64, metadata string) {
+func (r *realTest) commit(topic string, partition int) (offset int64, metadata string) {
 	r.Helper()
 	request := kmsg.NewPtrOffsetFetchRequest()
 	g := kmsg.NewOffsetFetchRequestGroup()
 	g.Group = r.group
 	request.Groups, request.Group = append(request.Groups, g), r.group
-	answer := FetchLimits(r, request)
+	answer := mustRequest(r, request)
 	for _, g := range answer.Groups {
 		for _, t := range g.Topics {
 			for _, p := range t.Partitions {
@@ -365,19 +365,19 @@ func (r *real) commit(topic string, partition int) (offset int64, metadata strin
 	return -1, ""
 }
 
-func (r *real) topicID(topic string) [16]byte { return r.describe(topic).TopicID }
+func (r *realTest) topicID(topic string) [16]byte { return r.describe(topic).TopicID }
 
 // state returns the group's state and how many members it has.
-func (r *real) state() (string, int) {
+func (r *realTest) state() (string, int) {
 	r.Helper()
 	request := kmsg.NewPtrDescribeGroupsRequest()
 	request.Groups = []string{r.group}
-	g := FetchLimits(r, request).Groups[0]
+	g := mustRequest(r, request).Groups[0]
 	return g.State, len(g.Members)
 }
 
 // client returns a client of ours, over the given dial function or a plain one.
-func (r *real) client(dial ...func(ctx context.Context, network, addr string) (net.Conn,
+func (r *realTest) client(dial ...func(ctx context.Context, network, addr string) (net.Conn,
 	error)) *kafkaclient.Client {
 	r.Helper()
 	options := kafkaclient.Options{Brokers: r.brokers,
@@ -394,10 +394,11 @@ func (r *real) client(dial ...func(ctx context.Context, network, addr string) (n
 }
 
 // join makes a member of the test's group.
-func (r *real) join(c *kafkaclient.Client, setup ...func(*member)) *member {
+func (r *realTest) join(c *kafkaclient.Client, setup ...func(*member)) *member {
 	ctx, stop := context.WithCancel(context.Background())
-	m := &member{w: &brokertest.World{T: r.T}, stop: stop, done: make(chan struct{}), auto: true,
-		topics: r.topics}
+	m := &member{w: &brokertest.World{T: r.T}, stop: stop, done: make(chan struct{}),
+		autoFinish: true,
+		topics:     r.topics}
 	for _, s := range setup {
 		s(m)
 	}
@@ -411,24 +412,24 @@ func (r *real) join(c *kafkaclient.Client, setup ...func(*member)) *member {
 }
 
 // arrived waits until these offsets, and no others, were delivered of a partition.
-func (r *real) arrived(m *member, topic string, partition int, want []int64) {
+func (r *realTest) waitForOffsets(m *member, topic string, partition int, want []int64) {
 	r.Helper()
 	r.waitFor(m, topic, partition, len(want))
-	if got := m.got(topic, partition); !slices.Equal(got, want) {
+	if got := m.delivered(topic, partition); !slices.Equal(got, want) {
 		r.Fatalf("%d events of %s/%d, want %d: %v", len(got), topic, partition, len(want), got)
 	}
 }
 
-func (r *real) waitFor(m *member, topic string, partition, n int) {
+func (r *realTest) waitFor(m *member, topic string, partition, n int) {
 	r.Helper()
 	r.eventually(30*time.Second, fmt.Sprintf("%d events of %s/%d are there", n, topic, partition),
 		func() bool {
-			return len(m.got(topic, partition)) >= n
+			return len(m.delivered(topic, partition)) >= n
 		})
 }
 
 // settled waits until the group has committed offset, and the member sees no lag.
-func (r *real) settled(m *member, topic string, partition int, offset int64) {
+func (r *realTest) waitForCommit(m *member, topic string, partition int, offset int64) {
 	r.Helper()
 	r.eventually(20*time.Second, fmt.Sprintf("%d is committed of %s/%d", offset, topic, partition),
 		func() bool {

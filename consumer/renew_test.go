@@ -25,7 +25,7 @@ import (
 )
 
 // renewals is a broker that authenticates, a member that uses it, and events that go on coming.
-type renewals struct {
+type renewalTest struct {
 	*brokertest.World
 	line     brokertest.Switchboard
 	options  kafkaclient.Options // the member's
@@ -38,11 +38,11 @@ type renewals struct {
 
 // inRenewals starts a broker, calls setup, lets a member join, and runs the test. Then the member
 // must have got all, in one generation.
-func inRenewals(t *testing.T, broker []kfake.Opt, producer []kgo.Opt, setup,
-	test func(r *renewals)) {
+func runRenewalTest(t *testing.T, broker []kfake.Opt, producer []kgo.Opt, setup,
+	test func(r *renewalTest)) {
 	t.Helper()
 	brokertest.Bubble(t, func(t *testing.T) {
-		r := &renewals{World: &brokertest.World{T: t}}
+		r := &renewalTest{World: &brokertest.World{T: t}}
 		cluster, err := kfake.NewCluster(append(broker, kfake.NumBrokers(1), kfake.Ports(9092),
 			kfake.ListenFn(r.Network.Listen),
 			kfake.SeedTopics(1, brokertest.Topics.Live, brokertest.Topics.Backfill,
@@ -76,17 +76,18 @@ func inRenewals(t *testing.T, broker []kfake.Opt, producer []kgo.Opt, setup,
 		t.Cleanup(r.producer.Close)
 		r.member = join(r.World, client)
 		test(r)
-		if got := r.member.got(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(0, r.sent)) {
+		if got := r.member.delivered(brokertest.Topics.Live, 0); !slices.Equal(got,
+			offsets(0, r.sent)) {
 			t.Errorf("%d events were delivered, want %d", len(got), r.sent)
 		}
-		if n := r.member.turns(); n != 1 {
+		if n := r.member.generationCount(); n != 1 {
 			t.Errorf("%d generations, want 1; the log:\n%s", n, r.log.String())
 		}
 		r.member.leave()
 	})
 }
 
-func (r *renewals) publish() {
+func (r *renewalTest) publish() {
 	r.Helper()
 	if err := r.producer.ProduceSync(r.Context(),
 		&kgo.Record{Value: brokertest.Value(int(r.sent))}).FirstErr(); err != nil {
@@ -103,13 +104,13 @@ func TestAuthenticationThatExpires(t *testing.T) {
 		kfake.BrokerConfigs(map[string]string{"connections.max.reauth.ms": "10000"})}
 	producer := []kgo.Opt{kgo.SASL(plain.Auth{User: "u", Pass: "p"}.AsMechanism())}
 	var killed atomic.Int32
-	inRenewals(t, broker, producer, func(r *renewals) {
+	runRenewalTest(t, broker, producer, func(r *renewalTest) {
 		r.options.SASL = brokertest.Mechanism(t, "plain", "u", "p")
 		r.line.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := r.Network.DialContext(ctx, network, addr)
-			return &mortal{Conn: conn, end: time.Now().Add(lifetime), killed: &killed}, err
+			return &expiringConn{Conn: conn, end: time.Now().Add(lifetime), killed: &killed}, err
 		}
-	}, func(r *renewals) {
+	}, func(r *renewalTest) {
 		authentications := r.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.SASLAuthenticate},
 			Observe: true, Count: -1})
 		publisher := r.client.Publisher(brokertest.Topics.Live)
@@ -133,13 +134,13 @@ func TestAuthenticationThatExpires(t *testing.T) {
 
 // mortal does to a connection what a broker does whose client's authentication has expired: kfake
 // grants a lifetime, and does not enforce it.
-type mortal struct {
+type expiringConn struct {
 	net.Conn
 	end    time.Time
 	killed *atomic.Int32
 }
 
-func (m *mortal) Write(b []byte) (int, error) {
+func (m *expiringConn) Write(b []byte) (int, error) {
 	if time.Now().After(m.end) {
 		m.killed.Add(1)
 		m.Close()
@@ -156,14 +157,14 @@ func TestRenewedPassword(t *testing.T) {
 	broker := []kfake.Opt{kfake.EnableSASL(), kfake.Superuser("PLAIN", "admin", "p"),
 		kfake.Superuser("SCRAM-SHA-256", user, "first")}
 	producer := []kgo.Opt{kgo.SASL(plain.Auth{User: "admin", Pass: "p"}.AsMechanism())}
-	inRenewals(t, broker, producer, func(r *renewals) {
+	runRenewalTest(t, broker, producer, func(r *renewalTest) {
 		m, err := kafkaclient.SASL("scram-sha-256", user,
 			func() (string, error) { return *current.Load(), nil })
 		if err != nil {
 			t.Fatal(err)
 		}
 		r.options.SASL = m
-	}, func(r *renewals) {
+	}, func(r *renewalTest) {
 		time.Sleep(5 * time.Second)
 		for i := range 20 {
 			next := "password-" + string(rune('a'+i))
@@ -173,7 +174,7 @@ func TestRenewedPassword(t *testing.T) {
 			time.Sleep(3 * time.Second) // refused meanwhile
 			use(next)
 			began := time.Now()
-			for int64(len(r.member.got(brokertest.Topics.Live, 0))) < r.sent {
+			for int64(len(r.member.delivered(brokertest.Topics.Live, 0))) < r.sent {
 				if time.Since(began) > 5*time.Second {
 					r.Fatalf("rotation %d: nothing 5 s after the new password was there", i)
 				}
@@ -187,7 +188,7 @@ func TestRenewedPassword(t *testing.T) {
 	})
 }
 
-func (r *renewals) setPassword(user, password string) {
+func (r *renewalTest) setPassword(user, password string) {
 	r.Helper()
 	salt := []byte("0123456789abcdef")
 	salted, err := pbkdf2.Key(sha256.New, password, salt, 4096, sha256.Size)
@@ -222,13 +223,13 @@ func TestRenewedCertificates(t *testing.T) {
 			error) {
 			return server.Load(), nil
 		}})}
-	inRenewals(t, broker, nil, func(r *renewals) {
+	runRenewalTest(t, broker, nil, func(r *renewalTest) {
 		trusted.Store(renew())
 		r.options.TLS = func() (*tls.Config, error) {
 			return &tls.Config{RootCAs: trusted.Load()},
 				nil
 		}
-	}, func(r *renewals) {
+	}, func(r *renewalTest) {
 		time.Sleep(5 * time.Second)
 		for i := range 20 {
 			pool := renew()
@@ -237,7 +238,7 @@ func TestRenewedCertificates(t *testing.T) {
 			time.Sleep(3 * time.Second) // distrusted meanwhile
 			trusted.Store(pool)
 			began := time.Now()
-			for int64(len(r.member.got(brokertest.Topics.Live, 0))) < r.sent {
+			for int64(len(r.member.delivered(brokertest.Topics.Live, 0))) < r.sent {
 				if time.Since(began) > 5*time.Second+blocked {
 					r.Fatalf("rotation %d: nothing %v after the new authority was there; the "+
 						"log:\n%s", i, time.Since(began), r.log.String())

@@ -196,8 +196,8 @@ func TestADamagedBatchBetweenGoodOnes(t *testing.T) {
 			Topic: brokertest.Topics.Live, Observe: true, Count: -1})
 		time.Sleep(15 * time.Second)
 		if s := state(m.generation(), brokertest.Topics.Live, 0); s.Unreadable == nil ||
-			s.Unreadable.Offset != 10 || len(m.got(brokertest.Topics.Live, 0)) != 10 {
-			t.Errorf("%+v, %d events", s, len(m.got(brokertest.Topics.Live, 0)))
+			s.Unreadable.Offset != 10 || len(m.delivered(brokertest.Topics.Live, 0)) != 10 {
+			t.Errorf("%+v, %d events", s, len(m.delivered(brokertest.Topics.Live, 0)))
 		}
 		if n := fetches.Hits(); n > 30 {
 			t.Errorf("%d fetches in 15 s", n)
@@ -205,9 +205,9 @@ func TestADamagedBatchBetweenGoodOnes(t *testing.T) {
 		line.on.Store(false)
 		time.Sleep(5 * time.Second)
 		if s := state(m.generation(), brokertest.Topics.Live, 0); s.Unreadable != nil ||
-			len(m.got(brokertest.Topics.Live, 0)) != 16 {
+			len(m.delivered(brokertest.Topics.Live, 0)) != 16 {
 			t.Errorf("after the repair %+v, %d events", s.Unreadable,
-				len(m.got(brokertest.Topics.Live, 0)))
+				len(m.delivered(brokertest.Topics.Live, 0)))
 		}
 		m.leave()
 	})

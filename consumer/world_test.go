@@ -40,15 +40,16 @@ type member struct {
 	mu          sync.Mutex
 	generations []*consumer.Generation
 	events      []event.Event
-	closed      bool // no room
-	once        bool // room until something is delivered
-	auto        bool // finishes what it gets
+	full        bool // no room
+	oneDelivery bool // room until something is delivered
+	autoFinish  bool // finishes what it gets
 	drain       func(ctx context.Context, g *consumer.Generation)
 }
 
 func join(w *brokertest.World, c *kafkaclient.Client, setup ...func(*member)) *member {
 	ctx, stop := context.WithCancel(context.Background())
-	m := &member{w: w, stop: stop, done: make(chan struct{}), auto: true, topics: brokertest.Topics}
+	m := &member{w: w, stop: stop, done: make(chan struct{}), autoFinish: true,
+		topics: brokertest.Topics}
 	for _, s := range setup {
 		s(m)
 	}
@@ -95,11 +96,11 @@ type sink struct {
 	g *consumer.Generation
 }
 
-func (s sink) Room(ctx context.Context, lane event.Lane) error {
+func (s sink) WaitForCapacity(ctx context.Context, lane event.Lane) error {
 	time.Sleep(s.m.pause)
 	for {
 		s.m.mu.Lock()
-		closed := s.m.closed
+		closed := s.m.full
 		s.m.mu.Unlock()
 		if !closed || ctx.Err() != nil {
 			return ctx.Err()
@@ -118,8 +119,8 @@ func (s sink) Deliver(events []event.Event) {
 		e.Record = e.Record.Clone() // it is valid until we return
 		s.m.events = append(s.m.events, e)
 	}
-	s.m.closed = s.m.closed || s.m.once
-	if s.m.auto {
+	s.m.full = s.m.full || s.m.oneDelivery
+	if s.m.autoFinish {
 		for _, e := range events {
 			s.g.Finish(e.Ref)
 		}
@@ -140,14 +141,14 @@ func (m *member) all() []event.Event {
 }
 
 // turns returns how many generations there have been.
-func (m *member) turns() int {
+func (m *member) generationCount() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return len(m.generations)
 }
 
 // got returns the offsets of a partition in the order of their delivery.
-func (m *member) got(topic string, partition int) []int64 {
+func (m *member) delivered(topic string, partition int) []int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var offsets []int64
@@ -180,7 +181,7 @@ func (m *member) generation() *consumer.Generation {
 	return m.generations[len(m.generations)-1]
 }
 
-func (m *member) gone() bool {
+func (m *member) ended() bool {
 	select {
 	case <-m.done:
 		return true

@@ -11,7 +11,7 @@ import (
 type sink struct{ *Worker }
 
 // Room blocks while the lane has no capacity.
-func (s sink) Room(ctx context.Context, lane event.Lane) error {
+func (s sink) WaitForCapacity(ctx context.Context, lane event.Lane) error {
 	for {
 		s.mu.Lock()
 		if s.engine.HasCapacity(lane) {

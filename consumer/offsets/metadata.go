@@ -61,7 +61,7 @@ func (t *Tracker) Fingerprint() (offset int64, at time.Time, ok bool) {
 }
 
 // Disown forgets what was inherited: it is about another log.
-func (t *Tracker) Disown() { t.inherited = nil }
+func (t *Tracker) DiscardInherited() { t.inherited = nil }
 
 // inherit says what is known of the record that is read next.
 func (t *Tracker) inherit(offset int64) (attempts int, finished bool) {
@@ -76,14 +76,14 @@ func (t *Tracker) inherit(offset int64) (attempts int, finished bool) {
 }
 
 // latest returns the last event of which metadata says anything.
-func (t *Tracker) latest() fingerprint {
+func (t *Tracker) lastKnown() fingerprint {
 	if n := len(t.inherited); n > 0 && t.inherited[n-1].to > t.position {
 		return t.fingerprint
 	}
 	for n := t.end; n > t.first; {
 		c := t.chunk(n - 1)
 		from := max((n-1)&^chunkMask, t.first)
-		for ; n > from && c.finished+c.tried > 0; n-- {
+		for ; n > from && c.finished+c.attempted > 0; n-- {
 			switch s := &c.slots[(n-1)&chunkMask]; {
 			case s.offset < 0:
 				return fingerprint{^s.offset, int64(s.state & maxTime)}
@@ -101,7 +101,7 @@ func (t *Tracker) latest() fingerprint {
 func (t *Tracker) metadata(limit int) string {
 	e := encoder{end: t.Committable(), limit: base64.RawStdEncoding.DecodedLen(limit)}
 	e.b = make([]byte, headerLength, headerLength+2*binary.MaxVarintLen64)
-	last := t.latest()
+	last := t.lastKnown()
 	e.b = binary.AppendUvarint(binary.AppendUvarint(e.b, uint64(max(0, last.offset-e.end))),
 		uint64(last.at))
 	head := len(e.b)
@@ -110,8 +110,8 @@ func (t *Tracker) metadata(limit int) string {
 		last := min(n|chunkMask+1, t.end) // behind the chunk's
 		switch {
 		case n&chunkMask == 0 && c.finished == int(last-n):
-			e.finished(^c.slots[0].offset, ^c.slots[(last-1)&chunkMask].offset+1)
-		case c.finished > 0 || c.tried > 0:
+			e.addRun(^c.slots[0].offset, ^c.slots[(last-1)&chunkMask].offset+1)
+		case c.finished > 0 || c.attempted > 0:
 			for ; n < last; n++ {
 				e.slot(&c.slots[n&chunkMask])
 			}
@@ -154,7 +154,7 @@ type encoder struct {
 func (e *encoder) slot(s *slot) {
 	switch {
 	case s.offset < 0:
-		e.finished(^s.offset, ^s.offset+1)
+		e.addRun(^s.offset, ^s.offset+1)
 	case s.attempts() > 0:
 		e.add(span{s.offset, s.offset + 1, s.attempts()})
 	default:
@@ -163,7 +163,7 @@ func (e *encoder) slot(s *slot) {
 }
 
 // finished takes in a run. What lies between it and the run before was no event.
-func (e *encoder) finished(from, to int64) {
+func (e *encoder) addRun(from, to int64) {
 	if e.run.from == e.run.to {
 		e.run.from = from
 	}
@@ -175,7 +175,7 @@ func (e *encoder) add(s span) {
 		if e.run.to < s.from {
 			e.flush() // an event may lie between
 		}
-		e.finished(s.from, s.to)
+		e.addRun(s.from, s.to)
 		return
 	}
 	e.flush()
@@ -227,11 +227,11 @@ func decode(text string, offset int64) (seen fingerprint, spans []span, ok bool)
 		return v
 	}
 	ok = true
-	far, at := next(), next()
-	if !ok || at > maxTime || far >= math.MaxInt64-uint64(offset) {
+	distance, at := next(), next()
+	if !ok || at > maxTime || distance >= math.MaxInt64-uint64(offset) {
 		return fingerprint{}, nil, false
 	}
-	limit := uint64(offset) + far + 1
+	limit := uint64(offset) + distance + 1
 	for end := uint64(offset); len(b) > 0; {
 		gap, value := next(), next()
 		length, attempts := value, uint64(0)
@@ -247,7 +247,7 @@ func decode(text string, offset int64) (seen fingerprint, spans []span, ok bool)
 		end = from + length
 		spans = append(spans, span{int64(from), int64(end), int(attempts)})
 	}
-	return fingerprint{offset + int64(far), int64(at)}, spans, true
+	return fingerprint{offset + int64(distance), int64(at)}, spans, true
 }
 
 // Finished returns how many offsets between c's own and end the metadata says have finished. What

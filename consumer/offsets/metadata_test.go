@@ -135,7 +135,7 @@ func TestMetadataHoldsManyGaps(t *testing.T) {
 }
 
 // What is not ours, damaged, or of another log, is not believed.
-func TestForeignMetadata(t *testing.T) {
+func TestMetadataOfOthersIsIgnored(t *testing.T) {
 	at := time.UnixMilli(1_700_000_000_000)
 	one := New(100, 100)
 	for n := range uint64(50) {
@@ -167,8 +167,8 @@ func TestForeignMetadata(t *testing.T) {
 			t.Errorf("%.20q: %v", text, err)
 		}
 	}
-	elsewhere := New(101, 101)
-	if err := elsewhere.Inherit(c.Metadata); !errors.Is(err, ErrMetadata) {
+	otherOffset := New(101, 101)
+	if err := otherOffset.Inherit(c.Metadata); !errors.Is(err, ErrMetadata) {
 		t.Errorf("a text that was copied to another offset: %v", err)
 	}
 	other := New(100, 100)
@@ -179,7 +179,7 @@ func TestForeignMetadata(t *testing.T) {
 		!when.Equal(at.Add(48*time.Millisecond)) {
 		t.Errorf("the fingerprint is %d at %v, %v", offset, when, ok)
 	}
-	other.Disown()
+	other.DiscardInherited()
 	other.Add(100, at)
 	if _, _, finished := other.Add(101, at); finished {
 		t.Error("what was disowned is believed")
@@ -191,7 +191,7 @@ func TestForeignMetadata(t *testing.T) {
 
 // The fingerprint is the last event that the text is about, also when an owner has not read that
 // far, or has no room for all.
-func TestWitness(t *testing.T) {
+func TestFingerprint(t *testing.T) {
 	at := func(offset int64) time.Time { return time.UnixMilli(1_700_000_000_000 + offset) }
 	add := func(tr *Tracker, n int64) {
 		for offset := tr.Position(); offset < n; offset++ {

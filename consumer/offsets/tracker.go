@@ -19,11 +19,11 @@ type Tracker struct {
 	position  int64    // next to read: all before is delivered or will never be there
 	committed int64    // what the group has committed; -1: nothing
 
-	inherited   []span      // what the former owner knew of events not read yet, in order
-	fingerprint fingerprint // by which the log of what is inherited is known again
-	version     uint64      // grows with what a commit would say of single events
-	accepted    uint64      // the version that is committed
-	born        uint64      // the version at which this log began
+	inherited    []span      // what the former owner knew of events not read yet, in order
+	fingerprint  fingerprint // by which the log of what is inherited is known again
+	version      uint64      // grows with what a commit would say of single events
+	accepted     uint64      // the version that is committed
+	resetVersion uint64      // the version at which this log began
 }
 
 const (
@@ -32,9 +32,9 @@ const (
 )
 
 type chunk struct {
-	slots    [chunkSize]slot
-	finished int // how many of them have
-	tried    int // how many have attempts
+	slots     [chunkSize]slot
+	finished  int // how many of them have
+	attempted int // how many have attempts
 }
 
 type slot struct {
@@ -71,7 +71,7 @@ func (t *Tracker) Add(offset int64, at time.Time) (n uint64, attempts int, finis
 		if t.spare = nil; c == nil {
 			c = new(chunk)
 		}
-		c.finished, c.tried = 0, 0
+		c.finished, c.attempted = 0, 0
 		t.chunks = append(t.chunks, c)
 	}
 	attempts, finished = t.inherit(offset)
@@ -128,7 +128,7 @@ func (t *Tracker) Attempted(n uint64, attempts int) {
 func (t *Tracker) attempted(n uint64, attempts int) {
 	s := t.slot(n)
 	if s.attempts() == 0 {
-		t.chunk(n).tried++
+		t.chunk(n).attempted++
 	}
 	s.state = s.state&maxTime | uint64(min(attempts, maxAttempts))<<timeBits
 }
@@ -151,14 +151,14 @@ type Commit struct {
 
 // Commit returns what can be committed now, with at most limit bytes of metadata, and whether it
 // says more than what was accepted last.
-func (t *Tracker) Commit(limit int) (c Commit, news bool) {
+func (t *Tracker) Commit(limit int) (c Commit, changed bool) {
 	c = Commit{t.Committable(), t.metadata(limit), t.version}
 	return c, c.Offset > t.committed || c.version != t.accepted
 }
 
 // Accept says that the group has committed c. Before a reset it was an offset of the old log.
 func (t *Tracker) Accept(c Commit) {
-	if c.version >= t.born {
+	if c.version >= t.resetVersion {
 		t.committed, t.accepted = c.Offset, c.version
 	}
 }
@@ -181,7 +181,7 @@ func (t *Tracker) Reset(position int64) {
 	t.position, t.committed = position, -1
 	t.inherited = nil
 	t.version++
-	t.born = t.version
+	t.resetVersion = t.version
 }
 
 // Position is the next offset to read; negative: it is not known yet where to begin.

@@ -149,8 +149,8 @@ func TestTrackerAcceptsNothingOfAnotherLog(t *testing.T) {
 	if tr.Accept(old); tr.committed != -1 {
 		t.Errorf("committed %d", tr.committed)
 	}
-	anew, _ := tr.Commit(100)
-	if tr.Accept(anew); tr.committed != 30 {
+	again, _ := tr.Commit(100)
+	if tr.Accept(again); tr.committed != 30 {
 		t.Errorf("committed %d, want 30", tr.committed)
 	}
 }
@@ -178,7 +178,7 @@ func TestTrackerReusesMemory(t *testing.T) {
 
 // What finishes or fails while a commit is on its way is news after it, also when the offset stays
 // where it is.
-func TestChangesWhileACommitIsOnItsWay(t *testing.T) {
+func TestChangesWhileACommitIsInFlight(t *testing.T) {
 	tr := New(0, 0)
 	for n := range int64(4) {
 		tr.Add(n, time.UnixMilli(1_700_000_000_000))

@@ -40,9 +40,9 @@ func TestRealTopicsCreated(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	nodes := len(FetchLimits(r, kmsg.NewPtrMetadataRequest()).Brokers)
+	nodes := len(mustRequest(r, kmsg.NewPtrMetadataRequest()).Brokers)
 	for _, topic := range []string{r.topics.Live, r.topics.Backfill, r.topics.DeadLetter} {
-		r.everywhere(topic, 11)
+		r.waitForMetadata(topic, 11)
 		d := r.describe(topic)
 		if len(d.Partitions) != 12 {
 			t.Errorf("%s has %d partitions", topic, len(d.Partitions))
@@ -67,17 +67,17 @@ func TestRealTopicsCreated(t *testing.T) {
 
 	m := r.join(c)
 	event := r.largest(m)
-	letter := r.letter(c, r.topics.DeadLetter, event)
-	if !bytes.Equal(letter.Value, event.Record.Value) ||
-		header(letter, "markread.value-omitted") != "" {
-		t.Errorf("the letter's value has %d bytes, want %d", len(letter.Value),
+	writeDeadLetter := r.writeDeadLetter(c, r.topics.DeadLetter, event)
+	if !bytes.Equal(writeDeadLetter.Value, event.Record.Value) ||
+		header(writeDeadLetter, "markread.value-omitted") != "" {
+		t.Errorf("the letter's value has %d bytes, want %d", len(writeDeadLetter.Value),
 			len(event.Record.Value))
 	}
 	m.leave()
 }
 
 // Where the letters' topic takes less than the others, the value is left out, and nothing is stuck.
-func TestRealLetterTooLarge(t *testing.T) {
+func TestRealDeadLetterTooLarge(t *testing.T) {
 	t.Parallel()
 	r := onBroker(t, 1)
 	small := r.topics.DeadLetter + "-small"
@@ -85,18 +85,18 @@ func TestRealLetterTooLarge(t *testing.T) {
 	c := r.client()
 	m := r.join(c)
 	event := r.largest(m)
-	letter := r.letter(c, small, event)
-	if len(letter.Value) != 0 || letter.Value == nil ||
-		header(letter, "markread.value-omitted") != "1048516" {
-		t.Errorf("the letter has a value of %d bytes, omitted %q", len(letter.Value),
-			header(letter, "markread.value-omitted"))
+	writeDeadLetter := r.writeDeadLetter(c, small, event)
+	if len(writeDeadLetter.Value) != 0 || writeDeadLetter.Value == nil ||
+		header(writeDeadLetter, "markread.value-omitted") != "1048516" {
+		t.Errorf("the letter has a value of %d bytes, omitted %q", len(writeDeadLetter.Value),
+			header(writeDeadLetter, "markread.value-omitted"))
 	}
 	m.leave()
 }
 
 // largest produces the largest record that a topic takes with Kafka's default of max.message.bytes,
 // and returns the member's event of it.
-func (r *real) largest(m *member) event.Event {
+func (r *realTest) largest(m *member) event.Event {
 	r.Helper()
 	const largest = 1048588 - 61 - 11 // less the headers of the batch and of its record
 	c := r.kgo(kgo.RecordPartitioner(kgo.ManualPartitioner()),
@@ -113,7 +113,7 @@ func (r *real) largest(m *member) event.Event {
 		r.Fatalf("a record of %d bytes: %v", largest, err)
 	}
 	r.waitFor(m, r.topics.Live, 0, 1)
-	r.settled(m, r.topics.Live, 0, 1)
+	r.waitForCommit(m, r.topics.Live, 0, 1)
 	e := m.event(r.topics.Live, 0)
 	if len(e.Record.Value) != largest || e.Invalid == nil {
 		r.Errorf("an event with a value of %d bytes, invalid: %v", len(e.Record.Value), e.Invalid)
@@ -122,7 +122,7 @@ func (r *real) largest(m *member) event.Event {
 }
 
 // letter writes a letter about the event, and reads it with the other client.
-func (r *real) letter(c *kafkaclient.Client, topic string, e event.Event) *kgo.Record {
+func (r *realTest) writeDeadLetter(c *kafkaclient.Client, topic string, e event.Event) *kgo.Record {
 	r.Helper()
 	err := deadletter.NewWriter(c, topic).Write(r.Context(), event.DeadLetter{
 		Event: e, Class: "invalid", Message: strings.Repeat("m", 2000), Collapsed: 1,
@@ -155,14 +155,14 @@ func header(record *kgo.Record, key string) string {
 }
 
 // settings returns settings of a topic.
-func (r *real) settings(topic string, names ...string) map[string]string {
+func (r *realTest) settings(topic string, names ...string) map[string]string {
 	r.Helper()
 	request := kmsg.NewPtrDescribeConfigsRequest()
 	resource := kmsg.NewDescribeConfigsRequestResource()
 	resource.ResourceType, resource.ResourceName, resource.ConfigNames = kmsg.ConfigResourceTypeTopic, topic, names
 	request.Resources = append(request.Resources, resource)
 	settings := map[string]string{}
-	for _, c := range FetchLimits(r, request).Resources[0].Configs {
+	for _, c := range mustRequest(r, request).Resources[0].Configs {
 		if c.Value != nil {
 			settings[c.Name] = *c.Value
 		}

@@ -19,7 +19,7 @@ import (
 // publish, where it is, and the end of what is decided. Kafka 4.4 tells a group's metadata and
 // assignments in the state Stable only, and a group that nobody has heard of is Dead, with no
 // commits and no error.
-func TestRealLook(t *testing.T) {
+func TestRealDescribeGroupAndLag(t *testing.T) {
 	t.Parallel()
 	r := onBroker(t, 2)
 	c := r.client()
@@ -50,7 +50,7 @@ func TestRealLook(t *testing.T) {
 		t.Errorf("nothing is committed: %+v", l)
 	}
 
-	hold := func(m *member) { m.auto = false }
+	hold := func(m *member) { m.autoFinish = false }
 	first := r.join(r.client(), hold)
 	second := r.join(r.client(), hold)
 	r.eventually(60*time.Second, "two members have the partitions", func() bool {
@@ -75,7 +75,7 @@ func TestRealLook(t *testing.T) {
 	owner := first
 	r.eventually(60*time.Second, "the events are there", func() bool {
 		for _, m := range []*member{first, second} {
-			if g := m.generation(); g != nil && len(m.got(r.topics.Live, 0)) >= 7 &&
+			if g := m.generation(); g != nil && len(m.delivered(r.topics.Live, 0)) >= 7 &&
 				slices.Contains(g.Assigned(),
 					event.TopicPartition{Topic: r.topics.Live, Partition: 0}) {
 				owner = m
@@ -151,7 +151,7 @@ func TestRealLook(t *testing.T) {
 // understands, tells what the user may do with topics and groups, and says whether it would make a
 // topic without making it. A min.insync.replicas above the number of replicas keeps nobody from
 // writing.
-func TestRealInspect(t *testing.T) {
+func TestRealDescribe(t *testing.T) {
 	t.Parallel()
 	r := onBroker(t, 2, "cleanup.policy=compact", "retention.ms=7200000",
 		"message.timestamp.type=LogAppendTime", "min.insync.replicas=9")

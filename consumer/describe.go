@@ -21,8 +21,8 @@ const (
 	GroupRebalancing GroupState = "rebalancing"
 	GroupEmpty       GroupState = "empty" // without members, but not forgotten
 	// nobody has ever joined or committed, or so long ago that it is forgotten
-	GroupAbsent  GroupState = "absent"
-	GroupForeign GroupState = "foreign" // of a kind that workers can't use: see Foreign
+	GroupAbsent      GroupState = "absent"
+	GroupUnsupported GroupState = "foreign" // of a kind that workers can't use: see Foreign
 )
 
 // DescribedGroup is a group as its coordinator sees it.
@@ -32,7 +32,8 @@ type DescribedGroup struct {
 	Members     []DescribedMember
 	LeaderTerms *Terms // what the leader went by when it assigned; nil: not known
 	May         kafkaclient.Operations
-	Foreign     *ForeignGroupError // why workers can't use it; nil: they can, as far as is known
+	// why workers can't use it; nil: they can, as far as is known
+	Unsupported *UnsupportedGroupError
 }
 
 // Ours reports whether the group's members are markread's.
@@ -77,16 +78,16 @@ func describedGroup(g kafkaclient.GroupDescription) DescribedGroup {
 		// Kafka puts a slash before an address for which it looked up no name
 		member := DescribedMember{ID: m.ID, Client: m.Client, Host: strings.TrimPrefix(m.Host, "/")}
 		if view.Ours() { // what others publish has another form
-			own, whyNot := decodeMember(m.Metadata)
-			if whyNot == nil {
+			own, dataErr := decodeMember(m.Metadata)
+			if dataErr == nil {
 				member.Terms = own.exported()
 			}
-			assigned, leaders, err := decodeAssignment(m.Assignment)
+			assigned, leaderTerms, err := decodeAssignment(m.Assignment)
 			if err == nil {
-				member.Assigned, view.LeaderTerms = assigned, leaders.exported()
-				member.Mismatch = own.mismatch(leaders)
-				if whyNot != nil {
-					member.Mismatch = "its metadata is ignored: " + whyNot.Error()
+				member.Assigned, view.LeaderTerms = assigned, leaderTerms.exported()
+				member.Mismatch = own.mismatch(leaderTerms)
+				if dataErr != nil {
+					member.Mismatch = "its metadata is ignored: " + dataErr.Error()
 				}
 			}
 		}
@@ -99,13 +100,13 @@ func describedGroup(g kafkaclient.GroupDescription) DescribedGroup {
 func (o quotaTerms) exported() *Terms { return &Terms{o.Rate, o.all()} }
 
 // mismatch says why a leader gives a member no partitions; "": it does.
-func (o quotaTerms) mismatch(leaders quotaTerms) string {
+func (o quotaTerms) mismatch(leaderTerms quotaTerms) string {
 	switch {
-	case o.equal(leaders):
+	case o.equal(leaderTerms):
 		return ""
-	case o.Rate != leaders.Rate:
+	case o.Rate != leaderTerms.Rate:
 		return fmt.Sprintf("it goes by a rate of %d, the group's leader by %d", o.Rate,
-			leaders.Rate)
+			leaderTerms.Rate)
 	default:
 		return "it sees other topics or partitions than the group's leader"
 	}

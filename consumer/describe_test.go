@@ -29,7 +29,7 @@ func group(w *brokertest.World, name string) consumer.DescribedGroup {
 }
 
 // joinAt joins with a rate; what is delivered stays unfinished.
-func joinAt(w *brokertest.World, rate int) (leave func()) {
+func joinWithRate(w *brokertest.World, rate int) (leave func()) {
 	c := w.Client()
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -52,11 +52,11 @@ func TestDescribeGroup(t *testing.T) {
 			len(view.Members) != 0 {
 			w.Errorf("nobody was ever there: %+v", view)
 		}
-		leave := joinAt(w, 200)
+		leave := joinWithRate(w, 200)
 		time.Sleep(5 * time.Second)
-		leave2 := joinAt(w, 200)
+		leave2 := joinWithRate(w, 200)
 		time.Sleep(5 * time.Second)
-		leave3 := joinAt(w, 100)
+		leave3 := joinWithRate(w, 100)
 		time.Sleep(20 * time.Second)
 		view := group(w, brokertest.Group)
 		if view.State != consumer.GroupStable || !view.Ours() || len(view.Members) != 3 ||
@@ -65,7 +65,7 @@ func TestDescribeGroup(t *testing.T) {
 			w.Fatalf("%+v", view)
 		}
 		seen := map[event.TopicPartition]bool{}
-		apart := 0
+		mismatched := 0
 		for _, m := range view.Members {
 			if !strings.HasPrefix(m.ID, "markread-") || m.Client != "markread" || m.Host == "" ||
 				strings.HasPrefix(m.Host, "/") || m.Terms == nil {
@@ -73,7 +73,7 @@ func TestDescribeGroup(t *testing.T) {
 				continue
 			}
 			if m.Terms.Rate == 100 {
-				apart++
+				mismatched++
 				want := "it goes by a rate of 100, the group's leader by 200"
 				if m.Mismatch != want || len(m.Assigned) != 0 {
 					w.Errorf("%q, want %q: %+v", m.Mismatch, want, m)
@@ -90,8 +90,8 @@ func TestDescribeGroup(t *testing.T) {
 				seen[p] = true
 			}
 		}
-		if apart != 1 || len(seen) != 6 {
-			w.Errorf("%d are apart, %d partitions assigned", apart, len(seen))
+		if mismatched != 1 || len(seen) != 6 {
+			w.Errorf("%d are apart, %d partitions assigned", mismatched, len(seen))
 		}
 		leave()
 		leave2()
@@ -114,7 +114,7 @@ func TestDescribeGroupInARebalance(t *testing.T) {
 				time.Sleep(10 * time.Second)
 			}
 		})
-		joinAt(w, 200)
+		joinWithRate(w, 200)
 		time.Sleep(5 * time.Second)
 		view := group(w, brokertest.Group)
 		if view.State != consumer.GroupRebalancing || len(view.Members) == 0 ||
@@ -130,7 +130,7 @@ func TestDescribeGroupInARebalance(t *testing.T) {
 }
 
 // A group of other programs is shown as such, and what its members publish is not taken for ours.
-func TestDescribeAnothersGroup(t *testing.T) {
+func TestDescribeGroupOfAnotherProgram(t *testing.T) {
 	brokertest.Run(t, 2, func(w *brokertest.World) {
 		other := w.Kgo(kgo.ConsumerGroup(brokertest.Group),
 			kgo.ConsumeTopics(brokertest.Topics.Live))
@@ -146,7 +146,7 @@ func TestDescribeAnothersGroup(t *testing.T) {
 }
 
 // Whoever may join may publish anything, also under our protocol's name.
-func TestDescribeGroupOfLiars(t *testing.T) {
+func TestDescribeGroupWithMalformedData(t *testing.T) {
 	subscription := func(data string) []byte {
 		b := binary.BigEndian.AppendUint16([]byte{0, 1, 0, 0, 0, 1}, 1)
 		b = append(b, 't')
@@ -220,7 +220,7 @@ func TestDescribeGroupFailures(t *testing.T) {
 // it can't be listed it is as it was described.
 func TestDescribeGroupOfAnotherKind(t *testing.T) {
 	for state, want := range map[string]consumer.GroupState{
-		"Stable": consumer.GroupForeign, "Assigning": consumer.GroupForeign,
+		"Stable": consumer.GroupUnsupported, "Assigning": consumer.GroupUnsupported,
 		"Empty": consumer.GroupEmpty, "Dead": consumer.GroupAbsent, "": consumer.GroupAbsent,
 	} {
 		brokertest.Run(t, 1, func(w *brokertest.World) {
@@ -271,7 +271,7 @@ func TestLag(t *testing.T) {
 			w.Errorf("oldest of %s, want %s", l.Oldest, first)
 		}
 
-		m := join(w, w.Client(), func(m *member) { m.auto = false })
+		m := join(w, w.Client(), func(m *member) { m.autoFinish = false })
 		time.Sleep(5 * time.Second)
 		finish := func(offsets ...int64) {
 			g := m.generation()
@@ -330,7 +330,7 @@ func TestLagOfReplays(t *testing.T) {
 // What retention has deleted unread is no lag any more: it is lost. What had finished is neither.
 func TestLagBehindRetention(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
-		m := join(w, w.Client(), func(m *member) { m.auto = false })
+		m := join(w, w.Client(), func(m *member) { m.autoFinish = false })
 		w.Publish(brokertest.Topics.Live, 0, 30)
 		time.Sleep(5 * time.Second)
 		for _, e := range m.all() {

@@ -13,8 +13,8 @@ func TestRealDeletedTopicTakesItsOffsets(t *testing.T) {
 	r.publish(r.topics.Live, 0, 10)
 	r.publish(r.topics.Backfill, 0, 3)
 	m := r.join(r.client())
-	r.settled(m, r.topics.Live, 0, 10)
-	r.settled(m, r.topics.Backfill, 0, 3)
+	r.waitForCommit(m, r.topics.Live, 0, 10)
+	r.waitForCommit(m, r.topics.Backfill, 0, 3)
 	m.leave()
 	r.delete(r.topics.Live)
 	r.eventually(20*time.Second, "the committed offset is gone",
@@ -25,8 +25,8 @@ func TestRealDeletedTopicTakesItsOffsets(t *testing.T) {
 	r.create(r.topics.Live, 1)
 	r.publish(r.topics.Live, 0, 20)
 	m = r.join(r.client())
-	r.arrived(m, r.topics.Live, 0, offsets(0, 20))
-	r.settled(m, r.topics.Live, 0, 20)
+	r.waitForOffsets(m, r.topics.Live, 0, offsets(0, 20))
+	r.waitForCommit(m, r.topics.Live, 0, 20)
 	if lost := m.generation().Lost(); len(lost) != 0 {
 		t.Errorf("lost %v", lost)
 	}
@@ -35,28 +35,28 @@ func TestRealDeletedTopicTakesItsOffsets(t *testing.T) {
 
 // Under a member that reads it, a topic is deleted and made again with fewer records than were read
 // of the old one: it is read from its beginning, and its own offsets are committed.
-func TestRealTopicMadeAgain(t *testing.T) {
-	onReal(t, "it takes 5 s of silence, and virtual time has it (TestTopicMadeAgain)")
+func TestRealRecreatedTopic(t *testing.T) {
+	needCluster(t, "it takes 5 s of silence, and virtual time has it (TestRecreatedTopic)")
 	t.Parallel()
 	r := onBroker(t, 1)
 	r.publish(r.topics.Live, 0, 10)
 	m := r.join(r.client())
-	r.settled(m, r.topics.Live, 0, 10)
+	r.waitForCommit(m, r.topics.Live, 0, 10)
 	began := time.Now()
 	r.delete(r.topics.Live)
 	r.eventually(20*time.Second, "the committed offset is gone",
 		func() bool { return r.committed(r.topics.Live, 0) == -1 })
 	r.create(r.topics.Live, 1)
 	r.publish(r.topics.Live, 0, 5)
-	r.arrived(m, r.topics.Live, 0, append(offsets(0, 10), offsets(0, 5)...))
+	r.waitForOffsets(m, r.topics.Live, 0, append(offsets(0, 10), offsets(0, 5)...))
 	t.Logf("read on %v after it was deleted", time.Since(began))
-	r.settled(m, r.topics.Live, 0, 5)
+	r.waitForCommit(m, r.topics.Live, 0, 5)
 	lines := r.log.Lines("the topic was made again or cut: reading it from its beginning")
 	if len(lines) != 1 || lines[0]["level"] != "error" || lines[0]["offset"] != 10.0 ||
 		lines[0]["next_offset"] != 0.0 {
 		t.Errorf("logged: %v", lines)
 	}
-	if n := m.turns(); n != 1 {
+	if n := m.generationCount(); n != 1 {
 		t.Errorf("%d generations", n)
 	}
 	m.leave()
@@ -65,20 +65,20 @@ func TestRealTopicMadeAgain(t *testing.T) {
 // Fetches name the topic, not its id, so that a broker answers them from the new log as soon as
 // that has grown beyond the old position. It is known as another log nevertheless, and read from
 // its beginning. Here nothing is fetched before it is longer: there is no room.
-func TestRealTopicMadeAgainLonger(t *testing.T) {
+func TestRealRecreatedTopicThatIsLonger(t *testing.T) {
 	t.Parallel()
 	r := onBroker(t, 1)
 	r.publish(r.topics.Live, 0, 10)
 	m := r.join(r.client())
-	r.settled(m, r.topics.Live, 0, 10)
-	m.set(func() { m.once = true }) // no room after one event
+	r.waitForCommit(m, r.topics.Live, 0, 10)
+	m.set(func() { m.oneDelivery = true }) // no room after one event
 	r.publish(r.topics.Live, 0, 1)
 	r.waitFor(m, r.topics.Live, 0, 11)
 	r.delete(r.topics.Live)
 	r.create(r.topics.Live, 1)
 	r.publish(r.topics.Live, 0, 30)
-	m.set(func() { m.closed, m.once = false, false })
-	r.arrived(m, r.topics.Live, 0, append(offsets(0, 11), offsets(0, 30)...))
-	r.settled(m, r.topics.Live, 0, 30)
+	m.set(func() { m.full, m.oneDelivery = false, false })
+	r.waitForOffsets(m, r.topics.Live, 0, append(offsets(0, 11), offsets(0, 30)...))
+	r.waitForCommit(m, r.topics.Live, 0, 30)
 	m.leave()
 }

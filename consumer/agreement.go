@@ -11,25 +11,26 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// What to do about a member that gets no partitions, or a leader that gives none.
+// Remedies for a member that gets no partitions, or a leader that assigns none.
 const (
 	sameFlags = "give all workers of the group the same --rate and the same topics; " +
 		"during a rollout this ends when the last of them has restarted"
 	otherProgram = "find the program that joins this group and give it another group (a member's " +
 		"id begins with its client id); an ACL for Read on the group keeps programs out"
-	otherLeader = "find the program that leads this group and stop it (`markread status` lists the " +
-		"members, their clients and hosts); this ends when it has left the group"
+	otherLeader = "find the program that leads this group and stop it (`markread status` lists " +
+		"the members, their clients and hosts); this ends when it has left the group"
 )
 
-// mismatch says why a member is assigned nothing, and what to do.
+// mismatch is why a member is assigned nothing, and what to do; zero: no mismatch.
 type mismatch struct{ why, do string }
 
 const (
-	maxReported   = 100 // ignored members that one rebalance names in the log
-	maxReportedID = 200 // bytes of an id
+	maxReported   = 100 // members that are logged individually in one rebalance
+	maxReportedID = 200 // bytes of a member id in the log
 )
 
-// report logs each member that gets no partitions: once, as long as it stays for the same reason.
+// logIgnored logs each member that gets no partitions, once for as long as the reason stays the
+// same.
 func (m *member) logIgnored(ignored map[string]mismatch) {
 	lines := 0
 	for _, id := range slices.Sorted(maps.Keys(ignored)) {
@@ -50,10 +51,11 @@ func (m *member) logIgnored(ignored map[string]mismatch) {
 	m.ignored = ignored
 }
 
-// accept notes the assignment that the leader has made for us, all or nothing: a leader that is a
-// worker assigns only partitions of our topics, each once, and only to members with its own quota
-// terms. A wrong one is no failure of the join: another try would stop the whole group, and end the
-// same way as long as that member leads.
+// accept decodes the leader's assignment b to this member and checks it. It stores all of it, or
+// nothing and the mismatch: a leader that is a worker assigns only partitions of our topics, each
+// once, and only to members with its own quota terms. An invalid assignment is not a failed join:
+// another attempt would make the whole group rebalance, and end the same way while that member
+// leads.
 func (j *joinResult) accept(b []byte) {
 	assigned, leaderTerms, err := decodeAssignment(b)
 	missing := func(p event.TopicPartition) bool {
@@ -68,8 +70,8 @@ func (j *joinResult) accept(b []byte) {
 	case err != nil:
 		j.mismatch = ignored(err.Error())
 	case leaderTerms.Rate != j.terms.Rate:
-		j.mismatch = mismatch{fmt.Sprintf("the group's leader goes by a rate of %d, "+
-			"this worker by %d", leaderTerms.Rate, j.terms.Rate), sameFlags}
+		j.mismatch = mismatch{fmt.Sprintf("the group's leader uses a rate of %d, "+
+			"this worker uses %d", leaderTerms.Rate, j.terms.Rate), sameFlags}
 	case !leaderTerms.equal(j.terms):
 		j.mismatch = mismatch{"the group's leader sees other topics or partitions than this worker",
 			sameFlags}
@@ -83,22 +85,23 @@ func (j *joinResult) accept(b []byte) {
 	j.leaderTerms = leaderTerms
 }
 
-// confirm compares our assignment with the other members', trying until ctx ends. A leader that is
-// not a worker could give a partition to several, or let them use different rates: their shares
-// would add up to more than the rate. Such a worker gets nothing.
+// confirm compares this member's assignment with those of the other members, and clears it if they
+// conflict. It retries until ctx ends. A leader that is not a worker could assign a partition to
+// several members, or send them different rates; their shares would then add up to more than the
+// rate.
 func (m *member) confirm(ctx context.Context, j *joinResult) error {
 	if j.leader || len(j.assigned) == 0 {
 		return nil
 	}
-	const failed = "can't compare this worker's assignment with the other members'; trying again"
+	const failed = "can't compare this worker's assignment with the other members'; retrying"
 	return m.retry(ctx, failed, func() error {
 		group, err := m.client.DescribeGroup(ctx, m.options.Group)
 		switch {
 		case kafkaclient.Denied(err):
-			return nil // Read on a group includes Describe; where it does not, we trust the leader
+			return nil // Read on a group implies Describe; where it does not, trust the leader
 		case err != nil:
 			return err
-		case group.State != "Stable": // our generation is over, and the next heartbeat says so
+		case group.State != "Stable": // the generation is over; the next heartbeat returns that
 			return kafkaclient.RebalanceInProgress
 		}
 		if why := j.conflict(m.id, group.Members); why != "" {
@@ -108,7 +111,8 @@ func (m *member) confirm(ctx context.Context, j *joinResult) error {
 	})
 }
 
-// until tries until it works, or ctx ends: then it returns the cause.
+// retry calls try until it succeeds. When ctx ends first, it returns the cause. It logs failed with
+// each kind of error, at most once in 10 s.
 func (m *member) retry(ctx context.Context, failed string, try func() error) error {
 	for wait := kafkaclient.NewBackoff(); ; {
 		err := try()
@@ -128,8 +132,8 @@ func (m *member) retry(ctx context.Context, failed string, try func() error) err
 	}
 }
 
-// conflict says how the members together could exceed the rate; "": they can't. What a worker would
-// not accept does not count.
+// conflict returns why the members together could exceed the rate; "": they can't. Assignments that
+// a worker would not accept don't count.
 func (j *joinResult) conflict(us string, members []kafkaclient.GroupMember) string {
 	for _, other := range members {
 		theirs, leaderTerms, err := decodeAssignment(other.Assignment)
@@ -137,7 +141,7 @@ func (j *joinResult) conflict(us string, members []kafkaclient.GroupMember) stri
 			continue
 		}
 		if !leaderTerms.equal(j.terms) {
-			return "the group's leader has told other members another rate or other partitions"
+			return "the group's leader has sent other members a different rate or partitions"
 		}
 		for _, p := range theirs {
 			if slices.Contains(j.assigned, p) {

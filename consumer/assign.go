@@ -8,14 +8,15 @@ import (
 	"markread/consumer/event"
 )
 
-// candidate is a member that may be given partitions.
+// candidate is a member that may be assigned partitions.
 type candidate struct {
 	id string
 	memberData
 }
 
-// assign assigns the partition numbers, to as many of the members as then have a share of the rate.
-// The others are spares: rather those without partitions already.
+// assign assigns the partition numbers to the members. It leaves out as many members as necessary
+// for each of the others to have a share of the rate above 0. These spares are preferably members
+// that had no partitions before.
 func assign(o quotaTerms, members []candidate,
 	share func(all, owned []event.TopicPartition) int) map[string][]int {
 	numbers := slices.Max(append(slices.Collect(maps.Values(o.Partitions)), 0))
@@ -44,10 +45,11 @@ func assign(o quotaTerms, members []candidate,
 	return assigned
 }
 
-// assignNumbers gives the partition numbers from 0 to numbers-1 to the members: each gets as many
-// as the others, or one more, and keeps what it can of those that it had. The order of the members
-// means nothing. A number stands for the partitions of all topics: with the recommended key and
-// equally many partitions a conversation is in one worker, whatever the lane.
+// assignNumbers assigns the partition numbers 0 to numbers-1 to the members. Each gets as many as
+// the others or one more, and keeps as many as possible of the numbers that it had. The order of
+// the members has no effect. A number stands for the partitions with this number in all topics:
+// with the recommended key and equal partition counts, a conversation belongs to one worker in both
+// lanes.
 func assignNumbers(members []candidate, numbers int) map[string][]int {
 	members = slices.SortedFunc(slices.Values(members),
 		func(a, b candidate) int { return cmp.Compare(a.id, b.id) })
@@ -60,7 +62,7 @@ func assignNumbers(members []candidate, numbers int) map[string][]int {
 			free = append(free, n)
 		}
 	}
-	// Who has more than the others anyway gets what is over.
+	// The remainder goes to the members that have the most numbers already.
 	slices.SortStableFunc(members, func(a, b candidate) int {
 		return cmp.Compare(len(assigned[b.id]), len(assigned[a.id]))
 	})
@@ -79,8 +81,8 @@ func assignNumbers(members []candidate, numbers int) map[string][]int {
 	return assigned
 }
 
-// lastOwners returns which member has owned each number last, -1: none. What a member says of that
-// may be wrong: it decides which numbers it keeps, never how many.
+// lastOwners returns the index of the member that owned each number last; -1: none. A member's
+// claim may be false: it affects which numbers the member keeps, never how many.
 func lastOwners(members []candidate, numbers int) []int {
 	last := slices.Repeat([]int{-1}, numbers)
 	for i, m := range members {

@@ -11,50 +11,50 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// GroupState is what a group is doing.
+// GroupState is the state of a group.
 type GroupState string
 
-// The states of a group. A rebalancing one tells neither who has which partitions nor what its
-// members go by.
+// The states of a group. While a group is rebalancing, neither assignments nor quota terms are
+// known.
 const (
 	GroupStable      GroupState = "stable"
 	GroupRebalancing GroupState = "rebalancing"
-	GroupEmpty       GroupState = "empty" // without members, but not forgotten
-	// nobody has ever joined or committed, or so long ago that it is forgotten
+	GroupEmpty       GroupState = "empty" // no members, but Kafka still has the group
+	// nobody has ever joined or committed, or Kafka has deleted the group since
 	GroupAbsent      GroupState = "absent"
-	GroupUnsupported GroupState = "foreign" // of a kind that workers can't use: see Foreign
+	GroupUnsupported GroupState = "foreign" // workers can't use it: see Unsupported
 )
 
-// DescribedGroup is a group as its coordinator sees it.
+// DescribedGroup is a group as its coordinator describes it.
 type DescribedGroup struct {
 	State       GroupState
-	Protocol    string // by which partitions are assigned; "" in a rebalance and without members
+	Protocol    string // the assignment protocol; "" during a rebalance and without members
 	Members     []DescribedMember
-	LeaderTerms *Terms // what the leader went by when it assigned; nil: not known
+	LeaderTerms *Terms // the terms with which the leader assigned; nil: unknown
 	May         kafkaclient.Operations
-	// why workers can't use it; nil: they can, as far as is known
+	// why workers can't use the group; nil: they can, as far as is known
 	Unsupported *UnsupportedGroupError
 }
 
-// Ours reports whether the group's members are markread's.
+// Ours reports whether the group's members use markread's assignment protocol.
 func (g DescribedGroup) Ours() bool { return g.Protocol == protocolName }
 
-// Terms is what a member goes by when it reckons its share of the quota.
+// Terms are the inputs from which a member calculates its share of the quota.
 type Terms struct {
-	Rate int
+	Rate int                    // calls a second, of the whole group
 	All  []event.TopicPartition // sorted by topic and number
 }
 
-// DescribedMember is one member.
+// DescribedMember is one member of a DescribedGroup.
 type DescribedMember struct {
 	ID, Client, Host string
 	Assigned         []event.TopicPartition // sorted by topic and number
-	Terms            *Terms                 // what it has published; nil: not known
-	// why the leader gives it no partitions; "": they agree, or it is not known
+	Terms            *Terms                 // as it published them; nil: unknown
+	// why the leader assigns it no partitions; "": the terms agree, or are unknown
 	Mismatch string
 }
 
-// DescribeGroup looks at a group. It tries for 8 s.
+// DescribeGroup describes a group. It retries for at most 8 s.
 func DescribeGroup(ctx context.Context, c *kafkaclient.Client,
 	group string) (view DescribedGroup, err error) {
 	ctx, cancel := kafkaclient.WithTimeout(ctx)
@@ -69,15 +69,15 @@ func DescribeGroup(ctx context.Context, c *kafkaclient.Client,
 	return view, err
 }
 
-// describedGroup reads what a coordinator answers.
+// describedGroup decodes a coordinator's description of a group.
 func describedGroup(g kafkaclient.GroupDescription) DescribedGroup {
 	states := map[string]GroupState{"Stable": GroupStable, "Empty": GroupEmpty, "Dead": GroupAbsent}
 	view := DescribedGroup{State: cmp.Or(states[g.State], GroupRebalancing), Protocol: g.Protocol,
 		May: g.May}
 	for _, m := range g.Members {
-		// Kafka puts a slash before an address for which it looked up no name
+		// Kafka prefixes an address that has no host name with a slash
 		member := DescribedMember{ID: m.ID, Client: m.Client, Host: strings.TrimPrefix(m.Host, "/")}
-		if view.Ours() { // what others publish has another form
+		if view.Ours() { // other programs use other encodings
 			own, dataErr := decodeMember(m.Metadata)
 			if dataErr == nil {
 				member.Terms = own.exported()
@@ -99,13 +99,14 @@ func describedGroup(g kafkaclient.GroupDescription) DescribedGroup {
 
 func (o quotaTerms) exported() *Terms { return &Terms{o.Rate, o.all()} }
 
-// mismatch says why a leader gives a member no partitions; "": it does.
+// mismatch returns why a leader with leaderTerms assigns no partitions to a member with the terms
+// o; "": it may assign some.
 func (o quotaTerms) mismatch(leaderTerms quotaTerms) string {
 	switch {
 	case o.equal(leaderTerms):
 		return ""
 	case o.Rate != leaderTerms.Rate:
-		return fmt.Sprintf("it goes by a rate of %d, the group's leader by %d", o.Rate,
+		return fmt.Sprintf("it uses a rate of %d, the group's leader uses %d", o.Rate,
 			leaderTerms.Rate)
 	default:
 		return "it sees other topics or partitions than the group's leader"

@@ -74,7 +74,7 @@ func TestDescribeGroup(t *testing.T) {
 			}
 			if m.Terms.Rate == 100 {
 				mismatched++
-				want := "it goes by a rate of 100, the group's leader by 200"
+				want := "it uses a rate of 100, the group's leader uses 200"
 				if m.Mismatch != want || len(m.Assigned) != 0 {
 					w.Errorf("%q, want %q: %+v", m.Mismatch, want, m)
 				}

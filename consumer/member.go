@@ -14,47 +14,48 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// member is this process in the group.
+// member is this process as a member of the group.
 //
-// It speaks the group protocol itself, over kafka-go's requests, because kafka.ConsumerGroup ends a
+// It implements the group protocol itself, with kafka-go's requests. kafka.ConsumerGroup ends a
 // generation after a single failed heartbeat, and loses the member's id when a connection breaks
-// within a join, so that the group waits a session for the ghost. With connections that break every
-// second it never gets anywhere.
+// during a join, so that the group waits one session timeout for the dead member. When connections
+// break every second, it never makes progress.
 type member struct {
 	client  *kafkaclient.Client
 	options GroupOptions
 	log     zerolog.Logger
-	id      string // given by the coordinator, kept from one generation to the next; "": none yet
+	id      string // from the coordinator, kept across generations; "": none yet
 
-	owned          []int // partition numbers of the last generation
+	owned          []int // partition numbers in the last generation
 	lastGeneration int32 // its number
 
-	rejoinDelay time.Duration       // until it rejoins because it counts the leader's partitions
-	ignored     map[string]mismatch // on the leader: the members that get no partitions, by id
+	// how long it waits before it rejoins because its partition counts now match the leader's
+	rejoinDelay time.Duration
+	ignored     map[string]mismatch // on the leader: members without partitions, by member id
 }
 
-// joined is what a member knows when it has joined a generation.
+// joinResult is what a member knows after it has joined a generation.
 type joinResult struct {
 	generation  int32
 	assigned    []event.TopicPartition
-	terms       quotaTerms // that it joined with
-	leaderTerms quotaTerms // by which the leader has assigned
-	mismatch    mismatch   // why it has been assigned nothing; zero: they agree
-	leader      bool       // it is the leader
-	proof       time.Time  // when the request was sent whose answer showed that we belong to it
+	terms       quotaTerms // the member's own, sent with the join
+	leaderTerms quotaTerms // the leader used them to assign
+	mismatch    mismatch   // why nothing is assigned; zero: the terms agree
+	leader      bool       // this member is the leader
+	proof       time.Time  // when the request was sent whose response proved membership
 }
 
 const protocolName = "markread"
 
-// join joins the group, once: it waits for the others, assigns the partitions if it is the leader,
-// and waits for the leader's assignment.
+// join makes one attempt to join the group: it waits for the other members, assigns the partitions
+// if this member is the leader, and waits for the leader's assignment.
 func (m *member) join(ctx context.Context) (joinResult, error) {
 	o, err := m.terms(ctx)
 	if err != nil {
 		return joinResult{}, fmt.Errorf("list the partitions: %w", err)
 	}
 	response, err := m.joinGroup(ctx, o)
-	if errors.Is(err, kafkaclient.MemberIDRequired) { // the coordinator has told us who we are
+	if errors.Is(err, kafkaclient.MemberIDRequired) { // the coordinator has assigned our id
 		response, err = m.joinGroup(ctx, o)
 	}
 	if err != nil {
@@ -68,7 +69,7 @@ func (m *member) join(ctx context.Context) (joinResult, error) {
 	if err := m.sync(ctx, assignments, &j); err != nil {
 		return joinResult{}, fmt.Errorf("sync: %w", err)
 	}
-	if response.Leader == "" { // only where the brokers assign
+	if response.Leader == "" { // only when the brokers assign (KIP-848)
 		unsupported := &UnsupportedGroupError{Group: m.options.Group, Kind: consumerKind}
 		j.assigned, j.mismatch = nil, mismatch{unsupported.reason(), unsupported.Do()}
 	}
@@ -81,11 +82,12 @@ func (m *member) join(ctx context.Context) (joinResult, error) {
 	return j, nil
 }
 
-// topicGone is how long a topic must be missing until it counts as deleted, and the others go on
-// without it. A broker may answer so for a moment.
+// topicGoneAfter is how long a topic must be missing until it counts as deleted and the member
+// joins without it. A broker may report a topic as missing for a moment.
 const topicGoneAfter = 5 * time.Second
 
-// terms finds out what this member goes by.
+// terms returns this member's current quota terms. It retries while a topic is missing or the
+// request fails, for topicGoneAfter.
 func (m *member) terms(ctx context.Context) (quotaTerms, error) {
 	began := time.Now()
 	for wait := kafkaclient.NewBackoff(); ; {
@@ -100,7 +102,7 @@ func (m *member) terms(ctx context.Context) (quotaTerms, error) {
 	}
 }
 
-// joinGroup sends one join, and keeps the id that the response gives.
+// joinGroup sends one JoinGroup request, and keeps the member id of the response.
 func (m *member) joinGroup(ctx context.Context, o quotaTerms) (kafkaclient.JoinResponse, error) {
 	response, err := m.client.JoinGroup(ctx, kafkaclient.JoinRequest{
 		Group: m.options.Group, Member: m.id, Protocol: protocolName,
@@ -118,7 +120,8 @@ func (m *member) joinGroup(ctx context.Context, o quotaTerms) (kafkaclient.JoinR
 	return response, err
 }
 
-// notice draws the conclusion from an error of a group request.
+// handleError forgets an unknown member id, and refreshes stale metadata, after a failed group
+// request.
 func (m *member) handleError(err error) {
 	if errors.Is(err, kafkaclient.UnknownMemberID) {
 		m.id = ""
@@ -128,8 +131,9 @@ func (m *member) handleError(err error) {
 	}
 }
 
-// sync gives the coordinator the assignments, on the leader, and notes our own in j. It is sent
-// again when the connection breaks: a generation that has begun meanwhile gives the same response.
+// sync sends the assignments to the coordinator, on the leader, and stores this member's own in j.
+// It retries when the connection breaks: the coordinator responds the same way even if the
+// generation has begun meanwhile.
 func (m *member) sync(ctx context.Context, assignments map[string]kafkaclient.Assignment,
 	j *joinResult) error {
 	ctx, cancel := context.WithTimeout(ctx, kafkaclient.SessionTimeout)
@@ -149,7 +153,7 @@ func (m *member) sync(ctx context.Context, assignments map[string]kafkaclient.As
 	}
 }
 
-// lead assigns the partitions to those members that go by the same terms; the others get none.
+// lead assigns the partitions to the members that published the quota terms o. The others get none.
 func (m *member) lead(o quotaTerms,
 	members []kafkaclient.GroupMember) map[string]kafkaclient.Assignment {
 	var agreed []candidate
@@ -183,8 +187,8 @@ func (m *member) lead(o quotaTerms,
 	return assignments
 }
 
-// leave takes this member out of the group, so that the others need not wait for its session to
-// end. It also ends a join in flight.
+// leave removes this member from the group, so that the others need not wait for its session to
+// expire. It also ends a join in flight. It tries for leaveTimeout.
 func (m *member) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 	defer cancel()
@@ -195,8 +199,8 @@ func (m *member) leave() {
 		}
 		m.handleError(err)
 		if !wait.Sleep(ctx) {
-			m.log.Warn().Err(err).Msg("could not leave the group: it will notice when the " +
-				"session times out")
+			m.log.Warn().Err(err).Msg("could not leave the group; the coordinator removes " +
+				"this member when its session expires")
 			return
 		}
 	}

@@ -131,7 +131,7 @@ func TestAccept(t *testing.T) {
 		"no bytes":   {nil, 0, "no assignment"},
 		"malformed":  {[]byte{0, 1, 0x7f, 0xff, 0xff, 0xff}, 0, "malformed"},
 		"another rate": {of(quotaTerms{100, ours.Partitions}, topic("live", 1)), 0,
-			"a rate of 100, this worker by 200"},
+			"a rate of 100, this worker uses 200"},
 		"another count": {of(quotaTerms{200, map[string]int{"live": 4, "backfill": 4}},
 			topic("live", 1)), 0, "other topics or partitions"},
 		"not there":     {of(ours, topic("live", 1), topic("backfill", 2)), 0, "don't have"},

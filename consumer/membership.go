@@ -9,16 +9,16 @@ import (
 )
 
 const (
-	// for new partitions, and for ends of logs that are not fetched from
+	// how often partition counts, and the ends of logs that are not being fetched, are checked
 	watchInterval = 10 * time.Second
-	// with a leader that counts other partitions: it doubles from watchInterval
+	// the rejoin delay doubles from watchInterval up to this while the leader's counts differ
 	maxRejoinDelay = 5 * time.Minute
 )
 
-// heartbeats sends a heartbeat every second until ctx ends: after serve has returned, so that the
-// session survives the drain. A response proves our membership, also "rebalance in progress": only
-// a member gets it, and it keeps the session alive. After another failure the next heartbeat may
-// find the coordinator, as long as the session lasts.
+// heartbeats sends a heartbeat every second until ctx ends. The caller ends it after serve has
+// returned, so that the session survives the drain. A response proves membership, and so does
+// "rebalance in progress": only members get it, and it keeps the session alive. After any other
+// failure the next heartbeat may reach the coordinator before the session expires.
 func (g *Generation) heartbeats(ctx context.Context, revoke context.CancelCauseFunc) {
 	ticker := time.NewTicker(heartbeatInterval)
 	defer ticker.Stop()
@@ -39,7 +39,7 @@ func (g *Generation) heartbeats(ctx context.Context, revoke context.CancelCauseF
 			revoke(errRebalance)
 			continue
 		case kafkaclient.Is(err, kafkaclient.UnknownMemberID, kafkaclient.IllegalGeneration):
-			// at once: what waits for a connection must not be sent any more
+			// immediately: calls waiting for a connection must not be sent
 			g.setProof(time.Time{})
 			revoke(errRemoved)
 			continue
@@ -57,18 +57,20 @@ func (g *Generation) heartbeats(ctx context.Context, revoke context.CancelCauseF
 	}
 }
 
+// setProof stores when the last accepted heartbeat was sent; zero: the coordinator has removed this
+// member.
 func (g *Generation) setProof(sent time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.proof = sent
 }
 
-// watch runs until ctx ends. It keeps the ends of the logs fresh for partitions without room to
-// fetch, and calls revoke, so that the group rebalances, on the leader when a topic has another
-// number of partitions than it has assigned, and on another member when it counts the leader's
-// partitions by now, and did not when it joined. For this it has patience: everybody stops for it,
-// and brokers may keep contradicting each other. What another member says that it counts makes
-// nobody rebalance: it may say anything.
+// watch runs until ctx ends. It updates the log ranges of partitions that can't be fetched for lack
+// of capacity. It calls revoke, so that the group rebalances, in two cases: on the leader, when the
+// partition count of a topic differs from the one it assigned; on another member, when its counts
+// now match the leader's, and did not when it joined. The second case waits for rejoinDelay,
+// because a rebalance stops every member, and brokers may keep contradicting each other. Counts
+// that another member publishes never cause a rebalance: they may be forged.
 func (g *Generation) watch(ctx context.Context, j joinResult, options GroupOptions,
 	rejoinDelay time.Duration, revoke context.CancelCauseFunc) {
 	began := time.Now()
@@ -77,7 +79,7 @@ func (g *Generation) watch(ctx context.Context, j joinResult, options GroupOptio
 			p.mu.Lock()
 			fresh := time.Since(p.rangeAt) < watchInterval
 			p.mu.Unlock()
-			if fresh { // by a fetch
+			if fresh { // updated by a fetch
 				continue
 			}
 			if first, end, err := g.client.LogRange(ctx, p.Topic, p.Partition); err == nil {
@@ -98,7 +100,7 @@ func (g *Generation) watch(ctx context.Context, j joinResult, options GroupOptio
 		case !now.changedSince(j.terms):
 			differs = 0
 		default:
-			if differs++; differs == 2 { // twice, so that one odd answer does not stop everybody
+			if differs++; differs == 2 { // twice, so that one stale response stops nobody
 				revoke(errPartitionCount)
 				return
 			}

@@ -14,63 +14,64 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// partition is one assigned partition of a generation. Only its fetcher moves it on.
+// partition is one assigned partition of a generation. Only its fetcher, the goroutine of run,
+// advances its position.
 type partition struct {
 	event.TopicPartition
 	g     *Generation
-	index int // in Generation.partitions: the upper part of its Refs
+	index int // in Generation.partitions; the upper bits of its Refs
 	lane  event.Lane
 
-	memory *kafkaclient.Memory // the lane's
+	memory *kafkaclient.Memory // shared by the lane
 
-	// The fetcher's.
-	lastDelivered fingerprint // of what was delivered
-	// when the log was last known to be that of the fingerprint; zero: not since a failure or a
-	// pause
+	// Used only by the fetcher:
+	lastDelivered fingerprint // of the last delivered record
+	// when the log last matched the fingerprint; zero: not verified since a failure or a pause
 	verifiedAt time.Time
-	wait       kafkaclient.Backoff // after a failure; it grows until a fetch is good
+	wait       kafkaclient.Backoff // after a failure; grows until a fetch succeeds
 
-	fetchOffset    int64     // where the last fetch began
-	beyondEndSince time.Time // since when every fetch has been out of range beyond the end
-	// bytes that the next one asks for beside the usual ones, to get beyond the fingerprint's batch
+	fetchOffset    int64     // the offset of the last fetch
+	beyondEndSince time.Time // since when every fetch has been beyond the end of the log
+	// how many bytes more than usual the next fetch requests, to get past the fingerprint's batch
 	extraBytes int32
 
 	mu            sync.Mutex
 	tracker       offsets.Tracker
 	highWatermark int64 // -1: not known yet
-	logStart      int64 // the least that the log is known to begin at
+	logStart      int64 // the highest known log start offset
 	rangeAt       time.Time
-	// the last good fetch, or when there was capacity again for one
+	// when a fetch last succeeded, or when capacity became available again
 	lastGood   time.Time
 	unreadable *kafkaclient.Unreadable // nil: the partition can be read
 }
 
-// Refs have the arrival number in the lower bits.
+// arrivalBits is how many of the lower bits of a Ref hold the arrival number.
 const arrivalBits = 48
 
 func (p *partition) ref(arrival uint64) event.Ref {
 	return event.Ref(uint64(p.index)<<arrivalBits | arrival)
 }
 
-// event begins a line of the log about the partition at an offset.
+// logEvent returns a log event with the partition and an offset as fields.
 func (p *partition) logEvent(level zerolog.Level, offset int64) *zerolog.Event {
 	return p.g.client.Options.Log.WithLevel(level).Str("topic", p.Topic).
 		Int("partition", p.Partition).Int64("offset", offset)
 }
 
-// begins takes over where the group is.
+// initTracker starts at the committed offset, with the commit metadata if it is valid.
 func (p *partition) initTracker(committed offsets.Commit) {
 	p.tracker = offsets.New(committed.Offset, committed.Offset)
 	if err := p.tracker.Inherit(committed.Metadata); err != nil {
 		p.logEvent(zerolog.WarnLevel, committed.Offset).Err(err).
-			Str("do", "nothing, if another program has committed for this group; else find who "+
-				"has Read on the group").
-			Msg("what is committed beside the offset is not ours, or damaged, and is ignored: " +
+			Str("do", "nothing, if another program has committed for this group; else find out "+
+				"who has the Read permission on the group").
+			Msg("commit metadata is ignored: not written by markread, or damaged; " +
 				"some calls will be repeated")
 	}
 }
 
-// run fetches and delivers until ctx ends. No error ends it: the partition would stand still.
+// run fetches and delivers until ctx ends. No error ends it: the partition would never be read
+// again.
 func (p *partition) run(ctx context.Context, sink Sink) {
 	p.wait = kafkaclient.NewBackoff()
 	for err := p.findStart(ctx); err != nil; err = p.findStart(ctx) {
@@ -96,7 +97,7 @@ func (p *partition) run(ctx context.Context, sink Sink) {
 	}
 }
 
-// pauseAfter notes a failure, and waits until the next try. false: ctx has ended.
+// pauseAfter records a failure and waits for the backoff. It returns false when ctx has ended.
 func (p *partition) pauseAfter(ctx context.Context, err error) bool {
 	if ctx.Err() != nil {
 		return false
@@ -105,13 +106,13 @@ func (p *partition) pauseAfter(ctx context.Context, err error) bool {
 	return p.wait.Sleep(ctx)
 }
 
-// step does one fetch, and delivers what it finds.
+// fetchOnce performs one fetch and delivers its records.
 func (p *partition) fetchOnce(ctx context.Context, sink Sink) error {
 	a := kafkaclient.Following
 	a.Bytes = min(a.Bytes+p.extraBytes, kafkaclient.MaxBatch)
 	began, asked := time.Now(), false
 	f, err := p.g.client.Fetch(ctx, p.memory, p.TopicPartition, func() int64 {
-		if asked { // it has waited for memory
+		if asked { // called again: the fetch has waited for memory
 			p.paused(time.Since(began))
 		}
 		began, asked = time.Now(), true
@@ -143,13 +144,14 @@ func (p *partition) fetchOnce(ctx context.Context, sink Sink) error {
 		return err
 	}
 	p.extraBytes = 0
-	if f.Next <= position { // the fingerprint's batch, and nothing of what is behind it
+	if f.Next <= position { // only the fingerprint's batch fit into the response
 		p.extraBytes = 2 * size
 	}
 	return nil
 }
 
-// room waits until the sink takes more.
+// waitForCapacity waits until the sink has capacity. A long wait requires a new check that the log
+// is still the same.
 func (p *partition) waitForCapacity(ctx context.Context, sink Sink) error {
 	began := time.Now()
 	err := sink.WaitForCapacity(ctx, p.lane)
@@ -160,7 +162,8 @@ func (p *partition) waitForCapacity(ctx context.Context, sink Sink) error {
 	return err
 }
 
-// begin finds where to start: at the oldest record, if the group has committed nothing.
+// findStart determines the first offset to read: the committed one, or the oldest record if the
+// group has committed nothing.
 func (p *partition) findStart(ctx context.Context) error {
 	if p.position() >= 0 {
 		return p.checkInherited(ctx)
@@ -180,8 +183,8 @@ func (p *partition) position() int64 {
 	return p.tracker.Position()
 }
 
-// deliver gives what was fetched to the sink, in chunks, asking for room before each. What it does
-// not give because ctx has ended stays behind the position.
+// deliver delivers the fetched records to the sink in chunks, and waits for capacity before each.
+// When ctx ends first, the position stays before the records that were not delivered.
 func (p *partition) deliver(ctx context.Context, sink Sink, f *kafkaclient.Fetched,
 	d *kafkaclient.Decoder) error {
 	for first := true; ; first = false {
@@ -195,7 +198,7 @@ func (p *partition) deliver(ctx context.Context, sink Sink, f *kafkaclient.Fetch
 				return p.startOver(ctx)
 			}
 		}
-		// A fingerprint alone says nothing about what is behind it.
+		// The fingerprint alone does not prove that the records after it can be read.
 		if f.Next > p.position() || f.Next >= f.HighWatermark {
 			p.fetchSucceeded()
 		}
@@ -225,26 +228,27 @@ func (p *partition) deliver(ctx context.Context, sink Sink, f *kafkaclient.Fetch
 	return nil
 }
 
-// tracked is when an event was, as the tracker keeps it.
+// eventTime returns the time that the tracker stores for an event: the event time, or else the time
+// of its record, or now.
 func eventTime(e event.Event, now time.Time) time.Time {
 	switch {
 	case !e.EventTime.IsZero():
 		return e.EventTime
 	case !e.Record.Time.IsZero():
-		return e.Record.Time // the header is malformed
+		return e.Record.Time // the event-time header is malformed
 	default:
 		return now
 	}
 }
 
-// add tracks what was read next, and returns the events that have not finished yet.
+// add passes the events to the tracker, and returns those that no earlier owner has finished.
 func (p *partition) add(events []event.Event, now time.Time) []event.Event {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	unfinished := events[:0]
 	for _, e := range events {
 		arrival, attempts, finished := p.tracker.Add(e.Record.Offset, eventTime(e, now))
-		if e.Record.Damage != nil { // it stands for a range
+		if e.Record.Damage != nil { // it covers a range of offsets
 			p.tracker.Skip(e.Record.Damage.Last + 1)
 		}
 		if finished {
@@ -256,8 +260,9 @@ func (p *partition) add(events []event.Event, now time.Time) []event.Event {
 	return unfinished
 }
 
-// outOfRange finds out which way a fetch left the log. Before its beginning: retention was faster,
-// and what it deleted unread is lost. Beyond its end: it is another log.
+// outOfRange handles a fetch outside of the log. An offset before the log start was deleted by
+// retention, and unread records are lost. An offset beyond the end for 5 s (AnotherLog) means a
+// recreated or truncated topic.
 func (p *partition) outOfRange(ctx context.Context) error {
 	first, end, err := p.g.client.LogRange(ctx, p.Topic, p.Partition)
 	switch {
@@ -269,7 +274,8 @@ func (p *partition) outOfRange(ctx context.Context) error {
 		return nil
 	case p.fetchOffset <= end:
 		p.beyondEndSince = time.Time{}
-		return fmt.Errorf("offset %d is within %d and %d, but was answered with: %w", p.fetchOffset,
+		return fmt.Errorf("offset %d is between %d and %d, but the broker responds: %w",
+			p.fetchOffset,
 			first, end, kafkaclient.OffsetOutOfRange)
 	case p.beyondEndSince.IsZero():
 		p.beyondEndSince = time.Now()
@@ -280,7 +286,8 @@ func (p *partition) outOfRange(ctx context.Context) error {
 		kafkaclient.OffsetOutOfRange)
 }
 
-// skipTo goes on at the first offset that retention has left.
+// skipTo continues at first, the oldest offset that retention has kept, and counts and logs the
+// lost ones.
 func (p *partition) skipTo(first int64) {
 	p.mu.Lock()
 	position := p.tracker.Position()
@@ -297,14 +304,14 @@ func (p *partition) skipTo(first int64) {
 		Msg("retention deleted events before they were read")
 }
 
-// startOver reads another log of the same name from its beginning.
+// startOver continues at the beginning of the log, which has replaced the one read so far.
 func (p *partition) startOver(ctx context.Context) error {
 	first, end, err := p.g.client.LogRange(ctx, p.Topic, p.Partition)
 	if err != nil {
 		return err
 	}
 	p.logEvent(zerolog.ErrorLevel, p.position()).Int64("end", end).Int64("next_offset", first).
-		Msg("the topic was made again or cut: reading it from its beginning")
+		Msg("topic recreated or truncated; reading from the beginning")
 	p.lastDelivered = fingerprint{}
 	p.mu.Lock()
 	p.tracker.Reset(first)
@@ -313,7 +320,7 @@ func (p *partition) startOver(ctx context.Context) error {
 	return nil
 }
 
-// mark notes where the log begins and ends; negative: not known.
+// setLogRange stores the log's high watermark and start offset; negative: unknown.
 func (p *partition) setLogRange(highWatermark, logStart int64) {
 	if highWatermark < 0 {
 		return
@@ -322,11 +329,12 @@ func (p *partition) setLogRange(highWatermark, logStart int64) {
 	defer p.mu.Unlock()
 	p.highWatermark, p.rangeAt = highWatermark, time.Now()
 	if highWatermark < p.logStart {
-		p.logStart = 0 // another log
+		p.logStart = 0 // the log was replaced
 	}
 	p.logStart = max(p.logStart, logStart)
 }
 
+// state returns the partition's progress.
 func (p *partition) state() PartitionState {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -337,7 +345,7 @@ func (p *partition) state() PartitionState {
 		if from < 0 {
 			from = p.tracker.Committable()
 		}
-		// of another log: nothing of this one was read
+		// the log was replaced: nothing of the new one has been read
 		if position > p.highWatermark && p.unreadable != nil {
 			from = p.logStart
 		}

@@ -51,7 +51,7 @@ func TestRealRecreatedTopic(t *testing.T) {
 	r.waitForOffsets(m, r.topics.Live, 0, append(offsets(0, 10), offsets(0, 5)...))
 	t.Logf("read on %v after it was deleted", time.Since(began))
 	r.waitForCommit(m, r.topics.Live, 0, 5)
-	lines := r.log.Lines("the topic was made again or cut: reading it from its beginning")
+	lines := r.log.Lines("topic recreated or truncated; reading from the beginning")
 	if len(lines) != 1 || lines[0]["level"] != "error" || lines[0]["offset"] != 10.0 ||
 		lines[0]["next_offset"] != 0.0 {
 		t.Errorf("logged: %v", lines)

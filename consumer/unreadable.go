@@ -8,11 +8,12 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// unreadableAfter is how long nothing could be read of a partition until it counts as unreadable:
+// unreadableAfter is how long every fetch of a partition must fail before it counts as unreadable:
 // longer than a change of leaders takes.
 const unreadableAfter = 5 * time.Second
 
-// failed notes that the partition could not be read, and logs once when it becomes unreadable.
+// fetchFailed records a failed read of the partition, and logs when the partition becomes
+// unreadable or the remedy changes.
 func (p *partition) fetchFailed(err error) {
 	if kafkaclient.StaleMetadata(err) {
 		p.g.client.RefreshMetadata()
@@ -33,7 +34,7 @@ func (p *partition) fetchFailed(err error) {
 		Str("do", do).Msg("partition can't be read; retrying")
 }
 
-// succeeded notes a good fetch, and logs if it ends a time without one.
+// fetchSucceeded records a successful fetch, and logs when the partition was unreadable before.
 func (p *partition) fetchSucceeded() {
 	p.wait = kafkaclient.NewBackoff()
 	p.mu.Lock()
@@ -47,8 +48,9 @@ func (p *partition) fetchSucceeded() {
 	}
 }
 
-// paused notes that no fetch was tried for so long, which says nothing about the partition. The
-// time before the pause counts on: while capacity is scarce there is a pause before each fetch.
+// paused records that no fetch was attempted for the duration of pause. That time doesn't count as
+// unreadable; the time before it does: while capacity is scarce, there is a pause before each
+// fetch.
 func (p *partition) paused(pause time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -21,8 +21,8 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// advertise has the broker tell its clients that there is one node, at another address, and which
-// (-1: none) leads all partitions.
+// advertise makes the broker return metadata with one node, at another address, and leader (-1:
+// none) as the leader of all partitions.
 func advertise(w *brokertest.World, host string, node, leader int32) {
 	w.Helper()
 	brokertest.Answer(w, kmsg.Metadata, func(r kmsg.Request, a *kmsg.MetadataResponse) {
@@ -43,13 +43,13 @@ func advertise(w *brokertest.World, host string, node, leader int32) {
 	})
 }
 
-// lookups are what a person may wait for: each asks something of the broker that has it. (Topics
-// are described by any broker: admin.CheckTopics needs no other address than those of --brokers.)
+// requests are operations that a user waits for and that only one specific broker can answer. (Any
+// broker can describe topics: admin.CheckTopics needs only the addresses in --brokers.)
 var requests = map[string]func(ctx context.Context, c *kafkaclient.Client) error{
 	"publish": func(ctx context.Context, c *kafkaclient.Client) error {
 		return c.Publisher(brokertest.Topics.Live).Publish(ctx, event.Message{Value: []byte("{}")})
 	},
-	"extent": func(ctx context.Context, c *kafkaclient.Client) error {
+	"offsets": func(ctx context.Context, c *kafkaclient.Client) error {
 		e, err := c.TopicOffsets(ctx, brokertest.Topics.DeadLetter)
 		if err != nil {
 			return err
@@ -70,7 +70,7 @@ var requests = map[string]func(ctx context.Context, c *kafkaclient.Client) error
 	},
 }
 
-// unreachable is a dial function for which some hosts are not there.
+// unreachable returns a dial function that can't reach some hosts.
 func unreachable(w *brokertest.World) func(ctx context.Context, network, addr string) (net.Conn,
 	error) {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -94,8 +94,8 @@ func unreachable(w *brokertest.World) func(ctx context.Context, network, addr st
 	}
 }
 
-// A broker that can be reached may send its clients to an address that can't: each failure says
-// which, and that the cluster's configuration has it, not the command line.
+// A reachable broker may advertise an unreachable address. Each error names the address, and that
+// it comes from the cluster's configuration, not from the command line.
 func TestAdvertisedAddressThatCannotBeReached(t *testing.T) {
 	const from = "advertised.listeners, not from --brokers"
 	for host, want := range map[string]string{
@@ -122,13 +122,13 @@ func TestAdvertisedAddressThatCannotBeReached(t *testing.T) {
 					}
 				}
 				c.Close()
-				time.Sleep(time.Minute) // for what was abandoned to end
+				time.Sleep(time.Minute) // until abandoned requests end
 			})
 		}
 	}
 }
 
-// A request that nobody answers is explained by an address only as long as that can't be reached.
+// A request without a response is blamed on an address only while the address is unreachable.
 func TestReachedAddressIsNotBlamed(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		var known atomic.Bool
@@ -160,7 +160,7 @@ func TestReachedAddressIsNotBlamed(t *testing.T) {
 	})
 }
 
-// Nor is it explained by a wrong name in --brokers where another broker was reached instead.
+// It is not blamed on an unknown name in --brokers when another broker was reached instead.
 func TestUnknownNameInBrokersIsNotBlamed(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		c, err := kafkaclient.New(kafkaclient.Options{
@@ -183,7 +183,7 @@ func TestUnknownNameInBrokersIsNotBlamed(t *testing.T) {
 	})
 }
 
-// A worker waits for the address, and says so now and then.
+// A worker waits for the address, and logs that from time to time.
 func TestWorkerWaitsForAnAdvertisedAddress(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		var log brokertest.Logs
@@ -229,7 +229,7 @@ func TestWorkerWaitsForAnAdvertisedAddress(t *testing.T) {
 	})
 }
 
-// A name of the command line is said to be that.
+// An error about a name from --brokers says that the name is from there.
 func TestUnknownNameInBrokers(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{"kafka:9092"},
@@ -243,7 +243,7 @@ func TestUnknownNameInBrokers(t *testing.T) {
 			!strings.Contains(err.Error(), "no such host; correct the name in --brokers") {
 			w.Error(err)
 		}
-		// Of two, the one that is advertised in another spelling is still given.
+		// A broker that advertises its name in another spelling still counts as given in --brokers.
 		advertise(w, "KAFKA", 0, 0)
 		c, err = kafkaclient.New(kafkaclient.Options{
 			Brokers: []string{"kafka:9092", w.Broker.Addr()}, Dial: unreachable(w),
@@ -262,14 +262,14 @@ func TestUnknownNameInBrokers(t *testing.T) {
 	})
 }
 
-// A partition without a leader is called that, whatever asks for it.
+// Each request to a partition without a leader returns that as its error.
 func TestNoLeader(t *testing.T) {
-	for _, name := range []string{"publish", "extent"} {
+	for _, name := range []string{"publish", "offsets"} {
 		brokertest.Run(t, 1, func(w *brokertest.World) {
 			advertise(w, "localhost", 1, -1)
 			c, start := w.Client(), time.Now()
 			err := requests[name](w.Context(), c)
-			// an election takes less
+			// an election takes less time
 			if took := time.Since(start); took < 7*time.Second || took > 15*time.Second {
 				w.Errorf("%s: ended after %v", name, took)
 			}

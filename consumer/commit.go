@@ -81,7 +81,7 @@ func (g *Generation) Commit(ctx context.Context) error {
 	for wait := kafkaclient.NewBackoff(); ; {
 		var errs []error
 		retry := false
-		for chunk := range slices.Chunk(g.pending(all), commitPartitions) {
+		for chunk := range slices.Chunk(g.pendingCommits(all), commitPartitions) {
 			err, retryChunk := g.tryCommit(request, chunk)
 			errs, retry = append(errs, err), retry || retryChunk
 		}
@@ -97,7 +97,7 @@ func (g *Generation) Commit(ctx context.Context) error {
 
 // pendingCommits returns what has changed since the last commit, sorted by topic and number. With
 // all, it includes partitions that have a committed offset and have not changed.
-func (g *Generation) pending(all bool) []pendingCommit {
+func (g *Generation) pendingCommits(all bool) []pendingCommit {
 	var pending []pendingCommit
 	limit := metadataLimit
 	if g.noMetadata {

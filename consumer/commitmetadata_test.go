@@ -24,8 +24,8 @@ import (
 	"markread/consumer/broker/brokertest"
 )
 
-// What was committed beside an offset is not believed of another log, however long that is: nothing
-// of it is skipped as finished.
+// Commit metadata of another log is ignored, whatever the length of the new log: none of its events
+// is skipped as finished.
 func TestMetadataOfAnotherLogIsIgnored(t *testing.T) {
 	for _, length := range []int{20, 60, 300} {
 		t.Run(strconv.Itoa(length), func(t *testing.T) {
@@ -38,7 +38,7 @@ func TestMetadataOfAnotherLogIsIgnored(t *testing.T) {
 				}
 				m.leave()
 				known := w.Cluster.GroupInfo(brokertest.Group).Commits[brokertest.Topics.Live][0]
-				// which deletes the offsets, too; a log that was cut keeps them
+				// this deletes the offsets, too; a truncated log keeps them
 				recreateTopic(w, nil)
 				w.Publish(brokertest.Topics.Live, 0, length)
 				commit(w, brokertest.Topics.Live, 0, known.Offset, known.Metadata)
@@ -54,7 +54,8 @@ func TestMetadataOfAnotherLogIsIgnored(t *testing.T) {
 	}
 }
 
-// The attempts of what has not finished, and what has, go with a partition to its next owner.
+// The next owner of a partition inherits the attempts of unfinished events, and which events
+// finished.
 func TestNextOwnerInherits(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 100)
@@ -69,7 +70,7 @@ func TestNextOwnerInherits(t *testing.T) {
 			}
 		}
 		first.leave()
-		for owner := range 3 { // it is not forgotten by owners that do nothing
+		for owner := range 3 { // owners that finish nothing keep the metadata
 			m := join(w, w.Client(), func(m *member) { m.autoFinish = false })
 			time.Sleep(5 * time.Second)
 			want := map[int64]int{}
@@ -88,7 +89,8 @@ func TestNextOwnerInherits(t *testing.T) {
 	})
 }
 
-// What had finished beyond the committed offset is not lost when retention deletes it.
+// Events that had finished beyond the committed offset don't count as lost when retention deletes
+// them.
 func TestFinishedIsNotLostToRetention(t *testing.T) {
 	for first, lost := range map[int64]int64{5: 5, 50: 10, 60: 10, 80: 30} {
 		t.Run(strconv.FormatInt(first, 10), func(t *testing.T) {
@@ -117,7 +119,7 @@ func TestFinishedIsNotLostToRetention(t *testing.T) {
 	}
 }
 
-// commit commits from outside of the group, which must be empty.
+// commit commits without joining the group, which must be empty.
 func commit(w *brokertest.World, topic string, partition int32, offset int64, metadata string) {
 	w.Helper()
 	request := kmsg.NewPtrOffsetCommitRequest()
@@ -135,7 +137,7 @@ func commit(w *brokertest.World, topic string, partition int32, offset int64, me
 	}
 }
 
-// Brokers that take no metadata get plain offsets, with the next try of the same commit, however
+// When brokers refuse metadata, the next attempt of the same commit sends offsets only, however
 // many partitions were refused.
 func TestBrokersThatRefuseMetadata(t *testing.T) {
 	brokertest.Run(t, 3, func(w *brokertest.World) {
@@ -180,7 +182,7 @@ func TestBrokersThatRefuseMetadata(t *testing.T) {
 	})
 }
 
-// forged is a text beside an offset with a correct checksum.
+// forged returns commit metadata with a correct checksum.
 func forged(offset int64, numbers ...uint64) string {
 	b := []byte{1, 0, 0, 0, 0}
 	for _, n := range numbers {
@@ -192,8 +194,8 @@ func forged(offset int64, numbers ...uint64) string {
 	return base64.RawStdEncoding.EncodeToString(b)
 }
 
-// Whatever somebody has committed beside an offset, no event is skipped that was not in the log by
-// then; and it is logged.
+// With any forged commit metadata, no event is skipped that was written after the commit; and the
+// forgery is logged.
 func TestForgedCommit(t *testing.T) {
 	const offset = 10
 	for name, text := range map[string]func(at uint64) string{
@@ -204,8 +206,8 @@ func TestForgedCommit(t *testing.T) {
 			return forged(offset, 1<<63, at, 1<<46-2, 1<<46,
 				1<<46-2, 1<<46)
 		},
-		"attempts": func(at uint64) string { return forged(offset, 0, at, 1, 1<<40) },
-		"witness":  func(at uint64) string { return forged(offset, 1<<40, at, 0, 1000) },
+		"attempts":    func(at uint64) string { return forged(offset, 0, at, 1, 1<<40) },
+		"fingerprint": func(at uint64) string { return forged(offset, 1<<40, at, 0, 1000) },
 		"many": func(at uint64) string {
 			return forged(offset, append([]uint64{0, at}, slices.Repeat([]uint64{2, 1}, 700)...)...)
 		},
@@ -223,7 +225,7 @@ func TestForgedCommit(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			brokertest.Run(t, 1, func(w *brokertest.World) {
 				now := time.Now()
-				// their times are now: what a forger who may read the topic knows
+				// their times are now: a forger who may read the topic knows them
 				w.Publish(brokertest.Topics.Live, 0, 20)
 				commit(w, brokertest.Topics.Live, 0, offset, text(uint64(now.UnixMilli())))
 				if lags, err := admin.Lag(w.Context(), w.Client(), brokertest.Group,

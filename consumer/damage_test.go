@@ -24,7 +24,7 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// rawRecord encodes a record of a value, with as many headers as it claims.
+// rawRecord encodes a record with a value and a header count, but without headers.
 func rawRecord(value []byte, delta, headers int64) []byte {
 	b := []byte{0}
 	for _, v := range []int64{0, delta, -1, int64(len(value))} {
@@ -34,7 +34,7 @@ func rawRecord(value []byte, delta, headers int64) []byte {
 	return append(binary.AppendVarint(nil, int64(len(b))), b...)
 }
 
-// rawBatchOf encodes a batch that claims count records.
+// rawBatchOf encodes a batch whose header claims count records.
 func rawBatchOf(codec int16, count int32, records []byte) []byte {
 	now := time.Now().UnixMilli()
 	k := kmsg.RecordBatch{
@@ -50,7 +50,7 @@ func rawBatchOf(codec int16, count int32, records []byte) []byte {
 	return raw
 }
 
-// produceRaw produces the bytes of a batch, as a hostile producer can.
+// produceRaw produces the bytes of a batch unchecked, as a hostile producer can.
 func produceRaw(w *brokertest.World, topic string, partition int32, raw []byte) {
 	w.Helper()
 	r := kmsg.NewPtrProduceRequest()
@@ -66,18 +66,18 @@ func produceRaw(w *brokertest.World, topic string, partition int32, raw []byte) 
 	}
 }
 
-// What one producer wrote wrong is delivered as damage; what others wrote before and behind it
-// comes as always, and the offsets reach the end.
+// Malformed records are delivered as damage. Records before and after them are delivered as usual,
+// and the committed offset reaches the end.
 func TestDamagedRecords(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		bad := [][]byte{
 			rawBatchOf(0, 1, rawRecord(brokertest.Value(7), 0, 1<<31)), // 10
-			// 21-23: the one in the middle
+			// 21-23: the middle one is bad
 			rawBatchOf(0, 3, slices.Concat(rawRecord(brokertest.Value(8), 0, 0),
 				rawRecord(brokertest.Value(8), 100, 0), rawRecord(brokertest.Value(9), 2, 0))),
 			rawBatchOf(4, 5, []byte("this is no zstd at all")), // 34-38
 			rawBatchOf(3, 2, []byte("whatever")),               // 49-50
-			// 61-20000060: the first is good
+			// 61-20000060: only the first is good
 			rawBatchOf(0, 20_000_000, rawRecord(brokertest.Value(9), 0, 0)),
 			rawBatchOf(0, 1, rawRecord(bytes.Repeat([]byte(" "), 1<<20), 0, 0)), // 20000071
 		}
@@ -110,8 +110,8 @@ func TestDamagedRecords(t *testing.T) {
 	})
 }
 
-// A partition that can't be read says so within 15 s, while the others go on; and soon after the
-// repair no more.
+// A partition that can't be read is reported within 15 s, while the others continue. Soon after the
+// repair it is no longer reported.
 func TestUnreadable(t *testing.T) {
 	fetches := func(r kmsg.Request) bool {
 		f, ok := r.(*kmsg.FetchRequest)
@@ -124,8 +124,7 @@ func TestUnreadable(t *testing.T) {
 				Partitions: []int32{1}, Keys: []kmsg.Key{kmsg.Fetch}, Err: err, Count: -1}).Remove
 		}
 	}
-	// control has respond answer the partition's fetches until the function that it returns is
-	// called.
+	// control makes respond handle the partition's fetches until the returned function is called.
 	control := func(w *brokertest.World,
 		respond func(r *kmsg.FetchRequest) (kmsg.Response, error, bool)) func() {
 		var mu sync.Mutex
@@ -225,7 +224,7 @@ func TestUnreadable(t *testing.T) {
 	}
 }
 
-// While all waits for capacity nothing is unreadable, however long it takes.
+// A partition that waits for capacity is not unreadable, however long it waits.
 func TestWaitingIsNotUnreadable(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 10)
@@ -281,7 +280,7 @@ func TestScanOfDamagedTopic(t *testing.T) {
 		ctx, cancel := context.WithCancel(w.Context())
 		cancel()
 		if _, err := c.Scan(ctx, extent, func(event.Record) error { return nil }); err == nil {
-			w.Error("a scan that was cut off is no error")
+			w.Error("an interrupted scan returned no error")
 		}
 	})
 }

@@ -20,7 +20,7 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// watchCommits checks that no partition's committed offset ever goes back.
+// watchCommits checks that no commit sets a partition's offset back.
 func watchCommits(w *brokertest.World) {
 	last := map[string]int64{}
 	w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Observe: true, Count: -1,
@@ -38,8 +38,8 @@ func watchCommits(w *brokertest.World) {
 		}})
 }
 
-// Whatever a broker answers for a while, on whatever request: everything is delivered and committed
-// in the end, in order, nothing is committed backwards, and Consume goes on.
+// For a while a broker responds to one kind of request with each error. In the end all events are
+// delivered and committed, in order; no commit goes backwards; and Consume continues.
 func TestEveryErrorOnEveryRequest(t *testing.T) {
 	codes := []*kerr.Error{
 		kerr.UnknownServerError, kerr.OffsetOutOfRange, kerr.CorruptMessage,
@@ -53,7 +53,7 @@ func TestEveryErrorOnEveryRequest(t *testing.T) {
 		kerr.UnknownLeaderEpoch, kerr.OffsetNotAvailable, kerr.UnstableOffsetCommit,
 		kerr.PolicyViolation, kerr.ThrottlingQuotaExceeded,
 	}
-	// with the race detector it takes long: every third, which has some of each kind
+	// slow with the race detector: use every third code, which covers each kind
 	if testing.Short() {
 		n := -1
 		codes = slices.DeleteFunc(codes, func(*kerr.Error) bool { n++; return n%3 != 0 })
@@ -72,7 +72,7 @@ func TestEveryErrorOnEveryRequest(t *testing.T) {
 				published := int64(0)
 				var got []int64
 				for _, code := range codes {
-					// else the fetch that waits would have it before the fault
+					// otherwise the waiting fetch would return the events before the fault
 					m.set(func() { m.full = true })
 					w.Publish(brokertest.Topics.Live, 0, 10)
 					published += 10
@@ -81,7 +81,7 @@ func TestEveryErrorOnEveryRequest(t *testing.T) {
 					m.set(func() { m.full = false })
 					if key == kmsg.JoinGroup || key == kmsg.SyncGroup || key == kmsg.OffsetFetch ||
 						key == kmsg.FindCoordinator || key == kmsg.LeaveGroup {
-						// Only seen in a rebalance: have one.
+						// These requests are sent only in a rebalance: cause one.
 						other := join(w, w.Client())
 						time.Sleep(10 * time.Second)
 						other.stop()
@@ -97,7 +97,7 @@ func TestEveryErrorOnEveryRequest(t *testing.T) {
 					}
 					if hits := fault.Hits(); hits == 0 && key != kmsg.ListOffsets &&
 						key != kmsg.LeaveGroup {
-						w.Errorf("%v was never answered", code)
+						w.Errorf("%v was never returned", code)
 					}
 					fault.Remove()
 				}
@@ -115,11 +115,11 @@ func TestEveryErrorOnEveryRequest(t *testing.T) {
 	}
 }
 
-// A commit that was applied but not answered is sent again, and does no harm.
+// A commit that was applied without a response is sent again, which is harmless.
 func TestLostCommitResponses(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		watchCommits(w)
-		// the work is done all the same
+		// the broker applies the commit all the same
 		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.RequestTimedOut,
 			Count: 20})
 		m := join(w, w.Client())
@@ -142,7 +142,7 @@ func TestLostCommitResponses(t *testing.T) {
 	})
 }
 
-// Commit names what was refused, and the rest of the commit stands.
+// Commit returns an error for the refused partitions, and the rest of the commit is valid.
 func TestCommitErrors(t *testing.T) {
 	brokertest.Run(t, 2, func(w *brokertest.World) {
 		for p := range 2 {
@@ -170,8 +170,8 @@ func TestCommitErrors(t *testing.T) {
 	})
 }
 
-// What passes does not need another Commit: there may be none, at the end of a drain. Nor does
-// leaving.
+// Commit retries temporary failures itself, because at the end of a drain there is no later Commit.
+// So does leaving the group.
 func TestLastCommitAndLeaveAreRetried(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		m := join(w, w.Client(), func(m *member) {
@@ -199,7 +199,7 @@ func TestLastCommitAndLeaveAreRetried(t *testing.T) {
 	})
 }
 
-// An error in place of an offset is not "nothing committed".
+// An error instead of a committed offset does not mean that nothing is committed.
 func TestOffsetsThatCannotBeFetched(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 10)
@@ -217,7 +217,8 @@ func TestOffsetsThatCannotBeFetched(t *testing.T) {
 	})
 }
 
-// The connections of a member are cut every second, leaders and coordinator move; three brokers.
+// With three brokers, a member's connections are cut every second, and leaders and the coordinator
+// move.
 func TestNothingIsLostWhileEverythingMoves(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		w := &brokertest.World{T: t}
@@ -300,8 +301,8 @@ func TestNothingIsLostWhileEverythingMoves(t *testing.T) {
 	})
 }
 
-// For a moment after a change of leaders the new one may know less than it should. That is no other
-// log.
+// For a moment after a change of leaders, the new leader may report a log end that is too low. That
+// does not mean that the log was replaced.
 func TestTemporarilyShortLog(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 100)
@@ -340,8 +341,8 @@ func TestTemporarilyShortLog(t *testing.T) {
 	})
 }
 
-// Fetching is back within half a second after a leader has moved; and after a long failure that is
-// over, a short one costs no more than if it were the first.
+// Fetching recovers within half a second after a leader has moved. After a long failure has ended,
+// a short one delays fetching no more than a first failure.
 func TestFetchingRecoversSoon(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		w := &brokertest.World{T: t}

@@ -54,7 +54,7 @@ func TestJoinDeliverFinishCommit(t *testing.T) {
 			w.Errorf("the log ends at %d, want 2001", end)
 		}
 
-		// Nothing has finished: what was resolved is committed, nothing else.
+		// Nothing has finished: only the start offset is committed.
 		if got := committed(w, brokertest.Topics.Live, 1); got != 0 {
 			w.Errorf("committed %d, want 0", got)
 		}
@@ -94,7 +94,7 @@ func TestJoinDeliverFinishCommit(t *testing.T) {
 		var ended *consumer.CommitError
 		if err := g.Commit(w.Context()); !errors.As(err, &ended) || !ended.Fenced ||
 			commits.Hits() != sent {
-			w.Errorf("a commit after the end was sent, or answered with %v", err)
+			w.Errorf("a commit after the end was sent, or returned %v", err)
 		}
 		if got := w.Cluster.GroupInfo(brokertest.Group); len(got.Members) != 0 {
 			w.Error("the member has not left")
@@ -134,8 +134,8 @@ func TestRestartResumesAtCommitted(t *testing.T) {
 	})
 }
 
-// The first member has to give half away. What it drains in the meantime is committed; the second
-// begins behind it.
+// The first member must hand over half of its partitions. What it finishes while draining is
+// committed, and the second member starts after it.
 func TestRevokeDrainsBeforeOthersBegin(t *testing.T) {
 	brokertest.Run(t, 2, func(w *brokertest.World) {
 		for p := range 2 {
@@ -190,8 +190,7 @@ func TestRevokeDrainsBeforeOthersBegin(t *testing.T) {
 	})
 }
 
-// A member that was away for longer than its session must not commit over the one that has taken
-// its place.
+// A member whose session has expired must not overwrite the commits of the new owner.
 func TestStaleCommitIsFenced(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 10)
@@ -230,8 +229,8 @@ func TestStaleCommitIsFenced(t *testing.T) {
 	})
 }
 
-// A commit that was stuck on its way is carried out after a later one, and sets the offset back.
-// That is healed, though nothing advances any more.
+// A delayed commit is applied after a later one, and sets the offset back. The offset is corrected,
+// even if nothing advances any more.
 func TestLateCommit(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 10)
@@ -261,10 +260,10 @@ func TestLateCommit(t *testing.T) {
 	})
 }
 
-// A commit that is cancelled while it is on its way is not overtaken by the next one.
+// The next commit does not overtake a commit that is cancelled while it is in flight.
 func TestCancelledCommit(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
-		var slow atomic.Bool // the next commit is on its way for a second
+		var slow atomic.Bool // the next commit takes a second to arrive
 		dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := w.Network.DialContext(ctx, network, addr)
 			return &slowCommit{conn, &slow}, err
@@ -298,7 +297,7 @@ func TestCancelledCommit(t *testing.T) {
 	})
 }
 
-// A commit's deadline is kept, also when its answer takes longer.
+// Commit returns at its deadline, even if the response takes longer.
 func TestCommitKeepsItsDeadline(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 10)
@@ -326,7 +325,7 @@ func TestCommitKeepsItsDeadline(t *testing.T) {
 	})
 }
 
-// slowCommit is a connection on which a commit takes its time.
+// slowCommit is a connection that delays the next commit by a second.
 type slowCommit struct {
 	net.Conn
 	next *atomic.Bool
@@ -339,7 +338,7 @@ func (c *slowCommit) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// Without room nothing is fetched; but how far the log goes is known.
+// Without capacity nothing is fetched, but the end of the log is known.
 func TestNoFetchWithoutCapacity(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		m := join(w, w.Client(), func(m *member) { m.full = true })
@@ -347,17 +346,17 @@ func TestNoFetchWithoutCapacity(t *testing.T) {
 		w.Publish(brokertest.Topics.Live, 0, 5000)
 		time.Sleep(time.Minute)
 		if n := len(m.delivered(brokertest.Topics.Live, 0)); n != 0 {
-			w.Errorf("%d events without room", n)
+			w.Errorf("%d events without capacity", n)
 		}
 		for _, s := range m.generation().Partitions() {
 			if s.Topic == brokertest.Topics.Live && (s.HighWatermark != 5000 || s.Lag != 5000) {
 				w.Errorf("state %+v", s)
 			}
 		}
-		m.set(func() { m.full, m.oneDelivery = false, true }) // room for one delivery
+		m.set(func() { m.full, m.oneDelivery = false, true }) // capacity for one delivery
 		time.Sleep(5 * time.Second)
 		if n := len(m.delivered(brokertest.Topics.Live, 0)); n == 0 || n > 512 {
-			w.Errorf("%d events where there was room for one delivery", n)
+			w.Errorf("%d events with capacity for one delivery", n)
 		}
 		m.set(func() { m.full, m.oneDelivery = false, false })
 		time.Sleep(5 * time.Second)

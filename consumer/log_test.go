@@ -17,7 +17,7 @@ import (
 	"markread/consumer/event"
 )
 
-// Aborted records are not delivered, markers neither; the committed offset gets past both.
+// Neither aborted records nor markers are delivered; the committed offset advances past both.
 func TestAbortedTransactions(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		producer := w.Kgo(kgo.TransactionalID("tx"),
@@ -47,7 +47,7 @@ func TestAbortedTransactions(t *testing.T) {
 		w.Publish(brokertest.Topics.Live, 0, 1)
 		want = append(want, string(brokertest.Value(0)))
 		send(1, kgo.TryAbort)
-		send(700, kgo.TryCommit) // more than one answer to a fetch may hold
+		send(700, kgo.TryCommit) // more than one response to a fetch may hold
 		send(5, kgo.TryAbort)
 
 		m := join(w, w.Client())
@@ -64,7 +64,7 @@ func TestAbortedTransactions(t *testing.T) {
 			w.Errorf("committed %d, want %d: the last marker, too", got, end)
 		}
 
-		// While a transaction is open, what follows it waits; then it comes.
+		// While a transaction is open, later records wait. They are delivered after it ends.
 		if err := producer.BeginTransaction(); err != nil {
 			w.Fatal(err)
 		}
@@ -75,7 +75,7 @@ func TestAbortedTransactions(t *testing.T) {
 		w.Publish(brokertest.Topics.Live, 0, 1)
 		time.Sleep(10 * time.Second)
 		if len(m.all()) != len(want) {
-			w.Error("an undecided record was delivered")
+			w.Error("a record of an open transaction was delivered")
 		}
 		if err := producer.EndTransaction(w.Context(), kgo.TryAbort); err != nil {
 			w.Fatal(err)
@@ -89,8 +89,8 @@ func TestAbortedTransactions(t *testing.T) {
 	})
 }
 
-// Compaction leaves holes within batches, empty batches and an empty end. The committed offset gets
-// past all.
+// Compaction leaves holes within batches, empty batches and an empty end. The committed offset
+// advances past all of them.
 func TestCompactionHoles(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		recreateTopic(w, map[string]string{"cleanup.policy": "compact", "segment.bytes": "1"})
@@ -127,9 +127,9 @@ func TestCompactionHoles(t *testing.T) {
 	})
 }
 
-// What the header of a batch says counts: that the broker has set the time of its records, and
-// where it ends. The embedded broker makes no such batches: it knows message.timestamp.type, but
-// does not obey it, and leaves no holes at the end of one.
+// The header of a batch is authoritative: whether the broker has set the time of its records, and
+// where the batch ends. The embedded broker does not write these batches: it accepts
+// message.timestamp.type, but ignores it, and leaves no holes at the end of a batch.
 func TestBatchHeader(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		const end = 1_000_000
@@ -145,7 +145,7 @@ func TestBatchHeader(t *testing.T) {
 		batch.CRC = int32(crc32.Checksum(batch.AppendTo(nil)[21:],
 			crc32.MakeTable(crc32.Castagnoli)))
 		var mu sync.Mutex
-		var asked []int64
+		var fetchedAt []int64
 		w.Cluster.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
 			w.Cluster.KeepControl()
 			request := r.(*kmsg.FetchRequest)
@@ -154,7 +154,7 @@ func TestBatchHeader(t *testing.T) {
 			}
 			at := request.Topics[0].Partitions[0].FetchOffset
 			mu.Lock()
-			asked = append(asked, at)
+			fetchedAt = append(fetchedAt, at)
 			mu.Unlock()
 			topic, partition := kmsg.NewFetchResponseTopic(), kmsg.NewFetchResponseTopicPartition()
 			partition.HighWatermark, partition.LastStableOffset = end, end
@@ -184,13 +184,13 @@ func TestBatchHeader(t *testing.T) {
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		if len(asked) < 2 || asked[0] != 0 || asked[1] != end {
-			w.Errorf("fetched at %v", asked[:min(len(asked), 10)])
+		if len(fetchedAt) < 2 || fetchedAt[0] != 0 || fetchedAt[1] != end {
+			w.Errorf("fetched at %v", fetchedAt[:min(len(fetchedAt), 10)])
 		}
 	})
 }
 
-// What retention deletes before it was read is counted, exactly; the rest is delivered.
+// Records that retention deletes before they are read are counted exactly; the rest is delivered.
 func TestLostToRetention(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 100)
@@ -214,8 +214,8 @@ func TestLostToRetention(t *testing.T) {
 	})
 }
 
-// A group without a committed offset begins at the oldest record, which need not be 0; nothing is
-// lost then.
+// A group without a committed offset starts at the oldest record, whose offset need not be 0.
+// Nothing counts as lost.
 func TestStartsAtTheOldestRecord(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 100)
@@ -232,9 +232,8 @@ func TestStartsAtTheOldestRecord(t *testing.T) {
 	})
 }
 
-// A topic that is deleted and made again is read from its beginning, and the offsets of the new log
-// are committed although they are smaller. So it is when the new log is as long as the old one, or
-// longer.
+// A recreated topic is read from its beginning, and the offsets of the new log are committed
+// although they are smaller. This also holds when the new log is as long as the old one, or longer.
 func TestRecreatedTopic(t *testing.T) {
 	for _, length := range []int{20, 100, 101, 300} {
 		t.Run(strconv.Itoa(length), func(t *testing.T) { testRecreatedTopic(t, length) })
@@ -263,7 +262,7 @@ func testRecreatedTopic(t *testing.T, length int) {
 			w.Errorf("got %v", got)
 		}
 		for _, e := range old[90:] {
-			g.Finish(e.Ref) // of the old log: no harm
+			g.Finish(e.Ref) // of the old log: no effect
 		}
 		time.Sleep(2 * time.Second)
 		if got := committed(w, brokertest.Topics.Live, 0); got != 0 {
@@ -280,8 +279,8 @@ func testRecreatedTopic(t *testing.T, length int) {
 	})
 }
 
-// A pause or a failure is no reason to read a log anew: not behind what was aborted, and not when
-// compaction has removed what was read last.
+// After a pause or a failure the log is not read again from its beginning, not even after aborted
+// records, or when compaction has removed the record that was read last.
 func TestSameLogAfterAPause(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		recreateTopic(w, map[string]string{"cleanup.policy": "compact", "segment.bytes": "1"})
@@ -312,7 +311,7 @@ func TestSameLogAfterAPause(t *testing.T) {
 			send(kgo.TryCommit)
 			send(kgo.TryAbort)
 			m.set(func() { m.full = true })
-			time.Sleep(3 * time.Second) // the fetch that waited has ended
+			time.Sleep(3 * time.Second) // until the waiting fetch has ended
 			if round%2 == 1 {
 				send(kgo.TryCommit) // the same keys
 				w.Cluster.Compact()
@@ -344,8 +343,7 @@ func recreateTopic(w *brokertest.World, configs map[string]string) {
 	}
 }
 
-// Null and empty keys and values are different things, and headers keep their order and their
-// repeats.
+// Null and empty keys and values are distinct. Headers keep their order and their duplicates.
 func TestRecordsAreUnchanged(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		at := time.UnixMilli(time.Now().UnixMilli() - 5000)

@@ -17,8 +17,8 @@ import (
 	"markread/consumer/broker/brokertest"
 )
 
-// Before the first generation, an answer that only an operator can change ends Consume and says
-// what it was.
+// Before the first generation, an error that only an operator can fix ends Consume, which returns
+// it.
 func TestJoinRefused(t *testing.T) {
 	for code, words := range map[*kerr.Error]string{
 		kerr.GroupAuthorizationFailed: "Group Authorization Failed",
@@ -30,7 +30,7 @@ func TestJoinRefused(t *testing.T) {
 			m := join(w, w.Client())
 			time.Sleep(time.Minute)
 			if !m.ended() {
-				w.Errorf("%v: Consume goes on", code)
+				w.Errorf("%v: Consume continues", code)
 			} else if m.err == nil ||
 				!strings.Contains(strings.ToLower(m.err.Error()), strings.ToLower(words)) {
 				w.Errorf("%v: %v", code, m.err)
@@ -39,7 +39,7 @@ func TestJoinRefused(t *testing.T) {
 	}
 }
 
-// New partitions are noticed by the leader, and then everybody has them.
+// The leader detects new partitions, and then the whole group knows them.
 func TestPartitionsAdded(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		members := []*member{join(w, w.Client()), join(w, w.Client())}
@@ -75,7 +75,7 @@ func TestPartitionsAdded(t *testing.T) {
 	})
 }
 
-// A missing backfill topic does not take the live topic from anybody.
+// A missing backfill topic does not affect the assignment of the live topic.
 func TestDeletedTopicDoesNotStopTheOther(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		if err := w.Cluster.DeleteTopic(brokertest.Topics.Backfill); err != nil {
@@ -93,14 +93,14 @@ func TestDeletedTopicDoesNotStopTheOther(t *testing.T) {
 		w.Publish(brokertest.Topics.Backfill, 0, 5)
 		time.Sleep(40 * time.Second)
 		if got := committed(w, brokertest.Topics.Backfill, 0); got != 5 {
-			w.Errorf("committed %d of the backfill topic when it was there again", got)
+			w.Errorf("committed %d of the recreated backfill topic", got)
 		}
 		m.leave()
 	})
 }
 
-// While another member drains, a join takes long. Stopping does not wait for it, and the member is
-// gone.
+// A join takes long while another member drains. A shutdown does not wait for it, and the member
+// leaves the group.
 func TestLeavingWithinAJoin(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		release := make(chan struct{})
@@ -125,7 +125,7 @@ func TestLeavingWithinAJoin(t *testing.T) {
 	})
 }
 
-// A member that has been in the group takes itself out of a join.
+// A member that rejoins can leave the group during the join.
 func TestLeavingWithinARejoin(t *testing.T) {
 	brokertest.Run(t, 2, func(w *brokertest.World) {
 		release := make(chan struct{})
@@ -153,7 +153,7 @@ func TestLeavingWithinARejoin(t *testing.T) {
 	})
 }
 
-// A member that the coordinator has given up notices within a second, and joins again.
+// A member that the coordinator has removed detects that within a second, and rejoins.
 func TestRemovedMemberRejoins(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		m := join(w, w.Client())
@@ -179,7 +179,7 @@ func TestRemovedMemberRejoins(t *testing.T) {
 	})
 }
 
-// A proof of membership is as old as the request, not as its answer.
+// A proof of membership dates from the request, not from its response.
 func TestProofIsDatedWhenSent(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		m := join(w, w.Client())
@@ -203,7 +203,7 @@ func TestProofIsDatedWhenSent(t *testing.T) {
 	})
 }
 
-// Who was given up has no proof from then on: what waits for a connection must not be sent.
+// A removed member immediately has no proof: calls waiting for a connection must not be sent.
 func TestRemovedMemberHasNoProof(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		ages := make(chan time.Duration, 10)
@@ -224,7 +224,7 @@ func TestRemovedMemberHasNoProof(t *testing.T) {
 	})
 }
 
-// A serve that gives up at once does not make the group rebalance all the time.
+// A serve function that returns immediately does not make the group rebalance all the time.
 func TestServeThatReturns(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		ctx, cancel := context.WithTimeout(w.Context(), 10*time.Second)
@@ -238,8 +238,8 @@ func TestServeThatReturns(t *testing.T) {
 	})
 }
 
-// Who consumes other topics reckons another share of the rate: it gets no partitions as long as
-// another one leads.
+// A member with other topics would calculate another share of the rate. It gets no partitions while
+// a member with different topics leads.
 func TestMembersOfDifferentTopics(t *testing.T) {
 	brokertest.Run(t, 4, func(w *brokertest.World) {
 		one := join(w, w.Client(), func(m *member) { m.topics.Backfill = "" })
@@ -265,7 +265,7 @@ func why(g *consumer.Generation) string {
 	return why
 }
 
-// A partition stays where it is unless its owner has more than the others.
+// A partition stays with its owner unless the owner has more than the others.
 func TestAssignmentSticks(t *testing.T) {
 	brokertest.Run(t, 12, func(w *brokertest.World) {
 		var members []*member
@@ -307,8 +307,7 @@ func TestAssignmentSticks(t *testing.T) {
 	})
 }
 
-// Who goes by another rate gets no partitions as long as another one leads: also not those that it
-// had.
+// A member with another rate than the leader's gets no partitions, not even those that it had.
 func TestMembersOfDifferentRates(t *testing.T) {
 	brokertest.Run(t, 4, func(w *brokertest.World) {
 		one := join(w, w.Client())
@@ -317,7 +316,7 @@ func TestMembersOfDifferentRates(t *testing.T) {
 		two.leave()
 		leader, other := one, join(w, w.Client(), func(m *member) { m.rate = 100 })
 		time.Sleep(5 * time.Second)
-		if why(leader.generation()) != "" { // who comes first in a rebalance leads the group
+		if why(leader.generation()) != "" { // the first to join in a rebalance leads the group
 			leader, other = other, leader
 		}
 		if a, b := leader.generation(), other.generation(); len(a.Assigned()) != 8 ||
@@ -334,7 +333,7 @@ func TestMembersOfDifferentRates(t *testing.T) {
 }
 
 // While a broker does not know a topic for a moment, a member must not take the partitions of the
-// others for all that there are: its part of the quota is reckoned from them.
+// other topics for all partitions: it calculates its share of the quota from them.
 func TestAllPartitionsAreCounted(t *testing.T) {
 	for _, code := range []*kerr.Error{kerr.UnknownTopicOrPartition, kerr.LeaderNotAvailable} {
 		t.Run(code.Message, func(t *testing.T) {
@@ -348,7 +347,7 @@ func TestAllPartitionsAreCounted(t *testing.T) {
 				fault.Remove()
 				time.Sleep(30 * time.Second)
 				for _, m := range []*member{first, second} {
-					m.leave() // from here on its generations are ours to read
+					m.leave() // after this, reading m.generations needs no lock
 					for _, g := range m.generations {
 						if n := len(g.All()); n != 8 {
 							t.Errorf("generation %d: %d partitions, want 8", g.ID(), n)

@@ -14,8 +14,8 @@ import (
 	"markread/consumer"
 )
 
-// newMember is a member of a group of another kind than ours. A Java consumer's id has the same
-// form.
+// otherMember is a member of a group of another kind than workers use. Its id has the same form as
+// a Java consumer's.
 type otherMember struct {
 	r     *realTest
 	epoch atomic.Int32
@@ -26,7 +26,7 @@ type otherMember struct {
 
 const otherMemberID = "AAAAAAAAAAAAAAAAAAAAAQ"
 
-// stay joins, and sends heartbeats until leave.
+// join joins, and sends heartbeats until leave.
 func (n *otherMember) join() {
 	n.r.Helper()
 	ctx, stop := context.WithCancel(context.Background())
@@ -49,7 +49,7 @@ func (n *otherMember) join() {
 
 func (n *otherMember) leave() { n.stop(); <-n.done }
 
-// consumerOf is one as of KIP-848: with group.protocol=consumer.
+// newConsumerMember returns a member with group.protocol=consumer (KIP-848).
 func newConsumerMember(r *realTest) *otherMember {
 	r.Helper()
 	request := kmsg.NewPtrConsumerGroupHeartbeatRequest()
@@ -77,7 +77,7 @@ func newConsumerMember(r *realTest) *otherMember {
 	}}
 }
 
-// sharerOf is one of a share group.
+// newShareMember returns a member of a share group.
 func newShareMember(r *realTest) *otherMember {
 	request := kmsg.NewPtrShareGroupHeartbeatRequest()
 	request.GroupID, request.MemberID, request.SubscribedTopicNames = r.group, otherMemberID,
@@ -92,8 +92,8 @@ func newShareMember(r *realTest) *otherMember {
 	}}
 }
 
-// streamerOf is one of Kafka Streams (KIP-1071). This version of the client does not find the
-// coordinator for it.
+// newStreamsMember returns a member of Kafka Streams (KIP-1071). This version of kgo does not find
+// the coordinator for its requests.
 func newStreamsMember(r *realTest) *otherMember {
 	find := kmsg.NewPtrFindCoordinatorRequest()
 	find.CoordinatorKeys = []string{r.group}
@@ -121,7 +121,7 @@ func newStreamsMember(r *realTest) *otherMember {
 	}}
 }
 
-// foreignKind is the kind of group that a worker is refused for.
+// refusedKind returns the kind of group in the error of a worker that tries to join.
 func refusedKind(r *realTest) string {
 	r.Helper()
 	m := r.join(r.client())
@@ -133,16 +133,17 @@ func refusedKind(r *realTest) string {
 	return unsupported.Kind
 }
 
-// A group of a kind that workers can't use: one that begins does not join, and disturbs nobody.
-// Without members it is free, as Kafka 4.4 has it, and where it was is known; but a share group
-// stays one.
+// A starting worker does not join a group of an unsupported kind, and does not disturb it. In Kafka
+// 4.4, a worker can join the group once it has no members, and its committed offsets are kept. A
+// share group remains a share group.
 func TestRealGroupOfAnotherKind(t *testing.T) {
 	needCluster(t, "the embedded broker describes such a group as if it were of the older kind")
 	for kind, c := range map[string]struct {
 		member func(*realTest) *otherMember
 		empty  consumer.GroupState
-		after  string // what a worker is refused for when the members have left; "": it isn't
-		from   int64  // then it begins there
+		// the kind for which a worker is refused after the members have left; "": not refused
+		after string
+		from  int64 // if it is not refused, it starts at this offset
 	}{
 		"consumer": {newConsumerMember, consumer.GroupEmpty, "", 3},
 		"share":    {newShareMember, consumer.GroupUnsupported, "share", 0},
@@ -192,7 +193,7 @@ func TestRealGroupOfAnotherKind(t *testing.T) {
 	}
 }
 
-// commitAs commits as the member would.
+// commitAs commits with the member's id and epoch.
 func commitAs(r *realTest, n *otherMember, offset int64) {
 	r.Helper()
 	request := kmsg.NewPtrOffsetCommitRequest()
@@ -207,9 +208,9 @@ func commitAs(r *realTest, n *otherMember, offset int64) {
 	}
 }
 
-// Consumers of the newer protocol can't come into a group while workers are in it: Kafka 4.4 does
-// not convert one whose members have an assignor of their own. Between two generations they can.
-// Then the brokers assign, and the worker has nothing, and says why, until they have left.
+// Consumers of the newer protocol can't join a group while workers are its members: Kafka 4.4 does
+// not convert a group whose members use a custom assignor. Between two generations they can join.
+// Then the brokers assign, and the worker has no partitions and returns why, until they have left.
 func TestRealConsumersOfTheNewProtocolJoin(t *testing.T) {
 	needCluster(t, "the embedded broker has no groups with members of both protocols")
 	t.Parallel()
@@ -219,7 +220,7 @@ func TestRealConsumersOfTheNewProtocolJoin(t *testing.T) {
 		func() bool { return shared(4, m) })
 	n := newConsumerMember(r)
 	if _, code := n.beat(0); code != kerr.GroupIDNotFound.Code {
-		t.Errorf("beside a worker it was answered with %v", kerr.ErrorForCode(code))
+		t.Errorf("beside a worker the response was %v", kerr.ErrorForCode(code))
 	}
 	leave := kmsg.NewPtrLeaveGroupRequest() // as an administrator would remove a member
 	gone := kmsg.NewLeaveGroupRequestMember()

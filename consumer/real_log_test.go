@@ -17,16 +17,16 @@ import (
 	"markread/consumer/event"
 )
 
-// Where the topic says so, an event's time is when the broker has appended it.
+// With message.timestamp.type=LogAppendTime, an event's time is when the broker appended it.
 func TestRealLogAppendTime(t *testing.T) {
 	t.Parallel()
 	for setting, ours := range map[string]bool{"CreateTime": true, "LogAppendTime": false} {
 		t.Run(setting, func(t *testing.T) {
 			t.Parallel()
 			if !ours {
-				needCluster(t, "the embedded broker knows the setting, but does not obey it")
+				needCluster(t, "the embedded broker accepts the setting, but ignores it")
 			}
-			// the records are old
+			// the records are old: keep them
 			r := onBroker(t, 1, "message.timestamp.type="+setting, "retention.ms=-1")
 			produced := time.UnixMilli(1_600_000_000_000)
 			before := time.Now()
@@ -63,8 +63,9 @@ func TestRealLogAppendTime(t *testing.T) {
 	}
 }
 
-// A producer with transactions: what was aborted is not delivered; what is open, and all behind it,
-// when it is decided. The log ends with a marker, and the lag is 0 all the same.
+// A producer uses transactions. Aborted records are not delivered. Records of an open transaction,
+// and all records after them, are delivered when it ends. The lag becomes 0 although the log ends
+// with a marker.
 func TestRealTransactions(t *testing.T) {
 	t.Parallel()
 	r := onBroker(t, 1)
@@ -102,9 +103,10 @@ func TestRealTransactions(t *testing.T) {
 	r.eventually(10*time.Second, "the end is known",
 		func() bool { return state(m.generation(), r.topics.Live, 0).HighWatermark == 12 })
 	r.publish(r.topics.Backfill, 0, 1)
-	r.waitFor(m, r.topics.Backfill, 0, 1) // by then, what came with the end would be there, too
+	// by then, records before the known end would have been delivered, too
+	r.waitFor(m, r.topics.Backfill, 0, 1)
 	if got := m.delivered(r.topics.Live, 0); !slices.Equal(got, offsets(0, 3)) {
-		t.Errorf("delivered before it was decided: %v", got)
+		t.Errorf("delivered before the transaction ended: %v", got)
 	}
 	end(kgo.TryAbort) // marker 12
 	r.waitForOffsets(m, r.topics.Live, 0, []int64{0, 1, 2, 10, 11})
@@ -115,7 +117,7 @@ func TestRealTransactions(t *testing.T) {
 	r.waitForCommit(m, r.topics.Live, 0, 15)
 	m.leave()
 
-	// From within what was aborted.
+	// Start within aborted records.
 	for _, from := range []int64{5, 9} {
 		again := r.joinFrom(from)
 		want := slices.DeleteFunc([]int64{0, 1, 2, 10, 11, 13},
@@ -126,7 +128,7 @@ func TestRealTransactions(t *testing.T) {
 	}
 }
 
-// joinAt commits an offset for the group, which must have no members, and joins it.
+// joinFrom commits an offset for the group, which must have no members, and joins it.
 func (r *realTest) joinFrom(offset int64) *member {
 	r.Helper()
 	r.setCommitted(r.topics.Live, 0, offset)
@@ -147,7 +149,7 @@ type commitOf struct {
 	topic     string
 	partition int
 	offset    int64
-	// -1, and no member: who is no member of a group may commit for one without members
+	// -1, without a member id: anyone may commit for a group without members
 	generation int32
 	member     string
 	metadata   string
@@ -166,8 +168,8 @@ func (r *realTest) tryCommit(c commitOf) int16 {
 	return answer.Topics[0].Partitions[0].ErrorCode
 }
 
-// Compaction leaves holes. Everything that is left arrives, without a fetch for each hole, and the
-// end is reached.
+// Compaction leaves holes. All remaining records are delivered, without one fetch for each hole,
+// and the committed offset reaches the end.
 func TestRealCompactionHoles(t *testing.T) {
 	t.Parallel()
 	r := onBroker(t, 1, "cleanup.policy=compact", "segment.ms=100",
@@ -208,7 +210,7 @@ func TestRealCompactionHoles(t *testing.T) {
 			t.Skip("skipped: the cluster's log cleaner has not run for a minute; start it with " +
 				"log.cleaner.backoff.ms=500")
 		default:
-			<-roll.C // the segment's age is looked at when something is written
+			<-roll.C // the broker checks the segment's age when something is written
 			r.send(&kgo.Record{Topic: r.topics.Live, Key: []byte("rolls the segment"),
 				Value: brokertest.Value(0)})
 		}
@@ -218,12 +220,12 @@ func TestRealCompactionHoles(t *testing.T) {
 	var fetches fetchCounter
 	m := r.join(r.client(fetches.DialContext))
 	r.waitForCommit(m, r.topics.Live, 0, end)
-	// a few for what there is, and one each 2 s for each of two partitions
+	// a few for the records, and one each 2 s for each of two partitions
 	if n := fetches.n.Load(); n < 1 || n > 30 {
 		t.Errorf("%d fetches for %d records", n, len(left))
 	}
-	// The cleaner may have gone on meanwhile: then we may have less than was left before, and have
-	// at least what is left now.
+	// The cleaner may have continued meanwhile. The member may then have received fewer records
+	// than were left before, but at least those that are left now.
 	got, now := m.delivered(r.topics.Live, 0), read()
 	for _, o := range now {
 		if !slices.Contains(got, o) {
@@ -238,7 +240,7 @@ func TestRealCompactionHoles(t *testing.T) {
 	m.leave()
 }
 
-// fetchCounter is a dial function that counts the fetches which go over its connections.
+// fetchCounter is a dial function that counts the fetches on its connections.
 type fetchCounter struct{ n atomic.Int32 }
 
 func (f *fetchCounter) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -259,7 +261,8 @@ func (c countedConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// Retention was faster than we: how much is lost is counted and logged, and the rest is read.
+// Retention deletes records before they are read: the number of lost records is counted and logged,
+// and the rest is read.
 func TestRealRetentionWhileAway(t *testing.T) {
 	t.Parallel()
 	r := onBroker(t, 1)
@@ -278,8 +281,8 @@ func TestRealRetentionWhileAway(t *testing.T) {
 
 func (r *realTest) checkLost(m *member, from, to, n int64) {
 	r.Helper()
-	if checkLost := m.generation().Lost(); checkLost[r.topics.Live] != n || len(checkLost) != 1 {
-		r.Errorf("lost %v, want %d", checkLost, n)
+	if lost := m.generation().Lost(); lost[r.topics.Live] != n || len(lost) != 1 {
+		r.Errorf("lost %v, want %d", lost, n)
 	}
 	lines := r.log.Lines("retention deleted events before they were read")
 	if len(lines) != 1 || lines[0]["level"] != "error" || lines[0]["offset"] != float64(from) ||
@@ -295,7 +298,7 @@ func TestRealRetentionWhilePaused(t *testing.T) {
 	m := r.join(r.client())
 	r.waitForCommit(m, r.topics.Live, 0, 10)
 	m.set(func() { m.full = true })
-	r.publish(r.topics.Live, 0, 1) // what the fetch that waits brings, if it still waits
+	r.publish(r.topics.Live, 0, 1) // ends the waiting fetch, if there still is one
 	r.eventually(10*time.Second, "no fetch waits", func() bool {
 		return len(m.delivered(r.topics.Live, 0)) == 11 || state(m.generation(), r.topics.Live, 0).
 			HighWatermark >= 11
@@ -310,9 +313,9 @@ func TestRealRetentionWhilePaused(t *testing.T) {
 	m.leave()
 }
 
-// New partitions are noticed, and somebody has them.
+// New partitions are detected and assigned.
 func TestRealPartitionsAdded(t *testing.T) {
-	needCluster(t, "the layout is looked at every 10 s")
+	needCluster(t, "partition counts are checked every 10 s")
 	t.Parallel()
 	r := onBroker(t, 1)
 	members := []*member{r.join(r.client()), r.join(r.client())}
@@ -348,8 +351,8 @@ func TestRealPartitionsAdded(t *testing.T) {
 	}
 }
 
-// Another broker leads the partition: the fetch goes there, nothing is lost or comes twice. How
-// long nothing arrives is logged.
+// When another broker becomes the leader, fetches go there. Nothing is lost or delivered twice. The
+// test logs how long no events arrive.
 func TestRealLeaderMoves(t *testing.T) {
 	t.Parallel()
 	r := onBroker(t, 1)
@@ -394,7 +397,8 @@ func TestRealLeaderMoves(t *testing.T) {
 			got := m.delivered(r.topics.Live, 0)
 			return len(got) > 0 && got[len(got)-1] >= end
 		})
-		t.Logf("broker %d after %d: elected in %v, read on after %v", nodes[0], old, led.Sub(began),
+		t.Logf("broker %d after %d: elected in %v, continued after %v", nodes[0], old,
+			led.Sub(began),
 			time.Since(led))
 	}
 	stop()

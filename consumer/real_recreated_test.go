@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// With a topic Kafka deletes what groups have committed of it, also of a group with members, and
-// the embedded broker does, too. Who joins after it was made again begins at its beginning.
+// When a topic is deleted, Kafka deletes the committed offsets of all groups, even of a group with
+// members. So does the embedded broker. A member that joins after the topic was recreated starts at
+// its beginning.
 func TestRealDeletedTopicTakesItsOffsets(t *testing.T) {
 	t.Parallel()
 	r := onBroker(t, 1)
@@ -33,10 +34,10 @@ func TestRealDeletedTopicTakesItsOffsets(t *testing.T) {
 	m.leave()
 }
 
-// Under a member that reads it, a topic is deleted and made again with fewer records than were read
-// of the old one: it is read from its beginning, and its own offsets are committed.
+// A topic is deleted and recreated while a member reads it, with fewer records than were read of
+// the old one. The new topic is read from its beginning, and its offsets are committed.
 func TestRealRecreatedTopic(t *testing.T) {
-	needCluster(t, "it takes 5 s of silence, and virtual time has it (TestRecreatedTopic)")
+	needCluster(t, "it takes 5 s, and virtual time has it (TestRecreatedTopic)")
 	t.Parallel()
 	r := onBroker(t, 1)
 	r.publish(r.topics.Live, 0, 10)
@@ -49,7 +50,7 @@ func TestRealRecreatedTopic(t *testing.T) {
 	r.create(r.topics.Live, 1)
 	r.publish(r.topics.Live, 0, 5)
 	r.waitForOffsets(m, r.topics.Live, 0, append(offsets(0, 10), offsets(0, 5)...))
-	t.Logf("read on %v after it was deleted", time.Since(began))
+	t.Logf("continued reading %v after it was deleted", time.Since(began))
 	r.waitForCommit(m, r.topics.Live, 0, 5)
 	lines := r.log.Lines("topic recreated or truncated; reading from the beginning")
 	if len(lines) != 1 || lines[0]["level"] != "error" || lines[0]["offset"] != 10.0 ||
@@ -62,16 +63,16 @@ func TestRealRecreatedTopic(t *testing.T) {
 	m.leave()
 }
 
-// Fetches name the topic, not its id, so that a broker answers them from the new log as soon as
-// that has grown beyond the old position. It is known as another log nevertheless, and read from
-// its beginning. Here nothing is fetched before it is longer: there is no room.
+// A fetch names the topic, not its id. So a broker returns records of the recreated log once it has
+// grown beyond the old position. The member still detects the new log, and reads it from its
+// beginning. Here it fetches nothing until the new log is longer, for lack of capacity.
 func TestRealRecreatedTopicThatIsLonger(t *testing.T) {
 	t.Parallel()
 	r := onBroker(t, 1)
 	r.publish(r.topics.Live, 0, 10)
 	m := r.join(r.client())
 	r.waitForCommit(m, r.topics.Live, 0, 10)
-	m.set(func() { m.oneDelivery = true }) // no room after one event
+	m.set(func() { m.oneDelivery = true }) // no capacity after one event
 	r.publish(r.topics.Live, 0, 1)
 	r.waitFor(m, r.topics.Live, 0, 11)
 	r.delete(r.topics.Live)

@@ -33,14 +33,14 @@ import (
 // the cluster whose addresses (plaintext, superuser) are in MARKREAD_TEST_BROKERS, for instance
 //
 //	deploy/kafka/kafka start --nodes 3 --config log.cleaner.backoff.ms=500
-//	MARKREAD_TEST_BROKERS=127.0.0.1:9092,127.0.0.1:9102,127.0.0.1:9112 go test -run TestReal ./consumer
+//	export MARKREAD_TEST_BROKERS=127.0.0.1:9092,127.0.0.1:9102,127.0.0.1:9112
+//	go test -run TestReal ./consumer
 //
-// What they found out about Apache Kafka stands beside them; it was 4.4, with one node and with
+// Their comments document what they found about Apache Kafka: version 4.4, with one node and with
 // three.
 const testBrokers = "MARKREAD_TEST_BROKERS"
 
-// TestMain lets more of these tests run at once than there are processors: they wait more than they
-// reckon.
+// TestMain runs more of these tests in parallel than there are processors: they mostly wait.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if parallel := flag.Lookup("test.parallel").
@@ -50,19 +50,19 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// real is a broker and what one test has on it: topics and a group of its own.
+// realTest is a broker, and the topics and the group of one test on it.
 type realTest struct {
 	*testing.T
 	brokers []string
-	cluster *kfake.Cluster // nil: a real one
+	cluster *kfake.Cluster // nil: Apache Kafka
 	topics  event.Topics
 	group   string
-	admin   *kgo.Client // another Kafka client, for what ours doesn't do
+	admin   *kgo.Client // another Kafka client, for requests that ours doesn't have
 	log     brokertest.Logs
 }
 
-// onBroker gives a test its topics, of so many partitions, with settings like
-// "cleanup.policy=compact" for the live topic.
+// onBroker creates a test's topics with the given number of partitions (0: no topics), and with
+// settings like "cleanup.policy=compact" for the live topic.
 func onBroker(t *testing.T, partitions int, settings ...string) *realTest {
 	t.Helper()
 	name := fmt.Sprintf("%s-%08x", strings.NewReplacer("/", "-", "_", "-").Replace(t.Name()),
@@ -70,7 +70,7 @@ func onBroker(t *testing.T, partitions int, settings ...string) *realTest {
 	r := &realTest{
 		T: t, group: name,
 		topics: event.Topics{Live: name, Backfill: name + "-backfill",
-			DeadLetter: name + "-letters"},
+			DeadLetter: name + "-dead-letters"},
 	}
 	if addresses := os.Getenv(testBrokers); addresses != "" {
 		r.brokers = strings.Split(addresses, ",")
@@ -96,8 +96,8 @@ func onBroker(t *testing.T, partitions int, settings ...string) *realTest {
 	return r
 }
 
-// onReal skips a test that would take long on the embedded broker, and is done in virtual time
-// elsewhere, or that the embedded broker can't do.
+// needCluster skips a test without a cluster, because it would take long on the embedded broker and
+// another test does the same in virtual time, or because the embedded broker can't do it.
 func needCluster(t *testing.T, why string) {
 	t.Helper()
 	if os.Getenv(testBrokers) == "" {
@@ -109,7 +109,7 @@ func (r *realTest) kgo(opts ...kgo.Opt) *kgo.Client {
 	r.Helper()
 	c, err := kgo.NewClient(append(opts, kgo.SeedBrokers(r.brokers...),
 		kgo.MetadataMinAge(50*time.Millisecond),
-		kgo.UnknownTopicRetries(-1))...) // brokers learn of a new topic one after the other
+		kgo.UnknownTopicRetries(-1))...) // each broker learns of a new topic at its own time
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -117,16 +117,16 @@ func (r *realTest) kgo(opts ...kgo.Opt) *kgo.Client {
 	return c
 }
 
-// FetchLimits sends a request that must be answered; the answer may have errors in it.
+// mustRequest sends a request that must get a response; the response may contain error codes.
 func mustRequest[A any](r *realTest, request interface {
 	RequestWith(context.Context, kmsg.Requestor) (A, error)
 }) A {
 	r.Helper()
 	var answer A
 	var err error
-	r.eventually(30*time.Second, fmt.Sprintf("%T can be answered", request), func() bool {
+	r.eventually(30*time.Second, fmt.Sprintf("%T gets a response", request), func() bool {
 		answer, err = request.RequestWith(context.Background(), r.admin)
-		// the first group makes the topic of the offsets
+		// the first group causes the creation of the offsets topic
 		return !errors.Is(err, kerr.CoordinatorNotAvailable)
 	})
 	if err != nil {
@@ -135,8 +135,7 @@ func mustRequest[A any](r *realTest, request interface {
 	return answer
 }
 
-// eventually looks again and again, until it is true: what a real broker does tells nobody when it
-// is done.
+// eventually polls until true returns true: a real broker does not signal when it has finished.
 func (r *realTest) eventually(within time.Duration, what string, true func() bool) {
 	r.Helper()
 	poll := time.NewTicker(20 * time.Millisecond)
@@ -151,7 +150,7 @@ func (r *realTest) eventually(within time.Duration, what string, true func() boo
 	}
 }
 
-// create creates a topic, waits until it can be used, and deletes it in the end.
+// create creates a topic, waits until it is usable, and deletes it at the end of the test.
 func (r *realTest) create(topic string, partitions int, settings ...string) {
 	r.Helper()
 	request := kmsg.NewPtrCreateTopicsRequest()
@@ -177,7 +176,7 @@ func (r *realTest) create(topic string, partitions int, settings ...string) {
 	r.Cleanup(func() { r.delete(topic) })
 	r.eventually(20*time.Second, "topic "+topic+" has leaders", func() bool {
 		leaders, found := 0, r.describe(topic)
-		// an older one of this name, to a broker that lags; what is written to that is gone
+		// a broker may still know the old topic of this name; writes to that one would be lost
 		if found.TopicID != id {
 			return false
 		}
@@ -240,8 +239,8 @@ func (r *realTest) send(records ...*kgo.Record) {
 	c.Close()
 }
 
-// everywhere waits until all brokers agree on a topic, and know the partition: they learn of what
-// is new one after the other.
+// waitForMetadata waits until all brokers know the same topic id, and the partition: each broker
+// learns of changes at its own time.
 func (r *realTest) waitForMetadata(topic string, partition int) {
 	r.Helper()
 	c := r.kgo()
@@ -264,7 +263,7 @@ func (r *realTest) waitForMetadata(topic string, partition int) {
 	})
 }
 
-// bounds returns the log's first offset and the one behind its last.
+// logRange returns the log's start offset, and the offset after its last record.
 func (r *realTest) logRange(topic string, partition int) (first, end int64) {
 	r.Helper()
 	for at, to := range map[int64]*int64{-2: &first, -1: &end} {
@@ -275,7 +274,7 @@ func (r *realTest) logRange(topic string, partition int) (first, end int64) {
 		p.Partition, p.Timestamp = int32(partition), at
 		t.Topic, t.Partitions = topic, append(t.Partitions, p)
 		request.Topics = append(request.Topics, t)
-		r.eventually(20*time.Second, "a leader tells the log's bounds", func() bool {
+		r.eventually(20*time.Second, "a leader returns the log's range", func() bool {
 			answer := mustRequest(r, request).Topics[0].Partitions[0]
 			*to = answer.Offset
 			return answer.ErrorCode == 0
@@ -284,7 +283,7 @@ func (r *realTest) logRange(topic string, partition int) (first, end int64) {
 	return first, end
 }
 
-// deleteRecords does what retention does: the log begins at offset.
+// deleteRecords makes the log begin at offset, like retention.
 func (r *realTest) deleteRecords(topic string, partition int, offset int64) {
 	r.Helper()
 	request := kmsg.NewPtrDeleteRecordsRequest()
@@ -302,7 +301,7 @@ func (r *realTest) deleteRecords(topic string, partition int, offset int64) {
 	})
 }
 
-// lead makes the first of the nodes the leader of the live topic's partition 0.
+// moveLeader makes the first of the nodes the leader of the live topic's partition 0.
 func (r *realTest) moveLeader(nodes []int32) {
 	r.Helper()
 	if r.cluster != nil {
@@ -376,7 +375,7 @@ func (r *realTest) state() (string, int) {
 	return g.State, len(g.Members)
 }
 
-// client returns a client of ours, over the given dial function or a plain one.
+// client returns one of our clients, with the given dial function or the default.
 func (r *realTest) client(dial ...func(ctx context.Context, network, addr string) (net.Conn,
 	error)) *kafkaclient.Client {
 	r.Helper()
@@ -393,7 +392,7 @@ func (r *realTest) client(dial ...func(ctx context.Context, network, addr string
 	return c
 }
 
-// join makes a member of the test's group.
+// join starts a member of the test's group.
 func (r *realTest) join(c *kafkaclient.Client, setup ...func(*member)) *member {
 	ctx, stop := context.WithCancel(context.Background())
 	m := &member{w: &brokertest.World{T: r.T}, stop: stop, done: make(chan struct{}),
@@ -411,7 +410,7 @@ func (r *realTest) join(c *kafkaclient.Client, setup ...func(*member)) *member {
 	return m
 }
 
-// arrived waits until these offsets, and no others, were delivered of a partition.
+// waitForOffsets waits until exactly these offsets of a partition were delivered.
 func (r *realTest) waitForOffsets(m *member, topic string, partition int, want []int64) {
 	r.Helper()
 	r.waitFor(m, topic, partition, len(want))
@@ -422,13 +421,14 @@ func (r *realTest) waitForOffsets(m *member, topic string, partition int, want [
 
 func (r *realTest) waitFor(m *member, topic string, partition, n int) {
 	r.Helper()
-	r.eventually(30*time.Second, fmt.Sprintf("%d events of %s/%d are there", n, topic, partition),
+	r.eventually(30*time.Second,
+		fmt.Sprintf("%d events of %s/%d are delivered", n, topic, partition),
 		func() bool {
 			return len(m.delivered(topic, partition)) >= n
 		})
 }
 
-// settled waits until the group has committed offset, and the member sees no lag.
+// waitForCommit waits until the group has committed offset, and the member sees no lag.
 func (r *realTest) waitForCommit(m *member, topic string, partition int, offset int64) {
 	r.Helper()
 	r.eventually(20*time.Second, fmt.Sprintf("%d is committed of %s/%d", offset, topic, partition),

@@ -24,7 +24,8 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// renewals is a broker that authenticates, a member that uses it, and events that go on coming.
+// renewalTest is a broker with authentication or TLS, a member, and a producer that keeps
+// publishing.
 type renewalTest struct {
 	*brokertest.World
 	line     brokertest.Switchboard
@@ -36,8 +37,8 @@ type renewalTest struct {
 	sent     int64
 }
 
-// inRenewals starts a broker, calls setup, lets a member join, and runs the test. Then the member
-// must have got all, in one generation.
+// runRenewalTest starts a broker, calls setup, lets a member join, and calls test. Then it checks
+// that the member received all events in one generation.
 func runRenewalTest(t *testing.T, broker []kfake.Opt, producer []kgo.Opt, setup,
 	test func(r *renewalTest)) {
 	t.Helper()
@@ -96,8 +97,8 @@ func (r *renewalTest) publish() {
 	r.sent++
 }
 
-// Where an authentication expires, a broker hangs up at the next request after that. Nobody
-// notices.
+// When an authentication has expired, a broker closes the connection at the next request. The
+// client authenticates again before that.
 func TestAuthenticationThatExpires(t *testing.T) {
 	const lifetime = 10 * time.Second
 	broker := []kfake.Opt{kfake.EnableSASL(), kfake.Superuser("PLAIN", "u", "p"),
@@ -124,16 +125,16 @@ func TestAuthenticationThatExpires(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		if n := authentications.Hits(); n < 24 { // two connections at least, each a dozen times
-			r.Errorf("authenticated %d times in 2 minutes: the row says little", n)
+			r.Errorf("authenticated %d times in 2 minutes: too few for this test", n)
 		}
 		if n := killed.Load(); n > 0 || strings.Contains(r.log.String(), `"warn"`) {
-			r.Errorf("the broker hung up %d times; the log:\n%s", n, r.log.String())
+			r.Errorf("the broker closed the connection %d times; the log:\n%s", n, r.log.String())
 		}
 	})
 }
 
-// mortal does to a connection what a broker does whose client's authentication has expired: kfake
-// grants a lifetime, and does not enforce it.
+// expiringConn closes a connection like a broker when the client's authentication has expired:
+// kfake returns a session lifetime, but does not enforce it.
 type expiringConn struct {
 	net.Conn
 	end    time.Time
@@ -148,7 +149,7 @@ func (m *expiringConn) Write(b []byte) (int, error) {
 	return m.Conn.Write(b)
 }
 
-// A password may change while a worker runs: what counts is what it is when a connection is made.
+// A password may change while a worker runs. Each new connection uses the current one.
 func TestRenewedPassword(t *testing.T) {
 	const user = "worker"
 	var current atomic.Pointer[string]
@@ -176,7 +177,7 @@ func TestRenewedPassword(t *testing.T) {
 			began := time.Now()
 			for int64(len(r.member.delivered(brokertest.Topics.Live, 0))) < r.sent {
 				if time.Since(began) > 5*time.Second {
-					r.Fatalf("rotation %d: nothing 5 s after the new password was there", i)
+					r.Fatalf("rotation %d: no events 5 s after the new password was set", i)
 				}
 				time.Sleep(100 * time.Millisecond)
 			}
@@ -206,10 +207,10 @@ func (r *renewalTest) setPassword(user, password string) {
 	}
 }
 
-// Certificates may change while a worker runs, the authority that signs them too.
+// Certificates may change while a worker runs, and so may the authority that signs them.
 func TestRenewedCertificates(t *testing.T) {
-	// connections here have no buffer: to say that a certificate is not trusted blocks until the
-	// handshake's deadline
+	// these connections have no buffer: sending the alert about an untrusted certificate blocks
+	// until the handshake's deadline
 	const blocked = 5 * time.Second
 	var server atomic.Pointer[tls.Certificate]
 	var trusted atomic.Pointer[x509.CertPool]
@@ -240,7 +241,7 @@ func TestRenewedCertificates(t *testing.T) {
 			began := time.Now()
 			for int64(len(r.member.delivered(brokertest.Topics.Live, 0))) < r.sent {
 				if time.Since(began) > 5*time.Second+blocked {
-					r.Fatalf("rotation %d: nothing %v after the new authority was there; the "+
+					r.Fatalf("rotation %d: no events %v after the new authority was set; the "+
 						"log:\n%s", i, time.Since(began), r.log.String())
 				}
 				time.Sleep(100 * time.Millisecond)

@@ -19,7 +19,8 @@ import (
 	"markread/consumer/broker/brokertest"
 )
 
-// damaged answers fetches of a partition at an offset with a batch whose checksum is wrong.
+// damaged makes the broker respond to fetches of a partition at an offset with a batch that has a
+// wrong checksum.
 func damaged(w *brokertest.World, partition int32, at, end int64) {
 	batch := kmsg.RecordBatch{FirstOffset: at, Magic: 2, ProducerID: -1, NumRecords: 1}
 	record := kmsg.Record{Value: []byte(`{"Report_Account":"r","Peer_Account":"p"}`)}
@@ -46,9 +47,9 @@ func damaged(w *brokertest.World, partition int32, at, end int64) {
 	})
 }
 
-// Lag finds the partitions that can't be read, whether or not something waits in them, and says of
-// each where, why and what to do; it says nothing of the others, and takes no longer than somebody
-// waits.
+// Lag finds the partitions that can't be read, whether or not they have unread records. It returns
+// the offset, the reason and the remedy for each, and nothing for the others. It ends within the
+// time that a user waits.
 func TestLagOfUnreadablePartitions(t *testing.T) {
 	fail := func(keys kmsg.Key, err *kerr.Error, partitions ...int32) func(w *brokertest.World) {
 		return func(w *brokertest.World) {
@@ -58,7 +59,7 @@ func TestLagOfUnreadablePartitions(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		breaks     func(w *brokertest.World)
-		unreadable map[int]int64 // partitions with the offsets
+		unreadable map[int]int64 // partition to offset
 		reason, do string
 	}{
 		"all can be read": {func(*brokertest.World) {}, nil, "", ""},
@@ -78,7 +79,7 @@ func TestLagOfUnreadablePartitions(t *testing.T) {
 		}, nil, "", ""},
 		"a damaged batch": {func(w *brokertest.World) { damaged(w, 1, 4, 6) }, map[int]int64{1: 4},
 			"checksum", "damaged batch"},
-		// than the fetch, after the end was asked for
+		// retention deletes the records after ListOffsets and before the fetch
 		"retention was faster": {func(w *brokertest.World) {
 			w.Cluster.ControlKey(int16(kmsg.OffsetFetch),
 				func(kmsg.Request) (kmsg.Response, error, bool) {
@@ -134,8 +135,8 @@ func TestLagOfUnreadablePartitions(t *testing.T) {
 	}
 }
 
-// damagedAfter is a listener whose connections damage a text in what the broker sends, from a
-// moment on.
+// damagedAfter is a listener whose connections damage a text in the broker's responses while on is
+// true.
 type damagedAfter struct {
 	net.Listener
 	text []byte
@@ -152,7 +153,7 @@ type damagedConn struct {
 	of *damagedAfter
 }
 
-// Write gets a whole response of the broker.
+// Write is called with a whole response of the broker.
 func (c damagedConn) Write(b []byte) (int, error) {
 	if i := bytes.Index(b, c.of.text); i >= 0 && c.of.on.Load() {
 		b = bytes.Clone(b)
@@ -161,9 +162,8 @@ func (c damagedConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// A batch that is damaged between good ones makes the partition unreadable, although what lies
-// before it can be read as often as one likes; and the broker is not asked more often than after
-// any failure.
+// A damaged batch between good ones makes the partition unreadable, although the batches before it
+// can still be read. The fetches are not more frequent than after any other failure.
 func TestADamagedBatchBetweenGoodOnes(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		w := &brokertest.World{T: t}

@@ -26,13 +26,13 @@ func committed(w *brokertest.World, topic string, partition int) int64 {
 	return commit.Offset
 }
 
-// member is a consumer that keeps what it gets and finishes what the test tells it to.
+// member is a consumer that stores delivered events, and finishes those that the test selects.
 type member struct {
 	w      *brokertest.World
 	topics event.Topics
 	rate   int // 0: 200
 	now    func() time.Time
-	pause  time.Duration // before there is room, each time
+	pause  time.Duration // delay before each time it has capacity
 	stop   context.CancelFunc
 	done   chan struct{} // closed when Consume has returned
 	err    error         // what it returned
@@ -40,9 +40,9 @@ type member struct {
 	mu          sync.Mutex
 	generations []*consumer.Generation
 	events      []event.Event
-	full        bool // no room
-	oneDelivery bool // room until something is delivered
-	autoFinish  bool // finishes what it gets
+	full        bool // has no capacity
+	oneDelivery bool // has capacity until the next delivery
+	autoFinish  bool // finishes each event immediately
 	drain       func(ctx context.Context, g *consumer.Generation)
 }
 
@@ -116,7 +116,7 @@ func (s sink) Deliver(events []event.Event) {
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
 	for _, e := range events {
-		e.Record = e.Record.Clone() // it is valid until we return
+		e.Record = e.Record.Clone() // it is valid only until we return
 		s.m.events = append(s.m.events, e)
 	}
 	s.m.full = s.m.full || s.m.oneDelivery
@@ -133,21 +133,21 @@ func (m *member) set(change func()) {
 	change()
 }
 
-// all returns everything that was delivered.
+// all returns all delivered events.
 func (m *member) all() []event.Event {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Clone(m.events)
 }
 
-// turns returns how many generations there have been.
+// generationCount returns how many generations there have been.
 func (m *member) generationCount() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return len(m.generations)
 }
 
-// got returns the offsets of a partition in the order of their delivery.
+// delivered returns the delivered offsets of a partition, in the order of delivery.
 func (m *member) delivered(topic string, partition int) []int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()

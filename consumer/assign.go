@@ -17,10 +17,10 @@ type candidate struct {
 // assign assigns the partition numbers to the members. It leaves out as many members as necessary
 // for each of the others to have a share of the rate above 0. These spares are preferably members
 // that had no partitions before.
-func assign(o quotaTerms, members []candidate,
+func assign(terms quotaTerms, members []candidate,
 	share func(all, owned []event.TopicPartition) int) map[string][]int {
-	numbers := slices.Max(append(slices.Collect(maps.Values(o.Partitions)), 0))
-	all := o.all()
+	numbers := slices.Max(append(slices.Collect(maps.Values(terms.Partitions)), 0))
+	all := terms.all()
 	hasNoShare := func(owned []int) bool { // owned is sorted
 		notOwned := func(p event.TopicPartition) bool {
 			_, found := slices.BinarySearch(owned, p.Partition)

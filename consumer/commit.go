@@ -120,8 +120,8 @@ func (g *Generation) pendingCommits(all bool) []pendingCommit {
 func (g *Generation) tryCommit(ctx context.Context, commits []pendingCommit) (err error,
 	retry bool) {
 	requested := make([]kafkaclient.OffsetCommit, len(commits))
-	for i, a := range commits {
-		requested[i] = kafkaclient.OffsetCommit{TopicPartition: a.TopicPartition, Commit: a.Commit}
+	for i, c := range commits {
+		requested[i] = kafkaclient.OffsetCommit{TopicPartition: c.TopicPartition, Commit: c.Commit}
 	}
 	codes, err := g.client.CommitOffsets(ctx, g.member, requested)
 	if err != nil {
@@ -129,15 +129,15 @@ func (g *Generation) tryCommit(ctx context.Context, commits []pendingCommit) (er
 	}
 	var errs []error
 	noMetadata := g.noMetadata
-	for _, a := range commits {
-		refusal, ok := codes[a.TopicPartition]
+	for _, c := range commits {
+		refusal, ok := codes[c.TopicPartition]
 		if ok && refusal == 0 {
-			a.mu.Lock()
-			a.tracker.Accept(a.Commit)
-			a.mu.Unlock()
+			c.mu.Lock()
+			c.tracker.Accept(c.Commit)
+			c.mu.Unlock()
 			continue
 		}
-		e := &CommitError{TopicPartition: a.TopicPartition, Code: kafkaclient.Code(refusal),
+		e := &CommitError{TopicPartition: c.TopicPartition, Code: kafkaclient.Code(refusal),
 			Err: kafkaclient.BrokerError(int16(refusal))}
 		switch refusal {
 		case kafkaclient.IllegalGeneration, kafkaclient.UnknownMemberID:
@@ -149,8 +149,8 @@ func (g *Generation) tryCommit(ctx context.Context, commits []pendingCommit) (er
 		case kafkaclient.OffsetMetadataTooLarge:
 			retry = retry || !noMetadata
 			g.noMetadata = true
-			g.client.WarnRepeated("metadata").Str("topic", a.Topic).
-				Int("partition", a.Partition).Int("bytes", len(a.Metadata)).
+			g.client.WarnRepeated("metadata").Str("topic", c.Topic).
+				Int("partition", c.Partition).Int("bytes", len(c.Metadata)).
 				Str("do", fmt.Sprintf("set offset.metadata.max.bytes to %d or more",
 					metadataLimit)).
 				Msg("the brokers refuse commit metadata: more calls are repeated after a crash " +

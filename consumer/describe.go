@@ -97,16 +97,16 @@ func describedGroup(g kafkaclient.GroupDescription) DescribedGroup {
 	return view
 }
 
-func (o quotaTerms) exported() *Terms { return &Terms{o.Rate, o.all()} }
+func (t quotaTerms) exported() *Terms { return &Terms{t.Rate, t.all()} }
 
 // mismatch returns why a leader with leaderTerms assigns no partitions to a member with the terms
-// o; "": it may assign some.
-func (o quotaTerms) mismatch(leaderTerms quotaTerms) string {
+// t; "": it may assign some.
+func (t quotaTerms) mismatch(leaderTerms quotaTerms) string {
 	switch {
-	case o.equal(leaderTerms):
+	case t.equal(leaderTerms):
 		return ""
-	case o.Rate != leaderTerms.Rate:
-		return fmt.Sprintf("it uses a rate of %d, the group's leader uses %d", o.Rate,
+	case t.Rate != leaderTerms.Rate:
+		return fmt.Sprintf("it uses a rate of %d, the group's leader uses %d", t.Rate,
 			leaderTerms.Rate)
 	default:
 		return "it sees other topics or partitions than the group's leader"

@@ -50,21 +50,21 @@ const protocolName = "markread"
 // join makes one attempt to join the group: it waits for the other members, assigns the partitions
 // if this member is the leader, and waits for the leader's assignment.
 func (m *member) join(ctx context.Context) (joinResult, error) {
-	o, err := m.terms(ctx)
+	terms, err := m.terms(ctx)
 	if err != nil {
 		return joinResult{}, fmt.Errorf("list the partitions: %w", err)
 	}
-	response, err := m.joinGroup(ctx, o)
+	response, err := m.joinGroup(ctx, terms)
 	if errors.Is(err, kafkaclient.MemberIDRequired) { // the coordinator has assigned our id
-		response, err = m.joinGroup(ctx, o)
+		response, err = m.joinGroup(ctx, terms)
 	}
 	if err != nil {
 		return joinResult{}, fmt.Errorf("join: %w", err)
 	}
-	j := joinResult{generation: response.Generation, terms: o, leader: response.Leader == m.id}
+	j := joinResult{generation: response.Generation, terms: terms, leader: response.Leader == m.id}
 	var assignments map[string]kafkaclient.Assignment
 	if j.leader {
-		assignments = m.lead(o, response.Members)
+		assignments = m.lead(terms, response.Members)
 	}
 	if err := m.sync(ctx, assignments, &j); err != nil {
 		return joinResult{}, fmt.Errorf("sync: %w", err)
@@ -91,23 +91,24 @@ const topicGoneAfter = 5 * time.Second
 func (m *member) terms(ctx context.Context) (quotaTerms, error) {
 	began := time.Now()
 	for wait := kafkaclient.NewBackoff(); ; {
-		o, err := currentTerms(ctx, m.client, m.options)
-		if err == nil && (!o.misses() || time.Since(began) > topicGoneAfter) {
-			return o, nil
+		terms, err := currentTerms(ctx, m.client, m.options)
+		if err == nil && (!terms.misses() || time.Since(began) > topicGoneAfter) {
+			return terms, nil
 		}
 		m.client.RefreshMetadata()
 		if err != nil && time.Since(began) > topicGoneAfter || !wait.Sleep(ctx) {
-			return o, cmp.Or(err, context.Cause(ctx))
+			return terms, cmp.Or(err, context.Cause(ctx))
 		}
 	}
 }
 
 // joinGroup sends one JoinGroup request, and keeps the member id of the response.
-func (m *member) joinGroup(ctx context.Context, o quotaTerms) (kafkaclient.JoinResponse, error) {
+func (m *member) joinGroup(ctx context.Context, terms quotaTerms) (kafkaclient.JoinResponse,
+	error) {
 	response, err := m.client.JoinGroup(ctx, kafkaclient.JoinRequest{
 		Group: m.options.Group, Member: m.id, Protocol: protocolName,
 		Topics: m.options.Topics.Consumed(),
-		UserData: memberData{quotaTerms: o, Owned: m.owned,
+		UserData: memberData{quotaTerms: terms, Owned: m.owned,
 			Generation: m.lastGeneration}.userData(),
 		RebalanceTimeout: rebalanceTimeout,
 	})
@@ -153,8 +154,9 @@ func (m *member) sync(ctx context.Context, assignments map[string]kafkaclient.As
 	}
 }
 
-// lead assigns the partitions to the members that published the quota terms o. The others get none.
-func (m *member) lead(o quotaTerms,
+// lead assigns the partitions to the members that published the same quota terms. The others get
+// none.
+func (m *member) lead(terms quotaTerms,
 	members []kafkaclient.GroupMember) map[string]kafkaclient.Assignment {
 	var agreed []candidate
 	others := map[string]mismatch{}
@@ -163,21 +165,21 @@ func (m *member) lead(o quotaTerms,
 		switch {
 		case err != nil:
 			others[other.ID] = mismatch{err.Error(), otherProgram}
-		case !data.equal(o):
-			others[other.ID] = mismatch{data.mismatch(o), sameFlags}
+		case !data.equal(terms):
+			others[other.ID] = mismatch{data.mismatch(terms), sameFlags}
 		default:
 			agreed = append(agreed, candidate{other.ID, data})
 		}
 	}
 	m.logIgnored(others)
-	numbers := assign(o, agreed, m.options.Share)
+	numbers := assign(terms, agreed, m.options.Share)
 	for id := range others {
 		numbers[id] = nil
 	}
 	assignments := map[string]kafkaclient.Assignment{}
 	for id, owned := range numbers {
-		assignment := kafkaclient.Assignment{UserData: encode(o)}
-		for _, p := range o.all() {
+		assignment := kafkaclient.Assignment{UserData: encode(terms)}
+		for _, p := range terms.all() {
 			if _, has := slices.BinarySearch(owned, p.Partition); has {
 				assignment.Partitions = append(assignment.Partitions, p)
 			}

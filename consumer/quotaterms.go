@@ -35,13 +35,13 @@ func currentTerms(ctx context.Context, c *kafkaclient.Client, o GroupOptions) (q
 	return quotaTerms{o.Rate, counts}, nil
 }
 
-func (o quotaTerms) equal(other quotaTerms) bool {
-	return o.Rate == other.Rate && maps.Equal(o.Partitions, other.Partitions)
+func (t quotaTerms) equal(other quotaTerms) bool {
+	return t.Rate == other.Rate && maps.Equal(t.Partitions, other.Partitions)
 }
 
 // changedSince reports whether the partition count of an existing topic has changed.
-func (o quotaTerms) changedSince(before quotaTerms) bool {
-	for topic, n := range o.Partitions {
+func (t quotaTerms) changedSince(before quotaTerms) bool {
+	for topic, n := range t.Partitions {
 		if n > 0 && n != before.Partitions[topic] {
 			return true
 		}
@@ -50,15 +50,15 @@ func (o quotaTerms) changedSince(before quotaTerms) bool {
 }
 
 // misses reports whether a topic is missing.
-func (o quotaTerms) misses() bool {
-	return slices.Contains(slices.Collect(maps.Values(o.Partitions)), 0)
+func (t quotaTerms) misses() bool {
+	return slices.Contains(slices.Collect(maps.Values(t.Partitions)), 0)
 }
 
 // all returns the partitions of all topics, sorted by topic and number.
-func (o quotaTerms) all() []event.TopicPartition {
+func (t quotaTerms) all() []event.TopicPartition {
 	var all []event.TopicPartition
-	for _, topic := range slices.Sorted(maps.Keys(o.Partitions)) {
-		for p := range o.Partitions[topic] {
+	for _, topic := range slices.Sorted(maps.Keys(t.Partitions)) {
+		for p := range t.Partitions[topic] {
 			all = append(all, event.TopicPartition{Topic: topic, Partition: p})
 		}
 	}
@@ -68,12 +68,12 @@ func (o quotaTerms) all() []event.TopicPartition {
 var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
 
 // check returns why no worker can have published these terms; nil: a worker can.
-func (o quotaTerms) check() error {
-	if len(o.Partitions) == 0 || len(o.Partitions) > maxTopics {
+func (t quotaTerms) check() error {
+	if len(t.Partitions) == 0 || len(t.Partitions) > maxTopics {
 		return errNotOurs
 	}
 	total := 0
-	for topic, n := range o.Partitions {
+	for topic, n := range t.Partitions {
 		if !topicName.MatchString(topic) {
 			return errors.New("it names a topic that can't exist")
 		}
@@ -85,8 +85,8 @@ func (o quotaTerms) check() error {
 	if total > maxTermsNumber {
 		return fmt.Errorf("it counts %d partitions", total)
 	}
-	if o.Rate < 0 || o.Rate > maxTermsNumber {
-		return fmt.Errorf("it uses a rate of %d", o.Rate)
+	if t.Rate < 0 || t.Rate > maxTermsNumber {
+		return fmt.Errorf("it uses a rate of %d", t.Rate)
 	}
 	return nil
 }

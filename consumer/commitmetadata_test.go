@@ -122,14 +122,8 @@ func TestFinishedIsNotLostToRetention(t *testing.T) {
 // commit commits without joining the group, which must be empty.
 func commit(w *brokertest.World, topic string, partition int32, offset int64, metadata string) {
 	w.Helper()
-	request := kmsg.NewPtrOffsetCommitRequest()
-	request.Group, request.Generation = brokertest.Group, -1
-	t := kmsg.NewOffsetCommitRequestTopic()
-	t.Topic = topic
-	p := kmsg.NewOffsetCommitRequestTopicPartition()
-	p.Partition, p.Offset, p.Metadata = partition, offset, &metadata
-	t.Partitions = append(t.Partitions, p)
-	request.Topics = append(request.Topics, t)
+	request := commitOf{topic: topic, partition: int(partition), offset: offset, generation: -1,
+		metadata: metadata}.request(brokertest.Group)
 	if response, err := request.RequestWith(w.Context(),
 		w.Kgo(kgo.MaxVersions(kversion.V3_5_0()))); err != nil ||
 		response.Topics[0].Partitions[0].ErrorCode != 0 {

@@ -8,11 +8,10 @@ import (
 	"hash/crc32"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -43,11 +42,40 @@ func rawBatchOf(codec int16, count int32, records []byte) []byte {
 		FirstTimestamp: now, MaxTimestamp: now, NumRecords: count, LastOffsetDelta: count - 1,
 		Records: records,
 	}
+	return encodeBatch(k)
+}
+
+// encodeBatch encodes a batch with its length and checksum.
+func encodeBatch(k kmsg.RecordBatch) []byte {
 	raw := k.AppendTo(nil)
 	binary.BigEndian.PutUint32(raw[8:], uint32(len(raw)-12))
 	binary.BigEndian.PutUint32(raw[17:],
 		crc32.Checksum(raw[21:], crc32.MakeTable(crc32.Castagnoli)))
 	return raw
+}
+
+// respondToFetches makes the broker respond to fetches of the live topic with batch and end as the
+// end of the log, where respond returns ok.
+func respondToFetches(w *brokertest.World,
+	respond func(p kmsg.FetchRequestTopicPartition) (batch []byte, end int64, ok bool)) {
+	w.Cluster.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		w.Cluster.KeepControl()
+		requested := r.(*kmsg.FetchRequest).Topics[0]
+		if requested.Topic != brokertest.Topics.Live {
+			return nil, nil, false
+		}
+		batch, end, ok := respond(requested.Partitions[0])
+		if !ok {
+			return nil, nil, false
+		}
+		topic, partition := kmsg.NewFetchResponseTopic(), kmsg.NewFetchResponseTopicPartition()
+		partition.Partition, partition.RecordBatches = requested.Partitions[0].Partition, batch
+		partition.HighWatermark, partition.LastStableOffset = end, end
+		topic.Topic, topic.Partitions = requested.Topic, append(topic.Partitions, partition)
+		response := r.ResponseKind().(*kmsg.FetchResponse)
+		response.Topics = append(response.Topics, topic)
+		return response, nil, true
+	})
 }
 
 // produceRaw produces the bytes of a batch unchecked, as a hostile producer can.
@@ -113,33 +141,11 @@ func TestDamagedRecords(t *testing.T) {
 // A partition that can't be read is reported within 15 s, while the others continue. Soon after the
 // repair it is no longer reported.
 func TestUnreadable(t *testing.T) {
-	fetches := func(r kmsg.Request) bool {
-		f, ok := r.(*kmsg.FetchRequest)
-		return ok && f.Topics[0].Topic == brokertest.Topics.Live &&
-			f.Topics[0].Partitions[0].Partition == 1
-	}
 	code := func(err *kerr.Error) func(w *brokertest.World) func() {
 		return func(w *brokertest.World) func() {
 			return w.Cluster.Fault(kfake.Fault{Topic: brokertest.Topics.Live,
 				Partitions: []int32{1}, Keys: []kmsg.Key{kmsg.Fetch}, Err: err, Count: -1}).Remove
 		}
-	}
-	// control makes respond handle the partition's fetches until the returned function is called.
-	control := func(w *brokertest.World,
-		respond func(r *kmsg.FetchRequest) (kmsg.Response, error, bool)) func() {
-		var mu sync.Mutex
-		over := false
-		w.Cluster.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
-			w.Cluster.KeepControl()
-			mu.Lock()
-			done := over
-			mu.Unlock()
-			if done || !fetches(r) {
-				return nil, nil, false
-			}
-			return respond(r.(*kmsg.FetchRequest))
-		})
-		return func() { mu.Lock(); defer mu.Unlock(); over = true }
 	}
 	for name, test := range map[string]struct {
 		begin      func(w *brokertest.World) (repair func())
@@ -152,31 +158,22 @@ func TestUnreadable(t *testing.T) {
 		"storage error": {code(kerr.KafkaStorageError), "Storage Error",
 			"check that the partition's leader runs"},
 		"wrong checksum": {func(w *brokertest.World) func() {
-			return control(w, func(r *kmsg.FetchRequest) (kmsg.Response, error, bool) {
-				raw := rawBatchOf(0, 1, rawRecord(brokertest.Value(7), 0, 0))
-				raw[20]++
-				response := r.ResponseKind().(*kmsg.FetchResponse)
-				response.Topics = []kmsg.FetchResponseTopic{{Topic: brokertest.Topics.Live,
-					Partitions: []kmsg.FetchResponseTopicPartition{
-						{Partition: 1, HighWatermark: 15, LastStableOffset: 15,
-							RecordBatches: raw}}}}
-				return response, nil, true
+			raw := rawBatchOf(0, 1, rawRecord(brokertest.Value(7), 0, 0))
+			raw[20]++
+			var repaired atomic.Bool
+			respondToFetches(w, func(p kmsg.FetchRequestTopicPartition) ([]byte, int64, bool) {
+				return raw, 15, p.Partition == 1 && !repaired.Load()
 			})
+			return func() { repaired.Store(true) }
 		}, "checksum is wrong", "restore the partition from a good replica"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			brokertest.Run(t, 3, func(w *brokertest.World) {
 				var log brokertest.Logs
-				c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{w.Broker.Addr()},
-					Dial: w.Network.DialContext, Log: zerolog.New(&log)})
-				if err != nil {
-					w.Fatal(err)
-				}
-				w.Cleanup(c.Close)
 				for p := range 3 {
 					w.Publish(brokertest.Topics.Live, p, 10)
 				}
-				m := join(w, c)
+				m := join(w, clientTo(w, &log))
 				time.Sleep(5 * time.Second)
 				repair := test.begin(w)
 				began := time.Now()

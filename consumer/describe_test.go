@@ -168,9 +168,8 @@ func TestDescribeGroupWithMalformedData(t *testing.T) {
 		"partitions missing": {subscription(`{"rate":200}`), nil},
 	} {
 		brokertest.Run(t, 1, func(w *brokertest.World) {
-			w.Cluster.ControlKey(int16(kmsg.DescribeGroups),
-				func(r kmsg.Request) (kmsg.Response, error, bool) {
-					response := r.ResponseKind().(*kmsg.DescribeGroupsResponse)
+			brokertest.Answer(w, kmsg.DescribeGroups,
+				func(_ kmsg.Request, a *kmsg.DescribeGroupsResponse) {
 					g := kmsg.NewDescribeGroupsResponseGroup()
 					g.Group, g.State, g.ProtocolType, g.Protocol = brokertest.Group, "Stable",
 						"consumer", "markread"
@@ -178,8 +177,7 @@ func TestDescribeGroupWithMalformedData(t *testing.T) {
 					m.MemberID, m.ProtocolMetadata, m.MemberAssignment = "m", c.metadata,
 						c.assignment
 					g.Members = append(g.Members, m)
-					response.Groups = append(response.Groups, g)
-					return response, nil, true
+					a.Groups = append(a.Groups, g)
 				})
 			view := group(w, brokertest.Group)
 			if len(view.Members) != 1 || view.Members[0].Terms != nil ||

@@ -236,14 +236,9 @@ func TestLateCommit(t *testing.T) {
 		w.Publish(brokertest.Topics.Live, 0, 10)
 		m := join(w, w.Client())
 		time.Sleep(5 * time.Second)
-		late := kmsg.NewPtrOffsetCommitRequest()
-		late.Group, late.Generation, late.MemberID = brokertest.Group, m.generation().ID(),
-			m.generation().Member()
-		topic, partition := kmsg.NewOffsetCommitRequestTopic(),
-			kmsg.NewOffsetCommitRequestTopicPartition()
-		partition.Offset = 4
-		topic.Topic, topic.Partitions = brokertest.Topics.Live, append(topic.Partitions, partition)
-		late.Topics = append(late.Topics, topic)
+		g := m.generation()
+		late := commitOf{topic: brokertest.Topics.Live, offset: 4, generation: g.ID(),
+			member: g.Member()}.request(brokertest.Group)
 		if answer, err := late.RequestWith(w.Context(),
 			w.Kgo(kgo.MaxVersions(kversion.V2_8_0()))); err != nil ||
 			answer.Topics[0].Partitions[0].ErrorCode != 0 {

@@ -46,7 +46,7 @@ func (i *intruder) begin() {
 			i.heartbeat848(ctx)
 			return
 		}
-		for id := ""; sleep(ctx, 200*time.Millisecond); {
+		for id := ""; kafkaclient.Sleep(ctx, 200*time.Millisecond); {
 			id = i.serveGeneration(ctx, id)
 		}
 	}()
@@ -95,19 +95,14 @@ func (i *intruder) serveGeneration(ctx context.Context, id string) string {
 	if synced, err := sync.RequestWith(ctx, i.kgo); err != nil || synced.ErrorCode != 0 {
 		return id
 	}
-	for sleep(ctx, time.Second) {
+	for kafkaclient.Sleep(ctx, time.Second) {
 		beat := kmsg.NewPtrHeartbeatRequest()
 		beat.Group, beat.Generation, beat.MemberID = i.group, joined.Generation, id
 		if answer, err := beat.RequestWith(ctx, i.kgo); err != nil || answer.ErrorCode != 0 {
 			return id
 		}
 	}
-	leave := kmsg.NewPtrLeaveGroupRequest()
-	leave.Group, leave.MemberID = i.group, id
-	gone := kmsg.NewLeaveGroupRequestMember()
-	gone.MemberID = id
-	leave.Members = append(leave.Members, gone)
-	_, _ = leave.RequestWith(context.WithoutCancel(ctx), i.kgo)
+	_, _ = leaveRequest(i.group, id).RequestWith(context.WithoutCancel(ctx), i.kgo)
 	return id
 }
 
@@ -118,7 +113,7 @@ func (i *intruder) heartbeat848(ctx context.Context) {
 		60000
 	beat.SubscribedTopicNames = []string{"any"}
 	beat.Topics = []kmsg.ConsumerGroupHeartbeatRequestTopic{}
-	for sleep(ctx, time.Second) {
+	for kafkaclient.Sleep(ctx, time.Second) {
 		answer, err := beat.RequestWith(ctx, i.kgo)
 		if err != nil {
 			continue
@@ -135,16 +130,6 @@ func (i *intruder) heartbeat848(ctx context.Context) {
 func (i *intruder) leave() {
 	i.stop()
 	<-i.done
-}
-
-// sleep waits for d. It returns false when ctx has ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
-	}
 }
 
 // subscriptionOf returns the metadata that a member sends to join, with its user data.

@@ -1,7 +1,6 @@
 package consumer_test
 
 import (
-	"hash/crc32"
 	"slices"
 	"strconv"
 	"sync"
@@ -134,40 +133,23 @@ func TestBatchHeader(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		const end = 1_000_000
 		appended := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
-		record := kmsg.Record{Value: []byte(`{"Report_Account":"r","Peer_Account":"p"}`)}
-		record.Length = int32(len(record.AppendTo(nil)) - 1) // less the varint of the length 0
-		batch := kmsg.RecordBatch{
+		batch := encodeBatch(kmsg.RecordBatch{
 			Magic: 2, Attributes: 8, LastOffsetDelta: end - 1, FirstTimestamp: 1000,
 			MaxTimestamp: appended.UnixMilli(),
-			ProducerID:   -1, NumRecords: 1, Records: record.AppendTo(nil),
-		}
-		batch.Length = int32(len(batch.AppendTo(nil)) - 12)
-		batch.CRC = int32(crc32.Checksum(batch.AppendTo(nil)[21:],
-			crc32.MakeTable(crc32.Castagnoli)))
+			ProducerID:   -1, NumRecords: 1,
+			Records: rawRecord([]byte(`{"Report_Account":"r","Peer_Account":"p"}`), 0, 0),
+		})
 		var mu sync.Mutex
 		var fetchedAt []int64
-		w.Cluster.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
-			w.Cluster.KeepControl()
-			request := r.(*kmsg.FetchRequest)
-			if request.Topics[0].Topic != brokertest.Topics.Live {
-				return nil, nil, false
-			}
-			at := request.Topics[0].Partitions[0].FetchOffset
+		respondToFetches(w, func(p kmsg.FetchRequestTopicPartition) ([]byte, int64, bool) {
 			mu.Lock()
-			fetchedAt = append(fetchedAt, at)
+			fetchedAt = append(fetchedAt, p.FetchOffset)
 			mu.Unlock()
-			topic, partition := kmsg.NewFetchResponseTopic(), kmsg.NewFetchResponseTopicPartition()
-			partition.HighWatermark, partition.LastStableOffset = end, end
-			if at < end {
-				partition.RecordBatches = batch.AppendTo(nil)
-			} else {
-				w.Cluster.SleepControl(func() { time.Sleep(2 * time.Second) })
+			if p.FetchOffset < end {
+				return batch, end, true
 			}
-			topic.Topic, topic.Partitions = brokertest.Topics.Live,
-				append(topic.Partitions, partition)
-			answer := request.ResponseKind().(*kmsg.FetchResponse)
-			answer.Topics = append(answer.Topics, topic)
-			return answer, nil, true
+			w.Cluster.SleepControl(func() { time.Sleep(2 * time.Second) })
+			return nil, end, true
 		})
 		m := join(w, w.Client())
 		time.Sleep(5 * time.Second)

@@ -158,17 +158,14 @@ func TestRemovedMemberRejoins(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		m := join(w, w.Client())
 		time.Sleep(5 * time.Second)
-		request := kmsg.NewPtrLeaveGroupRequest()
-		request.Group = brokertest.Group
-		gone := kmsg.NewLeaveGroupRequestMember()
-		gone.MemberID = m.generation().Member()
-		request.Members = append(request.Members, gone)
-		if _, err := request.RequestWith(w.Context(), w.Kgo()); err != nil {
+		removed := m.generation().Member()
+		if _, err := leaveRequest(brokertest.Group, removed).
+			RequestWith(w.Context(), w.Kgo()); err != nil {
 			w.Fatal(err)
 		}
 		w.Publish(brokertest.Topics.Live, 0, 10)
 		time.Sleep(2 * time.Second)
-		if m.generationCount() != 2 || m.generation().Member() == gone.MemberID {
+		if m.generationCount() != 2 || m.generation().Member() == removed {
 			w.Errorf("%d generations, member %s", m.generationCount(), m.generation().Member())
 		}
 		time.Sleep(2 * time.Second)

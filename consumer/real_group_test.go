@@ -98,13 +98,16 @@ func (m *rawMember) commit(generation int32, offset int64) int16 {
 		member: m.id})
 }
 
-func (m *rawMember) leave() {
+func (m *rawMember) leave() { mustRequest(m.r, leaveRequest(m.r.group, m.id)) }
+
+// leaveRequest returns a request that removes the member id from the group.
+func leaveRequest(group, id string) *kmsg.LeaveGroupRequest {
 	request := kmsg.NewPtrLeaveGroupRequest()
-	request.Group, request.MemberID = m.r.group, m.id
-	gone := kmsg.NewLeaveGroupRequestMember()
-	gone.MemberID = m.id
-	request.Members = append(request.Members, gone)
-	mustRequest(m.r, request)
+	request.Group, request.MemberID = group, id // MemberID is for version 2 and earlier
+	member := kmsg.NewLeaveGroupRequestMember()
+	member.MemberID = id
+	request.Members = append(request.Members, member)
+	return request
 }
 
 // The coordinator's responses to commits and heartbeats in each state of the group.

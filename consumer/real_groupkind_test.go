@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"markread/consumer"
+	"markread/consumer/kafkaclient"
 )
 
 // otherMember is a member of a group of another kind than workers use. Its id has the same form as
@@ -38,7 +39,7 @@ func (n *otherMember) join() {
 	})
 	go func() {
 		defer close(n.done)
-		for sleep(ctx, 300*time.Millisecond) {
+		for kafkaclient.Sleep(ctx, 300*time.Millisecond) {
 			if now, code := n.beat(n.epoch.Load()); code == 0 {
 				n.epoch.Store(now)
 			}
@@ -196,14 +197,8 @@ func TestRealGroupOfAnotherKind(t *testing.T) {
 // commitAs commits with the member's id and epoch.
 func commitAs(r *realTest, n *otherMember, offset int64) {
 	r.Helper()
-	request := kmsg.NewPtrOffsetCommitRequest()
-	request.Group, request.MemberID, request.Generation = r.group, otherMemberID, n.epoch.Load()
-	topic, partition := kmsg.NewOffsetCommitRequestTopic(),
-		kmsg.NewOffsetCommitRequestTopicPartition()
-	topic.Topic, topic.TopicID, partition.Offset = r.topics.Live, r.topicID(r.topics.Live), offset
-	topic.Partitions = append(topic.Partitions, partition)
-	request.Topics = append(request.Topics, topic)
-	if code := mustRequest(r, request).Topics[0].Partitions[0].ErrorCode; code != 0 {
+	if code := r.tryCommit(commitOf{topic: r.topics.Live, offset: offset,
+		generation: n.epoch.Load(), member: otherMemberID}); code != 0 {
 		r.Fatal(kerr.ErrorForCode(code))
 	}
 }
@@ -222,11 +217,7 @@ func TestRealConsumersOfTheNewProtocolJoin(t *testing.T) {
 	if _, code := n.beat(0); code != kerr.GroupIDNotFound.Code {
 		t.Errorf("beside a worker the response was %v", kerr.ErrorForCode(code))
 	}
-	leave := kmsg.NewPtrLeaveGroupRequest() // as an administrator would remove a member
-	gone := kmsg.NewLeaveGroupRequestMember()
-	gone.MemberID = m.generation().Member()
-	leave.Group, leave.Members = r.group, append(leave.Members, gone)
-	mustRequest(r, leave)
+	mustRequest(r, leaveRequest(r.group, m.generation().Member())) // like an administrator
 	n.join()
 	r.eventually(30*time.Second, "the worker has nothing", func() bool {
 		g := m.generation()

@@ -155,17 +155,22 @@ type commitOf struct {
 	metadata   string
 }
 
-func (r *realTest) tryCommit(c commitOf) int16 {
-	r.Helper()
+func (c commitOf) request(group string) *kmsg.OffsetCommitRequest {
 	request := kmsg.NewPtrOffsetCommitRequest()
-	request.Group, request.Generation, request.MemberID = r.group, c.generation, c.member
+	request.Group, request.Generation, request.MemberID = group, c.generation, c.member
 	t := kmsg.NewOffsetCommitRequestTopic()
 	p := kmsg.NewOffsetCommitRequestTopicPartition()
 	p.Partition, p.Offset, p.Metadata = int32(c.partition), c.offset, &c.metadata
-	t.Topic, t.TopicID, t.Partitions = c.topic, r.topicID(c.topic), append(t.Partitions, p)
+	t.Topic, t.Partitions = c.topic, append(t.Partitions, p)
 	request.Topics = append(request.Topics, t)
-	answer := mustRequest(r, request)
-	return answer.Topics[0].Partitions[0].ErrorCode
+	return request
+}
+
+func (r *realTest) tryCommit(c commitOf) int16 {
+	r.Helper()
+	request := c.request(r.group)
+	request.Topics[0].TopicID = r.topicID(c.topic)
+	return mustRequest(r, request).Topics[0].Partitions[0].ErrorCode
 }
 
 // Compaction leaves holes. All remaining records are delivered, without one fetch for each hole,

@@ -2,7 +2,7 @@ package consumer_test
 
 import (
 	"bytes"
-	"hash/crc32"
+	"encoding/binary"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -22,28 +22,11 @@ import (
 // damaged makes the broker respond to fetches of a partition at an offset with a batch that has a
 // wrong checksum.
 func damaged(w *brokertest.World, partition int32, at, end int64) {
-	batch := kmsg.RecordBatch{FirstOffset: at, Magic: 2, ProducerID: -1, NumRecords: 1}
-	record := kmsg.Record{Value: []byte(`{"Report_Account":"r","Peer_Account":"p"}`)}
-	record.Length = int32(len(record.AppendTo(nil)) - 1) // less the varint of the length 0
-	batch.Records = record.AppendTo(nil)
-	batch.Length = int32(len(batch.AppendTo(nil)) - 12)
-	batch.CRC = 1 + int32(crc32.Checksum(batch.AppendTo(nil)[21:],
-		crc32.MakeTable(crc32.Castagnoli)))
-	w.Cluster.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
-		w.Cluster.KeepControl()
-		request := r.(*kmsg.FetchRequest)
-		asked := request.Topics[0].Partitions[0]
-		if request.Topics[0].Topic != brokertest.Topics.Live || asked.Partition != partition ||
-			asked.FetchOffset != at {
-			return nil, nil, false
-		}
-		topic, answered := kmsg.NewFetchResponseTopic(), kmsg.NewFetchResponseTopicPartition()
-		answered.Partition, answered.HighWatermark, answered.LastStableOffset = partition, end, end
-		answered.RecordBatches = batch.AppendTo(nil)
-		topic.Topic, topic.Partitions = brokertest.Topics.Live, append(topic.Partitions, answered)
-		answer := request.ResponseKind().(*kmsg.FetchResponse)
-		answer.Topics = append(answer.Topics, topic)
-		return answer, nil, true
+	batch := rawBatchOf(0, 1, rawRecord(brokertest.Value(0), 0, 0))
+	binary.BigEndian.PutUint64(batch, uint64(at))
+	batch[20]++
+	respondToFetches(w, func(p kmsg.FetchRequestTopicPartition) ([]byte, int64, bool) {
+		return batch, end, p.Partition == partition && p.FetchOffset == at
 	})
 }
 

@@ -28,8 +28,6 @@ type Sink interface {
 type Generation struct {
 	client *kafkaclient.Client
 	member kafkaclient.Member
-	topics event.Topics
-	rate   int
 	now    func() time.Time
 
 	all      []event.TopicPartition // sorted by topic and number
@@ -51,10 +49,9 @@ type Generation struct {
 
 func newGeneration(m *member, j joinResult) *Generation {
 	return &Generation{
-		client: m.client, topics: m.options.Topics,
+		client: m.client,
 		member: kafkaclient.Member{Group: m.options.Group, Generation: j.generation, ID: m.id},
-		rate:   m.options.Rate, now: m.options.Now,
-		all:  j.terms.all(),
+		now:    m.options.Now, all: j.terms.all(),
 		lost: map[string]int64{}, proof: j.proof, lastFullCommit: time.Now(),
 		memory: [2]*kafkaclient.Memory{kafkaclient.NewMemory(kafkaclient.FetchMemory/2, 0),
 			kafkaclient.NewMemory(kafkaclient.FetchMemory/2, 0)},
@@ -73,7 +70,7 @@ func (m *member) prepare(ctx context.Context, g *Generation, j joinResult) error
 	}
 	for i, tp := range j.assigned {
 		p := &partition{TopicPartition: tp, g: g, index: i, highWatermark: -1, lastGood: time.Now()}
-		if tp.Topic == g.topics.Backfill {
+		if tp.Topic == m.options.Topics.Backfill {
 			p.lane = event.Backfill
 		}
 		p.memory = g.memory[p.lane]

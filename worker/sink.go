@@ -10,7 +10,7 @@ import (
 // sink receives what is fetched.
 type sink struct{ *Worker }
 
-// Room blocks while the lane has no capacity.
+// WaitForCapacity blocks while the lane has no capacity.
 func (s sink) WaitForCapacity(ctx context.Context, lane event.Lane) error {
 	for {
 		s.mu.Lock()

@@ -10,8 +10,8 @@ import (
 // sink receives what is fetched.
 type sink struct{ *Worker }
 
-// Room blocks while the lane has no capacity.
-func (s sink) Room(ctx context.Context, lane event.Lane) error {
+// WaitForCapacity blocks while the lane has no capacity.
+func (s sink) WaitForCapacity(ctx context.Context, lane event.Lane) error {
 	for {
 		s.mu.Lock()
 		if s.engine.HasCapacity(lane) {

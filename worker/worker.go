@@ -150,11 +150,11 @@ func New(options Options) (*Worker, error) {
 // of that failed, or when it can't work at all (see consumer.Consume).
 func (w *Worker) Run(ctx context.Context) error {
 	options := consumer.GroupOptions{
-		Group:  w.options.Group,
-		Topics: w.options.Topics,
-		Rate:   w.options.Rate,
-		Now:    w.options.IM.Now,
-		Turned: w.turn,
+		Group:         w.options.Group,
+		Topics:        w.options.Topics,
+		Rate:          w.options.Rate,
+		Now:           w.options.IM.Now,
+		OnJoinAttempt: w.turn,
 	}
 	if w.options.Rate > 0 {
 		options.Share = func(all, owned []event.TopicPartition) int {

@@ -63,8 +63,8 @@ func GroupOf(name string, g *consumer.DescribedGroup) *Group {
 	switch {
 	case g.State == consumer.GroupAbsent:
 		r.note("there is no such group: no worker has run lately, or --group is another one's")
-	case g.Foreign != nil:
-		r.note("%s: %s", g.Foreign.Found(), g.Foreign.Do())
+	case g.Unsupported != nil:
+		r.note("%s: %s", g.Unsupported.Found(), g.Unsupported.Do())
 	case g.State == consumer.GroupRebalancing:
 		r.note("who has which partitions shows when the members have joined anew: ask again in a " +
 			"few seconds; a member that died is waited for up to 15 s, one that drains up to a " +

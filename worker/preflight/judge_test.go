@@ -214,8 +214,8 @@ func TestJudgeGroup(t *testing.T) {
 		"rebalancing": {consumer.DescribedGroup{State: consumer.GroupRebalancing,
 			Members: make([]consumer.DescribedMember, 2)}, nil, nil},
 		"of another kind": {consumer.DescribedGroup{
-			State: consumer.GroupForeign, May: kafkaclient.MayRead,
-			Foreign: &consumer.ForeignGroupError{Group: "markread", Kind: "consumer"},
+			State: consumer.GroupUnsupported, May: kafkaclient.MayRead,
+			Unsupported: &consumer.UnsupportedGroupError{Group: "markread", Kind: "consumer"},
 		}, nil, []Finding{Wrong("group", "markread",
 			"it is used by consumers of the new group protocol (group.protocol=consumer, KIP-848)",
 			"another --group")}},

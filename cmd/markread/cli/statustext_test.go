@@ -45,7 +45,7 @@ func sampleView() *consumer.DescribedGroup {
 				Terms: leaders},
 			{ID: "markread-c7e2", Client: "markread", Host: "10.0.3.19",
 				Terms:    &consumer.Terms{Rate: 100, All: all},
-				Mismatch: "it goes by a rate of 100, the group's leader by 200"},
+				Mismatch: "it uses a rate of 100, the group's leader uses 200"},
 		}}
 }
 
@@ -169,7 +169,7 @@ func TestStatusNotes(t *testing.T) {
 		}, []string{`no workers of markread (protocol "range?")`, "x?[31m"},
 			[]string{"\x1b", "that no member has"}},
 		"other rate": {func(*consumer.DescribedGroup) {},
-			[]string{"! member 3: it goes by a rate of 100, the group's leader by 200", "24 of 24"},
+			[]string{"! member 3: it uses a rate of 100, the group's leader uses 200", "24 of 24"},
 			nil},
 		"other version": {func(g *consumer.DescribedGroup) {
 			g.Members[2].Terms,

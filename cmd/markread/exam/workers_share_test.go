@@ -191,7 +191,7 @@ func TestExamWorkersRateChanged(t *testing.T) {
 	kit.Check(t, still && waited == 0,
 		"held: %v, and %d calls of a worker that goes by another rate than the group's leader",
 		still, waited)
-	kit.Check(t, strings.Contains(hold.Detail, "rate of 200, this worker by 100"),
+	kit.Check(t, strings.Contains(hold.Detail, "rate of 200, this worker uses 100"),
 		"the hold does not say which rates there are: %s", hold.Detail)
 	kit.Check(t, after.MostIn1s <= slower,
 		"%d arrivals in one second after the last restart, at most %d allowed",

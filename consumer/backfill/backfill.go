@@ -20,7 +20,8 @@ const (
 	loggedRejects = 5    // without a file of rejects
 	allRejected   = 1000 // rows, after which it is logged that every one was rejected
 
-	stopLimit = 10 * time.Second // for what is in flight: a resumed run over files sends that again
+	// for what is in flight: a resumed run over files sends that again
+	shutdownLimit = 10 * time.Second
 )
 
 // ErrInterrupted is what Run ends with when its context does.
@@ -53,24 +54,26 @@ type Options struct {
 type Summary struct {
 	Rows, Rejected int64 // of the interrupted runs before it, too
 	Untimed        int64 // of the other rows, those that had no time and got the state's
-	Records        int64 // published, one for each conversation as long as the window held them all
-	Overflowed     bool  // the window was full: a conversation may have got several records
-	Times          Times // of the records, those of the interrupted runs included
-	At             Mark  // before which everything is done
+	// published, one for each conversation as long as the window held them all
+	Records    int64
+	Overflowed bool     // the window was full: a conversation may have got several records
+	Times      Times    // of the records, those of the interrupted runs included
+	At         Position // before which everything is done
 }
 
 // run is one run.
 type run struct {
 	Options
-	window *window
-	ship   shipping
-	sent   int64 // records given to ship
-	at     Mark  // before the next row
-	over   bool
-	first  string   // reason of the first reject
-	spaced bool     // it was logged that an account has spaces around it
-	rounds bool     // it was logged that an account is a rounded number
-	hashes []string // of inputs that were read to their ends, before there is a mark behind them
+	window        *window
+	pool          senderPool
+	sent          int64    // records given to ship
+	at            Position // before the next row
+	overflowed    bool
+	firstReason   string // reason of the first reject
+	spacesLogged  bool   // it was logged that an account has spaces around it
+	roundedLogged bool   // it was logged that an account is a rounded number
+	// of inputs that were read to their ends, before there is a mark behind them
+	hashes []string
 }
 
 // Run reads the inputs from the state's mark on, and publishes one record for each conversation in
@@ -86,36 +89,36 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	copy(r.hashes, o.State.Hashes)
 	r.Progress = cmp.Or(r.Progress, new(Progress))
 	r.Progress.begin(o.Inputs, r.at)
-	if err := o.Rejects.cut(r.at.RejectsBytes); err != nil {
+	if err := o.Rejects.truncate(r.at.RejectsBytes); err != nil {
 		return Summary{}, err
 	}
-	var watch sync.WaitGroup
-	defer watch.Wait()
+	var watcher sync.WaitGroup
+	defer watcher.Wait()
 	// What is in flight is finished after the end of ctx; the publisher has limits of its own.
 	// Reading ends with either.
-	sending, fail := context.WithCancelCause(context.WithoutCancel(ctx))
+	sendCtx, fail := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer fail(nil)
-	reading, stop := context.WithCancel(ctx)
+	readCtx, stop := context.WithCancel(ctx)
 	defer stop()
-	defer context.AfterFunc(sending, stop)()
+	defer context.AfterFunc(sendCtx, stop)()
 	if r.To != nil {
-		watch.Go(func() { r.watch(ctx, sending, fail) })
+		watcher.Go(func() { r.watchShutdown(ctx, sendCtx, fail) })
 	}
-	r.ship = shipping{to: o.To, progress: r.Progress, save: r.save, fail: fail, log: r.Log,
+	r.pool = senderPool{to: o.To, progress: r.Progress, save: r.save, fail: fail, log: r.Log,
 		stopped: ctx.Done(), queue: make(chan *batch), at: r.at, times: r.State.Times,
 		saved: time.Now()}
-	var shipping sync.WaitGroup
+	var running sync.WaitGroup
 	for range senders {
-		shipping.Go(func() { r.ship.run(sending) })
+		running.Go(func() { r.pool.run(sendCtx) })
 	}
-	err := r.readAll(reading, sending)
+	err := r.readAll(readCtx, sendCtx)
 	if err == nil || errors.Is(err, ErrInterrupted) && r.StateFile == "" {
-		err = cmp.Or(r.empty(ctx, sending), err)
+		err = cmp.Or(r.drain(ctx, sendCtx), err)
 	}
-	close(r.ship.queue)
-	shipping.Wait()
-	done, times := r.ship.at, r.ship.times // of what is acknowledged
-	if cause := context.Cause(sending); cause != nil {
+	close(r.pool.queue)
+	running.Wait()
+	done, times := r.pool.at, r.pool.times // of what is acknowledged
+	if cause := context.Cause(sendCtx); cause != nil {
 		err = cause
 	}
 	if err != nil {
@@ -125,15 +128,16 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	} else if err = r.Rejects.sync(); err == nil {
 		err = r.StateFile.Remove()
 	}
-	return Summary{r.at.Rows, r.at.Rejected, r.at.Untimed, r.Progress.Published.Load(), r.over,
+	return Summary{r.at.Rows, r.at.Rejected, r.at.Untimed, r.Progress.Published.Load(),
+		r.overflowed,
 		times, done}, err
 }
 
 // watch logs that ctx has ended, and abandons what is in flight if that takes too long and can be
 // sent again.
-func (r *run) watch(ctx, sending context.Context, fail context.CancelCauseFunc) {
+func (r *run) watchShutdown(ctx, sendCtx context.Context, fail context.CancelCauseFunc) {
 	select {
-	case <-sending.Done():
+	case <-sendCtx.Done():
 		return
 	case <-ctx.Done():
 	}
@@ -142,10 +146,10 @@ func (r *run) watch(ctx, sending context.Context, fail context.CancelCauseFunc) 
 		return
 	}
 	r.Log.Warn().Msgf("stopping: what is on its way is waited for, %s at most; "+
-		"a second Ctrl-C stops at once", stopLimit)
+		"a second Ctrl-C stops at once", shutdownLimit)
 	select {
-	case <-sending.Done():
-	case <-time.After(stopLimit):
+	case <-sendCtx.Done():
+	case <-time.After(shutdownLimit):
 		fail(ErrInterrupted)
 	}
 }
@@ -159,14 +163,14 @@ func (o *Options) Begin() error {
 	if err := o.StateFile.save(o.State); err != nil {
 		return fmt.Errorf("the run could not be resumed, because %s can't be written: %w; "+
 			"copy the file into a folder that you may write to, or give it on standard input: "+
-			"markread backfill - < %s", o.StateFile, plain(err), o.Inputs[0].Name)
+			"markread backfill - < %s", o.StateFile, withoutPath(err), o.Inputs[0].Name)
 	}
 	return nil
 }
 
 // save notes in the state that everything before a mark is done, and the times of what is
 // published. Rejects before it must outlast whatever happens now, like the state.
-func (r *run) save(at Mark, times Times) error {
+func (r *run) save(at Position, times Times) error {
 	if err := r.Rejects.sync(); err != nil {
 		return err
 	}
@@ -181,9 +185,9 @@ func (r *run) save(at Mark, times Times) error {
 
 // readAll reads the inputs, and publishes what the window has no capacity for. It ends with
 // ErrInterrupted soon after ctx does.
-func (r *run) readAll(ctx, sending context.Context) error {
+func (r *run) readAll(ctx, sendCtx context.Context) error {
 	for i := r.at.Input; i < len(r.Inputs); i++ {
-		if err := r.readInput(ctx, sending, i); errors.Is(err, ErrInterrupted) {
+		if err := r.readInput(ctx, sendCtx, i); errors.Is(err, ErrInterrupted) {
 			return ErrInterrupted // whatever decompression took it for
 		} else if err != nil {
 			return err
@@ -193,7 +197,7 @@ func (r *run) readAll(ctx, sending context.Context) error {
 	return nil
 }
 
-func (r *run) readInput(ctx, sending context.Context, number int) error {
+func (r *run) readInput(ctx, sendCtx context.Context, number int) error {
 	in := &r.Inputs[number]
 	s, err := in.open(ctx, &r.Progress.Read)
 	if err != nil {
@@ -209,7 +213,7 @@ func (r *run) readInput(ctx, sending context.Context, number int) error {
 		}
 	}
 	before := r.at.Rows
-	if err := r.readRows(sending, number, s); err != nil {
+	if err := r.readRows(sendCtx, number, s); err != nil {
 		return err
 	}
 	if r.at.Rows == before && !resumed {
@@ -219,7 +223,7 @@ func (r *run) readInput(ctx, sending context.Context, number int) error {
 	return s.unchanged(in)
 }
 
-func (r *run) readRows(sending context.Context, number int, s *source) error {
+func (r *run) readRows(sendCtx context.Context, number int, s *source) error {
 	in := &r.Inputs[number]
 	for {
 		r.at.Input, r.at.Offset, r.at.Line = number, s.lines.offset, s.lines.number
@@ -231,13 +235,13 @@ func (r *run) readRows(sending context.Context, number int, s *source) error {
 		case row.text == nil && err == io.EOF:
 			return nil
 		case row.text == nil:
-			return &InputError{in.Name, fmt.Errorf("line %d: %w", s.lines.number, plain(err))}
+			return &InputError{in.Name, fmt.Errorf("line %d: %w", s.lines.number, withoutPath(err))}
 		case err != nil:
 			err = r.reject(in, row, err)
 		case event.readTime == 0 && r.State.ReadTime == 0:
 			err = r.reject(in, row, errUntimed)
 		default:
-			err = r.keep(sending, in, row, event)
+			err = r.addToWindow(sendCtx, in, row, event)
 		}
 		if err != nil {
 			return err
@@ -247,10 +251,10 @@ func (r *run) readRows(sending context.Context, number int, s *source) error {
 }
 
 // keep puts an event into the window.
-func (r *run) keep(sending context.Context, in *Input, row row, event readState) error {
+func (r *run) addToWindow(sendCtx context.Context, in *Input, row row, event readState) error {
 	if r.window.full() {
-		r.over = true
-		if err := r.shipOldest(sending); err != nil {
+		r.overflowed = true
+		if err := r.publishOldest(sendCtx); err != nil {
 			return err
 		}
 	}
@@ -281,10 +285,10 @@ func (r *run) reject(in *Input, row row, reason error) error {
 	r.at.Rows++
 	r.at.Rejected++
 	if r.at.Rejected == 1 {
-		r.first = reason.Error()
+		r.firstReason = reason.Error()
 	}
 	if r.at.Rejected == allRejected && r.at.Rows == allRejected {
-		r.Log.Warn().Str("file", in.Name).Str("first_reason", r.first).
+		r.Log.Warn().Str("file", in.Name).Str("first_reason", r.firstReason).
 			Msgf("all of the first %d rows are rejected: is it the right file? Ctrl-C stops; "+
 				"nothing is published yet", allRejected)
 	}
@@ -310,13 +314,13 @@ var errUntimed = errors.New("it has no MsgReadTime; " +
 // warnOfAccount logs the first valid account of each kind that hardly anybody has.
 func (r *run) warnOfAccount(in *Input, row row, account []byte) {
 	switch first, last := account[0], account[len(account)-1]; {
-	case !r.spaced && (first == ' ' || last == ' '):
-		r.spaced = true
+	case !r.spacesLogged && (first == ' ' || last == ' '):
+		r.spacesLogged = true
 		r.warn(in, row).Msg("an account begins or ends with a blank, " +
 			"which is taken for a part of it: the server may know no such account")
-	case !r.rounds && len(account) > 1 && strings.IndexByte(".,eE", account[1]) >= 0 &&
+	case !r.roundedLogged && len(account) > 1 && strings.IndexByte(".,eE", account[1]) >= 0 &&
 		rounded.Match(account):
-		r.rounds = true
+		r.roundedLogged = true
 		r.warn(in, row).Str("account", string(account)).
 			Msg("an account looks like a long number that a spreadsheet has rounded: " +
 				"export the column as text; the server may know no such account")
@@ -327,25 +331,25 @@ func (r *run) warnOfAccount(in *Input, row row, account []byte) {
 var rounded = regexp.MustCompile(`^[0-9](([.,][0-9]+)?[Ee][+]|[.,][0-9]+[Ee])[0-9]+$`)
 
 // shipOldest publishes the chunk that was filled first.
-func (r *run) shipOldest(sending context.Context) error {
+func (r *run) publishOldest(sendCtx context.Context) error {
 	b := &batch{now: time.Now(), messages: make([]event.Message, 0, 8<<10)}
 	var left bool
-	if b.upTo, left = r.window.oldest(b.add); !left {
+	if b.upTo, left = r.window.popOldest(b.add); !left {
 		b.upTo = r.at
 	}
 	r.sent += int64(len(b.messages))
-	return r.ship.send(sending, b)
+	return r.pool.enqueue(sendCtx, b)
 }
 
 // empty publishes what is in the window.
-func (r *run) empty(ctx, sending context.Context) error {
-	r.Progress.Ending.Store(true)
+func (r *run) drain(ctx, sendCtx context.Context) error {
+	r.Progress.Draining.Store(true)
 	r.window.index = nil // nothing is added any more
 	for r.window.used > 0 {
 		if ctx.Err() != nil && r.StateFile != "" {
 			return ErrInterrupted
 		}
-		if err := r.shipOldest(sending); err != nil {
+		if err := r.publishOldest(sendCtx); err != nil {
 			return err
 		}
 	}

@@ -35,8 +35,8 @@ func TestResumeFileOfAnOlderVersion(t *testing.T) {
 	if err := os.Chtimes(name, old.Inputs[0].Modified, old.Inputs[0].Modified); err != nil {
 		t.Fatal(err)
 	}
-	inputs, err := Look([]string{name}, nil, false)
-	if err = errors.Join(err, old.Same(inputs)); err != nil {
+	inputs, err := Inspect([]string{name}, nil, false)
+	if err = errors.Join(err, old.SameInputs(inputs)); err != nil {
 		t.Fatal(err)
 	}
 	file := StateFileOf(inputs)
@@ -52,7 +52,7 @@ func TestResumeFileOfAnOlderVersion(t *testing.T) {
 	if err := errors.Join(file.Remove(), os.Remove(rejects)); err != nil {
 		t.Fatal(err)
 	}
-	to := new(topic)
+	to := new(fakeTopic)
 	done, err := Run(t.Context(), Options{Inputs: inputs, To: to, StateFile: file,
 		Log: zerolog.Nop(), State: stateFor(inputs)})
 	if err != nil || done.Rows != 11_100 || done.Rejected != 13 || done.Untimed != 0 ||

@@ -28,7 +28,7 @@ type table struct {
 func (t *table) next() (row, [][]byte, error) {
 	r, err := t.lines.next(func(text []byte) bool {
 		fields, err := t.split(text)
-		return err == nil && t.mayBeLong(fields)
+		return err == nil && t.mayBeMultiline(fields)
 	})
 	if err != nil {
 		return r, nil, err
@@ -38,7 +38,7 @@ func (t *table) next() (row, [][]byte, error) {
 }
 
 // mayBeLong reports whether these can be the fields of a row of several lines.
-func (t *table) mayBeLong(fields [][]byte) bool {
+func (t *table) mayBeMultiline(fields [][]byte) bool {
 	if t.columns.count == 0 { // the header
 		return true
 	}
@@ -56,7 +56,8 @@ func isHeaderRow(fields [][]byte) bool {
 		}
 		field = bytes.TrimSpace(field)
 		for n, name := range columnNames {
-			names[n] = names[n] || meant(field) == name || bytes.HasSuffix(field, []byte(name))
+			names[n] = names[n] || intendedColumn(field) == name ||
+				bytes.HasSuffix(field, []byte(name))
 		}
 	}
 	return names[0] && names[1]

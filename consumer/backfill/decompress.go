@@ -25,29 +25,29 @@ func (s *source) decompress() (io.Reader, error) {
 	in := bufio.NewReaderSize(s.raw, 256<<10)
 	head, err := in.Peek(4)
 	if err != nil && err != io.EOF {
-		return nil, plain(err)
+		return nil, withoutPath(err)
 	}
 	switch {
 	case bytes.HasPrefix(head, gzipMagic):
 		z, err := gzip.NewReader(in)
 		if err != nil {
-			return nil, damaged("gzip", err)
+			return nil, decompressError("gzip", err)
 		}
 		z.Multistream(false)
 		s.compressed = &compressed{name: "gzip", unit: "member"}
-		s.compressed.content = &members{in, z, s.compressed}
+		s.compressed.content = &gzipMembers{in, z, s.compressed}
 	case bytes.Equal(head, zstdMagic),
 		len(head) == 4 && head[0]&0xf0 == 0x50 && string(head[1:]) == "\x2a\x4d\x18": // pzstd's
-		read := &tail{in: in}
+		read := &tailReader{in: in}
 		z, err := zstd.NewReader(read, zstd.WithDecoderConcurrency(1),
 			zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxZstdWindow))
 		if err != nil {
-			return nil, damaged("zstd", err)
+			return nil, decompressError("zstd", err)
 		}
 		file := s.close
 		s.close = func() { z.Close(); file() }
 		s.compressed = &compressed{name: "zstd", unit: "frame"}
-		s.compressed.content = &frames{read, z, s.compressed}
+		s.compressed.content = &zstdFrames{read, z, s.compressed}
 	default:
 		return in, nil
 	}
@@ -64,7 +64,7 @@ type compressed struct {
 func (c *compressed) Read(b []byte) (int, error) {
 	n, err := c.content.Read(b)
 	if err != nil && err != io.EOF {
-		err = damaged(c.name, err)
+		err = decompressError(c.name, err)
 	}
 	return n, err
 }
@@ -72,17 +72,17 @@ func (c *compressed) Read(b []byte) (int, error) {
 // row reads the rest to its end and returns its beginning, and as the error what it is. Without
 // any, or if it was returned before, the text is nil and the error io.EOF; else it is what reading
 // failed with.
-func (c *compressed) row() (text []byte, err error) {
+func (c *compressed) trailingRow() (text []byte, err error) {
 	if c == nil || c.rest == nil {
 		return nil, io.EOF
 	}
-	text, err = io.ReadAll(io.LimitReader(c.rest, keptOfRow))
+	text, err = io.ReadAll(io.LimitReader(c.rest, keptRowBytes))
 	more := int64(0)
 	if err == nil {
 		more, err = io.Copy(io.Discard, c.rest)
 	}
 	if err != nil {
-		return nil, plain(err)
+		return nil, withoutPath(err)
 	}
 	c.rest = nil
 	bytes := "1 byte follows"
@@ -95,13 +95,13 @@ func (c *compressed) row() (text []byte, err error) {
 
 // members are those of a gzip file, one behind the other, and the zeros that tapes and some
 // programs leave behind the last.
-type members struct {
-	in *bufio.Reader
-	z  *gzip.Reader
-	of *compressed
+type gzipMembers struct {
+	in    *bufio.Reader
+	z     *gzip.Reader
+	input *compressed
 }
 
-func (m *members) Read(b []byte) (int, error) {
+func (m *gzipMembers) Read(b []byte) (int, error) {
 	n, err := m.z.Read(b)
 	if err != io.EOF {
 		return n, err
@@ -114,7 +114,7 @@ func (m *members) Read(b []byte) (int, error) {
 	case len(head) == 0 || err != nil && err != io.EOF:
 		return n, err
 	case !bytes.Equal(head, gzipMagic):
-		m.of.rest = m.in
+		m.input.rest = m.in
 		return n, io.EOF
 	}
 	err = m.z.Reset(m.in)
@@ -123,19 +123,19 @@ func (m *members) Read(b []byte) (int, error) {
 }
 
 // frames are those of a zstd file.
-type frames struct {
-	in *tail
-	z  *zstd.Decoder
-	of *compressed
+type zstdFrames struct {
+	in    *tailReader
+	z     *zstd.Decoder
+	input *compressed
 }
 
 // Read ends where no frame follows. The decoder reads no further than the four bytes that tell.
-func (f *frames) Read(b []byte) (int, error) {
+func (f *zstdFrames) Read(b []byte) (int, error) {
 	n, err := f.z.Read(b)
 	switch {
 	case errors.Is(err, zstd.ErrMagicMismatch):
 		if left := f.in.last[:len(zstdMagic)-f.in.zeros]; len(left) > 0 {
-			f.of.rest = io.MultiReader(bytes.NewReader(left), f.in.in)
+			f.input.rest = io.MultiReader(bytes.NewReader(left), f.in.in)
 		}
 		err = io.EOF
 	case err != nil && f.in.zeros > 0: // they were taken for a part of a frame
@@ -147,13 +147,13 @@ func (f *frames) Read(b []byte) (int, error) {
 // tail remembers the last bytes that were read, as many as a frame's magic has. Behind the end
 // there are as many zeros: to the decoder fewer bytes than those of a magic are a frame that is cut
 // off, and so it looks at them, as at more.
-type tail struct {
+type tailReader struct {
 	in    io.Reader
 	last  []byte
 	zeros int // that were read
 }
 
-func (t *tail) Read(b []byte) (int, error) {
+func (t *tailReader) Read(b []byte) (int, error) {
 	n, err := t.in.Read(b)
 	if n == 0 && err == io.EOF && t.zeros < len(zstdMagic) {
 		n, err = min(len(b), len(zstdMagic)-t.zeros), nil
@@ -165,7 +165,7 @@ func (t *tail) Read(b []byte) (int, error) {
 	return n, err
 }
 
-func damaged(compression string, err error) error {
+func decompressError(compression string, err error) error {
 	switch {
 	case errors.Is(err, zstd.ErrWindowSizeExceeded):
 		return fmt.Errorf("it needs more memory to decompress (--long, or --ultra) than there is "+

@@ -26,7 +26,7 @@ func FuzzRows(f *testing.F) {
 		if len(text) > 1<<16 {
 			return
 		}
-		input := Input{Name: "f", stdin: bytes.NewReader(text), timeless: true}
+		input := Input{Name: "f", stdin: bytes.NewReader(text), allowNoTime: true}
 		s, err := input.open(context.Background(), new(atomic.Int64))
 		if err != nil {
 			return
@@ -61,7 +61,7 @@ func FuzzRows(f *testing.F) {
 		}
 		if len(rows) > 0 {
 			from := len(rows) / 2
-			again := Input{Name: "f", stdin: bytes.NewReader(text), timeless: true}
+			again := Input{Name: "f", stdin: bytes.NewReader(text), allowNoTime: true}
 			s, err := again.open(context.Background(), new(atomic.Int64))
 			if err == nil {
 				defer s.close()
@@ -93,7 +93,7 @@ func FuzzRows(f *testing.F) {
 					n--
 				}
 				if n > 1 && strings.Contains(strings.Join(record, ""), "\n") &&
-					!s.table.mayBeLong(fieldsFrom(record)) {
+					!s.table.mayBeMultiline(fieldsFrom(record)) {
 					return // a row of several lines that can't be one of this table
 				}
 			}

@@ -119,7 +119,7 @@ func TestWrongFiles(t *testing.T) {
 }
 
 // The first row of a file of JSON lines may be bad if its name or another line says what it is.
-func TestNameCountsOnlyWhereNothingElseHelps(t *testing.T) {
+func TestNameCountsOnlyIfContentDoesNotDecide(t *testing.T) {
 	if got, err := readRows(strings.NewReader("oops\n"), "F.NDJSON.GZ"); err != nil ||
 		len(got) != 1 {
 		t.Errorf("%v, %v", got, err)
@@ -166,15 +166,15 @@ func TestColumnsOf(t *testing.T) {
 		"Report_Account,Peer_Account,MsgReadTime,msgreadtime": {},
 		" Report_Account ,Peer_Account\t,MsgReadTime":         {},
 	} {
-		for i, timeless := range []bool{false, true} {
+		for i, allowNoTime := range []bool{false, true} {
 			var header [][]byte
 			for name := range strings.SplitSeq(names, ",") {
 				header = append(header, []byte(name))
 			}
-			_, err := columnsOf(header, timeless)
+			_, err := columnsOf(header, allowNoTime)
 			if (err != nil) != (want[i] != "") ||
 				err != nil && !strings.Contains(err.Error(), want[i]) {
-				t.Errorf("%q, timeless %t: %v, want %q", names, timeless, err, want[i])
+				t.Errorf("%q, timeless %t: %v, want %q", names, allowNoTime, err, want[i])
 			}
 		}
 	}

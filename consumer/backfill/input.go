@@ -35,10 +35,10 @@ func (e *InputError) Unwrap() error { return e.Err }
 
 // Input is a file, or standard input, that has been looked at.
 type Input struct {
-	Name     string // as it was given
-	Identity Identity
-	stdin    io.Reader // nil: a file
-	timeless bool      // it is known that its rows have no time
+	Name        string // as it was given
+	Identity    Identity
+	stdin       io.Reader // nil: a file
+	allowNoTime bool      // it is known that its rows have no time
 }
 
 // Identity tells whether a file is still the same: its length, when it was changed, and a hash of
@@ -52,10 +52,10 @@ type Identity struct {
 // Look opens and closes each of the files, to see whether it can be read and what it is. A table
 // that may have read times under another name is refused unless timeless is set. An error is an
 // *InputError.
-func Look(names []string, stdin io.Reader, timeless bool) ([]Input, error) {
+func Inspect(names []string, stdin io.Reader, allowNoTime bool) ([]Input, error) {
 	var inputs []Input
 	for i, name := range names {
-		in := Input{Name: name, timeless: timeless}
+		in := Input{Name: name, allowNoTime: allowNoTime}
 		for _, other := range inputs[:i] {
 			if filepath.Clean(name) == filepath.Clean(other.Name) {
 				return nil, &InputError{name, errors.New("it is given twice")}
@@ -63,7 +63,7 @@ func Look(names []string, stdin io.Reader, timeless bool) ([]Input, error) {
 		}
 		if name == Stdin {
 			in.Name, in.stdin = "standard input", stdin
-		} else if err := in.look(); err != nil {
+		} else if err := in.inspect(); err != nil {
 			return nil, err
 		}
 		inputs = append(inputs, in)
@@ -71,13 +71,13 @@ func Look(names []string, stdin io.Reader, timeless bool) ([]Input, error) {
 	return inputs, nil
 }
 
-func (in *Input) look() (err error) {
+func (in *Input) inspect() (err error) {
 	if strings.HasSuffix(in.Name, stateSuffix) {
 		return &InputError{in.Name,
 			errors.New("it is the state of an interrupted run, not its input")}
 	}
 	if in.Identity, err = identify(in.Name); err != nil {
-		return &InputError{in.Name, plain(err)}
+		return &InputError{in.Name, withoutPath(err)}
 	}
 	s, err := in.open(context.Background(), new(atomic.Int64))
 	if err == nil {
@@ -114,7 +114,7 @@ func identify(name string) (Identity, error) {
 }
 
 // plain cuts off the operation and the path: the file's name stands before the error.
-func plain(err error) error {
+func withoutPath(err error) error {
 	var path *os.PathError
 	if errors.As(err, &path) {
 		return path.Err
@@ -125,7 +125,7 @@ func plain(err error) error {
 // source is an opened input, from which rows are read.
 type source struct {
 	file       *os.File // nil: standard input
-	raw        *counting
+	raw        *countingReader
 	compressed *compressed // nil: it is not
 	lines      *lines
 	table      *table // nil: NDJSON, or nothing at all
@@ -137,19 +137,19 @@ type source struct {
 func (in *Input) open(ctx context.Context, read *atomic.Int64) (*source, error) {
 	s := &source{close: func() {}}
 	if in.stdin != nil {
-		s.raw = &counting{ctx: ctx, in: interruptible(ctx, in.stdin), n: read}
+		s.raw = &countingReader{ctx: ctx, in: interruptible(ctx, in.stdin), n: read}
 	} else {
 		f, err := os.Open(in.Name)
 		if err != nil {
-			return nil, &InputError{in.Name, plain(err)}
+			return nil, &InputError{in.Name, withoutPath(err)}
 		}
 		s.file, s.close = f, func() { _ = f.Close() } // it was only read
-		s.raw = &counting{ctx: ctx, in: f, n: read, hash: sha256.New()}
+		s.raw = &countingReader{ctx: ctx, in: f, n: read, hash: sha256.New()}
 	}
 	content, err := s.decompress()
 	if err == nil {
 		s.lines = newLines(content)
-		err = s.recognize(in.Name, in.timeless)
+		err = s.recognize(in.Name, in.allowNoTime)
 	}
 	if err != nil {
 		s.close()
@@ -167,7 +167,7 @@ func (s *source) unchanged(in *Input) error {
 	info, err := s.file.Stat()
 	switch {
 	case err != nil:
-		return &InputError{in.Name, plain(err)}
+		return &InputError{in.Name, withoutPath(err)}
 	case info.Size() != in.Identity.Size || !info.ModTime().Equal(in.Identity.Modified):
 		return &InputError{in.Name,
 			errors.New("it was written to while it was read: rows may be missing")}
@@ -176,7 +176,7 @@ func (s *source) unchanged(in *Input) error {
 }
 
 // counting counts what is read of an input, as it is on the disk, and hashes it.
-type counting struct {
+type countingReader struct {
 	ctx  context.Context
 	in   io.Reader
 	n    *atomic.Int64 // of all inputs
@@ -184,7 +184,7 @@ type counting struct {
 	hash hash.Hash // nil: of standard input, which can't be read again
 }
 
-func (c *counting) Read(b []byte) (int, error) {
+func (c *countingReader) Read(b []byte) (int, error) {
 	if c.ctx.Err() != nil {
 		return 0, ErrInterrupted
 	}
@@ -198,7 +198,7 @@ func (c *counting) Read(b []byte) (int, error) {
 }
 
 // sum is the hash of what was read; "": there is none.
-func (c *counting) sum() string {
+func (c *countingReader) sum() string {
 	if c.hash == nil {
 		return ""
 	}
@@ -228,21 +228,21 @@ type readState struct {
 // there is no row, it is what reading ended with, and r.text is nil.
 func (s *source) next(now func() time.Time) (r row, e readState, err error) {
 	if s.table != nil {
-		r, e, err = s.nextOfTable(now)
+		r, e, err = s.nextTableRow(now)
 	} else {
-		r, e, err = s.nextObject(now)
+		r, e, err = s.nextJSONRow(now)
 	}
 	switch {
 	case r.text == nil && err == io.EOF:
 		r.line = s.lines.number
-		r.text, err = s.compressed.row()
+		r.text, err = s.compressed.trailingRow()
 	case errors.Is(err, event.ErrNoTime):
 		err = nil
 	}
 	return r, e, err
 }
 
-func (s *source) nextOfTable(now func() time.Time) (row, readState, error) {
+func (s *source) nextTableRow(now func() time.Time) (row, readState, error) {
 	for {
 		r, fields, err := s.table.next()
 		if err != nil {
@@ -261,7 +261,7 @@ func (s *source) nextOfTable(now func() time.Time) (row, readState, error) {
 	}
 }
 
-func (s *source) nextObject(now func() time.Time) (row, readState, error) {
+func (s *source) nextJSONRow(now func() time.Time) (row, readState, error) {
 	r, err := s.lines.next(nil)
 	if err != nil {
 		return r, readState{}, err

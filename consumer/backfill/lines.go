@@ -12,8 +12,8 @@ import (
 
 const (
 	// MaxLine is the longest line, or row, with its line break: most brokers refuse larger records.
-	MaxLine   = 1 << 20
-	keptOfRow = 1 << 10 // of a longer one
+	MaxLine      = 1 << 20
+	keptRowBytes = 1 << 10 // of a longer one
 )
 
 // lines reads lines with a bounded look ahead. What it returns is valid until the next call.
@@ -56,7 +56,7 @@ func (l *lines) more() bool {
 }
 
 // ahead returns what was read and not consumed.
-func (l *lines) ahead() []byte {
+func (l *lines) buffered() []byte {
 	b, _ := l.in.Peek(l.in.Buffered()) // never fails
 	return b
 }
@@ -65,7 +65,7 @@ func (l *lines) ahead() []byte {
 // false: there is none.
 func (l *lines) newline(after int) (length int, found bool) {
 	for {
-		b := l.ahead()
+		b := l.buffered()
 		if i := bytes.IndexByte(b[after:], '\n'); i >= 0 {
 			return after + i + 1, true
 		}
@@ -78,14 +78,14 @@ func (l *lines) newline(after int) (length int, found bool) {
 // peek returns up to n bytes that lie ahead, fewer only when they are enough, or at the end of the
 // input.
 func (l *lines) peek(n int, enough func(head []byte) bool) []byte {
-	for len(l.ahead()) < n && !enough(l.ahead()) && l.more() {
+	for len(l.buffered()) < n && !enough(l.buffered()) && l.more() {
 	}
-	return l.ahead()[:min(n, len(l.ahead()))]
+	return l.buffered()[:min(n, len(l.buffered()))]
 }
 
 // skip consumes n bytes that lie ahead.
 func (l *lines) skip(n int) {
-	l.number += int64(bytes.Count(l.ahead()[:n], []byte{'\n'}))
+	l.number += int64(bytes.Count(l.buffered()[:n], []byte{'\n'}))
 	l.offset += int64(n)
 	_, _ = l.in.Discard(n)
 }
@@ -122,18 +122,18 @@ type badRow struct{ error }
 func (e *badRow) Unwrap() error { return e.error }
 
 var errTooLong = &badRow{fmt.Errorf("it is longer than %d bytes; only its first %d are kept here",
-	MaxLine, keptOfRow)}
+	MaxLine, keptRowBytes)}
 
 // next returns the next row that is not blank: a line, or several if a quote is open at the end of
 // the first and isLong accepts them; nil: never. With errTooLong the row is the beginning of one.
 // With another error there is none: io.EOF, or what reading failed with.
-func (l *lines) next(isLong func(text []byte) bool) (row, error) {
+func (l *lines) next(isMultiline func(text []byte) bool) (row, error) {
 	for {
 		length, found := l.newline(0)
-		r := row{line: l.number, text: l.ahead()[:length]}
+		r := row{line: l.number, text: l.buffered()[:length]}
 		switch {
 		case length > MaxLine:
-			r.text = bytes.Clone(r.text[:keptOfRow])
+			r.text = bytes.Clone(r.text[:keptRowBytes])
 			for l.skip(length); !found && l.err == nil; l.skip(length) {
 				length, found = l.newline(0)
 			}
@@ -141,16 +141,16 @@ func (l *lines) next(isLong func(text []byte) bool) (row, error) {
 		case !found && (l.err != io.EOF || length == 0):
 			return row{}, l.err
 		}
-		if isLong != nil && bytes.Count(r.text, quoteMark)%2 == 1 {
-			long, err := l.closed(length)
+		if isMultiline != nil && bytes.Count(r.text, quoteMark)%2 == 1 {
+			long, err := l.quotedLength(length)
 			if err != nil {
 				return row{}, err
 			}
-			if long > 0 && isLong(rowText(l.ahead()[:long])) {
+			if long > 0 && isMultiline(rowText(l.buffered()[:long])) {
 				length = long
 			}
 		}
-		r.text = rowText(l.ahead()[:length])
+		r.text = rowText(l.buffered()[:length])
 		l.skip(length)
 		if len(bytes.Trim(r.text, " \t\r\n")) > 0 {
 			return r, nil
@@ -162,10 +162,10 @@ var quoteMark = []byte{'"'}
 
 // closed returns the length of the lines from here on that have an even number of quotes together.
 // The first has another, and ends there. 0: they are none, or longer than a row may be.
-func (l *lines) closed(first int) (length int, err error) {
+func (l *lines) quotedLength(first int) (length int, err error) {
 	for length = first; ; {
 		more, found := l.newline(length)
-		even := bytes.Count(l.ahead()[length:more], quoteMark)%2 == 1
+		even := bytes.Count(l.buffered()[length:more], quoteMark)%2 == 1
 		switch length = more; {
 		case length > MaxLine:
 			return 0, nil

@@ -125,7 +125,7 @@ func TestReasonsOfRows(t *testing.T) {
 		if content == nil {
 			content = []byte(header + d.spans[0] + "\n")
 		}
-		inputs, err := Look([]string{Stdin}, bytes.NewReader(content), false)
+		inputs, err := Inspect([]string{Stdin}, bytes.NewReader(content), false)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -18,7 +18,7 @@ const lookAhead = 64 << 10
 
 // recognize finds the format of a source from its beginning, and reads a table's header; see
 // columnsOf. The name counts only if nothing else helps.
-func (s *source) recognize(name string, timeless bool) error {
+func (s *source) recognize(name string, allowNoTime bool) error {
 	// As much as is needed: standard input may be slow.
 	head := s.lines.peek(lookAhead, func(head []byte) bool {
 		line, _, whole := bytes.Cut(trimLeft(head), []byte("\n"))
@@ -27,7 +27,7 @@ func (s *source) recognize(name string, timeless bool) error {
 	if s.lines.err != nil && s.lines.err != io.EOF && len(head) == 0 {
 		return s.lines.err
 	}
-	if line, _, _ := bytes.Cut(head, []byte("\n")); saysSeparator.Match(line) {
+	if line, _, _ := bytes.Cut(head, []byte("\n")); separatorLine.Match(line) {
 		s.lines.skip(min(len(line)+1, len(head)))
 		whole := func(head []byte) bool { return bytes.IndexByte(head, '\n') >= 0 }
 		head = s.lines.peek(lookAhead, whole)
@@ -39,21 +39,21 @@ func (s *source) recognize(name string, timeless bool) error {
 	if len(text) == 0 || text[0] == '{' || bytes.HasPrefix(text, []byte(`"{`)) {
 		return nil
 	}
-	if !isHeader(text) && (bytes.Contains(text, []byte("\n{")) || saysNDJSON.MatchString(name)) {
+	if !isHeader(text) && (bytes.Contains(text, []byte("\n{")) || ndjsonName.MatchString(name)) {
 		return nil // NDJSON whose first row is a bad one
 	}
 	s.table = &table{lines: s.lines}
-	return s.table.header(timeless)
+	return s.table.header(allowNoTime)
 }
 
 // trimLeft cuts off what may come before the first row.
 func trimLeft(text []byte) []byte { return bytes.TrimLeft(text, " \t\r\n"+byteOrderMark) }
 
-var saysNDJSON = regexp.MustCompile(`(?i)\.(ndjson|jsonl)(\.zst)?(\.gz)?$`)
+var ndjsonName = regexp.MustCompile(`(?i)\.(ndjson|jsonl)(\.zst)?(\.gz)?$`)
 
 // saysSeparator matches a line that tells a spreadsheet what separates the fields; another program
 // that has read it as a row may have put commas behind it.
-var saysSeparator = regexp.MustCompile(`^\x{FEFF}*"?(?i:sep)=[^"\r]{0,2}"?,*[ \t\r]*$`)
+var separatorLine = regexp.MustCompile(`^\x{FEFF}*"?(?i:sep)=[^"\r]{0,2}"?,*[ \t\r]*$`)
 
 // isHeader reports whether the first line looks like the header of a table.
 func isHeader(text []byte) bool {
@@ -68,7 +68,7 @@ const (
 
 // otherFormats is what a file may be by mistake: how it begins, behind white space, a character of
 // the pattern for each byte.
-var otherFormats = []struct{ magic, says string }{
+var otherFormats = []struct{ magic, description string }{
 	{`PK\x03\x04`, "it is a ZIP archive, or a spreadsheet: unpack it, or export it as CSV"},
 	{`\xd0\xcf\x11\xe0`,
 		"it is a spreadsheet (.xls) or another document of Office: export it as CSV"},
@@ -113,7 +113,7 @@ func otherFormat(head []byte) string {
 	for _, other := range otherFormats {
 		begins := regexp.MustCompile(`(?s)^([ \t\r\n]|\xef\xbb\xbf)*(` + other.magic + ")")
 		if begins.MatchString(text) {
-			return other.says
+			return other.description
 		}
 	}
 	zero := bytes.IndexByte(head[:min(len(head), 4096)], 0)
@@ -128,14 +128,14 @@ func otherFormat(head []byte) string {
 }
 
 // nextObject matches what is behind one JSON object and before another on the same line.
-var nextObject = regexp.MustCompile(`\}[ \t\r]*\r[ \t\r]*(` + byteOrderMark + `)*[{"]`)
+var objectBoundary = regexp.MustCompile(`\}[ \t\r]*\r[ \t\r]*(` + byteOrderMark + `)*[{"]`)
 
 // endsWithCR reports whether what is the first line by its LF is several that end with a CR. One
 // within a quoted field ends none, nor does one between the parts of an object.
 func endsWithCR(line []byte) bool {
 	line = bytes.TrimRight(line, "\r")
 	if len(line) > 0 && line[0] == '{' {
-		return nextObject.Match(line)
+		return objectBoundary.Match(line)
 	}
 	for i, part := range bytes.Split(line, []byte{'"'}) { // each other is in quotes
 		if i%2 == 0 && bytes.IndexByte(part, '\r') >= 0 {
@@ -156,7 +156,7 @@ type columns struct {
 }
 
 // header reads the first row.
-func (t *table) header(timeless bool) error {
+func (t *table) header(allowNoTime bool) error {
 	first, fields, err := t.next()
 	var bad *badRow
 	switch separator := otherSeparator(first.text, fields); {
@@ -170,13 +170,13 @@ func (t *table) header(timeless bool) error {
 	case err != nil:
 		return fmt.Errorf("its first row should be a header with the names of the fields: %w", err)
 	}
-	t.columns, err = columnsOf(fields, timeless)
+	t.columns, err = columnsOf(fields, allowNoTime)
 	return err
 }
 
 // columnsOf finds the columns. Rows without a time need one from the operator, timeless: the
 // present would mark as read what nobody may have read, and there is no way back.
-func columnsOf(header [][]byte, timeless bool) (columns, error) {
+func columnsOf(header [][]byte, allowNoTime bool) (columns, error) {
 	c := columns{len(header), [...]int{-1, -1, -1}}
 	for i, field := range header {
 		n := slices.Index(columnNames[:], string(bytes.TrimSpace(field)))
@@ -190,7 +190,7 @@ func columnsOf(header [][]byte, timeless bool) (columns, error) {
 	}
 	for n, name := range columnNames {
 		for _, field := range header {
-			if c.at[n] < 0 && meant(field) == name {
+			if c.at[n] < 0 && intendedColumn(field) == name {
 				return c, fmt.Errorf("its header has no %s: did you mean %[1]s? rename %s",
 					name, quote(field))
 			}
@@ -203,22 +203,22 @@ func columnsOf(header [][]byte, timeless bool) (columns, error) {
 				quote(bytes.Join(header, []byte{','})))
 		}
 	}
-	if c.at[2] < 0 && !timeless {
+	if c.at[2] < 0 && !allowNoTime {
 		return c, fmt.Errorf("its header has no %s; its columns are %s: %s, or say with "+
 			"--read-time T|now up to when everything was read",
-			readTimeColumn, listed(header), rename(header))
+			readTimeColumn, listNames(header), renameAdvice(header))
 	}
 	return c, nil
 }
 
 // meant is the name that a column's name is a misspelling of; "": of none.
-func meant(field []byte) string { return event.MeantField(bytes.TrimSpace(field)) }
+func intendedColumn(field []byte) string { return event.IntendedField(bytes.TrimSpace(field)) }
 
 // otherSeparator is what separates the names of a header that has none between commas; "": nothing.
 func otherSeparator(text []byte, fields [][]byte) string {
 	isName := func(field []byte) bool {
 		name := bytes.Trim(field, " \t\"'")
-		return slices.Contains(columnNames[:2], string(name)) || meant(name) != ""
+		return slices.Contains(columnNames[:2], string(name)) || intendedColumn(name) != ""
 	}
 	if slices.ContainsFunc(fields, isName) {
 		return ""
@@ -237,7 +237,7 @@ var likelyTime = regexp.MustCompile(
 	`(?i)time|^\W*((msg|last)[-_ ]?)?read(ed)?[-_ ]?(at|date|ts|until|up[-_ ]?to)?\W*$`)
 
 // rename is what to do with a header without MsgReadTime.
-func rename(header [][]byte) string {
+func renameAdvice(header [][]byte) string {
 	others := slices.DeleteFunc(slices.Clone(header), func(field []byte) bool {
 		return slices.Contains(columnNames[:2], string(bytes.TrimSpace(field)))
 	})
@@ -254,7 +254,7 @@ func rename(header [][]byte) string {
 }
 
 // listed lists the first names of a header.
-func listed(header [][]byte) string {
+func listNames(header [][]byte) string {
 	var names []string
 	for i, field := range header {
 		if i == 10 {

@@ -28,12 +28,12 @@ type Reject struct {
 
 // Rejects is the file of rejects; nil is none. It is safe for concurrent use.
 type Rejects struct {
-	mu      sync.Mutex
-	file    *os.File
-	out     *bufio.Writer
-	length  int64
-	regular bool
-	unused  bool // it was made for a run that has not begun
+	mu            sync.Mutex
+	file          *os.File
+	out           *bufio.Writer
+	length        int64
+	regular       bool
+	removeOnClose bool // it was made for a run that has not begun
 }
 
 // OpenRejects opens a file of rejects: a new or an empty one; with resume one of which at least so
@@ -47,7 +47,7 @@ func OpenRejects(name string, length int64, resume bool) (*Rejects, error) {
 		return nil, errors.New("a file of that name has the state of a run: name another")
 	}
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	made := err == nil
+	created := err == nil
 	if errors.Is(err, fs.ErrExist) {
 		f, err = os.OpenFile(name, os.O_RDWR, 0) // which makes nothing
 	}
@@ -56,11 +56,12 @@ func OpenRejects(name string, length int64, resume bool) (*Rejects, error) {
 			return nil, errors.New("it is a symbolic link to a file that can't be opened: " +
 				"name another file")
 		}
-		return nil, plain(err)
+		return nil, withoutPath(err)
 	}
-	r := &Rejects{file: f, out: bufio.NewWriterSize(f, 64<<10), length: length, unused: made}
+	r := &Rejects{file: f, out: bufio.NewWriterSize(f, 64<<10), length: length,
+		removeOnClose: created}
 	if err := r.check(resume); err != nil {
-		return nil, errors.Join(plain(err), r.Close())
+		return nil, errors.Join(withoutPath(err), r.Close())
 	}
 	return r, nil
 }
@@ -93,11 +94,11 @@ func (r *Rejects) check(resume bool) error {
 }
 
 // cut makes the file as long as a state says.
-func (r *Rejects) cut(length int64) error {
+func (r *Rejects) truncate(length int64) error {
 	if r == nil {
 		return nil
 	}
-	r.unused = false
+	r.removeOnClose = false
 	if r.length = length; !r.regular {
 		return nil
 	}
@@ -105,7 +106,7 @@ func (r *Rejects) cut(length int64) error {
 	if err == nil {
 		_, err = r.file.Seek(length, io.SeekStart)
 	}
-	return rejectsError(plain(err))
+	return rejectsError(withoutPath(err))
 }
 
 // rejectsError names the flag whose file an error is of.
@@ -120,7 +121,7 @@ func rejectsError(err error) error {
 func (r *Rejects) Regular() bool { return r.regular }
 
 // Same reports whether this is the same file as another.
-func (r *Rejects) Same(other os.FileInfo) bool {
+func (r *Rejects) SameFile(other os.FileInfo) bool {
 	mine, err := r.file.Stat()
 	return err == nil && r.regular && os.SameFile(mine, other)
 }
@@ -158,13 +159,13 @@ func (r *Rejects) sync() error {
 }
 
 // Keep has Close leave the file where it is: another run uses it.
-func (r *Rejects) Keep() { r.unused = false }
+func (r *Rejects) Keep() { r.removeOnClose = false }
 
 // Close closes the file, to which a run has synced what it has added. A file that was made for a
 // run that did not begin is removed.
 func (r *Rejects) Close() error {
 	err := r.file.Close()
-	if r.unused {
+	if r.removeOnClose {
 		err = errors.Join(err, os.Remove(r.file.Name()))
 	}
 	return err

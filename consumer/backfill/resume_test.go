@@ -42,15 +42,15 @@ func TestRunResumes(t *testing.T) {
 	}
 	for seed := range seeds {
 		random := rand.New(rand.NewPCG(seed, 2))
-		one, largest, rejects := tableOf(random, 120_000, 60_000)
-		two, more, alsoRejected := tableOf(random, 120_000, 60_000)
+		one, largest, rejects := randomTable(random, 120_000, 60_000)
+		two, more, alsoRejected := randomTable(random, 120_000, 60_000)
 		for key, at := range more {
 			largest[key] = max(largest[key], at)
 		}
-		inputs := inFolder(t, map[string]string{"one": one, "two": string(gzipped(two))}, "one",
+		inputs := writeInputs(t, map[string]string{"one": one, "two": string(gzipped(two))}, "one",
 			"two")
 		rejectsFile := filepath.Join(t.TempDir(), "rejects")
-		file, to := StateFileOf(inputs), &topic{}
+		file, to := StateFileOf(inputs), &fakeTopic{}
 		o := Options{Inputs: inputs, To: to, StateFile: file, Window: 3, Log: zerolog.Nop(),
 			State: stateFor(inputs)}
 		if err := o.Begin(); err != nil {
@@ -117,15 +117,16 @@ func TestRunResumes(t *testing.T) {
 
 // What follows the last gzip member is one reject, however often the run begins again, and the
 // times are those of all the runs.
-func TestRunResumesBeforeBytesBehindGzip(t *testing.T) {
+func TestRunResumesWithBytesAfterGzip(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 3))
-	text, largest, rejects := tableOf(random, 60_000, 60_000)
+	text, largest, rejects := randomTable(random, 60_000, 60_000)
 	text = strings.TrimSuffix(text, "\n") // the last row ends where the garbage begins
 	garbage := strings.Repeat("garbage\x00", 1000)
-	inputs := inFolder(t, map[string]string{"f": string(gzipped(text)) + garbage, "g": header}, "f",
+	inputs := writeInputs(t, map[string]string{"f": string(gzipped(text)) + garbage, "g": header},
+		"f",
 		"g")
 	name := filepath.Join(t.TempDir(), "rejects")
-	file, to := StateFileOf(inputs), &topic{}
+	file, to := StateFileOf(inputs), &fakeTopic{}
 	gone := &kafkaclient.RefusedError{Err: errors.New("gone")}
 	state, runs := stateFor(inputs), 0
 	var done Summary
@@ -160,10 +161,10 @@ func TestRunResumesBeforeBytesBehindGzip(t *testing.T) {
 	}
 	var times Times
 	for _, at := range largest {
-		times = times.with(Times{at, at})
+		times = times.union(Times{at, at})
 	}
 	got := readRejects(t, name)
-	want := fmt.Sprintf("60001 %s", garbage[:keptOfRow])
+	want := fmt.Sprintf("60001 %s", garbage[:keptRowBytes])
 	if runs < 2 || fmt.Sprint(to.largest) != fmt.Sprint(largest) || len(got) != len(rejects)+1 ||
 		got[len(got)-1] != want || done.Rejected != int64(len(got)) || done.Times.To != times.To ||
 		done.Times.From > times.From {
@@ -180,9 +181,9 @@ func TestRunOfRowsWithoutTimeResumes(t *testing.T) {
 	for i := range rows {
 		fmt.Fprintf(&text, "{\"Report_Account\":\"reader%d\",\"Peer_Account\":\"peer\"}\n", i)
 	}
-	inputs := inFolder(t, map[string]string{"f": text.String()}, "f")
+	inputs := writeInputs(t, map[string]string{"f": text.String()}, "f")
 	left := 20_000
-	to := &topic{fails: func(int) error {
+	to := &fakeTopic{fails: func(int) error {
 		if left -= 5_000; left < 0 {
 			return &kafkaclient.RefusedError{Err: errors.New("gone")}
 		}
@@ -209,20 +210,20 @@ func TestRunOfRowsWithoutTimeResumes(t *testing.T) {
 // lies before it is in the topic.
 func TestStateIsNeverAhead(t *testing.T) {
 	random := rand.New(rand.NewPCG(9, 9))
-	text, _, _ := tableOf(random, 200_000, 200_000)
-	inputs := inFolder(t, map[string]string{"f": text}, "f")
-	to := &topic{}
-	stuck := make(chan struct{})
+	text, _, _ := randomTable(random, 200_000, 200_000)
+	inputs := writeInputs(t, map[string]string{"f": text}, "f")
+	to := &fakeTopic{}
+	blocked := make(chan struct{})
 	calls := 0
 	to.fails = func(int) error {
 		if calls++; calls == 4 { // is not acknowledged, those behind it are
 			to.mu.Unlock()
-			<-stuck
+			<-blocked
 			to.mu.Lock()
 			return &kafkaclient.RefusedError{Err: errors.New("gone")}
 		}
 		if calls == 9 {
-			close(stuck)
+			close(blocked)
 		}
 		return nil
 	}
@@ -253,7 +254,7 @@ func TestRejects(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.cut(0); err != nil {
+	if err := r.truncate(0); err != nil {
 		t.Fatal(err)
 	}
 	rows := []string{"plain", "a \"quote\"\nand <a> line break", "bytes \xff\xfe"}
@@ -296,21 +297,21 @@ func TestRejects(t *testing.T) {
 }
 
 // A state belongs to files that are as they were.
-func TestStateKnowsItsFiles(t *testing.T) {
-	inputs := inFolder(t, map[string]string{"a": header + "a,b,1600000007\n", "b": header}, "a",
+func TestStateRefusesOtherFiles(t *testing.T) {
+	inputs := writeInputs(t, map[string]string{"a": header + "a,b,1600000007\n", "b": header}, "a",
 		"b")
 	s := &State{}
 	for _, in := range inputs {
 		s.Inputs = append(s.Inputs, in.Identity)
 	}
-	if err := s.Same(inputs); err != nil {
+	if err := s.SameInputs(inputs); err != nil {
 		t.Error(err)
 	}
-	if err := s.Same(inputs[:1]); err == nil ||
+	if err := s.SameInputs(inputs[:1]); err == nil ||
 		!strings.Contains(err.Error(), "there were 2 files, and now there are 1") {
 		t.Error(err)
 	}
-	if err := s.Same([]Input{inputs[1], inputs[0]}); err == nil ||
+	if err := s.SameInputs([]Input{inputs[1], inputs[0]}); err == nil ||
 		!strings.Contains(err.Error(), "it had 55 bytes, and has 40") {
 		t.Error(err)
 	}
@@ -319,22 +320,22 @@ func TestStateKnowsItsFiles(t *testing.T) {
 			os.Chtimes(inputs[0].Name, at, at)); err != nil {
 			t.Fatal(err)
 		}
-		again, err := Look([]string{inputs[0].Name, inputs[1].Name}, nil, false)
+		again, err := Inspect([]string{inputs[0].Name, inputs[1].Name}, nil, false)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return again
 	}
 	same := inputs[0].Identity.Modified
-	if err := s.Same(rewrite(header+"a,b,1600000008\n", same)); err == nil ||
+	if err := s.SameInputs(rewrite(header+"a,b,1600000008\n", same)); err == nil ||
 		!strings.Contains(err.Error(), "its content is another") {
 		t.Error(err)
 	}
-	if err := s.Same(rewrite(header+"a,b,1600000007\n", same.Add(time.Second))); err == nil ||
+	if err := s.SameInputs(rewrite(header+"a,b,1600000007\n", same.Add(time.Second))); err == nil ||
 		!strings.Contains(err.Error(), "it was last written at") {
 		t.Error(err)
 	}
-	if err := s.Same(rewrite(header+"a,b,1600000007\n", same)); err != nil {
+	if err := s.SameInputs(rewrite(header+"a,b,1600000007\n", same)); err != nil {
 		t.Error(err)
 	}
 }

@@ -22,7 +22,7 @@ func clock() time.Time { return now }
 
 // readRows returns what the rows of an input are, a line each, and what the input ended with.
 func readRows(in io.Reader, name string) (out []string, err error) {
-	return readRowsOf(Input{Name: name, stdin: in, timeless: true})
+	return readRowsOf(Input{Name: name, stdin: in, allowNoTime: true})
 }
 
 func readRowsOf(input Input) (out []string, err error) {
@@ -47,7 +47,7 @@ func readRowsOf(input Input) (out []string, err error) {
 }
 
 // full writes out what is short in the tests: ~7 is 1600000007.
-var full = strings.NewReplacer("~", "160000000",
+var expand = strings.NewReplacer("~", "160000000",
 	"bad quote: ", "bad: not a row of CSV: a quote is missing, or one too many: ",
 	"bad length: ", "bad: it is longer than 1048576 bytes; only its first 1024 are kept here: ")
 
@@ -194,7 +194,7 @@ func TestRows(t *testing.T) {
 			`{"Report_Account":"a","Peer_Account":"b"}`, "65537 a b 0"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c.text, c.want = full.Replace(c.text), full.Replace(c.want)
+			c.text, c.want = expand.Replace(c.text), expand.Replace(c.want)
 			for reader, in := range map[string]io.Reader{
 				"at once":      strings.NewReader(c.text),
 				"by halves":    iotest.HalfReader(strings.NewReader(c.text)),
@@ -268,7 +268,7 @@ func TestCompressed(t *testing.T) {
 }
 
 // What follows the last frame is a reject, however short; a frame that is cut off is none.
-func TestBehindZstd(t *testing.T) {
+func TestBytesAfterZstd(t *testing.T) {
 	whole := zstded(header + strings.Repeat("a,b,1600000007\n", 1000))
 	for _, behind := range []string{
 		"\n", "ab", "abc", "abcd", "abcde", "\x00", "\x00\x00\x00\x00", "\x28\xb5\x2f",
@@ -301,7 +301,7 @@ func TestReadingFails(t *testing.T) {
 	}
 }
 
-func TestLook(t *testing.T) {
+func TestInspect(t *testing.T) {
 	folder := t.TempDir()
 	write := func(name, text string) string {
 		name = filepath.Join(folder, name)
@@ -319,12 +319,12 @@ func TestLook(t *testing.T) {
 		{folder + "/./good.csv", "it is given twice"},
 		{"/dev/null", "it is no regular file"},
 	} {
-		if _, err := Look([]string{good, c.file}, nil, false); err == nil ||
+		if _, err := Inspect([]string{good, c.file}, nil, false); err == nil ||
 			!strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.file, err, c.want)
 		}
 	}
-	if in, err := Look([]string{good, Stdin}, strings.NewReader(""), false); err != nil ||
+	if in, err := Inspect([]string{good, Stdin}, strings.NewReader(""), false); err != nil ||
 		in[1].Name != "standard input" || StateFileOf(in) != "" {
 		t.Errorf("%v, %v", in, err)
 	}

@@ -24,14 +24,14 @@ import (
 
 // topic is a publisher that judges what it is given as the worker would, and keeps the largest T of
 // each conversation.
-type topic struct {
+type fakeTopic struct {
 	mu      sync.Mutex
 	records int
 	largest map[string]int64
 	fails   func(records int) error // asked for each call, before; nil: none fails
 }
 
-func (p *topic) Publish(_ context.Context, messages ...event.Message) error {
+func (p *fakeTopic) Publish(_ context.Context, messages ...event.Message) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.fails != nil {
@@ -60,7 +60,7 @@ func (p *topic) Publish(_ context.Context, messages ...event.Message) error {
 }
 
 // inFolder writes files into a new folder and looks at them.
-func inFolder(t *testing.T, files map[string]string, names ...string) []Input {
+func writeInputs(t *testing.T, files map[string]string, names ...string) []Input {
 	t.Helper()
 	folder := t.TempDir()
 	for name, text := range files {
@@ -72,7 +72,7 @@ func inFolder(t *testing.T, files map[string]string, names ...string) []Input {
 	for i, name := range names {
 		paths[i] = filepath.Join(folder, name)
 	}
-	inputs, err := Look(paths, nil, false)
+	inputs, err := Inspect(paths, nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,14 +80,14 @@ func inFolder(t *testing.T, files map[string]string, names ...string) []Input {
 }
 
 func TestRunCollapsesOverFiles(t *testing.T) {
-	inputs := inFolder(t, map[string]string{
+	inputs := writeInputs(t, map[string]string{
 		"one.csv": header + "a,b,1600000007\na,b,1600000009\nc,d,\nbad\n",
 		"two.ndjson": `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1600000008}` + "\n" +
 			`{"Report_Account":"q\"\\<","Peer_Account":"|","MsgReadTime":1600000005}` + "\n",
 		"empty": "",
 	}, "one.csv", "empty", "two.ndjson")
 	var log bytes.Buffer
-	to := &topic{}
+	to := &fakeTopic{}
 	o := Options{Inputs: inputs, To: to, State: State{ReadTime: 1_500_000_000},
 		StateFile: StateFileOf(inputs), Log: zerolog.New(&log)}
 	if err := o.Begin(); err != nil {
@@ -114,8 +114,8 @@ func TestRunCollapsesOverFiles(t *testing.T) {
 			t.Errorf("the log has no %s", want)
 		}
 	}
-	if said := log.String(); strings.Count(said, "\n") != 3 {
-		t.Errorf("the log:\n%s", said)
+	if logged := log.String(); strings.Count(logged, "\n") != 3 {
+		t.Errorf("the log:\n%s", logged)
 	}
 	if _, err := os.Stat(string(StateFileOf(inputs))); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the state is still there: %v", err)
@@ -128,7 +128,7 @@ func TestNoRows(t *testing.T) {
 		"", "\n\n\n", header, "sep=,\n" + header, header + "\n\r\n", header + header,
 		"\"no\nte\"," + header,
 	} {
-		inputs := inFolder(t, map[string]string{"f": text}, "f")
+		inputs := writeInputs(t, map[string]string{"f": text}, "f")
 		var log bytes.Buffer
 		_, err := Run(t.Context(), Options{Inputs: inputs, Log: zerolog.New(&log)})
 		if err != nil || strings.Count(log.String(), "there are no rows in it") != 1 {
@@ -139,7 +139,7 @@ func TestNoRows(t *testing.T) {
 
 // table makes rows of few conversations, some of them bad, and what must come out: the largest T of
 // each, and the rejects.
-func tableOf(random *rand.Rand, rows, conversations int) (text string, largest map[string]int64,
+func randomTable(random *rand.Rand, rows, conversations int) (text string, largest map[string]int64,
 	rejects []string) {
 	var b strings.Builder
 	b.WriteString(header)
@@ -160,10 +160,10 @@ func tableOf(random *rand.Rand, rows, conversations int) (text string, largest m
 
 // When an operator stops a run over files, it ends soon, and the state says where it goes on.
 func TestRunIsInterrupted(t *testing.T) {
-	text, _, _ := tableOf(rand.New(rand.NewPCG(1, 1)), 100_000, 100_000)
-	inputs := inFolder(t, map[string]string{"f": text}, "f")
+	text, _, _ := randomTable(rand.New(rand.NewPCG(1, 1)), 100_000, 100_000)
+	inputs := writeInputs(t, map[string]string{"f": text}, "f")
 	ctx, cancel := context.WithCancel(t.Context())
-	to := &topic{fails: func(records int) error {
+	to := &fakeTopic{fails: func(records int) error {
 		if records > 20_000 {
 			cancel()
 		}
@@ -195,12 +195,12 @@ func TestRunOfStandardInputIsInterrupted(t *testing.T) {
 				synctest.Wait() // all of it was read, and more is waited for
 				cancel()
 			}()
-			inputs, err := Look([]string{Stdin}, in, false)
+			inputs, err := Inspect([]string{Stdin}, in, false)
 			if err != nil {
 				t.Fatal(err)
 			}
 			done, err := Run(ctx,
-				Options{Inputs: inputs, To: publishes(func(m []event.Message) error {
+				Options{Inputs: inputs, To: publisherFunc(func(m []event.Message) error {
 					if len(m) != 2 {
 						t.Errorf("%d records, not 2", len(m))
 					}
@@ -220,7 +220,7 @@ func TestRunOfAnInputThatFailsWithinARow(t *testing.T) {
 	broken := errors.New("broken")
 	text := header + "a,b,1600000007\ne,\"half\nx,y,1600000009\na row"
 	in := io.MultiReader(strings.NewReader(text), iotest.ErrReader(broken))
-	inputs, err := Look([]string{Stdin}, in, false)
+	inputs, err := Inspect([]string{Stdin}, in, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,7 +232,7 @@ func TestRunOfAnInputThatFailsWithinARow(t *testing.T) {
 }
 
 // Even before its first row has come.
-func TestRunWaitsForNoInput(t *testing.T) {
+func TestRunIsInterruptedBeforeTheFirstRow(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		in, out := io.Pipe()
@@ -240,12 +240,12 @@ func TestRunWaitsForNoInput(t *testing.T) {
 			synctest.Wait()
 			cancel()
 		}()
-		inputs, err := Look([]string{Stdin}, in, false)
+		inputs, err := Inspect([]string{Stdin}, in, false)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if _, err := Run(ctx,
-			Options{Inputs: inputs, To: &topic{}, Log: zerolog.Nop()}); err != ErrInterrupted {
+			Options{Inputs: inputs, To: &fakeTopic{}, Log: zerolog.Nop()}); err != ErrInterrupted {
 			t.Error(err)
 		}
 		out.Close()
@@ -253,20 +253,20 @@ func TestRunWaitsForNoInput(t *testing.T) {
 }
 
 // publishes is a publisher without state.
-type publishes func([]event.Message) error
+type publisherFunc func([]event.Message) error
 
-func (p publishes) Publish(_ context.Context,
+func (p publisherFunc) Publish(_ context.Context,
 	messages ...event.Message) error {
 	return p(messages)
 }
 
 // So it does while the window is published.
 func TestRunIsInterruptedAtItsEnd(t *testing.T) {
-	text, largest, _ := tableOf(rand.New(rand.NewPCG(1, 1)), 60_000, 60_000)
-	inputs := inFolder(t, map[string]string{"f": text}, "f")
+	text, largest, _ := randomTable(rand.New(rand.NewPCG(1, 1)), 60_000, 60_000)
+	inputs := writeInputs(t, map[string]string{"f": text}, "f")
 	ctx, cancel := context.WithCancel(t.Context())
 	o := Options{Inputs: inputs, StateFile: StateFileOf(inputs), Log: zerolog.Nop(),
-		To: publishes(func([]event.Message) error { cancel(); return nil })}
+		To: publisherFunc(func([]event.Message) error { cancel(); return nil })}
 	done, err := Run(ctx, o)
 	if !errors.Is(err, ErrInterrupted) || done.Records == 0 ||
 		done.Records == int64(len(largest)) || done.Overflowed {
@@ -276,8 +276,8 @@ func TestRunIsInterruptedAtItsEnd(t *testing.T) {
 
 // A run that publishes nothing counts as one that does.
 func TestDryRun(t *testing.T) {
-	text, largest, rejects := tableOf(rand.New(rand.NewPCG(1, 3)), 50_000, 20_000)
-	inputs := inFolder(t, map[string]string{"f": text}, "f")
+	text, largest, rejects := randomTable(rand.New(rand.NewPCG(1, 3)), 50_000, 20_000)
+	inputs := writeInputs(t, map[string]string{"f": text}, "f")
 	done, err := Run(t.Context(), Options{Inputs: inputs, Log: zerolog.Nop()})
 	if err != nil || done.Records != int64(len(largest)) || done.Rejected != int64(len(rejects)) ||
 		done.Rows != 50_000 || done.Overflowed {
@@ -285,10 +285,10 @@ func TestDryRun(t *testing.T) {
 	}
 }
 
-func TestAllRejectedIsSaidOnce(t *testing.T) {
-	inputs := inFolder(t, map[string]string{"f": header + strings.Repeat("x\n", 5000)}, "f")
+func TestAllRejectedIsLoggedOnce(t *testing.T) {
+	inputs := writeInputs(t, map[string]string{"f": header + strings.Repeat("x\n", 5000)}, "f")
 	var log bytes.Buffer
-	done, err := Run(t.Context(), Options{Inputs: inputs, To: &topic{}, Log: zerolog.New(&log)})
+	done, err := Run(t.Context(), Options{Inputs: inputs, To: &fakeTopic{}, Log: zerolog.New(&log)})
 	if err != nil || done.Rejected != 5000 ||
 		strings.Count(log.String(), "is it the right file?") != 1 ||
 		strings.Count(log.String(), "\n") != loggedRejects+2 {
@@ -316,7 +316,7 @@ func BenchmarkRun(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				inputs, _ := Look([]string{Stdin}, strings.NewReader(text.String()), false)
+				inputs, _ := Inspect([]string{Stdin}, strings.NewReader(text.String()), false)
 				if _, err := Run(b.Context(),
 					Options{Inputs: inputs, Log: zerolog.Nop()}); err != nil {
 					b.Fatal(err)
@@ -334,7 +334,7 @@ func TestRowsWithoutATime(t *testing.T) {
 		"g": `{"Report_Account":"e","Peer_Account":"f"}` + "\n",
 	}
 	for readTime, rejected := range map[int64]int64{0: 2, 1_600_000_009: 0} {
-		inputs := inFolder(t, text, "f", "g")
+		inputs := writeInputs(t, text, "f", "g")
 		o := Options{Inputs: inputs, Log: zerolog.Nop(), State: State{ReadTime: readTime}}
 		done, err := Run(t.Context(), o)
 		want := Times{1_600_000_007, max(readTime, 1_600_000_007)}
@@ -348,12 +348,12 @@ func TestRowsWithoutATime(t *testing.T) {
 func TestTimes(t *testing.T) {
 	var none Times
 	for want, got := range map[string]Times{
-		"": none.with(none),
-		"read time 2020-09-13 12:26:47 UTC": none.with(Times{1600000007,
-			1600000007}).with(none),
+		"": none.union(none),
+		"read time 2020-09-13 12:26:47 UTC": none.union(Times{1600000007,
+			1600000007}).union(none),
 		"read times from 2020-09-13 12:26:40 to 2020-09-13 12:26:49 UTC": Times{1600000003,
 			1600000009}.
-			with(Times{1600000000, 1600000000}).with(Times{1600000005, 1600000007}),
+			union(Times{1600000000, 1600000000}).union(Times{1600000005, 1600000007}),
 	} {
 		if got.String() != want {
 			t.Errorf("%q, not %q", got, want)

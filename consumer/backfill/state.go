@@ -30,7 +30,7 @@ type State struct {
 	Published int64      `json:"published"`           // records that are acknowledged since
 	Times     Times      `json:"read_times,omitzero"` // of the published records
 	// Every row before At was rejected, or its conversation is acknowledged with at least its T.
-	At Mark `json:"at"`
+	At Position `json:"at"`
 }
 
 // stateVersion is of the format of the file. Version 1 had no hash of what was read; the readers of
@@ -38,7 +38,7 @@ type State struct {
 const stateVersion = 3
 
 // Mark is a place between two rows of the inputs, and what was counted up to there.
-type Mark struct {
+type Position struct {
 	Input        int   `json:"input"`         // number of the file, from 0
 	Offset       int64 `json:"offset"`        // in its decompressed content
 	Line         int64 `json:"line"`          // that begins there, from 1
@@ -73,10 +73,10 @@ func (s *State) check() error {
 }
 
 // ReadUpTo is the read time of rows that have none.
-func (s *State) ReadUpTo() string { return clockTime(s.ReadTime) }
+func (s *State) ReadUpTo() string { return formatSecond(s.ReadTime) }
 
 // Same reports whether the inputs are those of the state; the error says which is not, and why.
-func (s *State) Same(inputs []Input) error {
+func (s *State) SameInputs(inputs []Input) error {
 	if len(inputs) != len(s.Inputs) {
 		return fmt.Errorf("there were %d files, and now there are %d: give the same, "+
 			"in the same order", len(s.Inputs), len(inputs))
@@ -84,18 +84,19 @@ func (s *State) Same(inputs []Input) error {
 	for i, in := range inputs {
 		switch was, is := s.Inputs[i], in.Identity; {
 		case was.Size != is.Size:
-			return notTheFile(in, fmt.Sprintf("it had %d bytes, and has %d", was.Size, is.Size))
+			return changedInputError(in,
+				fmt.Sprintf("it had %d bytes, and has %d", was.Size, is.Size))
 		case was.SHA256 != is.SHA256:
-			return notTheFile(in, "its content is another")
+			return changedInputError(in, "its content is another")
 		case !was.Modified.Equal(is.Modified):
-			return notTheFile(in, fmt.Sprintf("it was last written at %s, and now at %s",
+			return changedInputError(in, fmt.Sprintf("it was last written at %s, and now at %s",
 				was.Modified.Format(time.DateTime), is.Modified.Format(time.DateTime)))
 		}
 	}
 	return nil
 }
 
-func notTheFile(in Input, what string) error {
+func changedInputError(in Input, what string) error {
 	return &InputError{in.Name, fmt.Errorf("it is not the file of the interrupted run: %s", what)}
 }
 
@@ -103,7 +104,7 @@ func notTheFile(in Input, what string) error {
 // the run had read of them. It reads that again, as it is on the disk, which is faster than
 // decompressing it. Its error is an *InputError, or ErrInterrupted soon after ctx has ended.
 func (s *State) Verify(ctx context.Context, inputs []Input) error {
-	if err := s.Same(inputs); err != nil {
+	if err := s.SameInputs(inputs); err != nil {
 		return err
 	}
 	for i, in := range inputs[:min(len(inputs), s.At.Input+1)] {
@@ -115,9 +116,9 @@ func (s *State) Verify(ctx context.Context, inputs []Input) error {
 		case errors.Is(err, ErrInterrupted):
 			return err
 		case err != nil:
-			return &InputError{in.Name, plain(err)}
+			return &InputError{in.Name, withoutPath(err)}
 		case length > 0 && sum != want:
-			return notTheFile(in,
+			return changedInputError(in,
 				fmt.Sprintf("its first %d bytes, which were read, have changed", length))
 		}
 	}
@@ -131,7 +132,7 @@ func hashOf(ctx context.Context, name string, length int64) (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	read := counting{ctx: ctx, in: f, n: new(atomic.Int64), hash: sha256.New()}
+	read := countingReader{ctx: ctx, in: f, n: new(atomic.Int64), hash: sha256.New()}
 	_, err = io.CopyN(io.Discard, &read, length)
 	return read.sum(), err
 }
@@ -143,7 +144,7 @@ type Times struct {
 }
 
 // with is the range with those of another in it, too.
-func (t Times) with(other Times) Times {
+func (t Times) union(other Times) Times {
 	switch {
 	case t == Times{}:
 		return other
@@ -159,14 +160,14 @@ func (t Times) String() string {
 	case t == Times{}:
 		return ""
 	case t.From == t.To:
-		return "read time " + clockTime(t.From)
+		return "read time " + formatSecond(t.From)
 	}
 	return fmt.Sprintf("read times from %s to %s", time.Unix(t.From, 0).UTC().Format(time.DateTime),
-		clockTime(t.To))
+		formatSecond(t.To))
 }
 
 // clockTime is a second since 1970 as people write it.
-func clockTime(second int64) string {
+func formatSecond(second int64) string {
 	return time.Unix(second, 0).UTC().Format("2006-01-02 15:04:05 MST")
 }
 
@@ -190,7 +191,7 @@ func StateFileOf(inputs []Input) StateFile {
 // Load reads the state; nil if there is none.
 func (file StateFile) Load() (*State, error) {
 	s, err := file.load()
-	switch cause := plain(err); {
+	switch cause := withoutPath(err); {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
 	case cause != err: // it can't be read

@@ -21,11 +21,12 @@ import (
 func interruptedRun(t *testing.T) (Options, *State) {
 	t.Helper()
 	random := rand.New(rand.NewPCG(5, 5))
-	one, _, _ := tableOf(random, 20_000, 20_000)
-	two, _, _ := tableOf(random, 100_000, 100_000)
-	inputs := inFolder(t, map[string]string{"one": one, "two": string(zstded(two))}, "one", "two")
+	one, _, _ := randomTable(random, 20_000, 20_000)
+	two, _, _ := randomTable(random, 100_000, 100_000)
+	inputs := writeInputs(t, map[string]string{"one": one, "two": string(zstded(two))}, "one",
+		"two")
 	gone := &kafkaclient.RefusedError{Err: errors.New("gone")}
-	to := &topic{fails: func(records int) error {
+	to := &fakeTopic{fails: func(records int) error {
 		if records > 60_000 {
 			return gone
 		}
@@ -69,11 +70,11 @@ func TestResumeRefusesFilesThatChanged(t *testing.T) {
 			changed[place] ^= 1
 			err := errors.Join(os.WriteFile(in.Name, changed, 0o600),
 				os.Chtimes(in.Name, in.Identity.Modified, in.Identity.Modified))
-			again, lookErr := Look([]string{o.Inputs[0].Name, o.Inputs[1].Name}, nil, false)
+			again, lookErr := Inspect([]string{o.Inputs[0].Name, o.Inputs[1].Name}, nil, false)
 			if err = errors.Join(err, lookErr); err != nil {
 				t.Fatal(err)
 			}
-			if err := s.Same(again); err != nil {
+			if err := s.SameInputs(again); err != nil {
 				t.Fatalf("the hash is not needed: %v", err)
 			}
 			want := fmt.Sprintf("%s: it is not the file of the interrupted run: its first %d "+
@@ -106,10 +107,10 @@ func TestResumeRefusesOtherPositions(t *testing.T) {
 			int64(len(header)) + 15: true,
 			int64(len(table)):       true, int64(len(table)) + 1: false, 1 << 40: false,
 		} {
-			inputs, to := inFolder(t, map[string]string{name: text}, name), &topic{}
+			inputs, to := writeInputs(t, map[string]string{name: text}, name), &fakeTopic{}
 			o := Options{Inputs: inputs, To: to, StateFile: StateFileOf(inputs), Log: zerolog.Nop(),
 				State: stateFor(inputs)}
-			o.State.At = Mark{Offset: offset, Line: 2, Rows: 1, Read: inputs[0].Identity.Size}
+			o.State.At = Position{Offset: offset, Line: 2, Rows: 1, Read: inputs[0].Identity.Size}
 			_, err := Run(t.Context(), o)
 			var position *PositionError
 			if errors.As(err, &position) == want || want && err != nil || !want && to.records > 0 {
@@ -125,7 +126,7 @@ func TestStateThatIsNotValid(t *testing.T) {
 		Version: stateVersion, ReadTime: 1_700_000_000, Hashes: []string{"first"}, TopicEnd: 7,
 		Published: 8,
 		Inputs:    []Identity{{Size: 1000}, {Size: 2000}},
-		At: Mark{Input: 1, Offset: 900, Line: 30, Rows: 50, Rejected: 3, Untimed: 2,
+		At: Position{Input: 1, Offset: 900, Line: 30, Rows: 50, Rejected: 3, Untimed: 2,
 			RejectsBytes: 400, Read: 1500, SHA256: "second"},
 	}}
 	if err := o.StateFile.save(o.State); err != nil {
@@ -292,7 +293,7 @@ func TestRejectsEscapeWhatSteersATerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	row := "a\x1b[2J\u009b31m\u202eb\u2066\ufeff\x7f\U000e0041"
-	err = r.cut(0)
+	err = r.truncate(0)
 	_, addErr := r.add(Reject{File: row, Line: 1, Reason: row}, []byte(row))
 	if err = errors.Join(err, addErr, r.sync(), r.Close()); err != nil {
 		t.Fatal(err)

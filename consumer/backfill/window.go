@@ -10,10 +10,10 @@ import (
 // of the index. Four and a half million of 28 bytes, such as "user0001234567" and "user0007654321",
 // fit; two and a half million of the longest accounts that there are.
 const (
-	chunkBits = 18 // a chunk is published, and dropped, at a time: some 7,000 conversations
-	chunkSize = 1 << chunkBits
-	maxChunks = 672       // 168 MiB
-	maxHeld   = 4_500_000 // conversations, for which the index takes 74 MiB
+	chunkBits        = 18 // a chunk is published, and dropped, at a time: some 7,000 conversations
+	chunkSize        = 1 << chunkBits
+	maxChunks        = 672       // 168 MiB
+	maxConversations = 4_500_000 // conversations, for which the index takes 74 MiB
 
 	keyHeader  = 2 // the lengths of both accounts, which follow
 	longestKey = keyHeader + 2*255
@@ -38,8 +38,9 @@ type window struct {
 
 // chunk is a block of entries.
 type chunk struct {
-	bytes  []byte
-	begins Mark // before the row that its first entry came from: rows before it have no entry here
+	bytes []byte
+	// before the row that its first entry came from: rows before it have no entry here
+	begins Position
 }
 
 func newWindow(limit int) *window {
@@ -56,7 +57,7 @@ func (w *window) count() int { return len(w.index) }
 
 // full reports whether the next conversation that is new needs the oldest chunk's place.
 func (w *window) full() bool {
-	return w.count() >= maxHeld || w.used == w.limit && w.newest().full()
+	return w.count() >= maxConversations || w.used == w.limit && w.newest().full()
 }
 
 func (w *window) newest() *chunk { return &w.chunks[(w.first+w.used-1)%w.limit] }
@@ -64,7 +65,7 @@ func (w *window) newest() *chunk { return &w.chunks[(w.first+w.used-1)%w.limit] 
 func (c *chunk) full() bool { return len(c.bytes)+longestKey+timeBytes > chunkSize }
 
 // add notes a row: its conversation, its T, and where it was read. The window must not be full.
-func (w *window) add(report, peer []byte, t int64, at Mark) {
+func (w *window) add(report, peer []byte, t int64, at Position) {
 	w.key = append(w.key[:0], byte(len(report)), byte(len(peer)))
 	w.key = append(append(w.key, report...), peer...)
 	number, e := w.find(w.key)
@@ -112,7 +113,7 @@ func keyOf(e []byte) []byte { return e[:keyHeader+int(e[0])+int(e[1])] }
 // oldest takes the oldest chunk out, and gives each of its conversations with its T to each, in the
 // order in which they came. The accounts are valid within the call. rest is the Mark before which
 // no row is in the window any more; ok is false when nothing is. The window must not be empty.
-func (w *window) oldest(each func(report, peer []byte, t int64)) (rest Mark, ok bool) {
+func (w *window) popOldest(each func(report, peer []byte, t int64)) (rest Position, ok bool) {
 	for e := w.chunks[w.first].bytes; len(e) > 0; {
 		key := keyOf(e)
 		report, peer := key[keyHeader:][:key[0]], key[keyHeader+key[0]:]

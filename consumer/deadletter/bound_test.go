@@ -23,7 +23,7 @@ import (
 )
 
 // produced notes the size of the batch of each produce request.
-func produced(w *brokertest.World) *[]int {
+func producedSizes(w *brokertest.World) *[]int {
 	var sizes []int
 	w.Cluster.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
 		w.Cluster.KeepControl()
@@ -35,21 +35,21 @@ func produced(w *brokertest.World) *[]int {
 
 // cut closes the connection of requests of a kind that are larger than that, as often as that; it
 // returns how often it has.
-func cut(w *brokertest.World, key kmsg.Key, larger, times int) *int {
-	cuts := new(int)
+func disconnect(w *brokertest.World, key kmsg.Key, larger, times int) *int {
+	disconnects := new(int)
 	w.Cluster.ControlKey(int16(key), func(r kmsg.Request) (kmsg.Response, error, bool) {
 		w.Cluster.KeepControl()
 		if p, ok := r.(*kmsg.ProduceRequest); ok &&
-			len(p.Topics[0].Partitions[0].Records) <= larger || *cuts == times {
+			len(p.Topics[0].Partitions[0].Records) <= larger || *disconnects == times {
 			return nil, nil, false
 		}
-		*cuts++
+		*disconnects++
 		return nil, errors.New("cut off"), true
 	})
-	return cuts
+	return disconnects
 }
 
-func limited(w *brokertest.World, topic string, limit int) {
+func createTopicWithLimit(w *brokertest.World, topic string, limit int) {
 	w.Helper()
 	if err := w.Cluster.CreateTopic(topic, 1,
 		map[string]string{"max.message.bytes": strconv.Itoa(limit)}); err != nil {
@@ -73,7 +73,7 @@ func omitted(r *kgo.Record) (names []string) {
 
 // A letter of exactly the topic's limit is written whole; of one byte more it loses its value
 // before anything is sent.
-func TestLettersAreJudgedBeforeTheyAreSent(t *testing.T) {
+func TestSizeIsCheckedBeforeSending(t *testing.T) {
 	for name, r := range map[string]event.Record{
 		"short": record(100), "long": record(100_000),
 		"headers": record(10, event.Header{Key: strings.Repeat("n", 200),
@@ -82,14 +82,14 @@ func TestLettersAreJudgedBeforeTheyAreSent(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			brokertest.Run(t, 1, func(w *brokertest.World) {
-				sizes := produced(w)
+				sizes := producedSizes(w)
 				if err := deadletter.NewWriter(w.Client(), brokertest.Topics.DeadLetter).
 					Write(w.Context(), brokertest.DeadLetter(r)); err != nil {
 					w.Fatal(err)
 				}
 				whole := (*sizes)[0]
-				limited(w, "fits", whole)
-				limited(w, "small", whole-1)
+				createTopicWithLimit(w, "fits", whole)
+				createTopicWithLimit(w, "small", whole-1)
 				for i, topic := range []string{"fits", "small"} {
 					if err := deadletter.NewWriter(w.Client(), topic).
 						Write(w.Context(), brokertest.DeadLetter(r)); name != "no value" &&
@@ -115,7 +115,7 @@ func TestLettersAreJudgedBeforeTheyAreSent(t *testing.T) {
 // goes by the topic's refusals.
 func TestTheTopicsLimitIsKeptForAMinute(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
-		limited(w, "small", 4000)
+		createTopicWithLimit(w, "small", 4000)
 		asked := 0
 		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs}, Observe: true,
 			Count: -1, When: func(kmsg.Request) bool { asked++; return true }})
@@ -149,7 +149,7 @@ func TestTheTopicsLimitIsKeptForAMinute(t *testing.T) {
 		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs},
 			Err: kerr.TopicAuthorizationFailed, Count: -1})
 		letters = deadletter.NewWriter(w.Client(), "small")
-		sizes := produced(w)
+		sizes := producedSizes(w)
 		if write(5000, "[markread.value-omitted=5000]"); len(*sizes) != 2 {
 			w.Errorf("sent %v, want one that is refused", *sizes)
 		}
@@ -161,10 +161,10 @@ func TestTheTopicsLimitIsKeptForAMinute(t *testing.T) {
 
 // A broker, or a proxy, that closes the connection of a large request can't hold calls for ever:
 // the letter is written smaller, and the next one at once, until ten minutes have passed.
-func TestLettersThatAreCutOff(t *testing.T) {
+func TestDisconnectsAtLargeLetters(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		const large = 200_000
-		cuts := cut(w, kmsg.Produce, large, -1)
+		disconnects := disconnect(w, kmsg.Produce, large, -1)
 		letters := deadletter.NewWriter(w.Client(), brokertest.Topics.DeadLetter)
 		write := func(r event.Record) {
 			w.Helper()
@@ -178,20 +178,20 @@ func TestLettersThatAreCutOff(t *testing.T) {
 		}
 		header := event.Header{Key: "own", Value: make([]byte, large)}
 		write(record(large))
-		if *cuts != 3 {
-			w.Errorf("%d requests were cut off, want 3", *cuts)
+		if *disconnects != 3 {
+			w.Errorf("%d requests were cut off, want 3", *disconnects)
 		}
 		write(record(large))
 		write(record(10, header))
 		write(record(large/2 + 10))
-		if *cuts != 3 {
-			w.Errorf("%d requests were cut off, want 3: it is known", *cuts)
+		if *disconnects != 3 {
+			w.Errorf("%d requests were cut off, want 3: it is known", *disconnects)
 		}
 		time.Sleep(10 * time.Minute)
 		write(record(large, header))
-		if *cuts != 3+3*3 {
+		if *disconnects != 3+3*3 {
 			w.Errorf("%d requests were cut off, want 12: each form three times, but the last",
-				*cuts)
+				*disconnects)
 		}
 		var got []string
 		for _, r := range read(w, brokertest.Topics.DeadLetter, 5) {
@@ -211,9 +211,9 @@ func TestLettersThatAreCutOff(t *testing.T) {
 // What breaks in an outage, or by chance, is written whole when it is over.
 func TestOutagesOmitNothing(t *testing.T) {
 	for name, c := range map[string]struct {
-		value, cuts int
-		leader      bool // small requests are cut off, too
-		tries       int  // of Write
+		value, disconnects int
+		leader             bool // small requests are cut off, too
+		tries              int  // of Write
 	}{
 		"outage":                  {500_000, 20, true, 21},
 		"twice by chance":         {500_000, 2, false, 1},
@@ -222,10 +222,10 @@ func TestOutagesOmitNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			brokertest.Run(t, 1, func(w *brokertest.World) {
-				cut(w, kmsg.Produce, 0, c.cuts)
+				disconnect(w, kmsg.Produce, 0, c.disconnects)
 				small := new(int)
 				if c.leader {
-					small = cut(w, kmsg.ListOffsets, 0, -1)
+					small = disconnect(w, kmsg.ListOffsets, 0, -1)
 				}
 				letters := deadletter.NewWriter(w.Client(), brokertest.Topics.DeadLetter)
 				tries := 1
@@ -244,7 +244,7 @@ func TestOutagesOmitNothing(t *testing.T) {
 }
 
 // A topic that refuses whatever it is sent for a while gets the letter whole after that.
-func TestRefusalsOfAllOmitNothing(t *testing.T) {
+func TestTemporaryRefusalsOmitNothing(t *testing.T) {
 	for _, code := range []*kerr.Error{kerr.PolicyViolation, kerr.TopicAuthorizationFailed,
 		kerr.NotEnoughReplicas, kerr.UnknownServerError} {
 		brokertest.Run(t, 1, func(w *brokertest.World) {
@@ -261,9 +261,9 @@ func TestRefusalsOfAllOmitNothing(t *testing.T) {
 }
 
 // A stop is no refusal, also while it is found out whether a letter is cut off.
-func TestAStopWhileALetterIsCutOff(t *testing.T) {
+func TestShutdownWhileALetterIsRetried(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
-		cut(w, kmsg.Produce, 0, -1)
+		disconnect(w, kmsg.Produce, 0, -1)
 		ctx, cancel := context.WithCancel(w.Context())
 		time.AfterFunc(150*time.Millisecond, cancel)
 		if err := deadletter.NewWriter(w.Client(), brokertest.Topics.DeadLetter).
@@ -279,7 +279,7 @@ func TestLettersThatAreRefused(t *testing.T) {
 	for _, code := range []*kerr.Error{kerr.InvalidRecord, kerr.InvalidTimestamp} {
 		t.Run(code.Message, func(t *testing.T) {
 			brokertest.Run(t, 1, func(w *brokertest.World) {
-				sizes := produced(w)
+				sizes := producedSizes(w)
 				var unwanted string // records with this are refused
 				w.Cluster.ControlKey(int16(kmsg.Produce),
 					func(r kmsg.Request) (kmsg.Response, error, bool) {
@@ -396,7 +396,7 @@ func TestDecodeDamage(t *testing.T) {
 // bytes and in headers.
 func TestLettersCanBeRead(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
-		limited(w, "large", 10<<20)
+		createTopicWithLimit(w, "large", 10<<20)
 		c := w.Client()
 		letters := deadletter.NewWriter(c, "large")
 		many := func(n int) event.Record { return record(10, make([]event.Header, n)...) }

@@ -55,15 +55,15 @@ func (w *world) read(topic string, n int) (records []*kgo.Record) {
 	return records
 }
 
-func (w *world) office() *Store {
+func (w *world) store() *Store {
 	return &Store{Topic: w.client,
 		Name: brokertest.Topics.DeadLetter}
 }
 
-func (w *world) replay(o *Store) Done {
+func (w *world) replay(s *Store) Done {
 	w.Helper()
-	plan := PlanOf(find(w.T, o).Find(Open), 0)
-	done, err := o.Replay(w.Context(), plan, time.Now,
+	plan := PlanOf(find(w.T, s).Find(Open), 0)
+	done, err := s.Replay(w.Context(), plan, time.Now,
 		w.client.Publisher(brokertest.Topics.Backfill),
 		w.client.Publisher(brokertest.Topics.DeadLetter), nil)
 	if err != nil {
@@ -94,17 +94,17 @@ func TestLettersOfTheWorker(t *testing.T) {
 			time.Sleep(time.Second)
 			w.write(r, classes[i])
 		}
-		o := w.office()
-		fold := NewIndex(3, Filter{})
-		if err := o.Find(w.Context(), fold); err != nil {
+		s := w.store()
+		index := NewIndex(3, Filter{})
+		if err := s.Find(w.Context(), index); err != nil {
 			w.Fatal(err)
 		}
-		if counts := fold.Counts(); len(counts) != 3 || fold.Foreign() != 0 {
+		if counts := index.Counts(); len(counts) != 3 || index.Unknown() != 0 {
 			w.Errorf("%+v", counts)
 		}
-		found := fold.Find(Open)
+		found := index.Find(Open)
 		var lines []string
-		err := o.List(w.Context(), found, func(l *Letter) error {
+		err := s.List(w.Context(), found, func(l *Letter) error {
 			// without where the partitioner put it
 			_, rest, _ := strings.Cut(string(l.AppendJSON(nil, false)), `,"state"`)
 			lines = append(lines, rest)
@@ -120,7 +120,7 @@ func TestLettersOfTheWorker(t *testing.T) {
 		}
 
 		time.Sleep(3 * time.Hour)
-		if done := w.replay(o); done != (Done{Letters: 2, Conversations: 2}) {
+		if done := w.replay(s); done != (Done{Letters: 2, Conversations: 2}) {
 			w.Errorf("%+v", done)
 		}
 		events := w.read(brokertest.Topics.Backfill, 2)
@@ -148,12 +148,12 @@ func TestLettersOfTheWorker(t *testing.T) {
 		if event := event.Decode(replayed, time.Now()); event.ReadTime != 1767225600 {
 			w.Errorf("T is %d", event.ReadTime)
 		}
-		if got := states(w.T, o); strings.Count(got, "replayed") != 2 ||
+		if got := states(w.T, s); strings.Count(got, "replayed") != 2 ||
 			strings.Count(got, "open") != 1 {
 			w.Error(got)
 		}
 		w.read(brokertest.Topics.DeadLetter, 5)
-		if done := w.replay(o); done != (Done{}) {
+		if done := w.replay(s); done != (Done{}) {
 			w.Errorf("a second replay: %+v", done)
 		}
 	})
@@ -166,17 +166,17 @@ func TestReplaysAtTheSameTime(t *testing.T) {
 		w.write(event.Record{Topic: "events", Key: []byte("a|b"),
 			Value: []byte(`{"Report_Account":"a","Peer_Account":"b"}`), Time: time.Now()},
 			"rejected")
-		o := w.office()
-		plan := PlanOf(find(w.T, o).Find(Open), 0)
+		s := w.store()
+		plan := PlanOf(find(w.T, s).Find(Open), 0)
 		for range 2 {
-			if _, err := o.Replay(w.Context(), plan, time.Now,
+			if _, err := s.Replay(w.Context(), plan, time.Now,
 				w.client.Publisher(brokertest.Topics.Backfill),
 				w.client.Publisher(brokertest.Topics.DeadLetter), nil); err != nil {
 				w.Fatal(err)
 			}
 		}
 		w.read(brokertest.Topics.Backfill, 2)
-		if got := states(w.T, o); strings.Count(got, "replayed") != 1 ||
+		if got := states(w.T, s); strings.Count(got, "replayed") != 1 ||
 			strings.Contains(got, ",") {
 			w.Error(got)
 		}
@@ -185,7 +185,7 @@ func TestReplaysAtTheSameTime(t *testing.T) {
 
 // What the lane's topic does not take stays open, and the rest of its batch is replayed: a topic
 // that takes less than the letters', one that is compacted, one with bounds for times.
-func TestRefusedByTheLane(t *testing.T) {
+func TestRefusedByTheTargetTopic(t *testing.T) {
 	for code, want := range map[*kerr.Error]Done{
 		kerr.MessageTooLarge:  {Letters: 3, Conversations: 3, TooLarge: 1},
 		kerr.InvalidRecord:    {Letters: 3, Conversations: 3, Refused: 1},
@@ -216,11 +216,11 @@ func TestRefusedByTheLane(t *testing.T) {
 						response.Topics = append(response.Topics, topic)
 						return response, nil, true
 					})
-				o := w.office()
-				if done := w.replay(o); done != want {
+				s := w.store()
+				if done := w.replay(s); done != want {
 					w.Errorf("%+v", done)
 				}
-				if got := states(w.T, o); strings.Count(got, "replayed") != 3 ||
+				if got := states(w.T, s); strings.Count(got, "replayed") != 3 ||
 					strings.Count(got, "open") != 1 {
 					w.Error(got)
 				}

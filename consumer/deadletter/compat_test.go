@@ -35,7 +35,7 @@ func TestDeadLettersOfAnOlderVersion(t *testing.T) {
 	}
 	lines := map[ID]line{}
 	index := NewIndex(3, Filter{})
-	index.Judge(time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC))
+	index.CheckReplayableAt(time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC))
 	for text := range bytes.Lines(text) {
 		var l line
 		if err := json.Unmarshal(text, &l); err != nil {
@@ -44,8 +44,8 @@ func TestDeadLettersOfAnOlderVersion(t *testing.T) {
 		lines[IDOf(l.Record)] = l
 		index.Add(l.Record)
 	}
-	if index.Foreign() != 0 {
-		t.Errorf("%d records are taken for those of others", index.Foreign())
+	if index.Unknown() != 0 {
+		t.Errorf("%d records are taken for those of others", index.Unknown())
 	}
 	for id, l := range lines {
 		state, found := index.State(id)
@@ -66,12 +66,12 @@ func TestDeadLettersOfAnOlderVersion(t *testing.T) {
 	plan := PlanOf(index.Find(Open), 0)
 	for _, l := range plan.Events {
 		want := lines[l.ID].Replayed
-		if got := l.Publication(lines[l.ID].Record); !reflect.DeepEqual(got, want) {
+		if got := l.ReplayMessage(lines[l.ID].Record); !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: replayed as %+v, want %+v", l.ID, got, want)
 		}
 	}
-	stuck := [...]int{Invalid: 3, Omitted: 2}
-	if len(plan.Events) != 5 || len(plan.Covered) != 1 || plan.Obstacles != stuck {
+	obstacles := [...]int{Invalid: 3, Omitted: 2}
+	if len(plan.Events) != 5 || len(plan.Covered) != 1 || plan.Obstacles != obstacles {
 		t.Errorf("%d events, %d covered, %v", len(plan.Events), len(plan.Covered), plan.Obstacles)
 	}
 }

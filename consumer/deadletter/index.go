@@ -14,14 +14,14 @@ import (
 
 // Index is what is known of a topic's letters so far.
 type Index struct {
-	maxReplays int
-	filter     Filter
-	judge      time.Time       // zero: whether letters can be replayed is not asked
-	partitions map[int][]Entry // in the order of their offsets
-	kinds      []event.Kind
-	index      map[event.Kind]uint16
-	foreign    int64
-	seeds      [2]maphash.Seed
+	maxReplays  int
+	filter      Filter
+	replayAt    time.Time       // zero: whether letters can be replayed is not asked
+	partitions  map[int][]Entry // in the order of their offsets
+	kinds       []event.Kind
+	kindNumbers map[event.Kind]uint16
+	unknown     int64
+	seeds       [2]maphash.Seed
 }
 
 // Entry is what an index keeps of a letter.
@@ -33,7 +33,7 @@ type Entry struct {
 	size         uint32       // of the whole record, in bytes
 	kind         uint16       // in Index.kinds
 	replays      uint16
-	highest      uint16 // of its conversation in a plan: none may go round for ever
+	mostReplays  uint16 // of its conversation in a plan: none may go round for ever
 	State        State
 	obstacle     Obstacle
 	matches      bool
@@ -44,37 +44,37 @@ type Entry struct {
 func NewIndex(maxReplays int, filter Filter) *Index {
 	return &Index{
 		maxReplays: maxReplays, filter: filter, partitions: map[int][]Entry{},
-		index: map[event.Kind]uint16{},
-		seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
+		kindNumbers: map[event.Kind]uint16{},
+		seeds:       [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
 	}
 }
 
 // Judge has each letter that the filter is for judged: can it be replayed at this time? It comes
 // before the first Add.
-func (f *Index) Judge(now time.Time) { f.judge = now }
+func (x *Index) CheckReplayableAt(now time.Time) { x.replayAt = now }
 
 // Add takes in a record of the topic: all of them, those of one partition in order.
-func (f *Index) Add(r event.Record) {
+func (x *Index) Add(r event.Record) {
 	if kind, ok := event.KindOf(r); ok {
-		f.partitions[r.Partition] = append(f.partitions[r.Partition], f.entryOf(r, kind))
+		x.partitions[r.Partition] = append(x.partitions[r.Partition], x.entryOf(r, kind))
 	} else if id, state, ok := ResolutionOf(r); !ok {
-		f.foreign++
-	} else if l := f.find(id); l != nil && l.State <= Parked {
+		x.unknown++
+	} else if l := x.find(id); l != nil && l.State <= Parked {
 		l.State = state
 	}
 }
 
-func (f *Index) entryOf(r event.Record, kind event.Kind) Entry {
+func (x *Index) entryOf(r event.Record, kind event.Kind) Entry {
 	at := event.FailedAt(r)
-	l := Entry{ID: IDOf(r), failedAt: microseconds(at), size: sizeOf(r), kind: f.number(kind),
-		replays: uint16(r.Replays()), matches: f.filter.matches(r, kind, at)}
-	if int(l.replays) >= f.maxReplays {
+	l := Entry{ID: IDOf(r), failedAt: microseconds(at), size: sizeOf(r), kind: x.kindNumber(kind),
+		replays: uint16(r.Replays()), matches: x.filter.matches(r, kind, at)}
+	if int(l.replays) >= x.maxReplays {
 		l.State = Parked
 	}
-	if l.matches && !f.judge.IsZero() {
-		event, obstacle := CheckReplay(r, f.judge)
+	if l.matches && !x.replayAt.IsZero() {
+		event, obstacle := CheckReplay(r, x.replayAt)
 		if l.obstacle = obstacle; obstacle == Replayable {
-			l.conversation, l.readTime = f.conversationOf(event), event.ReadTime
+			l.conversation, l.readTime = x.conversationOf(event), event.ReadTime
 		}
 	}
 	return l
@@ -84,10 +84,10 @@ func (f *Index) entryOf(r event.Record, kind event.Kind) Entry {
 // that nobody can make two of them collide, and chance does not.
 type conversation [2]uint64
 
-func (f *Index) conversationOf(e event.Event) conversation {
+func (x *Index) conversationOf(e event.Event) conversation {
 	// no account has a zero in it; a record's key is the same for "a|b", "c" and "a", "b|c"
 	both := e.Report + "\x00" + e.Peer
-	return conversation{maphash.String(f.seeds[0], both), maphash.String(f.seeds[1], both)}
+	return conversation{maphash.String(x.seeds[0], both), maphash.String(x.seeds[1], both)}
 }
 
 // microseconds is a time as it is kept: a header may have any year up to 9999.
@@ -111,26 +111,26 @@ const (
 )
 
 // number returns the index of a kind.
-func (f *Index) number(kind event.Kind) uint16 {
-	if n, ok := f.index[kind]; ok { // the usual one, without a copy
+func (x *Index) kindNumber(kind event.Kind) uint16 {
+	if n, ok := x.kindNumbers[kind]; ok { // the usual one, without a copy
 		return n
 	}
 	// copies, which keep no record alive
 	kind = event.Kind{Class: strings.Clone(printable.Truncate(kind.Class, maxName)),
 		Code: strings.Clone(printable.Truncate(kind.Code, maxName))}
-	if _, ok := f.index[kind]; !ok && len(f.kinds) >= maxKinds-1 {
+	if _, ok := x.kindNumbers[kind]; !ok && len(x.kinds) >= maxKinds-1 {
 		kind = event.Kind{Code: "of other kinds"}
 	}
-	n, ok := f.index[kind]
+	n, ok := x.kindNumbers[kind]
 	if !ok {
-		n = uint16(len(f.kinds))
-		f.kinds, f.index[kind] = append(f.kinds, kind), n
+		n = uint16(len(x.kinds))
+		x.kinds, x.kindNumbers[kind] = append(x.kinds, kind), n
 	}
 	return n
 }
 
-func (f *Index) find(id ID) *Entry {
-	all := f.partitions[id.Partition]
+func (x *Index) find(id ID) *Entry {
+	all := x.partitions[id.Partition]
 	i, ok := slices.BinarySearchFunc(all, id.Offset,
 		func(l Entry, offset int64) int { return cmp.Compare(l.Offset, offset) })
 	if !ok {
@@ -140,20 +140,20 @@ func (f *Index) find(id ID) *Entry {
 }
 
 // State returns what became of a letter; false: there is none of that name.
-func (f *Index) State(id ID) (state State, ok bool) {
-	if l := f.find(id); l != nil {
+func (x *Index) State(id ID) (state State, ok bool) {
+	if l := x.find(id); l != nil {
 		return l.State, true
 	}
 	return Open, false
 }
 
 // Foreign returns how many records were neither letters nor resolutions.
-func (f *Index) Foreign() int64 { return f.foreign }
+func (x *Index) Unknown() int64 { return x.unknown }
 
 // Find returns the letters that the filter is for and that are in one of the states, oldest first,
 // by the time when they failed.
-func (f *Index) Find(states ...State) (found []Entry) {
-	for _, letters := range f.partitions {
+func (x *Index) Find(states ...State) (found []Entry) {
+	for _, letters := range x.partitions {
 		for i := range letters {
 			if l := &letters[i]; l.matches && slices.Contains(states, l.State) {
 				found = append(found, *l)
@@ -168,9 +168,9 @@ func (f *Index) Find(states ...State) (found []Entry) {
 
 // Still returns those of the letters, which an earlier index found, that this one would find, too:
 // still there, and in the same state. They are kept in their order and in their place.
-func (f *Index) Still(found []Entry) []Entry {
+func (x *Index) Unchanged(found []Entry) []Entry {
 	return slices.DeleteFunc(found, func(l Entry) bool {
-		now := f.find(l.ID)
+		now := x.find(l.ID)
 		return now == nil || !now.matches || now.State != l.State || now.size != l.size ||
 			now.failedAt != l.failedAt
 	})
@@ -226,17 +226,17 @@ func (c *Count) Of(states ...State) (n int64, oldest, newest time.Time) {
 
 // Counts returns the kinds of which there are letters that the filter is for: those with the most
 // open ones first, then parked ones and so on; of equally many, in the order of their names.
-func (f *Index) Counts() []Count {
-	return f.CountsOf(slices.Collect(maps.Values(f.partitions))...)
+func (x *Index) Counts() []Count {
+	return x.CountsOf(slices.Collect(maps.Values(x.partitions))...)
 }
 
 // CountsOf is Counts for some letters of the index.
-func (f *Index) CountsOf(some ...[]Entry) []Count {
-	counts := make([]Count, len(f.kinds))
+func (x *Index) CountsOf(some ...[]Entry) []Count {
+	counts := make([]Count, len(x.kinds))
 	for _, letters := range some {
 		for i := range letters {
 			if l := &letters[i]; l.matches {
-				counts[l.kind].Kind = f.kinds[l.kind]
+				counts[l.kind].Kind = x.kinds[l.kind]
 				counts[l.kind].add(l)
 			}
 		}

@@ -104,15 +104,15 @@ type Form int
 
 // The forms.
 const (
-	Whole Form = iota // emitted again, it has the T that it had
+	Complete Form = iota // emitted again, it has the T that it had
 	// it has no T: its MsgReadTime is noReadTime, which no worker and no emit takes
-	Timeless
+	NoReadTime
 	Raw // the value is no JSON object, and is as it was
 )
 
 // noReadTime stands for a time that is not known. Left out, emit would take now for it, and
 // messages would be read that the user has not seen.
-const noReadTime = `"unknown"`
+const unknownReadTime = `"unknown"`
 
 // Editable returns a letter's event as one line of JSON, as it would have to be emitted again:
 // MsgReadTime is the T that it has, so that time that has passed since does not move it; other
@@ -126,7 +126,7 @@ func (l *Letter) Editable() (line []byte, form Form) {
 		switch readTimeField {
 		case string(name):
 			readTime = value
-		case event.MeantField(name):
+		case event.IntendedField(name):
 			misspelt = true
 		}
 	}) {
@@ -150,8 +150,8 @@ func (l *Letter) Editable() (line []byte, form Form) {
 	case null && l.EventTime != nil && (readTime != nil || !misspelt):
 		add(readTimeField, strconv.AppendInt(nil, l.EventTime.Unix(), 10))
 	case null:
-		add(readTimeField, []byte(noReadTime))
-		form = Timeless
+		add(readTimeField, []byte(unknownReadTime))
+		form = NoReadTime
 	}
 	var compact bytes.Buffer
 	_ = json.Compact(&compact, append(line, '}')) // it is JSON, made of JSON

@@ -83,7 +83,7 @@ func ResolutionOf(r event.Record) (id ID, state State, ok bool) {
 
 // Resolve makes the record that resolves a letter, to be written to the letter's partition: its
 // key, no value.
-func Resolve(letter event.Record, how State) event.Message {
+func ResolutionMessage(letter event.Record, how State) event.Message {
 	return event.Message{Key: letter.Key, Headers: []event.Header{
 		{Key: event.HeaderResolves, Value: []byte(IDOf(letter).String())},
 		{Key: event.HeaderResolution, Value: []byte(how.String())},

@@ -32,7 +32,7 @@ func resolved(p int, o int64, id, how string) event.Record {
 }
 
 func TestStates(t *testing.T) {
-	f := NewIndex(3, Filter{})
+	index := NewIndex(3, Filter{})
 	for _, r := range []event.Record{
 		written(0, 0, "rejected", "90048", "0"),
 		written(0, 1, "rejected", "90048", "3"),
@@ -65,23 +65,23 @@ func TestStates(t *testing.T) {
 		// an empty value is not null
 		record(0, 21, "", "markread.resolves", "0:13", "markread.resolution", "replayed"),
 	} {
-		f.Add(r)
+		index.Add(r)
 	}
 	for id, want := range map[ID]State{
 		{0, 0}: Open, {0, 1}: Parked, {0, 2}: Open, {0, 5}: Replayed, {0, 6}: Discarded,
 		{0, 7}: Open, {1, 0}: Open, {0, 13}: Open,
 	} {
-		if got, ok := f.State(id); !ok || got != want {
+		if got, ok := index.State(id); !ok || got != want {
 			t.Errorf("%s is %s %t, want %s", id, got, ok, want)
 		}
 	}
 	for _, id := range []ID{{0, 3}, {0, 8}, {0, 99}, {2, 0}} {
-		if got, ok := f.State(id); ok {
+		if got, ok := index.State(id); ok {
 			t.Errorf("%s is %s, and there is no such letter", id, got)
 		}
 	}
-	if f.Foreign() != 9 {
-		t.Errorf("%d foreign records", f.Foreign())
+	if index.Unknown() != 9 {
+		t.Errorf("%d foreign records", index.Unknown())
 	}
 	want := []Count{
 		{Kind: event.Kind{Class: "rejected", Code: "90048"},
@@ -90,7 +90,7 @@ func TestStates(t *testing.T) {
 			Letters: [stateCount]int64{1, 0, 0, 1}},
 		{Kind: event.Kind{Class: "invalid", Code: ""}, Letters: [stateCount]int64{1, 0, 0, 0}},
 	}
-	got := f.Counts()
+	got := index.Counts()
 	if len(got) != len(want) {
 		t.Fatalf("%+v", got)
 	}
@@ -103,23 +103,23 @@ func TestStates(t *testing.T) {
 
 // A letter is one because it has a class, whatever else it has: a resolution must not hide it.
 func TestAClassMakesALetter(t *testing.T) {
-	f := NewIndex(1, Filter{})
-	f.Add(written(0, 0, "rejected", "1", "0"))
-	f.Add(record(0, 1, "null", "markread.class", "", "markread.resolves", "0:0",
+	index := NewIndex(1, Filter{})
+	index.Add(written(0, 0, "rejected", "1", "0"))
+	index.Add(record(0, 1, "null", "markread.class", "", "markread.resolves", "0:0",
 		"markread.resolution", "replayed"))
-	if first, _ := f.State(ID{0, 0}); first != Open {
+	if first, _ := index.State(ID{0, 0}); first != Open {
 		t.Errorf("the first is %s", first)
 	}
-	if second, ok := f.State(ID{0, 1}); !ok || second != Open {
+	if second, ok := index.State(ID{0, 1}); !ok || second != Open {
 		t.Errorf("the second is %s %t", second, ok)
 	}
 }
 
 // Whoever may write to the topic may write anything: it must not take much memory.
 func TestNamesAreShort(t *testing.T) {
-	f := NewIndex(3, Filter{})
-	f.Add(written(0, 0, strings.Repeat("\u00fc", 1000), strings.Repeat("1", 1<<20), "0"))
-	if c := f.Counts()[0]; len(c.Class) > maxName+3 || len(c.Code) != maxName ||
+	index := NewIndex(3, Filter{})
+	index.Add(written(0, 0, strings.Repeat("\u00fc", 1000), strings.Repeat("1", 1<<20), "0"))
+	if c := index.Counts()[0]; len(c.Class) > maxName+3 || len(c.Code) != maxName ||
 		!strings.HasPrefix(c.Class, "\u00fc\u00fc") {
 		t.Errorf("%d and %d bytes", len(c.Class), len(c.Code))
 	}

@@ -29,7 +29,7 @@ func PlanOf(found []Entry, limit int) (p Plan) {
 			p.Obstacles[l.obstacle]++
 			continue
 		}
-		l.highest = l.replays
+		l.mostReplays = l.replays
 		i, ok := index[l.conversation]
 		if !ok {
 			index[l.conversation] = len(p.Events)
@@ -37,11 +37,11 @@ func PlanOf(found []Entry, limit int) (p Plan) {
 			continue
 		}
 		chosen := &p.Events[i]
-		highest := max(chosen.highest, l.highest)
+		mostReplays := max(chosen.mostReplays, l.mostReplays)
 		if chosen.isBefore(&l) {
 			*chosen, l = l, *chosen
 		}
-		chosen.highest = highest
+		chosen.mostReplays = mostReplays
 		p.Covered = append(p.Covered, l)
 	}
 	byPlace := func(a, b Entry) int { return a.ID.Compare(b.ID) }
@@ -105,8 +105,8 @@ func CheckReplay(r event.Record, now time.Time) (event.Event, Obstacle) {
 }
 
 // Publication makes the record that is published for the event of a plan, of its letter's record.
-func (l *Entry) Publication(r event.Record) event.Message {
+func (l *Entry) ReplayMessage(r event.Record) event.Message {
 	// Beyond the largest count a record would count as never replayed.
 	return event.Message{Key: r.Key, Value: r.Value,
-		Headers: r.ReplayHeaders(min(int(l.highest)+1, event.MaxReplays))}
+		Headers: r.ReplayHeaders(min(int(l.mostReplays)+1, event.MaxReplays))}
 }

@@ -52,10 +52,10 @@ func TestFilters(t *testing.T) {
 		"by ID":            {Filter{IDs: map[ID]bool{{1, 8}: true}}, false, true},
 		"by an ID, reader": {Filter{IDs: map[ID]bool{{1, 8}: true}, Report: "alice"}, false, false},
 	} {
-		f := NewIndex(3, c.filter)
-		f.Add(letter)
-		f.Add(noJSON)
-		found := f.Find(AllStates()...)
+		index := NewIndex(3, c.filter)
+		index.Add(letter)
+		index.Add(noJSON)
+		found := index.Find(AllStates()...)
 		has := func(offset int64) bool {
 			return slices.ContainsFunc(found, func(l Entry) bool { return l.Offset == offset })
 		}
@@ -63,7 +63,7 @@ func TestFilters(t *testing.T) {
 			t.Errorf("%s: %t %t", name, has(7), has(8))
 		}
 		n := int64(0)
-		for _, k := range f.Counts() {
+		for _, k := range index.Counts() {
 			n += k.Letters[Open]
 		}
 		if int(n) != len(found) {
@@ -73,15 +73,15 @@ func TestFilters(t *testing.T) {
 }
 
 func TestOldestAndNewest(t *testing.T) {
-	f := NewIndex(3, Filter{})
+	index := NewIndex(3, Filter{})
 	at := func(o int64, s int, replays string) {
-		f.Add(record(0, o, "{}", "markread.class", "rejected", "markread.replays", replays,
+		index.Add(record(0, o, "{}", "markread.class", "rejected", "markread.replays", replays,
 			"markread.failed-at", time.Unix(int64(s), 0).UTC().Format(time.RFC3339)))
 	}
 	at(0, 300, "0")
 	at(1, 100, "3")
 	at(2, 200, "0")
-	c := f.Counts()[0]
+	c := index.Counts()[0]
 	if n, oldest, newest := c.Of(Open, Parked); n != 3 || oldest.Unix() != 100 ||
 		newest.Unix() != 300 {
 		t.Errorf("%d %s %s", n, oldest, newest)
@@ -92,8 +92,8 @@ func TestOldestAndNewest(t *testing.T) {
 	if n, _, _ := c.Of(Discarded); n != 0 {
 		t.Errorf("%d", n)
 	}
-	oldest := Oldest(f.Find(Open, Parked), 2)
-	if c := f.CountsOf(oldest)[0]; c.Letters != [stateCount]int64{1, 1, 0, 0} ||
+	oldest := Oldest(index.Find(Open, Parked), 2)
+	if c := index.CountsOf(oldest)[0]; c.Letters != [stateCount]int64{1, 1, 0, 0} ||
 		oldest[0].Offset != 1 || oldest[1].Offset != 2 {
 		t.Errorf("%+v of %+v", c, oldest)
 	}
@@ -101,13 +101,13 @@ func TestOldestAndNewest(t *testing.T) {
 
 // A header may say any time at all.
 func TestTimesOutOfBounds(t *testing.T) {
-	f := NewIndex(3, Filter{})
+	index := NewIndex(3, Filter{})
 	for i, at := range []string{"9999-12-31T23:59:59Z", "0000-01-01T00:00:00Z",
 		"2026-03-01T02:48:00Z", ""} {
-		f.Add(record(0, int64(i), "{}", "markread.class", "x", "markread.failed-at", at))
+		index.Add(record(0, int64(i), "{}", "markread.class", "x", "markread.failed-at", at))
 	}
 	var got []int64
-	for _, l := range f.Find(Open) {
+	for _, l := range index.Find(Open) {
 		got = append(got, l.Offset)
 	}
 	if !slices.Equal(got, []int64{1, 3, 2, 0}) {
@@ -123,7 +123,7 @@ func TestTimesOutOfBounds(t *testing.T) {
 }
 
 // What is replayed is judged as a worker will see it: with the time when the user read, or none.
-func TestJudge(t *testing.T) {
+func TestCheckReplay(t *testing.T) {
 	for name, c := range map[string]struct {
 		record   event.Record
 		obstacle Obstacle
@@ -162,13 +162,13 @@ func TestJudge(t *testing.T) {
 
 // The newest of equally large read times is published, and no count goes beyond what a record may
 // have.
-func TestPublication(t *testing.T) {
+func TestReplayMessage(t *testing.T) {
 	value := func(readTime int) string {
 		return fmt.Sprintf(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":%d}`,
 			1_600_000_000+readTime)
 	}
-	f := NewIndex(2000, Filter{})
-	f.Judge(now)
+	index := NewIndex(2000, Filter{})
+	index.CheckReplayableAt(now)
 	records := map[ID]event.Record{}
 	for _, r := range []event.Record{
 		letterOf(0, 5, "a|b", value(9), "n", "1", "markread.replays", "1000"),
@@ -179,9 +179,9 @@ func TestPublication(t *testing.T) {
 			"x", "markread.anything", "x"),
 	} {
 		records[IDOf(r)] = r
-		f.Add(r)
+		index.Add(r)
 	}
-	p := PlanOf(f.Find(Open), 0)
+	p := PlanOf(index.Find(Open), 0)
 	if len(p.Events) != 2 || len(p.Covered) != 3 {
 		t.Fatalf("%+v", p)
 	}
@@ -190,7 +190,7 @@ func TestPublication(t *testing.T) {
 		"markread.event-time=1700000000999 markread.replays=1 ",
 	} {
 		r := records[p.Events[i].ID]
-		m := p.Events[i].Publication(r)
+		m := p.Events[i].ReplayMessage(r)
 		all := ""
 		for _, h := range m.Headers {
 			all += h.Key + "=" + string(h.Value) + " "
@@ -204,17 +204,17 @@ func TestPublication(t *testing.T) {
 // One letter of each conversation is published, the others are covered, all in the order of the
 // topic; the limit counts those that can be replayed.
 func TestPlan(t *testing.T) {
-	f := NewIndex(3, Filter{})
-	f.Judge(now)
+	index := NewIndex(3, Filter{})
+	index.CheckReplayableAt(now)
 	for i, who := range []string{"a", "b", "", "a", "c", "b", "a"} {
-		f.Add(letterOf(i%2, int64(i), who,
+		index.Add(letterOf(i%2, int64(i), who,
 			fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":"p","MsgReadTime":%d}`, who,
 				1_600_000_100-i),
 			"markread.failed-at", time.Unix(int64(1000+i), 0).UTC().Format(time.RFC3339)))
 	}
 	for limit, want := range map[int]string{0: "0 4 1 | 6 3 5", 5: "0 4 1 | 3 5", 2: "0 1 |",
 		1: "0 |"} {
-		p := PlanOf(f.Find(Open), limit)
+		p := PlanOf(index.Find(Open), limit)
 		var got []string
 		for _, l := range p.Events {
 			got = append(got, fmt.Sprint(l.Offset))
@@ -227,12 +227,12 @@ func TestPlan(t *testing.T) {
 			len(p.All()) != p.Letters() {
 			t.Errorf("limit %d: %v, want %s", limit, got, want)
 		}
-		if stuck := p.Obstacles[Invalid] + p.Obstacles[Omitted]; stuck != map[int]int{0: 1, 5: 1,
+		if notReplayable := p.Obstacles[Invalid] + p.Obstacles[Omitted]; notReplayable != map[int]int{0: 1, 5: 1,
 			2: 0, 1: 0}[limit] {
-			t.Errorf("limit %d: %d are stuck", limit, stuck)
+			t.Errorf("limit %d: %d are stuck", limit, notReplayable)
 		}
 	}
-	p := PlanOf(f.Find(Open), 0)
+	p := PlanOf(index.Find(Open), 0)
 	if covered := p.CoveredBy(p.Events[1:]); len(covered) != 1 || covered[0].Offset != 5 {
 		t.Errorf("%+v", covered)
 	}
@@ -242,13 +242,14 @@ func TestPlan(t *testing.T) {
 }
 
 // A replay's plan says of each letter that stays open why.
-func TestPlanOfStuckLetters(t *testing.T) {
-	f := NewIndex(3, Filter{})
-	f.Judge(now)
-	f.Add(letterOf(0, 0, "k", ""))
-	f.Add(letterOf(0, 1, "k", "", "markread.value-omitted", "1048516"))
-	f.Add(letterOf(0, 2, "k", "", "markread.value-omitted", "1048516"))
-	if p := PlanOf(f.Find(Open), 0); p.Obstacles != [obstacleCount]int{Invalid: 1, Omitted: 2} ||
+func TestPlanOfLettersThatCannotBeReplayed(t *testing.T) {
+	index := NewIndex(3, Filter{})
+	index.CheckReplayableAt(now)
+	index.Add(letterOf(0, 0, "k", ""))
+	index.Add(letterOf(0, 1, "k", "", "markread.value-omitted", "1048516"))
+	index.Add(letterOf(0, 2, "k", "", "markread.value-omitted", "1048516"))
+	if p := PlanOf(index.Find(Open), 0); p.Obstacles != [obstacleCount]int{Invalid: 1,
+		Omitted: 2} ||
 		p.Obstacles[Invalid]+p.Obstacles[Omitted] != 3 || p.Letters() != 0 {
 		t.Errorf("%+v", p)
 	}
@@ -269,12 +270,12 @@ func TestPlanOfTies(t *testing.T) {
 		"the same partition":         {letter(0, 1, late), letter(0, 7, early)},
 		"the same partition, later":  {letter(0, 1, early), letter(0, 7, late)},
 	} {
-		f := NewIndex(3, Filter{})
-		f.Judge(now)
+		index := NewIndex(3, Filter{})
+		index.CheckReplayableAt(now)
 		for _, r := range records {
-			f.Add(r)
+			index.Add(r)
 		}
-		found := f.Find(Open)
+		found := index.Find(Open)
 		for range 2 {
 			if p := PlanOf(found, 0); len(p.Events) != 1 || len(p.Covered) != 1 ||
 				p.Events[0].ID != (ID{0, 7}) {
@@ -288,46 +289,49 @@ func TestPlanOfTies(t *testing.T) {
 // Accounts may have the character that separates them in a key: what has the same key need not be
 // the same conversation.
 func TestPlanOfConversationsOfOneKey(t *testing.T) {
-	f := NewIndex(3, Filter{})
-	f.Judge(now)
-	f.Add(letterOf(0, 0, "a|b|c",
+	index := NewIndex(3, Filter{})
+	index.CheckReplayableAt(now)
+	index.Add(letterOf(0, 0, "a|b|c",
 		`{"Report_Account":"a|b","Peer_Account":"c","MsgReadTime":1600000100}`))
-	f.Add(letterOf(0, 1, "a|b|c",
+	index.Add(letterOf(0, 1, "a|b|c",
 		`{"Report_Account":"a","Peer_Account":"b|c","MsgReadTime":1600000200}`))
-	if p := PlanOf(f.Find(Open), 0); len(p.Events) != 2 || len(p.Covered) != 0 {
+	if p := PlanOf(index.Find(Open), 0); len(p.Events) != 2 || len(p.Covered) != 0 {
 		t.Errorf("%+v", p)
 	}
 }
 
 // What was found is looked for again: it must be there still, as it was, and in its state.
-func TestStill(t *testing.T) {
+func TestUnchanged(t *testing.T) {
 	value := `{"Report_Account":"a","Peer_Account":"b"}`
 	before := []event.Record{letterOf(0, 0, "k", value), letterOf(0, 1, "k", value),
 		letterOf(0, 2, "k", value), letterOf(1, 0, "k", value), letterOf(2, 0, "k", value)}
-	fold := func(filter Filter, records ...event.Record) *Index {
-		f := NewIndex(3, filter)
+	indexOf := func(filter Filter, records ...event.Record) *Index {
+		index := NewIndex(3, filter)
 		for _, r := range records {
-			f.Add(r)
+			index.Add(r)
 		}
-		return f
+		return index
 	}
-	found := fold(Filter{}, before...).Find(Open)
+	found := indexOf(Filter{}, before...).Find(Open)
 	longer := letterOf(0, 1, "k", value+" ")
 	later := letterOf(0, 2, "k", value, "markread.failed-at", "2026-03-05T00:00:00Z")
-	resolution := event.Record{Partition: 1, Offset: 1, Headers: Resolve(before[3], Discarded).
-		Headers}
-	foreign := event.Record{Partition: 2, Value: []byte(value)}
-	if got := fold(Filter{}, before...).Still(slices.Clone(found)); !slices.Equal(got, found) {
+	resolution := event.Record{Partition: 1, Offset: 1,
+		Headers: ResolutionMessage(before[3], Discarded).
+			Headers}
+	unknown := event.Record{Partition: 2, Value: []byte(value)}
+	if got := indexOf(Filter{}, before...).
+		Unchanged(slices.Clone(found)); !slices.Equal(got, found) {
 		t.Errorf("nothing happened: %v", got)
 	}
-	after := fold(Filter{}, before[0], longer, later, before[3], resolution, foreign)
-	if got := after.Still(slices.Clone(found)); len(got) != 1 || got[0].ID != (ID{0, 0}) {
+	after := indexOf(Filter{}, before[0], longer, later, before[3], resolution, unknown)
+	if got := after.Unchanged(slices.Clone(found)); len(got) != 1 || got[0].ID != (ID{0, 0}) {
 		t.Errorf("%v", got)
 	}
-	if got := fold(Filter{Class: "invalid"}, before...).Still(slices.Clone(found)); len(got) != 0 {
+	if got := indexOf(Filter{Class: "invalid"}, before...).
+		Unchanged(slices.Clone(found)); len(got) != 0 {
 		t.Errorf("they don't match: %v", got)
 	}
-	for _, r := range []event.Record{longer, later, resolution, foreign, before[1]} {
+	for _, r := range []event.Record{longer, later, resolution, unknown, before[1]} {
 		if l := found[0]; l.Is(r) || !l.Is(before[0]) {
 			t.Errorf("%+v is taken for letter %s", r, l.ID)
 		}
@@ -340,15 +344,15 @@ func TestPlanAgain(t *testing.T) {
 		return fmt.Sprintf(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":%d}`,
 			1_600_000_000+readTime)
 	}
-	f := NewIndex(9, Filter{})
-	f.Judge(now)
+	index := NewIndex(9, Filter{})
+	index.CheckReplayableAt(now)
 	covered, newest := letterOf(0, 0, "k", event(5), "markread.replays", "2"),
 		letterOf(0, 1, "k", event(9))
-	f.Add(covered)
-	f.Add(newest)
-	p := PlanOf(f.Find(Open), 0)
+	index.Add(covered)
+	index.Add(newest)
+	p := PlanOf(index.Find(Open), 0)
 	for _, want := range []string{"3", "1"} {
-		m := p.Events[0].Publication(newest)
+		m := p.Events[0].ReplayMessage(newest)
 		if last := m.Headers[len(m.Headers)-1]; len(p.Events) != 1 ||
 			last.Key != "markread.replays" || string(last.Value) != want {
 			t.Errorf("%+v, want %s replays", m.Headers, want)
@@ -370,7 +374,7 @@ func TestParts(t *testing.T) {
 	if !slices.Equal(sizes, []int{3, 1, 1, 3, 2}) {
 		t.Errorf("%v", sizes)
 	}
-	e := around(found[2:6], "topic", 4)
+	e := rangesOf(found[2:6], "topic", 4)
 	if want := []kafkaclient.OffsetRange{{First: 3, End: 4}, {First: 4, End: 5}, {First: 2, End: 6},
 		{}}; !slices.Equal(e.Partitions, want) {
 		t.Errorf("%+v", e.Partitions)
@@ -434,7 +438,7 @@ func TestEditable(t *testing.T) {
 		"{\"a\":\"\U000E0041\U0001F600\"}": "{\"a\":\"\\udb40\\udc41\U0001F600\",\"MsgReadTime\":1700000000}",
 	} {
 		l := Parse(letterOf(0, 0, "k", value), Open)
-		if got, form := l.Editable(); form != Whole || string(got) != want {
+		if got, form := l.Editable(); form != Complete || string(got) != want {
 			t.Errorf("%s is to be mended as\n%s, want\n%s", value, got, want)
 		}
 	}
@@ -459,7 +463,7 @@ func TestEditableWithoutTime(t *testing.T) {
 		got, form := l.Editable()
 		event := event.Decode(event.Record{Value: got}, time.Unix(1_700_000_000, 0))
 		if string(got) != `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":`+want+`}` ||
-			(form == Whole) != (want == "1000000000") ||
+			(form == Complete) != (want == "1000000000") ||
 			(event.Invalid == nil) != (want == "1000000000") {
 			t.Errorf("of event time %q: %s, form %d, %v", at, got, form, event.Invalid)
 		}
@@ -478,7 +482,8 @@ func TestEditableWithMisspeltTime(t *testing.T) {
 	} {
 		l := Parse(letterOf(0, 0, "k", "{"+value+"}"), Open)
 		got, form := l.Editable()
-		if string(got) != "{"+want+"}" || (form == Timeless) != strings.Contains(want, "unknown") {
+		if string(got) != "{"+want+"}" ||
+			(form == NoReadTime) != strings.Contains(want, "unknown") {
 			t.Errorf("%s is to be mended as %s, form %d", value, got, form)
 		}
 	}
@@ -486,12 +491,12 @@ func TestEditableWithMisspeltTime(t *testing.T) {
 
 // Nobody can fill the memory with kinds.
 func TestKindsAreBounded(t *testing.T) {
-	f := NewIndex(3, Filter{})
+	index := NewIndex(3, Filter{})
 	const more = 100
 	for i := range maxKinds + more {
-		f.Add(written(0, int64(i), "c", fmt.Sprint(i), "0"))
+		index.Add(written(0, int64(i), "c", fmt.Sprint(i), "0"))
 	}
-	counts := f.Counts()
+	counts := index.Counts()
 	if len(counts) != maxKinds || counts[0].Code != "of other kinds" ||
 		counts[0].Letters[Open] != more+1 {
 		t.Errorf("%d kinds, the first %+v", len(counts), counts[0])

@@ -40,13 +40,13 @@ func (e *NotFoundError) Error() string {
 
 // Show reads the partition of a letter; if it is cut short, what became of the letter is not known.
 // If there is none of that ID it is a *NotFoundError.
-func (o *Store) Show(ctx context.Context, id ID, maxReplays int) (*View, error) {
-	extent, err := o.Topic.TopicOffsets(ctx, o.Name)
+func (s *Store) Show(ctx context.Context, id ID, maxReplays int) (*View, error) {
+	extent, err := s.Topic.TopicOffsets(ctx, s.Name)
 	if err != nil {
 		return nil, err
 	}
 	missing := func(format string, args ...any) error {
-		return &NotFoundError{id, o.Name, fmt.Sprintf(format, args...)}
+		return &NotFoundError{id, s.Name, fmt.Sprintf(format, args...)}
 	}
 	if id.Partition >= len(extent.Partitions) {
 		return nil, missing("it has %d partitions, the first is 0", len(extent.Partitions))
@@ -54,7 +54,7 @@ func (o *Store) Show(ctx context.Context, id ID, maxReplays int) (*View, error) 
 	b := extent.Partitions[id.Partition]
 	switch {
 	case b.Err != nil:
-		return nil, fmt.Errorf("topic %q, partition %d: %w", o.Name, id.Partition, b.Err)
+		return nil, fmt.Errorf("topic %q, partition %d: %w", s.Name, id.Partition, b.Err)
 	case b.First >= b.End:
 		return nil, missing("partition %d is empty", id.Partition)
 	case id.Offset < b.First || id.Offset >= b.End:
@@ -65,13 +65,13 @@ func (o *Store) Show(ctx context.Context, id ID, maxReplays int) (*View, error) 
 	// First the record, so that the key is known.
 	only.Partitions[id.Partition] = kafkaclient.OffsetRange{First: id.Offset, End: id.Offset + 1}
 	var found *event.Record
-	o.unread = unread{}
-	if err := o.scan(ctx, only, func(r event.Record) error { found = &r; return nil }); err != nil {
+	s.unread = unread{}
+	if err := s.scan(ctx, only, func(r event.Record) error { found = &r; return nil }); err != nil {
 		return nil, err
 	}
-	switch r, unread := o.unread.ranges[id.Partition]; {
+	switch r, unread := s.unread.ranges[id.Partition]; {
 	case unread:
-		return nil, fmt.Errorf("topic %q, partition %d, offset %d: %w", o.Name, id.Partition,
+		return nil, fmt.Errorf("topic %q, partition %d, offset %d: %w", s.Name, id.Partition,
 			id.Offset, r.Err)
 	case found == nil:
 		return nil, missing("nothing is there that a consumer may see")
@@ -87,7 +87,7 @@ func (o *Store) Show(ctx context.Context, id ID, maxReplays int) (*View, error) 
 	index := NewIndex(maxReplays, Filter{})
 	v := &View{}
 	only.Partitions[id.Partition] = b
-	err = o.scan(ctx, only, func(r event.Record) error {
+	err = s.scan(ctx, only, func(r event.Record) error {
 		if r.Damage != nil {
 			return nil
 		}

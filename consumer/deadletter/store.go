@@ -36,7 +36,7 @@ type Store struct {
 	Name  string // of the topic
 	// Reading is called before the topic is read to the end of the extent, and says whom to tell of
 	// each record, and of the end. nil: nobody.
-	Reading func(kafkaclient.TopicOffsets) (each func(event.Record), end func())
+	OnFind func(kafkaclient.TopicOffsets) (each func(event.Record), end func())
 
 	partitions int // of the topic, since Find or Show
 	unread     unread
@@ -44,43 +44,43 @@ type Store struct {
 
 // Find reads the topic to its present end into the index, as far as it can be read: see Unread. If
 // it can't read a single record because of that, it returns an error.
-func (o *Store) Find(ctx context.Context, index *Index) error {
-	extent, err := o.Topic.TopicOffsets(ctx, o.Name)
+func (s *Store) Find(ctx context.Context, index *Index) error {
+	extent, err := s.Topic.TopicOffsets(ctx, s.Name)
 	if err != nil {
 		return err
 	}
-	o.partitions, o.unread = len(extent.Partitions), unread{}
+	s.partitions, s.unread = len(extent.Partitions), unread{}
 	watch := func(event.Record) {}
-	if o.Reading != nil {
-		each, end := o.Reading(extent)
+	if s.OnFind != nil {
+		each, end := s.OnFind(extent)
 		defer end()
 		watch = each
 	}
 	nothing := true
-	err = o.scan(ctx, extent, func(r event.Record) error {
+	err = s.scan(ctx, extent, func(r event.Record) error {
 		nothing = false
 		watch(r)
 		if r.Damage != nil {
-			o.unread.damage(r)
+			s.unread.damage(r)
 			return nil
 		}
 		index.Add(r)
 		return nil
 	})
-	if unread, _ := o.Unread(); err == nil && nothing && len(unread) > 0 {
+	if unread, _ := s.Unread(); err == nil && nothing && len(unread) > 0 {
 		first := slices.MinFunc(unread, // unknown bounds say why best
 			func(a, b Unread) int { return cmp.Compare(a.From, b.From) })
-		err = fmt.Errorf("topic %q, partition %d: %w", o.Name, first.Partition, first.Err)
+		err = fmt.Errorf("topic %q, partition %d: %w", s.Name, first.Partition, first.Err)
 	}
 	return err
 }
 
 // scan reads a part of the topic, and keeps what can't be read.
-func (o *Store) scan(ctx context.Context, extent kafkaclient.TopicOffsets,
+func (s *Store) scan(ctx context.Context, extent kafkaclient.TopicOffsets,
 	each func(event.Record) error) error {
-	ranges, err := o.Topic.Scan(ctx, extent, each)
+	ranges, err := s.Topic.Scan(ctx, extent, each)
 	for _, u := range ranges {
-		o.unread.fail(u)
+		s.unread.fail(u)
 	}
 	return err
 }
@@ -97,9 +97,9 @@ const (
 // List gives letters that Find found to each, in the order in which they are given. What is not
 // there any more as it was found, or can't be read, is left out. They are read in the order of the
 // topic, so each is kept until its turn comes.
-func (o *Store) List(ctx context.Context, found []Entry, each func(*Letter) error) error {
+func (s *Store) List(ctx context.Context, found []Entry, each func(*Letter) error) error {
 	for part := range parts(found, listLetters, listBytes) {
-		records, err := o.read(ctx, part)
+		records, err := s.read(ctx, part)
 		if err != nil {
 			return err
 		}
@@ -117,13 +117,13 @@ func (o *Store) List(ctx context.Context, found []Entry, each func(*Letter) erro
 
 // read returns the records of letters, in their order; nil: it is not there any more as it was
 // found, or can't be read.
-func (o *Store) read(ctx context.Context, part []Entry) ([]*event.Record, error) {
+func (s *Store) read(ctx context.Context, part []Entry) ([]*event.Record, error) {
 	index := make(map[ID]int, len(part))
 	for i, l := range part {
 		index[l.ID] = i
 	}
 	records := make([]*event.Record, len(part))
-	err := o.scan(ctx, around(part, o.Name, o.partitions), func(r event.Record) error {
+	err := s.scan(ctx, rangesOf(part, s.Name, s.partitions), func(r event.Record) error {
 		if i, wanted := index[IDOf(r)]; wanted && part[i].Is(r) {
 			records[i] = &r
 		}
@@ -152,7 +152,7 @@ func parts(found []Entry, letters, bytes int) iter.Seq[[]Entry] {
 }
 
 // around returns that part of a topic's extent in which the letters are.
-func around(found []Entry, topic string, partitions int) kafkaclient.TopicOffsets {
+func rangesOf(found []Entry, topic string, partitions int) kafkaclient.TopicOffsets {
 	ranges := make([]kafkaclient.OffsetRange, partitions)
 	for _, l := range found {
 		b := &ranges[l.Partition]
@@ -192,18 +192,18 @@ func (d *Done) add(more Done) {
 
 // grace is how long a part that was begun may take after ctx has ended: what is published should be
 // resolved.
-const grace = 5 * time.Second
+const shutdownGrace = 5 * time.Second
 
 // finishing returns a context that ends that long after ctx does.
-func finishing(ctx context.Context) (context.Context, context.CancelFunc) {
+func withGrace(ctx context.Context) (context.Context, context.CancelFunc) {
 	later, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(shutdownGrace, cancel) })
 	return later, func() { stop(); cancel() }
 }
 
 // work does something to all letters that are still there, part by part, until it fails or ctx
 // ends; a part that was begun is finished. progress, which may be nil, is told after each.
-func (o *Store) work(
+func (s *Store) forEachPart(
 	ctx context.Context, found []Entry,
 	do func(context.Context, []Entry, []event.Record) (Done, error), progress func(Done),
 ) (Done, error) {
@@ -212,7 +212,7 @@ func (o *Store) work(
 		if ctx.Err() != nil {
 			return done, context.Cause(ctx)
 		}
-		read, err := o.read(ctx, part)
+		read, err := s.read(ctx, part)
 		if err != nil {
 			return done, err
 		}
@@ -222,13 +222,13 @@ func (o *Store) work(
 			switch {
 			case r != nil:
 				there, records = append(there, part[i]), append(records, *r)
-			case o.unread.has(part[i].ID):
+			case s.unread.has(part[i].ID):
 				done.Unread++
 			default:
 				done.Gone++
 			}
 		}
-		finish, cancel := finishing(ctx)
+		finish, cancel := withGrace(ctx)
 		more, err := do(finish, there, records)
 		cancel()
 		done.add(more)
@@ -245,11 +245,11 @@ func (o *Store) work(
 // Replay publishes the events of a plan, and resolves them as replayed, and then the letters that
 // they cover. What can't be replayed at the time now stays open, like what the topic refuses for
 // what it is, or as too large; that is no error. Any other failure ends it.
-func (o *Store) Replay(ctx context.Context, plan Plan, now func() time.Time, events,
+func (s *Store) Replay(ctx context.Context, plan Plan, now func() time.Time, events,
 	resolutions Publisher, progress func(Done)) (Done, error) {
 	var published, tooLarge, refused []Entry
 	resolving := true
-	done, err := o.work(ctx, plan.Events,
+	done, err := s.forEachPart(ctx, plan.Events,
 		func(ctx context.Context, part []Entry, records []event.Record) (done Done, err error) {
 			var places []int // of the messages, in the part
 			var messages []event.Message
@@ -259,7 +259,7 @@ func (o *Store) Replay(ctx context.Context, plan Plan, now func() time.Time, eve
 					done.Changed++
 					continue
 				}
-				places, messages = append(places, i), append(messages, part[i].Publication(r))
+				places, messages = append(places, i), append(messages, part[i].ReplayMessage(r))
 			}
 			failed, all := failuresOf(events.Publish(ctx, messages...))
 			err = all
@@ -306,9 +306,9 @@ func (o *Store) Replay(ctx context.Context, plan Plan, now func() time.Time, eve
 	}
 	// Also when the events came to no good end: of a letter that stays open the next replay
 	// publishes a T that is lower than the one before.
-	finish, cancel := finishing(ctx)
+	finish, cancel := withGrace(ctx)
 	defer cancel()
-	more, moreErr := o.resolveAll(finish, covered, Replayed, resolutions, func(more Done) {
+	more, moreErr := s.resolveAll(finish, covered, Replayed, resolutions, func(more Done) {
 		if progress != nil {
 			more.add(done)
 			progress(more)
@@ -322,15 +322,15 @@ func (o *Store) Replay(ctx context.Context, plan Plan, now func() time.Time, eve
 }
 
 // Discard resolves letters as discarded.
-func (o *Store) Discard(ctx context.Context, found []Entry, resolutions Publisher,
+func (s *Store) Discard(ctx context.Context, found []Entry, resolutions Publisher,
 	progress func(Done)) (Done, error) {
-	return o.resolveAll(ctx, found, Discarded, resolutions, progress)
+	return s.resolveAll(ctx, found, Discarded, resolutions, progress)
 }
 
-func (o *Store) resolveAll(
+func (s *Store) resolveAll(
 	ctx context.Context, found []Entry, how State, resolutions Publisher, progress func(Done),
 ) (Done, error) {
-	return o.work(ctx, found,
+	return s.forEachPart(ctx, found,
 		func(ctx context.Context, _ []Entry, records []event.Record) (done Done, err error) {
 			done.Letters, err = resolve(ctx, records, how, resolutions)
 			done.Unresolved = len(records) - done.Letters
@@ -344,7 +344,7 @@ func resolve(ctx context.Context, records []event.Record, how State,
 	resolutions Publisher) (resolved int, err error) {
 	byPartition := map[int][]event.Message{}
 	for _, r := range records {
-		byPartition[r.Partition] = append(byPartition[r.Partition], Resolve(r, how))
+		byPartition[r.Partition] = append(byPartition[r.Partition], ResolutionMessage(r, how))
 	}
 	var written atomic.Int64
 	var partitions errgroup.Group

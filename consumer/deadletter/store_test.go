@@ -156,26 +156,26 @@ func clock() time.Time { return now }
 // planned returns an office and what is to be replayed of everything that is open.
 func planned(t *testing.T, from *topic) (*Store, Plan) {
 	t.Helper()
-	o := &Store{Topic: from, Name: from.name}
-	return o, PlanOf(find(t, o).Find(Open), 0)
+	s := &Store{Topic: from, Name: from.name}
+	return s, PlanOf(find(t, s).Find(Open), 0)
 }
 
-func find(t *testing.T, o *Store) *Index {
+func find(t *testing.T, s *Store) *Index {
 	t.Helper()
-	fold := NewIndex(3, Filter{})
-	fold.Judge(now)
-	if err := o.Find(t.Context(), fold); err != nil {
+	index := NewIndex(3, Filter{})
+	index.CheckReplayableAt(now)
+	if err := s.Find(t.Context(), index); err != nil {
 		t.Fatal(err)
 	}
-	return fold
+	return index
 }
 
 // states lists what became of all letters.
-func states(t *testing.T, o *Store) string {
+func states(t *testing.T, s *Store) string {
 	t.Helper()
-	fold := find(t, o)
+	index := find(t, s)
 	var all []string
-	for _, l := range fold.Find(AllStates()...) {
+	for _, l := range index.Find(AllStates()...) {
 		all = append(all, l.ID.String()+" "+l.State.String())
 	}
 	slices.Sort(all)
@@ -196,8 +196,8 @@ func TestReplay(t *testing.T) {
 	from.letter(0, "a", 300, "markread.replays", "2")
 	from.letter(0, "a", 200)
 	from.letter(2, "a", 250) // without the usual key it may be elsewhere
-	o, plan := planned(t, from)
-	done, err := o.Replay(t.Context(), plan, clock, to, from, nil)
+	s, plan := planned(t, from)
+	done, err := s.Replay(t.Context(), plan, clock, to, from, nil)
 	if err != nil || done != (Done{Letters: 5, Conversations: 2}) {
 		t.Errorf("%+v %v", done, err)
 	}
@@ -217,7 +217,7 @@ func TestReplay(t *testing.T) {
 	if last.Value != nil || string(last.Key) != "a|p" || len(last.Headers) != 2 {
 		t.Errorf("a resolution: %+v", last)
 	}
-	if got := states(t, o); got != "0:0 replayed, 0:1 replayed, 0:2 replayed, 1:0 replayed, 2:0 "+
+	if got := states(t, s); got != "0:0 replayed, 0:1 replayed, 0:2 replayed, 1:0 replayed, 2:0 "+
 		"replayed" {
 		t.Error(got)
 	}
@@ -318,8 +318,8 @@ func TestReplayLosesNothing(t *testing.T) {
 			from.letter(0, "a", 200)
 			from.letter(1, "b", 100)
 			from.publish, to.publish = c.resolve, c.publish
-			o, plan := planned(t, from)
-			done, err := o.Replay(t.Context(), plan, clock, to, from, nil)
+			s, plan := planned(t, from)
+			done, err := s.Replay(t.Context(), plan, clock, to, from, nil)
 			if done != c.done {
 				t.Errorf("%+v, want %+v", done, c.done)
 			}
@@ -330,7 +330,7 @@ func TestReplayLosesNothing(t *testing.T) {
 				t.Errorf("the order: %v", order)
 			}
 			from.publish = nil
-			if got := states(t, o); got != c.states {
+			if got := states(t, s); got != c.states {
 				t.Errorf("%s, want %s", got, c.states)
 			}
 		})
@@ -345,26 +345,26 @@ func TestReplayInParts(t *testing.T) {
 	for i := range all {
 		from.letter(i%4, "r"+strconv.Itoa(i), 100)
 	}
-	o, plan := planned(t, from)
+	s, plan := planned(t, from)
 	ctx, cancel := context.WithCancel(t.Context())
 	// in the middle of the first part
 	to.publish = func(event.Message) error { cancel(); return nil }
-	done, err := o.Replay(ctx, plan, clock, to, from, nil)
+	done, err := s.Replay(ctx, plan, clock, to, from, nil)
 	if !errors.Is(err, context.Canceled) ||
 		done != (Done{Letters: workLetters, Conversations: workLetters}) {
 		t.Errorf("%+v %v", done, err)
 	}
-	if n := len(find(t, o).Find(Replayed)); n != workLetters || len(to.published) != workLetters {
+	if n := len(find(t, s).Find(Replayed)); n != workLetters || len(to.published) != workLetters {
 		t.Errorf("%d letters are resolved, %d events published", n, len(to.published))
 	}
-	var told []int
+	var reported []int
 	to.publish, from.scans = nil, nil
 	_, plan = planned(t, from)
-	done, err = o.Replay(t.Context(), plan, clock, to, from,
-		func(d Done) { told = append(told, d.Letters) })
+	done, err = s.Replay(t.Context(), plan, clock, to, from,
+		func(d Done) { reported = append(reported, d.Letters) })
 	if err != nil || done.Letters != all-workLetters ||
-		!slices.Equal(told, []int{workLetters, workLetters + 10}) {
-		t.Errorf("%+v %v, told %v", done, err, told)
+		!slices.Equal(reported, []int{workLetters, workLetters + 10}) {
+		t.Errorf("%+v %v, told %v", done, err, reported)
 	}
 	// The parts together read little more than what is left: each only around its own letters.
 	if left := from.scans[1] + from.scans[2]; left > all-workLetters+8 {
@@ -382,7 +382,7 @@ func TestReplayOfFewConversations(t *testing.T) {
 	for i := range all {
 		from.letter(i/conversations%2, "r"+strconv.Itoa(i%conversations), int64(100+i))
 	}
-	o, plan := planned(t, from)
+	s, plan := planned(t, from)
 	resolved := 0
 	from.publish = func(event.Message) error {
 		if resolved++; resolved > conversations {
@@ -390,7 +390,7 @@ func TestReplayOfFewConversations(t *testing.T) {
 		}
 		return nil
 	}
-	done, err := o.Replay(t.Context(), plan, clock, to, from, nil)
+	done, err := s.Replay(t.Context(), plan, clock, to, from, nil)
 	if want := (Done{Letters: conversations, Conversations: conversations,
 		Unresolved: all - conversations}); err == nil || done != want {
 		t.Errorf("%+v %v", done, err)
@@ -399,15 +399,15 @@ func TestReplayOfFewConversations(t *testing.T) {
 	_, plan = planned(t, from)
 	ctx, cancel := context.WithCancel(t.Context())
 	to.publish = func(event.Message) error { cancel(); return nil }
-	var told []int
-	done, err = o.Replay(ctx, plan, clock, to, from,
-		func(d Done) { told = append(told, d.Letters) })
+	var reported []int
+	done, err = s.Replay(ctx, plan, clock, to, from,
+		func(d Done) { reported = append(reported, d.Letters) })
 	if want := (Done{Letters: all - conversations, Conversations: conversations}); err != nil ||
 		done != want || len(to.published) != conversations {
 		t.Errorf("%+v %v, %d published", done, err, len(to.published))
 	}
-	if !slices.IsSorted(told) || told[len(told)-1] != all-conversations {
-		t.Errorf("told %v", told)
+	if !slices.IsSorted(reported) || reported[len(reported)-1] != all-conversations {
+		t.Errorf("told %v", reported)
 	}
 	read := int64(0)
 	for _, offsets := range from.scans[1:] { // the first is the index's
@@ -425,10 +425,10 @@ func TestInterruptedReplayResolvesTheCovered(t *testing.T) {
 	for i := range 2 * all {
 		from.letter(0, "r"+strconv.Itoa(i%all), int64(100+i))
 	}
-	o, plan := planned(t, from)
+	s, plan := planned(t, from)
 	ctx, cancel := context.WithCancel(t.Context())
 	to.publish = func(event.Message) error { cancel(); return nil } // in the first part
-	done, err := o.Replay(ctx, plan, clock, to, from, nil)
+	done, err := s.Replay(ctx, plan, clock, to, from, nil)
 	if want := (Done{Letters: 2 * workLetters, Conversations: workLetters}); !errors.Is(err,
 		context.Canceled) || done != want {
 		t.Errorf("%+v %v", done, err)
@@ -439,13 +439,13 @@ func TestInterruptedReplayResolvesTheCovered(t *testing.T) {
 }
 
 // Who interrupts the last part has interrupted nothing.
-func TestInterruptedInTheEnd(t *testing.T) {
+func TestInterruptedInTheLastPart(t *testing.T) {
 	from, to := newTopic(1), newTopic(1)
 	from.letter(0, "a", 100)
-	o, plan := planned(t, from)
+	s, plan := planned(t, from)
 	ctx, cancel := context.WithCancel(t.Context())
 	to.publish = func(event.Message) error { cancel(); return nil }
-	if done, err := o.Replay(ctx, plan, clock, to, from, nil); err != nil || done.Letters != 1 {
+	if done, err := s.Replay(ctx, plan, clock, to, from, nil); err != nil || done.Letters != 1 {
 		t.Errorf("%+v %v", done, err)
 	}
 }
@@ -455,11 +455,11 @@ func TestInterruptedReplayEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		from := newTopic(1)
 		from.letter(0, "a", 100)
-		o, plan := planned(t, from)
+		s, plan := planned(t, from)
 		ctx, cancel := context.WithCancel(t.Context())
 		began := time.Now()
-		done, err := o.Replay(ctx, plan, clock, hanging{cancel}, from, nil)
-		if took := time.Since(began); took != grace || err == nil || done.Letters != 0 ||
+		done, err := s.Replay(ctx, plan, clock, hanging{cancel}, from, nil)
+		if took := time.Since(began); took != shutdownGrace || err == nil || done.Letters != 0 ||
 			done.Unresolved != 1 {
 			t.Errorf("%+v %v after %v", done, err, took)
 		}
@@ -470,9 +470,9 @@ func TestInterruptedReplayEnds(t *testing.T) {
 func TestReplayWithoutPublisher(t *testing.T) {
 	from := newTopic(1)
 	from.letter(0, "a", 100)
-	o, plan := planned(t, from)
-	done, err := o.Replay(t.Context(), plan, clock, broken{}, from, nil)
-	if got := states(t, o); err == nil || done != (Done{Unresolved: 1}) || got != "0:0 open" {
+	s, plan := planned(t, from)
+	done, err := s.Replay(t.Context(), plan, clock, broken{}, from, nil)
+	if got := states(t, s); err == nil || done != (Done{Unresolved: 1}) || got != "0:0 open" {
 		t.Errorf("%+v %v; %s", done, err, got)
 	}
 }
@@ -488,7 +488,7 @@ func TestGone(t *testing.T) {
 	for i := range 5 {
 		from.letter(0, "r"+strconv.Itoa(i), 100)
 	}
-	o, plan := planned(t, from)
+	s, plan := planned(t, from)
 	found := plan.All()
 	records := from.partitions[0]
 	records[1].Headers = nil                                              // no letter
@@ -496,12 +496,12 @@ func TestGone(t *testing.T) {
 	records[3].Headers = append(slices.Clone(records[3].Headers),
 		event.Header{Key: "markread.failed-at", Value: []byte("2026-03-01T02:48:00Z")})
 	from.partitions[0] = records[1:]
-	done, err := o.Replay(t.Context(), plan, clock, to, from, nil)
+	done, err := s.Replay(t.Context(), plan, clock, to, from, nil)
 	if err != nil || done != (Done{Letters: 1, Conversations: 1, Gone: 4}) ||
 		len(to.published) != 1 || string(to.published[0].Key) != "r4|p" {
 		t.Errorf("%+v %v", done, err)
 	}
-	if done, err := o.Discard(t.Context(), found[:4], from, nil); err != nil ||
+	if done, err := s.Discard(t.Context(), found[:4], from, nil); err != nil ||
 		done != (Done{Gone: 4}) {
 		t.Errorf("%+v %v", done, err)
 	}
@@ -513,10 +513,10 @@ func TestGoneEvent(t *testing.T) {
 	from, to := newTopic(2), newTopic(1)
 	from.letter(0, "a", 100)
 	from.letter(1, "a", 200)
-	o, plan := planned(t, from)
+	s, plan := planned(t, from)
 	from.partitions[1][0].Headers = nil
-	done, err := o.Replay(t.Context(), plan, clock, to, from, nil)
-	if got := states(t, o); err != nil || done != (Done{Gone: 2}) || got != "0:0 open" ||
+	done, err := s.Replay(t.Context(), plan, clock, to, from, nil)
+	if got := states(t, s); err != nil || done != (Done{Gone: 2}) || got != "0:0 open" ||
 		len(to.published) != 0 {
 		t.Errorf("%+v %v; %s", done, err, got)
 	}
@@ -539,13 +539,13 @@ func TestDiscard(t *testing.T) {
 	for i := range 4 {
 		from.letter(i%2, "a", int64(100+i))
 	}
-	o := &Store{Topic: from, Name: from.name}
-	found := Oldest(find(t, o).Find(Open), 3)
-	done, err := o.Discard(t.Context(), found, from, nil)
+	s := &Store{Topic: from, Name: from.name}
+	found := Oldest(find(t, s).Find(Open), 3)
+	done, err := s.Discard(t.Context(), found, from, nil)
 	if err != nil || done != (Done{Letters: 3}) {
 		t.Errorf("%+v %v", done, err)
 	}
-	if got := states(t, o); got != "0:0 discarded, 0:1 discarded, 1:0 discarded, 1:1 open" {
+	if got := states(t, s); got != "0:0 discarded, 0:1 discarded, 1:0 discarded, 1:1 open" {
 		t.Error(got)
 	}
 }
@@ -555,8 +555,8 @@ func TestDiscardFails(t *testing.T) {
 	from := newTopic(1)
 	from.letter(0, "a", 100)
 	from.publish = func(event.Message) error { return kafka.MessageSizeTooLarge }
-	o := &Store{Topic: from, Name: from.name}
-	done, err := o.Discard(t.Context(), find(t, o).Find(Open), from, nil)
+	s := &Store{Topic: from, Name: from.name}
+	done, err := s.Discard(t.Context(), find(t, s).Find(Open), from, nil)
 	if !errors.Is(err, kafka.MessageSizeTooLarge) || done != (Done{Unresolved: 1}) {
 		t.Errorf("%+v %v", done, err)
 	}
@@ -569,11 +569,11 @@ func TestList(t *testing.T) {
 		from.letter(i%3, "r"+strconv.Itoa(i), 100, "markread.failed-at",
 			time.Unix(1_600_000_000+int64(seconds), 0).UTC().Format(time.RFC3339))
 	}
-	o := &Store{Topic: from, Name: from.name}
-	found := find(t, o).Find(AllStates()...)
+	s := &Store{Topic: from, Name: from.name}
+	found := find(t, s).Find(AllStates()...)
 	from.partitions[0] = from.partitions[0][1:] // retention was here
 	var got []string
-	err := o.List(t.Context(), found, func(l *Letter) error {
+	err := s.List(t.Context(), found, func(l *Letter) error {
 		got = append(got, l.ID.String())
 		return nil
 	})
@@ -587,11 +587,11 @@ func TestShow(t *testing.T) {
 	from.letter(0, "a", 100)
 	from.letter(0, "b", 100)
 	from.letter(0, "a", 200, "markread.replays", "3")
-	from.append(0, Resolve(from.partitions[0][0], Discarded))
-	from.append(0, Resolve(from.partitions[0][0], Replayed)) // too late
+	from.append(0, ResolutionMessage(from.partitions[0][0], Discarded))
+	from.append(0, ResolutionMessage(from.partitions[0][0], Replayed)) // too late
 	from.append(0, event.Message{Value: []byte("foreign")})
-	o := &Store{Topic: from, Name: from.name}
-	v, err := o.Show(t.Context(), ID{Partition: 0, Offset: 0}, 3)
+	s := &Store{Topic: from, Name: from.name}
+	v, err := s.Show(t.Context(), ID{Partition: 0, Offset: 0}, 3)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -609,7 +609,7 @@ func TestShow(t *testing.T) {
 		{Partition: 0, Offset: 5}: "markread did not write that record",
 	} {
 		var none *NotFoundError
-		if _, err := o.Show(t.Context(), id, 3); !errors.As(err, &none) ||
+		if _, err := s.Show(t.Context(), id, 3); !errors.As(err, &none) ||
 			!strings.HasPrefix(none.Why, why) {
 			t.Errorf("%s: %v", id, err)
 		}

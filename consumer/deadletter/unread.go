@@ -54,28 +54,29 @@ func (u *unread) has(id ID) bool {
 
 // Unread returns what could not be read since Find, by partition, and how many damaged parts it
 // leaves out.
-func (o *Store) Unread() (all []Unread, more int) {
-	for _, r := range o.unread.ranges {
+func (s *Store) Unread() (all []Unread, more int) {
+	for _, r := range s.unread.ranges {
 		all = append(all, Unread{UnreadRange: r})
 	}
-	all = append(all, o.unread.damaged...)
+	all = append(all, s.unread.damaged...)
 	slices.SortFunc(all, func(a, b Unread) int {
 		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.From, b.From))
 	})
-	return all, o.unread.more
+	return all, s.unread.more
 }
 
 // CutShort reports whether the partition of a letter could not be read to its end: the letter may
 // be resolved, or may not be there.
-func (o *Store) CutShort(id ID) bool {
-	_, some := o.unread.ranges[id.Partition]
+func (s *Store) PartlyRead(id ID) bool {
+	_, some := s.unread.ranges[id.Partition]
 	return some
 }
 
 // Known returns those of the letters that Find found whose state is known, and how many it leaves
 // out: those of partitions that are cut short, unless they are named. To replay or discard a
 // resolved letter once more does no harm.
-func (o *Store) Known(found []Entry, named map[ID]bool) (known []Entry, left int) {
-	known = slices.DeleteFunc(found, func(l Entry) bool { return o.CutShort(l.ID) && !named[l.ID] })
+func (s *Store) WithKnownState(found []Entry, named map[ID]bool) (known []Entry, left int) {
+	known = slices.DeleteFunc(found,
+		func(l Entry) bool { return s.PartlyRead(l.ID) && !named[l.ID] })
 	return known, len(found) - len(known)
 }

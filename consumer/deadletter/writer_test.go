@@ -53,7 +53,7 @@ func read(w *brokertest.World, topic string, n int) []*kgo.Record {
 	return records
 }
 
-func TestLetterAsTheContractSays(t *testing.T) {
+func TestLetterFormat(t *testing.T) {
 	brokertest.Run(t, 12, func(w *brokertest.World) {
 		watchAcks(w)
 		record := event.Record{

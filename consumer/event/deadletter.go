@@ -79,7 +79,7 @@ var Omissions = []Omission{
 func (l DeadLetter) Encode(omit Omission) Message {
 	r := l.Event.Record
 	m := Message{Key: r.Key, Value: r.Value}
-	own := r.OwnHeaders()
+	own := r.ProducerHeaders()
 	if !omit.headers {
 		m.Headers = own
 	}
@@ -206,7 +206,7 @@ func ReadLetter(r Record) Letter {
 // ReplayHeaders returns the headers of a letter's record when it is published again: the
 // producer's, the event time of the letter if it has one, and how often it was replayed.
 func (r Record) ReplayHeaders(replays int) []Header {
-	headers := r.OwnHeaders()
+	headers := r.ProducerHeaders()
 	if at, _ := r.Header(HeaderEventTime); at != "" {
 		headers = append(headers, Header{Key: HeaderEventTime, Value: []byte(at)})
 	}
@@ -216,7 +216,7 @@ func (r Record) ReplayHeaders(replays int) []Header {
 
 // OwnHeaders returns the headers that a producer gave the record: not those of letters, which may
 // be forged, or of an earlier life of the event, and not those that steer how an event is read.
-func (r Record) OwnHeaders() []Header {
+func (r Record) ProducerHeaders() []Header {
 	return slices.DeleteFunc(slices.Clone(r.Headers), func(h Header) bool {
 		return strings.HasPrefix(h.Key, "markread.") || strings.HasPrefix(h.Key, "__dlq.")
 	})

@@ -77,24 +77,24 @@ func CheckFields(report, peer, readTime []byte, latest time.Time) (int64, error)
 
 func (e *Event) decodeValue(latest time.Time) error {
 	value := e.Record.Value
-	o, err := parseRawEvent(value)
+	raw, err := parseRawEvent(value)
 	switch {
 	case err != nil:
 		return err
-	case o.values.report == nil:
-		return explainAbsent(value, reportField, o.meant.report)
-	case o.values.peer == nil:
-		return explainAbsent(value, peerField, o.meant.peer)
-	case o.values.readTime == nil && o.meant.readTime != nil:
-		return misspelt(readTimeField, o.meant.readTime)
+	case raw.values.report == nil:
+		return explainMissing(value, reportField, raw.intended.report)
+	case raw.values.peer == nil:
+		return explainMissing(value, peerField, raw.intended.peer)
+	case raw.values.readTime == nil && raw.intended.readTime != nil:
+		return misspelt(readTimeField, raw.intended.readTime)
 	}
-	if e.Report, err = account(reportField, o.values.report); err != nil {
+	if e.Report, err = account(reportField, raw.values.report); err != nil {
 		return err
 	}
-	if e.Peer, err = account(peerField, o.values.peer); err != nil {
+	if e.Peer, err = account(peerField, raw.values.peer); err != nil {
 		return err
 	}
-	e.ReadTime, err = resolveReadTime(o.values.readTime, e.EventTime, e.Record.Time, latest)
+	e.ReadTime, err = resolveReadTime(raw.values.readTime, e.EventTime, e.Record.Time, latest)
 	return err
 }
 

@@ -16,7 +16,7 @@ import (
 // Reasons become dead letters, log lines and parts of pages, so they show no accounts.
 
 // formats are what a value may be by mistake, by how it begins.
-var formats = []struct{ begins, says string }{
+var formats = []struct{ begins, description string }{
 	{"\x1f\x8b", "it is compressed with gzip: compress with the producer's " +
 		"compression.type instead"},
 	{"\x28\xb5\x2f\xfd", "it is compressed with zstd: compress with the producer's " +
@@ -47,7 +47,7 @@ func notAnObject(value []byte) error {
 	}
 	for _, f := range formats {
 		if bytes.HasPrefix(text, []byte(f.begins)) {
-			return errors.New("the value is not one JSON object: " + f.says)
+			return errors.New("the value is not one JSON object: " + f.description)
 		}
 	}
 	if !utf8.Valid(value) {
@@ -62,7 +62,7 @@ func notAnObject(value []byte) error {
 		return fmt.Errorf("the value is not UTF-8: its byte %d is 0x%02x", at+1, value[at])
 	}
 	if json.Valid(value) {
-		return errors.New("the value is JSON, but " + kindOf(text))
+		return errors.New("the value is JSON, but " + jsonKind(text))
 	}
 	var syntax *json.SyntaxError
 	err := fmt.Errorf("the value is not one JSON object: %w", json.Unmarshal(value, new(any)))
@@ -73,7 +73,7 @@ func notAnObject(value []byte) error {
 }
 
 // kindOf names the kind of a JSON value other than an object.
-func kindOf(value []byte) string {
+func jsonKind(value []byte) string {
 	switch value[0] {
 	case '[':
 		return "an array, not an object: write a record for each event"
@@ -99,16 +99,16 @@ func misspelt(field string, name []byte) error {
 
 // explainAbsent says that an account is absent, and what is there instead; meant is the name that
 // is meant for it, nil: there is none.
-func explainAbsent(value []byte, field string, meant []byte) error {
-	if meant != nil {
-		return misspelt(field, meant)
+func explainMissing(value []byte, field string, intended []byte) error {
+	if intended != nil {
+		return misspelt(field, intended)
 	}
 	has := map[string]bool{}
-	around := ""
+	envelope := ""
 	EachMember(value, func(name, member []byte) {
 		has[string(name)] = true
-		if around == "" && bytes.Contains(member, []byte(field)) {
-			around = string(name)
+		if envelope == "" && bytes.Contains(member, []byte(field)) {
+			envelope = string(name)
 		}
 	})
 	switch {
@@ -121,9 +121,10 @@ func explainAbsent(value []byte, field string, meant []byte) error {
 			"write its row alone", field)
 	case has["specversion"]:
 		return fmt.Errorf("%s is missing: the value is a CloudEvent: write its data alone", field)
-	case around != "":
-		return showing(around, fmt.Errorf("%s is missing, but is in %s: write that alone", field,
-			printable.Quote(around)))
+	case envelope != "":
+		return newValueError(envelope,
+			fmt.Errorf("%s is missing, but is in %s: write that alone", field,
+				printable.Quote(envelope)))
 	}
 	return fmt.Errorf("%s is missing", field)
 }
@@ -131,7 +132,7 @@ func explainAbsent(value []byte, field string, meant []byte) error {
 // MeantField returns the field of an event that a name is meant for, "" if there is none: the name
 // differs only in case, "_", "-", white space and byte order marks, or is MsgReadedTime. It is not
 // taken for the field: that would hide the mistake from producers with other consumers.
-func MeantField[text string | []byte](name text) string {
+func IntendedField[text string | []byte](name text) string {
 	switch {
 	case spells(name, "reportaccount"):
 		return reportField

@@ -9,7 +9,7 @@ import (
 
 // rawEvent holds the raw JSON values of the members that make an event, and the names of members
 // that are meant for them; see MeantField.
-type rawEvent struct{ values, meant eventFields }
+type rawEvent struct{ values, intended eventFields }
 
 // eventFields has a text for each field of an event; nil: absent.
 type eventFields struct{ report, peer, readTime []byte }
@@ -30,18 +30,18 @@ func (f *eventFields) of(name string) *[]byte {
 // parseRawEvent reads the value of an event. encoding/json into a struct would not do: it takes
 // names in any case, replaces bytes that are not UTF-8, and of a repeated name merges rather than
 // takes the last. It decides whether the value is JSON; every shortcut below is safe on that.
-func parseRawEvent(value []byte) (o rawEvent, err error) {
+func parseRawEvent(value []byte) (raw rawEvent, err error) {
 	value = TrimByteOrderMark(value)
 	if !EachMember(value, func(name, member []byte) {
-		if f := o.values.of(string(name)); f != nil {
+		if f := raw.values.of(string(name)); f != nil {
 			*f = member
-		} else if f := o.meant.of(MeantField(name)); f != nil {
+		} else if f := raw.intended.of(IntendedField(name)); f != nil {
 			*f = name
 		}
 	}) {
-		return o, notAnObject(value)
+		return raw, notAnObject(value)
 	}
-	return o, nil
+	return raw, nil
 }
 
 // TrimByteOrderMark cuts off the byte order marks that a value or a line begins with: some editors
@@ -136,7 +136,7 @@ type Fields struct {
 
 // ParseLenient reads what it can of a value, valid or not: for people who look for it.
 func ParseLenient(value []byte) Fields {
-	o, err := parseRawEvent(value)
+	raw, err := parseRawEvent(value)
 	if err != nil {
 		return Fields{}
 	}
@@ -146,9 +146,9 @@ func ParseLenient(value []byte) Fields {
 		}
 		return nil
 	}
-	f := Fields{Report: text(o.values.report), Peer: text(o.values.peer)}
-	digits := string(o.values.readTime)
-	if s := text(o.values.readTime); s != nil {
+	f := Fields{Report: text(raw.values.report), Peer: text(raw.values.peer)}
+	digits := string(raw.values.readTime)
+	if s := text(raw.values.readTime); s != nil {
 		digits = *s
 	}
 	if t, err := strconv.ParseInt(digits, 10, 64); err == nil && isDigits(digits) && t > 0 {

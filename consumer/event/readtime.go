@@ -36,7 +36,7 @@ func EventTime(record Record) (time.Time, error) {
 	}
 	ms, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || len(text) > 15 || !isDigits(text) || ms < minTime*1000 {
-		return time.Time{}, showing(text, fmt.Errorf("the header %s is malformed: %s is not "+
+		return time.Time{}, newValueError(text, fmt.Errorf("the header %s is malformed: %s is not "+
 			"milliseconds since 1970 (13 to 15 digits)%s", HeaderEventTime, show(text),
 			looksLike(text, milliseconds)))
 	}
@@ -70,14 +70,17 @@ func parseReadTime(text string, latest time.Time) (int64, error) {
 	t, err := strconv.ParseInt(text, 10, 64)
 	switch {
 	case len(text) > 1 && text[0] == '0' && isDigits(text):
-		return 0, showing(text, fmt.Errorf("%s %s begins with a zero", readTimeField, show(text)))
+		return 0, newValueError(text,
+			fmt.Errorf("%s %s begins with a zero", readTimeField, show(text)))
 	case !isDigits(text):
-		return 0, showing(text, fmt.Errorf("%s %s is not a whole number of seconds since 1970%s",
+		return 0, newValueError(text, fmt.Errorf("%s %s is not a whole number of seconds since "+
+			"1970%s",
 			readTimeField, show(text), looksLike(text, seconds)))
 	case err != nil: // too large for 64 bits
 		return 0, tooFarAhead(readTimeField, text, seconds)
 	case t < minTime:
-		return 0, showing(text, fmt.Errorf("%s %d is before September 2001 (%d), in seconds since "+
+		return 0, newValueError(text, fmt.Errorf("%s %d is before September 2001 (%d), in "+
+			"seconds since "+
 			"1970%s", readTimeField, t, minTime, looksLike(text, seconds)))
 	}
 	return t, checkAhead(readTimeField, t, seconds, latest)
@@ -92,7 +95,7 @@ func checkAhead(source string, t int64, u unit, latest time.Time) error {
 }
 
 func tooFarAhead(source, text string, u unit) error {
-	return showing(text, fmt.Errorf("%s %s is more than 5 minutes ahead, in %s since 1970%s",
+	return newValueError(text, fmt.Errorf("%s %s is more than 5 minutes ahead, in %s since 1970%s",
 		source, show(text), u, looksLike(text, u)))
 }
 
@@ -111,7 +114,7 @@ func (u unit) String() string {
 // looksLike says what a time that is wrong in unit u looks like: a clause that follows the error,
 // or nothing if nothing is likely.
 func looksLike(text string, u unit) string {
-	if guess := otherTime(text); guess != "" && guess != u.String() {
+	if guess := guessTime(text); guess != "" && guess != u.String() {
 		return ": it looks like " + guess
 	}
 	return ""
@@ -128,7 +131,7 @@ var (
 )
 
 // otherTime names the form or the unit in which a text may be a time; "" if none is likely.
-func otherTime(text string) string {
+func guessTime(text string) string {
 	text = text[:min(len(text), 100)] // a producer may have written a megabyte
 	if !isDigits(text) {
 		switch trimmed := strings.TrimSpace(text); {
@@ -137,7 +140,7 @@ func otherTime(text string) string {
 		case trimmed != text && isDigits(trimmed):
 			return "a number with white space around it"
 		case fraction.MatchString(text):
-			if whole, _, _ := strings.Cut(text, "."); otherTime(whole) == "a spreadsheet's day" {
+			if whole, _, _ := strings.Cut(text, "."); guessTime(whole) == "a spreadsheet's day" {
 				return "a spreadsheet's day"
 			}
 			return "a number with a fraction"
@@ -199,7 +202,7 @@ type valueError struct {
 func (e *valueError) Unwrap() error { return e.error }
 
 // showing says of a reason that it shows a text of the record.
-func showing(text string, reason error) error { return &valueError{reason, show(text)} }
+func newValueError(text string, reason error) error { return &valueError{reason, show(text)} }
 
 // WithoutValue is the reason why an event is invalid, for places that show no accounts.
 func WithoutValue(reason error) string {

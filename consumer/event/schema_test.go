@@ -37,12 +37,12 @@ const (
 
 // The schema and the decoder take the same values for events; but for what the schema can't say,
 // which only the decoder refuses.
-func TestSchemaIsTheDecoder(t *testing.T) {
+func TestSchemaAgreesWithDecode(t *testing.T) {
 	valid := eventSchema(t)
-	met := map[string]bool{}
+	seen := map[string]bool{}
 	compare := func(record Record, beyond string) {
 		t.Helper()
-		met[beyond] = true
+		seen[beyond] = true
 		err := Decode(record, latest).Invalid
 		bySchema := valid(string(record.Value))
 		switch {
@@ -137,7 +137,7 @@ func TestSchemaIsTheDecoder(t *testing.T) {
 		}
 	}
 	for _, beyond := range []string{"", beyondNow, beyondNumbers, beyondValue, beyondUTF8} {
-		if !met[beyond] {
+		if !seen[beyond] {
 			t.Errorf("no value for %q", beyond)
 		}
 	}

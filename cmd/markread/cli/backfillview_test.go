@@ -46,7 +46,7 @@ func TestBackfillReckonsItsTime(t *testing.T) {
 		if s := v.sample(); s.left != 0 || s.whole != 0 {
 			t.Errorf("of unknown length: %+v", s)
 		}
-		p.Ending.Store(true)
+		p.Draining.Store(true)
 		v.sample()
 		time.Sleep(time.Second)
 		p.Published.Store(700)
@@ -129,7 +129,7 @@ func TestBackfillSaysHowToGoOn(t *testing.T) {
 			"begin anew: what is " +
 			"published twice only costs calls"},
 	} {
-		got := c.job.failed(backfill.Summary{Rows: 9, Records: 3, At: backfill.Mark{Rows: 5}},
+		got := c.job.failed(backfill.Summary{Rows: 9, Records: 3, At: backfill.Position{Rows: 5}},
 			c.err).Error()
 		if got != c.want {
 			t.Errorf("got  %s\nwant %s", got, c.want)
@@ -229,7 +229,7 @@ func TestBackfillSpeed(t *testing.T) {
 		if s := v.sample(); s.each >= 11 || s.each <= 8 {
 			t.Errorf("%f rows a second", s.each)
 		}
-		p.Ending.Store(true)
+		p.Draining.Store(true)
 		if s := v.sample(); strings.Contains(s.text(1000), "rows/s") {
 			t.Error(s.text(1000))
 		}

@@ -24,12 +24,13 @@ func TestBrokersComeBack(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		began := time.Now()
 		var log bytes.Buffer
-		inputs := inFolder(t, map[string]string{"f": header + "a,b,1600000007\nc,d,1600000008\n"},
+		inputs := writeInputs(t,
+			map[string]string{"f": header + "a,b,1600000007\nc,d,1600000008\n"},
 			"f")
 		var tries []int
 		done, err := Run(t.Context(),
 			Options{Inputs: inputs, Log: zerolog.New(&log),
-				To: publishes(func(m []event.Message) error {
+				To: publisherFunc(func(m []event.Message) error {
 					if tries = append(tries, len(m)); time.Since(began) > 2*time.Minute {
 						return nil
 					}
@@ -45,9 +46,9 @@ func TestBrokersComeBack(t *testing.T) {
 		if len(tries) < 5 || len(tries) > 15 || tries[0] != 2 || tries[1] != 1 || tries[2] != 1 {
 			t.Errorf("tries of %d records", tries)
 		}
-		if said := log.String(); strings.Count(said,
+		if logged := log.String(); strings.Count(logged,
 			"the brokers don't take records; trying again for 3m0s") != 1 {
-			t.Error(said)
+			t.Error(logged)
 		}
 	})
 }
@@ -55,17 +56,17 @@ func TestBrokersComeBack(t *testing.T) {
 // Not for ever; and what can't pass is not tried again.
 func TestBrokersStayAway(t *testing.T) {
 	for err, within := range map[error][2]time.Duration{
-		errors.New("away"): {patience, patience + 30*time.Second},
+		errors.New("away"): {retryTime, retryTime + 30*time.Second},
 		&kafkaclient.MissingTopicError{Topics: []string{"t"}}: {0, 10 * time.Second},
 		&kafkaclient.RefusedError{Err: errors.New("no")}:      {0, 10 * time.Second},
 	} {
 		brokertest.Bubble(t, func(t *testing.T) {
 			began := time.Now()
-			inputs := inFolder(t,
+			inputs := writeInputs(t,
 				map[string]string{"f": header + "a,b,1600000007\nc,d,1600000008\n"}, "f")
 			_, got := Run(t.Context(),
 				Options{Inputs: inputs, Log: zerolog.Nop(),
-					To: publishes(func([]event.Message) error {
+					To: publisherFunc(func([]event.Message) error {
 						time.Sleep(10 * time.Second)
 						return kafkaclient.PublishErrors{0: err}
 					})})
@@ -78,9 +79,9 @@ func TestBrokersStayAway(t *testing.T) {
 }
 
 // stuck is a publisher whose brokers do not answer, until its context ends.
-type stuck struct{ began chan struct{} }
+type hangingPublisher struct{ began chan struct{} }
 
-func (p stuck) Publish(ctx context.Context, _ ...event.Message) error {
+func (p hangingPublisher) Publish(ctx context.Context, _ ...event.Message) error {
 	close(p.began)
 	<-ctx.Done()
 	return context.Cause(ctx)
@@ -91,9 +92,9 @@ func (p stuck) Publish(ctx context.Context, _ ...event.Message) error {
 func TestRunIsInterruptedWhileBrokersAreSilent(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		var log bytes.Buffer
-		inputs := inFolder(t, map[string]string{"f": header + "a,b,1600000007\n"}, "f")
+		inputs := writeInputs(t, map[string]string{"f": header + "a,b,1600000007\n"}, "f")
 		ctx, cancel := context.WithCancel(t.Context())
-		to := stuck{make(chan struct{})}
+		to := hangingPublisher{make(chan struct{})}
 		var stopped time.Time
 		go func() {
 			<-to.began
@@ -105,13 +106,13 @@ func TestRunIsInterruptedWhileBrokersAreSilent(t *testing.T) {
 		_, err := Run(ctx,
 			Options{Inputs: inputs, To: to, StateFile: file, State: State{Version: stateVersion},
 				Log: zerolog.New(&log)})
-		if took := time.Since(stopped); err != ErrInterrupted || took != stopLimit {
+		if took := time.Since(stopped); err != ErrInterrupted || took != shutdownLimit {
 			t.Errorf("%v after %s", err, took)
 		}
-		if said := log.String(); !strings.Contains(said,
+		if logged := log.String(); !strings.Contains(logged,
 			"stopping: what is on its way is waited for, 10s at most; a second Ctrl-C stops at "+
 				"once") {
-			t.Error(said)
+			t.Error(logged)
 		}
 		if s, err := file.Load(); err != nil || s == nil || s.At.Rows != 0 {
 			t.Errorf("%+v, %v", s, err)
@@ -120,13 +121,13 @@ func TestRunIsInterruptedWhileBrokersAreSilent(t *testing.T) {
 }
 
 // endless is an input of blank lines, or of one line that never ends.
-type endless struct {
+type endlessReader struct {
 	text  []byte
 	reads int
 	stop  func()
 }
 
-func (e *endless) Read(b []byte) (n int, err error) {
+func (e *endlessReader) Read(b []byte) (n int, err error) {
 	if e.reads++; e.reads == 20 {
 		e.stop()
 	}
@@ -140,9 +141,9 @@ func (e *endless) Read(b []byte) (n int, err error) {
 func TestRunIsInterruptedBetweenRows(t *testing.T) {
 	for _, text := range []string{"\n", "x"} {
 		ctx, cancel := context.WithCancel(t.Context())
-		in := &counting{ctx: ctx, n: new(atomic.Int64),
+		in := &countingReader{ctx: ctx, n: new(atomic.Int64),
 			in: io.MultiReader(strings.NewReader(header),
-				&endless{text: []byte(text), stop: cancel})}
+				&endlessReader{text: []byte(text), stop: cancel})}
 		s := &source{lines: newLines(in)}
 		if err := s.recognize("f", false); err != nil {
 			t.Fatal(err)
@@ -176,7 +177,7 @@ func TestFileThatChanges(t *testing.T) {
 			return errors.Join(os.Remove(file), os.WriteFile(file, []byte(header), 0o600))
 		},
 	} {
-		inputs := inFolder(t, map[string]string{"f": header + "a,b,1600000007\n"}, "f")
+		inputs := writeInputs(t, map[string]string{"f": header + "a,b,1600000007\n"}, "f")
 		file := StateFileOf(inputs)
 		rejects, err := OpenRejects(filepath.Join(t.TempDir(), "rejects"), 0, false)
 		if err != nil {
@@ -186,7 +187,7 @@ func TestFileThatChanges(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = Run(t.Context(),
-			Options{Inputs: inputs, To: &topic{}, StateFile: file, Rejects: rejects,
+			Options{Inputs: inputs, To: &fakeTopic{}, StateFile: file, Rejects: rejects,
 				State: State{Version: stateVersion}, Log: zerolog.Nop()})
 		var wrong *InputError
 		if !errors.As(err, &wrong) ||
@@ -198,7 +199,7 @@ func TestFileThatChanges(t *testing.T) {
 		}
 	}
 	// One that is replaced under its name after it was opened was read as it was.
-	inputs := inFolder(t, map[string]string{"f": header + "a,b,1600000007\n"}, "f")
+	inputs := writeInputs(t, map[string]string{"f": header + "a,b,1600000007\n"}, "f")
 	s, err := inputs[0].open(t.Context(), new(atomic.Int64))
 	if err != nil {
 		t.Fatal(err)

@@ -25,29 +25,30 @@ const (
 	saveEvery = time.Second
 	// patience is how long a batch is retried, unless the run is stopped: a broker that has crashed
 	// may be away for a minute.
-	patience = 3 * time.Minute
+	retryTime = 3 * time.Minute
 )
 
 // shipping publishes batches, some at a time, and knows up to where all of them are acknowledged.
-type shipping struct {
+type senderPool struct {
 	to       Publisher // nil: nothing is published
 	progress *Progress
-	save     func(Mark, Times) error // called with the new mark, not more than once in saveEvery
-	fail     context.CancelCauseFunc // called with each error
-	log      zerolog.Logger
-	stopped  <-chan struct{} // closed when the run is to end
-	queue    chan *batch
-	warn     sync.Once // of brokers that take nothing
+	// called with the new mark, not more than once in saveEvery
+	save    func(Position, Times) error
+	fail    context.CancelCauseFunc // called with each error
+	log     zerolog.Logger
+	stopped <-chan struct{} // closed when the run is to end
+	queue   chan *batch
+	warn    sync.Once // of brokers that take nothing
 
 	mu       sync.Mutex
 	inFlight []*batch // the oldest is not acknowledged
-	at       Mark     // up to which all are acknowledged
+	at       Position // up to which all are acknowledged
 	times    Times    // of what is acknowledged
 	saved    time.Time
 }
 
 // send gives a batch to a sender, and waits until one is free, or ctx ends.
-func (s *shipping) send(ctx context.Context, b *batch) error {
+func (s *senderPool) enqueue(ctx context.Context, b *batch) error {
 	s.mu.Lock()
 	s.inFlight = append(s.inFlight, b)
 	s.mu.Unlock()
@@ -60,7 +61,7 @@ func (s *shipping) send(ctx context.Context, b *batch) error {
 }
 
 // run publishes batches of the queue until it is closed.
-func (s *shipping) run(ctx context.Context) {
+func (s *senderPool) run(ctx context.Context) {
 	for b := range s.queue {
 		if err := s.publish(ctx, b); err != nil {
 			s.fail(err)
@@ -68,16 +69,16 @@ func (s *shipping) run(ctx context.Context) {
 	}
 }
 
-func (s *shipping) publish(ctx context.Context, b *batch) error {
+func (s *senderPool) publish(ctx context.Context, b *batch) error {
 	if s.to != nil {
-		if err := s.persist(ctx, b.messages); err != nil {
+		if err := s.publishWithRetry(ctx, b.messages); err != nil {
 			return err
 		}
 	}
 	s.progress.Published.Add(int64(len(b.messages)))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.times, b.acked = s.times.with(b.times), true
+	s.times, b.acked = s.times.union(b.times), true
 	b.messages, b.text = nil, nil // it may have to wait for those before it
 	for len(s.inFlight) > 0 && s.inFlight[0].acked {
 		s.at, s.inFlight = s.inFlight[0].upTo, s.inFlight[1:]
@@ -91,7 +92,7 @@ func (s *shipping) publish(ctx context.Context, b *batch) error {
 
 // persist publishes messages, and retries while that may help. Each attempt takes the publisher
 // some ten seconds.
-func (s *shipping) persist(ctx context.Context, messages []event.Message) error {
+func (s *senderPool) publishWithRetry(ctx context.Context, messages []event.Message) error {
 	for began := time.Now(); ; {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -100,7 +101,7 @@ func (s *shipping) persist(ctx context.Context, messages []event.Message) error 
 		switch {
 		case err != nil && ctx.Err() != nil: // another has failed, or time is up
 			return context.Cause(ctx)
-		case err == nil, time.Since(began) > patience, !kafkaclient.MayPass(err):
+		case err == nil, time.Since(began) > retryTime, !kafkaclient.MayPass(err):
 			return err
 		}
 		select {
@@ -110,7 +111,7 @@ func (s *shipping) persist(ctx context.Context, messages []event.Message) error 
 		}
 		s.warn.Do(func() {
 			s.log.Warn().Err(err).Msgf("the brokers don't take records; trying again for %s: "+
-				"they may come back, and Ctrl-C stops", patience)
+				"they may come back, and Ctrl-C stops", retryTime)
 		})
 		var some kafkaclient.PublishErrors
 		if errors.As(err, &some) {
@@ -132,14 +133,14 @@ type batch struct {
 	times    Times
 	text     []byte // for keys and values
 	acked    bool
-	upTo     Mark // no row before it is needed when this and all before are acknowledged
+	upTo     Position // no row before it is needed when this and all before are acknowledged
 }
 
 // add adds the event of a conversation. Its record has the present time: with an old one the
 // topic's retention could delete it before it is applied. It has no event-time header either: when
 // the user read is not known, and the age of a backfilled event is how long it waits.
 func (b *batch) add(report, peer []byte, readTime int64) {
-	b.times = b.times.with(Times{readTime, readTime})
+	b.times = b.times.union(Times{readTime, readTime})
 	const most = 65 + 2*2*32 + 80 // the key, accounts of escapes only, and the rest of the value
 	if cap(b.text)-len(b.text) < most {
 		b.text = make([]byte, 0, 64<<10) // for many: each of its own would be slow
@@ -171,11 +172,11 @@ type Progress struct {
 	Rows, Rejected, Untimed atomic.Int64
 	Records                 atomic.Int64 // of the rows read: published, in flight, or in the window
 	Published               atomic.Int64 // of them; those that would be, if nothing is
-	Ending                  atomic.Bool  // everything is read, the window is being published
+	Draining                atomic.Bool  // everything is read, the window is being published
 }
 
 // begin sets what a run begins with.
-func (p *Progress) begin(inputs []Input, at Mark) {
+func (p *Progress) begin(inputs []Input, at Position) {
 	size := int64(0)
 	for i, in := range inputs {
 		if in.stdin != nil {
@@ -191,7 +192,7 @@ func (p *Progress) begin(inputs []Input, at Mark) {
 }
 
 // count notes what was read.
-func (p *Progress) count(at Mark, records int64) {
+func (p *Progress) count(at Position, records int64) {
 	p.Rows.Store(at.Rows)
 	p.Rejected.Store(at.Rejected)
 	p.Untimed.Store(at.Untimed)

@@ -22,7 +22,7 @@ import (
 	"markread/consumer/event"
 )
 
-// produced notes the size of the batch of each produce request.
+// producedSizes records the size of the batch of each produce request.
 func producedSizes(w *brokertest.World) *[]int {
 	var sizes []int
 	w.Cluster.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
@@ -33,8 +33,9 @@ func producedSizes(w *brokertest.World) *[]int {
 	return &sizes
 }
 
-// cut closes the connection of requests of a kind that are larger than that, as often as that; it
-// returns how often it has.
+// disconnect closes the connection of requests with that key, the first times times (-1: always),
+// except of produce requests whose batch has at most larger bytes. It returns the count of closed
+// ones.
 func disconnect(w *brokertest.World, key kmsg.Key, larger, times int) *int {
 	disconnects := new(int)
 	w.Cluster.ControlKey(int16(key), func(r kmsg.Request) (kmsg.Response, error, bool) {
@@ -44,7 +45,7 @@ func disconnect(w *brokertest.World, key kmsg.Key, larger, times int) *int {
 			return nil, nil, false
 		}
 		*disconnects++
-		return nil, errors.New("cut off"), true
+		return nil, errors.New("disconnected"), true
 	})
 	return disconnects
 }
@@ -71,8 +72,8 @@ func omitted(r *kgo.Record) (names []string) {
 	return names
 }
 
-// A letter of exactly the topic's limit is written whole; of one byte more it loses its value
-// before anything is sent.
+// A dead letter of exactly the topic's limit is written whole. With one byte more it loses its
+// value before anything is sent.
 func TestSizeIsCheckedBeforeSending(t *testing.T) {
 	for name, r := range map[string]event.Record{
 		"short": record(100), "long": record(100_000),
@@ -97,11 +98,11 @@ func TestSizeIsCheckedBeforeSending(t *testing.T) {
 						w.Fatal(err)
 					}
 					if i == 0 && !slices.Equal(*sizes, []int{whole, whole}) {
-						w.Errorf("%v: the same letter was sent otherwise", *sizes)
+						w.Errorf("%v: the same dead letter was sent with another size", *sizes)
 					}
 				}
 				if name == "no value" {
-					return // it has nothing to lose
+					return // nothing can be omitted
 				}
 				if got := omitted(read(w, "small", 1)[0]); len(*sizes) != 3 || len(got) != 1 {
 					w.Errorf("sent %v, omitted %q", *sizes, got)
@@ -111,8 +112,8 @@ func TestSizeIsCheckedBeforeSending(t *testing.T) {
 	}
 }
 
-// The limit is asked for once a minute, and again when it was wrong; a worker that may not see it
-// goes by the topic's refusals.
+// The limit is queried once a minute, and again when it was wrong. A worker that may not query it
+// relies on the topic's rejections.
 func TestTheTopicsLimitIsKeptForAMinute(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		createTopicWithLimit(w, "small", 4000)
@@ -134,24 +135,24 @@ func TestTheTopicsLimitIsKeptForAMinute(t *testing.T) {
 		write(10, "[]")
 		time.Sleep(59 * time.Second)
 		if write(5000, "[markread.value-omitted=5000]"); asked != 1 {
-			w.Errorf("asked %d times within a minute", asked)
+			w.Errorf("queried %d times within a minute", asked)
 		}
 		time.Sleep(2 * time.Second)
 		if write(10, "[]"); asked != 2 {
-			w.Errorf("asked %d times after a minute", asked)
+			w.Errorf("queried %d times after a minute", asked)
 		}
 		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.MessageTooLarge,
 			Count: 1})
 		write(1000, "[markread.value-omitted=1000]")
 		if write(1000, "[]"); asked != 3 {
-			w.Errorf("asked %d times after the limit was wrong", asked)
+			w.Errorf("queried %d times after the limit was wrong", asked)
 		}
 		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs},
 			Err: kerr.TopicAuthorizationFailed, Count: -1})
 		letters = deadletter.NewWriter(w.Client(), "small")
 		sizes := producedSizes(w)
 		if write(5000, "[markread.value-omitted=5000]"); len(*sizes) != 2 {
-			w.Errorf("sent %v, want one that is refused", *sizes)
+			w.Errorf("sent %v, want one that is rejected", *sizes)
 		}
 		if write(1_100_000, "[markread.value-omitted=1100000]"); len(*sizes) != 3 {
 			w.Errorf("sent %v, but Kafka's default is known", *sizes)
@@ -159,8 +160,9 @@ func TestTheTopicsLimitIsKeptForAMinute(t *testing.T) {
 	})
 }
 
-// A broker, or a proxy, that closes the connection of a large request can't hold calls for ever:
-// the letter is written smaller, and the next one at once, until ten minutes have passed.
+// A broker or proxy that closes the connection of a large request can't stop calls forever: the
+// dead letter is written in a smaller form, and the next one immediately, until 10 minutes have
+// passed.
 func TestDisconnectsAtLargeLetters(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		const large = 200_000
@@ -179,18 +181,18 @@ func TestDisconnectsAtLargeLetters(t *testing.T) {
 		header := event.Header{Key: "own", Value: make([]byte, large)}
 		write(record(large))
 		if *disconnects != 3 {
-			w.Errorf("%d requests were cut off, want 3", *disconnects)
+			w.Errorf("%d requests were disconnected, want 3", *disconnects)
 		}
 		write(record(large))
 		write(record(10, header))
 		write(record(large/2 + 10))
 		if *disconnects != 3 {
-			w.Errorf("%d requests were cut off, want 3: it is known", *disconnects)
+			w.Errorf("%d requests were disconnected, want 3: it is known", *disconnects)
 		}
 		time.Sleep(10 * time.Minute)
 		write(record(large, header))
 		if *disconnects != 3+3*3 {
-			w.Errorf("%d requests were cut off, want 12: each form three times, but the last",
+			w.Errorf("%d requests were disconnected, want 12: each form three times, but the last",
 				*disconnects)
 		}
 		var got []string
@@ -208,16 +210,16 @@ func TestDisconnectsAtLargeLetters(t *testing.T) {
 	})
 }
 
-// What breaks in an outage, or by chance, is written whole when it is over.
+// After an outage, or a few disconnects by chance, the dead letter is written whole.
 func TestOutagesOmitNothing(t *testing.T) {
 	for name, c := range map[string]struct {
 		value, disconnects int
-		leader             bool // small requests are cut off, too
+		leader             bool // small requests are disconnected, too
 		tries              int  // of Write
 	}{
 		"outage":                  {500_000, 20, true, 21},
 		"twice by chance":         {500_000, 2, false, 1},
-		"an ordinary letter":      {1000, 20, false, 21},
+		"an ordinary dead letter": {1000, 20, false, 21},
 		"one of just under 64 KB": {65_000, 20, false, 21},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -233,7 +235,7 @@ func TestOutagesOmitNothing(t *testing.T) {
 					tries < 100; tries++ {
 					time.Sleep(time.Second)
 				}
-				*small = -1 // for the reader
+				*small = -1 // so that the reader is not disconnected
 				if got := read(w, brokertest.Topics.DeadLetter, 1)[0]; tries != c.tries ||
 					len(omitted(got)) > 0 || len(got.Value) != c.value {
 					w.Errorf("%d tries, omitted %q", tries, omitted(got))
@@ -243,7 +245,7 @@ func TestOutagesOmitNothing(t *testing.T) {
 	}
 }
 
-// A topic that refuses whatever it is sent for a while gets the letter whole after that.
+// A topic that rejects everything for a while gets the whole dead letter afterwards.
 func TestTemporaryRefusalsOmitNothing(t *testing.T) {
 	for _, code := range []*kerr.Error{kerr.PolicyViolation, kerr.TopicAuthorizationFailed,
 		kerr.NotEnoughReplicas, kerr.UnknownServerError} {
@@ -260,7 +262,7 @@ func TestTemporaryRefusalsOmitNothing(t *testing.T) {
 	}
 }
 
-// A stop is no refusal, also while it is found out whether a letter is cut off.
+// A shutdown is not a rejection, not even during the check whether size closes the connection.
 func TestShutdownWhileALetterIsRetried(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		disconnect(w, kmsg.Produce, 0, -1)
@@ -273,14 +275,14 @@ func TestShutdownWhileALetterIsRetried(t *testing.T) {
 	})
 }
 
-// What the topic refuses for what is in it loses that; a topic that refuses all is the topic's
-// fault, and is asked a bounded number of times.
+// A dead letter loses the parts that the topic rejects. If the topic rejects every form, Write
+// fails after a bounded number of attempts.
 func TestLettersThatAreRefused(t *testing.T) {
 	for _, code := range []*kerr.Error{kerr.InvalidRecord, kerr.InvalidTimestamp} {
 		t.Run(code.Message, func(t *testing.T) {
 			brokertest.Run(t, 1, func(w *brokertest.World) {
 				sizes := producedSizes(w)
-				var unwanted string // records with this are refused
+				var unwanted string // records that contain this are rejected
 				w.Cluster.ControlKey(int16(kmsg.Produce),
 					func(r kmsg.Request) (kmsg.Response, error, bool) {
 						w.Cluster.KeepControl()
@@ -335,7 +337,7 @@ func TestLettersThatAreRefused(t *testing.T) {
 	}
 }
 
-// Damaged records have one letter: how many, which, why and how large they are is in it.
+// Damaged records have one dead letter: it has their number, offsets, reason and size.
 func TestLetterOfDamagedRecords(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		r := event.Record{Topic: brokertest.Topics.Live, Partition: 1, Offset: 5,
@@ -392,8 +394,8 @@ func TestDecodeDamage(t *testing.T) {
 	}
 }
 
-// However much the topic takes: a letter is never larger than what its readers read of a record, in
-// bytes and in headers.
+// However much the topic accepts, a dead letter is never larger than what its readers can read of a
+// record, in bytes and in headers.
 func TestLettersCanBeRead(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		createTopicWithLimit(w, "large", 10<<20)
@@ -409,7 +411,7 @@ func TestLettersCanBeRead(t *testing.T) {
 		var got []string
 		unread, err := c.Scan(w.Context(), w.Extent(c, "large"), func(r event.Record) error {
 			if r.Damage != nil {
-				w.Errorf("letter %d: %v", r.Offset, r.Damage.Err)
+				w.Errorf("dead letter %d: %v", r.Offset, r.Damage.Err)
 			}
 			value, _ := r.Header("markread.value-omitted")
 			headers, _ := r.Header("markread.headers-omitted")

@@ -16,7 +16,7 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// world is the virtual Kafka, with a client of it.
+// world is the virtual Kafka with a client.
 type world struct {
 	*brokertest.World
 	client *kafkaclient.Client
@@ -27,7 +27,7 @@ func inWorld(t *testing.T, test func(w *world)) {
 	brokertest.Run(t, 3, func(w *brokertest.World) { test(&world{w, w.Client()}) })
 }
 
-// write has the worker's own writer write a letter of a record.
+// write writes the dead letter of a record with the worker's Writer.
 func (w *world) write(r event.Record, class string) {
 	w.Helper()
 	err := NewWriter(w.client, brokertest.Topics.DeadLetter).Write(w.Context(), event.DeadLetter{
@@ -39,7 +39,7 @@ func (w *world) write(r event.Record, class string) {
 	}
 }
 
-// read returns all records of a topic, by another client.
+// read returns the n records of a topic, read by another client.
 func (w *world) read(topic string, n int) (records []*kgo.Record) {
 	w.Helper()
 	c := w.Kgo(kgo.ConsumeTopics(topic))
@@ -72,8 +72,8 @@ func (w *world) replay(s *Store) Done {
 	return done
 }
 
-// What the worker's writer has written is understood here, header by header, and what is replayed
-// is the record that it was, much later, with the time when the user read.
+// The Store understands each header that the worker's Writer writes. Much later it replays the
+// original record, with the time when the user read.
 func TestLettersOfTheWorker(t *testing.T) {
 	inWorld(t, func(w *world) {
 		read := time.Now()
@@ -85,7 +85,8 @@ func TestLettersOfTheWorker(t *testing.T) {
 					{Key: "markread.replays", Value: []byte("1")}, {Key: "null"}},
 			},
 			{Topic: "events", Partition: 2, Offset: 41,
-				Value: []byte(`{"Report_Account":"c","Peer_Account":"b","MsgReadTime":"1700000000"}`), Time: read},
+				Value: []byte(`{"Report_Account":"c","Peer_Account":"b",` +
+					`"MsgReadTime":"1700000000"}`), Time: read},
 			{Topic: "events", Offset: 42, Key: []byte("a|b"), Value: []byte(`no event`),
 				Time: read},
 		}
@@ -105,7 +106,7 @@ func TestLettersOfTheWorker(t *testing.T) {
 		found := index.Find(Open)
 		var lines []string
 		err := s.List(w.Context(), found, func(l *Letter) error {
-			// without where the partitioner put it
+			// without the partition, which the partitioner chooses
 			_, rest, _ := strings.Cut(string(l.AppendJSON(nil, false)), `,"state"`)
 			lines = append(lines, rest)
 			return nil
@@ -159,8 +160,7 @@ func TestLettersOfTheWorker(t *testing.T) {
 	})
 }
 
-// Two replays at the same time, and one whose resolutions were lost, do no harm but that of
-// publishing twice.
+// Two concurrent replays, and a replay whose resolutions were lost, only publish twice.
 func TestReplaysAtTheSameTime(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.write(event.Record{Topic: "events", Key: []byte("a|b"),
@@ -183,8 +183,9 @@ func TestReplaysAtTheSameTime(t *testing.T) {
 	})
 }
 
-// What the lane's topic does not take stays open, and the rest of its batch is replayed: a topic
-// that takes less than the letters', one that is compacted, one with bounds for times.
+// A dead letter that the target topic rejects stays open, and the rest of its batch is replayed: a
+// topic with a smaller limit than the dead-letter topic, a compacted one, one with timestamp
+// bounds.
 func TestRefusedByTheTargetTopic(t *testing.T) {
 	for code, want := range map[*kerr.Error]Done{
 		kerr.MessageTooLarge:  {Letters: 3, Conversations: 3, TooLarge: 1},
@@ -210,7 +211,8 @@ func TestRefusedByTheTargetTopic(t *testing.T) {
 						response := request.ResponseKind().(*kmsg.ProduceResponse)
 						topic, partition := kmsg.NewProduceResponseTopic(),
 							kmsg.NewProduceResponseTopicPartition()
-						partition.Partition, partition.ErrorCode = request.Topics[0].Partitions[0].Partition, code.Code
+						partition.Partition, partition.ErrorCode =
+							request.Topics[0].Partitions[0].Partition, code.Code
 						topic.Topic, topic.Partitions = brokertest.Topics.Backfill,
 							append(topic.Partitions, partition)
 						response.Topics = append(response.Topics, topic)

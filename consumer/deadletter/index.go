@@ -12,35 +12,37 @@ import (
 	"markread/consumer/printable"
 )
 
-// Index is what is known of a topic's letters so far.
+// Index holds what is known about the dead letters of a topic.
 type Index struct {
 	maxReplays  int
 	filter      Filter
-	replayAt    time.Time       // zero: whether letters can be replayed is not asked
-	partitions  map[int][]Entry // in the order of their offsets
+	replayAt    time.Time       // zero: don't check whether dead letters can be replayed
+	partitions  map[int][]Entry // ordered by offset
 	kinds       []event.Kind
 	kindNumbers map[event.Kind]uint16
 	unknown     int64
 	seeds       [2]maphash.Seed
 }
 
-// Entry is what an index keeps of a letter.
+// Entry is what an index keeps of one dead letter.
 type Entry struct {
 	ID
-	failedAt     int64        // microseconds since 1970
-	conversation conversation // like readTime only of those that are judged and can be replayed
-	readTime     int64        // T
-	size         uint32       // of the whole record, in bytes
-	kind         uint16       // in Index.kinds
+	failedAt int64 // microseconds since 1970
+	// conversation and readTime are set only if the dead letter was checked and can be replayed.
+	conversation conversation
+	readTime     int64  // T
+	size         uint32 // approximate memory of the whole record, in bytes
+	kind         uint16 // index into Index.kinds
 	replays      uint16
-	mostReplays  uint16 // of its conversation in a plan: none may go round for ever
-	State        State
-	obstacle     Obstacle
-	matches      bool
+	// mostReplays is the largest replays of its conversation in a plan: none is replayed forever.
+	mostReplays uint16
+	State       State
+	obstacle    Obstacle
+	matches     bool
 }
 
-// NewIndex returns an index for letters that are parked when they were replayed so often. All are
-// indexed; those that the filter is for can be counted and found.
+// NewIndex returns an empty index. A dead letter that was replayed maxReplays times or more is
+// parked. The index holds all dead letters; Counts and Find use only those that match the filter.
 func NewIndex(maxReplays int, filter Filter) *Index {
 	return &Index{
 		maxReplays: maxReplays, filter: filter, partitions: map[int][]Entry{},
@@ -49,11 +51,12 @@ func NewIndex(maxReplays int, filter Filter) *Index {
 	}
 }
 
-// Judge has each letter that the filter is for judged: can it be replayed at this time? It comes
-// before the first Add.
+// CheckReplayableAt makes Add check for each dead letter that matches the filter whether it can be
+// replayed at time now. It must be called before the first Add.
 func (x *Index) CheckReplayableAt(now time.Time) { x.replayAt = now }
 
-// Add takes in a record of the topic: all of them, those of one partition in order.
+// Add adds a record of the topic. It must be called for every record, in offset order within each
+// partition.
 func (x *Index) Add(r event.Record) {
 	if kind, ok := event.KindOf(r); ok {
 		x.partitions[r.Partition] = append(x.partitions[r.Partition], x.entryOf(r, kind))
@@ -80,20 +83,22 @@ func (x *Index) entryOf(r event.Record, kind event.Kind) Entry {
 	return l
 }
 
-// conversation tells conversations apart, in 16 bytes: a hash whose seed is another each time, so
-// that nobody can make two of them collide, and chance does not.
+// conversation identifies a conversation in 16 bytes: a hash with random seeds, so that nobody can
+// construct a collision. Chance collisions are negligible.
 type conversation [2]uint64
 
 func (x *Index) conversationOf(e event.Event) conversation {
-	// no account has a zero in it; a record's key is the same for "a|b", "c" and "a", "b|c"
+	// An account contains no NUL. The record key would not do: it is the same for "a|b", "c" and
+	// for "a", "b|c".
 	both := e.Report + "\x00" + e.Peer
 	return conversation{maphash.String(x.seeds[0], both), maphash.String(x.seeds[1], both)}
 }
 
-// microseconds is a time as it is kept: a header may have any year up to 9999.
+// microseconds converts a time to microseconds since 1970, at least 0: a header may have any year
+// up to 9999.
 func microseconds(t time.Time) int64 { return max(0, t.UnixMicro()) }
 
-// sizeOf is about how much memory a record takes.
+// sizeOf returns about how much memory a record takes, in bytes.
 func sizeOf(r event.Record) uint32 {
 	size := 200 + len(r.Key) + len(r.Value)
 	for _, h := range r.Headers {
@@ -103,19 +108,19 @@ func sizeOf(r event.Record) uint32 {
 }
 
 const (
-	// maxKinds bounds how many kinds are told apart: whoever may write to the topic may invent
-	// them. The last stands for those beyond.
+	// maxKinds bounds the number of distinct kinds: whoever can write to the topic can invent
+	// kinds. The last one stands for all further kinds.
 	maxKinds = 1 << 12
-	// maxName bounds what is kept of a class or a code, in bytes. Ours are shorter.
+	// maxName bounds the kept length of a class or code, in bytes. Those of markread are shorter.
 	maxName = 60
 )
 
-// number returns the index of a kind.
+// kindNumber returns the index of a kind in kinds.
 func (x *Index) kindNumber(kind event.Kind) uint16 {
-	if n, ok := x.kindNumbers[kind]; ok { // the usual one, without a copy
+	if n, ok := x.kindNumbers[kind]; ok { // the usual case: no copy
 		return n
 	}
-	// copies, which keep no record alive
+	// Cloned so that no record is kept in memory.
 	kind = event.Kind{Class: strings.Clone(printable.Truncate(kind.Class, maxName)),
 		Code: strings.Clone(printable.Truncate(kind.Code, maxName))}
 	if _, ok := x.kindNumbers[kind]; !ok && len(x.kinds) >= maxKinds-1 {
@@ -139,7 +144,7 @@ func (x *Index) find(id ID) *Entry {
 	return &all[i]
 }
 
-// State returns what became of a letter; false: there is none of that name.
+// State returns the state of a dead letter. ok is false if the index has no such dead letter.
 func (x *Index) State(id ID) (state State, ok bool) {
 	if l := x.find(id); l != nil {
 		return l.State, true
@@ -147,11 +152,11 @@ func (x *Index) State(id ID) (state State, ok bool) {
 	return Open, false
 }
 
-// Foreign returns how many records were neither letters nor resolutions.
+// Unknown returns the number of records that are neither dead letters nor resolutions.
 func (x *Index) Unknown() int64 { return x.unknown }
 
-// Find returns the letters that the filter is for and that are in one of the states, oldest first,
-// by the time when they failed.
+// Find returns the dead letters that match the filter and are in one of the states, sorted by the
+// time when they failed, oldest first.
 func (x *Index) Find(states ...State) (found []Entry) {
 	for _, letters := range x.partitions {
 		for i := range letters {
@@ -166,8 +171,9 @@ func (x *Index) Find(states ...State) (found []Entry) {
 	return found
 }
 
-// Still returns those of the letters, which an earlier index found, that this one would find, too:
-// still there, and in the same state. They are kept in their order and in their place.
+// Unchanged returns the entries of found, the result of an earlier index, that this index would
+// find too: the dead letter is still there, matches the filter, and is in the same state. It keeps
+// their order and reuses the slice.
 func (x *Index) Unchanged(found []Entry) []Entry {
 	return slices.DeleteFunc(found, func(l Entry) bool {
 		now := x.find(l.ID)
@@ -176,28 +182,28 @@ func (x *Index) Unchanged(found []Entry) []Entry {
 	})
 }
 
-// Is reports whether a record is the letter that was found: in a topic that was recreated another
-// may have its offset.
+// Is reports whether the record is the dead letter of this entry. In a recreated topic another
+// record may have its offset.
 func (l *Entry) Is(r event.Record) bool {
 	_, letter := event.KindOf(r)
 	return letter && IDOf(r) == l.ID && sizeOf(r) == l.size &&
 		microseconds(event.FailedAt(r)) == l.failedAt
 }
 
-// Oldest returns the first so many; 0: all.
+// Oldest returns the first limit entries of found; 0: all.
 func Oldest(found []Entry, limit int) []Entry {
 	return found[:min(len(found), cmp.Or(limit, len(found)))]
 }
 
-// Count is how many letters of one kind there are, by state, and when the first and the last of
+// Count is the number of dead letters of one kind in each state, and when the first and the last of
 // each state failed.
 type Count struct {
 	event.Kind
 	Letters        [stateCount]int64
-	Oldest, Newest [stateCount]time.Time // zero: there is none
+	Oldest, Newest [stateCount]time.Time // zero: no dead letter
 }
 
-// add counts one letter more.
+// add counts one dead letter.
 func (c *Count) add(l *Entry) {
 	s, failed := l.State, time.UnixMicro(l.failedAt).UTC()
 	if c.Letters[s] == 0 || failed.Before(c.Oldest[s]) {
@@ -209,7 +215,7 @@ func (c *Count) add(l *Entry) {
 	c.Letters[s]++
 }
 
-// Of returns how many letters there are in any of the states, and when the first and the last of
+// Of returns the number of dead letters in any of the states, and when the first and the last of
 // them failed.
 func (c *Count) Of(states ...State) (n int64, oldest, newest time.Time) {
 	for _, s := range states {
@@ -224,13 +230,13 @@ func (c *Count) Of(states ...State) (n int64, oldest, newest time.Time) {
 	return n, oldest, newest
 }
 
-// Counts returns the kinds of which there are letters that the filter is for: those with the most
-// open ones first, then parked ones and so on; of equally many, in the order of their names.
+// Counts returns the counts of the dead letters that match the filter, by kind: kinds with the most
+// open dead letters first, then by parked ones and so on, then by name.
 func (x *Index) Counts() []Count {
 	return x.CountsOf(slices.Collect(maps.Values(x.partitions))...)
 }
 
-// CountsOf is Counts for some letters of the index.
+// CountsOf is Counts restricted to some entries of the index.
 func (x *Index) CountsOf(some ...[]Entry) []Count {
 	counts := make([]Count, len(x.kinds))
 	for _, letters := range some {
@@ -250,15 +256,15 @@ func (x *Index) CountsOf(some ...[]Entry) []Count {
 	return counts
 }
 
-// Filter says which letters somebody asks for. The zero value is for all.
+// Filter selects dead letters. The zero value matches all.
 type Filter struct {
 	Class, Code  string      // "": any
-	Report, Peer string      // as far as they can be read; "": any
-	Since, Until time.Time   // when it failed, both ends included; zero: any
+	Report, Peer string      // compared if the value can be parsed; "": any
+	Since, Until time.Time   // bounds of the time when it failed, inclusive; zero: none
 	IDs          map[ID]bool // nil: any
 }
 
-// matches reports whether the filter is for a letter.
+// matches reports whether a dead letter matches the filter.
 func (f *Filter) matches(r event.Record, kind event.Kind, failedAt time.Time) bool {
 	switch {
 	case f.IDs != nil && !f.IDs[IDOf(r)],

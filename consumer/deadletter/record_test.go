@@ -14,7 +14,7 @@ import (
 
 var now = time.Unix(1_800_000_000, 0)
 
-// letterOf makes a letter's record, with a key and the value of its event.
+// letterOf returns the record of a dead letter with that key and value.
 func letterOf(p int, o int64, key, value string, headers ...string) event.Record {
 	r := record(p, o, value,
 		append([]string{"markread.class", "rejected", "markread.event-time", "1700000000999"},
@@ -44,7 +44,7 @@ func TestFilters(t *testing.T) {
 		"peer":           {Filter{Peer: "b|b"}, true, false},
 		"reader, peer":   {Filter{Report: "alice", Peer: "bob"}, false, false},
 		"since":          {Filter{Since: at}, true, true},
-		// no failed-at that can be read: the record's time
+		// failed-at can't be parsed: the record's timestamp counts
 		"since later":      {Filter{Since: at.Add(1)}, false, true},
 		"until":            {Filter{Until: at}, true, false},
 		"until earlier":    {Filter{Until: at.Add(-1)}, false, false},
@@ -99,7 +99,7 @@ func TestOldestAndNewest(t *testing.T) {
 	}
 }
 
-// A header may say any time at all.
+// A header may have any time.
 func TestTimesOutOfBounds(t *testing.T) {
 	index := NewIndex(3, Filter{})
 	for i, at := range []string{"9999-12-31T23:59:59Z", "0000-01-01T00:00:00Z",
@@ -122,7 +122,7 @@ func TestTimesOutOfBounds(t *testing.T) {
 	}
 }
 
-// What is replayed is judged as a worker will see it: with the time when the user read, or none.
+// A dead letter is checked as a worker would decode it: with the time when the user read, or none.
 func TestCheckReplay(t *testing.T) {
 	for name, c := range map[string]struct {
 		record   event.Record
@@ -144,7 +144,7 @@ func TestCheckReplay(t *testing.T) {
 			"markread.event-time", "1e9"), Invalid, 0},
 		"no event": {letterOf(0, 0, "k", `{}`), Invalid, 0},
 		"null":     {letterOf(0, 0, "k", "null"), Invalid, 0},
-		"the value was left out": {letterOf(0, 0, "k", "", "markread.value-omitted", "1000000"),
+		"the value was omitted": {letterOf(0, 0, "k", "", "markread.value-omitted", "1000000"),
 			Omitted, 0},
 		"too far ahead": {letterOf(0, 0, "k",
 			`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1800000301}`), Invalid, 0},
@@ -152,7 +152,7 @@ func TestCheckReplay(t *testing.T) {
 			`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1800000300}`), Replayable,
 			1800000300},
 	} {
-		c.record.Time = now // when it was written: not when the user read
+		c.record.Time = now // when it was written, not when the user read
 		event, obstacle := CheckReplay(c.record, now)
 		if obstacle != c.obstacle || obstacle == Replayable && event.ReadTime != c.readTime {
 			t.Errorf("%s: %d, T %d (%v)", name, obstacle, event.ReadTime, event.Invalid)
@@ -160,8 +160,8 @@ func TestCheckReplay(t *testing.T) {
 	}
 }
 
-// The newest of equally large read times is published, and no count goes beyond what a record may
-// have.
+// Of equal read times the latest dead letter is published, and the replay count stays within the
+// maximum of a record.
 func TestReplayMessage(t *testing.T) {
 	value := func(readTime int) string {
 		return fmt.Sprintf(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":%d}`,
@@ -173,7 +173,7 @@ func TestReplayMessage(t *testing.T) {
 	for _, r := range []event.Record{
 		letterOf(0, 5, "a|b", value(9), "n", "1", "markread.replays", "1000"),
 		letterOf(0, 6, "a|b", value(9), "n", "3"),
-		letterOf(0, 7, "a|b", value(9), "n", "2"), // equal, and later
+		letterOf(0, 7, "a|b", value(9), "n", "2"), // same T, later
 		letterOf(0, 8, "a|b", value(8), "n", "4"),
 		letterOf(0, 9, "c|b", `{"Report_Account":"c","Peer_Account":"b"}`, "__dlq.errors.topic",
 			"x", "markread.anything", "x"),
@@ -201,8 +201,8 @@ func TestReplayMessage(t *testing.T) {
 	}
 }
 
-// One letter of each conversation is published, the others are covered, all in the order of the
-// topic; the limit counts those that can be replayed.
+// One dead letter of each conversation is published and the others are covered, both in topic
+// order. The limit counts only dead letters that can be replayed.
 func TestPlan(t *testing.T) {
 	index := NewIndex(3, Filter{})
 	index.CheckReplayableAt(now)
@@ -227,9 +227,9 @@ func TestPlan(t *testing.T) {
 			len(p.All()) != p.Letters() {
 			t.Errorf("limit %d: %v, want %s", limit, got, want)
 		}
-		if notReplayable := p.Obstacles[Invalid] + p.Obstacles[Omitted]; notReplayable != map[int]int{0: 1, 5: 1,
-			2: 0, 1: 0}[limit] {
-			t.Errorf("limit %d: %d are stuck", limit, notReplayable)
+		if blocked := p.Obstacles[Invalid] + p.Obstacles[Omitted]; blocked != map[int]int{0: 1,
+			5: 1, 2: 0, 1: 0}[limit] {
+			t.Errorf("limit %d: %d can't be replayed", limit, blocked)
 		}
 	}
 	p := PlanOf(index.Find(Open), 0)
@@ -241,7 +241,7 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// A replay's plan says of each letter that stays open why.
+// The plan counts the dead letters that stay open by reason.
 func TestPlanOfLettersThatCannotBeReplayed(t *testing.T) {
 	index := NewIndex(3, Filter{})
 	index.CheckReplayableAt(now)
@@ -255,8 +255,8 @@ func TestPlanOfLettersThatCannotBeReplayed(t *testing.T) {
 	}
 }
 
-// Of equally large T the later letter is published: in one partition the one behind, in two the one
-// that failed later.
+// Of equal T the later dead letter is published: in one partition the one with the larger offset,
+// in two partitions the one that failed later.
 func TestPlanOfTies(t *testing.T) {
 	letter := func(partition int, offset int64, failed string) event.Record {
 		return letterOf(partition, offset, "k",
@@ -286,8 +286,8 @@ func TestPlanOfTies(t *testing.T) {
 	}
 }
 
-// Accounts may have the character that separates them in a key: what has the same key need not be
-// the same conversation.
+// Accounts may contain the separator of keys, so the same key may belong to different
+// conversations.
 func TestPlanOfConversationsOfOneKey(t *testing.T) {
 	index := NewIndex(3, Filter{})
 	index.CheckReplayableAt(now)
@@ -300,7 +300,7 @@ func TestPlanOfConversationsOfOneKey(t *testing.T) {
 	}
 }
 
-// What was found is looked for again: it must be there still, as it was, and in its state.
+// Unchanged keeps a dead letter only if it still exists, is the same, and is in the same state.
 func TestUnchanged(t *testing.T) {
 	value := `{"Report_Account":"a","Peer_Account":"b"}`
 	before := []event.Record{letterOf(0, 0, "k", value), letterOf(0, 1, "k", value),
@@ -329,16 +329,16 @@ func TestUnchanged(t *testing.T) {
 	}
 	if got := indexOf(Filter{Class: "invalid"}, before...).
 		Unchanged(slices.Clone(found)); len(got) != 0 {
-		t.Errorf("they don't match: %v", got)
+		t.Errorf("the filter does not match: %v", got)
 	}
 	for _, r := range []event.Record{longer, later, resolution, unknown, before[1]} {
 		if l := found[0]; l.Is(r) || !l.Is(before[0]) {
-			t.Errorf("%+v is taken for letter %s", r, l.ID)
+			t.Errorf("%+v is taken for dead letter %s", r, l.ID)
 		}
 	}
 }
 
-// A letter that is planned again counts only the replays of those that are there still.
+// A second plan counts only the replays of the dead letters that it has.
 func TestPlanAgain(t *testing.T) {
 	event := func(readTime int) string {
 		return fmt.Sprintf(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":%d}`,
@@ -381,8 +381,8 @@ func TestParts(t *testing.T) {
 	}
 }
 
-// The line of JSON has the contract's names, bytes that are no text in base64, and nothing that a
-// terminal would obey.
+// The JSON line has the contract's names, non-UTF-8 bytes in base64, and nothing that controls a
+// terminal.
 func TestJSON(t *testing.T) {
 	r := letterOf(2, 17, "k\x1b[31m\u202e\u009b", "null", "__dlq.errors.topic", "t",
 		"__dlq.errors.partition", "3", "__dlq.errors.offset", "-1",
@@ -427,31 +427,35 @@ func TestJSON(t *testing.T) {
 
 func TestEditable(t *testing.T) {
 	for value, want := range map[string]string{
-		`{"Report_Account":"a","Peer_Account":"b"}`:                           `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1700000000}`,
-		`{ "x" : { "y" : [1, 2] } , "Peer_Account":"b","MsgReadTime":null }`:  `{"x":{"y":[1,2]},"Peer_Account":"b","MsgReadTime":1700000000}`,
-		`{"MsgReadTime":null,"MsgReadTime":"12","Report_Account":"\u0061\n"}`: `{"MsgReadTime":"12","Report_Account":"\u0061\n"}`,
-		`{"MsgReadTime":1700000000123}`:                                       `{"MsgReadTime":1700000000123}`,
+		`{"Report_Account":"a","Peer_Account":"b"}`: `{"Report_Account":"a","Peer_Account":"b",` +
+			`"MsgReadTime":1700000000}`,
+		`{ "x" : { "y" : [1, 2] } , "Peer_Account":"b","MsgReadTime":null }`: `{"x":{"y":[1,2]},` +
+			`"Peer_Account":"b","MsgReadTime":1700000000}`,
+		`{"MsgReadTime":null,"MsgReadTime":"12","Report_Account":"\u0061\n"}`: `{"MsgReadTime":` +
+			`"12","Report_Account":"\u0061\n"}`,
+		`{"MsgReadTime":1700000000123}`: `{"MsgReadTime":1700000000123}`,
 		`{"n":12345678901234567890123,"e":1e400,"\u0061":"` + "\u202e" +
 			`"}`: `{"n":12345678901234567890123,"e":1e400,"a":"\u202e","MsgReadTime":1700000000}`,
-		"{\n}":                             `{"MsgReadTime":1700000000}`,
-		"\uFEFF{}":                         `{"MsgReadTime":1700000000}`,
-		"{\"a\":\"\U000E0041\U0001F600\"}": "{\"a\":\"\\udb40\\udc41\U0001F600\",\"MsgReadTime\":1700000000}",
+		"{\n}":     `{"MsgReadTime":1700000000}`,
+		"\uFEFF{}": `{"MsgReadTime":1700000000}`,
+		"{\"a\":\"\U000E0041\U0001F600\"}": "{\"a\":\"\\udb40\\udc41\U0001F600\"," +
+			"\"MsgReadTime\":1700000000}",
 	} {
 		l := Parse(letterOf(0, 0, "k", value), Open)
 		if got, form := l.Editable(); form != Complete || string(got) != want {
-			t.Errorf("%s is to be mended as\n%s, want\n%s", value, got, want)
+			t.Errorf("%s is to be edited as\n%s, want\n%s", value, got, want)
 		}
 	}
 	for _, value := range []string{"", "x", "[1]", "{", `{"a":1} x`, "\xff", "{\"a\":\"\xff\"}"} {
 		l := Parse(letterOf(0, 0, "k", value), Open)
 		if got, form := l.Editable(); form != Raw || string(got) != value {
-			t.Errorf("%q is to be mended as %q", value, got)
+			t.Errorf("%q is to be edited as %q", value, got)
 		}
 	}
 }
 
-// A time that nobody knows must not become that of emit, which would mark as read what the user has
-// not seen: what is printed is no event, until somebody says the time.
+// An unknown time must not become the time of emit, which would mark as read what the user has not
+// seen: the printed line is not an event until somebody fills in the time.
 func TestEditableWithoutTime(t *testing.T) {
 	for at, want := range map[string]string{
 		"": `"unknown"`, "soon": `"unknown"`, "0": `"unknown"`, "999999999999": `"unknown"`,
@@ -470,12 +474,12 @@ func TestEditableWithoutTime(t *testing.T) {
 	}
 }
 
-// The event time takes the place of no time that the producer gave under a wrong name.
+// The event time does not replace a time that the producer wrote under a wrong name.
 func TestEditableWithMisspeltTime(t *testing.T) {
 	for value, want := range map[string]string{
 		`"msgReadTime":1600000000`: `"msgReadTime":1600000000,"MsgReadTime":"unknown"`,
 		`"MsgReadedTime":null`:     `"MsgReadedTime":null,"MsgReadTime":"unknown"`,
-		// As Decode has it: the correct name is there, and says that there is none.
+		// As in Decode: the correct name is present and means that there is no time.
 		`"msgReadTime":1600000000,"MsgReadTime":null`: `"msgReadTime":1600000000,` +
 			`"MsgReadTime":1700000000`,
 		`"msgReadTime":7,"MsgReadTime":1600000000`: `"msgReadTime":7,"MsgReadTime":1600000000`,
@@ -484,12 +488,12 @@ func TestEditableWithMisspeltTime(t *testing.T) {
 		got, form := l.Editable()
 		if string(got) != "{"+want+"}" ||
 			(form == NoReadTime) != strings.Contains(want, "unknown") {
-			t.Errorf("%s is to be mended as %s, form %d", value, got, form)
+			t.Errorf("%s is to be edited as %s, form %d", value, got, form)
 		}
 	}
 }
 
-// Nobody can fill the memory with kinds.
+// Invented kinds can't fill the memory.
 func TestKindsAreBounded(t *testing.T) {
 	index := NewIndex(3, Filter{})
 	const more = 100

@@ -9,8 +9,8 @@ import (
 	"markread/consumer/event"
 )
 
-// damage appends a range of records that can't be decoded. Its further offsets are records of
-// others.
+// damage appends a range of records that can't be decoded. The records at its further offsets are
+// unknown ones.
 func (t *topic) damage(partition, count int) {
 	first := int64(len(t.partitions[partition]))
 	for range count {
@@ -30,8 +30,8 @@ func unreadOf(s *Store) string {
 	return strings.Join(texts, "; ") + fmt.Sprint(" +", more)
 }
 
-// Letters before a part that can't be read may be resolved in it: they are neither replayed nor
-// discarded, unless they are named. The other partitions' are.
+// A record in an unreadable range may resolve an earlier dead letter of its partition. Those are
+// neither replayed nor discarded unless their IDs are given. Other partitions are not affected.
 func TestLettersBeforeAnUnreadRangeStayOpen(t *testing.T) {
 	from, to := newTopic(2), newTopic(1)
 	from.letter(0, "a", 100)
@@ -66,11 +66,11 @@ func TestLettersBeforeAnUnreadRangeStayOpen(t *testing.T) {
 		t.Errorf("%+v, %v, %d published", done, err, len(to.published))
 	}
 	if !s.PartlyRead(ID{Partition: 1}) || s.PartlyRead(ID{Partition: 0}) {
-		t.Error("the wrong partition is cut short")
+		t.Error("the wrong partition is partly read")
 	}
 }
 
-// A partition that breaks in the middle of a command stops the work on its letters only.
+// A partition that becomes unreadable during a command stops only the work on its dead letters.
 func TestPartitionBecomesUnreadable(t *testing.T) {
 	for _, command := range []string{"replay", "discard", "list"} {
 		t.Run(command, func(t *testing.T) {
@@ -79,7 +79,7 @@ func TestPartitionBecomesUnreadable(t *testing.T) {
 				from.letter(0, fmt.Sprint("a", i), 100)
 				from.letter(1, fmt.Sprint("b", i), 100)
 			}
-			from.letter(0, "b2", 50) // which the last letter of the other partition covers
+			from.letter(0, "b2", 50) // covered by the last dead letter of the other partition
 			s, plan := planned(t, from)
 			from.broken = map[int]int64{1: 1}
 			var done Done
@@ -106,8 +106,7 @@ func TestPartitionBecomesUnreadable(t *testing.T) {
 	}
 }
 
-// What somebody else wrote and can't be decoded is named, as far as that is bounded, and stops
-// nothing.
+// Records of other programs that can't be decoded are reported, up to a bound, and stop nothing.
 func TestDamagedRecordsHideNoLetters(t *testing.T) {
 	from, to := newTopic(1), newTopic(1)
 	from.letter(0, "a", 100)
@@ -135,12 +134,12 @@ func TestDamagedRecordsHideNoLetters(t *testing.T) {
 		!strings.Contains(none.Why, "can't be decoded") {
 		t.Error(err)
 	}
-	if find(t, s).Unknown() != 2 { // those that fill the range
-		t.Error("damaged records are counted as another's")
+	if find(t, s).Unknown() != 2 { // the records that fill the range
+		t.Error("damaged records are counted as unknown")
 	}
 }
 
-// A topic of which nothing can be read is an error; one of which the rest is empty, too.
+// It is an error if nothing of the topic can be read, also if the readable partitions are empty.
 func TestNothingCanBeRead(t *testing.T) {
 	from := newTopic(3)
 	from.letter(1, "a", 100)
@@ -160,7 +159,8 @@ func TestNothingCanBeRead(t *testing.T) {
 	}
 }
 
-// A letter before an unread part is shown, and that its state is not known; one within can't be.
+// A dead letter before an unreadable range is shown with the note that its state is not known; one
+// within the range can't be shown.
 func TestShowOfAPartlyReadPartition(t *testing.T) {
 	from := newTopic(1)
 	from.letter(0, "a", 100)

@@ -23,19 +23,19 @@ type Writer struct {
 	bound  *sizeBound
 }
 
-// NewWriter returns a writer of dead letters to topic.
+// NewWriter returns a Writer for the dead-letter topic.
 func NewWriter(c *kafkaclient.Client, topic string) *Writer {
 	c.UseTopics(topic)
 	return &Writer{c, topic, &sizeBound{lock: make(chan struct{}, 1)}}
 }
 
-// Write writes one letter and returns when all in-sync replicas have it. The caller retries. After
-// an error the letter may have been written nevertheless.
+// Write writes one dead letter, and returns when all in-sync replicas have it. The caller retries.
+// After an error the dead letter may have been written nevertheless.
 //
-// A letter that would not fit, or that the topic refuses for what is in it, is written without some
-// parts of the record: see event.Omissions. Each form is tried once, for at most 5 s; a large one
-// three times, if the connection breaks each time (see put). An error means that the topic does not
-// take even the smallest form, or nothing at the moment.
+// If the dead letter is too large, or the topic rejects its content, it is written without parts of
+// the record: see event.Omissions. Each form is tried once, for at most 5 s; a large one three
+// times if the connection is closed each time (see produce). An error means that the topic rejects
+// even the smallest form, or accepts nothing at the moment.
 func (w *Writer) Write(ctx context.Context, letter event.DeadLetter) error {
 	partitions, err := w.client.PartitionCount(ctx, w.topic)
 	if err != nil {
@@ -43,7 +43,7 @@ func (w *Writer) Write(ctx context.Context, letter event.DeadLetter) error {
 	}
 	partition := letterPartition(letter.Event.Record, partitions)
 	maxSize := w.bound.largest(ctx, w.client, w.topic)
-	// the smallest size that was too large, and that was cut off
+	// smallest size that was too large; size at which the connection was closed
 	excess, disconnectSize := math.MaxInt, 0
 	for i, omit := range event.Omissions {
 		m := letter.Encode(omit)
@@ -72,7 +72,8 @@ func (w *Writer) Write(ctx context.Context, letter event.DeadLetter) error {
 	return err
 }
 
-// letterPartition keeps the letters of one key together. Without a key their origin spreads them.
+// letterPartition returns the partition of a dead letter. It keeps the dead letters of one key
+// together, and spreads those without a key by their origin.
 func letterPartition(r event.Record, partitions int) int {
 	key := r.Key
 	if key == nil {
@@ -82,31 +83,31 @@ func letterPartition(r event.Record, partitions int) int {
 	return kafkaclient.PartitionOf(key, partitions)
 }
 
-// maxLetter is the largest letter, in bytes: Scan reads no larger record.
+// maxLetterSize is the largest dead letter, in bytes: Scan reads no larger record.
 const maxLetterSize = batch.MaxRecord + event.LetterOverhead
 
 const (
-	limitAge      = time.Minute      // of what is known of the topic's limit
-	disconnectAge = 10 * time.Minute // of what is known of a size that is cut off
+	limitAge      = time.Minute      // how long the topic's limit is cached
+	disconnectAge = 10 * time.Minute // how long a size that closes connections is remembered
 
-	minDisconnectSize = 64 << 10 // a smaller request is not cut off for its size
-	// after so many broken connections a letter is cut off for its size
+	minDisconnectSize = 64 << 10 // a smaller request is not closed for its size
+	// after this many closed connections the size is the cause
 	maxDisconnects = 3
 )
 
-// sizeBound is how large a letter may be. It is safe for concurrent use.
+// sizeBound determines how large a dead letter may be. It is safe for concurrent use.
 type sizeBound struct {
-	// holds one value while somebody uses the rest; no mutex, for that may take 2 s
+	// Holds one value while the other fields are in use. Not a mutex, because that may take 2 s.
 	lock           chan struct{}
-	limit          int       // the topic's max.message.bytes, as far as is known
-	limitTime      time.Time // when that was asked for; zero: to be asked
-	disconnectSize int       // the smallest batch that was cut off
-	disconnectTime time.Time // when
+	limit          int       // max.message.bytes of the topic, or Kafka's default
+	limitTime      time.Time // when limit was queried; zero: to be queried
+	disconnectSize int       // smallest batch at which the connection was closed
+	disconnectTime time.Time // when that happened
 }
 
-// largest returns the size of the largest batch that the topic takes and Scan can read. A limit
-// that can't be found out within 2 s is taken for Kafka's default: if that is wrong, the topic
-// refuses the letter.
+// largest returns the size of the largest batch that the topic accepts and Scan can read. A limit
+// that can't be queried within 2 s is assumed to be Kafka's default: if that is wrong, the topic
+// rejects the dead letter.
 func (b *sizeBound) largest(ctx context.Context, c *kafkaclient.Client, topic string) int {
 	b.lock <- struct{}{}
 	defer func() { <-b.lock }()
@@ -120,31 +121,33 @@ func (b *sizeBound) largest(ctx context.Context, c *kafkaclient.Client, topic st
 	return min(b.limit, maxLetterSize)
 }
 
-// forget has the topic's limit asked for again: it refused what should fit.
+// forgetLimit makes largest query the topic's limit again: the topic rejected a batch that should
+// fit.
 func (b *sizeBound) forgetLimit() {
 	b.lock <- struct{}{}
 	defer func() { <-b.lock }()
 	b.limitTime = time.Time{}
 }
 
-// cutAt notes that a batch of that size was cut off, while a smaller form of the same letter was
-// written.
+// noteDisconnect records that the connection was closed at a batch of that size, and a smaller form
+// of the same dead letter was written.
 func (b *sizeBound) noteDisconnect(size int) {
 	b.lock <- struct{}{}
 	defer func() { <-b.lock }()
 	b.disconnectSize, b.disconnectTime = size, time.Now()
 }
 
-// cutOffError says that a request is cut off for its size.
+// disconnectError means that the connection is closed because of the size of the request.
 type disconnectError struct{ error }
 
 func (e *disconnectError) Unwrap() error { return e.error }
 
-// put produces the record of a letter. It fails with a *cutOffError if the record is large and the
-// connection breaks three times, but each time the partition's leader answers a small request right
-// after it: a broker closes the connection without an answer when a request is larger than its
-// socket.request.max.bytes, and so do proxies. In an outage the small request fails, too; and a
-// connection does not break by chance three times in half a second at the same letter only.
+// produce writes the record of a dead letter. It returns a *disconnectError if the record is large
+// and the connection is closed three times, and each time the partition's leader responds to a
+// small request right after. A broker closes the connection without a response when a request is
+// larger than its socket.request.max.bytes, and so do proxies. In an outage the small request
+// fails, too; and no connection is closed by chance three times within half a second for the same
+// dead letter only.
 func (w *Writer) produce(ctx context.Context, partition int, m event.Message, size int) error {
 	wait := kafkaclient.NewBackoff()
 	for broken := 1; ; broken++ {
@@ -156,8 +159,8 @@ func (w *Writer) produce(ctx context.Context, partition int, m event.Message, si
 			return cmp.Or(context.Cause(ctx), err)
 		}
 		if broken == maxDisconnects {
-			return &disconnectError{fmt.Errorf("the connection broke %d times at a request of %d "+
-				"bytes, while small ones are answered: %w", maxDisconnects, size, err)}
+			return &disconnectError{fmt.Errorf("the connection was closed %d times at a request of "+
+				"%d bytes, while small requests succeed: %w", maxDisconnects, size, err)}
 		}
 		if !wait.Sleep(ctx) {
 			return context.Cause(ctx)
@@ -165,8 +168,8 @@ func (w *Writer) produce(ctx context.Context, partition int, m event.Message, si
 	}
 }
 
-// isBroken reports whether a connection was closed in the middle of a request. A timeout says
-// nothing of the kind.
+// isDisconnect reports whether the connection was closed in the middle of a request. A timeout is
+// not a disconnect.
 func isDisconnect(err error) bool {
 	var k kafkaclient.Error
 	var timeout net.Error
@@ -175,8 +178,8 @@ func isDisconnect(err error) bool {
 		errors.As(err, &timeout) && timeout.Timeout())
 }
 
-// batchSize returns how large the batch of one record is, uncompressed, as max.message.bytes
-// counts.
+// batchSize returns the uncompressed size of a batch with one record, in bytes, as
+// max.message.bytes counts it.
 func batchSize(m event.Message) int {
 	bytes := func(b []byte) int {
 		if b == nil {
@@ -184,7 +187,7 @@ func batchSize(m event.Message) int {
 		}
 		return varintSize(len(b)) + len(b)
 	}
-	// attributes, time, offset
+	// attributes, timestamp delta, offset delta
 	record := 3 + bytes(m.Key) + bytes(m.Value) + varintSize(len(m.Headers))
 	for _, h := range m.Headers {
 		record += varintSize(len(h.Key)) + len(h.Key) + bytes(h.Value)

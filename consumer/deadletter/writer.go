@@ -159,8 +159,8 @@ func (w *Writer) produce(ctx context.Context, partition int, m event.Message, si
 			return cmp.Or(context.Cause(ctx), err)
 		}
 		if broken == maxDisconnects {
-			return &disconnectError{fmt.Errorf("the connection was closed %d times at a request of "+
-				"%d bytes, while small requests succeed: %w", maxDisconnects, size, err)}
+			return &disconnectError{fmt.Errorf("the connection was closed %d times at a request "+
+				"of %d bytes, while small requests succeed: %w", maxDisconnects, size, err)}
 		}
 		if !wait.Sleep(ctx) {
 			return context.Cause(ctx)

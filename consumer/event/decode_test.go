@@ -11,15 +11,15 @@ import (
 	"unicode/utf8"
 )
 
-// The latest time that the tests know, and two that are derived from it.
+// The clock of the tests, and two read times at its limit.
 var (
 	latest     = time.Unix(1_700_000_000, 999e6)
-	recordTime = time.UnixMilli(1_699_999_000_999) // the records' timestamp: T 1699999000
+	recordTime = time.UnixMilli(1_699_999_000_999) // timestamp of the records: T 1699999000
 )
 
 const inTime, tooLate = "1700000300", "1700000301"
 
-// from makes a record with that value and headers of name, value, name, value ….
+// from returns a record with that value and headers: name, value, name, value ….
 func from(value string, headers ...string) Record {
 	r := Record{Value: []byte(value), Time: recordTime}
 	for i := 0; i < len(headers); i += 2 {
@@ -339,22 +339,21 @@ func TestDecodeInvalid(t *testing.T) {
 	}
 }
 
-// What a page shows of a reason has nothing of the record: a value may be an account in the wrong
-// place.
+// WithoutValue removes the value of the record from a reason: it may be an account in the wrong
+// field.
 func TestWithoutValue(t *testing.T) {
 	const accounts = `"Report_Account":"rita","Peer_Account":"paul"`
 	for value, want := range map[string]string{
 		`{` + accounts + `,"MsgReadTime":"alice"}`: "MsgReadTime … is not a whole number of " +
 			"seconds since 1970",
 		`{` + accounts + `,"MsgReadTime":7}`: "MsgReadTime … is before September 2001 " +
-			"(1000000000), in " +
-			"seconds since 1970",
+			"(1000000000), in seconds since 1970",
 		`{` + accounts + `,"MsgReadTime":"07"}`: "MsgReadTime … begins with a zero",
-		`{` + accounts + `,"MsgReadTime":1700000000000}`: "MsgReadTime … is more than 5 minutes " +
-			"ahead, in " +
-			"seconds since 1970: it looks like milliseconds",
-		`{"alice":{` + accounts + `}}`: "Report_Account is missing, but is in …: write that alone",
-		`{` + accounts[:23] + `}`:      "Peer_Account is missing",
+		`{` + accounts + `,"MsgReadTime":1700000000000}`: "MsgReadTime … is more than 5 " +
+			"minutes ahead, in seconds since 1970: it looks like milliseconds",
+		`{"alice":{` + accounts + `}}`: "Report_Account is missing, but is in …: " +
+			"write that alone",
+		`{` + accounts[:23] + `}`: "Peer_Account is missing",
 	} {
 		if got := WithoutValue(Decode(from(value), latest).Invalid); got != want {
 			t.Errorf("%s: %s", value, got)
@@ -366,7 +365,7 @@ func TestWithoutValue(t *testing.T) {
 	}
 }
 
-// Of other names none is taken for a field's.
+// Other names are not taken for a field's name.
 func TestIntendedField(t *testing.T) {
 	for name, want := range map[string]string{
 		"msgreadtime": "MsgReadTime", "-MSG_read Time__": "MsgReadTime",
@@ -391,8 +390,7 @@ func TestKey(t *testing.T) {
 	}
 }
 
-// FuzzDecode compares with what encoding/json makes of the value, read by another way: a token at a
-// time.
+// FuzzDecode compares parseRawEvent with encoding/json.
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
 		`{"Report_Account":"rita","Peer_Account":"paul","MsgReadTime":5}`,
@@ -431,6 +429,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
+// naiveObject returns the members of a JSON object, parsed by encoding/json.
 func naiveObject(value []byte) (map[string]json.RawMessage, bool) {
 	for bytes.HasPrefix(value, []byte("\ufeff")) {
 		value = value[3:]

@@ -17,17 +17,17 @@ import (
 )
 
 const (
-	loggedRejects = 5    // without a file of rejects
-	allRejected   = 1000 // rows, after which it is logged that every one was rejected
+	loggedRejects = 5    // logged if there is no rejects file
+	allRejected   = 1000 // rows after which the log warns that all were rejected
 
-	// for what is in flight: a resumed run over files sends that again
+	// bound of the wait for requests in flight: a resumed run over files sends them again
 	shutdownLimit = 10 * time.Second
 )
 
-// ErrInterrupted is what Run ends with when its context does.
+// ErrInterrupted is the error of Run when its context ends.
 var ErrInterrupted = errors.New("interrupted")
 
-// PositionError says that an input has no row where a state says that its run continues.
+// PositionError means that an input has no row at the position of the state.
 type PositionError struct {
 	Name   string
 	Offset int64
@@ -38,51 +38,51 @@ func (e *PositionError) Error() string {
 		e.Name, e.Offset)
 }
 
-// Options says what to run.
+// Options configures a run.
 type Options struct {
 	Inputs    []Input
-	To        Publisher // nil: nothing is published, and no state is kept
-	Rejects   *Rejects  // nil: the first are logged
-	State     State     // where to begin, and what else the file of the state is to have
+	To        Publisher // nil: nothing is published and no state is saved
+	Rejects   *Rejects  // nil: the first rejects are logged
+	State     State     // where to begin, and the other content of the state file
 	StateFile StateFile
-	Window    int // chunks of 256 KiB; 0: as many as there can be
+	Window    int // chunks of 256 KiB; 0: the maximum
 	Progress  *Progress
 	Log       zerolog.Logger
 }
 
-// Summary is what a run did.
+// Summary is the result of a run.
 type Summary struct {
-	Rows, Rejected int64 // of the interrupted runs before it, too
-	Untimed        int64 // of the other rows, those that had no time and got the state's
-	// published, one for each conversation as long as the window held them all
+	Rows, Rejected int64 // including those of the interrupted runs before it
+	Untimed        int64 // rows without a time that were accepted with the state's read time
+	// published; one for each conversation if the window held them all
 	Records    int64
-	Overflowed bool     // the window was full: a conversation may have got several records
-	Times      Times    // of the records, those of the interrupted runs included
-	At         Position // before which everything is done
+	Overflowed bool     // the window was full: a conversation may have several records
+	Times      Times    // of the records, including those of the interrupted runs
+	At         Position // everything before it is done
 }
 
-// run is one run.
+// run is the state of one Run.
 type run struct {
 	Options
 	window        *window
 	pool          senderPool
-	sent          int64    // records given to ship
+	sent          int64    // records passed to pool
 	at            Position // before the next row
 	overflowed    bool
 	firstReason   string // reason of the first reject
-	spacesLogged  bool   // it was logged that an account has spaces around it
-	roundedLogged bool   // it was logged that an account is a rounded number
-	// of inputs that were read to their ends, before there is a mark behind them
+	spacesLogged  bool   // the warning about spaces around an account was logged
+	roundedLogged bool   // the warning about a rounded number was logged
+	// of inputs that were read to their ends; no saved position may be beyond them yet
 	hashes []string
 }
 
-// Run reads the inputs from the state's mark on, and publishes one record for each conversation in
-// the window, when it is full or everything is read. It returns when each is acknowledged; then the
-// state is gone. Otherwise the state has what is done, and the error is ErrInterrupted, an
-// *InputError, or what publishing failed with.
+// Run reads the inputs from the state's position on, and publishes one record for each conversation
+// in the window when the window is full or everything is read. It returns when every record is
+// acknowledged, and removes the state file. If it fails, the state file has what is done, and the
+// error is ErrInterrupted, an *InputError, or the publisher's error.
 //
-// When ctx ends, Run waits for what is in flight; if there is a state, not for long. Of inputs that
-// can't be read again the rest of the window is published then, too.
+// When ctx ends, Run waits for requests in flight, at most shutdownLimit if there is a state file.
+// If the inputs can't be read again, it also publishes the rest of the window.
 func Run(ctx context.Context, o Options) (Summary, error) {
 	r := &run{Options: o, window: newWindow(cmp.Or(o.Window, maxChunks)), at: o.State.At}
 	r.hashes = make([]string, len(o.Inputs))
@@ -94,8 +94,8 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	}
 	var watcher sync.WaitGroup
 	defer watcher.Wait()
-	// What is in flight is finished after the end of ctx; the publisher has limits of its own.
-	// Reading ends with either.
+	// Requests in flight are finished after ctx has ended; the publisher has its own limits.
+	// Reading stops when either context ends.
 	sendCtx, fail := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer fail(nil)
 	readCtx, stop := context.WithCancel(ctx)
@@ -117,7 +117,7 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	}
 	close(r.pool.queue)
 	running.Wait()
-	done, times := r.pool.at, r.pool.times // of what is acknowledged
+	done, times := r.pool.at, r.pool.times // of acknowledged records
 	if cause := context.Cause(sendCtx); cause != nil {
 		err = cause
 	}
@@ -133,8 +133,8 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 		times, done}, err
 }
 
-// watch logs that ctx has ended, and abandons what is in flight if that takes too long and can be
-// sent again.
+// watchShutdown logs that ctx has ended. It abandons requests in flight after shutdownLimit if they
+// can be sent again.
 func (r *run) watchShutdown(ctx, sendCtx context.Context, fail context.CancelCauseFunc) {
 	select {
 	case <-sendCtx.Done():
@@ -154,7 +154,7 @@ func (r *run) watchShutdown(ctx, sendCtx context.Context, fail context.CancelCau
 	}
 }
 
-// Begin writes the first state of a run, before anything else is done.
+// Begin writes the first state of a run. It must be called before anything is published.
 func (o *Options) Begin() error {
 	o.State.Version, o.State.Inputs = stateVersion, nil
 	for _, in := range o.Inputs {
@@ -168,8 +168,9 @@ func (o *Options) Begin() error {
 	return nil
 }
 
-// save notes in the state that everything before a mark is done, and the times of what is
-// published. Rejects before it must outlast whatever happens now, like the state.
+// save writes a state in which everything before the position is done, and the read times of the
+// published records. It first syncs the rejects, because rejects before the position must be as
+// durable as the state.
 func (r *run) save(at Position, times Times) error {
 	if err := r.Rejects.sync(); err != nil {
 		return err
@@ -183,12 +184,12 @@ func (r *run) save(at Position, times Times) error {
 	return nil
 }
 
-// readAll reads the inputs, and publishes what the window has no capacity for. It ends with
-// ErrInterrupted soon after ctx does.
+// readAll reads the inputs, and publishes what does not fit into the window. It returns
+// ErrInterrupted soon after ctx has ended.
 func (r *run) readAll(ctx, sendCtx context.Context) error {
 	for i := r.at.Input; i < len(r.Inputs); i++ {
 		if err := r.readInput(ctx, sendCtx, i); errors.Is(err, ErrInterrupted) {
-			return ErrInterrupted // whatever decompression took it for
+			return ErrInterrupted // decompression may have wrapped it
 		} else if err != nil {
 			return err
 		}
@@ -227,10 +228,10 @@ func (r *run) readRows(sendCtx context.Context, number int, s *source) error {
 	in := &r.Inputs[number]
 	for {
 		r.at.Input, r.at.Offset, r.at.Line = number, s.lines.offset, s.lines.number
-		if r.at.Read != s.raw.read { // not for each row
+		if r.at.Read != s.raw.read { // not for each row: hashing takes time
 			r.at.Read, r.at.SHA256 = s.raw.read, s.raw.sum()
 		}
-		row, event, err := s.next(time.Now) // after the row has come: standard input may be slow
+		row, event, err := s.next(time.Now) // the time after the read, which may be slow
 		switch {
 		case row.text == nil && err == io.EOF:
 			return nil
@@ -250,7 +251,7 @@ func (r *run) readRows(sendCtx context.Context, number int, s *source) error {
 	}
 }
 
-// keep puts an event into the window.
+// addToWindow adds a read state to the window.
 func (r *run) addToWindow(sendCtx context.Context, in *Input, row row, event readState) error {
 	if r.window.full() {
 		r.overflowed = true
@@ -260,11 +261,11 @@ func (r *run) addToWindow(sendCtx context.Context, in *Input, row row, event rea
 	}
 	r.warnOfAccount(in, row, event.report)
 	r.warnOfAccount(in, row, event.peer)
-	before := r.at // the row is counted in none of its numbers, or in all of them
+	before := r.at // all counters of the position include the row, or none does
 	if event.readTime == 0 {
 		event.readTime = r.State.ReadTime
-		// The first is logged at once, while nothing is published: a misspelled field is one in
-		// every row.
+		// The first one is logged immediately, before anything is published: a misspelt field is
+		// misspelt in every row.
 		if r.at.Untimed++; r.at.Untimed == 1 {
 			r.warn(in, row).Msgf("the row has no MsgReadTime: it, and every other that has none, "+
 				"is marked as read up to %s (--read-time); if there should be one, stop with "+
@@ -280,7 +281,7 @@ func (r *run) warn(in *Input, row row) *zerolog.Event {
 	return r.Log.Warn().Str("file", in.Name).Int64("line", row.line)
 }
 
-// reject counts a bad row, and keeps or logs it.
+// reject counts a bad row, and writes it to the rejects file or logs it.
 func (r *run) reject(in *Input, row row, reason error) error {
 	r.at.Rows++
 	r.at.Rejected++
@@ -307,11 +308,11 @@ func (r *run) reject(in *Input, row row, reason error) error {
 	return nil
 }
 
-// errUntimed is why a row without a time is no event where the run has none for it.
+// errUntimed is the reason of a row without a time in a run without a read time for such rows.
 var errUntimed = errors.New("it has no MsgReadTime; " +
 	"--read-time T|now sets it for rows that have none")
 
-// warnOfAccount logs the first valid account of each kind that hardly anybody has.
+// warnOfAccount logs the first valid account of each kind that is probably a mistake.
 func (r *run) warnOfAccount(in *Input, row row, account []byte) {
 	switch first, last := account[0], account[len(account)-1]; {
 	case !r.spacesLogged && (first == ' ' || last == ' '):
@@ -327,10 +328,10 @@ func (r *run) warnOfAccount(in *Input, row row, account []byte) {
 	}
 }
 
-// rounded matches how spreadsheets, and programs that keep them as floats, write long numbers.
+// rounded matches long numbers as spreadsheets write them, and programs that store them as floats.
 var rounded = regexp.MustCompile(`^[0-9](([.,][0-9]+)?[Ee][+]|[.,][0-9]+[Ee])[0-9]+$`)
 
-// shipOldest publishes the chunk that was filled first.
+// publishOldest publishes the oldest chunk of the window.
 func (r *run) publishOldest(sendCtx context.Context) error {
 	b := &batch{now: time.Now(), messages: make([]event.Message, 0, 8<<10)}
 	var left bool
@@ -341,7 +342,7 @@ func (r *run) publishOldest(sendCtx context.Context) error {
 	return r.pool.enqueue(sendCtx, b)
 }
 
-// empty publishes what is in the window.
+// drain publishes the whole window.
 func (r *run) drain(ctx, sendCtx context.Context) error {
 	r.Progress.Draining.Store(true)
 	r.window.index = nil // nothing is added any more

@@ -11,15 +11,15 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// The state of an older version's interrupted run is refused, not misread, and the message says
-// what helps: that version, or to begin anew, which publishes everything. Format 1 has no hash of
-// what was read, and its read time may be one that nobody gave: for rows without a time that
-// version took the time at which the run began.
+// The state of an older version's interrupted run is refused, not misread. The message says what
+// helps: to use that version, or to start again, which publishes everything. Format 1 has no hash
+// of what was read, and its read time may not have been given: for rows without a time that version
+// used the time at which the run began.
 //
 // testdata/resume-4a19850 is the folder of a `markread backfill --rejects rejects.ndjson
 // states.csv.zst` of commit 4a19850, killed (SIGKILL) when two thirds were published to the
-// embedded broker. The table has 11,100 rows: 11 are no events, two have no time, one before the
-// kill and one behind it.
+// embedded broker. The table has 11,100 rows: 11 are not events, and two have no time, one before
+// and one after the kill.
 func TestResumeFileOfAnOlderVersion(t *testing.T) {
 	folder := t.TempDir()
 	if err := os.CopyFS(folder, os.DirFS("testdata/resume-4a19850")); err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// maxZstdWindow bounds the memory that reading a file takes. zstd's levels up to 19 need no more;
-// --ultra and --long do.
+// maxZstdWindow bounds the memory for decompression. zstd's levels up to 19 need no more; --ultra
+// and --long do.
 const maxZstdWindow = 8 << 20
 
 var (
@@ -20,7 +20,7 @@ var (
 	zstdMagic = []byte("\x28\xb5\x2f\xfd")
 )
 
-// decompress looks at the first bytes, whatever the name, and returns the content.
+// decompress detects compression by the first bytes, not by the name, and returns the content.
 func (s *source) decompress() (io.Reader, error) {
 	in := bufio.NewReaderSize(s.raw, 256<<10)
 	head, err := in.Peek(4)
@@ -37,7 +37,8 @@ func (s *source) decompress() (io.Reader, error) {
 		s.compressed = &compressed{name: "gzip", unit: "member"}
 		s.compressed.content = &gzipMembers{in, z, s.compressed}
 	case bytes.Equal(head, zstdMagic),
-		len(head) == 4 && head[0]&0xf0 == 0x50 && string(head[1:]) == "\x2a\x4d\x18": // pzstd's
+		// a skippable frame, as pzstd writes it
+		len(head) == 4 && head[0]&0xf0 == 0x50 && string(head[1:]) == "\x2a\x4d\x18":
 		read := &tailReader{in: in}
 		z, err := zstd.NewReader(read, zstd.WithDecoderConcurrency(1),
 			zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxZstdWindow))
@@ -58,7 +59,7 @@ func (s *source) decompress() (io.Reader, error) {
 type compressed struct {
 	name, unit string
 	content    io.Reader
-	rest       io.Reader // what follows the last unit without being another; nil: nothing
+	rest       io.Reader // bytes after the last unit that are not a unit; nil: none
 }
 
 func (c *compressed) Read(b []byte) (int, error) {
@@ -69,9 +70,9 @@ func (c *compressed) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// row reads the rest to its end and returns its beginning, and as the error what it is. Without
-// any, or if it was returned before, the text is nil and the error io.EOF; else it is what reading
-// failed with.
+// trailingRow reads rest to its end and returns its beginning as a row, with the reason as a
+// *badRow. If there is no rest, or it was returned before, the text is nil and the error is io.EOF.
+// If reading fails, the text is nil and the error is that failure.
 func (c *compressed) trailingRow() (text []byte, err error) {
 	if c == nil || c.rest == nil {
 		return nil, io.EOF
@@ -93,8 +94,8 @@ func (c *compressed) trailingRow() (text []byte, err error) {
 		"was something appended to the file, or a part of it overwritten?", bytes, c.name, c.unit)}
 }
 
-// members are those of a gzip file, one behind the other, and the zeros that tapes and some
-// programs leave behind the last.
+// gzipMembers reads the members of a gzip file one after the other, and skips the zeros that tapes
+// and some programs write after the last one.
 type gzipMembers struct {
 	in    *bufio.Reader
 	z     *gzip.Reader
@@ -108,7 +109,7 @@ func (m *gzipMembers) Read(b []byte) (int, error) {
 	}
 	head, err := m.in.Peek(len(gzipMagic))
 	for ; len(head) > 0 && head[0] == 0; head, err = m.in.Peek(len(gzipMagic)) {
-		_, _ = m.in.Discard(1) // it lies ahead
+		_, _ = m.in.Discard(1) // can't fail: the byte is buffered
 	}
 	switch {
 	case len(head) == 0 || err != nil && err != io.EOF:
@@ -122,14 +123,15 @@ func (m *gzipMembers) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// frames are those of a zstd file.
+// zstdFrames reads the frames of a zstd file.
 type zstdFrames struct {
 	in    *tailReader
 	z     *zstd.Decoder
 	input *compressed
 }
 
-// Read ends where no frame follows. The decoder reads no further than the four bytes that tell.
+// Read ends where no frame follows. The decoder reads no further than the four bytes of the magic
+// number.
 func (f *zstdFrames) Read(b []byte) (int, error) {
 	n, err := f.z.Read(b)
 	switch {
@@ -138,19 +140,19 @@ func (f *zstdFrames) Read(b []byte) (int, error) {
 			f.input.rest = io.MultiReader(bytes.NewReader(left), f.in.in)
 		}
 		err = io.EOF
-	case err != nil && f.in.zeros > 0: // they were taken for a part of a frame
+	case err != nil && f.in.zeros > 0: // the zeros were read as part of a frame
 		err = io.ErrUnexpectedEOF
 	}
 	return n, err
 }
 
-// tail remembers the last bytes that were read, as many as a frame's magic has. Behind the end
-// there are as many zeros: to the decoder fewer bytes than those of a magic are a frame that is cut
-// off, and so it looks at them, as at more.
+// tailReader remembers the last bytes that were read, as many as a magic number has. After the end
+// it supplies as many zeros: for the decoder fewer bytes than a magic number are a truncated frame,
+// but followed by zeros they are a wrong magic number, like longer garbage.
 type tailReader struct {
 	in    io.Reader
 	last  []byte
-	zeros int // that were read
+	zeros int // zeros that were supplied
 }
 
 func (t *tailReader) Read(b []byte) (int, error) {

@@ -19,8 +19,7 @@ import (
 	"markread/consumer/event"
 )
 
-// The state is saved now and then, and whenever it is, the rejects that it counts are in their
-// file.
+// The state is saved from time to time, and the rejects that it counts are in their file by then.
 func TestRejectsAreSyncedBeforeTheState(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		text, _, _ := randomTable(rand.New(rand.NewPCG(4, 4)), 200_000, 200_000)
@@ -58,7 +57,7 @@ func TestRejectsAreSyncedBeforeTheState(t *testing.T) {
 	})
 }
 
-// A resumed run has read the files before the one that it goes on with.
+// The progress of a resumed run includes the files before the one it continues with.
 func TestProgressOfAResumedRun(t *testing.T) {
 	inputs := writeInputs(t, map[string]string{"a": header + "a,b,1600000007\n", "b": header}, "a",
 		"b")
@@ -70,7 +69,7 @@ func TestProgressOfAResumedRun(t *testing.T) {
 	}
 }
 
-// A file is told from another by its end, too.
+// The identity of a file depends on its end, too.
 func TestIdentityOfALargeFile(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "f")
 	text := bytes.Repeat([]byte("x"), 200<<10)
@@ -91,7 +90,7 @@ func TestIdentityOfALargeFile(t *testing.T) {
 	}
 }
 
-// What a file needs more memory for is refused with what helps.
+// A file that needs too much memory is refused with advice.
 func TestLongWindow(t *testing.T) {
 	var b bytes.Buffer
 	w, err := zstd.NewWriter(&b, zstd.WithWindowSize(4*maxZstdWindow))
@@ -112,7 +111,7 @@ func TestLongWindow(t *testing.T) {
 	}
 }
 
-// silent is a broken reader.
+// silentReader is a broken reader that never returns anything.
 type silentReader struct{}
 
 func (silentReader) Read([]byte) (int, error) { return 0, nil }

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// What is not an input is refused with what it is, and what to do.
+// A file of a wrong format is refused with its format and advice.
 func TestWrongFiles(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"no header": {"a,b,7\nc,d,8\n",
@@ -118,7 +118,7 @@ func TestWrongFiles(t *testing.T) {
 	}
 }
 
-// The first row of a file of JSON lines may be bad if its name or another line says what it is.
+// The first row of an NDJSON file may be bad if the name or another line shows the format.
 func TestNameCountsOnlyIfContentDoesNotDecide(t *testing.T) {
 	if got, err := readRows(strings.NewReader("oops\n"), "F.NDJSON.GZ"); err != nil ||
 		len(got) != 1 {
@@ -134,11 +134,11 @@ func TestNameCountsOnlyIfContentDoesNotDecide(t *testing.T) {
 	}
 }
 
-// A table without read times is refused unless it is known that it has none: with a column that is
-// likely meant for it, or else the only other one, as the one to rename. A name that is nearly the
-// correct one is refused in any case.
+// A table without read times is refused unless the operator gives one. The message suggests to
+// rename the column that is probably the read time, or else the only other one. A column name that
+// is nearly correct is always refused.
 func TestColumnsOf(t *testing.T) {
-	for names, want := range map[string][2]string{ // without --read-time, and with it
+	for names, want := range map[string][2]string{ // without and with --read-time
 		"Report_Account,Peer_Account,ts": {
 			`its columns are "Report_Account", "Peer_Account", "ts": ` +
 				`rename "ts" if that is it, or say with --read-time T|now up to when everything ` +

@@ -15,39 +15,40 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// Publisher is what a run needs of a kafkaclient.Publisher.
+// Publisher publishes to the backfill topic. *kafkaclient.Publisher implements it.
 type Publisher interface {
 	Publish(ctx context.Context, messages ...event.Message) error
 }
 
 const (
-	senders   = 3 // batches in flight: with one, the slowest partition would delay all others
+	senders   = 3 // batches in flight; with only one, the slowest partition would delay all others
 	saveEvery = time.Second
-	// patience is how long a batch is retried, unless the run is stopped: a broker that has crashed
-	// may be away for a minute.
+	// retryTime is how long a batch is retried, unless the run is stopped: a broker that has
+	// crashed may be away for a minute.
 	retryTime = 3 * time.Minute
 )
 
-// shipping publishes batches, some at a time, and knows up to where all of them are acknowledged.
+// senderPool publishes batches, up to senders at a time, and tracks the position up to which all
+// are acknowledged.
 type senderPool struct {
-	to       Publisher // nil: nothing is published
+	to       Publisher // nil: publish nothing
 	progress *Progress
-	// called with the new mark, not more than once in saveEvery
+	// called with the new position, at most once per saveEvery
 	save    func(Position, Times) error
 	fail    context.CancelCauseFunc // called with each error
 	log     zerolog.Logger
-	stopped <-chan struct{} // closed when the run is to end
+	stopped <-chan struct{} // closed when the run should stop
 	queue   chan *batch
-	warn    sync.Once // of brokers that take nothing
+	warn    sync.Once // for the warning that brokers accept no records
 
 	mu       sync.Mutex
-	inFlight []*batch // the oldest is not acknowledged
-	at       Position // up to which all are acknowledged
-	times    Times    // of what is acknowledged
+	inFlight []*batch // in order; the first is not acknowledged
+	at       Position // everything before it is acknowledged
+	times    Times    // of acknowledged records
 	saved    time.Time
 }
 
-// send gives a batch to a sender, and waits until one is free, or ctx ends.
+// enqueue passes a batch to a sender. It waits until one is free or ctx ends.
 func (s *senderPool) enqueue(ctx context.Context, b *batch) error {
 	s.mu.Lock()
 	s.inFlight = append(s.inFlight, b)
@@ -60,7 +61,7 @@ func (s *senderPool) enqueue(ctx context.Context, b *batch) error {
 	}
 }
 
-// run publishes batches of the queue until it is closed.
+// run publishes the batches of the queue until it is closed.
 func (s *senderPool) run(ctx context.Context) {
 	for b := range s.queue {
 		if err := s.publish(ctx, b); err != nil {
@@ -79,7 +80,7 @@ func (s *senderPool) publish(ctx context.Context, b *batch) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.times, b.acked = s.times.union(b.times), true
-	b.messages, b.text = nil, nil // it may have to wait for those before it
+	b.messages, b.text = nil, nil // free memory now: b may have to wait for earlier batches
 	for len(s.inFlight) > 0 && s.inFlight[0].acked {
 		s.at, s.inFlight = s.inFlight[0].upTo, s.inFlight[1:]
 	}
@@ -90,8 +91,8 @@ func (s *senderPool) publish(ctx context.Context, b *batch) error {
 	return s.save(s.at, s.times)
 }
 
-// persist publishes messages, and retries while that may help. Each attempt takes the publisher
-// some ten seconds.
+// publishWithRetry publishes messages, and retries for retryTime while that may help. An attempt of
+// the publisher takes up to some ten seconds.
 func (s *senderPool) publishWithRetry(ctx context.Context, messages []event.Message) error {
 	for began := time.Now(); ; {
 		if ctx.Err() != nil {
@@ -99,7 +100,7 @@ func (s *senderPool) publishWithRetry(ctx context.Context, messages []event.Mess
 		}
 		err := s.to.Publish(ctx, messages...)
 		switch {
-		case err != nil && ctx.Err() != nil: // another has failed, or time is up
+		case err != nil && ctx.Err() != nil: // another sender failed, or shutdownLimit passed
 			return context.Cause(ctx)
 		case err == nil, time.Since(began) > retryTime, !kafkaclient.MayPass(err):
 			return err
@@ -126,24 +127,24 @@ func (s *senderPool) publishWithRetry(ctx context.Context, messages []event.Mess
 	}
 }
 
-// batch is the records of a chunk's conversations.
+// batch holds the records of a chunk's conversations.
 type batch struct {
 	now      time.Time
 	messages []event.Message
 	times    Times
-	text     []byte // for keys and values
+	text     []byte // memory of keys and values
 	acked    bool
-	upTo     Position // no row before it is needed when this and all before are acknowledged
+	upTo     Position // no earlier row is needed once all batches up to this one are acknowledged
 }
 
-// add adds the event of a conversation. Its record has the present time: with an old one the
-// topic's retention could delete it before it is applied. It has no event-time header either: when
-// the user read is not known, and the age of a backfilled event is how long it waits.
+// add adds a record for a conversation. Its timestamp is the present: with an older one the topic's
+// retention could delete it before it is applied. It has no event-time header: when the user read
+// is not known, and the age of a backfilled event is how long it has waited.
 func (b *batch) add(report, peer []byte, readTime int64) {
 	b.times = b.times.union(Times{readTime, readTime})
-	const most = 65 + 2*2*32 + 80 // the key, accounts of escapes only, and the rest of the value
+	const most = 65 + 2*2*32 + 80 // the key, accounts of only escapes, and the rest of the value
 	if cap(b.text)-len(b.text) < most {
-		b.text = make([]byte, 0, 64<<10) // for many: each of its own would be slow
+		b.text = make([]byte, 0, 64<<10) // shared by many records: an allocation for each is slow
 	}
 	begin := len(b.text)
 	text := event.AppendKey(b.text, report, peer)
@@ -156,8 +157,8 @@ func (b *batch) add(report, peer []byte, readTime int64) {
 		Key: text[begin:value:value], Value: text[value:len(text):len(text)], Time: b.now})
 }
 
-// appendString appends an account as JSON. Valid ones are printable ASCII, of which only quotes and
-// backslashes need an escape, the same as Go's.
+// appendString appends an account as a JSON string. Valid accounts are printable ASCII, in which
+// only quotes and backslashes are escaped, as in Go.
 func appendString(b, account []byte) []byte {
 	if bytes.IndexByte(account, '"') >= 0 || bytes.IndexByte(account, '\\') >= 0 {
 		return strconv.AppendQuote(b, string(account))
@@ -165,17 +166,17 @@ func appendString(b, account []byte) []byte {
 	return append(append(append(b, '"'), account...), '"')
 }
 
-// Progress is how far a run is; it may be read while it runs. Rows, Rejected and Untimed include
-// those of the runs that this one resumes.
+// Progress is the progress of a run; it may be read concurrently. Rows, Rejected and Untimed
+// include the runs that this one resumes.
 type Progress struct {
-	Size, Read              atomic.Int64 // bytes of the files; Size is 0 if not all are files
+	Size, Read              atomic.Int64 // bytes; Size is 0 if not all inputs are files
 	Rows, Rejected, Untimed atomic.Int64
-	Records                 atomic.Int64 // of the rows read: published, in flight, or in the window
-	Published               atomic.Int64 // of them; those that would be, if nothing is
-	Draining                atomic.Bool  // everything is read, the window is being published
+	Records                 atomic.Int64 // of the rows read: published, in flight or in the window
+	Published               atomic.Int64 // of Records; in a dry run those that would be
+	Draining                atomic.Bool  // everything is read; the window is being published
 }
 
-// begin sets what a run begins with.
+// begin sets the initial values.
 func (p *Progress) begin(inputs []Input, at Position) {
 	size := int64(0)
 	for i, in := range inputs {
@@ -191,7 +192,7 @@ func (p *Progress) begin(inputs []Input, at Position) {
 	p.count(at, 0)
 }
 
-// count notes what was read.
+// count updates the counters of what was read.
 func (p *Progress) count(at Position, records int64) {
 	p.Rows.Store(at.Rows)
 	p.Rejected.Store(at.Rejected)

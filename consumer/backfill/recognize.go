@@ -13,13 +13,13 @@ import (
 	"markread/consumer/printable"
 )
 
-// lookAhead is how much of an input is read to recognize its format.
+// lookAhead is the number of bytes read to recognize the format of an input.
 const lookAhead = 64 << 10
 
-// recognize finds the format of a source from its beginning, and reads a table's header; see
-// columnsOf. The name counts only if nothing else helps.
+// recognize determines the format of a source from its beginning, and reads a table's header; see
+// columnsOf. The name counts only if the content does not decide.
 func (s *source) recognize(name string, allowNoTime bool) error {
-	// As much as is needed: standard input may be slow.
+	// Read no more than necessary: standard input may be slow.
 	head := s.lines.peek(lookAhead, func(head []byte) bool {
 		line, _, whole := bytes.Cut(trimLeft(head), []byte("\n"))
 		return whole && (isHeader(line) || len(bytes.TrimSpace(line)) > 1 && line[0] == '{')
@@ -40,19 +40,19 @@ func (s *source) recognize(name string, allowNoTime bool) error {
 		return nil
 	}
 	if !isHeader(text) && (bytes.Contains(text, []byte("\n{")) || ndjsonName.MatchString(name)) {
-		return nil // NDJSON whose first row is a bad one
+		return nil // NDJSON with a bad first row
 	}
 	s.table = &table{lines: s.lines}
 	return s.table.header(allowNoTime)
 }
 
-// trimLeft cuts off what may come before the first row.
+// trimLeft removes what may precede the first row.
 func trimLeft(text []byte) []byte { return bytes.TrimLeft(text, " \t\r\n"+byteOrderMark) }
 
 var ndjsonName = regexp.MustCompile(`(?i)\.(ndjson|jsonl)(\.zst)?(\.gz)?$`)
 
-// saysSeparator matches a line that tells a spreadsheet what separates the fields; another program
-// that has read it as a row may have put commas behind it.
+// separatorLine matches a line that tells a spreadsheet the separator of fields. Another program
+// that has read it as a row may have added commas.
 var separatorLine = regexp.MustCompile(`^\x{FEFF}*"?(?i:sep)=[^"\r]{0,2}"?,*[ \t\r]*$`)
 
 // isHeader reports whether the first line looks like the header of a table.
@@ -66,8 +66,8 @@ const (
 	exportCSV = ": export it as CSV or as one JSON object a line"
 )
 
-// otherFormats is what a file may be by mistake: how it begins, behind white space, a character of
-// the pattern for each byte.
+// otherFormats lists wrong formats by their first bytes after white space; the pattern has one
+// character for each byte.
 var otherFormats = []struct{ magic, description string }{
 	{`PK\x03\x04`, "it is a ZIP archive, or a spreadsheet: unpack it, or export it as CSV"},
 	{`\xd0\xcf\x11\xe0`,
@@ -103,7 +103,7 @@ var otherFormats = []struct{ magic, description string }{
 	{`\{[ \t\r]*\n\s*"`, "its JSON objects have several lines each: jq -c ." + pipe},
 }
 
-// otherFormat says what a file is that is neither CSV nor NDJSON; "": it may be one of them.
+// otherFormat describes a file that is neither CSV nor NDJSON; "": it may be one of them.
 func otherFormat(head []byte) string {
 	characters := make([]rune, len(head))
 	for i, b := range head {
@@ -127,17 +127,17 @@ func otherFormat(head []byte) string {
 	return ""
 }
 
-// nextObject matches what is behind one JSON object and before another on the same line.
+// objectBoundary matches the text between two JSON objects on the same line.
 var objectBoundary = regexp.MustCompile(`\}[ \t\r]*\r[ \t\r]*(` + byteOrderMark + `)*[{"]`)
 
-// endsWithCR reports whether what is the first line by its LF is several that end with a CR. One
-// within a quoted field ends none, nor does one between the parts of an object.
+// endsWithCR reports whether a line, as split at LF, is several lines that end with CR. A CR in a
+// quoted field, or between the members of an object, does not end a line.
 func endsWithCR(line []byte) bool {
 	line = bytes.TrimRight(line, "\r")
 	if len(line) > 0 && line[0] == '{' {
 		return objectBoundary.Match(line)
 	}
-	for i, part := range bytes.Split(line, []byte{'"'}) { // each other is in quotes
+	for i, part := range bytes.Split(line, []byte{'"'}) { // every second part is quoted
 		if i%2 == 0 && bytes.IndexByte(part, '\r') >= 0 {
 			return true
 		}
@@ -149,13 +149,13 @@ const reportColumn, peerColumn, readTimeColumn = "Report_Account", "Peer_Account
 
 var columnNames = [...]string{reportColumn, peerColumn, readTimeColumn}
 
-// columns are the places of the fields in a row.
+// columns holds the indexes of the fields in a row.
 type columns struct {
 	count int
-	at    [len(columnNames)]int // -1: there is no such column
+	at    [len(columnNames)]int // -1: no such column
 }
 
-// header reads the first row.
+// header reads the header row.
 func (t *table) header(allowNoTime bool) error {
 	first, fields, err := t.next()
 	var bad *badRow
@@ -174,8 +174,9 @@ func (t *table) header(allowNoTime bool) error {
 	return err
 }
 
-// columnsOf finds the columns. Rows without a time need one from the operator, timeless: the
-// present would mark as read what nobody may have read, and there is no way back.
+// columnsOf finds the columns. If there is no column of read times, the operator must give a read
+// time (allowNoTime): the present would mark as read what nobody may have read, and that can't be
+// undone.
 func columnsOf(header [][]byte, allowNoTime bool) (columns, error) {
 	c := columns{len(header), [...]int{-1, -1, -1}}
 	for i, field := range header {
@@ -211,10 +212,10 @@ func columnsOf(header [][]byte, allowNoTime bool) (columns, error) {
 	return c, nil
 }
 
-// meant is the name that a column's name is a misspelling of; "": of none.
+// intendedColumn returns the field for which a column name is a misspelling, or "".
 func intendedColumn(field []byte) string { return event.IntendedField(bytes.TrimSpace(field)) }
 
-// otherSeparator is what separates the names of a header that has none between commas; "": nothing.
+// otherSeparator returns the separator of a header that does not use commas, or "".
 func otherSeparator(text []byte, fields [][]byte) string {
 	isName := func(field []byte) bool {
 		name := bytes.Trim(field, " \t\"'")
@@ -232,11 +233,11 @@ func otherSeparator(text []byte, fields [][]byte) string {
 	return ""
 }
 
-// likelyTime matches a name that may be meant for the read time.
+// likelyTime matches a column name that probably is the read time's.
 var likelyTime = regexp.MustCompile(
 	`(?i)time|^\W*((msg|last)[-_ ]?)?read(ed)?[-_ ]?(at|date|ts|until|up[-_ ]?to)?\W*$`)
 
-// rename is what to do with a header without MsgReadTime.
+// renameAdvice returns what to do with a header without MsgReadTime.
 func renameAdvice(header [][]byte) string {
 	others := slices.DeleteFunc(slices.Clone(header), func(field []byte) bool {
 		return slices.Contains(columnNames[:2], string(bytes.TrimSpace(field)))
@@ -253,7 +254,7 @@ func renameAdvice(header [][]byte) string {
 	return "rename the one that is it"
 }
 
-// listed lists the first names of a header.
+// listNames lists the first names of a header.
 func listNames(header [][]byte) string {
 	var names []string
 	for i, field := range header {
@@ -266,5 +267,5 @@ func listNames(header [][]byte) string {
 	return strings.Join(names, ", ")
 }
 
-// quote shows the beginning of a text of the input.
+// quote quotes the beginning of a text of the input.
 func quote(text []byte) string { return printable.Quote(string(text)) }

@@ -32,9 +32,9 @@ func readRejects(t *testing.T, name string) (out []string) {
 	return out
 }
 
-// A run that fails again and again, and is killed (what it keeps in memory is lost, the state is
-// what it last saved) ends with each conversation at its largest T and each reject once; and does
-// not begin with the first row each time.
+// A run that fails repeatedly and is killed (its memory is lost, the state is the last saved one)
+// ends with each conversation at its largest T and each reject once. It does not begin with the
+// first row each time.
 func TestRunResumes(t *testing.T) {
 	seeds := uint64(4)
 	if testing.Short() { // with the race detector each takes 15 s
@@ -92,7 +92,7 @@ func TestRunResumes(t *testing.T) {
 			if err := o.Rejects.Close(); err != nil {
 				t.Fatal(err)
 			}
-			if err != nil { // a crash may leave more than the state says
+			if err != nil { // after a crash the file may be longer than the state says
 				f, err := os.OpenFile(rejectsFile, os.O_APPEND|os.O_WRONLY, 0)
 				if err != nil {
 					t.Fatal(err)
@@ -115,12 +115,12 @@ func TestRunResumes(t *testing.T) {
 	}
 }
 
-// What follows the last gzip member is one reject, however often the run begins again, and the
-// times are those of all the runs.
+// The bytes after the last gzip member are one reject, however often the run is resumed, and the
+// read times are those of all runs.
 func TestRunResumesWithBytesAfterGzip(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 3))
 	text, largest, rejects := randomTable(random, 60_000, 60_000)
-	text = strings.TrimSuffix(text, "\n") // the last row ends where the garbage begins
+	text = strings.TrimSuffix(text, "\n") // so that the last row ends where the garbage begins
 	garbage := strings.Repeat("garbage\x00", 1000)
 	inputs := writeInputs(t, map[string]string{"f": string(gzipped(text)) + garbage, "g": header},
 		"f",
@@ -173,8 +173,8 @@ func TestRunResumesWithBytesAfterGzip(t *testing.T) {
 	}
 }
 
-// The marks of a run over rows without a time count each row once, too: a state with more rows
-// without a time than rows would be taken for damaged, and the run could not be gone on with.
+// The positions of a run over rows without a time count each row once: a state with more rows
+// without a time than rows would be taken for damaged, and the run could not be resumed.
 func TestRunOfRowsWithoutTimeResumes(t *testing.T) {
 	const rows = 60_000
 	var text strings.Builder
@@ -206,8 +206,8 @@ func TestRunOfRowsWithoutTimeResumes(t *testing.T) {
 	}
 }
 
-// The state must never be ahead of what is acknowledged: whatever it says when a run dies, what
-// lies before it is in the topic.
+// The state is never ahead of what is acknowledged: whatever it says when a run is killed,
+// everything before its position is in the topic.
 func TestStateIsNeverAhead(t *testing.T) {
 	random := rand.New(rand.NewPCG(9, 9))
 	text, _, _ := randomTable(random, 200_000, 200_000)
@@ -216,7 +216,7 @@ func TestStateIsNeverAhead(t *testing.T) {
 	blocked := make(chan struct{})
 	calls := 0
 	to.fails = func(int) error {
-		if calls++; calls == 4 { // is not acknowledged, those behind it are
+		if calls++; calls == 4 { // not acknowledged; later ones are
 			to.mu.Unlock()
 			<-blocked
 			to.mu.Lock()
@@ -296,7 +296,7 @@ func TestRejects(t *testing.T) {
 	}
 }
 
-// A state belongs to files that are as they were.
+// A state is accepted only with unchanged files.
 func TestStateRefusesOtherFiles(t *testing.T) {
 	inputs := writeInputs(t, map[string]string{"a": header + "a,b,1600000007\n", "b": header}, "a",
 		"b")
@@ -340,7 +340,7 @@ func TestStateRefusesOtherFiles(t *testing.T) {
 	}
 }
 
-// A run that could not be resumed is not begun.
+// A run that could not be resumed does not begin.
 func TestStateThatCannotBeWritten(t *testing.T) {
 	o := Options{Inputs: []Input{{Name: "states.csv"}},
 		StateFile: StateFile(filepath.Join(t.TempDir(), "none", "states.csv"+stateSuffix))}
@@ -352,7 +352,7 @@ func TestStateThatCannotBeWritten(t *testing.T) {
 	}
 }
 
-// What could not become a state is not left behind.
+// A temporary file that can't replace the state is removed.
 func TestStateThatCannotBeReplaced(t *testing.T) {
 	folder := t.TempDir()
 	name := filepath.Join(folder, "f"+stateSuffix)

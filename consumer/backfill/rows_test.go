@@ -20,7 +20,7 @@ var now = time.Unix(1_700_000_000, 0)
 
 func clock() time.Time { return now }
 
-// readRows returns what the rows of an input are, a line each, and what the input ended with.
+// readRows returns the rows of an input, one string each, and the error that ended the input.
 func readRows(in io.Reader, name string) (out []string, err error) {
 	return readRowsOf(Input{Name: name, stdin: in, allowNoTime: true})
 }
@@ -46,7 +46,7 @@ func readRowsOf(input Input) (out []string, err error) {
 	}
 }
 
-// full writes out what is short in the tests: ~7 is 1600000007.
+// expand expands abbreviations of these tests: ~7 is 1600000007.
 var expand = strings.NewReplacer("~", "160000000",
 	"bad quote: ", "bad: not a row of CSV: a quote is missing, or one too many: ",
 	"bad length: ", "bad: it is longer than 1048576 bytes; only its first 1024 are kept here: ")
@@ -225,7 +225,7 @@ func object(report, digit string) string {
 	return `{"Report_Account":"` + report + `","Peer_Account":"b","MsgReadTime":~` + digit + `}`
 }
 
-// Rows behind the header of another table would be read as if they were of the first.
+// Rows after the header of another table would be read as rows of the first.
 func TestAnotherHeader(t *testing.T) {
 	for _, another := range []string{
 		"Peer_Account,Report_Account,MsgReadTime", "peer_account,report_account,msg_read_time",
@@ -242,7 +242,7 @@ func TestAnotherHeader(t *testing.T) {
 	}
 }
 
-// Compression is recognized by content; several members follow each other as cat leaves them.
+// Compression is detected by content. Several members may follow each other, as cat joins files.
 func TestCompressed(t *testing.T) {
 	for name, content := range map[string][]byte{
 		"gzip": append(gzipped(header+"a,b,1600000007\nc,"),
@@ -267,7 +267,7 @@ func TestCompressed(t *testing.T) {
 	}
 }
 
-// What follows the last frame is a reject, however short; a frame that is cut off is none.
+// Bytes after the last frame are a reject, however few; a truncated frame is an error.
 func TestBytesAfterZstd(t *testing.T) {
 	whole := zstded(header + strings.Repeat("a,b,1600000007\n", 1000))
 	for _, behind := range []string{
@@ -288,7 +288,7 @@ func TestBytesAfterZstd(t *testing.T) {
 	}
 }
 
-// A read that fails in the middle of a row is no end: half a row may be a valid one.
+// A read that fails in the middle of a row does not end the input: half a row may be a valid one.
 func TestReadingFails(t *testing.T) {
 	broken := errors.New("the disk is gone")
 	for _, text := range []string{header + "a,b,1600000007\nc,d,1600000007",

@@ -22,13 +22,13 @@ import (
 	"markread/consumer/event"
 )
 
-// topic is a publisher that judges what it is given as the worker would, and keeps the largest T of
-// each conversation.
+// fakeTopic is a publisher that checks records as the worker would, and keeps the largest T of each
+// conversation.
 type fakeTopic struct {
 	mu      sync.Mutex
 	records int
 	largest map[string]int64
-	fails   func(records int) error // asked for each call, before; nil: none fails
+	fails   func(records int) error // called before each publication; nil: none fails
 }
 
 func (p *fakeTopic) Publish(_ context.Context, messages ...event.Message) error {
@@ -59,7 +59,7 @@ func (p *fakeTopic) Publish(_ context.Context, messages ...event.Message) error 
 	return nil
 }
 
-// inFolder writes files into a new folder and looks at them.
+// writeInputs writes files into a new folder and inspects them.
 func writeInputs(t *testing.T, files map[string]string, names ...string) []Input {
 	t.Helper()
 	folder := t.TempDir()
@@ -122,7 +122,7 @@ func TestRunCollapsesOverFiles(t *testing.T) {
 	}
 }
 
-// A file without rows is worth a warning, whatever there is instead of them.
+// A file without rows causes a warning, whatever else it contains.
 func TestNoRows(t *testing.T) {
 	for _, text := range []string{
 		"", "\n\n\n", header, "sep=,\n" + header, header + "\n\r\n", header + header,
@@ -137,8 +137,8 @@ func TestNoRows(t *testing.T) {
 	}
 }
 
-// table makes rows of few conversations, some of them bad, and what must come out: the largest T of
-// each, and the rejects.
+// randomTable returns a table with few conversations and some bad rows, with the expected result:
+// the largest T of each conversation, and the rejects.
 func randomTable(random *rand.Rand, rows, conversations int) (text string, largest map[string]int64,
 	rejects []string) {
 	var b strings.Builder
@@ -158,7 +158,8 @@ func randomTable(random *rand.Rand, rows, conversations int) (text string, large
 	return b.String(), largest, rejects
 }
 
-// When an operator stops a run over files, it ends soon, and the state says where it goes on.
+// A run over files that an operator stops ends soon, and the state has the position where it
+// continues.
 func TestRunIsInterrupted(t *testing.T) {
 	text, _, _ := randomTable(rand.New(rand.NewPCG(1, 1)), 100_000, 100_000)
 	inputs := writeInputs(t, map[string]string{"f": text}, "f")
@@ -181,18 +182,18 @@ func TestRunIsInterrupted(t *testing.T) {
 	}
 }
 
-// Standard input can't be read again: what was read of it is published, and a read that never
-// returns keeps nobody waiting.
+// Standard input can't be read again: what was read of it is published, and a blocked read does not
+// delay the shutdown.
 func TestRunOfStandardInputIsInterrupted(t *testing.T) {
 	for _, rest := range []string{
-		"half a r", "e,\"half\nx,y,1600000009\na row", // a line of which would be a row itself
+		"half a r", "e,\"half\nx,y,1600000009\na row", // one of its lines would be a valid row
 	} {
 		brokertest.Bubble(t, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			in, out := io.Pipe()
 			go func() {
 				fmt.Fprint(out, header+"a,b,1600000007\nc,d,1600000008\n"+rest)
-				synctest.Wait() // all of it was read, and more is waited for
+				synctest.Wait() // everything was read, and Run waits for more
 				cancel()
 			}()
 			inputs, err := Inspect([]string{Stdin}, in, false)
@@ -210,12 +211,12 @@ func TestRunOfStandardInputIsInterrupted(t *testing.T) {
 				done.Rejected != 0 {
 				t.Errorf("%v, %+v", err, done)
 			}
-			in.Close() // ends the read that nobody waits for
+			in.Close() // ends the abandoned read
 		})
 	}
 }
 
-// What can't be read to its end is no row, however it begins.
+// A row that can't be read to its end is not a row, however it begins.
 func TestRunOfAnInputThatFailsWithinARow(t *testing.T) {
 	broken := errors.New("broken")
 	text := header + "a,b,1600000007\ne,\"half\nx,y,1600000009\na row"
@@ -231,7 +232,7 @@ func TestRunOfAnInputThatFailsWithinARow(t *testing.T) {
 	}
 }
 
-// Even before its first row has come.
+// Also before the first row has arrived.
 func TestRunIsInterruptedBeforeTheFirstRow(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -252,7 +253,7 @@ func TestRunIsInterruptedBeforeTheFirstRow(t *testing.T) {
 	})
 }
 
-// publishes is a publisher without state.
+// publisherFunc is a Publisher that is a function.
 type publisherFunc func([]event.Message) error
 
 func (p publisherFunc) Publish(_ context.Context,
@@ -260,7 +261,7 @@ func (p publisherFunc) Publish(_ context.Context,
 	return p(messages)
 }
 
-// So it does while the window is published.
+// A run is interrupted also while it publishes the window.
 func TestRunIsInterruptedAtItsEnd(t *testing.T) {
 	text, largest, _ := randomTable(rand.New(rand.NewPCG(1, 1)), 60_000, 60_000)
 	inputs := writeInputs(t, map[string]string{"f": text}, "f")
@@ -274,7 +275,7 @@ func TestRunIsInterruptedAtItsEnd(t *testing.T) {
 	}
 }
 
-// A run that publishes nothing counts as one that does.
+// A dry run counts like any other run.
 func TestDryRun(t *testing.T) {
 	text, largest, rejects := randomTable(rand.New(rand.NewPCG(1, 3)), 50_000, 20_000)
 	inputs := writeInputs(t, map[string]string{"f": text}, "f")
@@ -327,7 +328,7 @@ func BenchmarkRun(b *testing.B) {
 	}
 }
 
-// Rows without a time are rejects where the run has none for them.
+// Rows without a time are rejects if the run has no read time for them.
 func TestRowsWithoutATime(t *testing.T) {
 	text := map[string]string{
 		"f": header + "a,b,\nc,d,1600000007\n",

@@ -19,7 +19,8 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// Brokers that are away for a while end nothing; what they took before is not sent again.
+// Brokers that are unavailable for a while don't end the run; what they acknowledged before is not
+// sent again.
 func TestBrokersComeBack(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		began := time.Now()
@@ -53,7 +54,7 @@ func TestBrokersComeBack(t *testing.T) {
 	})
 }
 
-// Not for ever; and what can't pass is not tried again.
+// Retries are bounded in time, and permanent failures are not retried.
 func TestBrokersStayAway(t *testing.T) {
 	for err, within := range map[error][2]time.Duration{
 		errors.New("away"): {retryTime, retryTime + 30*time.Second},
@@ -78,7 +79,7 @@ func TestBrokersStayAway(t *testing.T) {
 	}
 }
 
-// stuck is a publisher whose brokers do not answer, until its context ends.
+// hangingPublisher is a Publisher whose brokers don't respond until its context ends.
 type hangingPublisher struct{ began chan struct{} }
 
 func (p hangingPublisher) Publish(ctx context.Context, _ ...event.Message) error {
@@ -87,8 +88,8 @@ func (p hangingPublisher) Publish(ctx context.Context, _ ...event.Message) error
 	return context.Cause(ctx)
 }
 
-// Who stops a run while brokers do not answer is told what it waits for, and does not wait for
-// long.
+// If a run is stopped while brokers don't respond, the log says what it waits for, and the wait is
+// short.
 func TestRunIsInterruptedWhileBrokersAreSilent(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -120,7 +121,7 @@ func TestRunIsInterruptedWhileBrokersAreSilent(t *testing.T) {
 	})
 }
 
-// endless is an input of blank lines, or of one line that never ends.
+// endlessReader returns blank lines, or one line, without end.
 type endlessReader struct {
 	text  []byte
 	reads int
@@ -137,7 +138,7 @@ func (e *endlessReader) Read(b []byte) (n int, err error) {
 	return n, nil
 }
 
-// However long it takes to the next row.
+// A run is interrupted however far the next row is.
 func TestRunIsInterruptedBetweenRows(t *testing.T) {
 	for _, text := range []string{"\n", "x"} {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -160,8 +161,7 @@ func TestRunIsInterruptedBetweenRows(t *testing.T) {
 	}
 }
 
-// A file that grows or shrinks while it is read, or is another than was looked at, does not pass
-// for one that was read.
+// A file that grows, shrinks or is replaced during the run is not taken for completely read.
 func TestFileThatChanges(t *testing.T) {
 	for name, change := range map[string]func(file string) error{
 		"grows": func(file string) error {
@@ -198,7 +198,7 @@ func TestFileThatChanges(t *testing.T) {
 			t.Errorf("%s: the state is gone: %v", name, err)
 		}
 	}
-	// One that is replaced under its name after it was opened was read as it was.
+	// A file that is replaced under its name after it was opened was read as it was.
 	inputs := writeInputs(t, map[string]string{"f": header + "a,b,1600000007\n"}, "f")
 	s, err := inputs[0].open(t.Context(), new(atomic.Int64))
 	if err != nil {

@@ -17,7 +17,8 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// interruptedRun is a run over two files, of which the second is compressed and was partly read.
+// interruptedRun returns the options and the state of an interrupted run over two files; the second
+// is compressed and was partly read.
 func interruptedRun(t *testing.T) (Options, *State) {
 	t.Helper()
 	random := rand.New(rand.NewPCG(5, 5))
@@ -46,8 +47,8 @@ func interruptedRun(t *testing.T) (Options, *State) {
 	return o, s
 }
 
-// A change of a single byte anywhere before the position is found, whatever the file's size, time,
-// beginning and end say.
+// A changed byte anywhere before the position is detected, even if size, time, beginning and end
+// are unchanged.
 func TestResumeRefusesFilesThatChanged(t *testing.T) {
 	o, s := interruptedRun(t)
 	if err := s.Verify(t.Context(), o.Inputs); err != nil {
@@ -96,8 +97,8 @@ func TestResumeRefusesFilesThatChanged(t *testing.T) {
 	}
 }
 
-// A position is that of a row, in plain files and in compressed ones; nothing is published
-// otherwise.
+// The position must be that of a row, in plain and compressed files; otherwise nothing is
+// published.
 func TestResumeRefusesOtherPositions(t *testing.T) {
 	table := header + "a,b,1600000007\nc,d,1600000008\n"
 	for name, text := range map[string]string{"plain": table, "gzip": string(gzipped(table)),
@@ -120,7 +121,7 @@ func TestResumeRefusesOtherPositions(t *testing.T) {
 	}
 }
 
-// What no run has written is not gone on with, and the error says what to do.
+// A run does not continue with a state that no run can have written, and the error says what to do.
 func TestStateThatIsNotValid(t *testing.T) {
 	o := Options{StateFile: StateFile(filepath.Join(t.TempDir(), "f"+stateSuffix)), State: State{
 		Version: stateVersion, ReadTime: 1_700_000_000, Hashes: []string{"first"}, TopicEnd: 7,
@@ -212,7 +213,7 @@ func TestStateThatIsNotValid(t *testing.T) {
 	}
 }
 
-// Nothing is read or written through a link that somebody has put in the place of a state.
+// The state is not read or written through a link that somebody has put in its place.
 func TestStateThatIsALink(t *testing.T) {
 	folder := t.TempDir()
 	file, victim := StateFile(filepath.Join(folder, "f"+stateSuffix)),
@@ -239,8 +240,8 @@ func TestStateThatIsALink(t *testing.T) {
 	}
 }
 
-// Rejects are not written through a link, whether it leads to a file or to none; to a device it
-// may.
+// Rejects are not written through a link to a file, existing or not, but through a link to a
+// device.
 func TestRejectsThatAreALink(t *testing.T) {
 	folder := t.TempDir()
 	name := func(file string) string { return filepath.Join(folder, file) }
@@ -284,8 +285,8 @@ func TestRejectsThatAreALink(t *testing.T) {
 	}
 }
 
-// Rows are shown by people's programs, so what could steer a terminal is escaped; the value stays
-// the same.
+// Rejects may be displayed by other programs, so what controls a terminal is escaped. The JSON
+// value is unchanged.
 func TestRejectsEscapeWhatSteersATerminal(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "rejects")
 	r, err := OpenRejects(name, 0, false)

@@ -8,7 +8,8 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// What is odd is told once; that more rejects are not shown only if there are more.
+// Warnings about accounts are logged once; that further rejects are not shown only if there are
+// more.
 func TestWarningsAreLoggedOnce(t *testing.T) {
 	inputs := writeInputs(t,
 		map[string]string{"f": header + " a,b,1600000007\na,b ,1600000007\n" +
@@ -23,7 +24,7 @@ func TestWarningsAreLoggedOnce(t *testing.T) {
 	}
 }
 
-// So is an account that a spreadsheet has rounded, whatever the row or the file.
+// An account that a spreadsheet has rounded is logged once, whatever the row or file.
 func TestRoundedAccountIsLoggedOnce(t *testing.T) {
 	inputs := writeInputs(t, map[string]string{
 		"f": header + "C++,1E7,1600000007\n12345678,1.76543E+17,1600000007\n2E+10,b,1600000007\n",

@@ -6,18 +6,18 @@ import (
 	"testing"
 )
 
-// The window against a naive model: conversations in the order in which they came, each with the
-// largest T since then, the oldest chunk leaving first.
+// The window agrees with a naive model: conversations in the order in which they were added, each
+// with the largest T since then, and the oldest chunk is popped first.
 func TestWindowAgainstAModel(t *testing.T) {
 	for seed := range uint64(20) {
 		random := rand.New(rand.NewPCG(seed, 1))
 		w := newWindow(2 + random.IntN(3))
-		if hash := w.hash; seed%2 == 0 { // as it is, hardly any two are the same
+		if hash := w.hash; seed%2 == 0 { // otherwise hardly any two hashes are the same
 			w.hash = func(key []byte) uint32 { return hash(key) | 0xffff0000 }
 		}
 		type entry struct {
 			t    int64
-			from int64 // the row it came from first
+			from int64 // the row that added it
 		}
 		model := map[string]*entry{}
 		var order []string
@@ -69,7 +69,7 @@ func TestWindowAgainstAModel(t *testing.T) {
 		if left == 0 || len(order) > 0 {
 			t.Fatalf("seed %d: %d left, %d remain", seed, left, len(order))
 		}
-		// It is as good as new.
+		// The window can be used again.
 		w.add([]byte("a"), []byte("b"), 1, Position{})
 		w.add([]byte("a"), []byte("b"), 2, Position{})
 		if w.count() != 1 {
@@ -78,7 +78,7 @@ func TestWindowAgainstAModel(t *testing.T) {
 	}
 }
 
-// Where one account ends and the other begins counts.
+// The boundary between the two accounts counts.
 func TestWindowTellsAccountsApart(t *testing.T) {
 	w := newWindow(2)
 	for _, c := range [][2]string{{"ab", "c"}, {"a", "bc"}, {"a|b", "c"}, {"a", "b|c"}} {
@@ -89,7 +89,7 @@ func TestWindowTellsAccountsApart(t *testing.T) {
 	}
 }
 
-// Chunks of any place and age must be found by what the slots say of them.
+// Entries are found in every chunk, whatever its place and age.
 func TestWindowOfTheLargestSize(t *testing.T) {
 	if testing.Short() {
 		t.Skip("skipped: it takes 220 MB")

@@ -142,11 +142,11 @@ func (r *run) watchShutdown(ctx, sendCtx context.Context, fail context.CancelCau
 	case <-ctx.Done():
 	}
 	if r.StateFile == "" {
-		r.Log.Warn().Msg("stopping: what was read is published; a second Ctrl-C stops at once")
+		r.Log.Warn().Msg("stopping: publishing what was read; a second Ctrl-C stops immediately")
 		return
 	}
-	r.Log.Warn().Msgf("stopping: what is on its way is waited for, %s at most; "+
-		"a second Ctrl-C stops at once", shutdownLimit)
+	r.Log.Warn().Msgf("stopping: waiting up to %s for requests in flight; "+
+		"a second Ctrl-C stops immediately", shutdownLimit)
 	select {
 	case <-sendCtx.Done():
 	case <-time.After(shutdownLimit):
@@ -179,7 +179,7 @@ func (r *run) save(at Position, times Times) error {
 	state.Hashes, state.Times = r.hashes[:at.Input], times
 	state.At, state.Published = at, state.Published+r.Progress.Published.Load()
 	if err := r.StateFile.save(state); err != nil {
-		return fmt.Errorf("state of the run: %w", err)
+		return fmt.Errorf("saving the state of the run: %w", err)
 	}
 	return nil
 }
@@ -218,7 +218,7 @@ func (r *run) readInput(ctx, sendCtx context.Context, number int) error {
 		return err
 	}
 	if r.at.Rows == before && !resumed {
-		r.Log.Warn().Str("file", in.Name).Msg("there are no rows in it")
+		r.Log.Warn().Str("file", in.Name).Msg("the file has no rows")
 	}
 	r.hashes[number] = s.raw.sum()
 	return s.unchanged(in)
@@ -267,9 +267,10 @@ func (r *run) addToWindow(sendCtx context.Context, in *Input, row row, event rea
 		// The first one is logged immediately, before anything is published: a misspelt field is
 		// misspelt in every row.
 		if r.at.Untimed++; r.at.Untimed == 1 {
-			r.warn(in, row).Msgf("the row has no MsgReadTime: it, and every other that has none, "+
-				"is marked as read up to %s (--read-time); if there should be one, stop with "+
-				"Ctrl-C", r.State.ReadUpTo())
+			r.warn(in, row).Str("read_up_to", r.State.ReadUpTo()).
+				Str("do", "if it should have one, stop with Ctrl-C").
+				Msg("the row has no MsgReadTime: it, and every other row without one, is marked " +
+					"as read up to --read-time")
 		}
 	}
 	r.window.add(event.report, event.peer, event.readTime, before)
@@ -290,8 +291,8 @@ func (r *run) reject(in *Input, row row, reason error) error {
 	}
 	if r.at.Rejected == allRejected && r.at.Rows == allRejected {
 		r.Log.Warn().Str("file", in.Name).Str("first_reason", r.firstReason).
-			Msgf("all of the first %d rows are rejected: is it the right file? Ctrl-C stops; "+
-				"nothing is published yet", allRejected)
+			Str("do", "check whether it is the right file; Ctrl-C stops").
+			Msgf("all of the first %d rows were rejected; nothing is published yet", allRejected)
 	}
 	switch {
 	case r.Rejects != nil:
@@ -303,7 +304,7 @@ func (r *run) reject(in *Input, row row, reason error) error {
 		r.warn(in, row).Str("reason", reason.Error()).Msg("rejected")
 	case r.at.Rejected == loggedRejects+1:
 		r.Log.Warn().
-			Msg("further rejects are counted and not shown; --rejects FILE keeps all of them")
+			Msg("further rejects are counted but not shown; --rejects FILE keeps all of them")
 	}
 	return nil
 }
@@ -317,14 +318,14 @@ func (r *run) warnOfAccount(in *Input, row row, account []byte) {
 	switch first, last := account[0], account[len(account)-1]; {
 	case !r.spacesLogged && (first == ' ' || last == ' '):
 		r.spacesLogged = true
-		r.warn(in, row).Msg("an account begins or ends with a blank, " +
-			"which is taken for a part of it: the server may know no such account")
+		r.warn(in, row).Msg("an account begins or ends with a space, " +
+			"which is part of it: the server may not know this account")
 	case !r.roundedLogged && len(account) > 1 && strings.IndexByte(".,eE", account[1]) >= 0 &&
 		rounded.Match(account):
 		r.roundedLogged = true
-		r.warn(in, row).Str("account", string(account)).
+		r.warn(in, row).Str("account", string(account)).Str("do", "export the column as text").
 			Msg("an account looks like a long number that a spreadsheet has rounded: " +
-				"export the column as text; the server may know no such account")
+				"the server may not know this account")
 	}
 }
 

@@ -40,8 +40,8 @@ func TestResumeFileOfAnOlderVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := StateFileOf(inputs)
-	want := string(file) + ": it was written by another version of markread, which can go on " +
-		"with it (its format is 1, this version reads 3); to begin anew, delete it"
+	want := string(file) + ": it was written by another version of markread, which can " +
+		"continue with it (its format is 1, this version reads 3); to start again, delete it"
 	if s, err := file.Load(); s != nil || err == nil || err.Error() != want {
 		t.Errorf("%+v, %v, want %s", s, err, want)
 	}

@@ -87,7 +87,7 @@ func (t *table) wrongCount(text []byte, n int) error {
 		fields = "field"
 	}
 	if bytes.IndexByte(text, '\r') >= 0 {
-		hint = "; it has a CR that ends no line: tr '\\r' '\\n' makes lines of it"
+		hint = "; it has a CR that is not a line break: tr '\\r' '\\n' makes it one"
 	} else if n > t.columns.count {
 		hint = "; a field with a comma needs quotes"
 	}
@@ -141,7 +141,7 @@ func cutField(text []byte) (field, rest []byte, more bool, err error) {
 	rest = bytes.TrimLeft(quoted[end:], " \t")
 	after, more := bytes.CutPrefix(rest, []byte{','})
 	if !more && len(rest) > 0 {
-		err = errors.New("goes on behind its closing quote")
+		err = errors.New("continues after its closing quote")
 	}
 	return field, after, more, err
 }

@@ -170,10 +170,10 @@ func (t *tailReader) Read(b []byte) (int, error) {
 func decompressError(compression string, err error) error {
 	switch {
 	case errors.Is(err, zstd.ErrWindowSizeExceeded):
-		return fmt.Errorf("it needs more memory to decompress (--long, or --ultra) than there is "+
-			"for it: zstd -dc --long=31 FILE | markread backfill - (%w)", err)
+		return fmt.Errorf("decompression needs more memory than allowed (--long or --ultra): "+
+			"zstd -dc --long=31 FILE | markread backfill - (%w)", err)
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("%s: the file ends in the middle; is it copied in full? (%w)",
+		return fmt.Errorf("%s: the file is truncated; was it copied completely? (%w)",
 			compression, err)
 	}
 	return fmt.Errorf("%s: the file is damaged: %w", compression, err)

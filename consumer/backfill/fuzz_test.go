@@ -43,7 +43,7 @@ func FuzzRows(f *testing.F) {
 			at, line := s.lines.offset, s.lines.number
 			r, _, err := s.next(clock)
 			if r.text == nil {
-				if err != nil && strings.Contains(err.Error(), "there is a header again") {
+				if err != nil && strings.Contains(err.Error(), "there is a second header") {
 					return
 				}
 				if err != io.EOF && plainText {

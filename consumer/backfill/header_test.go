@@ -16,7 +16,7 @@ func TestWrongFiles(t *testing.T) {
 		"other spelling": {"Report_Account,Peer-Account\na,b\n",
 			`no Peer_Account: did you mean Peer_Account? rename "Peer-Account"`},
 		"a misspelled time": {"Report_Account,Peer_Account,Read_Time\na,b,7\n",
-			`"Peer_Account", "Read_Time": rename "Read_Time" if that is it, or say with ` +
+			`"Peer_Account", "Read_Time": rename "Read_Time" if it is the read time, or use ` +
 				`--read-time T|now`},
 		"another spelling": {"Report_Account,msgReadTime,Peer_Account\na,7,b\n",
 			`no MsgReadTime: did you mean MsgReadTime? rename "msgReadTime"`},
@@ -99,9 +99,9 @@ func TestWrongFiles(t *testing.T) {
 		"bzip2":              {"BZh9rest", "bzip2 -dc FILE"},
 		"xz":                 {"\xfd7zXZ\x00", "xz -dc FILE"},
 		"UTF-16":             {"\xff\xfeR\x00e\x00", "iconv"},
-		"a program":          {"\x7fELF\x02\x01\x00\x00", "it is no text"},
+		"a program":          {"\x7fELF\x02\x01\x00\x00", "it is not text"},
 		"gzip in gzip":       {string(gzipped(string(gzipped("x")))), "compressed twice"},
-		"gzip's beginning":   {string(gzipped("x"))[:5], "the file ends in the middle"},
+		"gzip's beginning":   {string(gzipped("x"))[:5], "the file is truncated"},
 		"damaged gzip": {"\x1f\x8b\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00",
 			"the file is damaged"},
 		"damaged zstd": {"\x28\xb5\x2f\xfd\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
@@ -141,13 +141,16 @@ func TestColumnsOf(t *testing.T) {
 	for names, want := range map[string][2]string{ // without and with --read-time
 		"Report_Account,Peer_Account,ts": {
 			`its columns are "Report_Account", "Peer_Account", "ts": ` +
-				`rename "ts" if that is it, or say with --read-time T|now up to when everything ` +
-				`was read`},
-		"Report_Account,Peer_Account":                       {`add it, or say with`},
-		"Report_Account,note,Peer_Account,utc":              {`rename the one that is it, or`},
-		"Report_Account,note,Read_At,Peer_Account":          {`rename "Read_At" if that is it`},
-		"Report_Account,thread,Peer_Account,last_read":      {`rename "last_read" if`},
-		"Report_Account,thread,Peer_Account,reader":         {`rename the one that is it, or`},
+				`rename "ts" if it is the read time, or use --read-time T|now to set up to when ` +
+				`everything was read`},
+		"Report_Account,Peer_Account": {`add it, or use`},
+		"Report_Account,note,Peer_Account,utc": {
+			`rename the one with the read time, or`},
+		"Report_Account,note,Read_At,Peer_Account": {
+			`rename "Read_At" if it is the read time`},
+		"Report_Account,thread,Peer_Account,last_read": {`rename "last_read" if`},
+		"Report_Account,thread,Peer_Account,reader": {
+			`rename the one with the read time, or`},
 		"a,b,c,d,e,f,g,h,i,j,k,Report_Account,Peer_Account": {`"i", "j", and 3 more: rename the`},
 		"Report_Account,Peer_Account," + strings.Repeat("x", 41) +
 			"\x1b": {`"` + strings.Repeat("x", 40) + `…": `},

@@ -95,8 +95,8 @@ func identify(name string) (Identity, error) {
 		return Identity{}, fmt.Errorf("it is a directory: name the files in it, as %s",
 			filepath.Join(name, "*"))
 	case !info.Mode().IsRegular():
-		return Identity{}, errors.New("it is no regular file, which can't be read again after an " +
-			"interruption: give it on standard input, as -")
+		return Identity{}, errors.New("it is not a regular file, so it can't be read again after " +
+			"an interruption: give it on standard input, as -")
 	}
 	f, err := os.Open(name)
 	if err != nil {
@@ -256,8 +256,8 @@ func (s *source) nextTableRow(now func() time.Time) (row, readState, error) {
 		// The header of an appended file is skipped if its columns are at the same places.
 		if c, err := columnsOf(fields, true); err != nil || c != s.table.columns {
 			s.lines.number = r.line
-			return row{}, readState{}, errors.New("there is a header again, and another: " +
-				"give the files that were joined one by one")
+			return row{}, readState{}, errors.New("there is a second header, and it " +
+				"differs from the first: give the files that were joined one by one")
 		}
 	}
 }

@@ -111,8 +111,9 @@ func (s *senderPool) publishWithRetry(ctx context.Context, messages []event.Mess
 		case <-time.After(time.Second):
 		}
 		s.warn.Do(func() {
-			s.log.Warn().Err(err).Msgf("the brokers don't take records; trying again for %s: "+
-				"they may come back, and Ctrl-C stops", retryTime)
+			s.log.Warn().Err(err).Stringer("for", retryTime).
+				Str("do", "wait for the brokers to recover, or stop with Ctrl-C").
+				Msg("the brokers don't accept records; retrying")
 		})
 		var some kafkaclient.PublishErrors
 		if errors.As(err, &some) {

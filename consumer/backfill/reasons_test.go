@@ -68,11 +68,11 @@ func documentedReasons(t *testing.T, heading string) (rows []documentedReason) {
 var errWrongLength = errors.New("a record has no valid length")
 
 var damagedRecords = map[string]*event.Damage{
-	"a record whose producer wrote its length wrongly": {Last: 7, Count: 1,
+	"a record whose producer wrote a wrong length": {Last: 7, Count: 1,
 		Err: errWrongLength},
-	"several of them in a batch, which can't be told apart": {Last: 9, Count: 3,
+	"several of them in a batch, which can't be separated": {Last: 9, Count: 3,
 		Err: errWrongLength},
-	"one among other records, and which one is not known": {Last: 9, Count: 1,
+	"one of several records, and which one is not known": {Last: 9, Count: 1,
 		Err: errWrongLength},
 }
 
@@ -113,9 +113,9 @@ func TestReasonsOfRecords(t *testing.T) {
 
 // compressedRows are the contents of the examples that are described in words.
 var compressedRows = map[string][]byte{
-	"a gzip file with a line break behind it": append(gzipped(header), '\n'),
-	"a zstd file with a word behind it":       append(zstded(header), "word"...),
-	"a line of two megabytes":                 []byte(header + strings.Repeat("x", 2*MaxLine)),
+	"a gzip file with a line break after it": append(gzipped(header), '\n'),
+	"a zstd file with a word after it":       append(zstded(header), "word"...),
+	"a line of two megabytes":                []byte(header + strings.Repeat("x", 2*MaxLine)),
 }
 
 // Each example of a row is rejected for the documented reason.

@@ -63,7 +63,7 @@ func isHeader(text []byte) bool {
 
 const (
 	pipe      = " FILE | markread backfill -"
-	exportCSV = ": export it as CSV or as one JSON object a line"
+	exportCSV = ": export it as CSV or as one JSON object per line"
 )
 
 // otherFormats lists wrong formats by their first bytes after white space; the pattern has one
@@ -91,9 +91,9 @@ var otherFormats = []struct{ magic, description string }{
 		strings.TrimPrefix(pipe, " FILE")},
 	{`%PDF-`, "it is a PDF: export the table that it was made from as CSV"},
 	{`(?i:(<[!?][^<]*)*<(!doctype )?(html|head|body|script|style|title|meta|table|h1|p)\b)`,
-		"it is an HTML page, perhaps of an error or a login: see how the file was downloaded"},
+		"it is an HTML page, perhaps of an error or a login: check how the file was downloaded"},
 	{`<[!?/\pL]`,
-		"it is XML, perhaps what a server says of an error: see how the file was downloaded"},
+		"it is XML, perhaps a server's error response: check how the file was downloaded"},
 	{`version https://git-lfs`, "it is a Git LFS pointer, not the file: git lfs pull"},
 	{`-----BEGIN `, "it is encrypted, or a key: decrypt it, gpg -d" + pipe},
 	{`(?i:--\s|/\*|insert into|create table|drop table|copy \S+ \()`,
@@ -119,10 +119,10 @@ func otherFormat(head []byte) string {
 	zero := bytes.IndexByte(head[:min(len(head), 4096)], 0)
 	switch line, _, _ := bytes.Cut(trimLeft(head), []byte("\n")); {
 	case zero >= 0:
-		return fmt.Sprintf("it is no text, its byte %d is 0: CSV with a header, or one JSON "+
-			"object a line, is what can be read", zero+1)
+		return fmt.Sprintf("it is not text, its byte %d is 0: use CSV with a header, or one "+
+			"JSON object per line", zero+1)
 	case endsWithCR(line):
-		return "its lines end with CR, as those of old Macs: tr '\\r' '\\n' <" + pipe
+		return "its lines end with CR, as on old Macs: tr '\\r' '\\n' <" + pipe
 	}
 	return ""
 }
@@ -205,8 +205,8 @@ func columnsOf(header [][]byte, allowNoTime bool) (columns, error) {
 		}
 	}
 	if c.at[2] < 0 && !allowNoTime {
-		return c, fmt.Errorf("its header has no %s; its columns are %s: %s, or say with "+
-			"--read-time T|now up to when everything was read",
+		return c, fmt.Errorf("its header has no %s; its columns are %s: %s, or use "+
+			"--read-time T|now to set up to when everything was read",
 			readTimeColumn, listNames(header), renameAdvice(header))
 	}
 	return c, nil
@@ -249,9 +249,9 @@ func renameAdvice(header [][]byte) string {
 	case 0:
 		return "add it"
 	case 1:
-		return "rename " + quote(others[0]) + " if that is it"
+		return "rename " + quote(others[0]) + " if it is the read time"
 	}
-	return "rename the one that is it"
+	return "rename the one with the read time"
 }
 
 // listNames lists the first names of a header.

@@ -81,9 +81,9 @@ func (r *Rejects) check(resume bool) error {
 	case err != nil:
 		return err
 	case !os.SameFile(named, info):
-		return errors.New("it is a symbolic link: name the file that it leads to, or another")
+		return errors.New("it is a symbolic link: name the file that it points to, or another")
 	case info.Size() > 0 && string(head) != `{"file":"`:
-		return errors.New("it exists and holds something else than rejects: name another file")
+		return errors.New("it exists and holds something other than rejects: name another file")
 	case info.Size() > 0 && !resume:
 		return errors.New("it holds the rejects of another run: move it away, or name another file")
 	case info.Size() < r.length:

@@ -280,7 +280,7 @@ func TestRejects(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := OpenRejects(other, 0, true); err == nil ||
-		!strings.Contains(err.Error(), "something else than rejects") {
+		!strings.Contains(err.Error(), "something other than rejects") {
 		t.Errorf("a table is overwritten: %v", err)
 	}
 	if _, err := OpenRejects(name, 0, false); err == nil ||
@@ -292,7 +292,7 @@ func TestRejects(t *testing.T) {
 	}
 	if _, err := OpenRejects(name, int64(len(text))+1, true); err == nil ||
 		!strings.Contains(err.Error(), "it is another file") {
-		t.Errorf("a shorter file is gone on with: %v", err)
+		t.Errorf("a run continues with a shorter file: %v", err)
 	}
 }
 
@@ -328,7 +328,7 @@ func TestStateRefusesOtherFiles(t *testing.T) {
 	}
 	same := inputs[0].Identity.Modified
 	if err := s.SameInputs(rewrite(header+"a,b,1600000008\n", same)); err == nil ||
-		!strings.Contains(err.Error(), "its content is another") {
+		!strings.Contains(err.Error(), "its content has changed") {
 		t.Error(err)
 	}
 	if err := s.SameInputs(rewrite(header+"a,b,1600000007\n", same.Add(time.Second))); err == nil ||

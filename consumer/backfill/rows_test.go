@@ -131,8 +131,8 @@ func TestRows(t *testing.T) {
 		"a CR within quotes": {"\"no\rte\",Report_Account,Peer_Account\n\"x\ry\rz\",a,b\n",
 			"2 a b 0"},
 		"a CR in a row": {header + "a,b,~7\rc,d,~8\n",
-			"2 bad: it has 5 fields, the header has 3; it has a CR that ends no line: tr '\\r' " +
-				"'\\n' makes lines of it: a,b,~7\rc,d,~8"},
+			"2 bad: it has 5 fields, the header has 3; it has a CR that is not a line break: " +
+				"tr '\\r' '\\n' makes it one: a,b,~7\rc,d,~8"},
 		"a CR behind all": {header + "a,b,~7\r", "2 a b ~7"},
 		"spaces around times": {header +
 			"a,b, ~7\nc,d,~8 \ne,f,\t~9\nh,i,\" ~1 \"\na,b,  \nc,d, NULL\n",
@@ -146,7 +146,7 @@ func TestRows(t *testing.T) {
 		"spaces within quotes":  {header + "\" a\",\"b \",~7\n", "2  a b  ~7"},
 		"spaces without quotes": {header + "a, b,~7\n", "2 a  b ~7"},
 		"text behind a quote": {header + "\"a\" x,b,~7\n",
-			"2 bad quote: field 1 goes on behind its closing quote: \"a\" x,b,~7"},
+			"2 bad quote: field 1 continues after its closing quote: \"a\" x,b,~7"},
 		"quotes within a field": {header + "a,b \"c\",~7\n",
 			"2 bad quote: field 2 has a quote, but does not begin with one: a,b \"c\",~7"},
 		"an empty field in quotes": {header + "a,b,\"\"\n", "2 a b 0"},
@@ -236,7 +236,7 @@ func TestAnotherHeader(t *testing.T) {
 		text := header + "a,b,1600000007\n" + another + "\nb,a,1600000007\n"
 		got, err := readRows(strings.NewReader(text), "f")
 		if len(got) != 1 || err == nil ||
-			!strings.Contains(err.Error(), "there is a header again, and another") {
+			!strings.Contains(err.Error(), "there is a second header, and it differs") {
 			t.Errorf("%s: %v, %v", another, got, err)
 		}
 	}
@@ -261,7 +261,7 @@ func TestCompressed(t *testing.T) {
 	}
 	whole := gzipped(header + strings.Repeat("a,b,1600000007\n", 100_000))
 	got, err := readRows(bytes.NewReader(whole[:len(whole)-20]), "f.gz")
-	if err == nil || !strings.Contains(err.Error(), "the file ends in the middle") ||
+	if err == nil || !strings.Contains(err.Error(), "the file is truncated") ||
 		len(got) < 1000 {
 		t.Errorf("cut off: %d rows, %v", len(got), err)
 	}
@@ -282,7 +282,7 @@ func TestBytesAfterZstd(t *testing.T) {
 	}
 	for cut := 1; cut < len(whole)-4; cut++ {
 		_, err := readRows(bytes.NewReader(whole[:len(whole)-cut]), "f")
-		if err == nil || !strings.Contains(err.Error(), "the file ends in the middle") {
+		if err == nil || !strings.Contains(err.Error(), "the file is truncated") {
 			t.Errorf("without its last %d bytes: %v", cut, err)
 		}
 	}
@@ -317,7 +317,7 @@ func TestInspect(t *testing.T) {
 		{write("good.csv"+stateSuffix, "{}"), "state of an interrupted run"},
 		{write("wrong", "x\n"), "its header has no Report_Account"},
 		{folder + "/./good.csv", "it is given twice"},
-		{"/dev/null", "it is no regular file"},
+		{"/dev/null", "it is not a regular file"},
 	} {
 		if _, err := Inspect([]string{good, c.file}, nil, false); err == nil ||
 			!strings.Contains(err.Error(), c.want) {

@@ -106,9 +106,9 @@ func TestRunCollapsesOverFiles(t *testing.T) {
 		t.Errorf("%+v", done)
 	}
 	for _, want := range []string{
-		`"line":4,"message":"the row has no MsgReadTime: it, and every other that has none, is ` +
-			`marked as read up to 2017-07-14 02:40:00 UTC`,
-		`"line":5,"reason":"it has 1 field,`, `there are no rows in it`,
+		`"line":4,"read_up_to":"2017-07-14 02:40:00 UTC","do":"if it should have one, stop with ` +
+			`Ctrl-C","message":"the row has no MsgReadTime: it, and every other row without one, `,
+		`"line":5,"reason":"it has 1 field,`, `the file has no rows`,
 	} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("the log has no %s", want)
@@ -131,7 +131,7 @@ func TestNoRows(t *testing.T) {
 		inputs := writeInputs(t, map[string]string{"f": text}, "f")
 		var log bytes.Buffer
 		_, err := Run(t.Context(), Options{Inputs: inputs, Log: zerolog.New(&log)})
-		if err != nil || strings.Count(log.String(), "there are no rows in it") != 1 {
+		if err != nil || strings.Count(log.String(), "the file has no rows") != 1 {
 			t.Errorf("%q: %v\n%s", text, err, log.String())
 		}
 	}
@@ -291,7 +291,7 @@ func TestAllRejectedIsLoggedOnce(t *testing.T) {
 	var log bytes.Buffer
 	done, err := Run(t.Context(), Options{Inputs: inputs, To: &fakeTopic{}, Log: zerolog.New(&log)})
 	if err != nil || done.Rejected != 5000 ||
-		strings.Count(log.String(), "is it the right file?") != 1 ||
+		strings.Count(log.String(), "check whether it is the right file") != 1 ||
 		strings.Count(log.String(), "\n") != loggedRejects+2 {
 		t.Errorf("%+v, %v\n%s", done, err, log.String())
 	}

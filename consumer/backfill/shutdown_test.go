@@ -48,7 +48,7 @@ func TestBrokersComeBack(t *testing.T) {
 			t.Errorf("tries of %d records", tries)
 		}
 		if logged := log.String(); strings.Count(logged,
-			"the brokers don't take records; trying again for 3m0s") != 1 {
+			"the brokers don't accept records; retrying") != 1 {
 			t.Error(logged)
 		}
 	})
@@ -111,8 +111,8 @@ func TestRunIsInterruptedWhileBrokersAreSilent(t *testing.T) {
 			t.Errorf("%v after %s", err, took)
 		}
 		if logged := log.String(); !strings.Contains(logged,
-			"stopping: what is on its way is waited for, 10s at most; a second Ctrl-C stops at "+
-				"once") {
+			"stopping: waiting up to 10s for requests in flight; a second Ctrl-C stops "+
+				"immediately") {
 			t.Error(logged)
 		}
 		if s, err := file.Load(); err != nil || s == nil || s.At.Rows != 0 {

@@ -26,7 +26,7 @@ type State struct {
 	Rejects   string     `json:"rejects"`   // absolute path of the rejects file; "": none
 	Inputs    []Identity `json:"inputs"`
 	Hashes    []string   `json:"hashes"`              // of the whole inputs before At.Input
-	TopicEnd  int64      `json:"topic_end"`           // records ever written to it, at the beginning
+	TopicEnd  int64      `json:"topic_end"`           // records written to it before the run
 	Published int64      `json:"published"`           // acknowledged records since then
 	Times     Times      `json:"read_times,omitzero"` // of the published records
 	// Every row before At was rejected, or its conversation is acknowledged with at least its T.
@@ -88,7 +88,7 @@ func (s *State) SameInputs(inputs []Input) error {
 			return changedInputError(in,
 				fmt.Sprintf("it had %d bytes, and has %d", was.Size, is.Size))
 		case was.SHA256 != is.SHA256:
-			return changedInputError(in, "its content is another")
+			return changedInputError(in, "its content has changed")
 		case !was.Modified.Equal(is.Modified):
 			return changedInputError(in, fmt.Sprintf("it was last written at %s, and now at %s",
 				was.Modified.Format(time.DateTime), is.Modified.Format(time.DateTime)))
@@ -198,7 +198,7 @@ func (file StateFile) Load() (*State, error) {
 	case cause != err: // the file can't be read
 		return nil, fmt.Errorf("%s: %w", file, cause)
 	case err != nil:
-		return nil, fmt.Errorf("%s: %w; to begin anew, delete it", file, err)
+		return nil, fmt.Errorf("%s: %w; to start again, delete it", file, err)
 	}
 	return s, nil
 }
@@ -221,8 +221,8 @@ func (file StateFile) load() (*State, error) {
 	if err := json.Unmarshal(text, s); err != nil {
 		return nil, fmt.Errorf("it is not the state of a run, or is damaged (%w)", err)
 	} else if s.Version != stateVersion {
-		return nil, fmt.Errorf("it was written by another version of markread, which can go on "+
-			"with it (its format is %d, this version reads %d)", s.Version, stateVersion)
+		return nil, fmt.Errorf("it was written by another version of markread, which can "+
+			"continue with it (its format is %d, this version reads %d)", s.Version, stateVersion)
 	} else if err := s.check(); err != nil {
 		return nil, fmt.Errorf("it is damaged: %w", err)
 	}

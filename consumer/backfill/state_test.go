@@ -144,7 +144,7 @@ func TestStateThatIsNotValid(t *testing.T) {
 		t.Helper()
 		s, err := o.StateFile.Load()
 		if s != nil || err == nil || !strings.HasPrefix(err.Error(), string(o.StateFile)+": it ") ||
-			!strings.HasSuffix(err.Error(), "; to begin anew, delete it") ||
+			!strings.HasSuffix(err.Error(), "; to start again, delete it") ||
 			!strings.Contains(err.Error(), want) {
 			t.Errorf("%+v, %v, want %q", s, err, want)
 		}
@@ -158,7 +158,7 @@ func TestStateThatIsNotValid(t *testing.T) {
 		"too large": {strings.Repeat(" ", maxState) + string(text),
 			"it is longer than 4194304 bytes"},
 		"old version": {strings.Replace(string(text), `"version":3`, `"version":2`, 1),
-			"another version of markread, which can go on with it (its format is 2, this " +
+			"another version of markread, which can continue with it (its format is 2, this " +
 				"version reads 3)"},
 		"no version":    {"{}", "another version"},
 		"newer version": {`{"version":99}`, "its format is 99"},
@@ -222,7 +222,7 @@ func TestStateThatIsALink(t *testing.T) {
 		t.Skip(err)
 	}
 	if _, err := file.Load(); err == nil ||
-		!strings.HasSuffix(err.Error(), "it is not a regular file; to begin anew, delete it") {
+		!strings.HasSuffix(err.Error(), "it is not a regular file; to start again, delete it") {
 		t.Errorf("a link that leads nowhere: %v", err)
 	}
 	if err := file.save(State{}); err != nil {
@@ -256,9 +256,9 @@ func TestRejectsThatAreALink(t *testing.T) {
 	}
 	for link, want := range map[string]string{
 		"nowhere":  "it is a symbolic link to a file that can't be opened: name another file",
-		"file":     "it is a symbolic link: name the file that it leads to, or another",
-		"relative": "it is a symbolic link: name the file that it leads to, or another",
-		"chain":    "it is a symbolic link: name the file that it leads to, or another",
+		"file":     "it is a symbolic link: name the file that it points to, or another",
+		"relative": "it is a symbolic link: name the file that it points to, or another",
+		"chain":    "it is a symbolic link: name the file that it points to, or another",
 	} {
 		for _, resume := range []bool{false, true} {
 			if r, err := OpenRejects(name(link), 0, resume); r != nil || err == nil ||

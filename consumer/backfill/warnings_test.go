@@ -18,7 +18,7 @@ func TestWarningsAreLoggedOnce(t *testing.T) {
 	if _, err := Run(t.Context(), Options{Inputs: inputs, Log: zerolog.New(&log)}); err != nil {
 		t.Fatal(err)
 	}
-	if logged := log.String(); strings.Count(logged, "begins or ends with a blank") != 1 ||
+	if logged := log.String(); strings.Count(logged, "begins or ends with a space") != 1 ||
 		strings.Contains(logged, "further rejects") {
 		t.Error(logged)
 	}
@@ -35,7 +35,8 @@ func TestRoundedAccountIsLoggedOnce(t *testing.T) {
 	if logged := log.String(); err != nil || done.Records != 4 ||
 		strings.Count(logged, "\n") != 1 ||
 		!strings.Contains(logged,
-			`"line":3,"account":"1.76543E+17","message":"an account looks like a long number`) {
+			`"line":3,"account":"1.76543E+17","do":"export the column as text",`+
+				`"message":"an account looks like a long number`) {
 		t.Errorf("%+v, %v\n%s", done, err, logged)
 	}
 }

@@ -276,7 +276,7 @@ func TestBackfillOfAStateThatIsNotValid(t *testing.T) {
 		"":            "it is not the state of a run, or is damaged",
 		"\x1b[31mred": "it is not the state of a run, or is damaged",
 		version1: "it was written by another version of markread, " +
-			"which can go on with it",
+			"which can continue with it",
 		`{"version":3,"at":{"offset":-1}}`: "it is damaged: a number in it is out of range",
 		`{"version":"\n"}`:                 "it is not the state of a run, or is damaged",
 	} {
@@ -289,7 +289,7 @@ func TestBackfillOfAStateThatIsNotValid(t *testing.T) {
 			if r.Status != ExitUsage || r.Stdout != "" || strings.Count(r.Stderr, "\n") != 1 ||
 				steers(r.Stderr) != "" ||
 				!strings.HasPrefix(r.Stderr, "markread: "+state+": "+want) ||
-				!strings.HasSuffix(r.Stderr, "; to begin anew, delete it\n") {
+				!strings.HasSuffix(r.Stderr, "; to start again, delete it\n") {
 				t.Errorf("%q %v: %+v", text, args, r)
 			}
 			if kept, err := os.ReadFile(state); err != nil || string(kept) != text {

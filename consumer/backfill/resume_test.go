@@ -109,8 +109,8 @@ func TestRunResumes(t *testing.T) {
 			t.Errorf("seed %d: %d rejects, want %d", seed, len(got), len(want))
 		}
 		if runs < 3 || advanced < runs-2 {
-			t.Errorf("seed %d: of %d runs only %d began behind the one before", seed, runs,
-				advanced)
+			t.Errorf("seed %d: of %d runs only %d began after the position of the one before",
+				seed, runs, advanced)
 		}
 	}
 }
@@ -363,6 +363,6 @@ func TestStateThatCannotBeReplaced(t *testing.T) {
 		t.Error("it was replaced")
 	}
 	if files, _ := os.ReadDir(folder); len(files) != 1 {
-		t.Errorf("left behind: %v", files)
+		t.Errorf("not removed: %v", files)
 	}
 }

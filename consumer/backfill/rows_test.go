@@ -63,7 +63,7 @@ func TestRows(t *testing.T) {
 			strings.ReplaceAll(header+"a,b,~7\nc,d,~8\n", "\n", "\r\n"), "2 a b ~7|3 c d ~8"},
 		"columns in any order": {"id,MsgReadTime,note,Peer_Account,Report_Account\n1,~7,x,b,a\n",
 			"2 a b ~7"},
-		"blanks around names": {"Report_Account, Peer_Account " +
+		"spaces around names": {"Report_Account, Peer_Account " +
 			",MsgReadTime\na,b,~7\n", "2 a b ~7"},
 		"no time": {"Report_Account,Peer_Account\na,b\n",
 			"2 a b 0"},
@@ -123,7 +123,7 @@ func TestRows(t *testing.T) {
 				"|4 e f ~9"},
 		"CR CR LF": {strings.ReplaceAll(header+"a,b,~7\nc,\"d\",~8\n", "\n",
 			"\r\r\n"), "2 a b ~7|3 c d ~8"},
-		"CR CR LF behind accounts": {"MsgReadTime,Report_Account,Peer_Account\r\r\n~7,a,b\r\r\n",
+		"CR CR LF after accounts": {"MsgReadTime,Report_Account,Peer_Account\r\r\n~7,a,b\r\r\n",
 			"2 a b ~7"},
 		"JSON encoded twice": {`"{\"Report_Account\":\"a\"}"`,
 			"1 bad: the value is JSON, but a string, not an object: it holds JSON, so it was " +
@@ -133,7 +133,7 @@ func TestRows(t *testing.T) {
 		"a CR in a row": {header + "a,b,~7\rc,d,~8\n",
 			"2 bad: it has 5 fields, the header has 3; it has a CR that is not a line break: " +
 				"tr '\\r' '\\n' makes it one: a,b,~7\rc,d,~8"},
-		"a CR behind all": {header + "a,b,~7\r", "2 a b ~7"},
+		"a CR after the last row": {header + "a,b,~7\r", "2 a b ~7"},
 		"spaces around times": {header +
 			"a,b, ~7\nc,d,~8 \ne,f,\t~9\nh,i,\" ~1 \"\na,b,  \nc,d, NULL\n",
 			"2 a b ~7|3 c d ~8|4 e f ~9|5 h i ~1|6 a b 0|7 c d 0"},
@@ -145,27 +145,27 @@ func TestRows(t *testing.T) {
 			"2 a b ~7|3 c d, ~8|4 e f ~9"},
 		"spaces within quotes":  {header + "\" a\",\"b \",~7\n", "2  a b  ~7"},
 		"spaces without quotes": {header + "a, b,~7\n", "2 a  b ~7"},
-		"text behind a quote": {header + "\"a\" x,b,~7\n",
+		"text after a quote": {header + "\"a\" x,b,~7\n",
 			"2 bad quote: field 1 continues after its closing quote: \"a\" x,b,~7"},
 		"quotes within a field": {header + "a,b \"c\",~7\n",
 			"2 bad quote: field 2 has a quote, but does not begin with one: a,b \"c\",~7"},
 		"an empty field in quotes": {header + "a,b,\"\"\n", "2 a b 0"},
 		"byte order marks before rows": {header + "\uFEFFa,b,~7\n\uFEFF\uFEFF\"c\",d,~8\n\uFEFF\n",
 			"2 a b ~7|3 c d ~8"},
-		"two byte order marks":       {"\uFEFF\uFEFF" + header + "a,b,~7\n", "2 a b ~7"},
-		"a mark behind sep=":         {"sep=,\n\uFEFF" + header + "a,b,~7\n", "3 a b ~7"},
-		"sep= in quotes":             {"\"sep=,\"\r\n" + header + "a,b,~7\n", "3 a b ~7"},
-		"sep= without one":           {"sep=\n" + header + "a,b,~7\n", "3 a b ~7"},
-		"sep= with commas behind it": {"\"sep=,\",,,\n" + header + "a,b,~7\n", "3 a b ~7"},
-		"SEP= and spaces":            {"SEP=, \n" + header + "a,b,~7\n", "3 a b ~7"},
+		"two byte order marks":      {"\uFEFF\uFEFF" + header + "a,b,~7\n", "2 a b ~7"},
+		"a mark after sep=":         {"sep=,\n\uFEFF" + header + "a,b,~7\n", "3 a b ~7"},
+		"sep= in quotes":            {"\"sep=,\"\r\n" + header + "a,b,~7\n", "3 a b ~7"},
+		"sep= without one":          {"sep=\n" + header + "a,b,~7\n", "3 a b ~7"},
+		"sep= with commas after it": {"\"sep=,\",,,\n" + header + "a,b,~7\n", "3 a b ~7"},
+		"SEP= and spaces":           {"SEP=, \n" + header + "a,b,~7\n", "3 a b ~7"},
 		"NDJSON with two marks": {"\uFEFF\uFEFF" + object("a", "7") + "\n\uFEFF" +
 			object("c", "8") + "\n\n\uFEFF", "1 a b ~7|2 c b ~8"},
-		"NDJSON behind a line and mark": {"\n\uFEFF " + object("a", "7"), "2 a b ~7"},
+		"NDJSON after a line and mark": {"\n\uFEFF " + object("a", "7"), "2 a b ~7"},
 		"NDJSON with CR CR LF": {object("a", "7") + "\r\r\n" + object("c", "8") + "\r\r\n",
 			"1 a b ~7|2 c b ~8"},
 		"NDJSON with a CR in an object": {strings.ReplaceAll(object("a", "7"), ",", ",\r") + "\n",
 			"1 a b ~7"},
-		"NDJSON behind one CR": {object("a", "7") + "\r", "1 a b ~7"},
+		"NDJSON before one CR": {object("a", "7") + "\r", "1 a b ~7"},
 		"a long row": {header + long + "\na,b,~7\n",
 			"2 bad length: " + long[:40] + "|3 a b ~7"},
 		"a quote over more than a row": {header + "\"" + strings.Repeat("x\n", MaxLine/2) +
@@ -190,13 +190,13 @@ func TestRows(t *testing.T) {
 		"blank":                         {"\n \r\n\n", ""},
 		"a header only":                 {header, ""},
 		"a header without a line break": {strings.TrimSpace(header), ""},
-		"blanks of more than a look": {strings.Repeat(" \n", lookAhead) +
+		"more blank lines than lookAhead": {strings.Repeat(" \n", lookAhead) +
 			`{"Report_Account":"a","Peer_Account":"b"}`, "65537 a b 0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.text, c.want = expand.Replace(c.text), expand.Replace(c.want)
 			for reader, in := range map[string]io.Reader{
-				"at once":      strings.NewReader(c.text),
+				"whole":        strings.NewReader(c.text),
 				"by halves":    iotest.HalfReader(strings.NewReader(c.text)),
 				"with the end": iotest.DataErrReader(strings.NewReader(c.text)),
 			} {
@@ -249,7 +249,7 @@ func TestCompressed(t *testing.T) {
 			gzipped("d,1600000008\n")...),
 		"zstd": append(zstded(header+"a,b,1600000007\nc,"),
 			zstded("d,1600000008\n")...),
-		"zeros behind gzip's members": append(append(gzipped(header+"a,b,1600000007\nc,"),
+		"zeros after gzip's members": append(append(gzipped(header+"a,b,1600000007\nc,"),
 			gzipped("d,1600000008\n")...), make([]byte, 1000)...),
 		"a frame to skip": append([]byte{0x51, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3},
 			zstded(header+"a,b,1600000007\nc,d,1600000008\n")...),

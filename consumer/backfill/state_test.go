@@ -194,7 +194,7 @@ func TestStateThatIsNotValid(t *testing.T) {
 		"no hash of a file": {func(s *State) { s.Hashes = nil }, "out of range"},
 		"beyond the end": {func(s *State) { s.At.Read = s.Inputs[1].Size + 1 },
 			"beyond the end"},
-		"behind all": {func(s *State) { s.At.Input, s.Hashes = 2, []string{"", ""} },
+		"after the last input": {func(s *State) { s.At.Input, s.Hashes = 2, []string{"", ""} },
 			"beyond the end"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -288,7 +288,7 @@ func TestReplayLosesNothing(t *testing.T) {
 			err:     "resolutions of dead letters not written: the connection broke",
 			states:  "0:0 open, 0:1 open, 1:0 open",
 		},
-		"one resolution of a covered letter is not written": {
+		"one resolution of a covered dead letter is not written": {
 			resolve: func(m event.Message) error {
 				if value(m, "markread.resolves") == "0:0" {
 					return broken
@@ -356,7 +356,7 @@ func TestReplayInParts(t *testing.T) {
 		t.Errorf("%+v %v", done, err)
 	}
 	if n := len(find(t, s).Find(Replayed)); n != workLetters || len(to.published) != workLetters {
-		t.Errorf("%d letters are resolved, %d events published", n, len(to.published))
+		t.Errorf("%d dead letters are resolved, %d events published", n, len(to.published))
 	}
 	var reported []int
 	to.publish, from.scans = nil, nil
@@ -370,7 +370,7 @@ func TestReplayInParts(t *testing.T) {
 	// Together the parts read little more than the remaining dead letters: each part reads only the
 	// range of its own.
 	if left := from.scans[1] + from.scans[2]; left > all-workLetters+8 {
-		t.Errorf("%d offsets are read for %d letters", left, all-workLetters)
+		t.Errorf("%d offsets are read for %d dead letters", left, all-workLetters)
 	}
 }
 
@@ -416,7 +416,7 @@ func TestReplayOfFewConversations(t *testing.T) {
 		read += offsets
 	}
 	if read > all+2*conversations {
-		t.Errorf("%d offsets are read for %d letters", read, all)
+		t.Errorf("%d offsets are read for %d dead letters", read, all)
 	}
 }
 
@@ -438,7 +438,8 @@ func TestInterruptedReplayResolvesTheCovered(t *testing.T) {
 		t.Errorf("%+v %v", done, err)
 	}
 	if _, plan := planned(t, from); len(plan.Events) != 10 || len(plan.Covered) != 10 {
-		t.Errorf("%d events and %d covered letters are left", len(plan.Events), len(plan.Covered))
+		t.Errorf("%d events and %d covered dead letters are left", len(plan.Events),
+			len(plan.Covered))
 	}
 }
 

@@ -105,18 +105,13 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 		watcher.Go(func() { r.watchShutdown(ctx, sendCtx, fail) })
 	}
 	r.pool = senderPool{to: o.To, progress: r.Progress, save: r.save, fail: fail, log: r.Log,
-		stopped: ctx.Done(), queue: make(chan *batch), at: r.at, times: r.State.Times,
-		saved: time.Now()}
-	var running sync.WaitGroup
-	for range senders {
-		running.Go(func() { r.pool.run(sendCtx) })
-	}
+		stopped: ctx.Done(), at: r.at, times: r.State.Times, saved: time.Now()}
+	r.pool.group.SetLimit(senders)
 	err := r.readAll(readCtx, sendCtx)
 	if err == nil || errors.Is(err, ErrInterrupted) && r.StateFile == "" {
 		err = cmp.Or(r.drain(ctx, sendCtx), err)
 	}
-	close(r.pool.queue)
-	running.Wait()
+	_ = r.pool.group.Wait()                // errors went to fail
 	done, times := r.pool.at, r.pool.times // of acknowledged records
 	if cause := context.Cause(sendCtx); cause != nil {
 		err = cause
@@ -129,8 +124,7 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 		err = r.StateFile.Remove()
 	}
 	return Summary{r.at.Rows, r.at.Rejected, r.at.Untimed, r.Progress.Published.Load(),
-		r.overflowed,
-		times, done}, err
+		r.overflowed, times, done}, err
 }
 
 // watchShutdown logs that ctx has ended. It abandons requests in flight after shutdownLimit if they
@@ -340,7 +334,7 @@ func (r *run) publishOldest(sendCtx context.Context) error {
 		b.upTo = r.at
 	}
 	r.sent += int64(len(b.messages))
-	return r.pool.enqueue(sendCtx, b)
+	return r.pool.send(sendCtx, b)
 }
 
 // drain publishes the whole window.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
 
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
@@ -38,8 +39,8 @@ type senderPool struct {
 	fail    context.CancelCauseFunc // called with each error
 	log     zerolog.Logger
 	stopped <-chan struct{} // closed when the run should stop
-	queue   chan *batch
-	warn    sync.Once // for the warning that brokers accept no records
+	group   errgroup.Group  // of at most senders goroutines
+	warn    sync.Once       // for the warning that brokers accept no records
 
 	mu       sync.Mutex
 	inFlight []*batch // in order; the first is not acknowledged
@@ -48,26 +49,19 @@ type senderPool struct {
 	saved    time.Time
 }
 
-// enqueue passes a batch to a sender. It waits until one is free or ctx ends.
-func (s *senderPool) enqueue(ctx context.Context, b *batch) error {
+// send publishes a batch in the background. It waits until fewer than senders batches are in
+// flight; the end of ctx ends those soon. Its error is the cause of that end.
+func (s *senderPool) send(ctx context.Context, b *batch) error {
 	s.mu.Lock()
 	s.inFlight = append(s.inFlight, b)
 	s.mu.Unlock()
-	select {
-	case s.queue <- b:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-// run publishes the batches of the queue until it is closed.
-func (s *senderPool) run(ctx context.Context) {
-	for b := range s.queue {
+	s.group.Go(func() error {
 		if err := s.publish(ctx, b); err != nil {
 			s.fail(err)
 		}
-	}
+		return nil
+	})
+	return context.Cause(ctx)
 }
 
 func (s *senderPool) publish(ctx context.Context, b *batch) error {

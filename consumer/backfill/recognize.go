@@ -58,7 +58,8 @@ var separatorLine = regexp.MustCompile(`^\x{FEFF}*"?(?i:sep)=[^"\r]{0,2}"?,*[ \t
 // isHeader reports whether the first line looks like the header of a table.
 func isHeader(text []byte) bool {
 	line, _, _ := bytes.Cut(text, []byte("\n"))
-	return bytes.Contains(line, []byte(reportColumn)) || bytes.Contains(line, []byte(peerColumn))
+	return bytes.Contains(line, []byte(event.ReportField)) ||
+		bytes.Contains(line, []byte(event.PeerField))
 }
 
 const (
@@ -145,9 +146,7 @@ func endsWithCR(line []byte) bool {
 	return false
 }
 
-const reportColumn, peerColumn, readTimeColumn = "Report_Account", "Peer_Account", "MsgReadTime"
-
-var columnNames = [...]string{reportColumn, peerColumn, readTimeColumn}
+var columnNames = [...]string{event.ReportField, event.PeerField, event.ReadTimeField}
 
 // columns holds the indexes of the fields in a row.
 type columns struct {
@@ -166,7 +165,7 @@ func (t *table) header(allowNoTime bool) error {
 		return err
 	case separator != "":
 		return fmt.Errorf("its header has no %s: columns must be separated by commas, not by %q",
-			reportColumn, separator)
+			event.ReportField, separator)
 	case err != nil:
 		return fmt.Errorf("its first row should be a header with the names of the fields: %w", err)
 	}
@@ -200,14 +199,15 @@ func columnsOf(header [][]byte, allowNoTime bool) (columns, error) {
 	for n, name := range columnNames[:2] {
 		if c.at[n] < 0 {
 			return c, fmt.Errorf("its header has no %s: the first row must have the names "+
-				"%s, %s and %s, but is %s", name, reportColumn, peerColumn, readTimeColumn,
+				"%s, %s and %s, but is %s", name, event.ReportField, event.PeerField,
+				event.ReadTimeField,
 				quote(bytes.Join(header, []byte{','})))
 		}
 	}
 	if c.at[2] < 0 && !allowNoTime {
 		return c, fmt.Errorf("its header has no %s; its columns are %s: %s, or use "+
 			"--read-time T|now to set up to when everything was read",
-			readTimeColumn, listNames(header), renameAdvice(header))
+			event.ReadTimeField, listNames(header), renameAdvice(header))
 	}
 	return c, nil
 }

@@ -3,7 +3,6 @@ package backfill
 import (
 	"bufio"
 	"bytes"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,7 +22,7 @@ type Reject struct {
 	Line   int64  `json:"line"` // first line of the row; a table's header is line 1
 	Reason string `json:"reason"`
 	Row    string `json:"row"`                  // as it is in the file
-	Base64 string `json:"row_base64,omitempty"` // the row if it is not UTF-8
+	Base64 []byte `json:"row_base64,omitempty"` // the row if it is not UTF-8
 }
 
 // Rejects is the rejects file; nil: none. It is safe for concurrent use.
@@ -129,7 +128,7 @@ func (r *Rejects) SameFile(other os.FileInfo) bool {
 // add writes a reject, and returns the new length of the file.
 func (r *Rejects) add(reject Reject, text []byte) (int64, error) {
 	if reject.Row = string(text); !utf8.Valid(text) {
-		reject.Base64 = base64.StdEncoding.EncodeToString(text)
+		reject.Base64 = text
 	}
 	var line bytes.Buffer
 	encoder := json.NewEncoder(&printable.Writer{Out: &line}) // makes invalid UTF-8 U+FFFD

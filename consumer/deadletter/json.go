@@ -13,36 +13,28 @@ import (
 
 // letterJSON is the JSON form of a dead letter, in `ls --json` and `show --json`.
 type letterJSON struct {
-	ID            string     `json:"id"`
-	State         string     `json:"state"`
-	Class         string     `json:"class"`
-	Code          string     `json:"code"`
-	Message       string     `json:"message"`
-	Report        *string    `json:"report"`
-	Peer          *string    `json:"peer"`
-	ReadTime      *int64     `json:"read_time"`
-	EventTime     *time.Time `json:"event_time"`
-	FailedAt      *time.Time `json:"failed_at"`
-	Origin        originJSON `json:"origin"`
-	DeliveryCount int        `json:"delivery_count"`
-	Collapsed     int        `json:"collapsed"`
-	Replays       int        `json:"replays"`
-	Lane          string     `json:"lane"`
-	Key           any        `json:"key,omitempty"` // a string or null
-	KeyBase64     []byte     `json:"key_base64,omitempty"`
-	Value         any        `json:"value,omitempty"`
-	ValueBase64   []byte     `json:"value_base64,omitempty"`
+	ID            string       `json:"id"`
+	State         string       `json:"state"`
+	Class         string       `json:"class"`
+	Code          string       `json:"code"`
+	Message       string       `json:"message"`
+	Report        *string      `json:"report"`
+	Peer          *string      `json:"peer"`
+	ReadTime      *int64       `json:"read_time"`
+	EventTime     *time.Time   `json:"event_time"`
+	FailedAt      *time.Time   `json:"failed_at"`
+	Origin        event.Origin `json:"origin"`
+	DeliveryCount int          `json:"delivery_count"`
+	Collapsed     int          `json:"collapsed"`
+	Replays       int          `json:"replays"`
+	Lane          string       `json:"lane"`
+	Key           any          `json:"key,omitempty"` // a string or null
+	KeyBase64     []byte       `json:"key_base64,omitempty"`
+	Value         any          `json:"value,omitempty"`
+	ValueBase64   []byte       `json:"value_base64,omitempty"`
 
 	Headers       any         `json:"headers,omitempty"` // [][2]string
 	HeadersBase64 [][2][]byte `json:"headers_base64,omitempty"`
-}
-
-// originJSON is an event.Origin.
-type originJSON struct {
-	Topic     string `json:"topic"`
-	Partition *int64 `json:"partition"`
-	Offset    *int64 `json:"offset"`
-	Group     string `json:"group"`
 }
 
 // AppendJSON appends the dead letter to b as one line of JSON, with the record's headers if headers
@@ -53,7 +45,7 @@ func (l *Letter) AppendJSON(b []byte, headers bool) []byte {
 		ID: l.ID.String(), State: l.State.String(), Class: l.Class, Code: l.Code,
 		Message: l.Message, Report: l.Report, Peer: l.Peer, ReadTime: l.ReadTime,
 		EventTime: timeJSON(l.EventTime), FailedAt: timeJSON(&l.FailedAt),
-		Origin:        originJSON(l.Origin),
+		Origin:        l.Origin,
 		DeliveryCount: l.Attempts, Collapsed: l.Collapsed, Replays: l.Replays, Lane: l.Lane,
 	}
 	j.Key, j.KeyBase64 = textOrBase64(l.Record.Key)
@@ -123,7 +115,7 @@ func (l *Letter) Editable() (line []byte, form Form) {
 	var readTime []byte
 	misspelt := false
 	if !event.EachMember(l.Record.Value, func(name, value []byte) {
-		switch readTimeField {
+		switch event.ReadTimeField {
 		case string(name):
 			readTime = value
 		case event.IntendedField(name):
@@ -142,20 +134,18 @@ func (l *Letter) Editable() (line []byte, form Form) {
 	}
 	null := readTime == nil || string(readTime) == "null"
 	event.EachMember(l.Record.Value, func(name, value []byte) {
-		if string(name) != readTimeField || !null && &value[0] == &readTime[0] {
+		if string(name) != event.ReadTimeField || !null && &value[0] == &readTime[0] {
 			add(string(name), value)
 		}
 	})
 	switch {
 	case null && l.EventTime != nil && (readTime != nil || !misspelt):
-		add(readTimeField, strconv.AppendInt(nil, l.EventTime.Unix(), 10))
+		add(event.ReadTimeField, strconv.AppendInt(nil, l.EventTime.Unix(), 10))
 	case null:
-		add(readTimeField, []byte(unknownReadTime))
+		add(event.ReadTimeField, []byte(unknownReadTime))
 		form = NoReadTime
 	}
 	var compact bytes.Buffer
 	_ = json.Compact(&compact, append(line, '}')) // can't fail: built from valid JSON
 	return printable.Append(nil, compact.Bytes()), form
 }
-
-const readTimeField = "MsgReadTime"

@@ -141,9 +141,10 @@ type Letter struct {
 
 // Origin tells where the original record was read, and by which group.
 type Origin struct {
-	Topic             string
-	Partition, Offset *int64
-	Group             string
+	Topic     string `json:"topic"`
+	Partition *int64 `json:"partition"`
+	Offset    *int64 `json:"offset"`
+	Group     string `json:"group"`
 }
 
 // Kind is the class and code of a dead letter: why it was written.

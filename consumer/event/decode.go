@@ -7,13 +7,14 @@ import (
 	"markread/consumer/printable"
 )
 
+// The names of an event's fields.
 const (
-	reportField   = "Report_Account"
-	peerField     = "Peer_Account"
-	readTimeField = "MsgReadTime"
-
-	maxAccount = 32 // bytes
+	ReportField   = "Report_Account"
+	PeerField     = "Peer_Account"
+	ReadTimeField = "MsgReadTime"
 )
+
+const maxAccount = 32 // bytes
 
 // Key returns the recommended record key of a conversation. With this key and the Java partitioner
 // all events of a conversation are in one partition.
@@ -63,10 +64,10 @@ func (e damageError) Unwrap() error { return e.Err }
 // CheckFields applies the rules of Decode to the fields of a table row, and returns T. An empty
 // readTime counts as absent and returns ErrNoTime.
 func CheckFields(report, peer, readTime []byte, latest time.Time) (int64, error) {
-	if err := checkAccount(reportField, report); err != nil {
+	if err := checkAccount(ReportField, report); err != nil {
 		return 0, err
 	}
-	if err := checkAccount(peerField, peer); err != nil {
+	if err := checkAccount(PeerField, peer); err != nil {
 		return 0, err
 	}
 	if len(readTime) == 0 {
@@ -82,16 +83,16 @@ func (e *Event) decodeValue(latest time.Time) error {
 	case err != nil:
 		return err
 	case raw.values.report == nil:
-		return explainMissing(value, reportField, raw.intended.report)
+		return explainMissing(value, ReportField, raw.intended.report)
 	case raw.values.peer == nil:
-		return explainMissing(value, peerField, raw.intended.peer)
+		return explainMissing(value, PeerField, raw.intended.peer)
 	case raw.values.readTime == nil && raw.intended.readTime != nil:
-		return misspelt(readTimeField, raw.intended.readTime)
+		return misspelt(ReadTimeField, raw.intended.readTime)
 	}
-	if e.Report, err = account(reportField, raw.values.report); err != nil {
+	if e.Report, err = account(ReportField, raw.values.report); err != nil {
 		return err
 	}
-	if e.Peer, err = account(peerField, raw.values.peer); err != nil {
+	if e.Peer, err = account(PeerField, raw.values.peer); err != nil {
 		return err
 	}
 	e.ReadTime, err = resolveReadTime(raw.values.readTime, e.EventTime, e.Record.Time, latest)

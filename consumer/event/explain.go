@@ -136,11 +136,11 @@ func explainMissing(value []byte, field string, intended []byte) error {
 func IntendedField[text string | []byte](name text) string {
 	switch {
 	case spells(name, "reportaccount"):
-		return reportField
+		return ReportField
 	case spells(name, "peeraccount"):
-		return peerField
+		return PeerField
 	case spells(name, "msgreadtime"), spells(name, "msgreadedtime"):
-		return readTimeField
+		return ReadTimeField
 	}
 	return ""
 }

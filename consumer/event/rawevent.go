@@ -17,11 +17,11 @@ type eventFields struct{ report, peer, readTime []byte }
 // of returns a pointer to the text of a field, or nil if name is not a field's name.
 func (f *eventFields) of(name string) *[]byte {
 	switch name {
-	case reportField:
+	case ReportField:
 		return &f.report
-	case peerField:
+	case PeerField:
 		return &f.peer
-	case readTimeField:
+	case ReadTimeField:
 		return &f.readTime
 	}
 	return nil

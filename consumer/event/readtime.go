@@ -21,7 +21,7 @@ const (
 
 // ErrNoTime is the error of an otherwise valid event without a MsgReadTime and without any other
 // time.
-var ErrNoTime = errors.New("no time at all: no " + readTimeField + ", no " + HeaderEventTime +
+var ErrNoTime = errors.New("no time at all: no " + ReadTimeField + ", no " + HeaderEventTime +
 	" header, no record timestamp")
 
 // EventTime returns when the user read: the time in the header, else the record's timestamp, else
@@ -55,14 +55,14 @@ func resolveReadTime(raw []byte, eventTime, timestamp, latest time.Time) (int64,
 	}
 	switch {
 	case !eventTime.IsZero():
-		return eventTime.Unix(), checkAhead("the event time (there is no "+readTimeField+")",
+		return eventTime.Unix(), checkAhead("the event time (there is no "+ReadTimeField+")",
 			eventTime.UnixMilli(), milliseconds, latest)
 	case timestamp.IsZero():
 		return 0, ErrNoTime
 	default:
 		ms := strconv.FormatInt(timestamp.UnixMilli(), 10)
 		return 0, fmt.Errorf("no time at all: no %s, no %s header, and the record's timestamp is "+
-			"%s ms%s", readTimeField, HeaderEventTime, ms, looksLike(ms, milliseconds))
+			"%s ms%s", ReadTimeField, HeaderEventTime, ms, looksLike(ms, milliseconds))
 	}
 }
 
@@ -71,19 +71,19 @@ func parseReadTime(text string, latest time.Time) (int64, error) {
 	switch {
 	case len(text) > 1 && text[0] == '0' && isDigits(text):
 		return 0, newValueError(text,
-			fmt.Errorf("%s %s begins with a zero", readTimeField, show(text)))
+			fmt.Errorf("%s %s begins with a zero", ReadTimeField, show(text)))
 	case !isDigits(text):
 		return 0, newValueError(text, fmt.Errorf("%s %s is not a whole number of seconds since "+
 			"1970%s",
-			readTimeField, show(text), looksLike(text, seconds)))
+			ReadTimeField, show(text), looksLike(text, seconds)))
 	case err != nil: // too large for 64 bits
-		return 0, tooFarAhead(readTimeField, text, seconds)
+		return 0, tooFarAhead(ReadTimeField, text, seconds)
 	case t < minTime:
 		return 0, newValueError(text, fmt.Errorf("%s %d is before September 2001 (%d), in "+
 			"seconds since "+
-			"1970%s", readTimeField, t, minTime, looksLike(text, seconds)))
+			"1970%s", ReadTimeField, t, minTime, looksLike(text, seconds)))
 	}
-	return t, checkAhead(readTimeField, t, seconds, latest)
+	return t, checkAhead(ReadTimeField, t, seconds, latest)
 }
 
 // checkAhead returns an error if a time, in unit u since 1970, is too far ahead of latest.

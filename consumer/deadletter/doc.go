@@ -3,8 +3,8 @@
 // format of a dead letter, with its headers.
 //
 // It promises:
-//   - Each Write that succeeds writes a dead letter once. Nothing of the record is lost except what
-//     the topic's size limit does not allow.
+//   - Each Write that succeeds writes a dead letter once. Nothing of the record is lost except
+//     parts that the topic rejects, mostly for their size.
 //   - A dead letter is resolved only when all replicas of the target topic have its event. A replay
 //     that is interrupted anywhere, even killed, loses no dead letter. At worst some are replayed
 //     once more, and a worker finds their T covered or makes one call too many.

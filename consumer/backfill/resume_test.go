@@ -242,7 +242,7 @@ func TestStateIsNeverAhead(t *testing.T) {
 	for row := range strings.Lines(text[len(header):s.At.Offset]) {
 		if parts := strings.Split(strings.TrimSpace(row), ","); len(parts) == 3 {
 			if _, ok := to.largest[parts[0]+"|"+parts[1]]; !ok {
-				t.Fatalf("row %q is before the mark and not in the topic", row)
+				t.Fatalf("row %q is before the position and not in the topic", row)
 			}
 		}
 	}

@@ -330,7 +330,7 @@ func (n *StateCounts) Add(more StateCounts) {
 }
 
 func LettersOf(topic string, index *deadletter.Index) *Letters {
-	r := &Letters{Topic: topic, Foreign: index.Foreign(), Kinds: []Kind{}}
+	r := &Letters{Topic: topic, Foreign: index.Unknown(), Kinds: []Kind{}}
 	for _, c := range index.Counts() {
 		n := CountsOf(c)
 		r.Add(n)

@@ -61,7 +61,7 @@ func (f *storeFlags) open(ctx context.Context, p *process, topic string) (*deadL
 		return nil, plainly(ctx, err)
 	}
 	store := &deadletter.Store{Topic: kafka, Name: topic,
-		Reading: terminal.NewProgress(p.stderr, "reading the dead letters").Reading}
+		OnFind: terminal.NewProgress(p.stderr, "reading the dead letters").Reading}
 	return &deadLetters{store, kafka, p, map[string]bool{}}, nil
 }
 

@@ -34,15 +34,15 @@ const (
 
 // Client calls the API. Safe for any number of goroutines.
 type Client struct {
-	base     *url.URL
-	appID    int64
-	admin    string
-	timeout  time.Duration
-	expired  error // why a call ends after that
-	http     http.RoundTripper
-	signer   *signer
-	redactor *redactor
-	clock    *clock
+	base       *url.URL
+	appID      int64
+	admin      string
+	timeout    time.Duration
+	timeoutErr error // why a call ends after that
+	http       http.RoundTripper
+	signer     *signer
+	redactor   *redactor
+	clock      *clock
 }
 
 // New returns a Client. It makes no call and does not read the key. Its error names the option, and
@@ -74,8 +74,8 @@ func New(o Options) (*Client, error) {
 	}
 	c := &Client{
 		base: base, appID: o.AppID, admin: o.Admin, timeout: o.Timeout,
-		expired: fmt.Errorf("gave up after %v", o.Timeout),
-		http:    o.Transport, redactor: newRedactor(proxyPasswords()...), clock: new(clock),
+		timeoutErr: fmt.Errorf("gave up after %v", o.Timeout),
+		http:       o.Transport, redactor: newRedactor(proxyPasswords()...), clock: new(clock),
 	}
 	c.signer = &signer{
 		appID: o.AppID, admin: o.Admin, key: o.Key, clock: c.clock, redact: c.redactor.add,
@@ -118,7 +118,7 @@ func (c *Client) Proxy() string {
 // of the last dozen of signings, passwords of the environment's proxies, and users and passwords in
 // URLs. A text that then still contains 12 bytes of one in a row, plain, escaped up to three times,
 // or in hexadecimal or base64, is replaced by one that says so.
-func (c *Client) Mask(text string) string { return c.redactor.text(text) }
+func (c *Client) Mask(text string) string { return c.redactor.redact(text) }
 
 // NewMask returns a function that does what a Client's Mask does, for these secrets and the
 // passwords of the environment's proxies.
@@ -129,7 +129,7 @@ func NewMask(secrets ...Secret) func(text string) string {
 			kept = append(kept, secret.Reveal())
 		}
 	}
-	return newRedactor(kept...).text
+	return newRedactor(kept...).redact
 }
 
 // CommandMarkRead is the call that all this is about; its body is a Read.
@@ -180,32 +180,33 @@ func (c *Client) MarkRead(ctx context.Context, r Read) error {
 // answer; whether the call had an effect is unknown then. It is what the lease of ctx returned, if
 // it did (WithLease). Any other failure is an *Error. What came from the server is returned with
 // any of them.
-func (c *Client) Post(ctx context.Context, command string, body any) (Answer, error) {
-	answer, raw, err := c.post(ctx, command, body)
-	answer.Body = []byte(printable(c.redactor.text(string(raw[:min(len(raw), maxBody)])), "\n\t"))
-	return answer, err
+func (c *Client) Post(ctx context.Context, command string, body any) (Response, error) {
+	response, raw, err := c.post(ctx, command, body)
+	response.Body = []byte(printable(c.redactor.redact(string(raw[:min(len(raw), maxBody)])),
+		"\n\t"))
+	return response, err
 }
 
 // post is Post, but for Answer.Body: it returns the body as it came. Nobody reads that of most
 // calls, and redacting it costs more than all the rest.
-func (c *Client) post(ctx context.Context, command string, body any) (Answer, []byte, error) {
+func (c *Client) post(ctx context.Context, command string, body any) (Response, []byte, error) {
 	if ctx.Err() != nil {
-		return Answer{}, nil, context.Cause(ctx)
+		return Response{}, nil, context.Cause(ctx)
 	}
 	payload, err := json.Marshal(body)
 	if err != nil {
 		failure := &Error{Class: Rejected, Label: LabelRequest, Err: err}
-		return Answer{}, nil, c.fail(command, failure)
+		return Response{}, nil, c.fail(command, failure)
 	}
 	sig, err := c.signer.get()
 	if err != nil {
-		return Answer{}, nil, c.fail(command, &Error{Class: Held, Label: LabelKey, Err: err})
+		return Response{}, nil, c.fail(command, &Error{Class: Held, Label: LabelKey, Err: err})
 	}
-	ctx, lose := context.WithCancelCause(ctx)
-	defer lose(nil)
-	got := c.exchange(ctx, lose, c.address(command, sig), payload)
-	answer, err := c.judge(ctx, command, sig, got)
-	return answer, got.body, err
+	ctx, abort := context.WithCancelCause(ctx)
+	defer abort(nil)
+	got := c.exchange(ctx, abort, c.address(command, sig), payload)
+	response, err := c.classify(ctx, command, sig, got)
+	return response, got.body, err
 }
 
 // address returns the URL of a call. The signature is as legal in a query as it is, and other
@@ -220,34 +221,35 @@ func (c *Client) address(command string, sig *signature) *url.URL {
 }
 
 // judge says what became of a call. It leaves Answer.Body out.
-func (c *Client) judge(
-	ctx context.Context, command string, sig *signature, got reply,
-) (Answer, error) {
-	verdict, ok := readVerdict(got.body)
-	answer := Answer{
-		Status: got.status, ErrorCode: verdict.code, Until: got.until,
-		ErrorInfo:    c.redactor.message(verdict.info, maxMessage),
-		ActionStatus: c.redactor.message(verdict.status, maxMessage),
+func (c *Client) classify(
+	ctx context.Context, command string, sig *signature, got httpResult,
+) (Response, error) {
+	result, ok := parseResult(got.body)
+	response := Response{
+		Status: got.status, ErrorCode: result.code, CertExpires: got.certExpires,
+		ErrorInfo:    c.redactor.sanitize(result.info, maxMessage),
+		ActionStatus: c.redactor.sanitize(result.status, maxMessage),
 	}
 	if ok {
-		answer.Date = serverDate(got.header)
-		c.clock.heard(answer.Date)
+		response.Date = serverDate(got.header)
+		c.clock.observe(response.Date)
 	}
 	failure := &Error{Status: got.status, Err: got.err}
 	switch {
-	case ok && verdict.code == 0:
+	case ok && result.code == 0:
 		c.signer.accept(sig)
-		return answer, nil
+		return response, nil
 	case ok:
-		row, _ := LookUp(verdict.code)
-		failure.Class, failure.Label = row.Class, strconv.Itoa(verdict.code)
-		failure.ErrorCode, failure.Message, failure.Err = verdict.code, answer.ErrorInfo, nil
-		if row.SignAnew {
-			failure.RetryWithNewSignature = c.signer.refuse(sig, row.Code != revoked) &&
-				row.Code != tooManyForgeries
+		row, _ := LookUp(result.code)
+		failure.Class, failure.Label = row.Class, strconv.Itoa(result.code)
+		failure.ErrorCode, failure.Message, failure.Err = result.code, response.ErrorInfo, nil
+		if row.NewSignatureHelps {
+			failure.RetryWithNewSignature = c.signer.refuse(sig,
+				row.Code != codeSignatureRevoked) &&
+				row.Code != codeTooManyBadSignatures
 		}
 	case got.err != nil && ctx.Err() != nil:
-		return answer, context.Cause(ctx)
+		return response, context.Cause(ctx)
 	case got.status != 0 && got.status != http.StatusOK:
 		failure.Label = labelHTTP + strconv.Itoa(got.status)
 		if got.status == http.StatusTooManyRequests {
@@ -259,12 +261,12 @@ func (c *Client) judge(
 		failure.Label = LabelAnswer
 	}
 	if !ok {
-		failure.Message = c.redactor.message(string(got.body), maxMessage)
+		failure.Message = c.redactor.sanitize(string(got.body), maxMessage)
 	}
 	if failure.Class == Throttled {
 		failure.RetryAfter = retryAfter(got.header, c.Now())
 	}
-	return answer, c.fail(command, failure)
+	return response, c.fail(command, failure)
 }
 
 // fail completes an Error, and makes sure that its cause can be shown.
@@ -272,8 +274,8 @@ func (c *Client) fail(command string, e *Error) *Error {
 	e.command, e.host = command, c.base.Host
 	limit := maxMessage
 	if e.Label == LabelKey {
-		limit = maxLocal
+		limit = maxLocalMessage
 	}
-	e.Err = c.redactor.cause(e.Err, limit)
+	e.Err = c.redactor.sanitizeErr(e.Err, limit)
 	return e
 }

@@ -29,7 +29,7 @@ func TestRequestIsAsDocumented(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		got = append(got, seen{r, string(body)})
-		fmt.Fprint(w, verdict(0, ""))
+		fmt.Fprint(w, apiResult(0, ""))
 	}))
 	defer server.Close()
 	c := client(t, options(server.URL))
@@ -95,10 +95,10 @@ func TestRequestIsAsDocumented(t *testing.T) {
 
 func TestBaseURLMayHaveAPath(t *testing.T) {
 	var path string
-	c := canned(t, func(o *imclient.Options) { o.BaseURL = "https://gateway.test:8443/im/" },
-		with(func(r *http.Request) (*http.Response, error) {
+	c := offlineClient(t, func(o *imclient.Options) { o.BaseURL = "https://gateway.test:8443/im/" },
+		withTransport(func(r *http.Request) (*http.Response, error) {
 			path = r.URL.Scheme + "://" + r.URL.Host + r.URL.Path
-			return respond(200, nil, verdict(0, ""))
+			return respond(200, nil, apiResult(0, ""))
 		}))
 	if _, err := c.Post(t.Context(), "im_open_login_svc/kick", struct{}{}); err != nil {
 		t.Fatal(err)
@@ -108,7 +108,7 @@ func TestBaseURLMayHaveAPath(t *testing.T) {
 	}
 }
 
-func TestNewRefusesWhatIsMissing(t *testing.T) {
+func TestNewRefusesMissingOptions(t *testing.T) {
 	for flag, change := range map[string]func(*imclient.Options){
 		"--im-url":        func(o *imclient.Options) { o.BaseURL = "" },
 		"--im-url ":       func(o *imclient.Options) { o.BaseURL = "https://u:" + canary + "@h" },
@@ -154,7 +154,7 @@ func TestErrorCodeDecides(t *testing.T) {
 		imclient.Code{Code: -1, Class: imclient.Transient})
 	for _, row := range rows {
 		for _, status := range []int{200, 400, 429, 502, 302} {
-			c := canned(t, always(status, nil, verdict(row.Code, "because")))
+			c := offlineClient(t, alwaysRespond(status, nil, apiResult(row.Code, "because")))
 			err := c.MarkRead(t.Context(), aRead)
 			want := outcome{row.Class, strconv.Itoa(row.Code), row.Code, status}
 			if got := outcomeOf(t, err); got != want {
@@ -170,14 +170,15 @@ func TestErrorCodeDecides(t *testing.T) {
 		}
 	}
 	for _, status := range []int{200, 400, 429, 502} {
-		if err := canned(t, always(status, nil, verdict(0, ""))).MarkRead(t.Context(),
-			aRead); err != nil {
+		if err := offlineClient(t, alwaysRespond(status, nil, apiResult(0, ""))).
+			MarkRead(t.Context(),
+				aRead); err != nil {
 			t.Errorf("ErrorCode 0 with status %d: %v", status, err)
 		}
 	}
 }
 
-func TestAnswersWithoutAnErrorCode(t *testing.T) {
+func TestResponsesWithoutErrorCode(t *testing.T) {
 	answer := outcome{imclient.Transient, "answer", 0, 200}
 	for body, want := range map[string]outcome{
 		"": answer, "null": answer, "[]": answer, "0": answer, `"ErrorCode"`: answer, "{}": answer,
@@ -193,7 +194,7 @@ func TestAnswersWithoutAnErrorCode(t *testing.T) {
 		"\ufeff" + `{"ErrorCode":0}`: answer, `{"ErrorCode":0,"ErrorCode":"0"}`: answer,
 		`{"ErrorCode":0}` + strings.Repeat(" ", 1<<16): answer,
 	} {
-		c := canned(t, always(200, nil, body))
+		c := offlineClient(t, alwaysRespond(200, nil, body))
 		if got := outcomeOf(t, c.MarkRead(t.Context(), aRead)); got != want {
 			t.Errorf("%.40q: %+v", body, got)
 		}
@@ -207,7 +208,8 @@ func TestAnswersWithoutAnErrorCode(t *testing.T) {
 		`{"ErrorCode":60007}` + strings.Repeat(" ", 1<<15):           60007,
 	} {
 		if got := outcomeOf(t,
-			canned(t, always(200, nil, body)).MarkRead(t.Context(), aRead)); got.code != code {
+			offlineClient(t, alwaysRespond(200, nil, body)).
+				MarkRead(t.Context(), aRead)); got.code != code {
 			t.Errorf("%.40q: %+v", body, got)
 		}
 	}
@@ -218,7 +220,7 @@ func TestAnswersWithoutAnErrorCode(t *testing.T) {
 			want.class = imclient.Throttled
 		}
 		for _, body := range []string{"", "<html>", `{"ErrorCode":"no"}`} {
-			err := canned(t, always(status, nil, body)).MarkRead(t.Context(), aRead)
+			err := offlineClient(t, alwaysRespond(status, nil, body)).MarkRead(t.Context(), aRead)
 			if got := outcomeOf(t, err); got != want {
 				t.Errorf("%+v, want %+v", got, want)
 			}
@@ -246,15 +248,16 @@ func TestRetryAfter(t *testing.T) {
 		{"Tue Nov 14 22:14:00 2023", 40 * time.Second},
 	} {
 		header := http.Header{"Retry-After": {v.header}, "Date": {date}}
-		if got := retryAfterOf(t, always(429, header, "")); got != v.want {
+		if got := retryAfterOf(t, alwaysRespond(429, header, "")); got != v.want {
 			t.Errorf("429, %q: %v, want %v", v.header, got, v.want)
 		}
-		if got := retryAfterOf(t, always(200, header, verdict(60007, ""))); got != v.want {
+		if got := retryAfterOf(t, alwaysRespond(200, header, apiResult(60007, ""))); got != v.want {
 			t.Errorf("60007, %q: %v, want %v", v.header, got, v.want)
 		}
 		// Others may not ask for a pause of everybody.
-		for _, other := range []func(*imclient.Options){always(503, header, ""),
-			always(429, header, verdict(90001, "")), always(200, header, verdict(60008, ""))} {
+		for _, other := range []func(*imclient.Options){alwaysRespond(503, header, ""),
+			alwaysRespond(429, header, apiResult(90001, "")),
+			alwaysRespond(200, header, apiResult(60008, ""))} {
 			if got := retryAfterOf(t, other); got != 0 {
 				t.Errorf("not throttled, %q: %v", v.header, got)
 			}
@@ -262,7 +265,8 @@ func TestRetryAfter(t *testing.T) {
 	}
 	// Without a Date, our clock must do.
 	until := http.Header{"Retry-After": {time.Now().Add(time.Minute).UTC().Format(http.TimeFormat)}}
-	if got := retryAfterOf(t, always(429, until, "")); got < 30*time.Second || got > time.Minute {
+	if got := retryAfterOf(t, alwaysRespond(429, until, "")); got < 30*time.Second ||
+		got > time.Minute {
 		t.Errorf("a date in a minute: %v", got)
 	}
 }
@@ -270,30 +274,31 @@ func TestRetryAfter(t *testing.T) {
 func retryAfterOf(t *testing.T, change func(*imclient.Options)) time.Duration {
 	t.Helper()
 	var e *imclient.Error
-	if err := canned(t, change).MarkRead(t.Context(), aRead); !errors.As(err, &e) {
+	if err := offlineClient(t, change).MarkRead(t.Context(), aRead); !errors.As(err, &e) {
 		t.Fatal(err)
 	}
 	return e.RetryAfter
 }
 
-func TestPostReturnsWhatCame(t *testing.T) {
+func TestPostReturnsTheResponse(t *testing.T) {
 	body := "{\"ActionStatus\":\"OK\",\n\t\"ErrorInfo\":\"\",\"ErrorCode\":0," +
 		"\"MsgTime\":1572870301, \"x\":\"\x1b[2J\"}"
-	answer, err := canned(t,
-		always(200, nil, strings.ReplaceAll(body, "\x1b", `\u001b`))).Post(t.Context(),
+	answer, err := offlineClient(t,
+		alwaysRespond(200, nil, strings.ReplaceAll(body, "\x1b", `\u001b`))).Post(t.Context(),
 		"openim/sendmsg", map[string]any{"MsgRandom": 1})
 	if err != nil || answer.Status != 200 || answer.ErrorCode != 0 || answer.ActionStatus != "OK" ||
 		!bytes.Contains(answer.Body, []byte(":0,\"MsgTime\"")) {
 		t.Errorf("%+v, %v", answer, err)
 	}
-	answer, err = canned(t, always(503, nil, "a\n\x1b[31mb\x00\u202ec\xff")).Post(t.Context(),
-		"openim/sendmsg", nil)
+	answer, err = offlineClient(t, alwaysRespond(503, nil, "a\n\x1b[31mb\x00\u202ec\xff")).
+		Post(t.Context(),
+			"openim/sendmsg", nil)
 	if outcomeOf(t, err).label != "http_503" || answer.Status != 503 ||
 		string(answer.Body) != "a\n [31mb  c\uFFFD" {
 		t.Errorf("%+v %q, %v", answer, answer.Body, err)
 	}
-	answer, err = canned(t,
-		always(200, nil, verdict(90001, "Fail to Parse\tjson "))).Post(t.Context(),
+	answer, err = offlineClient(t,
+		alwaysRespond(200, nil, apiResult(90001, "Fail to Parse\tjson "))).Post(t.Context(),
 		"openim/sendmsg", nil)
 	if outcomeOf(t, err).code != 90001 || answer.ErrorCode != 90001 ||
 		answer.ErrorInfo != "Fail to Parse json" || answer.ActionStatus != "FAIL" {
@@ -310,11 +315,11 @@ func TestMessageIsShortAndOnOneLine(t *testing.T) {
 	} {
 		text, _ := json.Marshal(info)
 		for name, change := range map[string]func(*imclient.Options){
-			"info": always(200, nil, `{"ErrorCode":90001,"ErrorInfo":`+string(text)+`}`),
-			"page": always(502, nil, info),
+			"info": alwaysRespond(200, nil, `{"ErrorCode":90001,"ErrorInfo":`+string(text)+`}`),
+			"page": alwaysRespond(502, nil, info),
 		} {
 			var e *imclient.Error
-			if err := canned(t, change).MarkRead(t.Context(), aRead); !errors.As(err, &e) ||
+			if err := offlineClient(t, change).MarkRead(t.Context(), aRead); !errors.As(err, &e) ||
 				e.Message != want {
 				t.Errorf("%s %.20q: %q, %v", name, info, e.Message, err)
 			}
@@ -322,8 +327,8 @@ func TestMessageIsShortAndOnOneLine(t *testing.T) {
 	}
 }
 
-func TestSenselessCallsAreNotMade(t *testing.T) {
-	c := canned(t, with(func(*http.Request) (*http.Response, error) {
+func TestInvalidCallsAreNotSent(t *testing.T) {
+	c := offlineClient(t, withTransport(func(*http.Request) (*http.Response, error) {
 		t.Error("sent")
 		return nil, io.EOF
 	}))
@@ -342,11 +347,11 @@ func TestSenselessCallsAreNotMade(t *testing.T) {
 	}
 }
 
-func TestAnEndedContextIsNoFailureOfTheCall(t *testing.T) {
+func TestEndedContextIsNotACallFailure(t *testing.T) {
 	stop := errors.New("we stop")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	sent := 0
-	c := canned(t, with(func(r *http.Request) (*http.Response, error) {
+	c := offlineClient(t, withTransport(func(r *http.Request) (*http.Response, error) {
 		sent++
 		cancel(stop)
 		<-r.Context().Done()
@@ -361,9 +366,9 @@ func TestAnEndedContextIsNoFailureOfTheCall(t *testing.T) {
 	// But an answer that came is an answer.
 	for code, want := range map[int]bool{0: true, 90001: false} {
 		ctx, cancel := context.WithCancelCause(t.Context())
-		c := canned(t, with(func(r *http.Request) (*http.Response, error) {
+		c := offlineClient(t, withTransport(func(r *http.Request) (*http.Response, error) {
 			cancel(stop)
-			return respond(200, nil, verdict(code, ""))
+			return respond(200, nil, apiResult(code, ""))
 		}))
 		err := c.MarkRead(ctx, aRead)
 		if want && err != nil || !want && outcomeOf(t, err).code != code {

@@ -26,50 +26,50 @@ type clock struct {
 
 // times are the server's. Never changed once published.
 type times struct {
-	near   *stamp // of the last Date within trustedSkew of our clock, nil: none
-	far    *stamp // of the last other Date, nil: none since near
-	useFar bool   // signatures are dated by far
+	trusted      *serverTime // of the last Date within trustedSkew of our clock, nil: none
+	untrusted    *serverTime // of the last other Date, nil: none since near
+	useUntrusted bool        // signatures are dated by far
 }
 
 // stamp is the server's time when an answer came.
-type stamp struct {
-	date time.Time // the server's; whole seconds, no monotonic part
-	came time.Time // ours, with its monotonic part
+type serverTime struct {
+	date       time.Time // the server's; whole seconds, no monotonic part
+	receivedAt time.Time // ours, with its monotonic part
 }
 
 // now returns the time of the server's clock now.
-func (s *stamp) now() time.Time { return s.date.Add(time.Since(s.came)) }
+func (s *serverTime) now() time.Time { return s.date.Add(time.Since(s.receivedAt)) }
 
 // heard notes the Date of an answer. The zero Date and one that no clock shows say nothing.
-func (c *clock) heard(date time.Time) {
+func (c *clock) observe(date time.Time) {
 	if date.Unix() <= 0 || date.Year() > lastYear {
 		return
 	}
-	s := &stamp{date: date, came: time.Now()}
-	c.change(func(t *times) {
-		if within(date, wall()) {
-			*t = times{near: s}
+	s := &serverTime{date: date, receivedAt: time.Now()}
+	c.update(func(t *times) {
+		if withinSkew(date, wallClock()) {
+			*t = times{trusted: s}
 		} else {
-			t.far = s
+			t.untrusted = s
 		}
 	})
 }
 
 // redate makes the next signature dated by the other clock, if there are two that differ by more
 // than trustedSkew: the server has refused one dated by this one.
-func (c *clock) redate() {
-	c.change(func(t *times) { t.useFar = t.far != nil && !t.useFar })
+func (c *clock) switchSource() {
+	c.update(func(t *times) { t.useUntrusted = t.untrusted != nil && !t.useUntrusted })
 }
 
-func (c *clock) change(how func(*times)) {
+func (c *clock) update(change func(*times)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	t := c.known()
-	how(&t)
+	t := c.load()
+	change(&t)
 	c.times.Store(&t)
 }
 
-func (c *clock) known() times {
+func (c *clock) load() times {
 	if t := c.times.Load(); t != nil {
 		return *t
 	}
@@ -78,23 +78,23 @@ func (c *clock) known() times {
 
 // server returns the time that signatures are dated by: the server's, ours if that is not known or
 // not trusted.
-func (c *clock) server() time.Time {
-	switch t := c.known(); {
-	case t.useFar:
-		return t.far.now()
-	case t.near != nil:
-		return t.near.now()
+func (c *clock) signingTime() time.Time {
+	switch t := c.load(); {
+	case t.useUntrusted:
+		return t.untrusted.now()
+	case t.trusted != nil:
+		return t.trusted.now()
 	}
-	return wall()
+	return wallClock()
 }
 
 // latest returns the later of our time and the server's, which is ours if it is not known or not
 // trusted.
 func (c *clock) latest() time.Time {
-	here := wall()
-	if near := c.known().near; near != nil {
+	here := wallClock()
+	if trusted := c.load().trusted; trusted != nil {
 		// Our clock may have been set since the Date came.
-		if there := near.now(); there.After(here) && within(there, here) {
+		if there := trusted.now(); there.After(here) && withinSkew(there, here) {
 			return there
 		}
 	}
@@ -102,7 +102,7 @@ func (c *clock) latest() time.Time {
 }
 
 // within says whether two times are no farther apart than trustedSkew.
-func within(a, b time.Time) bool { return a.Sub(b).Abs() <= trustedSkew }
+func withinSkew(a, b time.Time) bool { return a.Sub(b).Abs() <= trustedSkew }
 
 // wall is the time without its monotonic part: differences of it see the clock being set.
-func wall() time.Time { return time.Now().Round(0) }
+func wallClock() time.Time { return time.Now().Round(0) }

@@ -34,7 +34,7 @@ type clockServer struct {
 	bad     string // a signature that can't be verified at all
 }
 
-func (s *clockServer) answer(r *http.Request) (*http.Response, error) {
+func (s *clockServer) respond(r *http.Request) (*http.Response, error) {
 	header := http.Header{"Date": {s.date()}}
 	claims, err := imclient.Verify(r.URL.Query().Get("usersig"), imclient.NewSecret(canary),
 		s.clock())
@@ -50,7 +50,7 @@ func (s *clockServer) answer(r *http.Request) (*http.Response, error) {
 	if code == 70001 || code == 70003 {
 		s.refused = append(s.refused, code)
 	}
-	return respond(200, header, verdict(code, ""))
+	return respond(200, header, apiResult(code, ""))
 }
 
 func dateOf(at time.Time) string { return at.UTC().Format(http.TimeFormat) }
@@ -63,7 +63,7 @@ func off(by time.Duration) func() string {
 
 // A Date that is wrong, here only the header, changes nothing: no call fails, and the time that
 // bounds T stays ours. It counts again when it is right.
-func TestAWrongDateChangesNothing(t *testing.T) {
+func TestWrongDateIsIgnored(t *testing.T) {
 	wrong := map[string]func() string{
 		"a year ahead": off(year), "a year behind": off(-year),
 		"25 h ahead": off(25 * time.Hour), "25 h behind": off(-25 * time.Hour),
@@ -74,7 +74,7 @@ func TestAWrongDateChangesNothing(t *testing.T) {
 	for name, date := range wrong {
 		synctest.Test(t, func(t *testing.T) {
 			s := &clockServer{date: date, clock: time.Now}
-			c := canned(t, with(s.answer))
+			c := offlineClient(t, withTransport(s.respond))
 			calls := func(when string, ahead time.Duration) {
 				t.Helper()
 				for range 30 {
@@ -104,11 +104,11 @@ func TestAWrongDateChangesNothing(t *testing.T) {
 
 // Our clock is wrong, or the server's whole clock: a refusal shows it, and the same call, signed
 // anew, succeeds. It does not bound T.
-func TestAFarClockIsFoundByARefusal(t *testing.T) {
+func TestClockSkewIsDetectedByRefusal(t *testing.T) {
 	for _, by := range []time.Duration{year, -year, 25 * time.Hour, -25 * time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
 			s := &clockServer{date: off(by), clock: func() time.Time { return time.Now().Add(by) }}
-			c := canned(t, with(s.answer))
+			c := offlineClient(t, withTransport(s.respond))
 			try := func(when string, want ...string) {
 				t.Helper()
 				for range 30 {
@@ -137,10 +137,10 @@ func TestAFarClockIsFoundByARefusal(t *testing.T) {
 }
 
 // A revoked signature says nothing about its date.
-func TestARevokedSignatureKeepsItsClock(t *testing.T) {
+func TestRevokedSignatureKeepsTheClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &clockServer{date: off(year), clock: time.Now, code: 70052}
-		c := canned(t, with(s.answer))
+		c := offlineClient(t, withTransport(s.respond))
 		first := call(t, c)
 		s.code = 0
 		if second := call(t, c); first != "70052+" || second != "ok" {
@@ -168,19 +168,19 @@ func TestRetryAfterWithWrongDates(t *testing.T) {
 			{in(0), in(-year), 0},
 		} {
 			header := http.Header{"Date": {v.date}, "Retry-After": {v.until}}
-			if got := retryAfterOf(t, always(429, header, "")); got != v.want {
+			if got := retryAfterOf(t, alwaysRespond(429, header, "")); got != v.want {
 				t.Errorf("Date %s, Retry-After %s: %v, want %v", v.date, v.until, got, v.want)
 			}
 		}
 		for _, date := range absurd {
 			header := http.Header{"Date": {date}, "Retry-After": {in(40 * time.Second)}}
-			if got := retryAfterOf(t, always(429, header, "")); got != 40*time.Second {
+			if got := retryAfterOf(t, alwaysRespond(429, header, "")); got != 40*time.Second {
 				t.Errorf("Date %s: %v", date, got)
 			}
 			for _, status := range []int{200, 429} {
 				header := http.Header{"Date": {date}, "Retry-After": {strconv.Itoa(40)}}
 				if got := retryAfterOf(t,
-					always(status, header, verdict(60007, ""))); got != 40*time.Second {
+					alwaysRespond(status, header, apiResult(60007, ""))); got != 40*time.Second {
 					t.Errorf("Date %s, seconds: %v", date, got)
 				}
 			}

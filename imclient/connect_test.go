@@ -26,7 +26,7 @@ func TestTLSIsVerified(t *testing.T) {
 		if r.ProtoMajor != 1 {
 			t.Errorf("speaks %s", r.Proto)
 		}
-		fmt.Fprint(w, verdict(0, ""))
+		fmt.Fprint(w, apiResult(0, ""))
 	})
 	quiet := log.New(io.Discard, "", 0)
 	start := func(version uint16, auth tls.ClientAuthType) *httptest.Server {
@@ -98,10 +98,10 @@ func TestNoConnection(t *testing.T) {
 	want := outcome{imclient.Transient, "connect", 0, 0}
 	for name, c := range map[string]*imclient.Client{
 		"refused": client(t, options(refused)),
-		"no name": canned(t,
+		"no name": offlineClient(t,
 			dialing(&net.DNSError{Err: "no such host", Name: "im.test", IsNotFound: true})),
-		"anything": canned(t, dialing(errors.New("no route"))),
-		"odd": canned(t, with(func(*http.Request) (*http.Response, error) {
+		"anything": offlineClient(t, dialing(errors.New("no route"))),
+		"odd": offlineClient(t, withTransport(func(*http.Request) (*http.Response, error) {
 			return nil, &net.OpError{Op: "dial", Err: syscall.EHOSTUNREACH}
 		})),
 	} {
@@ -109,7 +109,7 @@ func TestNoConnection(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	err = canned(t, dialing(&net.DNSError{Err: "i/o timeout", Name: "im.test",
+	err = offlineClient(t, dialing(&net.DNSError{Err: "i/o timeout", Name: "im.test",
 		IsTimeout: true})).MarkRead(t.Context(), aRead)
 	if got := outcomeOf(t, err); got.label != "timeout" {
 		t.Errorf("a name server that is silent: %v", err)
@@ -135,7 +135,7 @@ func TestProxiesOfTheEnvironment(t *testing.T) {
 	var seen atomic.Pointer[http.Request]
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		seen.Store(r)
-		fmt.Fprint(w, verdict(0, ""))
+		fmt.Fprint(w, apiResult(0, ""))
 	}))
 	defer proxy.Close()
 	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestProxiesOfTheEnvironment$")

@@ -50,11 +50,11 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Error says what failed, what the server said, and what an operator should do, on one line.
 func (e *Error) Error() string {
-	return fmt.Sprintf("%s. What to do: %s", e.Seen(), e.Remedy())
+	return fmt.Sprintf("%s. What to do: %s", e.WithoutRemedy(), e.Remedy())
 }
 
 // Seen is Error without what to do.
-func (e *Error) Seen() string {
+func (e *Error) WithoutRemedy() string {
 	var text strings.Builder
 	if e.command != "" {
 		fmt.Fprintf(&text, "%s: ", e.command)
@@ -95,9 +95,9 @@ func (e *Error) Remedy() string {
 
 // Lasting is Remedy without the part that a worker does by itself, for a caller that does not
 // retry.
-func (e *Error) Lasting() string {
+func (e *Error) RemedyWithoutRetry() string {
 	remedy := e.Remedy()
-	for _, first := range []string{retried, slowed, resigns} {
+	for _, first := range []string{ifRetriesFail, ifStillThrottled, ifStillRefused} {
 		remedy = strings.TrimPrefix(remedy, first)
 	}
 	return remedy
@@ -110,7 +110,7 @@ func (e *Error) explain() (meaning, remedy string) {
 	}
 	switch e.Label {
 	case LabelTimeout:
-		return "no whole answer in time", retried + "check the way to the server, and that " +
+		return "no whole answer in time", ifRetriesFail + "check the way to the server, and that " +
 			"--im-timeout is well above the server's own limit of 3 s"
 	case LabelConnect:
 		return "no connection to the server", "check --im-url, name resolution, the firewall's " +
@@ -120,7 +120,7 @@ func (e *Error) explain() (meaning, remedy string) {
 			"the system's root certificates are up to date, and that nothing in between opens " +
 			"TLS with a certificate of its own"
 	case LabelReset:
-		return "the connection broke before the answer was whole", retried +
+		return "the connection broke before the answer was whole", ifRetriesFail +
 			"look for a proxy or firewall in between that cuts connections"
 	case LabelAnswer:
 		return "the answer is not one of the IM API: no JSON object with an integer ErrorCode",
@@ -129,16 +129,16 @@ func (e *Error) explain() (meaning, remedy string) {
 		return "the key can't be read, so nothing was sent", "check MARKREAD_IM_KEY, or the file " +
 			"that MARKREAD_IM_KEY_FILE names and that this process may read it"
 	case LabelRequest:
-		return "the call makes no sense, so nothing was sent", rightEvent
+		return "the call makes no sense, so nothing was sent", checkEvent
 	}
 	status, _ := strconv.Atoi(strings.TrimPrefix(e.Label, labelHTTP))
 	if status == 0 {
-		return "the call failed", waitRetried
+		return "the call failed", retryThenSupport
 	}
 	meaning = fmt.Sprintf("HTTP status %d without an ErrorCode", status)
 	switch {
 	case status == 429:
-		return meaning, lessCalls
+		return meaning, lowerRate
 	case status >= 300 && status < 400:
 		return meaning, "check --im-url: redirects are not followed, for the signature would go " +
 			"to another host"
@@ -146,7 +146,7 @@ func (e *Error) explain() (meaning, remedy string) {
 		return meaning, "check --im-url, and the proxy or gateway that answers in the server's " +
 			"place: the IM API answers with status 200"
 	default:
-		return meaning, retried +
+		return meaning, ifRetriesFail +
 			"look for the gateway that answers in the server's place, and ask the vendor's support"
 	}
 }

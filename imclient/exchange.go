@@ -14,48 +14,48 @@ import (
 const maxBody = 64 << 10
 
 // reply is what one HTTP exchange brought, as far as it got.
-type reply struct {
-	status int         // 0: no answer
-	header http.Header // nil: no answer
-	body   []byte      // longer than maxBody: cut
-	until  time.Time   // when the certificate expires, zero: no TLS
-	err    error       // why the answer is not whole, nil: it is
-	label  string      // of err
+type httpResult struct {
+	status      int         // 0: no answer
+	header      http.Header // nil: no answer
+	body        []byte      // longer than maxBody: cut
+	certExpires time.Time   // when the certificate expires, zero: no TLS
+	err         error       // why the answer is not whole, nil: it is
+	label       string      // of err
 }
 
 // exchange sends one request and reads its answer. Unless that came whole, the connection is closed
 // when exchange returns. lose ends ctx with what its lease returned.
 func (c *Client) exchange(
-	ctx context.Context, lose context.CancelCauseFunc, address *url.URL, payload []byte,
-) reply {
-	trail := trail{lease: leaseOf(ctx), lose: lose}
-	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, c.expired)
+	ctx context.Context, abort context.CancelCauseFunc, address *url.URL, payload []byte,
+) httpResult {
+	trace := requestTrace{lease: leaseOf(ctx), abort: abort}
+	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, c.timeoutErr)
 	defer cancel()
-	request := newRequest(trail.watch(ctx), address, payload)
+	request := newRequest(trace.attach(ctx), address, payload)
 
 	response, err := c.http.RoundTrip(request)
 	if err != nil {
-		trail.hangUp()
-		return c.broken(ctx, &trail, reply{}, err)
+		trace.closeConn()
+		return c.incomplete(ctx, &trace, httpResult{}, err)
 	}
-	got := reply{status: response.StatusCode, header: response.Header}
+	got := httpResult{status: response.StatusCode, header: response.Header}
 	if response.TLS != nil && len(response.TLS.PeerCertificates) > 0 {
-		got.until = response.TLS.PeerCertificates[0].NotAfter
+		got.certExpires = response.TLS.PeerCertificates[0].NotAfter
 	}
 	if response.StatusCode == http.StatusSwitchingProtocols {
 		// The body is the bare connection now, and its end is nobody's business but ours: not even
 		// the context ends a Read of it.
-		trail.hangUp()
+		trace.closeConn()
 		_ = response.Body.Close()
 		return got
 	}
 	got.body, err = io.ReadAll(io.LimitReader(response.Body, maxBody+1))
 	switch {
 	case err != nil:
-		trail.hangUp()
-		got = c.broken(ctx, &trail, got, err)
+		trace.closeConn()
+		got = c.incomplete(ctx, &trace, got, err)
 	case len(got.body) > maxBody:
-		trail.hangUp()
+		trace.closeConn()
 		got.err, got.label = errors.New("the answer is longer than 64 KiB"), LabelAnswer
 	}
 	_ = response.Body.Close()
@@ -77,13 +77,14 @@ func newRequest(ctx context.Context, address *url.URL, payload []byte) *http.Req
 }
 
 // broken adds to a reply why it is not whole.
-func (c *Client) broken(ctx context.Context, trail *trail, got reply, err error) reply {
+func (c *Client) incomplete(ctx context.Context, trace *requestTrace, got httpResult,
+	err error) httpResult {
 	got.err = err
 	if ctx.Err() != nil {
 		got.label = LabelTimeout // or the caller's context ended, which comes first
 		got.err = context.Cause(ctx)
 		return got
 	}
-	got.label = trail.label(err)
+	got.label = trace.label(err)
 	return got
 }

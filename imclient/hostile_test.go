@@ -20,7 +20,7 @@ import (
 )
 
 // script is one hostile answer, byte by byte, and what must become of the call.
-type script struct {
+type hostileCase struct {
 	name  string
 	play  func(conn net.Conn)
 	label string // "" is success
@@ -41,7 +41,7 @@ var bodies = map[string]int{
 }
 
 // scripts are the bodies with all statuses, in all framings of HTTP/1.
-func scripts() []script {
+func hostileCases() []hostileCase {
 	framings := map[string]func(status, body string) string{
 		"length": func(status, body string) string {
 			return fmt.Sprintf("HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s", status, len(body),
@@ -66,13 +66,13 @@ func scripts() []script {
 				"Link: x\r\n\r\nHTTP/1.1 %s\r\n\r\n%s", status, body)
 		},
 	}
-	var all []script
+	var all []hostileCase
 	for body, code := range bodies {
 		for _, status := range []string{"200 OK", "302 Found\r\nLocation: http://other.test/",
 			"403 No", "429 Slow", "502 Bad", "999 Odd"} {
 			for name, frame := range framings {
 				text := frame(status, body)
-				s := script{name: fmt.Sprintf("%s, %.12q, %.30q", name, status, body),
+				s := hostileCase{name: fmt.Sprintf("%s, %.12q, %.30q", name, status, body),
 					play: func(c net.Conn) { _, _ = io.WriteString(c, text) }}
 				switch {
 				case code == -1000:
@@ -100,14 +100,14 @@ func chunk(body string) string {
 
 // A few hundred hostile answers: each is classified as its body and status say, in time, with one
 // request, and none is followed.
-func TestHostileAnswers(t *testing.T) {
-	all := scripts()
+func TestHostileResponses(t *testing.T) {
+	all := hostileCases()
 	if len(all) < 100 {
 		t.Fatalf("only %d scripts", len(all))
 	}
 	for _, s := range all {
 		synctest.Test(t, func(t *testing.T) {
-			w := &wire{answer: func(c net.Conn, r *http.Request) bool {
+			w := &pipeServer{serveRequest: func(c net.Conn, r *http.Request) bool {
 				if r.Host != "im.test" {
 					t.Errorf("%s: followed to %s", s.name, r.Host)
 				}
@@ -137,7 +137,7 @@ func TestHostileAnswers(t *testing.T) {
 }
 
 // Answers that never end take the time that a call has, and little memory.
-func TestEndlessAnswersTakeLittleMemory(t *testing.T) {
+func TestEndlessResponsesUseLittleMemory(t *testing.T) {
 	block := strings.Repeat("x", 1<<16)
 	pour := func(c net.Conn, text string) {
 		for {
@@ -179,7 +179,11 @@ func TestEndlessAnswersTakeLittleMemory(t *testing.T) {
 		},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			w := &wire{answer: func(c net.Conn, _ *http.Request) bool { play(c); return false }}
+			w := &pipeServer{serveRequest: func(c net.Conn,
+				_ *http.Request) bool {
+				play(c)
+				return false
+			}}
 			c := w.client(t)
 			defer c.Close()
 			var before, after runtime.MemStats
@@ -200,7 +204,7 @@ func TestEndlessAnswersTakeLittleMemory(t *testing.T) {
 }
 
 // A server's answer can have any length and any header, and is not decompressed.
-func TestAnswersAreBounded(t *testing.T) {
+func TestResponsesAreBounded(t *testing.T) {
 	var sent int64
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Accept-Encoding") != "" {
@@ -228,15 +232,16 @@ func TestAnswersAreBounded(t *testing.T) {
 	}
 }
 
-func FuzzAnswer(f *testing.F) {
-	f.Add(200, []byte(verdict(0, "")), "5", "Tue, 14 Nov 2023 22:14:00 GMT")
+func FuzzResponse(f *testing.F) {
+	f.Add(200, []byte(apiResult(0, "")), "5", "Tue, 14 Nov 2023 22:14:00 GMT")
 	f.Add(429, []byte(`{"ErrorCode":60007}`), "Tue, 14 Nov 2023 22:14:00 GMT", "")
 	f.Add(502, []byte("<html>\x1b[2J"+base64.StdEncoding.EncodeToString([]byte(canary))), "-1", "x")
 	f.Add(200, []byte(`{"ErrorCode":70009,"ErrorInfo":"`+canary+`","ActionStatus":"`+canary+`"}`),
 		"", "")
 	f.Fuzz(func(t *testing.T, status int, body []byte, retryAfter, date string) {
-		c := canned(t,
-			always(status, http.Header{"Retry-After": {retryAfter}, "Date": {date}}, string(body)))
+		c := offlineClient(t,
+			alwaysRespond(status, http.Header{"Retry-After": {retryAfter}, "Date": {date}},
+				string(body)))
 		answer, err := c.Post(t.Context(), "openim/sendmsg", nil)
 		for i := range len(canary) - 12 {
 			if text := fmt.Sprint(err, string(answer.Body), answer.ErrorInfo,

@@ -41,7 +41,7 @@ func mustKeepTheLease(t *testing.T, start func(http.Handler) *httptest.Server) {
 	var lost atomic.Bool
 	server := start(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		arrived.Add(1)
-		fmt.Fprint(w, verdict(0, ""))
+		fmt.Fprint(w, apiResult(0, ""))
 	}))
 	defer server.Close()
 	o := options(server.URL)

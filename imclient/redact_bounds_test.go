@@ -16,7 +16,7 @@ import (
 func messageOf(t *testing.T, body string) string {
 	t.Helper()
 	// The first call makes the signature and so the redactor know the key.
-	c := canned(t, always(502, nil, body))
+	c := offlineClient(t, alwaysRespond(502, nil, body))
 	var e *imclient.Error
 	if err := c.MarkRead(t.Context(), aRead); !errors.As(err, &e) {
 		t.Fatal(err)
@@ -26,11 +26,11 @@ func messageOf(t *testing.T, body string) string {
 
 // Only the beginning of an answer is searched for secrets, and of one that lies across the end of
 // that part no piece of 12 bytes is shown, however it is written.
-func TestSecretsAcrossTheEndOfWhatIsSearched(t *testing.T) {
-	h := huntFor(canary)
-	h.pieces = slices.DeleteFunc(h.pieces, func(piece string) bool { return len(piece) < 12 })
+func TestSecretsAcrossTheSearchLimit(t *testing.T) {
+	h := newSecretScanner(canary)
+	h.fragments = slices.DeleteFunc(h.fragments, func(piece string) bool { return len(piece) < 12 })
 	for i := range len(canary) - 11 {
-		h.pieces = append(h.pieces, canary[i:i+12])
+		h.fragments = append(h.fragments, canary[i:i+12])
 	}
 	forms := map[string]func(string) string{
 		"plain": func(s string) string { return s }, "entities": entities, "JSON": entitiesJSON,
@@ -46,7 +46,7 @@ func TestSecretsAcrossTheEndOfWhatIsSearched(t *testing.T) {
 		for pad := searched - len(secret) - 2; pad <= searched; pad += 17 {
 			body := strings.Repeat("\n", pad) + secret + strings.Repeat(" and more", 1000)
 			got := messageOf(t, body)
-			if piece, found := h.in(got); found || strings.Contains(got, "more") &&
+			if piece, found := h.find(got); found || strings.Contains(got, "more") &&
 				!strings.HasPrefix(got, "[secret]") {
 				t.Fatalf("%s behind %d spaces: %q is in %q", name, pad, piece, got)
 			}
@@ -55,7 +55,7 @@ func TestSecretsAcrossTheEndOfWhatIsSearched(t *testing.T) {
 }
 
 // What is shown of a long answer is what was shown when all of it was searched.
-func TestALongAnswerIsStillShown(t *testing.T) {
+func TestLongResponseIsShown(t *testing.T) {
 	tail := strings.Repeat("x", 50<<10)
 	const both = "http://user:pass@h/ " + canary + "/no luck "
 	for body, want := range map[string]string{
@@ -72,10 +72,13 @@ func TestALongAnswerIsStillShown(t *testing.T) {
 
 // A long answer to a call whose body nobody reads is not searched for secrets: that takes many
 // times its size.
-func TestBodiesThatNobodyReadsAreNotSearched(t *testing.T) {
+func TestUnreadBodiesAreNotSearched(t *testing.T) {
 	body := strings.Repeat("0123456789abcdef", 4<<10) // could be hexadecimal or base64 of anything
-	c := canned(t,
-		with(func(*http.Request) (*http.Response, error) { return respond(502, nil, body) }))
+	c := offlineClient(t,
+		withTransport(func(*http.Request) (*http.Response,
+			error) {
+			return respond(502, nil, body)
+		}))
 	_ = c.MarkRead(t.Context(), aRead) // signs
 	var before, after runtime.MemStats
 	const calls = 10
@@ -94,8 +97,11 @@ func TestBodiesThatNobodyReadsAreNotSearched(t *testing.T) {
 // BenchmarkErrorPage compares the call whose body nobody reads with the one whose body is masked.
 func BenchmarkErrorPage(b *testing.B) {
 	body := strings.Repeat("0123456789abcdef", 64<<10) // 1 MiB, of which 64 KiB are read
-	c := canned(b,
-		with(func(*http.Request) (*http.Response, error) { return respond(502, nil, body) }))
+	c := offlineClient(b,
+		withTransport(func(*http.Request) (*http.Response,
+			error) {
+			return respond(502, nil, body)
+		}))
 	b.Run("unread", func(b *testing.B) {
 		for b.Loop() {
 			_ = c.MarkRead(b.Context(), aRead)

@@ -33,7 +33,7 @@ func TestProxyPasswordsAreMasked(t *testing.T) {
 	t.Setenv("https_proxy", "user:"+canary[20:30]+" @ho st")
 	t.Setenv("HTTPS_PROXY", "http://user@proxy.test")
 	t.Setenv("http_proxy", "http://user:x@proxy.test")
-	c := canned(t, always(200, nil, verdict(0, "")))
+	c := offlineClient(t, alwaysRespond(200, nil, apiResult(0, "")))
 	for in, want := range map[string]string{
 		"p w/" + canary[:8]:             "[secret]",
 		"it is p%20w/" + canary[:8]:     "it is [secret]",
@@ -94,14 +94,14 @@ func TestNewMask(t *testing.T) {
 }
 
 func BenchmarkMask(b *testing.B) {
-	c := canned(b, always(200, nil, verdict(0, "")))
+	c := offlineClient(b, alwaysRespond(200, nil, apiResult(0, "")))
 	if err := c.MarkRead(b.Context(), aRead); err != nil {
 		b.Fatal(err)
 	}
 	for name, text := range map[string]string{
 		"words":  strings.Repeat("the quick brown fox &amp; ", 64<<10/26),
 		"base64": strings.Repeat("QUJD", 16<<10),
-		"answer": verdict(60007, "the calls of this API exceed the frequency limit"),
+		"answer": apiResult(60007, "the calls of this API exceed the frequency limit"),
 	} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
@@ -118,7 +118,7 @@ func FuzzMask(f *testing.F) {
 	f.Add(`\`, ";", 3, 20, 2)
 	f.Add("(", "~", 3, 20, 3)
 	f.Add("QUJD", "=", 3, 20, 4)
-	c := canned(f, always(200, nil, verdict(0, "")))
+	c := offlineClient(f, alwaysRespond(200, nil, apiResult(0, "")))
 	if err := c.MarkRead(f.Context(), aRead); err != nil {
 		f.Fatal(err)
 	}

@@ -18,17 +18,17 @@ const (
 	sigRetry = time.Minute
 	// sigFuture is how far a signature may seem to be made in the future before we believe that a
 	// clock was set back, and sign anew.
-	sigFuture = time.Minute
+	sigMaxFuture = time.Minute
 )
 
 // signature is one UserSig.
 type signature struct {
-	text   Secret
-	issued time.Time // as signed: the server's clock, if known and trusted
-	made   time.Time // ours, monotonic
+	text      Secret
+	issued    time.Time // as signed: the server's clock, if known and trusted
+	createdAt time.Time // ours, monotonic
 	// suspect: made because the one before was refused, and never accepted yet. Guarded by
 	// signer.mu.
-	suspect bool
+	afterRefusal bool
 }
 
 // signer makes signatures and keeps the current one. Safe for any number of goroutines.
@@ -39,31 +39,33 @@ type signer struct {
 	clock  *clock                  // dates signatures
 	redact func(secrets ...string) // is told each secret before it is used
 
-	mu      sync.Mutex
-	current *signature // nil: none yet, or the last was refused
-	refused bool       // the last was refused
-	notYet  time.Time  // no renewal before, for the key could not be read
-	used    Secret     // the key that the last signature was made with; zero: none yet
-	unread  bool       // the last try to read the key for a signature failed
-	changed bool       // the key is another one than current was made with: it is due
+	mu             sync.Mutex
+	current        *signature // nil: none yet, or the last was refused
+	lastRefused    bool       // the last was refused
+	renewNotBefore time.Time  // no renewal before, for the key could not be read
+	usedKey        Secret     // the key that the last signature was made with; zero: none yet
+	keyUnreadable  bool       // the last try to read the key for a signature failed
+	keyReplaced    bool       // the key is another one than current was made with: it is due
 }
 
 // get returns a signature that the server should take. Its error is the key source's.
 func (s *signer) get() (*signature, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.clock.server()
-	if s.current != nil && !s.changed && (!s.current.due(now) || time.Now().Before(s.notYet)) {
+	now := s.clock.signingTime()
+	if s.current != nil && !s.keyReplaced &&
+		(!s.current.due(now) || time.Now().Before(s.renewNotBefore)) {
 		return s.current, nil
 	}
 	fresh, err := s.sign(now)
-	s.changed = false // also if it has become unreadable: keyChanged finds out when that is over
+	// also if it has become unreadable: keyChanged finds out when that is over
+	s.keyReplaced = false
 	if err == nil {
-		s.current, s.refused = fresh, false
+		s.current, s.lastRefused = fresh, false
 		return fresh, nil
 	}
 	if s.current != nil && s.current.age(now) < sigLifetime-sigRetry {
-		s.notYet = time.Now().Add(sigRetry)
+		s.renewNotBefore = time.Now().Add(sigRetry)
 		return s.current, nil
 	}
 	return nil, err
@@ -72,18 +74,19 @@ func (s *signer) get() (*signature, error) {
 // sign asks for the key and signs. The caller holds the lock.
 func (s *signer) sign(now time.Time) (*signature, error) {
 	key, err := s.readKey()
-	s.unread = err != nil
+	s.keyUnreadable = err != nil
 	if err != nil {
 		return nil, err
 	}
 	s.redact(key.Reveal())
-	s.used = key
+	s.usedKey = key
 	sig, mac, err := sign(s.appID, s.admin, key, now, sigLifetime)
 	if err != nil {
 		return nil, err
 	}
 	s.redact(sig, mac)
-	return &signature{text: NewSecret(sig), issued: now, made: time.Now(), suspect: s.refused}, nil
+	return &signature{text: NewSecret(sig), issued: now, createdAt: time.Now(),
+		afterRefusal: s.lastRefused}, nil
 }
 
 // readKey asks for the key. The caller holds the lock.
@@ -101,15 +104,15 @@ func (s *signer) readKey() (Secret, error) {
 func (s *signer) keyChanged() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.used.IsZero() && !s.unread {
+	if s.usedKey.IsZero() && !s.keyUnreadable {
 		return false // never asked for: it is simply the key
 	}
 	key, err := s.readKey()
 	if err != nil {
 		return false
 	}
-	s.changed = s.unread || !sameKey(key, s.used)
-	return s.changed
+	s.keyReplaced = s.keyUnreadable || !sameKey(key, s.usedKey)
+	return s.keyReplaced
 }
 
 // sameKey compares in a time that says nothing about the keys, not even their lengths.
@@ -122,32 +125,32 @@ func sameKey(a, b Secret) bool {
 // says whether a call with the next signature may fare better: yes, unless this one was itself made
 // because of a refusal, and with the key that we still have. redate: the date of the signature may
 // be why.
-func (s *signer) refuse(sig *signature, redate bool) bool {
+func (s *signer) refuse(sig *signature, mayBeDate bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.current == sig {
-		s.current, s.refused = nil, true
-		if redate {
-			s.clock.redate()
+		s.current, s.lastRefused = nil, true
+		if mayBeDate {
+			s.clock.switchSource()
 		}
 	}
-	return !sig.suspect || s.current != nil || s.changed
+	return !sig.afterRefusal || s.current != nil || s.keyReplaced
 }
 
 // accept notes that the server took a signature: if it is refused later, that is a new story.
 func (s *signer) accept(sig *signature) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sig.suspect = false
+	sig.afterRefusal = false
 }
 
 // age is how old the signature is, by the clock that it was dated with or the time that has really
 // passed since, whichever is more.
 func (s *signature) age(now time.Time) time.Duration {
-	return max(now.Sub(s.issued), time.Since(s.made))
+	return max(now.Sub(s.issued), time.Since(s.createdAt))
 }
 
 // due says whether it is time for a new one.
 func (s *signature) due(now time.Time) bool {
-	return s.age(now) >= sigRenew || now.Sub(s.issued) < -sigFuture
+	return s.age(now) >= sigRenew || now.Sub(s.issued) < -sigMaxFuture
 }

@@ -15,7 +15,7 @@ const (
 	// in an error.
 	maxMessage = 200
 	// maxLocal bounds texts that come from this machine.
-	maxLocal = 4 << 10
+	maxLocalMessage = 4 << 10
 	// lookahead is how much more of a text is searched for secrets than is shown at most: it may
 	// begin with what does not print, and secrets get shorter. What follows can't be shown and is
 	// not searched, because a server may send much more than anybody reads.
@@ -24,18 +24,18 @@ const (
 
 // message prepares a text from outside for people: without secrets, on one line, without anything
 // that does not print, and cut to limit bytes.
-func (r *redactor) message(text string, limit int) string {
-	text = r.text(text[:min(len(text), limit+lookahead)])
-	return cut(strings.TrimSpace(printable(text, "")), limit)
+func (r *redactor) sanitize(text string, limit int) string {
+	text = r.redact(text[:min(len(text), limit+lookahead)])
+	return truncate(strings.TrimSpace(printable(text, "")), limit)
 }
 
 // cause returns err if its text is harmless as it is, else an error with the same text made
 // harmless, and without the chain below it.
-func (r *redactor) cause(err error, limit int) error {
+func (r *redactor) sanitizeErr(err error, limit int) error {
 	if err == nil {
 		return nil
 	}
-	if text := r.message(err.Error(), limit); text != err.Error() {
+	if text := r.sanitize(err.Error(), limit); text != err.Error() {
 		return errors.New(text)
 	}
 	return err
@@ -66,7 +66,7 @@ func printable(text, keep string) string {
 }
 
 // cut shortens text to at most limit bytes, between characters.
-func cut(text string, limit int) string {
+func truncate(text string, limit int) string {
 	if len(text) <= limit {
 		return text
 	}

@@ -39,7 +39,7 @@ func NewTransport(timeout time.Duration, maxConns int) *http.Transport {
 			if err != nil {
 				return nil, err
 			}
-			return abrupt(conn), nil
+			return noLinger(conn), nil
 		},
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    timeout, // a dial outlives its call
@@ -54,48 +54,48 @@ func NewTransport(timeout time.Duration, maxConns int) *http.Transport {
 // abrupt makes Close discard what was not sent yet: an abandoned request must not arrive later,
 // when its permit has gone to another. And it makes every Close wait for the first, so that the
 // caller of any of them knows that the connection is closed.
-func abrupt(conn net.Conn) net.Conn {
+func noLinger(conn net.Conn) net.Conn {
 	if conn, ok := conn.(interface{ SetLinger(sec int) error }); ok {
 		_ = conn.SetLinger(0) // fails only if the connection is closed already
 	}
-	c := &abruptConn{Conn: conn}
+	c := &noLingerConn{Conn: conn}
 	c.close = sync.OnceValue(conn.Close)
 	return c
 }
 
-type abruptConn struct {
+type noLingerConn struct {
 	net.Conn
 	close func() error
 }
 
-func (c *abruptConn) Close() error { return c.close() }
+func (c *noLingerConn) Close() error { return c.close() }
 
 // trail is what an HTTP exchange went through, as its transport reports it. The hooks run in
 // several goroutines, one of which may outlive the exchange.
-type trail struct {
+type requestTrace struct {
 	lease func() error // is asked before the request is sent
-	lose  func(error)  // gets what it returned
+	abort func(error)  // gets what it returned
 
-	mu        sync.Mutex
-	asked     bool     // for a connection
-	conn      net.Conn // the one it got, nil: none
-	answering bool     // the first byte of an answer has come
-	handshake error    // why TLS failed
+	mu              sync.Mutex
+	connRequested   bool     // for a connection
+	conn            net.Conn // the one it got, nil: none
+	responseStarted bool     // the first byte of an answer has come
+	handshakeErr    error    // why TLS failed
 }
 
-func (t *trail) watch(ctx context.Context) context.Context {
+func (t *requestTrace) attach(ctx context.Context) context.Context {
 	set := func(change func()) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		change()
 	}
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn:              func(string) { set(func() { t.asked = true }) },
+		GetConn:              func(string) { set(func() { t.connRequested = true }) },
 		GotConn:              func(got httptrace.GotConnInfo) { set(func() { t.conn = got.Conn }) },
-		WroteHeaders:         t.permitted,
-		GotFirstResponseByte: func() { set(func() { t.answering = true }) },
+		WroteHeaders:         t.checkLease,
+		GotFirstResponseByte: func() { set(func() { t.responseStarted = true }) },
 		TLSHandshakeDone: func(_ tls.ConnectionState, err error) {
-			set(func() { t.handshake = err })
+			set(func() { t.handshakeErr = err })
 		},
 	})
 }
@@ -103,17 +103,17 @@ func (t *trail) watch(ctx context.Context) context.Context {
 // permitted is called when the head of the request is in net/http's buffer, where the body follows
 // (it is in memory, so the head does not go ahead of it) and from which both are then written to
 // the socket. On a connection that is closed they are not.
-func (t *trail) permitted() {
+func (t *requestTrace) checkLease() {
 	if err := t.lease(); err != nil {
-		t.lose(err)
-		t.hangUp()
+		t.abort(err)
+		t.closeConn()
 	}
 }
 
 // hangUp closes the connection of an exchange that has failed, below TLS: a farewell would be one
 // more thing to wait for. net/http closes it too, but not always before the caller knows of the
 // failure.
-func (t *trail) hangUp() {
+func (t *requestTrace) closeConn() {
 	t.mu.Lock()
 	conn := t.conn
 	t.mu.Unlock()
@@ -131,7 +131,7 @@ func (t *trail) hangUp() {
 }
 
 // label says what kind of failure err is, which is not that of an ended context.
-func (t *trail) label(err error) string {
+func (t *requestTrace) label(err error) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var (
@@ -146,11 +146,11 @@ func (t *trail) label(err error) string {
 		return LabelTimeout
 	case errors.As(err, &untrusted), isOp && (op.Op == "remote error" || op.Op == "local error"):
 		return LabelTLS // an alert, after the handshake too
-	case t.handshake != nil && errors.Is(err, t.handshake) && !broken(err):
+	case t.handshakeErr != nil && errors.Is(err, t.handshakeErr) && !connectionEnded(err):
 		return LabelTLS
-	case t.asked && t.conn == nil, isOp && op.Op == "dial", errors.As(err, &unnamed):
+	case t.connRequested && t.conn == nil, isOp && op.Op == "dial", errors.As(err, &unnamed):
 		return LabelConnect
-	case t.answering && !broken(err):
+	case t.responseStarted && !connectionEnded(err):
 		return LabelAnswer // what came is not HTTP
 	default:
 		return LabelReset
@@ -159,7 +159,7 @@ func (t *trail) label(err error) string {
 
 // broken says whether err means that the connection ended, and not that something wrong came over
 // it.
-func broken(err error) bool {
+func connectionEnded(err error) bool {
 	for _, end := range []error{
 		io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed,
 		syscall.ECONNRESET, syscall.EPIPE, syscall.ECONNABORTED,

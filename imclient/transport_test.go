@@ -22,7 +22,7 @@ import (
 
 // What a server can do to a call that is out, and what is left of it when MarkRead returns. The
 // wire is in memory and the time virtual: exact.
-func TestACallEndsInTimeAndItsConnectionWithIt(t *testing.T) {
+func TestCallsEndInTimeAndCloseTheirConnection(t *testing.T) {
 	hang := func() { time.Sleep(time.Hour) }
 	for name, v := range map[string]struct {
 		answer func(net.Conn, *http.Request) bool
@@ -50,7 +50,7 @@ func TestACallEndsInTimeAndItsConnectionWithIt(t *testing.T) {
 		}, outcome{imclient.Transient, "timeout", 0, 200}, 5 * time.Second},
 		"body that drips": {func(c net.Conn, _ *http.Request) bool {
 			fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
-			return drip(c, verdict(0, strings.Repeat("x", 900)))
+			return drip(c, apiResult(0, strings.Repeat("x", 900)))
 		}, outcome{imclient.Transient, "timeout", 0, 200}, 5 * time.Second},
 		"half a gateway's page": {func(c net.Conn, _ *http.Request) bool {
 			fmt.Fprint(c, "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 60\r\n\r\n<html>")
@@ -64,10 +64,10 @@ func TestACallEndsInTimeAndItsConnectionWithIt(t *testing.T) {
 			return false
 		}, outcome{imclient.Transient, "http_101", 0, 101}, 0},
 		"too long": {func(c net.Conn, _ *http.Request) bool {
-			return say(c, 200, "", verdict(0, strings.Repeat("x", 1<<20)))
+			return writeResponse(c, 200, "", apiResult(0, strings.Repeat("x", 1<<20)))
 		}, outcome{imclient.Transient, "answer", 0, 200}, 0},
 		"too long a header": {func(c net.Conn, _ *http.Request) bool {
-			return say(c, 200, "X: "+strings.Repeat("x", 1<<20)+"\r\n", verdict(0, ""))
+			return writeResponse(c, 200, "X: "+strings.Repeat("x", 1<<20)+"\r\n", apiResult(0, ""))
 		}, outcome{imclient.Transient, "answer", 0, 0}, 0},
 		"half the JSON, then the end": {func(c net.Conn, _ *http.Request) bool {
 			fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n{\"ErrorCode\":")
@@ -92,7 +92,7 @@ func TestACallEndsInTimeAndItsConnectionWithIt(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := &wire{answer: v.answer}
+				w := &pipeServer{serveRequest: v.answer}
 				c := w.client(t)
 				for range 2 {
 					begin := time.Now()
@@ -131,12 +131,12 @@ func drip(conn net.Conn, text string) bool {
 }
 
 // A whole answer counts even if the server does not finish: the call was made.
-func TestAWholeVerdictDecidesThoughTheAnswerIsNot(t *testing.T) {
+func TestCompleteResultCountsInTruncatedResponse(t *testing.T) {
 	for code := range map[int]bool{0: true, 90003: true} {
 		synctest.Test(t, func(t *testing.T) {
-			w := &wire{answer: func(c net.Conn, _ *http.Request) bool {
+			w := &pipeServer{serveRequest: func(c net.Conn, _ *http.Request) bool {
 				fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n%s",
-					verdict(code, ""))
+					apiResult(code, ""))
 				time.Sleep(time.Hour)
 				return false
 			}}
@@ -152,11 +152,11 @@ func TestAWholeVerdictDecidesThoughTheAnswerIsNot(t *testing.T) {
 	}
 }
 
-func TestStoppingClosesTheConnection(t *testing.T) {
+func TestCancelClosesTheConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stop := errors.New("we stop")
 		ctx, cancel := context.WithCancelCause(t.Context())
-		w := &wire{answer: func(net.Conn, *http.Request) bool {
+		w := &pipeServer{serveRequest: func(net.Conn, *http.Request) bool {
 			time.Sleep(time.Hour)
 			return false
 		}}
@@ -209,16 +209,16 @@ func TestTimeoutIncludesConnecting(t *testing.T) {
 
 // A connection that turns out to be dead before anything was written costs nothing: the call goes
 // out on another.
-func TestADeadConnectionIsReplaced(t *testing.T) {
+func TestDeadConnectionIsReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &wire{answer: ok}
+		w := &pipeServer{serveRequest: ok}
 		c := w.client(t)
 		for range 3 {
 			if err := c.MarkRead(t.Context(), aRead); err != nil {
 				t.Error(err)
 			}
 			synctest.Wait()
-			w.cutLast()
+			w.failLastConn()
 		}
 		if w.requests.Load() != 3 || w.dials.Load() != 3 {
 			t.Errorf("3 calls made %d requests on %d connections", w.requests.Load(),
@@ -232,7 +232,7 @@ func TestADeadConnectionIsReplaced(t *testing.T) {
 // dial for nearly every call.
 func TestConnectionsAreReused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &wire{answer: func(c net.Conn, r *http.Request) bool {
+		w := &pipeServer{serveRequest: func(c net.Conn, r *http.Request) bool {
 			time.Sleep(25 * time.Millisecond)
 			return ok(c, r)
 		}}
@@ -348,7 +348,7 @@ func TestOneCallNeverArrivesTwice(t *testing.T) {
 	server.Wait()
 }
 
-func TestAConnectionMayBeClosedByAnybody(t *testing.T) {
+func TestConnCanBeClosedTwice(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	defer server.Close()
 	conn, err := imclient.NewTransport(time.Second, 1).DialContext(t.Context(), "tcp",

@@ -111,7 +111,7 @@ func TestVerifyRefusesAChangedField(t *testing.T) {
 	}
 }
 
-func TestVerifyRefusesWhatIsNoSignature(t *testing.T) {
+func TestVerifyRefusesMalformedSignatures(t *testing.T) {
 	without := func(field string) string {
 		fields := unpacked(t, xiaojunSig)
 		delete(fields, field)
@@ -146,7 +146,7 @@ func TestVerifyRefusesWhatIsNoSignature(t *testing.T) {
 	}
 }
 
-func TestVerifyDoesNotUnpackBombs(t *testing.T) {
+func TestVerifyDoesNotUnpackZipBombs(t *testing.T) {
 	bomb := packed(strings.Repeat("x", 5<<20))
 	if len(bomb) > 8<<10 {
 		t.Fatalf("the bomb is too large: %d", len(bomb))
@@ -161,7 +161,7 @@ func TestVerifyDoesNotUnpackBombs(t *testing.T) {
 	}
 }
 
-func TestSignRefusesNonsense(t *testing.T) {
+func TestSignRefusesInvalidArguments(t *testing.T) {
 	key := imclient.NewSecret(canary)
 	for name, sign := range map[string]func() (string, error){
 		"app": func() (string, error) {

@@ -20,27 +20,27 @@ import (
 
 // wire is a network in memory with one server, fit for a synctest bubble. It counts what matters:
 // connections, whole requests, and which ends are closed.
-type wire struct {
+type pipeServer struct {
 	// answer serves one request; it writes to the connection and says whether to go on with the
 	// next.
-	answer func(conn net.Conn, request *http.Request) bool
+	serveRequest func(conn net.Conn, request *http.Request) bool
 
 	dials    atomic.Int32
 	requests atomic.Int32
 	mu       sync.Mutex
-	last     *end
+	last     *clientConn
 }
 
 // end is the client's end of a connection. Between its closing and its being closed others get
 // their turn, so that it shows who does not wait for that.
-type end struct {
+type clientConn struct {
 	net.Conn
-	closing sync.Once
-	closed  atomic.Bool
-	dead    atomic.Bool // writes fail, though nobody has noticed yet
+	closing    sync.Once
+	closed     atomic.Bool
+	failWrites atomic.Bool // writes fail, though nobody has noticed yet
 }
 
-func (e *end) Close() error {
+func (e *clientConn) Close() error {
 	e.closing.Do(func() {
 		_ = e.Conn.Close()
 		for range 100 {
@@ -51,16 +51,16 @@ func (e *end) Close() error {
 	return nil
 }
 
-func (e *end) Write(p []byte) (int, error) {
-	if e.dead.Load() {
+func (e *clientConn) Write(p []byte) (int, error) {
+	if e.failWrites.Load() {
 		return 0, syscall.EPIPE
 	}
 	return e.Conn.Write(p)
 }
 
-func (w *wire) dial(context.Context, string, string) (net.Conn, error) {
+func (w *pipeServer) dial(context.Context, string, string) (net.Conn, error) {
 	client, server := net.Pipe()
-	last := &end{Conn: client}
+	last := &clientConn{Conn: client}
 	w.dials.Add(1)
 	w.mu.Lock()
 	w.last = last
@@ -69,7 +69,7 @@ func (w *wire) dial(context.Context, string, string) (net.Conn, error) {
 	return last, nil
 }
 
-func (w *wire) serve(conn net.Conn) {
+func (w *pipeServer) serve(conn net.Conn) {
 	defer conn.Close()
 	reader := bufio.NewReader(conn)
 	for {
@@ -81,28 +81,28 @@ func (w *wire) serve(conn net.Conn) {
 			return
 		}
 		w.requests.Add(1)
-		if !w.answer(conn, request) {
+		if !w.serveRequest(conn, request) {
 			return
 		}
 	}
 }
 
 // lastClosed says whether the client has closed its newest connection.
-func (w *wire) lastClosed() bool {
+func (w *pipeServer) lastClosed() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.last.closed.Load()
 }
 
 // cutLast makes the newest connection fail at the next write.
-func (w *wire) cutLast() {
+func (w *pipeServer) failLastConn() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.last.dead.Store(true)
+	w.last.failWrites.Store(true)
 }
 
 // client returns a client of the wire. The test closes it.
-func (w *wire) client(t *testing.T, change ...func(*imclient.Options)) *imclient.Client {
+func (w *pipeServer) client(t *testing.T, change ...func(*imclient.Options)) *imclient.Client {
 	t.Helper()
 	o := options("http://im.test")
 	transport := imclient.NewTransport(o.Timeout, 64)
@@ -134,9 +134,12 @@ func client(t testing.TB, o imclient.Options) *imclient.Client {
 var aRead = imclient.Read{Report: "alice", Peer: "bob", Time: 1700000000}
 
 // ok is a successful answer, with a Date and with keep-alive.
-func ok(conn net.Conn, _ *http.Request) bool { return say(conn, 200, "", verdict(0, "")) }
+func ok(conn net.Conn,
+	_ *http.Request) bool {
+	return writeResponse(conn, 200, "", apiResult(0, ""))
+}
 
-func verdict(code int, info string) string {
+func apiResult(code int, info string) string {
 	status := "OK"
 	if code != 0 {
 		status = "FAIL"
@@ -145,7 +148,7 @@ func verdict(code int, info string) string {
 }
 
 // say writes an answer; header lines end with "\r\n".
-func say(conn net.Conn, status int, header, body string) bool {
+func writeResponse(conn net.Conn, status int, header, body string) bool {
 	_, err := fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\nDate: %s\r\n%sContent-Length: %d\r\n\r\n%s",
 		status, http.StatusText(status), time.Now().UTC().Format(http.TimeFormat), header,
 		len(body), body)
@@ -169,19 +172,19 @@ func respond(status int, header http.Header, body string) (*http.Response, error
 }
 
 // always answers the same.
-func always(status int, header http.Header, body string) func(*imclient.Options) {
-	return with(func(*http.Request) (*http.Response, error) {
+func alwaysRespond(status int, header http.Header, body string) func(*imclient.Options) {
+	return withTransport(func(*http.Request) (*http.Response, error) {
 		return respond(status, header, body)
 	})
 }
 
 // with sets the transport.
-func with(f roundTrip) func(*imclient.Options) {
+func withTransport(f roundTrip) func(*imclient.Options) {
 	return func(o *imclient.Options) { o.Transport = f }
 }
 
 // canned returns a client without a network.
-func canned(t testing.TB, change ...func(*imclient.Options)) *imclient.Client {
+func offlineClient(t testing.TB, change ...func(*imclient.Options)) *imclient.Client {
 	t.Helper()
 	o := options("https://im.test")
 	for _, change := range change {

@@ -15,7 +15,7 @@ type body map[string]json.RawMessage
 
 // readBody reads and parses a request's body. It reads to the end of a body of legal size: only
 // then does net/http notice when a client goes away.
-func readBody(r *http.Request) (body, answer) {
+func readBody(r *http.Request) (body, response) {
 	text, err := io.ReadAll(io.LimitReader(r.Body, maxBodyBytes+1))
 	if err != nil {
 		return nil, failure(60002, "the body can't be read")
@@ -37,7 +37,7 @@ func (b body) has(field string) bool {
 }
 
 // account returns the account id in a field; if there is none, code is the answer's.
-func (b body) account(field string, code int) (string, answer) {
+func (b body) account(field string, code int) (string, response) {
 	if !b.has(field) {
 		return "", failure(code, field+" is missing")
 	}
@@ -60,26 +60,26 @@ type readRequest struct {
 	report, peer string
 	time         int64
 	encoding     Encoding
-	refused      answer
+	refusal      response
 }
 
 // parseRead reads a mark-read request; now stands in for a MsgReadTime that is absent.
 func parseRead(b body, now time.Time) readRequest {
 	var (
 		read   readRequest
-		report answer
-		peer   answer
-		when   answer
+		report response
+		peer   response
+		when   response
 	)
 	read.report, report = b.account("Report_Account", 90008)
 	read.peer, peer = b.account("Peer_Account", 90003)
 	read.time, read.encoding, when = b.readTime(now)
-	read.refused = first(report, peer, when)
+	read.refusal = firstRefusal(report, peer, when)
 	return read
 }
 
 // readTime returns MsgReadTime in seconds.
-func (b body) readTime(now time.Time) (int64, Encoding, answer) {
+func (b body) readTime(now time.Time) (int64, Encoding, response) {
 	const field = "MsgReadTime"
 	if !b.has(field) {
 		return now.Unix(), EncodingAbsent, success()
@@ -100,7 +100,7 @@ func (b body) readTime(now time.Time) (int64, Encoding, answer) {
 }
 
 // first returns the first answer that is a refusal, or success.
-func first(answers ...answer) answer {
+func firstRefusal(answers ...response) response {
 	for _, a := range answers {
 		if !a.ok() {
 			return a

@@ -8,9 +8,9 @@ import (
 )
 
 // command makes a handler of what a command does with a body that was let in.
-func (s *Server) command(do func(body) answer) http.HandlerFunc {
+func (s *Server) command(do func(body) response) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		a := s.admit(r)
+		a := s.authenticate(r)
 		if a.ok() {
 			var b body
 			if b, a = readBody(r); a.ok() {
@@ -21,14 +21,14 @@ func (s *Server) command(do func(body) answer) http.HandlerFunc {
 	}
 }
 
-func (s *Server) sendMessage(b body) answer {
+func (s *Server) sendMessage(b body) response {
 	t := s.now().Unix()
 	from, fromAnswer := s.options.Admin, success()
 	if b.has("From_Account") {
 		from, fromAnswer = b.account("From_Account", 90008)
 	}
 	to, toAnswer := b.account("To_Account", 90003)
-	if a := first(fromAnswer, toAnswer); !a.ok() {
+	if a := firstRefusal(fromAnswer, toAnswer); !a.ok() {
 		return a
 	}
 	if !s.store.exists(from) {
@@ -63,7 +63,7 @@ func (s *Server) sendMessage(b body) answer {
 	return a
 }
 
-func (s *Server) countUnread(b body) answer {
+func (s *Server) countUnread(b body) response {
 	account, a := b.account("To_Account", 90003)
 	if !a.ok() {
 		return a
@@ -79,7 +79,7 @@ func (s *Server) countUnread(b body) answer {
 	return a
 }
 
-func (s *Server) importAccount(b body) answer {
+func (s *Server) importAccount(b body) response {
 	account, a := b.account("UserID", 70402)
 	if !a.ok() {
 		return a
@@ -93,7 +93,7 @@ func (s *Server) importAccount(b body) answer {
 	return a
 }
 
-func (s *Server) kick(b body) answer {
+func (s *Server) kick(b body) response {
 	account, a := b.account("UserID", 70402)
 	if !a.ok() {
 		return a

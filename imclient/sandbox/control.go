@@ -16,9 +16,9 @@ import (
 // local lets only programs of this machine use a handler, and only with a method ("": the handler
 // asks itself). The Host and forwarding headers are looked at because a web page can make a browser
 // send requests here (DNS rebinding), and a proxy forwards those of other machines.
-func local(method string, handle http.HandlerFunc) http.HandlerFunc {
+func localOnly(method string, handle http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if !fromHere(r) {
+		if !isLocal(r) {
 			http.Error(w, "only for programs on the sandbox's own machine", http.StatusForbidden)
 			return
 		}
@@ -37,7 +37,7 @@ func refuseMethod(w http.ResponseWriter, allowed string) {
 	http.Error(w, "the method must be "+allowed, http.StatusMethodNotAllowed)
 }
 
-func fromHere(r *http.Request) bool {
+func isLocal(r *http.Request) bool {
 	for name := range r.Header {
 		if name == "Forwarded" || strings.HasPrefix(name, "X-Forwarded-") {
 			return false
@@ -91,7 +91,7 @@ func (s *Server) putFaults(from io.Reader) error {
 		return errors.New("the body must be a JSON object; {} takes all faults back")
 	}
 	if err := json.Unmarshal(text, &f); err != nil {
-		return plain(err)
+		return plainJSONError(err)
 	}
 	return s.SetFaults(f)
 }

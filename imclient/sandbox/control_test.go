@@ -44,11 +44,11 @@ var everyFault = sandbox.Faults{
 
 // What Go sets, HTTP shows; and what HTTP shows can be put back, and means the same.
 func TestFaultsOverHTTP(t *testing.T) {
-	s := open()
-	set(t, s, everyFault)
+	s := openServer()
+	setFaults(t, s, everyFault)
 	w := control(s, "GET", "/sandbox/faults", "")
 	text := w.Body.String()
-	set(t, s, sandbox.Faults{})
+	setFaults(t, s, sandbox.Faults{})
 	if w = control(s, "PUT", "/sandbox/faults", text); w.Code != 200 || w.Body.String() != text {
 		t.Errorf("PUT: %d %s, want what was sent: %s", w.Code, w.Body, text)
 	}
@@ -121,8 +121,8 @@ func TestFaultsRefused(t *testing.T) {
 			"more than 1000 rules"},
 		{`{"x":"` + strings.Repeat("x", 2<<20) + `"}`, "too large"},
 	} {
-		s := open()
-		set(t, s, everyFault)
+		s := openServer()
+		setFaults(t, s, everyFault)
 		w := control(s, "PUT", "/sandbox/faults", c.body)
 		line := w.Body.String()
 		if w.Code != 400 || !strings.HasPrefix(line, "faults refused: ") ||
@@ -135,7 +135,7 @@ func TestFaultsRefused(t *testing.T) {
 	}
 	nan := sandbox.Rule{Kind: sandbox.KindHang, Share: 0}
 	nan.Share /= nan.Share
-	if open().SetFaults(rules(nan)) == nil {
+	if openServer().SetFaults(rules(nan)) == nil {
 		t.Error("a share of NaN was accepted")
 	}
 }
@@ -143,22 +143,22 @@ func TestFaultsRefused(t *testing.T) {
 // Faults belong to the server: changing the slice afterwards, or the copy that it gives out,
 // changes nothing.
 func TestFaultsAreCopied(t *testing.T) {
-	s := open()
+	s := openServer()
 	f := rules(sandbox.Rule{Kind: sandbox.KindCode, Code: 1})
-	set(t, s, f)
+	setFaults(t, s, f)
 	f.Rules[0].Code = 2
 	s.Faults().Rules[0].Code = 3
-	if got := read(t, s, "a", "b"); got != 1 {
+	if got := markRead(t, s, "a", "b"); got != 1 {
 		t.Errorf("%d, want 1", got)
 	}
 }
 
-func TestLooking(t *testing.T) {
-	s := open()
-	must(t, s, sendPath, `{"From_Account":"bob","To_Account":"carol",`+element+`}`)
-	must(t, s, readPath, `{"Report_Account":"zoe","Peer_Account":"bob","MsgReadTime":"5"}`)
-	must(t, s, readPath, `{"Report_Account":"alice","Peer_Account":"bob","MsgReadTime":7}`)
-	read(t, s, "nobody", "bob")
+func TestInspectionEndpoints(t *testing.T) {
+	s := openServer()
+	mustCall(t, s, sendPath, `{"From_Account":"bob","To_Account":"carol",`+element+`}`)
+	mustCall(t, s, readPath, `{"Report_Account":"zoe","Peer_Account":"bob","MsgReadTime":"5"}`)
+	mustCall(t, s, readPath, `{"Report_Account":"alice","Peer_Account":"bob","MsgReadTime":7}`)
+	markRead(t, s, "nobody", "bob")
 
 	const one = "/sandbox/read-time?peer=bob&report="
 	for target, want := range map[string]string{
@@ -212,7 +212,7 @@ func TestControlIsLocal(t *testing.T) {
 	header := func(name string) func(*http.Request) {
 		return func(r *http.Request) { r.Header.Set(name, "x") }
 	}
-	s := open()
+	s := openServer()
 	for _, target := range []string{"", "/", "/stats", "/arrivals", "/read-time?report=a&peer=b",
 		"/read-times", "/faults"} {
 		for _, c := range []struct {
@@ -248,21 +248,21 @@ func TestControlIsLocal(t *testing.T) {
 		t.Errorf("faults from elsewhere: %d", w.Code)
 	}
 	// The API is for everybody.
-	if got := read(t, s, "a", "b"); got != 0 {
+	if got := markRead(t, s, "a", "b"); got != 0 {
 		t.Errorf("API: %d", got)
 	}
 }
 
 func TestPage(t *testing.T) {
-	s := open()
+	s := openServer()
 	const markup = `<script>alert(1)</script>`
-	must(t, s, readPath, `{"Report_Account":"`+markup+`","Peer_Account":"b&b\u0022'"}`)
-	set(t, s, rules(
+	mustCall(t, s, readPath, `{"Report_Account":"`+markup+`","Peer_Account":"b&b\u0022'"}`)
+	setFaults(t, s, rules(
 		sandbox.Rule{Kind: sandbox.KindCode, Code: 90048, Report: markup},
 		sandbox.Rule{Kind: sandbox.KindHang, For: 1},
 	))
 	for range 60 {
-		read(t, s, markup, "x")
+		markRead(t, s, markup, "x")
 	}
 	page := control(s, "GET", "/sandbox", "").Body.String()
 	for _, want := range []string{"&lt;script&gt;", "answered 90048", "fault code", "(not now)",
@@ -271,7 +271,7 @@ func TestPage(t *testing.T) {
 			t.Errorf("the page lacks %q", want)
 		}
 	}
-	read(t, s, "the-newest", "x")
+	markRead(t, s, "the-newest", "x")
 	page = control(s, "GET", "/sandbox", "").Body.String()
 	if newest, older := strings.Index(page, "the-newest"), strings.LastIndex(page,
 		"&lt;script&gt;"); newest < 0 || newest > older {
@@ -289,7 +289,7 @@ func TestPage(t *testing.T) {
 
 // No signature stays anywhere that one can look.
 func TestSignaturesAreNotShown(t *testing.T) {
-	s := open()
+	s := openServer()
 	q := query(t)
 	call(t, s, readPath, q, `{"Report_Account":"a","Peer_Account":"b"}`)
 	call(t, s, readPath, q, `{`)

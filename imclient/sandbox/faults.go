@@ -166,12 +166,12 @@ func (l Latency) check() error {
 }
 
 func (r Rule) check() error {
-	place := slices.Index(Kinds(), r.Kind)
-	if place < 0 {
+	index := slices.Index(Kinds(), r.Kind)
+	if index < 0 {
 		list := strings.Trim(fmt.Sprint(Kinds()), "[]")
-		return fmt.Errorf("unknown kind %q; the kinds are %s", cut(string(r.Kind)), list)
+		return fmt.Errorf("unknown kind %q; the kinds are %s", truncate(string(r.Kind)), list)
 	}
-	allowed := kinds[place].parameters
+	allowed := kinds[index].parameters
 	for _, p := range []struct {
 		name string
 		set  bool
@@ -219,7 +219,7 @@ func (r *Rule) kind() Kind {
 }
 
 // answer is what a rule of kind "code" answers.
-func (r *Rule) answer() answer {
+func (r *Rule) response() response {
 	info := "a fault of the sandbox"
 	if code, known := imclient.LookUp(r.Code); known {
 		info = code.Meaning

@@ -24,7 +24,7 @@ import (
 func rules(r ...sandbox.Rule) sandbox.Faults { return sandbox.Faults{Rules: r} }
 
 // The list that people are shown has every kind that there is a rule for, and no other.
-func TestKindsAreAll(t *testing.T) {
+func TestKindsListsEveryKind(t *testing.T) {
 	source, err := os.ReadFile("faults.go")
 	if err != nil {
 		t.Fatal(err)
@@ -146,9 +146,9 @@ func TestKinds(t *testing.T) {
 			t.Run(fmt.Sprintf("%s_%d_%d_apply_%v", c.rule.Kind, c.rule.Status, c.rule.Code, apply),
 				func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
-						s := open()
+						s := openServer()
 						client := overPipes(t, s)
-						set(t, s, rules(c.rule))
+						setFaults(t, s, rules(c.rule))
 						ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 						defer cancel()
 						if r, text, err := postRead(t, ctx, client, "http://im.test",
@@ -176,7 +176,7 @@ func TestKinds(t *testing.T) {
 							t.Errorf("stats: %+v", stats)
 						}
 
-						set(t, s, sandbox.Faults{})
+						setFaults(t, s, sandbox.Faults{})
 						if _, text, err := postRead(t, t.Context(), client, "http://im.test",
 							"alice"); err != nil || code(text) != 0 {
 							t.Errorf("after the fault: %q %v", text, err)
@@ -189,8 +189,8 @@ func TestKinds(t *testing.T) {
 
 // Over TCP a reset is one, and not a mere end of the connection.
 func TestResetOverTCP(t *testing.T) {
-	s := open()
-	set(t, s, rules(sandbox.Rule{Kind: sandbox.KindReset}))
+	s := openServer()
+	setFaults(t, s, rules(sandbox.Rule{Kind: sandbox.KindReset}))
 	server := httptest.NewServer(s)
 	defer server.Close()
 	_, _, err := postRead(t, t.Context(), server.Client(), server.URL, "alice")
@@ -208,24 +208,24 @@ func TestResetOverTCP(t *testing.T) {
 
 // Signature and limit come before a code, as at the real server; a gateway's faults come before
 // both.
-func TestOrderOfFaultsAndChecks(t *testing.T) {
+func TestFaultsAndChecksOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := limited(1)
-		set(t, s, rules(sandbox.Rule{Kind: sandbox.KindCode, Code: 90048}))
+		s := limitedServer(1)
+		setFaults(t, s, rules(sandbox.Rule{Kind: sandbox.KindCode, Code: 90048}))
 		if got := call(t, s, readPath, nil, `{}`).ErrorCode; got != 60012 {
 			t.Errorf("no query: %d, want 60012", got)
 		}
-		if got := read(t, s, "a", "b"); got != 60007 {
+		if got := markRead(t, s, "a", "b"); got != 60007 {
 			t.Errorf("above the limit: %d, want 60007", got)
 		}
 		time.Sleep(time.Second)
-		if got := read(t, s, "a", "b"); got != 90048 {
+		if got := markRead(t, s, "a", "b"); got != 90048 {
 			t.Errorf("good: %d, want 90048", got)
 		}
 		if n := s.Stats().Faults[sandbox.KindCode]; n != 1 {
 			t.Errorf("the fault was met %d times, want 1", n)
 		}
-		set(t, s, rules(sandbox.Rule{Kind: sandbox.KindHalf}))
+		setFaults(t, s, rules(sandbox.Rule{Kind: sandbox.KindHalf}))
 		w := httptest.NewRecorder()
 		s.ServeHTTP(w, httptest.NewRequest("POST", readPath, strings.NewReader("{}")))
 		if json.Valid(w.Body.Bytes()) {
@@ -244,14 +244,14 @@ func TestOrderOfFaultsAndChecks(t *testing.T) {
 // chooses others.
 func TestShareOfConversations(t *testing.T) {
 	chosen := func(seed uint64, rate int) map[string]bool {
-		s := limited(rate)
-		set(t, s, sandbox.Faults{Seed: seed,
+		s := limitedServer(rate)
+		setFaults(t, s, sandbox.Faults{Seed: seed,
 			Rules: []sandbox.Rule{{Kind: sandbox.KindCode, Code: 91000, Conversations: 0.2}}})
 		hit := map[string]bool{}
 		for round := range 3 {
 			for i := range 1000 {
 				name := fmt.Sprint("u", i)
-				met := read(t, s, name, "b") == 91000
+				met := markRead(t, s, name, "b") == 91000
 				if round > 0 && met != hit[name] {
 					t.Fatalf("%s: chosen once, and not another time", name)
 				}
@@ -283,8 +283,8 @@ func TestShareOfConversations(t *testing.T) {
 }
 
 func TestShareOfCallsAndAccounts(t *testing.T) {
-	s := open()
-	set(t, s, rules(
+	s := openServer()
+	setFaults(t, s, rules(
 		sandbox.Rule{Kind: sandbox.KindCode, Code: 1, Report: "alice", Peer: "bob"},
 		sandbox.Rule{Kind: sandbox.KindCode, Code: 2, Peer: "carol"},
 		sandbox.Rule{Kind: sandbox.KindCode, Code: 3, Share: 0.3},
@@ -292,13 +292,13 @@ func TestShareOfCallsAndAccounts(t *testing.T) {
 	))
 	for pair, want := range map[[2]string]int{{"alice", "bob"}: 1, {"x", "carol"}: 2,
 		{"alice", "carol"}: 2} {
-		if got := read(t, s, pair[0], pair[1]); got != want {
+		if got := markRead(t, s, pair[0], pair[1]); got != want {
 			t.Errorf("%v: %d, want %d", pair, got, want)
 		}
 	}
 	got := map[int]int{}
 	for range 2000 {
-		got[read(t, s, "bob", "alice")]++
+		got[markRead(t, s, "bob", "alice")]++
 	}
 	for code, want := range map[int]int{3: 600, 4: 700, 0: 700} { // half of what the first left
 		if math.Abs(float64(got[code]-want)) > 100 {
@@ -307,10 +307,10 @@ func TestShareOfCallsAndAccounts(t *testing.T) {
 	}
 }
 
-func TestTimesOfRules(t *testing.T) {
+func TestRuleSchedule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := open()
-		set(t, s, rules(
+		s := openServer()
+		setFaults(t, s, rules(
 			sandbox.Rule{Kind: sandbox.KindCode, Code: 1, For: 2 * time.Second},
 			sandbox.Rule{Kind: sandbox.KindCode, Code: 2, For: 4 * time.Second},
 			sandbox.Rule{Kind: sandbox.KindCode, Code: 3, Every: 10 * time.Second,
@@ -318,7 +318,7 @@ func TestTimesOfRules(t *testing.T) {
 		))
 		var got []int
 		for range 17 {
-			got = append(got, read(t, s, "a", "b"))
+			got = append(got, markRead(t, s, "a", "b"))
 			time.Sleep(time.Second)
 		}
 		if fmt.Sprint(got) != "[1 1 2 2 3 0 0 0 0 0 3 3 3 3 3 0 0]" {

@@ -51,7 +51,7 @@ func (d duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d)
 func (d *duration) UnmarshalText(text []byte) error {
 	parsed, err := time.ParseDuration(string(text))
 	if err != nil {
-		return fmt.Errorf("%q is no duration such as \"250ms\"", cut(string(text)))
+		return fmt.Errorf("%q is no duration such as \"250ms\"", truncate(string(text)))
 	}
 	*d = duration(parsed)
 	return nil
@@ -88,7 +88,7 @@ func (f *Faults) UnmarshalJSON(text []byte) error {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&form); err != nil {
-		return plain(err)
+		return plainJSONError(err)
 	}
 	*f = Faults{Seed: form.Seed, Rate: form.Rate, Skew: time.Duration(form.Skew)}
 	if l := form.Latency; l != nil {
@@ -121,7 +121,7 @@ func (f *Faults) UnmarshalJSON(text []byte) error {
 }
 
 // plain says what is wrong with JSON without Go's names of things.
-func plain(err error) error {
+func plainJSONError(err error) error {
 	var wrong *json.UnmarshalTypeError
 	if errors.As(err, &wrong) {
 		field := strings.ReplaceAll(wrong.Field, ".rule.", ".") // the embedded struct

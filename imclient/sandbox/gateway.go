@@ -14,7 +14,7 @@ import (
 
 // admit checks what every command needs: method, query, signature, admin. An answer that is ok lets
 // the request pass.
-func (s *Server) admit(r *http.Request) answer {
+func (s *Server) authenticate(r *http.Request) response {
 	if r.Method != http.MethodPost {
 		return failure(60002, "the method must be POST")
 	}
@@ -70,7 +70,7 @@ func newSignatures(key imclient.Secret) *signatures {
 }
 
 // check verifies sig for a request that says appID and identifier.
-func (s *signatures) check(sig string, appID int64, identifier string, now time.Time) answer {
+func (s *signatures) check(sig string, appID int64, identifier string, now time.Time) response {
 	claims, revoked, err := s.verify(sig, now)
 	switch {
 	case errors.Is(err, imclient.ErrSigMalformed):

@@ -26,7 +26,7 @@ const (
 var key = imclient.NewSecret("a key of tests")
 
 // open is a server where every account exists but nobody….
-func open() *sandbox.Server {
+func openServer() *sandbox.Server {
 	return sandbox.New(sandbox.Options{AppID: appID, Admin: admin, Key: key, OpenAccounts: true})
 }
 
@@ -60,7 +60,7 @@ func query(t testing.TB) url.Values {
 	}
 }
 
-type reply struct {
+type response struct {
 	ActionStatus string
 	ErrorInfo    string
 	ErrorCode    int
@@ -71,7 +71,7 @@ type reply struct {
 }
 
 // call posts a body to a command with a query, in process.
-func call(t testing.TB, s http.Handler, path string, q url.Values, body string) reply {
+func call(t testing.TB, s http.Handler, path string, q url.Values, body string) response {
 	t.Helper()
 	w := httptest.NewRecorder()
 	s.ServeHTTP(w,
@@ -79,7 +79,7 @@ func call(t testing.TB, s http.Handler, path string, q url.Values, body string) 
 	if w.Code != http.StatusOK {
 		t.Fatalf("%s: HTTP status %d, want 200: %s", path, w.Code, w.Body)
 	}
-	var a reply
+	var a response
 	if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil {
 		t.Fatalf("%s answered %q: %v", path, w.Body, err)
 	}
@@ -91,7 +91,7 @@ func call(t testing.TB, s http.Handler, path string, q url.Values, body string) 
 }
 
 // must calls, and wants success.
-func must(t testing.TB, s http.Handler, path string, body string) reply {
+func mustCall(t testing.TB, s http.Handler, path string, body string) response {
 	t.Helper()
 	a := call(t, s, path, query(t), body)
 	if a.ErrorCode != 0 {
@@ -101,13 +101,13 @@ func must(t testing.TB, s http.Handler, path string, body string) reply {
 }
 
 // read marks read, and returns the ErrorCode.
-func read(t testing.TB, s http.Handler, report, peer string) int {
+func markRead(t testing.TB, s http.Handler, report, peer string) int {
 	t.Helper()
 	return call(t, s, readPath, query(t),
 		`{"Report_Account":"`+report+`","Peer_Account":"`+peer+`"}`).ErrorCode
 }
 
-func set(t testing.TB, s *sandbox.Server, f sandbox.Faults) {
+func setFaults(t testing.TB, s *sandbox.Server, f sandbox.Faults) {
 	t.Helper()
 	if err := s.SetFaults(f); err != nil {
 		t.Fatal(err)

@@ -118,8 +118,8 @@ func (j *journal) entry(number int64) *Arrival {
 }
 
 // note adds what is known of a call before it is answered.
-func (j *journal) note(number int64, read readRequest, applied bool, fault Kind) {
-	report, peer := cut(read.report), cut(read.peer)
+func (j *journal) record(number int64, read readRequest, applied bool, fault Kind) {
+	report, peer := truncate(read.report), truncate(read.peer)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.totals.Encodings[read.encoding]++
@@ -137,7 +137,7 @@ func (j *journal) note(number int64, read readRequest, applied bool, fault Kind)
 
 // answered adds a call's answer; code -1 is one without an ErrorCode. In Stats, -1 stands for all
 // codes beyond the first 1,000.
-func (j *journal) answered(number int64, status, code int) {
+func (j *journal) recordResponse(number int64, status, code int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if a := j.entry(number); a != nil {
@@ -152,7 +152,7 @@ func (j *journal) answered(number int64, status, code int) {
 	j.totals.Codes[code]++
 }
 
-func (j *journal) leave() {
+func (j *journal) finish() {
 	j.mu.Lock()
 	j.totals.InFlight--
 	j.mu.Unlock()
@@ -182,7 +182,7 @@ func (j *journal) stats() Stats {
 }
 
 // cut bounds what the log keeps of an account. The copy lets the request's memory go.
-func cut(account string) string {
+func truncate(account string) string {
 	if len(account) > maxLoggedBytes {
 		return strings.Clone(account[:maxLoggedBytes])
 	}

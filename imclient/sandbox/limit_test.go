@@ -14,7 +14,7 @@ import (
 	"markread/imclient/sandbox"
 )
 
-func limited(rate int) *sandbox.Server {
+func limitedServer(rate int) *sandbox.Server {
 	return sandbox.New(sandbox.Options{AppID: appID, Admin: admin, Key: key, OpenAccounts: true,
 		Rate: rate})
 }
@@ -23,7 +23,7 @@ func limited(rate int) *sandbox.Server {
 // does.
 func TestLimitEdge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := limited(3)
+		s := limitedServer(3)
 		for i, step := range []struct {
 			after time.Duration
 			want  int
@@ -38,7 +38,7 @@ func TestLimitEdge(t *testing.T) {
 			{1, 60007}, // the third has gone, but a good one and three refused ones are here
 		} {
 			time.Sleep(step.after)
-			if got := read(t, s, "a", "b"); got != step.want {
+			if got := markRead(t, s, "a", "b"); got != step.want {
 				t.Errorf("call %d: %d, want %d", i+1, got, step.want)
 			}
 		}
@@ -51,7 +51,7 @@ func TestLimitAgainstModel(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 1))
 			rate := 1 + random.IntN(20)
-			s := limited(rate)
+			s := limitedServer(rate)
 			var at []time.Time
 			most := 0
 			for range 400 {
@@ -76,7 +76,7 @@ func TestLimitAgainstModel(t *testing.T) {
 				if inSecond > rate {
 					want = 60007
 				}
-				if got := read(t, s, "a", "b"); got != want {
+				if got := markRead(t, s, "a", "b"); got != want {
 					t.Fatalf("rate %d, arrival %d, %d in its second: %d, want %d", rate, len(at),
 						inSecond, got, want)
 				}
@@ -100,9 +100,9 @@ func TestLimitAgainstModel(t *testing.T) {
 }
 
 // What is refused for another reason is an arrival too, and is answered with that reason.
-func TestEverythingCounts(t *testing.T) {
+func TestRefusedCallsCountTowardsTheLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := limited(2)
+		s := limitedServer(2)
 		bad := query(t)
 		bad.Set("usersig", "x")
 		for range 2 {
@@ -110,26 +110,26 @@ func TestEverythingCounts(t *testing.T) {
 				t.Errorf("bad signature: %d", got)
 			}
 		}
-		if got := read(t, s, "a", "b"); got != 60007 {
+		if got := markRead(t, s, "a", "b"); got != 60007 {
 			t.Errorf("third: %d, want 60007", got)
 		}
-		must(t, s, sendPath, `{"To_Account":"a",`+element+`}`) // other commands have no limit
+		mustCall(t, s, sendPath, `{"To_Account":"a",`+element+`}`) // other commands have no limit
 	})
 }
 
-func TestRateOfFaults(t *testing.T) {
+func TestFaultRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := limited(200)
-		set(t, s, sandbox.Faults{Rate: 2})
+		s := limitedServer(200)
+		setFaults(t, s, sandbox.Faults{Rate: 2})
 		var codes []int
 		for range 3 {
-			codes = append(codes, read(t, s, "a", "b"))
+			codes = append(codes, markRead(t, s, "a", "b"))
 		}
 		if fmt.Sprint(codes) != "[0 0 60007]" {
 			t.Errorf("%v", codes)
 		}
-		set(t, s, sandbox.Faults{})
-		if got := read(t, s, "a", "b"); got != 0 {
+		setFaults(t, s, sandbox.Faults{})
+		if got := markRead(t, s, "a", "b"); got != 0 {
 			t.Errorf("after the fault: %d", got)
 		}
 	})
@@ -138,7 +138,7 @@ func TestRateOfFaults(t *testing.T) {
 // A stamp is of the handler's beginning, however long the answer takes, and the order of the log is
 // that of the stamps.
 func TestStampsUnderLoad(t *testing.T) {
-	s := limited(0)
+	s := limitedServer(0)
 	q := query(t)
 	const workers, each = 8, 200
 	var group sync.WaitGroup
@@ -193,7 +193,7 @@ func TestStampsUnderLoad(t *testing.T) {
 }
 
 func BenchmarkMarkRead(b *testing.B) {
-	s := limited(0)
+	s := limitedServer(0)
 	const body = `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"1700000000"}`
 	target := readPath + "?" + query(b).Encode()
 	b.ReportAllocs()
@@ -209,7 +209,7 @@ func BenchmarkMarkRead(b *testing.B) {
 }
 
 // A server that plays a strict one is of no use if its own key can be read off it.
-func TestNoSecretInSight(t *testing.T) {
+func TestKeyIsNotPrinted(t *testing.T) {
 	options := sandbox.Options{AppID: appID, Admin: admin,
 		Key: imclient.NewSecret("canary-of-the-key")}
 	if text := fmt.Sprintf("%v %+v %#v", options, options,

@@ -10,17 +10,17 @@ const markReadPath = "/v4/openim/admin_set_msg_read"
 // markRead handles the one command that is stamped, limited, logged and made to fail.
 func (s *Server) markRead(w http.ResponseWriter, r *http.Request) {
 	number, inSecond := s.journal.arrive() // first of all: what comes later may wait
-	defer s.journal.leave()
+	defer s.journal.finish()
 
 	faults := s.faults.Load()
 	limit := s.options.Rate
 	if faults.Rate > 0 {
 		limit = faults.Rate
 	}
-	over := limit > 0 && inSecond > limit
+	overLimit := limit > 0 && inSecond > limit
 
 	b, a := readBody(r)
-	read := readRequest{refused: a}
+	read := readRequest{refusal: a}
 	if a.ok() {
 		read = parseRead(b, s.now())
 	}
@@ -28,49 +28,50 @@ func (s *Server) markRead(w http.ResponseWriter, r *http.Request) {
 	if a.ok() || a.ErrorCode == 90001 {
 		// Only when the body was read to its end does the request's context end with the client,
 		// which "hang" waits for.
-		rule = faults.pick(number, conversation{read.report, read.peer})
+		rule = faults.match(number, conversation{read.report, read.peer})
 	}
 
-	carryOut := rule == nil || rule.Apply
-	if carryOut || rule.Kind == KindCode {
-		a = s.attempt(r, read, over, carryOut)
+	apply := rule == nil || rule.Apply
+	if apply || rule.Kind == KindCode {
+		a = s.execute(r, read, overLimit, apply)
 	} else {
 		a = failure(91000, "a fault of the sandbox: not carried out")
 	}
-	applied := carryOut && a.ok()
+	applied := apply && a.ok()
 	if rule != nil && rule.Kind == KindCode {
 		if a.ok() {
-			a = rule.answer()
+			a = rule.response()
 		} else {
 			rule = nil // the call was refused on its own account
 		}
 	}
 
-	s.journal.note(number, read, applied, rule.kind())
+	s.journal.record(number, read, applied, rule.kind())
 	if !sleep(r, faults.delay(number)) {
 		return // the client is gone
 	}
-	answered := func(status, code int) { s.journal.answered(number, status, code) }
+	recordResponse := func(status, code int) { s.journal.recordResponse(number, status, code) }
 	if rule == nil || rule.Kind == KindCode {
-		answered(a.httpStatus(), a.ErrorCode) // so that who has the answer finds it in the log
+		// so that who has the answer finds it in the log
+		recordResponse(a.httpStatus(), a.ErrorCode)
 		s.send(w, a)
 		return
 	}
-	s.misbehave(w, r, rule, a, answered)
+	s.serveWireFault(w, r, rule, a, recordResponse)
 }
 
 // attempt checks a call in the documented order and, if carryOut, moves the pointer.
-func (s *Server) attempt(r *http.Request, read readRequest, over, carryOut bool) answer {
-	if a := s.admit(r); !a.ok() {
+func (s *Server) execute(r *http.Request, read readRequest, overLimit, apply bool) response {
+	if a := s.authenticate(r); !a.ok() {
 		return a
 	}
 	switch {
-	case over:
+	case overLimit:
 		return failure(60007, "the calls of this API exceed the frequency limit")
-	case !carryOut:
+	case !apply:
 		return success()
-	case !read.refused.ok():
-		return read.refused
+	case !read.refusal.ok():
+		return read.refusal
 	case !s.store.exists(read.report):
 		return failure(90008, "Report_Account does not exist")
 	case !s.store.exists(read.peer):

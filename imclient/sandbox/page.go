@@ -56,7 +56,7 @@ func (f *activeFaults) views() []faultView {
 	}
 	for i := range f.Rules {
 		list = append(list, faultView{
-			On:   f.Rules[i].on(time.Since(f.since)),
+			On:   f.Rules[i].activeAt(time.Since(f.since)),
 			Text: asJSON(Faults{Rules: f.Rules[i : i+1]}),
 		})
 	}

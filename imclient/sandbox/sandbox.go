@@ -53,12 +53,12 @@ func New(options Options) *Server {
 		"/v4/openim/get_c2c_unread_msg_num":    s.command(s.countUnread),
 		"/v4/im_open_login_svc/account_import": s.command(s.importAccount),
 		"/v4/im_open_login_svc/kick":           s.command(s.kick),
-		"/sandbox":                             local(http.MethodGet, s.page),
-		"/sandbox/stats":                       local(http.MethodGet, s.getStats),
-		"/sandbox/arrivals":                    local(http.MethodGet, s.getArrivals),
-		"/sandbox/read-time":                   local(http.MethodGet, s.getReadTime),
-		"/sandbox/read-times":                  local(http.MethodGet, s.getReadTimes),
-		"/sandbox/faults":                      local("", s.handleFaults),
+		"/sandbox":                             localOnly(http.MethodGet, s.page),
+		"/sandbox/stats":                       localOnly(http.MethodGet, s.getStats),
+		"/sandbox/arrivals":                    localOnly(http.MethodGet, s.getArrivals),
+		"/sandbox/read-time":                   localOnly(http.MethodGet, s.getReadTime),
+		"/sandbox/read-times":                  localOnly(http.MethodGet, s.getReadTimes),
+		"/sandbox/faults":                      localOnly("", s.handleFaults),
 	}
 	return s
 }
@@ -77,7 +77,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Server) Import(accounts ...string) error {
 	for _, account := range accounts {
 		if err := s.store.add(account); err != nil {
-			return fmt.Errorf("import account %q: %w", cut(account), err)
+			return fmt.Errorf("import account %q: %w", truncate(account), err)
 		}
 	}
 	return nil

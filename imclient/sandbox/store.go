@@ -12,14 +12,14 @@ import (
 type conversation struct{ report, peer string }
 
 // state is what is kept of a conversation: nothing of a message that is read.
-type state struct {
-	read   int64 // the pointer, in seconds since 1970
-	marked bool  // there is a pointer
-	unread []int64
+type conversationState struct {
+	read       int64 // the pointer, in seconds since 1970
+	hasPointer bool  // there is a pointer
+	unread     []int64
 }
 
 // pointer is one conversation for GET /sandbox/read-time and -times.
-type pointer struct {
+type readPointer struct {
 	Report   string `json:"report"`
 	Peer     string `json:"peer"`
 	ReadTime *int64 `json:"read_time"`
@@ -38,12 +38,12 @@ type store struct {
 	maxAccounts      int
 	maxConversations int
 
-	mu       sync.Mutex
-	accounts map[string]struct{}
-	states   map[conversation]state
-	totals   map[string]int // unread messages of an account; none: no entry
-	unread   int            // of all
-	marked   int            // conversations with a pointer
+	mu           sync.Mutex
+	accounts     map[string]struct{}
+	states       map[conversation]conversationState
+	totals       map[string]int // unread messages of an account; none: no entry
+	unread       int            // of all
+	pointerCount int            // conversations with a pointer
 }
 
 func newStore(open bool, admin string) *store {
@@ -53,7 +53,7 @@ func newStore(open bool, admin string) *store {
 		maxAccounts:      maxAccounts,
 		maxConversations: maxConversations,
 		accounts:         map[string]struct{}{},
-		states:           map[conversation]state{},
+		states:           map[conversation]conversationState{},
 		totals:           map[string]int{},
 	}
 }
@@ -106,9 +106,9 @@ func (s *store) markRead(c conversation, t int64) error {
 	if !known && len(s.states) >= s.maxConversations {
 		return errFull
 	}
-	if !st.marked {
-		st.marked = true
-		s.marked++
+	if !st.hasPointer {
+		st.hasPointer = true
+		s.pointerCount++
 	}
 	st.read = max(st.read, t)
 	before := len(st.unread)
@@ -126,7 +126,7 @@ func (s *store) deliver(c conversation, t int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st, known := s.states[c]
-	if st.marked && t <= st.read {
+	if st.hasPointer && t <= st.read {
 		return nil
 	}
 	if s.unread >= maxUnreadTotal || !known && len(s.states) >= s.maxConversations {
@@ -157,7 +157,7 @@ func (s *store) count(account string, change int) {
 }
 
 // pointer returns a conversation; one that nothing is known of is empty.
-func (s *store) pointer(c conversation) pointer {
+func (s *store) pointer(c conversation) readPointer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return view(c, s.states[c])
@@ -171,16 +171,16 @@ func (s *store) total(account string) int {
 }
 
 // pointers returns every conversation that has a pointer, sorted.
-func (s *store) pointers() []pointer {
+func (s *store) pointers() []readPointer {
 	s.mu.Lock()
-	list := make([]pointer, 0, s.marked)
+	list := make([]readPointer, 0, s.pointerCount)
 	for c, st := range s.states {
-		if st.marked {
+		if st.hasPointer {
 			list = append(list, view(c, st))
 		}
 	}
 	s.mu.Unlock()
-	slices.SortFunc(list, func(a, b pointer) int {
+	slices.SortFunc(list, func(a, b readPointer) int {
 		return cmp.Or(strings.Compare(a.Report, b.Report), strings.Compare(a.Peer, b.Peer))
 	})
 	return list
@@ -189,12 +189,12 @@ func (s *store) pointers() []pointer {
 func (s *store) sizes() (marked, unread, accounts int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.marked, s.unread, len(s.accounts)
+	return s.pointerCount, s.unread, len(s.accounts)
 }
 
-func view(c conversation, st state) pointer {
-	p := pointer{Report: c.report, Peer: c.peer, Unread: len(st.unread)}
-	if st.marked {
+func view(c conversation, st conversationState) readPointer {
+	p := readPointer{Report: c.report, Peer: c.peer, Unread: len(st.unread)}
+	if st.hasPointer {
 		p.ReadTime = &st.read
 	}
 	return p

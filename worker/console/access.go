@@ -17,11 +17,11 @@ import (
 func guard(token string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case token != "" && !carries(r, token):
+		case token != "" && !hasToken(r, token):
 			w.Header().Set("WWW-Authenticate", `Bearer realm="markread"`)
 			http.Error(w, "401: this needs the admin token (MARKREAD_ADMIN_TOKEN) as "+
 				"\"Authorization: Bearer\"", http.StatusUnauthorized)
-		case token == "" && !local(r):
+		case token == "" && !isLocal(r):
 			http.Error(w, "403: without MARKREAD_ADMIN_TOKEN only /healthz, /readyz and /metrics "+
 				"are served "+
 				"to other machines and through proxies", http.StatusForbidden)
@@ -33,7 +33,7 @@ func guard(token string, next http.Handler) http.Handler {
 
 // carries reports whether the request has the token. Hashing first makes the comparison's time
 // independent of the token's length too.
-func carries(r *http.Request, token string) bool {
+func hasToken(r *http.Request, token string) bool {
 	scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	a, b := sha256.Sum256([]byte(strings.TrimSpace(given))), sha256.Sum256([]byte(token))
 	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(a[:], b[:]) == 1
@@ -43,7 +43,7 @@ func carries(r *http.Request, token string) bool {
 // peer address alone does not show it: a reverse proxy on this machine has a loopback address too
 // (it adds a header or, by default, speaks HTTP/1.0), and so has the browser of this machine that
 // fetches a page whose name was made to point here ("DNS rebinding": its Host is that name).
-func local(r *http.Request) bool {
+func isLocal(r *http.Request) bool {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	return err == nil && peer.Addr().IsLoopback() && r.ProtoMajor == 1 && r.ProtoMinor == 1 &&
 		!slices.ContainsFunc(slices.Collect(maps.Keys(r.Header)), addedByProxy) &&

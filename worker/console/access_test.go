@@ -104,7 +104,7 @@ func TestAccess(t *testing.T) {
 
 // What proxies add, in whatever spelling, shows that a request was not made on this machine. With
 // the token it may come by a proxy.
-func TestHeadersOfProxies(t *testing.T) {
+func TestProxyHeaders(t *testing.T) {
 	for _, name := range []string{
 		"Forwarded", "X-Forwarded", "X-Forwarded-For", "X-Forwarded-Host",
 		"X-Forwarded-Client-Cert",
@@ -144,7 +144,7 @@ func TestTokenInTheURLIsIgnored(t *testing.T) {
 	}
 }
 
-func TestRefusalsTellTheWayIn(t *testing.T) {
+func TestRefusalsNameTheToken(t *testing.T) {
 	o := options(&fake{})
 	if w := get(t, o, "/", from("10.0.0.7:1")); !contains(w, "MARKREAD_ADMIN_TOKEN") {
 		t.Errorf("403: %s", w.Body)
@@ -185,7 +185,7 @@ func TestUnknownPaths(t *testing.T) {
 	}
 }
 
-func TestHeadersOfEveryAnswer(t *testing.T) {
+func TestSecurityHeaders(t *testing.T) {
 	refused := options(&fake{})
 	refused.Token = "abc"
 	answers := map[string]*httptest.ResponseRecorder{"refused": get(t, refused, "/")}

@@ -30,7 +30,7 @@ func handler(o Options) http.Handler {
 	// The readiness probe. Its body also says what holds the worker, for people who look there
 	// first.
 	open.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		body, status := heldNow(o.Source), http.StatusOK
+		body, status := readiness(o.Source), http.StatusOK
 		if !*body.Ready {
 			status = http.StatusServiceUnavailable
 		}
@@ -40,21 +40,22 @@ func handler(o Options) http.Handler {
 		promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{ErrorLog: newErrorLog(o.Log)}))
 	open.Handle("/", guard(o.Token, guarded))
 	guarded.HandleFunc("GET /api/state", func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, o.Source.State().normal())
+		writeJSON(w, http.StatusOK, o.Source.State().normalized())
 	})
 	if o.Controls != nil {
-		guarded.Handle("POST /api/pause", change(o, "", func(bool) { o.Controls.Pause() }))
-		guarded.Handle("POST /api/resume", change(o, "accept-rejections", o.Controls.Resume))
+		guarded.Handle("POST /api/pause", commandHandler(o, "", func(bool) { o.Controls.Pause() }))
+		guarded.Handle("POST /api/resume",
+			commandHandler(o, "accept-rejections", o.Controls.Resume))
 	}
 	guarded.Handle("GET /{$}", page(o.Source))
 	guarded.Handle("GET /assets/{file}", http.FileServerFS(files))
 	return withHeaders(open)
 }
 
-func heldNow(source Source) HeldNow {
-	now := HeldNow{Ready: new(source.Ready()), Held: []HeldFor{}}
-	for _, h := range normal(source.Held()) {
-		now.Held = append(now.Held, HeldFor{h.Reason, h.Since})
+func readiness(source Source) Readiness {
+	now := Readiness{Ready: new(source.Ready()), Held: []ActiveHold{}}
+	for _, h := range normalized(source.Held()) {
+		now.Held = append(now.Held, ActiveHold{h.Reason, h.Since})
 	}
 	return now
 }
@@ -91,14 +92,14 @@ type Controls interface {
 // A page of another site may make a browser of this machine send requests here, and without a token
 // nothing else would tell them from an operator's. With a token too: a proxy may add it to
 // everything that a browser sends.
-func change(o Options, option string, do func(bool)) http.Handler {
+func commandHandler(o Options, option string, do func(bool)) http.Handler {
 	var sameOrigin http.CrossOriginProtection
 	sameOrigin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "403: a page of another site may not change anything here",
 			http.StatusForbidden)
 	}))
 	return sameOrigin.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		on, err := understand(r, option)
+		on, err := parseOption(r, option)
 		if err != nil {
 			http.Error(w, "400: "+err.Error(), http.StatusBadRequest)
 			return
@@ -106,13 +107,13 @@ func change(o Options, option string, do func(bool)) http.Handler {
 		do(on)
 		o.Log.Info().Str("request", r.Method+" "+r.URL.RequestURI()).Str("from", r.RemoteAddr).
 			Msg("an operator's command")
-		writeJSON(w, http.StatusOK, heldNow(o.Source))
+		writeJSON(w, http.StatusOK, readiness(o.Source))
 	}))
 }
 
 // understand returns whether the option is on. It refuses everything else that a request may ask
 // for: what was misspelt and ignored would only be missed when it is too late.
-func understand(r *http.Request, option string) (on bool, err error) {
+func parseOption(r *http.Request, option string) (on bool, err error) {
 	if r.ContentLength != 0 {
 		return false, errors.New("the request must have no body; an option goes into the URL")
 	}

@@ -22,8 +22,8 @@ import (
 
 const (
 	// AdminTimeout is the limit of one command; a worker answers in milliseconds.
-	AdminTimeout   = 10 * time.Second
-	maxAdminAnswer = 4 << 20 // bytes: a wrong URL may lead to anything
+	AdminTimeout     = 10 * time.Second
+	maxAdminResponse = 4 << 20 // bytes: a wrong URL may lead to anything
 )
 
 // Client sends commands to the admin server of one worker.
@@ -72,40 +72,40 @@ func NewClient(given string, token imclient.Secret) (*Client, error) {
 const tokenVariable = "MARKREAD_ADMIN_TOKEN"
 
 // HeldNow is the body of /readyz, and the answer to an operator's command.
-type HeldNow struct {
-	Ready *bool     `json:"ready"`
-	Held  []HeldFor `json:"held"`
+type Readiness struct {
+	Ready *bool        `json:"ready"`
+	Held  []ActiveHold `json:"held"`
 }
 
 // HeldFor is one hold.
-type HeldFor struct {
+type ActiveHold struct {
 	Reason string    `json:"reason"`
 	Since  time.Time `json:"since"`
 }
 
-func (h HeldFor) String() string {
+func (h ActiveHold) String() string {
 	return fmt.Sprintf("%.50s since %s", format.Line(h.Reason), format.Time(h.Since))
 }
 
 // Command sends one. Its errors say what is wrong with the way to the worker.
-func (c *Client) Command(ctx context.Context, path string) (HeldNow, error) {
-	return c.ask(ctx, http.MethodPost, path)
+func (c *Client) Command(ctx context.Context, path string) (Readiness, error) {
+	return c.readiness(ctx, http.MethodPost, path)
 }
 
 // Held asks what holds the worker.
-func (c *Client) Held(ctx context.Context) (HeldNow, error) {
-	return c.ask(ctx, http.MethodGet, "/readyz")
+func (c *Client) Readiness(ctx context.Context) (Readiness, error) {
+	return c.readiness(ctx, http.MethodGet, "/readyz")
 }
 
-func (c *Client) ask(ctx context.Context, method, path string) (HeldNow, error) {
+func (c *Client) readiness(ctx context.Context, method, path string) (Readiness, error) {
 	// /readyz of a worker that is not ready
-	body, err := c.body(ctx, method, path, method == http.MethodGet)
+	body, err := c.fetch(ctx, method, path, method == http.MethodGet)
 	if err != nil {
-		return HeldNow{}, err
+		return Readiness{}, err
 	}
-	var now HeldNow
+	var now Readiness
 	if json.Unmarshal(body, &now) != nil || now.Ready == nil || now.Held == nil {
-		return HeldNow{}, c.noWorker()
+		return Readiness{}, c.notAWorker()
 	}
 	for i, h := range now.Held {
 		now.Held[i].Reason = c.mask(h.Reason)
@@ -114,12 +114,12 @@ func (c *Client) ask(ctx context.Context, method, path string) (HeldNow, error) 
 }
 
 // noWorker explains an answer that is no worker's.
-func (c *Client) noWorker() error {
+func (c *Client) notAWorker() error {
 	return fmt.Errorf("what answers at %s is no worker; is --admin-url right?", c.Base)
 }
 
 // body returns what is answered with success; unavailable: or with a 503.
-func (c *Client) body(ctx context.Context, method, path string, unavailable bool) ([]byte, error) {
+func (c *Client) fetch(ctx context.Context, method, path string, unavailable bool) ([]byte, error) {
 	limited, cancel := context.WithTimeout(ctx, AdminTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(limited, method, c.Base+path, nil)
@@ -129,39 +129,39 @@ func (c *Client) body(ctx context.Context, method, path string, unavailable bool
 	if !c.Token.IsZero() {
 		request.Header.Set("Authorization", "Bearer "+c.Token.Reveal())
 	}
-	answer, err := c.HTTP.Do(request)
+	response, err := c.HTTP.Do(request)
 	if err != nil {
-		return nil, c.unreached(ctx, limited, method, err)
+		return nil, c.transportError(ctx, limited, method, err)
 	}
-	defer answer.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(answer.Body, maxAdminAnswer))
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxAdminResponse))
 	if err != nil {
-		return nil, c.unreached(ctx, limited, method, err)
+		return nil, c.transportError(ctx, limited, method, err)
 	}
-	if answer.StatusCode != http.StatusOK &&
-		!(unavailable && answer.StatusCode == http.StatusServiceUnavailable) {
-		return nil, c.refused(answer, path, string(body))
+	if response.StatusCode != http.StatusOK &&
+		!(unavailable && response.StatusCode == http.StatusServiceUnavailable) {
+		return nil, c.statusError(response, path, string(body))
 	}
 	return body, nil
 }
 
 // unreached explains a request without an answer. Only what is sent with POST does something.
-func (c *Client) unreached(ctx, limited context.Context, method string, err error) error {
+func (c *Client) transportError(ctx, limited context.Context, method string, err error) error {
 	var failure *url.Error
 	if errors.As(err, &failure) {
 		err = failure.Err // the URL is in our text
 	}
-	perhaps, again := "", ""
+	uncertain, uncertainDo := "", ""
 	if method == http.MethodPost {
-		perhaps = "; the command may have been done"
-		again = " The command may have been done; to give it again does no harm"
+		uncertain = "; the command may have been done"
+		uncertainDo = " The command may have been done; to give it again does no harm"
 	}
 	switch {
 	case ctx.Err() != nil:
-		return errors.New("interrupted" + perhaps)
+		return errors.New("interrupted" + uncertain)
 	case limited.Err() != nil:
 		return fmt.Errorf("no answer from %s within %s; is --admin-url right?%s", c.Base,
-			AdminTimeout, again)
+			AdminTimeout, uncertainDo)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("no worker listens at %s; is --admin-url right?", c.Base)
 	default:
@@ -172,44 +172,44 @@ func (c *Client) unreached(ctx, limited context.Context, method string, err erro
 
 // refused explains an answer that is no success. Only what our own admin server says of itself is
 // taken for its word; there may be a gateway before it.
-func (c *Client) refused(answer *http.Response, path, body string) error {
-	ours := strings.HasPrefix(body, fmt.Sprintf("%d: ", answer.StatusCode))
+func (c *Client) statusError(response *http.Response, path, body string) error {
+	ours := strings.HasPrefix(body, fmt.Sprintf("%d: ", response.StatusCode))
 	switch {
-	case ours && answer.StatusCode == http.StatusUnauthorized && c.Token.IsZero():
+	case ours && response.StatusCode == http.StatusUnauthorized && c.Token.IsZero():
 		return fmt.Errorf("the worker at %s wants its token: set %s or %s_FILE", c.Base,
 			tokenVariable, tokenVariable)
-	case ours && answer.StatusCode == http.StatusUnauthorized:
+	case ours && response.StatusCode == http.StatusUnauthorized:
 		return fmt.Errorf("the worker at %s refuses the token in %s; is it this worker's?", c.Base,
 			tokenVariable)
-	case ours && answer.StatusCode == http.StatusForbidden:
+	case ours && response.StatusCode == http.StatusForbidden:
 		return fmt.Errorf("the worker at %s has no %s, so it takes commands from its own machine "+
 			"only: give them there (kubectl exec), or through a tunnel (kubectl port-forward, "+
 			"ssh -L)", c.Base, tokenVariable)
-	case ours && answer.StatusCode == http.StatusBadRequest:
+	case ours && response.StatusCode == http.StatusBadRequest:
 		return fmt.Errorf("the worker at %s does not understand the command: %.200s", c.Base,
 			c.mask(strings.TrimPrefix(body, "400: ")))
-	case answer.StatusCode == http.StatusNotFound ||
-		answer.StatusCode == http.StatusMethodNotAllowed:
+	case response.StatusCode == http.StatusNotFound ||
+		response.StatusCode == http.StatusMethodNotAllowed:
 		return fmt.Errorf("%s has no %s: it is another program, or an older markread; is "+
 			"--admin-url right? It must be the address alone, without a path", c.Base, path)
-	case answer.StatusCode/100 == 3:
+	case response.StatusCode/100 == 3:
 		return fmt.Errorf("%s sends elsewhere (HTTP %d); use the address that it sends to as "+
-			"--admin-url", c.Base, answer.StatusCode)
+			"--admin-url", c.Base, response.StatusCode)
 	default:
 		return fmt.Errorf("%s answers with HTTP %d, as no worker does; is --admin-url right?",
-			c.Base, answer.StatusCode)
+			c.Base, response.StatusCode)
 	}
 }
 
 // State asks a worker for all that it shows. What it says is cleaned: there may be anything at the
 // URL.
 func (c *Client) State(ctx context.Context) (s State, err error) {
-	body, err := c.body(ctx, http.MethodGet, "/api/state", false)
+	body, err := c.fetch(ctx, http.MethodGet, "/api/state", false)
 	if err != nil {
 		return s, err
 	}
 	if json.Unmarshal(body, &s) != nil || s.Held == nil || s.Partitions == nil {
-		return s, c.noWorker()
+		return s, c.notAWorker()
 	}
 	clean := func(text string) string { return format.Line(c.mask(text)) }
 	s.Group.Name = clean(s.Group.Name)
@@ -231,7 +231,7 @@ func (c *Client) State(ctx context.Context) (s State, err error) {
 
 // Reachable is how this machine reaches an address that is listened on: 0.0.0.0 and :: are all
 // addresses, and none to call.
-func Reachable(addr string) string {
+func DialAddr(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return addr
@@ -243,13 +243,13 @@ func Reachable(addr string) string {
 }
 
 // Rejections says whether a lane is held for them.
-func (h HeldNow) Rejections() bool {
+func (h Readiness) HeldForRejections() bool {
 	return slices.ContainsFunc(h.Held,
-		func(held HeldFor) bool { return held.Reason == "rejections" })
+		func(held ActiveHold) bool { return held.Reason == "rejections" })
 }
 
 // Paused returns the operator's hold, nil if there is none, and the others.
-func (h HeldNow) Paused() (mine *HeldFor, others []HeldFor) {
+func (h Readiness) Paused() (mine *ActiveHold, others []ActiveHold) {
 	for _, held := range h.Held {
 		if held.Reason == "paused" {
 			mine = &held

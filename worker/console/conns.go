@@ -16,12 +16,12 @@ const maxConns = 128
 // leastStay is how long a connection stays at least after its last change of state, also while
 // others connect as fast as they can: a probe sends its request within that. The newer ones wait to
 // be accepted, 600 of them for half a second.
-const leastStay = 100 * time.Millisecond
+const minStay = 100 * time.Millisecond
 
 // conns closes the connection that has been in its state the longest when there are too many: no
 // honest request takes longer than milliseconds. To refuse the newest instead would let anybody who
 // holds maxConns connections open shut out a health probe. The zero value is ready.
-type conns struct {
+type connLimiter struct {
 	mu    sync.Mutex
 	order list.List // of *connState, by since, oldest first
 	at    map[net.Conn]*list.Element
@@ -35,15 +35,15 @@ type connState struct {
 
 // changed is for [http.Server.ConnState]. The server calls it for a new connection before it
 // accepts the next one, so there is never more than one too many.
-func (c *conns) changed(conn net.Conn, state http.ConnState) {
-	if oldest := c.note(conn, state); oldest != nil {
-		time.Sleep(leastStay - time.Since(oldest.since))
+func (c *connLimiter) stateChanged(conn net.Conn, state http.ConnState) {
+	if oldest := c.track(conn, state); oldest != nil {
+		time.Sleep(minStay - time.Since(oldest.since))
 		_ = oldest.Close() // its goroutine finds out and ends
 	}
 }
 
 // note returns the connection to close, nil: none.
-func (c *conns) note(conn net.Conn, state http.ConnState) *connState {
+func (c *connLimiter) track(conn net.Conn, state http.ConnState) *connState {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e, known := c.at[conn]
@@ -67,7 +67,7 @@ func (c *conns) note(conn net.Conn, state http.ConnState) *connState {
 }
 
 // forget removes a connection and returns it. The caller holds the lock.
-func (c *conns) forget(e *list.Element) *connState {
+func (c *connLimiter) forget(e *list.Element) *connState {
 	conn := c.order.Remove(e).(*connState)
 	delete(c.at, conn.Conn)
 	return conn

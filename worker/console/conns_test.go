@@ -13,7 +13,7 @@ import (
 )
 
 // crowd is an admin server in a bubble and the connections to it.
-type crowd struct {
+type connCrowd struct {
 	t      *testing.T
 	accept chan net.Conn
 	// which connections the server has closed, in the order of their beginning
@@ -22,8 +22,8 @@ type crowd struct {
 }
 
 // newCrowd runs an admin server until the test ends.
-func newCrowd(t *testing.T) *crowd {
-	c := &crowd{t: t, accept: make(chan net.Conn)}
+func newCrowd(t *testing.T) *connCrowd {
+	c := &connCrowd{t: t, accept: make(chan net.Conn)}
 	o := options(&fake{ready: true})
 	o.Listen = func(string, string) (net.Listener,
 		error) {
@@ -47,7 +47,7 @@ func newCrowd(t *testing.T) *crowd {
 
 // connect opens a connection and sends what is given; until the server closes it, answers are read
 // and thrown away.
-func (c *crowd) connect(text string) {
+func (c *connCrowd) connect(text string) {
 	c.t.Helper()
 	near, far := net.Pipe()
 	c.accept <- far
@@ -64,7 +64,7 @@ func (c *crowd) connect(text string) {
 }
 
 // probe is a health probe on a connection of its own.
-func (c *crowd) probe() (status int, took time.Duration) {
+func (c *connCrowd) probe() (status int, took time.Duration) {
 	c.t.Helper()
 	near, far := net.Pipe()
 	defer near.Close()
@@ -82,7 +82,7 @@ func (c *crowd) probe() (status int, took time.Duration) {
 	return answer.StatusCode, time.Since(began)
 }
 
-func (c *crowd) open() (n int) {
+func (c *connCrowd) open() (n int) {
 	synctest.Wait()
 	for _, ended := range c.ended {
 		if !ended.Load() {
@@ -94,7 +94,7 @@ func (c *crowd) open() (n int) {
 
 // However many connections others hold open, in whatever state, there are never more than maxConns,
 // and a probe is answered at once.
-func TestAProbeIsAnsweredThoughOthersHoldAllConnections(t *testing.T) {
+func TestProbeIsServedWhenConnectionsAreExhausted(t *testing.T) {
 	const whole, half = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
 		"GET /healthz HTTP/1.1\r\nHost: x"
 	for name, texts := range map[string][]string{
@@ -112,7 +112,7 @@ func TestAProbeIsAnsweredThoughOthersHoldAllConnections(t *testing.T) {
 					if i%50 != 0 {
 						continue
 					}
-					if status, took := c.probe(); status != http.StatusOK || took > leastStay {
+					if status, took := c.probe(); status != http.StatusOK || took > minStay {
 						t.Fatalf("with %d connections: %d after %v", i+1, status, took)
 					}
 				}
@@ -129,7 +129,7 @@ func TestAProbeIsAnsweredThoughOthersHoldAllConnections(t *testing.T) {
 }
 
 // The one that goes is the one that has done nothing for the longest.
-func TestTheIdlestConnectionGoes(t *testing.T) {
+func TestIdlestConnectionIsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCrowd(t)
 		const whole = "GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -96,7 +96,7 @@ func New(o Options) (*Server, error) {
 			IdleTimeout:       idleTimeout,
 			MaxHeaderBytes:    16 << 10,
 			ErrorLog:          newErrorLog(o.Log),
-			ConnState:         new(conns).changed,
+			ConnState:         new(connLimiter).stateChanged,
 		},
 	}, nil
 }

@@ -149,7 +149,7 @@ func TestSlowClientIsCutOff(t *testing.T) {
 	})
 }
 
-func TestTakenPortNamesTheFlag(t *testing.T) {
+func TestPortInUseNamesTheFlag(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -14,19 +14,19 @@ import (
 )
 
 // lever is a worker that can be held, and notes what was done to it.
-type lever struct {
+type fakeControls struct {
 	fake
 	done []string
 }
 
 var heldSince = time.Date(2026, 3, 1, 4, 0, 0, 0, time.UTC)
 
-func (l *lever) Pause() {
+func (l *fakeControls) Pause() {
 	l.done = append(l.done, "pause")
 	l.state.Held = append(l.state.Held, Hold{Reason: "paused", Since: heldSince})
 }
 
-func (l *lever) Resume(acceptRejections bool) {
+func (l *fakeControls) Resume(acceptRejections bool) {
 	what := "resume"
 	if acceptRejections {
 		what = "resume, accept"
@@ -40,7 +40,7 @@ func (l *lever) Resume(acceptRejections bool) {
 func post(t *testing.T, token string, path string,
 	edits ...func(*http.Request)) (*httptest.ResponseRecorder, []string) {
 	t.Helper()
-	l := &lever{fake: fake{ready: true}}
+	l := &fakeControls{fake: fake{ready: true}}
 	o := options(l)
 	o.Token, o.Controls = token, l
 	w := get(t, o, path, append([]func(*http.Request){method(http.MethodPost)}, edits...)...)
@@ -50,7 +50,7 @@ func post(t *testing.T, token string, path string,
 var changing = []string{"/api/pause", "/api/resume", "/api/resume?accept-rejections=true"}
 
 // Whatever is not an operator's changes nothing.
-func TestWhoMayChange(t *testing.T) {
+func TestCommandAccess(t *testing.T) {
 	const token = "s3cret-token"
 	bearer := header("Authorization", "Bearer "+token)
 	cases := []struct {
@@ -120,7 +120,7 @@ func TestWhoMayChange(t *testing.T) {
 }
 
 // A link, an image or a form can't change anything, wherever it stands.
-func TestOnlyPostChanges(t *testing.T) {
+func TestCommandsNeedPost(t *testing.T) {
 	for _, name := range []string{http.MethodGet, http.MethodHead, http.MethodOptions,
 		http.MethodPut, http.MethodDelete, http.MethodPatch, http.MethodTrace, "post"} {
 		for _, path := range changing {
@@ -137,7 +137,7 @@ func TestOnlyPostChanges(t *testing.T) {
 	}
 }
 
-func TestChangesDoWhatTheySay(t *testing.T) {
+func TestCommands(t *testing.T) {
 	for path, want := range map[string]string{
 		"/api/pause": "pause", "/api/resume": "resume",
 		"/api/resume?accept-rejections=true":  "resume, accept",
@@ -151,7 +151,7 @@ func TestChangesDoWhatTheySay(t *testing.T) {
 }
 
 // What is not understood is refused, not ignored.
-func TestUnknownOptionsChangeNothing(t *testing.T) {
+func TestUnknownOptionsAreRefused(t *testing.T) {
 	for _, path := range []string{
 		"/api/pause?accept-rejections=true", "/api/pause?for=1h",
 		"/api/resume?accept_rejections=true", "/api/resume?accept-rejections",
@@ -178,9 +178,9 @@ func TestUnknownOptionsChangeNothing(t *testing.T) {
 
 // The answer is /readyz's body, always with 200: the command was done, whether the worker is a
 // member of its group or not.
-func TestAnswerToAChange(t *testing.T) {
+func TestCommandResponse(t *testing.T) {
 	for _, ready := range []bool{true, false} {
-		l := &lever{fake: fake{ready: ready,
+		l := &fakeControls{fake: fake{ready: ready,
 			state: State{Held: []Hold{{Reason: "outage", Since: heldSince, Detail: "not shown"}}}}}
 		o := options(l)
 		var log bytes.Buffer
@@ -229,7 +229,7 @@ func TestWithoutControls(t *testing.T) {
 // A real browser's request over a real connection: the protection is where the requests come in,
 // not only in the handler's tests.
 func TestCrossSitePostOverTCP(t *testing.T) {
-	l := &lever{}
+	l := &fakeControls{}
 	o := options(l)
 	o.Controls = l
 	server := httptest.NewServer(handler(o))

@@ -57,7 +57,7 @@ func page(source Source) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var b bytes.Buffer
 		if err := pageTemplate.Execute(&printable.Writer{Out: &b},
-			view{source.State().normal(), shown(time.Now()), adminURL(r)}); err != nil {
+			view{source.State().normalized(), roundUTC(time.Now()), adminURL(r)}); err != nil {
 			http.Error(w, "the page could not be made: "+err.Error(),
 				http.StatusInternalServerError)
 			return
@@ -107,10 +107,10 @@ func (v view) Throttled() bool {
 // conversation, however many events wait.
 func (v view) Drain() string {
 	waiting := v.Lanes.Live.Conversations + v.Lanes.Backfill.Conversations
-	stuck := 0 // waiting in a lane that is held alone
+	heldBacklog := 0 // waiting in a lane that is held alone
 	for _, row := range v.Rows() {
 		if slices.ContainsFunc(v.Held, func(h Hold) bool { return h.Lane == row.Name }) {
-			stuck += row.Conversations
+			heldBacklog += row.Conversations
 		}
 	}
 	switch {
@@ -120,13 +120,15 @@ func (v view) Drain() string {
 		return "unknown: what can't be read waits in Kafka"
 	case waiting == 0:
 		return "nothing waits"
-	case slices.ContainsFunc(v.Held, func(h Hold) bool { return h.Lane == "" }), stuck == waiting:
+	case slices.ContainsFunc(v.Held, func(h Hold) bool { return h.Lane == "" }),
+		heldBacklog == waiting:
 		return "no calls while something holds"
 	case v.Quota.Limit == nil || *v.Quota.Limit <= 0:
 		return "unknown: no limit is set"
 	}
-	text := "about " + span(time.Duration(waiting-stuck)*time.Second/time.Duration(*v.Quota.Limit))
-	if stuck > 0 {
+	text := "about " +
+		span(time.Duration(waiting-heldBacklog)*time.Second/time.Duration(*v.Quota.Limit))
+	if heldBacklog > 0 {
 		text += ", without the lane that is held"
 	}
 	if len(v.Unreadable()) > 0 {
@@ -139,8 +141,9 @@ func (v view) Drain() string {
 // another machine leads to from the reader's command line is not known here, and neither is what a
 // proxy before us speaks.
 func adminURL(r *http.Request) string {
-	const usual = ":8780"
-	if !imclient.IsLoopback(r.Host) || r.Host == "127.0.0.1"+usual || r.Host == "localhost"+usual {
+	const defaultPort = ":8780"
+	if !imclient.IsLoopback(r.Host) || r.Host == "127.0.0.1"+defaultPort ||
+		r.Host == "localhost"+defaultPort {
 		return ""
 	}
 	return " --admin-url http://" + r.Host

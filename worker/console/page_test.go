@@ -26,7 +26,7 @@ func TestPageShowsTheState(t *testing.T) {
 	}
 }
 
-func TestPageOfAWorkerThatHasNothingYet(t *testing.T) {
+func TestPageOfANewWorker(t *testing.T) {
 	w := get(t, options(&fake{}), "/")
 	for _, want := range []string{"not ready", "Not ready", "unlimited", "in no generation",
 		"Time to drain: unknown", "None are assigned"} {
@@ -49,7 +49,7 @@ func TestPageEscapes(t *testing.T) {
 		s := full()
 		s.Version, s.Commit, s.Group.Name, s.Group.Member = text, text, text, &text
 		h := &s.Held[0]
-		h.Reason, h.Detail, h.Lane, h.Meaning, h.Seen, h.Do = text, text, text, text, text, text
+		h.Reason, h.Detail, h.Lane, h.Meaning, h.Observed, h.Do = text, text, text, text, text, text
 		s.Partitions[0].Topic, s.Partitions[0].OldestUnfinished.WaitsFor = text, text
 		s.Partitions[0].Unreadable.Reason, s.Partitions[0].Unreadable.Do = text, text
 		body := get(t, options(&fake{state: s}), "/").Body.String()
@@ -103,7 +103,7 @@ func TestPageShowsUnreadablePartitions(t *testing.T) {
 
 // A reason may quote a broker: it is one line of bounded length, and nothing in it steers a
 // terminal or a page.
-func TestReasonsAreHarmless(t *testing.T) {
+func TestReasonsAreSanitized(t *testing.T) {
 	s := full()
 	u := s.Partitions[0].Unreadable
 	u.Reason = "line\n\x1b[31mred\u202egnol\xff" + strings.Repeat("é", 1000)
@@ -164,7 +164,7 @@ func TestEveryWaitIsExplained(t *testing.T) {
 // A rebalance: still ready, but nothing moves, and the page says since when.
 func TestPageOutsideAGeneration(t *testing.T) {
 	s := full()
-	s.Held, s.Group.Generation, s.Group.Outside = nil, nil,
+	s.Held, s.Group.Generation, s.Group.OutsideSince = nil, nil,
 		time.Date(2026, 3, 1, 5, 6, 7, 0, time.UTC)
 	w := get(t, options(&fake{state: s}), "/")
 	for _, want := range []string{"Between two generations", "since 2026-03-01 05:06:07 UTC",
@@ -179,10 +179,10 @@ func TestPageOutsideAGeneration(t *testing.T) {
 }
 
 // What to do is said once, and a hold of one lane says which.
-func TestPageShowsTheParts(t *testing.T) {
+func TestPageShowsHoldDetailsOnce(t *testing.T) {
 	s := full()
 	s.Held[0].Detail, s.Held[0].Lane = "lane backfill: another app's key", "backfill"
-	s.Held[0].Seen, s.Held[0].Do = "another app's key", "check the key"
+	s.Held[0].Observed, s.Held[0].Do = "another app's key", "check the key"
 	w := get(t, options(&fake{state: s}), "/")
 	if !contains(w, "<dd>check the key</dd>") || !contains(w, "key</dd>") ||
 		contains(w, "lane backfill: ") || !contains(w, "(lane backfill)") {
@@ -203,7 +203,7 @@ func TestDrain(t *testing.T) {
 }
 
 // A lane that is held alone does not keep the other from draining.
-func TestDrainBesideAHeldLane(t *testing.T) {
+func TestDrainWithAHeldLane(t *testing.T) {
 	s := State{Group: Group{Generation: new(int32(1))}, Lanes: Lanes{Live: Lane{Conversations: 100},
 		Backfill: Lane{Conversations: 300}}, Quota: Quota{Limit: new(100)}}
 	for lane, want := range map[string]string{

@@ -15,7 +15,7 @@ func TestPageAndStateArePrintable(t *testing.T) {
 		s := full()
 		s.Group.Name, s.Group.Member = text, &text
 		h := &s.Held[0]
-		h.Detail, h.Meaning, h.Seen, h.Do = text, text, text, text
+		h.Detail, h.Meaning, h.Observed, h.Do = text, text, text, text
 		s.Partitions[0].Topic = text
 		for _, path := range []string{"/", "/api/state"} {
 			body := get(t, options(&fake{state: s}), path).Body.String()

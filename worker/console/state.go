@@ -46,7 +46,7 @@ type Group struct {
 	Partitions int     `json:"partitions"`
 	// Outside is since when the worker is in no generation, for the page; zero: it is in one, or it
 	// is not known.
-	Outside time.Time `json:"-"`
+	OutsideSince time.Time `json:"-"`
 }
 
 // Hold is one reason why no calls are made now.
@@ -58,9 +58,9 @@ type Hold struct {
 	NextProbeAt *time.Time `json:"next_probe_at"` // nil: it has no probes, or none is due
 
 	// The page shows Detail in its parts.
-	Lane    string `json:"-"` // that is held; "": all
-	Meaning string `json:"-"`
-	Seen    string `json:"-"`
+	Lane     string `json:"-"` // that is held; "": all
+	Meaning  string `json:"-"`
+	Observed string `json:"-"`
 }
 
 // Quota is the state of the call quota. With rate 0 there is none: Share, Limit and Cooling are
@@ -134,15 +134,15 @@ const maxReason = 500
 
 // normal returns the state as it is shown: empty lists instead of null, times in UTC and whole
 // milliseconds.
-func (s State) normal() State {
-	s.StartedAt = shown(s.StartedAt)
-	s.Group.Outside = shown(s.Group.Outside)
-	s.Held = normal(s.Held)
+func (s State) normalized() State {
+	s.StartedAt = roundUTC(s.StartedAt)
+	s.Group.OutsideSince = roundUTC(s.Group.OutsideSince)
+	s.Held = normalized(s.Held)
 	s.Partitions = append([]Partition{}, s.Partitions...)
 	for i, p := range s.Partitions {
 		if p.Unreadable != nil {
 			u := *p.Unreadable
-			u.Since, u.Reason = shown(u.Since), plain(u.Reason)
+			u.Since, u.Reason = roundUTC(u.Since), singleLine(u.Reason)
 			s.Partitions[i].Unreadable = &u
 		}
 	}
@@ -151,7 +151,7 @@ func (s State) normal() State {
 
 // plain makes text that may quote a broker one line of bounded length, without control characters
 // and without characters that change the direction of writing.
-func plain(text string) string {
+func singleLine(text string) string {
 	if short := printable.Truncate(text, maxReason); len(short) < len(text) {
 		text = short + "…"
 	}
@@ -164,16 +164,16 @@ func plain(text string) string {
 }
 
 // normal returns holds as they are shown.
-func normal(held []Hold) []Hold {
+func normalized(held []Hold) []Hold {
 	list := make([]Hold, 0, len(held))
 	for _, h := range held {
-		h.Since = shown(h.Since)
+		h.Since = roundUTC(h.Since)
 		if h.NextProbeAt != nil {
-			h.NextProbeAt = new(shown(*h.NextProbeAt))
+			h.NextProbeAt = new(roundUTC(*h.NextProbeAt))
 		}
 		list = append(list, h)
 	}
 	return list
 }
 
-func shown(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
+func roundUTC(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }

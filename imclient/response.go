@@ -9,7 +9,7 @@ import (
 )
 
 // Answer is what came back from the server, if anything did.
-type Answer struct {
+type Response struct {
 	Status int    // HTTP status, 0: none
 	Body   []byte // at most 64 KiB of it, without what does not print, redacted
 	// The three fields that every answer of the API has. ErrorCode is 0 also when there was none;
@@ -20,11 +20,11 @@ type Answer struct {
 	// Date is what time the server says it is; zero: it does not, or what answered was not the API.
 	Date time.Time
 	// Until is when the certificate of the other side expires; zero: no TLS.
-	Until time.Time
+	CertExpires time.Time
 }
 
 // verdict is what an answer's body says.
-type verdict struct {
+type apiResult struct {
 	code         int
 	info, status string
 }
@@ -32,15 +32,15 @@ type verdict struct {
 // readVerdict reads a body. It is false if that is no JSON object with an integer ErrorCode, or
 // longer than any answer is. Names are case-sensitive, which is why this is no struct; of a name
 // given twice the last counts. The other fields may be missing or odd: the code is enough.
-func readVerdict(body []byte) (verdict, bool) {
+func parseResult(body []byte) (apiResult, bool) {
 	var fields map[string]json.RawMessage
 	if len(body) > maxBody || json.Unmarshal(body, &fields) != nil {
-		return verdict{}, false
+		return apiResult{}, false
 	}
-	var v verdict
+	var v apiResult
 	code, err := strconv.Atoi(string(fields["ErrorCode"]))
 	if err != nil {
-		return verdict{}, false
+		return apiResult{}, false
 	}
 	v.code = code
 	_ = json.Unmarshal(fields["ErrorInfo"], &v.info)
@@ -71,7 +71,7 @@ func retryAfter(header http.Header, now time.Time) time.Duration {
 	if err != nil {
 		return 0
 	}
-	if date := serverDate(header); within(until, date) {
+	if date := serverDate(header); withinSkew(until, date) {
 		now = date
 	}
 	return max(0, min(until.Sub(now), maxRetryAfter))

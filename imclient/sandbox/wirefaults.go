@@ -17,13 +17,14 @@ import (
 // misbehave answers a call as a fault from the wire or a gateway. a is what the API would have
 // answered, for the faults that show some of it. answered is told the HTTP status and the ErrorCode
 // (-1: none) just before the client could know them.
-func (s *Server) misbehave(
-	w http.ResponseWriter, r *http.Request, rule *Rule, a answer, answered func(status, code int),
+func (s *Server) serveWireFault(
+	w http.ResponseWriter, r *http.Request, rule *Rule, a response,
+	recordResponse func(status, code int),
 ) {
-	s.date(w)
+	s.setDate(w)
 	h := w.Header()
 	broken := func(text []byte) {
-		answered(http.StatusOK, -1)
+		recordResponse(http.StatusOK, -1)
 		h.Set("Content-Type", "application/json")
 		h.Set("Content-Length", strconv.Itoa(len(text)))
 		_, _ = w.Write(text)
@@ -36,7 +37,7 @@ func (s *Server) misbehave(
 		<-r.Context().Done()
 
 	case KindStatus:
-		answered(rule.Status, -1)
+		recordResponse(rule.Status, -1)
 		if rule.RetryAfter != "" {
 			h.Set("Retry-After", rule.RetryAfter)
 		}
@@ -44,7 +45,7 @@ func (s *Server) misbehave(
 
 	case KindRedirect:
 		status := cmp.Or(rule.Status, http.StatusFound)
-		answered(status, -1)
+		recordResponse(status, -1)
 		h.Set("Location", rule.To)
 		writePage(w, status, "")
 
@@ -53,16 +54,16 @@ func (s *Server) misbehave(
 		if rule.Code != 0 {
 			echo := failure(rule.Code, "can't handle "+url)
 			echo.status = rule.Status
-			answered(echo.httpStatus(), rule.Code)
+			recordResponse(echo.httpStatus(), rule.Code)
 			s.send(w, echo)
 			return
 		}
 		status := cmp.Or(rule.Status, http.StatusBadGateway)
-		answered(status, -1)
+		recordResponse(status, -1)
 		writePage(w, status, "The server can't be reached at "+url)
 
 	case KindCut:
-		answered(http.StatusOK, -1)
+		recordResponse(http.StatusOK, -1)
 		text := a.json()
 		h.Set("Content-Type", "application/json")
 		h.Set("Content-Length", strconv.Itoa(len(text)))
@@ -76,7 +77,7 @@ func (s *Server) misbehave(
 
 	case KindDrip:
 		interval := cmp.Or(rule.Interval, 100*time.Millisecond)
-		drip(w, r, a.json(), interval, func() { answered(http.StatusOK, a.ErrorCode) })
+		drip(w, r, a.json(), interval, func() { recordResponse(http.StatusOK, a.ErrorCode) })
 
 	case KindGarbage:
 		broken([]byte("\x00\xff\xfe{]\x1b[31m\x80 garbage\r\n\x07"))
@@ -85,19 +86,19 @@ func (s *Server) misbehave(
 		broken([]byte(`{"ActionStatus":["OK"],"ErrorInfo":{},"ErrorCode":"0"}`))
 
 	case KindHuge:
-		answered(http.StatusOK, -1)
+		recordResponse(http.StatusOK, -1)
 		h.Set("Content-Type", "application/json")
 		_, _ = w.Write([]byte(`{"ActionStatus":"FAIL","ErrorInfo":"`))
-		pour(w, bytes.Repeat([]byte("x"), 64<<10), cmp.Or(rule.Bytes, 1<<30))
+		writeRepeated(w, bytes.Repeat([]byte("x"), 64<<10), cmp.Or(rule.Bytes, 1<<30))
 		_, _ = w.Write([]byte(`","ErrorCode":91000}`))
 
 	case KindGzipBomb:
-		answered(http.StatusOK, -1)
+		recordResponse(http.StatusOK, -1)
 		h.Set("Content-Type", "application/json")
 		h.Set("Content-Encoding", "gzip")
 		// A gzip file may have any number of members: one of a mebibyte of spaces, again and again.
-		member := packedMebibyte()
-		pour(w, member, cmp.Or(rule.Bytes, 1<<30)/(1<<20)*int64(len(member)))
+		member := gzippedMebibyte()
+		writeRepeated(w, member, cmp.Or(rule.Bytes, 1<<30)/(1<<20)*int64(len(member)))
 	}
 }
 
@@ -151,7 +152,7 @@ func drip(
 }
 
 // pour writes chunk again and again, n bytes in all, until the client goes away.
-func pour(w http.ResponseWriter, chunk []byte, n int64) {
+func writeRepeated(w http.ResponseWriter, chunk []byte, n int64) {
 	for n > 0 {
 		part := chunk[:min(n, int64(len(chunk)))]
 		if _, err := w.Write(part); err != nil {
@@ -161,7 +162,7 @@ func pour(w http.ResponseWriter, chunk []byte, n int64) {
 	}
 }
 
-func packedMebibyte() []byte {
+func gzippedMebibyte() []byte {
 	var packed bytes.Buffer
 	z, _ := gzip.NewWriterLevel(&packed, gzip.BestCompression) // the level is legal
 	_, _ = z.Write(bytes.Repeat([]byte(" "), 1<<20))           // to memory: can't fail

@@ -14,14 +14,14 @@ type activeFaults struct {
 }
 
 // pick returns the rule that a call meets, or nil.
-func (f *activeFaults) pick(number int64, c conversation) *Rule {
+func (f *activeFaults) match(number int64, c conversation) *Rule {
 	if len(f.Rules) == 0 {
 		return nil
 	}
 	age := time.Since(f.since)
 	for i := range f.Rules {
 		r := &f.Rules[i]
-		if r.on(age) && r.meets(f.Seed, uint64(i), number, c) {
+		if r.activeAt(age) && r.matches(f.Seed, uint64(i), number, c) {
 			return r
 		}
 	}
@@ -29,7 +29,7 @@ func (f *activeFaults) pick(number int64, c conversation) *Rule {
 }
 
 // on says whether it is the rule's time.
-func (r *Rule) on(age time.Duration) bool {
+func (r *Rule) activeAt(age time.Duration) bool {
 	if r.Every > 0 {
 		age %= r.Every
 	}
@@ -37,20 +37,20 @@ func (r *Rule) on(age time.Duration) bool {
 }
 
 // meets says whether the rule is for this call of this conversation.
-func (r *Rule) meets(seed, place uint64, number int64, c conversation) bool {
+func (r *Rule) matches(seed, index uint64, number int64, c conversation) bool {
 	if r.Report != "" && r.Report != c.report || r.Peer != "" && r.Peer != c.peer {
 		return false
 	}
-	if r.Conversations > 0 && unit(seed, place, c.hash()) >= r.Conversations {
+	if r.Conversations > 0 && uniform(seed, index, c.hash()) >= r.Conversations {
 		return false
 	}
-	return r.Share == 0 || unit(seed, place, uint64(number)) < r.Share
+	return r.Share == 0 || uniform(seed, index, uint64(number)) < r.Share
 }
 
 // delay is how long the answer to a call takes.
 func (f *activeFaults) delay(number int64) time.Duration {
 	l := f.Latency
-	u := unit(f.Seed, maxRules, uint64(number)) // a stream that no rule has
+	u := uniform(f.Seed, maxRules, uint64(number)) // a stream that no rule has
 	if l.P50 > 0 {
 		// ln of the delay is normal; 2.326… is the 99th percentile of the standard normal
 		// distribution.
@@ -67,7 +67,7 @@ func (f *activeFaults) delay(number int64) time.Duration {
 
 // unit turns three numbers into one in [0, 1): the same three always into the same, and well
 // spread.
-func unit(seed, stream, x uint64) float64 {
+func uniform(seed, stream, x uint64) float64 {
 	return float64(mix(mix(mix(seed)^stream)^x)>>11) / (1 << 53)
 }
 

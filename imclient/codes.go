@@ -1,22 +1,22 @@
 package imclient
 
-// Class says what may be done about a failed call.
+// Class says how a failed call may be handled.
 type Class int
 
 // The classes of failures.
 const (
 	// Transient: the same call may succeed later.
 	Transient Class = iota
-	// Throttled: too many calls. Later, and fewer.
+	// Throttled: too many calls. Retry later, at a lower rate.
 	Throttled
-	// Held: something is wrong that makes every other call fail too, and that somebody must fix: no
-	// calls until then.
+	// Held: every other call would fail the same way until somebody fixes the cause. Make no calls
+	// until then.
 	Held
-	// Rejected: the server does not want this call. Never again.
+	// Rejected: the server does not accept this call. Never retry it.
 	Rejected
 )
 
-// String returns the name as in metrics and dead letters: "transient", "throttled", "held" or
+// String returns the class as in metrics and dead letters: "transient", "throttled", "held" or
 // "rejected".
 func (c Class) String() string {
 	switch c {
@@ -31,19 +31,19 @@ func (c Class) String() string {
 	}
 }
 
-// Code is what is known of an ErrorCode.
+// Code describes an ErrorCode.
 type Code struct {
 	Code    int
 	Class   Class
 	Meaning string
 	Remedy  string // what an operator should do
-	Source  string // where the vendor says so, without "https://"
-	// SignAnew: a fresh signature may help. The one that was used is dropped.
+	Source  string // the vendor's page, without "https://"
+	// NewSignatureHelps: a new signature may help. The one that was used is dropped.
 	NewSignatureHelps bool
 }
 
-// LookUp returns the table's row for an ErrorCode other than 0. For one that is not in the table it
-// returns false and a row that says so; its class is Transient.
+// LookUp returns the table's row for an ErrorCode other than 0. For an unknown code it returns
+// false and a row that says so; its class is Transient.
 func LookUp(code int) (Code, bool) {
 	if row, ok := byCode[code]; ok {
 		return row, true
@@ -56,7 +56,7 @@ func LookUp(code int) (Code, bool) {
 	}, false
 }
 
-// Codes returns the whole table, in the order of the codes.
+// Codes returns the whole table, ordered by code.
 func Codes() []Code { return append([]Code(nil), table...) }
 
 var byCode = func() map[int]Code {
@@ -67,15 +67,14 @@ var byCode = func() map[int]Code {
 	return rows
 }()
 
-// tooManyForgeries also stops good signatures for a minute: the signature is dropped, but trying
-// again at once would only prolong it.
+// codeTooManyBadSignatures makes the server refuse good signatures for a minute, too. The signature
+// is dropped, but an immediate retry would only prolong the refusal.
 const codeTooManyBadSignatures = 70050
 
-// revoked: the signature was good until then, its date too.
+// codeSignatureRevoked: the signature was valid until then, and so was its date.
 const codeSignatureRevoked = 70052
 
-// The vendor's lists of error codes. The newer one leaves out some codes that servers may still
-// send.
+// The vendor's lists of error codes. The newer one omits some codes that servers may still return.
 const (
 	listNew = "trtc.io/document/34348"
 	listOld = "tencentcloud.com/document/product/1047/34348"
@@ -85,11 +84,11 @@ const (
 	pageKik = "cloud.tencent.com/document/product/269/3853"
 )
 
-// What a worker does by itself comes first.
+// Beginnings of remedies that say what a worker does by itself. RemedyWithoutRetry removes them.
 const (
-	ifRetriesFail    = "nothing at first: it is retried. If it goes on, "
-	ifStillThrottled = "nothing at first: calls slow down by themselves. If it goes on, "
-	ifStillRefused   = "nothing at first: it is signed anew. If it goes on, "
+	ifRetriesFail    = "nothing at first: it is retried. If it continues, "
+	ifStillThrottled = "nothing at first: calls slow down automatically. If it continues, "
+	ifStillRefused   = "nothing at first: it is retried with a new signature. If it continues, "
 )
 
 // Remedies that several codes share.
@@ -104,13 +103,13 @@ const (
 	checkApp   = "check --im-app-id"
 	checkHost  = "check --im-url: it must be the host of the data centre that the app of " +
 		"--im-app-id lives in"
-	checkRequest = "check --im-url, and that no proxy changes the requests; if that is right, " +
+	checkRequest = "check --im-url, and that no proxy changes the requests; if that is correct, " +
 		"report it as an error in markread"
 	checkPlan = "check in the vendor's console that the app's plan is paid, not expired, and " +
 		"includes this feature"
 	checkAccount = "check that the producer writes account ids that exist, and import the " +
 		"account if it should exist; the event is kept as a dead letter"
-	checkEvent = "check what the producer wrote; a mended event can be emitted again"
+	checkEvent = "check what the producer wrote; an edited event can be emitted again"
 	askSupport = "ask the vendor's support"
 )
 
@@ -118,8 +117,7 @@ const accountCheckFailed = "the account check failed: a failure of the service, 
 	"account or " +
 	"signature"
 
-// table is in the order of the codes. The classes are part of what markread promises; a test holds
-// them.
+// table is ordered by code. The classes are part of markread's contract; a test compares them.
 var table = []Code{
 	{20002, Held, "the UserSig or the login ticket has expired",
 		checkKey + ", and that the clock is right", listMsg, true},
@@ -141,7 +139,7 @@ var table = []Code{
 	{60010, Held, "the caller is not an App administrator", checkAdmin, listNew, false},
 	{60011, Throttled, "too many calls of this app a second", lowerRate, listOld, false},
 	{60012, Held, "the request has no app id", checkApp + "; " + checkRequest, listNew, false},
-	{60013, Transient, "the service could not read its own answer", retryThenSupport, listNew,
+	{60013, Transient, "the service could not read its own response", retryThenSupport, listNew,
 		false},
 	{60014, Transient, "the account check timed out within the service",
 		retryThenSupport, listNew, false},
@@ -152,7 +150,7 @@ var table = []Code{
 	{60019, Throttled, "too many calls, try later", lowerRate, listOld, false},
 	{60020, Held, "the service is not available to this app: " +
 		"no plan, expired, unpaid, or the feature is not enabled",
-		checkPlan + ". A purchase takes about 5 minutes to have effect", listNew, false},
+		checkPlan + ". A purchase takes about 5 minutes to take effect", listNew, false},
 	{60021, Held, "the caller's IP address is not allowed",
 		"call from an address that the app allows, or " + askSupport, listNew, false},
 	{60025, Held, "app id, administrator, UserSig or content type in the URL is wrong",
@@ -186,8 +184,8 @@ var table = []Code{
 			"else uses",
 		listOld, true},
 	{70107, Rejected, "the account was not imported", checkAccount, listNew, false},
-	{70169, Transient, "the service timed out within", retryThenSupport, listNew, false},
-	{70202, Transient, "the service timed out within", retryThenSupport, listOld, false},
+	{70169, Transient, "the service timed out internally", retryThenSupport, listNew, false},
+	{70202, Transient, "the service timed out internally", retryThenSupport, listOld, false},
 	{70402, Rejected, "a parameter is not valid", checkEvent, listNew, false},
 	{70403, Held, "the caller is not an App administrator", checkAdmin, pageKik, false},
 	{70500, Transient, "internal error of the service", retryThenSupport, listNew, false},
@@ -207,7 +205,8 @@ var table = []Code{
 		checkAccount, listMsg, false},
 	{90048, Rejected, "the account does not exist", checkAccount, listMsg, false},
 	{90992, Transient, "internal error of the service, or the app's callback server failed",
-		retryThenSupport + ". If every call fails so, check the app's callback server", listMsg,
+		retryThenSupport + ". If every call fails this way, check the app's callback server",
+		listMsg,
 		false},
 	{90994, Transient, "internal error of the service", retryThenSupport, listMsg, false},
 	{90995, Transient, "internal error of the service", retryThenSupport, listMsg, false},

@@ -10,21 +10,21 @@ import (
 	"time"
 )
 
-// maxBody bounds what is read of an answer; real ones have about 60 bytes.
+// maxBody bounds how much of a response's body is read; real ones have about 60 bytes.
 const maxBody = 64 << 10
 
-// reply is what one HTTP exchange brought, as far as it got.
+// httpResult is the result of one HTTP exchange, as far as it got.
 type httpResult struct {
-	status      int         // 0: no answer
-	header      http.Header // nil: no answer
-	body        []byte      // longer than maxBody: cut
-	certExpires time.Time   // when the certificate expires, zero: no TLS
-	err         error       // why the answer is not whole, nil: it is
+	status      int         // 0: no response
+	header      http.Header // nil: no response
+	body        []byte      // truncated if longer than maxBody
+	certExpires time.Time   // when the certificate expires; zero: no TLS
+	err         error       // why the response is incomplete; nil: it is complete
 	label       string      // of err
 }
 
-// exchange sends one request and reads its answer. Unless that came whole, the connection is closed
-// when exchange returns. lose ends ctx with what its lease returned.
+// exchange sends one request and reads its response. Unless the response is complete, the
+// connection is closed when exchange returns. abort ends ctx with its lease's error.
 func (c *Client) exchange(
 	ctx context.Context, abort context.CancelCauseFunc, address *url.URL, payload []byte,
 ) httpResult {
@@ -43,8 +43,8 @@ func (c *Client) exchange(
 		got.certExpires = response.TLS.PeerCertificates[0].NotAfter
 	}
 	if response.StatusCode == http.StatusSwitchingProtocols {
-		// The body is the bare connection now, and its end is nobody's business but ours: not even
-		// the context ends a Read of it.
+		// The body is the bare connection now, and only we can close it: not even the end of the
+		// context ends a Read of it.
 		trace.closeConn()
 		_ = response.Body.Close()
 		return got
@@ -56,14 +56,14 @@ func (c *Client) exchange(
 		got = c.incomplete(ctx, &trace, got, err)
 	case len(got.body) > maxBody:
 		trace.closeConn()
-		got.err, got.label = errors.New("the answer is longer than 64 KiB"), LabelAnswer
+		got.err, got.label = errors.New("the response is longer than 64 KiB"), LabelAnswer
 	}
 	_ = response.Body.Close()
 	return got
 }
 
-// newRequest is http.NewRequest without parsing the URL: it can't fail with an error that quotes
-// it.
+// newRequest is http.NewRequest without parsing the URL, so it can't fail with an error that quotes
+// the URL.
 func newRequest(ctx context.Context, address *url.URL, payload []byte) *http.Request {
 	body := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(payload)), nil }
 	first, _ := body()
@@ -76,12 +76,12 @@ func newRequest(ctx context.Context, address *url.URL, payload []byte) *http.Req
 	return request.WithContext(ctx)
 }
 
-// broken adds to a reply why it is not whole.
+// incomplete adds the reason why a result is incomplete.
 func (c *Client) incomplete(ctx context.Context, trace *requestTrace, got httpResult,
 	err error) httpResult {
 	got.err = err
 	if ctx.Err() != nil {
-		got.label = LabelTimeout // or the caller's context ended, which comes first
+		got.label = LabelTimeout // or the caller's context ended, which takes precedence
 		got.err = context.Cause(ctx)
 		return got
 	}

@@ -8,30 +8,31 @@ import (
 	"time"
 )
 
-// Answer is what came back from the server, if anything did.
+// Response is what the server returned, as far as it did.
 type Response struct {
-	Status int    // HTTP status, 0: none
-	Body   []byte // at most 64 KiB of it, without what does not print, redacted
-	// The three fields that every answer of the API has. ErrorCode is 0 also when there was none;
-	// Post's error is nil only if the server said 0.
+	Status int    // HTTP status; 0: no response
+	Body   []byte // at most 64 KiB, redacted, without unprintable characters
+	// The three fields of every response of the API. ErrorCode is also 0 if the response has none;
+	// Post's error is nil only if the server returned ErrorCode 0.
 	ErrorCode    int
 	ErrorInfo    string // redacted
 	ActionStatus string // redacted
-	// Date is what time the server says it is; zero: it does not, or what answered was not the API.
+	// Date is the server's time; zero if the response has no Date header or is not from the API.
 	Date time.Time
-	// Until is when the certificate of the other side expires; zero: no TLS.
+	// CertExpires is when the other side's certificate expires; zero: no TLS.
 	CertExpires time.Time
 }
 
-// verdict is what an answer's body says.
+// apiResult is the result that a response's body contains.
 type apiResult struct {
 	code         int
 	info, status string
 }
 
-// readVerdict reads a body. It is false if that is no JSON object with an integer ErrorCode, or
-// longer than any answer is. Names are case-sensitive, which is why this is no struct; of a name
-// given twice the last counts. The other fields may be missing or odd: the code is enough.
+// parseResult parses a body. It returns false if the body is not a JSON object with an integer
+// ErrorCode, or is longer than any response of the API. Names are case-sensitive, therefore it does
+// not decode into a struct; if a name is repeated, the last one counts. The other fields may be
+// missing or malformed: the code is enough.
 func parseResult(body []byte) (apiResult, bool) {
 	var fields map[string]json.RawMessage
 	if len(body) > maxBody || json.Unmarshal(body, &fields) != nil {
@@ -48,12 +49,12 @@ func parseResult(body []byte) (apiResult, bool) {
 	return v, true
 }
 
-// maxRetryAfter is the longest wait that a server may ask for.
+// maxRetryAfter is the longest wait that a server may request.
 const maxRetryAfter = 5 * time.Minute
 
-// retryAfter reads the header of that name: seconds, or a date, which is measured against the
-// answer's own Date, else, or if the two are more than a day apart, against now. 0 if there is none
-// that makes sense.
+// retryAfter parses the Retry-After header: seconds, or a date. A date is compared with the
+// response's own Date, or with now if the two are more than a day apart. It returns 0 if the header
+// is absent or malformed, and at most maxRetryAfter.
 func retryAfter(header http.Header, now time.Time) time.Duration {
 	text := strings.TrimSpace(header.Get("Retry-After"))
 	if text == "" {
@@ -61,7 +62,7 @@ func retryAfter(header http.Header, now time.Time) time.Duration {
 	}
 	if strings.Trim(text, "0123456789") == "" {
 		seconds, err := strconv.Atoi(text)
-		// err: more digits than an int has
+		// err: more digits than fit into an int
 		if err != nil || seconds > int(maxRetryAfter/time.Second) {
 			return maxRetryAfter
 		}
@@ -77,7 +78,7 @@ func retryAfter(header http.Header, now time.Time) time.Duration {
 	return max(0, min(until.Sub(now), maxRetryAfter))
 }
 
-// serverDate reads the Date header; zero if there is none.
+// serverDate parses the Date header; zero if it is absent or malformed.
 func serverDate(header http.Header) time.Time {
 	date, err := http.ParseTime(header.Get("Date"))
 	if err != nil {

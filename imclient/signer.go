@@ -9,46 +9,47 @@ import (
 )
 
 const (
-	// sigLifetime is what the vendor recommends at least.
+	// sigLifetime is the shortest lifetime that the vendor recommends.
 	sigLifetime = 24 * time.Hour
-	// sigRenew is well before it expires: half a day is left to fix a key that can't be read.
+	// sigRenew is the age at which a signature is renewed. It leaves half a day to fix a key that
+	// can't be read.
 	sigRenew = 12 * time.Hour
-	// sigRetry is how often an unreadable key is tried again while the signature at hand is still
-	// good.
+	// sigRetry is how often reading an unreadable key is retried while the current signature is
+	// still valid.
 	sigRetry = time.Minute
-	// sigFuture is how far a signature may seem to be made in the future before we believe that a
-	// clock was set back, and sign anew.
+	// sigMaxFuture is how far ahead a signature's date may be before we assume that a clock was set
+	// back, and make a new signature.
 	sigMaxFuture = time.Minute
 )
 
 // signature is one UserSig.
 type signature struct {
 	text      Secret
-	issued    time.Time // as signed: the server's clock, if known and trusted
-	createdAt time.Time // ours, monotonic
-	// suspect: made because the one before was refused, and never accepted yet. Guarded by
+	issued    time.Time // the date in it: by the server's clock, if known and trusted
+	createdAt time.Time // by our clock, monotonic
+	// afterRefusal: made because the previous one was refused, and not accepted yet. Guarded by
 	// signer.mu.
 	afterRefusal bool
 }
 
-// signer makes signatures and keeps the current one. Safe for any number of goroutines.
+// signer makes signatures and keeps the current one. It is safe for concurrent use.
 type signer struct {
 	appID  int64
 	admin  string
 	key    KeySource
 	clock  *clock                  // dates signatures
-	redact func(secrets ...string) // is told each secret before it is used
+	redact func(secrets ...string) // receives each secret before it is used
 
 	mu             sync.Mutex
 	current        *signature // nil: none yet, or the last was refused
-	lastRefused    bool       // the last was refused
-	renewNotBefore time.Time  // no renewal before, for the key could not be read
-	usedKey        Secret     // the key that the last signature was made with; zero: none yet
-	keyUnreadable  bool       // the last try to read the key for a signature failed
-	keyReplaced    bool       // the key is another one than current was made with: it is due
+	lastRefused    bool       // the last one was refused
+	renewNotBefore time.Time  // no renewal before, because the key could not be read
+	usedKey        Secret     // the key of the last signature; zero: none yet
+	keyUnreadable  bool       // the last attempt to read the key for a signature failed
+	keyReplaced    bool       // the key differs from current's: a new signature is due
 }
 
-// get returns a signature that the server should take. Its error is the key source's.
+// get returns a signature that the server should accept. Its error is the key source's.
 func (s *signer) get() (*signature, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -58,7 +59,7 @@ func (s *signer) get() (*signature, error) {
 		return s.current, nil
 	}
 	fresh, err := s.sign(now)
-	// also if it has become unreadable: keyChanged finds out when that is over
+	// also if the key is unreadable now: keyChanged detects when it no longer is
 	s.keyReplaced = false
 	if err == nil {
 		s.current, s.lastRefused = fresh, false
@@ -71,7 +72,7 @@ func (s *signer) get() (*signature, error) {
 	return nil, err
 }
 
-// sign asks for the key and signs. The caller holds the lock.
+// sign reads the key and signs. The caller holds the lock.
 func (s *signer) sign(now time.Time) (*signature, error) {
 	key, err := s.readKey()
 	s.keyUnreadable = err != nil
@@ -89,7 +90,7 @@ func (s *signer) sign(now time.Time) (*signature, error) {
 		afterRefusal: s.lastRefused}, nil
 }
 
-// readKey asks for the key. The caller holds the lock.
+// readKey reads the key. The caller holds the lock.
 func (s *signer) readKey() (Secret, error) {
 	key, err := s.key()
 	if err == nil && key.IsZero() {
@@ -98,14 +99,14 @@ func (s *signer) readKey() (Secret, error) {
 	return key, err
 }
 
-// keyChanged says whether the key can be read and is not the one of the last signature, or could
-// not be read then. The next signature is made with it even if the current one is still good; that
-// one stays, in case the key can't be read after all.
+// keyChanged reports whether the key can be read and differs from the last signature's, or could
+// not be read then. The next signature is made with it even if the current one is still valid; the
+// current one is kept in case the key can't be read after all.
 func (s *signer) keyChanged() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.usedKey.IsZero() && !s.keyUnreadable {
-		return false // never asked for: it is simply the key
+		return false // never read before: it has not changed
 	}
 	key, err := s.readKey()
 	if err != nil {
@@ -115,16 +116,16 @@ func (s *signer) keyChanged() bool {
 	return s.keyReplaced
 }
 
-// sameKey compares in a time that says nothing about the keys, not even their lengths.
+// sameKey compares in a time that reveals nothing about the keys, not even their lengths.
 func sameKey(a, b Secret) bool {
 	x, y := sha256.Sum256([]byte(a.Reveal())), sha256.Sum256([]byte(b.Reveal()))
 	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
 }
 
-// refuse drops a signature that the server did not take, unless a newer one is there already. It
-// says whether a call with the next signature may fare better: yes, unless this one was itself made
-// because of a refusal, and with the key that we still have. redate: the date of the signature may
-// be why.
+// refuse drops a signature that the server refused, unless there is a newer one already. It reports
+// whether a call with the next signature may succeed: yes, unless this one was itself made because
+// of a refusal, and with the key that we still have. mayBeDate: the signature's date may be the
+// cause.
 func (s *signer) refuse(sig *signature, mayBeDate bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -137,20 +138,20 @@ func (s *signer) refuse(sig *signature, mayBeDate bool) bool {
 	return !sig.afterRefusal || s.current != nil || s.keyReplaced
 }
 
-// accept notes that the server took a signature: if it is refused later, that is a new story.
+// accept records that the server accepted a signature: a later refusal is a new incident.
 func (s *signer) accept(sig *signature) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sig.afterRefusal = false
 }
 
-// age is how old the signature is, by the clock that it was dated with or the time that has really
-// passed since, whichever is more.
+// age returns the signature's age, by the clock that dated it or by the time that has really passed
+// since, whichever is larger.
 func (s *signature) age(now time.Time) time.Duration {
 	return max(now.Sub(s.issued), time.Since(s.createdAt))
 }
 
-// due says whether it is time for a new one.
+// due reports whether a new signature should be made.
 func (s *signature) due(now time.Time) bool {
 	return s.age(now) >= sigRenew || now.Sub(s.issued) < -sigMaxFuture
 }

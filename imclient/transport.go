@@ -15,19 +15,18 @@ import (
 
 const (
 	// idleTimeout is below the 60 or 75 seconds after which servers usually close an idle
-	// connection: a call that meets that close fails.
+	// connection: a call that coincides with such a close fails.
 	idleTimeout = 30 * time.Second
-	// maxHeader bounds the header of an answer; net/http's own limit is 10 MB.
+	// maxHeader bounds the header of a response; net/http's own limit is 10 MB.
 	maxHeader = 64 << 10
 )
 
-// NewTransport returns the transport that a Client uses by itself: HTTP/1.1 with kept-alive
-// connections, up to maxConns of them idle; TLS 1.2 or better, verified; proxies as the environment
-// says; no compression. A connection that is closed is gone at once, with all that was not sent
-// yet.
+// NewTransport returns the transport that a Client uses by default: HTTP/1.1 with keep-alive, up to
+// maxConns idle connections; TLS 1.2 or later, verified; the environment's proxies; no compression.
+// Closing a connection takes effect immediately and discards all unsent data.
 //
-// It is for callers that want another dial function or other root certificates: change the fields
-// before the first call.
+// Callers that need another dial function or other root certificates change the fields before the
+// first call.
 func NewTransport(timeout time.Duration, maxConns int) *http.Transport {
 	dialer := &net.Dialer{Timeout: timeout}
 	protocols := new(http.Protocols)
@@ -42,7 +41,7 @@ func NewTransport(timeout time.Duration, maxConns int) *http.Transport {
 			return noLinger(conn), nil
 		},
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:    timeout, // a dial outlives its call
+		TLSHandshakeTimeout:    timeout, // a dial may outlive its call
 		DisableCompression:     true,
 		MaxIdleConnsPerHost:    maxConns,
 		IdleConnTimeout:        idleTimeout,
@@ -51,9 +50,9 @@ func NewTransport(timeout time.Duration, maxConns int) *http.Transport {
 	}
 }
 
-// abrupt makes Close discard what was not sent yet: an abandoned request must not arrive later,
-// when its permit has gone to another. And it makes every Close wait for the first, so that the
-// caller of any of them knows that the connection is closed.
+// noLinger makes Close discard unsent data: an abandoned request must not arrive later, when
+// another call has its permit. It also makes every Close wait for the first one, so that each
+// caller knows that the connection is closed.
 func noLinger(conn net.Conn) net.Conn {
 	if conn, ok := conn.(interface{ SetLinger(sec int) error }); ok {
 		_ = conn.SetLinger(0) // fails only if the connection is closed already
@@ -70,16 +69,16 @@ type noLingerConn struct {
 
 func (c *noLingerConn) Close() error { return c.close() }
 
-// trail is what an HTTP exchange went through, as its transport reports it. The hooks run in
-// several goroutines, one of which may outlive the exchange.
+// requestTrace records the progress of an HTTP exchange, as its transport reports it. The hooks run
+// in several goroutines, one of which may outlive the exchange.
 type requestTrace struct {
-	lease func() error // is asked before the request is sent
-	abort func(error)  // gets what it returned
+	lease func() error // checked before the request is sent
+	abort func(error)  // receives lease's error
 
 	mu              sync.Mutex
-	connRequested   bool     // for a connection
-	conn            net.Conn // the one it got, nil: none
-	responseStarted bool     // the first byte of an answer has come
+	connRequested   bool     // a connection was requested
+	conn            net.Conn // the connection of the request; nil: none
+	responseStarted bool     // the first byte of a response has arrived
 	handshakeErr    error    // why TLS failed
 }
 
@@ -100,9 +99,9 @@ func (t *requestTrace) attach(ctx context.Context) context.Context {
 	})
 }
 
-// permitted is called when the head of the request is in net/http's buffer, where the body follows
-// (it is in memory, so the head does not go ahead of it) and from which both are then written to
-// the socket. On a connection that is closed they are not.
+// checkLease is called when the request's header is in net/http's buffer. The body follows there
+// (it is in memory, so the header is not sent ahead of it), and both are then written to the
+// socket. If the connection is closed, they are not written.
 func (t *requestTrace) checkLease() {
 	if err := t.lease(); err != nil {
 		t.abort(err)
@@ -110,9 +109,9 @@ func (t *requestTrace) checkLease() {
 	}
 }
 
-// hangUp closes the connection of an exchange that has failed, below TLS: a farewell would be one
-// more thing to wait for. net/http closes it too, but not always before the caller knows of the
-// failure.
+// closeConn closes the connection of a failed exchange, below TLS: a close notification would be
+// one more thing to wait for. net/http closes the connection, too, but not always before the caller
+// learns of the failure.
 func (t *requestTrace) closeConn() {
 	t.mu.Lock()
 	conn := t.conn
@@ -130,7 +129,7 @@ func (t *requestTrace) closeConn() {
 	_ = conn.Close()
 }
 
-// label says what kind of failure err is, which is not that of an ended context.
+// label classifies err, which must not be that of an ended context.
 func (t *requestTrace) label(err error) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -145,20 +144,20 @@ func (t *requestTrace) label(err error) string {
 	case errors.As(err, &network) && network.Timeout():
 		return LabelTimeout
 	case errors.As(err, &untrusted), isOp && (op.Op == "remote error" || op.Op == "local error"):
-		return LabelTLS // an alert, after the handshake too
+		return LabelTLS // an alert, which may also come after the handshake
 	case t.handshakeErr != nil && errors.Is(err, t.handshakeErr) && !connectionEnded(err):
 		return LabelTLS
 	case t.connRequested && t.conn == nil, isOp && op.Op == "dial", errors.As(err, &unnamed):
 		return LabelConnect
 	case t.responseStarted && !connectionEnded(err):
-		return LabelAnswer // what came is not HTTP
+		return LabelAnswer // the response is not HTTP
 	default:
 		return LabelReset
 	}
 }
 
-// broken says whether err means that the connection ended, and not that something wrong came over
-// it.
+// connectionEnded reports whether err means that the connection ended, rather than that invalid
+// data arrived.
 func connectionEnded(err error) bool {
 	for _, end := range []error{
 		io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed,

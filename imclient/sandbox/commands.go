@@ -7,7 +7,7 @@ import (
 	"net/http"
 )
 
-// command makes a handler of what a command does with a body that was let in.
+// command returns the handler of a command; do executes it for an authenticated request.
 func (s *Server) command(do func(body) response) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		a := s.authenticate(r)
@@ -39,11 +39,11 @@ func (s *Server) sendMessage(b body) response {
 	}
 	random, ok := b.integer("MsgRandom")
 	if !ok || random < 0 || random > 1<<32-1 {
-		return failure(90005, "MsgRandom is missing or no unsigned 32-bit integer")
+		return failure(90005, "MsgRandom is missing or not an unsigned 32-bit integer")
 	}
 	var elements []struct{ MsgType, MsgContent json.RawMessage }
 	if json.Unmarshal(b["MsgBody"], &elements) != nil || len(elements) == 0 {
-		return failure(90007, "MsgBody is missing or no array of elements")
+		return failure(90007, "MsgBody is missing or not an array of elements")
 	}
 	for _, e := range elements {
 		if e.MsgType == nil || e.MsgContent == nil {
@@ -86,7 +86,7 @@ func (s *Server) importAccount(b body) response {
 	}
 	switch err := s.store.add(account); {
 	case errors.Is(err, errFull):
-		return failure(70398, "the app has as many accounts as it may")
+		return failure(70398, "the app has reached its limit of accounts")
 	case err != nil:
 		return failure(70402, "UserID: "+err.Error())
 	}

@@ -84,7 +84,7 @@ func TestFaultsRefused(t *testing.T) {
 			"wrong-types huge gzip-bomb echo-url"},
 		{`{"rules":[{"kind":"reset"},{}]}`, `rules[1]: unknown kind ""`},
 		{`{"rules":[{"kind":"code"}]}`, "needs a code"},
-		{`{"rules":[{"kind":"code","code":"91000"}]}`, "rules.code: a string can't stand there"},
+		{`{"rules":[{"kind":"code","code":"91000"}]}`, "rules.code: unexpected string"},
 		{`{"rules":[{"kind":"code","code":1000000}]}`, "code must be between"},
 		{`{"rules":[{"kind":"code","code":-1}]}`, "code must be between"},
 		{`{"rules":[{"kind":"status"}]}`, "needs a status"},
@@ -99,8 +99,8 @@ func TestFaultsRefused(t *testing.T) {
 		{`{"rules":[{"kind":"huge","bytes":-1}]}`, "bytes must be between"},
 		{`{"rules":[{"kind":"redirect"}]}`, "needs a to"},
 		{`{"rules":[{"kind":"drip","interval":"-1s"}]}`, "interval must be between"},
-		{`{"rules":[{"kind":"drip","interval":5}]}`, "rules.interval: a number can't stand there"},
-		{`{"rules":[{"kind":"drip","interval":"5"}]}`, `"5" is no duration`},
+		{`{"rules":[{"kind":"drip","interval":5}]}`, "rules.interval: unexpected number"},
+		{`{"rules":[{"kind":"drip","interval":"5"}]}`, `"5" is not a duration`},
 		{`{"rules":[{"kind":"hang","share":0}]}`, "rules[0]: share must be above 0"},
 		{`{"rules":[{"kind":"hang","share":1.01}]}`, "share must be above 0"},
 		{`{"rules":[{"kind":"hang","share":-0.1}]}`, "share must be above 0"},
@@ -112,11 +112,11 @@ func TestFaultsRefused(t *testing.T) {
 		{`{"latency":{"min":"2s","max":"1s"}}`, "latency: max is below min"},
 		{`{"latency":{"p50":"2s"}}`, "latency: p50 and p99 go together"},
 		{`{"latency":{"p50":"2s","p99":"1s"}}`, "latency: p99 is below p50"},
-		{`{"latency":{"p50":"1s","p99":"2s","min":"1s"}}`, "latency: min can't be had"},
+		{`{"latency":{"p50":"1s","p99":"2s","min":"1s"}}`, "latency: min can't be combined"},
 		{`{"latency":{"min":"2h"}}`, "latency: must be between 0 and 1h"},
 		{`{"latency":{"min":"-2s"}}`, "latency: must be between 0 and 1h"},
 		{`{"rate":-1}`, "rate must not be negative"},
-		{`{"rate":1.5}`, "rate: a number 1.5 can't stand there"},
+		{`{"rate":1.5}`, "rate: unexpected number 1.5"},
 		{`{"rules":[` + strings.Repeat(`{"kind":"hang"},`, 1000) + `{"kind":"hang"}]}`,
 			"more than 1000 rules"},
 		{`{"x":"` + strings.Repeat("x", 2<<20) + `"}`, "too large"},
@@ -265,7 +265,8 @@ func TestPage(t *testing.T) {
 		markRead(t, s, markup, "x")
 	}
 	page := control(s, "GET", "/sandbox", "").Body.String()
-	for _, want := range []string{"&lt;script&gt;", "answered 90048", "fault code", "(not now)",
+	for _, want := range []string{"&lt;script&gt;", "response 90048", "fault code",
+		"(inactive now)",
 		fmt.Sprint(appID), "61"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q", want)

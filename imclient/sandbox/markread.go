@@ -7,9 +7,9 @@ import (
 
 const markReadPath = "/v4/openim/admin_set_msg_read"
 
-// markRead handles the one command that is stamped, limited, logged and made to fail.
+// markRead handles the only command that is stamped, limited and logged, and that has faults.
 func (s *Server) markRead(w http.ResponseWriter, r *http.Request) {
-	number, inSecond := s.journal.arrive() // first of all: what comes later may wait
+	number, inSecond := s.journal.arrive() // before everything else, which may block
 	defer s.journal.finish()
 
 	faults := s.faults.Load()
@@ -26,8 +26,8 @@ func (s *Server) markRead(w http.ResponseWriter, r *http.Request) {
 	}
 	var rule *Rule
 	if a.ok() || a.ErrorCode == 90001 {
-		// Only when the body was read to its end does the request's context end with the client,
-		// which "hang" waits for.
+		// The request's context ends with the client, for which "hang" waits, only if the body was
+		// read to its end.
 		rule = faults.match(number, conversation{read.report, read.peer})
 	}
 
@@ -35,24 +35,24 @@ func (s *Server) markRead(w http.ResponseWriter, r *http.Request) {
 	if apply || rule.Kind == KindCode {
 		a = s.execute(r, read, overLimit, apply)
 	} else {
-		a = failure(91000, "a fault of the sandbox: not carried out")
+		a = failure(91000, "a fault of the sandbox: not applied")
 	}
 	applied := apply && a.ok()
 	if rule != nil && rule.Kind == KindCode {
 		if a.ok() {
 			a = rule.response()
 		} else {
-			rule = nil // the call was refused on its own account
+			rule = nil // the call was refused for its own reason
 		}
 	}
 
 	s.journal.record(number, read, applied, rule.kind())
 	if !sleep(r, faults.delay(number)) {
-		return // the client is gone
+		return // the client has disconnected
 	}
 	recordResponse := func(status, code int) { s.journal.recordResponse(number, status, code) }
 	if rule == nil || rule.Kind == KindCode {
-		// so that who has the answer finds it in the log
+		// before the client can have it, so that the log has it, too
 		recordResponse(a.httpStatus(), a.ErrorCode)
 		s.send(w, a)
 		return
@@ -60,7 +60,7 @@ func (s *Server) markRead(w http.ResponseWriter, r *http.Request) {
 	s.serveWireFault(w, r, rule, a, recordResponse)
 }
 
-// attempt checks a call in the documented order and, if carryOut, moves the pointer.
+// execute checks a call in the documented order and, if apply is set, moves the pointer.
 func (s *Server) execute(r *http.Request, read readRequest, overLimit, apply bool) response {
 	if a := s.authenticate(r); !a.ok() {
 		return a
@@ -83,7 +83,7 @@ func (s *Server) execute(r *http.Request, read readRequest, overLimit, apply boo
 	return success()
 }
 
-// sleep waits, no longer than the client does; false: the client is gone.
+// sleep waits for d; it returns false early if the client disconnects.
 func sleep(r *http.Request, d time.Duration) bool {
 	if d <= 0 {
 		return true

@@ -11,8 +11,8 @@ import (
 // recentCalls is how many calls the page shows.
 const recentCalls = 50
 
-// page shows what the server has seen. It is plain on purpose: no script, nothing from elsewhere;
-// it reloads itself.
+// page shows the server's state. It is deliberately simple: no script, no external resource; it
+// reloads itself.
 func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
 	calls := s.journal.newest(recentCalls)
 	for i, k := 0, len(calls)-1; i < k; i, k = i+1, k-1 {
@@ -41,13 +41,13 @@ type pageData struct {
 	Calls  []Arrival
 }
 
-// faultView is a line about a fault.
+// faultView is one line of the list of faults.
 type faultView struct {
 	On   bool
 	Text string
 }
 
-// views lists the faults: the general ones, then the rules, whether it is their time or not.
+// views lists the general faults, then all rules, whether or not they are active now.
 func (f *activeFaults) views() []faultView {
 	var list []faultView
 	if f.Latency != (Latency{}) || f.Rate != 0 || f.Skew != 0 {
@@ -64,7 +64,7 @@ func (f *activeFaults) views() []faultView {
 }
 
 func asJSON(f Faults) string {
-	text, _ := json.Marshal(f) // can't fail: a NaN was refused
+	text, _ := json.Marshal(f) // can't fail: NaN was refused
 	return string(text)
 }
 

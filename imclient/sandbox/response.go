@@ -7,7 +7,7 @@ import (
 	"strconv"
 )
 
-// answer is the JSON of every command.
+// response is the JSON of every command's response.
 type response struct {
 	ActionStatus string `json:"ActionStatus"`
 	ErrorInfo    string `json:"ErrorInfo"`
@@ -32,14 +32,14 @@ func (a response) ok() bool { return a.ErrorCode == 0 }
 func (a response) json() []byte {
 	text, err := json.Marshal(a)
 	if err != nil {
-		panic(err) // strings and numbers can always be written
+		panic(err) // strings and numbers can always be encoded
 	}
 	return text
 }
 
 func (a response) httpStatus() int { return cmp.Or(a.status, http.StatusOK) }
 
-// send writes an answer. An error of the connection is the client's to see.
+// send writes a response. A connection error is the client's to detect.
 func (s *Server) send(w http.ResponseWriter, a response) {
 	text := a.json()
 	h := w.Header()
@@ -53,8 +53,8 @@ func (s *Server) send(w http.ResponseWriter, a response) {
 	_, _ = w.Write(text)
 }
 
-// date sets the Date header where the server's clock is not the machine's; net/http sets it
-// otherwise.
+// setDate sets the Date header if the server's clock differs from the machine's; else net/http sets
+// it.
 func (s *Server) setDate(w http.ResponseWriter) {
 	if s.faults.Load().Skew != 0 {
 		w.Header().Set("Date", s.now().UTC().Format(http.TimeFormat))

@@ -11,14 +11,14 @@ import (
 // conversation is one side of a C2C conversation: what report has read of peer's messages.
 type conversation struct{ report, peer string }
 
-// state is what is kept of a conversation: nothing of a message that is read.
+// conversationState is the state of a conversation. Read messages are not kept.
 type conversationState struct {
 	read       int64 // the pointer, in seconds since 1970
 	hasPointer bool  // there is a pointer
 	unread     []int64
 }
 
-// pointer is one conversation for GET /sandbox/read-time and -times.
+// readPointer is one conversation in GET /sandbox/read-time and /sandbox/read-times.
 type readPointer struct {
 	Report   string `json:"report"`
 	Peer     string `json:"peer"`
@@ -31,7 +31,7 @@ var (
 	errMalformed = errors.New("not 1 to 32 bytes of printable ASCII")
 )
 
-// store has the accounts and the conversations.
+// store holds the accounts and the conversations.
 type store struct {
 	open             bool
 	admin            string
@@ -41,8 +41,8 @@ type store struct {
 	mu           sync.Mutex
 	accounts     map[string]struct{}
 	states       map[conversation]conversationState
-	totals       map[string]int // unread messages of an account; none: no entry
-	unread       int            // of all
+	totals       map[string]int // unread messages of an account; no entry: none
+	unread       int            // of all accounts
 	pointerCount int            // conversations with a pointer
 }
 
@@ -58,8 +58,7 @@ func newStore(open bool, admin string) *store {
 	}
 }
 
-// wellFormed is the rule that all documents agree on, and the wider of the character sets that they
-// give.
+// wellFormed is the rule that all documents agree on, with the wider of their two character sets.
 func wellFormed(account string) bool {
 	if account == "" || len(account) > maxAccountBytes {
 		return false
@@ -98,7 +97,7 @@ func (s *store) exists(account string) bool {
 	return known
 }
 
-// markRead moves a pointer up to t, never down: messages at or before it are read.
+// markRead moves a pointer forward to t, never back; messages at or before it become read.
 func (s *store) markRead(c conversation, t int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -114,14 +113,14 @@ func (s *store) markRead(c conversation, t int64) error {
 	before := len(st.unread)
 	st.unread = slices.DeleteFunc(st.unread, func(message int64) bool { return message <= st.read })
 	if len(st.unread) == 0 {
-		st.unread = nil // an idle conversation should cost little
+		st.unread = nil // free the memory of an idle conversation
 	}
 	s.count(c.report, len(st.unread)-before)
 	s.states[c] = st
 	return nil
 }
 
-// deliver adds a message from c.peer to c.report. One that the pointer covers already is read.
+// deliver adds a message from c.peer to c.report. If the pointer already covers it, it is read.
 func (s *store) deliver(c conversation, t int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -143,7 +142,7 @@ func (s *store) deliver(c conversation, t int64) error {
 	return nil
 }
 
-// count keeps the sums. The lock is held.
+// count updates the sums. The caller holds the lock.
 func (s *store) count(account string, change int) {
 	if change == 0 {
 		return
@@ -156,7 +155,7 @@ func (s *store) count(account string, change int) {
 	}
 }
 
-// pointer returns a conversation; one that nothing is known of is empty.
+// pointer returns a conversation; an unknown one is empty.
 func (s *store) pointer(c conversation) readPointer {
 	s.mu.Lock()
 	defer s.mu.Unlock()

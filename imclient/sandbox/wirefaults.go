@@ -14,9 +14,9 @@ import (
 	"time"
 )
 
-// misbehave answers a call as a fault from the wire or a gateway. a is what the API would have
-// answered, for the faults that show some of it. answered is told the HTTP status and the ErrorCode
-// (-1: none) just before the client could know them.
+// serveWireFault responds to a call with a fault of the wire or a gateway. a is the API's response,
+// for the faults that show some of it. recordResponse gets the HTTP status and the ErrorCode (-1:
+// none) just before the client could see them.
 func (s *Server) serveWireFault(
 	w http.ResponseWriter, r *http.Request, rule *Rule, a response,
 	recordResponse func(status, code int),
@@ -69,7 +69,7 @@ func (s *Server) serveWireFault(
 		h.Set("Content-Length", strconv.Itoa(len(text)))
 		_, _ = w.Write(text[:len(text)/2])
 		_ = http.NewResponseController(w).Flush()
-		panic(http.ErrAbortHandler) // closes the connection; a return would also log a complaint
+		panic(http.ErrAbortHandler) // closes the connection; a return would also log an error
 
 	case KindHalf:
 		text := a.json()
@@ -96,14 +96,14 @@ func (s *Server) serveWireFault(
 		recordResponse(http.StatusOK, -1)
 		h.Set("Content-Type", "application/json")
 		h.Set("Content-Encoding", "gzip")
-		// A gzip file may have any number of members: one of a mebibyte of spaces, again and again.
+		// A gzip file may have any number of members: the same mebibyte of spaces is repeated.
 		member := gzippedMebibyte()
 		writeRepeated(w, member, cmp.Or(rule.Bytes, 1<<30)/(1<<20)*int64(len(member)))
 	}
 }
 
-// reset ends a connection so that the client sees a reset: without lingering, closing sends RST.
-// Where the connection is not TCP, or can't be had (HTTP/2, a recorder), it is only closed.
+// reset ends a connection so that the client sees a reset: without lingering, closing sends RST. A
+// connection that is not TCP, or not available (HTTP/2, a recorder), is only closed.
 func reset(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -111,7 +111,7 @@ func reset(w http.ResponseWriter) {
 	}
 	raw := conn
 	if t, ok := conn.(*tls.Conn); ok {
-		raw = t.NetConn() // its own Close would say good-bye first
+		raw = t.NetConn() // its own Close would send a close notification first
 	}
 	if t, ok := raw.(*net.TCPConn); ok {
 		_ = t.SetLinger(0)
@@ -119,7 +119,7 @@ func reset(w http.ResponseWriter) {
 	_ = raw.Close()
 }
 
-// writePage writes what a gateway writes.
+// writePage writes a page as a gateway does.
 func writePage(w http.ResponseWriter, status int, text string) {
 	title := strings.TrimSpace(fmt.Sprintf("%d %s", status, http.StatusText(status)))
 	w.Header().Set("Content-Type", "text/html")
@@ -129,7 +129,7 @@ func writePage(w http.ResponseWriter, status int, text string) {
 		title, title, html.EscapeString(text))
 }
 
-// drip writes text a byte at a time, as long as the client is there; last is called before the last
+// drip writes text one byte at a time, until the client disconnects; last is called before the last
 // byte.
 func drip(
 	w http.ResponseWriter, r *http.Request, text []byte, interval time.Duration, last func(),
@@ -151,7 +151,7 @@ func drip(
 	}
 }
 
-// pour writes chunk again and again, n bytes in all, until the client goes away.
+// writeRepeated writes chunk repeatedly, n bytes in all, until the client disconnects.
 func writeRepeated(w http.ResponseWriter, chunk []byte, n int64) {
 	for n > 0 {
 		part := chunk[:min(n, int64(len(chunk)))]
@@ -165,7 +165,7 @@ func writeRepeated(w http.ResponseWriter, chunk []byte, n int64) {
 func gzippedMebibyte() []byte {
 	var packed bytes.Buffer
 	z, _ := gzip.NewWriterLevel(&packed, gzip.BestCompression) // the level is legal
-	_, _ = z.Write(bytes.Repeat([]byte(" "), 1<<20))           // to memory: can't fail
+	_, _ = z.Write(bytes.Repeat([]byte(" "), 1<<20))           // a buffer never fails
 	_ = z.Close()
 	return packed.Bytes()
 }

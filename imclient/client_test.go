@@ -132,7 +132,7 @@ func TestNewRefusesMissingOptions(t *testing.T) {
 	}
 }
 
-// outcome is what is compared of an error.
+// outcome holds the compared parts of an error.
 type outcome struct {
 	class  imclient.Class
 	label  string
@@ -155,7 +155,7 @@ func TestErrorCodeDecides(t *testing.T) {
 	for _, row := range rows {
 		for _, status := range []int{200, 400, 429, 502, 302} {
 			c := offlineClient(t, alwaysRespond(status, nil, apiResult(row.Code, "because")))
-			err := c.MarkRead(t.Context(), aRead)
+			err := c.MarkRead(t.Context(), validRead)
 			want := outcome{row.Class, strconv.Itoa(row.Code), row.Code, status}
 			if got := outcomeOf(t, err); got != want {
 				t.Errorf("%+v, want %+v", got, want)
@@ -172,7 +172,7 @@ func TestErrorCodeDecides(t *testing.T) {
 	for _, status := range []int{200, 400, 429, 502} {
 		if err := offlineClient(t, alwaysRespond(status, nil, apiResult(0, ""))).
 			MarkRead(t.Context(),
-				aRead); err != nil {
+				validRead); err != nil {
 			t.Errorf("ErrorCode 0 with status %d: %v", status, err)
 		}
 	}
@@ -195,7 +195,7 @@ func TestResponsesWithoutErrorCode(t *testing.T) {
 		`{"ErrorCode":0}` + strings.Repeat(" ", 1<<16): answer,
 	} {
 		c := offlineClient(t, alwaysRespond(200, nil, body))
-		if got := outcomeOf(t, c.MarkRead(t.Context(), aRead)); got != want {
+		if got := outcomeOf(t, c.MarkRead(t.Context(), validRead)); got != want {
 			t.Errorf("%.40q: %+v", body, got)
 		}
 	}
@@ -209,7 +209,7 @@ func TestResponsesWithoutErrorCode(t *testing.T) {
 	} {
 		if got := outcomeOf(t,
 			offlineClient(t, alwaysRespond(200, nil, body)).
-				MarkRead(t.Context(), aRead)); got.code != code {
+				MarkRead(t.Context(), validRead)); got.code != code {
 			t.Errorf("%.40q: %+v", body, got)
 		}
 	}
@@ -220,7 +220,8 @@ func TestResponsesWithoutErrorCode(t *testing.T) {
 			want.class = imclient.Throttled
 		}
 		for _, body := range []string{"", "<html>", `{"ErrorCode":"no"}`} {
-			err := offlineClient(t, alwaysRespond(status, nil, body)).MarkRead(t.Context(), aRead)
+			err := offlineClient(t, alwaysRespond(status, nil, body)).
+				MarkRead(t.Context(), validRead)
 			if got := outcomeOf(t, err); got != want {
 				t.Errorf("%+v, want %+v", got, want)
 			}
@@ -254,7 +255,7 @@ func TestRetryAfter(t *testing.T) {
 		if got := retryAfterOf(t, alwaysRespond(200, header, apiResult(60007, ""))); got != v.want {
 			t.Errorf("60007, %q: %v, want %v", v.header, got, v.want)
 		}
-		// Others may not ask for a pause of everybody.
+		// Other classes must not pause all calls.
 		for _, other := range []func(*imclient.Options){alwaysRespond(503, header, ""),
 			alwaysRespond(429, header, apiResult(90001, "")),
 			alwaysRespond(200, header, apiResult(60008, ""))} {
@@ -263,7 +264,7 @@ func TestRetryAfter(t *testing.T) {
 			}
 		}
 	}
-	// Without a Date, our clock must do.
+	// Without a Date, our clock is used.
 	until := http.Header{"Retry-After": {time.Now().Add(time.Minute).UTC().Format(http.TimeFormat)}}
 	if got := retryAfterOf(t, alwaysRespond(429, until, "")); got < 30*time.Second ||
 		got > time.Minute {
@@ -274,7 +275,7 @@ func TestRetryAfter(t *testing.T) {
 func retryAfterOf(t *testing.T, change func(*imclient.Options)) time.Duration {
 	t.Helper()
 	var e *imclient.Error
-	if err := offlineClient(t, change).MarkRead(t.Context(), aRead); !errors.As(err, &e) {
+	if err := offlineClient(t, change).MarkRead(t.Context(), validRead); !errors.As(err, &e) {
 		t.Fatal(err)
 	}
 	return e.RetryAfter
@@ -309,7 +310,7 @@ func TestPostReturnsTheResponse(t *testing.T) {
 func TestMessageIsShortAndOnOneLine(t *testing.T) {
 	for info, want := range map[string]string{
 		strings.Repeat("x", 500): strings.Repeat("x", 200),
-		// 199 bytes: none is cut in two
+		// 199 bytes: no character is cut in two
 		"x" + strings.Repeat("字", 500):        "x" + strings.Repeat("字", 66),
 		" a\r\nb\x1b[31m\u0085\u2028\u202e\t": "a  b [31m",
 	} {
@@ -319,7 +320,8 @@ func TestMessageIsShortAndOnOneLine(t *testing.T) {
 			"page": alwaysRespond(502, nil, info),
 		} {
 			var e *imclient.Error
-			if err := offlineClient(t, change).MarkRead(t.Context(), aRead); !errors.As(err, &e) ||
+			if err := offlineClient(t, change).
+				MarkRead(t.Context(), validRead); !errors.As(err, &e) ||
 				e.Message != want {
 				t.Errorf("%s %.20q: %q, %v", name, info, e.Message, err)
 			}
@@ -357,20 +359,20 @@ func TestEndedContextIsNotACallFailure(t *testing.T) {
 		<-r.Context().Done()
 		return nil, r.Context().Err()
 	}))
-	if err := c.MarkRead(ctx, aRead); err != stop {
+	if err := c.MarkRead(ctx, validRead); err != stop {
 		t.Errorf("cut off: %v", err)
 	}
-	if err := c.MarkRead(ctx, aRead); err != stop || sent != 1 {
+	if err := c.MarkRead(ctx, validRead); err != stop || sent != 1 {
 		t.Errorf("ended before: %v, sent %d times", err, sent)
 	}
-	// But an answer that came is an answer.
+	// But a response that arrived counts.
 	for code, want := range map[int]bool{0: true, 90001: false} {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		c := offlineClient(t, withTransport(func(r *http.Request) (*http.Response, error) {
 			cancel(stop)
 			return respond(200, nil, apiResult(code, ""))
 		}))
-		err := c.MarkRead(ctx, aRead)
+		err := c.MarkRead(ctx, validRead)
 		if want && err != nil || !want && outcomeOf(t, err).code != code {
 			t.Errorf("answered %d: %v", code, err)
 		}
@@ -387,7 +389,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 			status))
 		c := client(t, options(server.URL))
 		want := outcome{imclient.Transient, "http_" + strconv.Itoa(status), 0, status}
-		if got := outcomeOf(t, c.MarkRead(t.Context(), aRead)); got != want {
+		if got := outcomeOf(t, c.MarkRead(t.Context(), validRead)); got != want {
 			t.Errorf("%+v, want %+v", got, want)
 		}
 		c.Close()

@@ -19,15 +19,15 @@ import (
 	"markread/imclient"
 )
 
-// script is one hostile answer, byte by byte, and what must become of the call.
+// hostileCase is a hostile response, byte by byte, and the expected result of the call.
 type hostileCase struct {
 	name  string
 	play  func(conn net.Conn)
-	label string // "" is success
+	label string // "": success
 	code  int
 }
 
-// bodies are answers and the ErrorCode that is in them, -1: none.
+// bodies are responses and their ErrorCode; -1: none.
 var bodies = map[string]int{
 	`{"ErrorCode":0}`: 0, `{"ErrorCode":60007,"ErrorInfo":"x"}`: 60007, `{"ErrorCode":-1}`: -1000,
 	"": -1, "null": -1, "[]": -1, "{}": -1,
@@ -36,11 +36,11 @@ var bodies = map[string]int{
 	`{"ErrorCode":9223372036854775808}`: -1, `{"ErrorCode":0`: -1,
 	`{"ErrorCode":0}{"ErrorCode":0}`: -1, `{"errorcode":0}`: -1,
 	"\xff\xfe\x00{": -1, "<html>\x1b[2J</html>": -1, "\x1f\x8b\x08\x00\x00\x00\x00\x00": -1,
-	// deeper than encoding/json reads
+	// nested deeper than encoding/json reads
 	`{"x":` + strings.Repeat("[", 20000) + strings.Repeat("]", 20000) + `,"ErrorCode":0}`: -1,
 }
 
-// scripts are the bodies with all statuses, in all framings of HTTP/1.
+// hostileCases combines the bodies with all statuses and all framings of HTTP/1.
 func hostileCases() []hostileCase {
 	framings := map[string]func(status, body string) string{
 		"length": func(status, body string) string {
@@ -57,7 +57,8 @@ func hostileCases() []hostileCase {
 			return fmt.Sprintf("HTTP/1.1 %s\r\nTransfer-Encoding: chunked\r\n\r\n%s0\r\n\r\n",
 				status, chunk(body))
 		},
-		"gzip": func(status, body string) string { // nobody asked for it, so it is what it is
+		// nobody requested gzip, so the body is taken as it is
+		"gzip": func(status, body string) string {
 			const form = "HTTP/1.1 %s\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%s"
 			return fmt.Sprintf(form, status, len(body), body)
 		},
@@ -98,8 +99,8 @@ func chunk(body string) string {
 	return fmt.Sprintf("%x\r\n%s\r\n", len(body), body)
 }
 
-// A few hundred hostile answers: each is classified as its body and status say, in time, with one
-// request, and none is followed.
+// A few hundred hostile responses: each is classified by its body and status, in time, with one
+// request, and no redirect is followed.
 func TestHostileResponses(t *testing.T) {
 	all := hostileCases()
 	if len(all) < 100 {
@@ -117,7 +118,7 @@ func TestHostileResponses(t *testing.T) {
 			c := w.client(t)
 			defer c.Close()
 			begin := time.Now()
-			err := c.MarkRead(t.Context(), aRead)
+			err := c.MarkRead(t.Context(), validRead)
 			if took := time.Since(begin); took > 5*time.Second || w.requests.Load() != 1 {
 				t.Errorf("%s: %d requests in %v", s.name, w.requests.Load(), took)
 			}
@@ -136,7 +137,7 @@ func TestHostileResponses(t *testing.T) {
 	}
 }
 
-// Answers that never end take the time that a call has, and little memory.
+// Responses that never end take at most the call's timeout, and little memory.
 func TestEndlessResponsesUseLittleMemory(t *testing.T) {
 	block := strings.Repeat("x", 1<<16)
 	pour := func(c net.Conn, text string) {
@@ -189,7 +190,7 @@ func TestEndlessResponsesUseLittleMemory(t *testing.T) {
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
 			begin := time.Now()
-			err := c.MarkRead(t.Context(), aRead)
+			err := c.MarkRead(t.Context(), validRead)
 			took := time.Since(begin)
 			runtime.ReadMemStats(&after)
 			if e := (*imclient.Error)(nil); !errors.As(err, &e) || e.Class != imclient.Transient ||
@@ -203,7 +204,7 @@ func TestEndlessResponsesUseLittleMemory(t *testing.T) {
 	}
 }
 
-// A server's answer can have any length and any header, and is not decompressed.
+// A response's body and header are read up to a bound, and not decompressed.
 func TestResponsesAreBounded(t *testing.T) {
 	var sent int64
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -14,7 +14,8 @@ import (
 	"markread/imclient"
 )
 
-// changed fails the test unless KeyChanged says want, twice: asking must not change the answer.
+// expectKeyChanged fails the test unless KeyChanged returns want, twice: calling it must not change
+// the result.
 func expectKeyChanged(t *testing.T, c *imclient.Client, want bool, when string) {
 	t.Helper()
 	for range 2 {
@@ -24,7 +25,7 @@ func expectKeyChanged(t *testing.T, c *imclient.Client, want bool, when string) 
 	}
 }
 
-// called makes a call whose signature has the number, and that ends with the label.
+// expectCall makes a call and expects the signature with this number and a result with this label.
 func (o *signatureServer) expectCall(t *testing.T, c *imclient.Client, number int, label string) {
 	t.Helper()
 	time.Sleep(2 * time.Second) // signatures differ by their second
@@ -34,8 +35,8 @@ func (o *signatureServer) expectCall(t *testing.T, c *imclient.Client, number in
 	}
 }
 
-// A refusal that has nothing to do with the signature keeps it; the call after a new key is
-// nevertheless made with that.
+// A refusal unrelated to the signature keeps it; the call after a change of the key nevertheless
+// uses the new key.
 func TestNewKeyIsDetectedAndUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &signatureServer{key: "one", codes: map[int]int{0: 60010, 1: 60010, 2: 0}}
@@ -76,8 +77,8 @@ func TestKeyReadableAgainIsDetected(t *testing.T) {
 		o.expectCall(t, c, 0, "ok")
 		expectKeyChanged(t, c, false, "after the call")
 
-		// The renewal meets an unreadable key, the signature lives on. The same key, readable
-		// again, is used before the renewal's own next try.
+		// At the renewal the key is unreadable, and the signature stays in use. When the same key
+		// is readable again, it is used before the renewal's own next retry.
 		o.keyErr = errors.New("gone again")
 		time.Sleep(13 * time.Hour)
 		o.expectCall(t, c, 0, "ok")
@@ -89,7 +90,7 @@ func TestKeyReadableAgainIsDetected(t *testing.T) {
 	})
 }
 
-// Changed, and then unreadable: the signature at hand is better than nothing.
+// The key changed, and is then unreadable: the current signature stays in use.
 func TestUnreadableNewKeyKeepsTheSignature(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &signatureServer{key: "one"}
@@ -111,7 +112,7 @@ func TestUnreadableNewKeyKeepsTheSignature(t *testing.T) {
 	})
 }
 
-// A second refusal in a row is the last word, unless there is another key by now.
+// A second consecutive refusal is final, unless the key has changed since.
 func TestRefusalWithOldKeyIsRetriedWithNewKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &signatureServer{key: "one", codes: map[int]int{0: 70009, 1: 70009, 2: 70009}}
@@ -124,7 +125,7 @@ func TestRefusalWithOldKeyIsRetriedWithNewKey(t *testing.T) {
 		expectKeyChanged(t, c, true, "refused, another key")
 		o.expectCall(t, c, 3, "ok")
 	})
-	synctest.Test(t, func(t *testing.T) { // noticed while a call is out
+	synctest.Test(t, func(t *testing.T) { // detected while a call is in flight
 		o := &signatureServer{key: "one", codes: map[int]int{0: 70009, 1: 70009}}
 		var c *imclient.Client
 		c = offlineClient(t, func(options *imclient.Options) { options.Key = o.source },
@@ -189,7 +190,7 @@ func TestHalfWrittenKeyFileCountsAsUnchanged(t *testing.T) {
 	expectKeyChanged(t, c, false, "used")
 }
 
-// For the race detector: calls, refusals and questions at the same time.
+// For the race detector: concurrent calls, refusals and KeyChanged.
 func TestKeyChangedDuringCalls(t *testing.T) {
 	var mu sync.Mutex
 	n := 0

@@ -13,7 +13,7 @@ import (
 	"markread/imclient"
 )
 
-// writeCounter counts how often something is written to a connection.
+// writeCounter counts the writes to a connection.
 type writeCounter struct {
 	net.Conn
 	writes *atomic.Int32
@@ -29,8 +29,8 @@ func (c writeCounter) Write(b []byte) (int, error) {
 
 var errLost = errors.New("the lease is lost")
 
-// A lease that ends while the connection is made, or between two calls of one connection, keeps the
-// request from being sent.
+// A lease that ends while the connection is being made, or between two calls on one connection,
+// prevents the request from being sent.
 func TestLease(t *testing.T) {
 	t.Run("plain", func(t *testing.T) { mustKeepTheLease(t, httptest.NewServer) })
 	t.Run("TLS", func(t *testing.T) { mustKeepTheLease(t, httptest.NewTLSServer) })

@@ -12,20 +12,20 @@ import (
 	"markread/imclient"
 )
 
-// messageOf returns what an error shows of an answer that is not the API's.
+// messageOf returns what an error shows of a response that is not the API's.
 func messageOf(t *testing.T, body string) string {
 	t.Helper()
-	// The first call makes the signature and so the redactor know the key.
+	// The first call makes the signature, and so adds the key to the redactor.
 	c := offlineClient(t, alwaysRespond(502, nil, body))
 	var e *imclient.Error
-	if err := c.MarkRead(t.Context(), aRead); !errors.As(err, &e) {
+	if err := c.MarkRead(t.Context(), validRead); !errors.As(err, &e) {
 		t.Fatal(err)
 	}
 	return e.Message
 }
 
-// Only the beginning of an answer is searched for secrets, and of one that lies across the end of
-// that part no piece of 12 bytes is shown, however it is written.
+// Only the beginning of a response is searched for secrets. Of a secret that extends beyond that
+// part, no 12 consecutive bytes are shown, in whatever form.
 func TestSecretsAcrossTheSearchLimit(t *testing.T) {
 	h := newSecretScanner(canary)
 	h.fragments = slices.DeleteFunc(h.fragments, func(piece string) bool { return len(piece) < 12 })
@@ -54,7 +54,7 @@ func TestSecretsAcrossTheSearchLimit(t *testing.T) {
 	}
 }
 
-// What is shown of a long answer is what was shown when all of it was searched.
+// A long response is shown as if all of it were searched.
 func TestLongResponseIsShown(t *testing.T) {
 	tail := strings.Repeat("x", 50<<10)
 	const both = "http://user:pass@h/ " + canary + "/no luck "
@@ -70,8 +70,8 @@ func TestLongResponseIsShown(t *testing.T) {
 	}
 }
 
-// A long answer to a call whose body nobody reads is not searched for secrets: that takes many
-// times its size.
+// A long response is not searched for secrets if the caller does not read the body: the search
+// takes many times its size.
 func TestUnreadBodiesAreNotSearched(t *testing.T) {
 	body := strings.Repeat("0123456789abcdef", 4<<10) // could be hexadecimal or base64 of anything
 	c := offlineClient(t,
@@ -79,12 +79,12 @@ func TestUnreadBodiesAreNotSearched(t *testing.T) {
 			error) {
 			return respond(502, nil, body)
 		}))
-	_ = c.MarkRead(t.Context(), aRead) // signs
+	_ = c.MarkRead(t.Context(), validRead) // makes the signature
 	var before, after runtime.MemStats
 	const calls = 10
 	runtime.ReadMemStats(&before)
 	for range calls {
-		if err := c.MarkRead(t.Context(), aRead); err == nil {
+		if err := c.MarkRead(t.Context(), validRead); err == nil {
 			t.Fatal("no error")
 		}
 	}
@@ -94,7 +94,7 @@ func TestUnreadBodiesAreNotSearched(t *testing.T) {
 	}
 }
 
-// BenchmarkErrorPage compares the call whose body nobody reads with the one whose body is masked.
+// BenchmarkErrorPage compares a call whose body nobody reads with one whose body is masked.
 func BenchmarkErrorPage(b *testing.B) {
 	body := strings.Repeat("0123456789abcdef", 64<<10) // 1 MiB, of which 64 KiB are read
 	c := offlineClient(b,
@@ -104,12 +104,12 @@ func BenchmarkErrorPage(b *testing.B) {
 		}))
 	b.Run("unread", func(b *testing.B) {
 		for b.Loop() {
-			_ = c.MarkRead(b.Context(), aRead)
+			_ = c.MarkRead(b.Context(), validRead)
 		}
 	})
 	b.Run("read", func(b *testing.B) {
 		for b.Loop() {
-			_, _ = c.Post(b.Context(), imclient.CommandMarkRead, aRead)
+			_, _ = c.Post(b.Context(), imclient.CommandMarkRead, validRead)
 		}
 	})
 }

@@ -22,14 +22,14 @@ import (
 	"markread/imclient"
 )
 
-// hunt looks for secrets in everything that can be got out of an answer and an error: the chain
-// below it, and all ways of printing each link.
+// secretScanner searches everything that a response and an error reveal: the error's whole chain,
+// and all ways of printing each link.
 type secretScanner struct {
 	fragments []string
 }
 
-// huntFor makes a hunt for parts of secrets, eight bytes long, in the encodings that a server or Go
-// might use.
+// newSecretScanner searches for parts of secrets, eight bytes long, in the encodings that a server
+// or Go might use.
 func newSecretScanner(secrets ...string) secretScanner {
 	var h secretScanner
 	for _, secret := range secrets {
@@ -91,8 +91,8 @@ func (h secretScanner) check(t *testing.T, name string, response imclient.Respon
 	}
 }
 
-// Everything that can go wrong, at a server that echoes what it can: neither the key nor the
-// signature nor a password is anywhere in what comes out.
+// All kinds of failures, with a server that echoes whatever it can: no result contains the key, the
+// signature or a password.
 func TestNoSecretLeaks(t *testing.T) {
 	var mu sync.Mutex
 	var echo string // the request's URL, as the server saw it
@@ -212,7 +212,7 @@ func TestNoSecretLeaks(t *testing.T) {
 		answer, err := c.Post(t.Context(), "openim/sendmsg", map[string]string{"a": "b"})
 		listener.Close()
 		mu.Lock()
-		echo := echo // what this way answers with; its connection may outlive the call
+		echo := echo // the URL in this response; its connection may outlive the call
 		mu.Unlock()
 		if err == nil && name != "info, success" || echo == "" {
 			t.Fatalf("%s: did not fail: %v", name, err)
@@ -230,7 +230,7 @@ func TestNoSecretLeaks(t *testing.T) {
 	}
 }
 
-// secretsOf hunts for what a request's URL contained, and for the key.
+// scannerForURL searches for the signature in a request's URL, and for the key.
 func scannerForURL(t *testing.T, address string) secretScanner {
 	t.Helper()
 	at, err := url.Parse(address)
@@ -263,7 +263,7 @@ func entitiesJSON(text string) string {
 	return out.String()
 }
 
-// A transport that someone else wrote may quote the URL in its errors, and a key source its key.
+// A transport from elsewhere may quote the URL in its errors, and a key source its key.
 func TestNoSecretLeaksFromTransportErrors(t *testing.T) {
 	var at string
 	for name, wrap := range map[string]func(*http.Request) error{
@@ -298,12 +298,12 @@ func TestNoSecretLeaksFromTransportErrors(t *testing.T) {
 	newSecretScanner(canary).check(t, "key file", answer, err)
 }
 
-// The chain is kept where it is harmless.
+// A harmless chain is kept.
 func TestHarmlessCausesAreKept(t *testing.T) {
 	cause := errors.New("harmless")
 	err := offlineClient(t, withTransport(func(*http.Request) (*http.Response, error) {
 		return nil, fmt.Errorf("it is %w", cause)
-	})).MarkRead(t.Context(), aRead)
+	})).MarkRead(t.Context(), validRead)
 	if !errors.Is(err, cause) || !strings.Contains(err.Error(), "it is harmless") {
 		t.Error(err)
 	}
@@ -318,7 +318,7 @@ func TestMask(t *testing.T) {
 	if text := "before the first call there is nothing to know"; c.Mask(text) != text {
 		t.Error("masked without a secret")
 	}
-	if err := c.MarkRead(t.Context(), aRead); err != nil {
+	if err := c.MarkRead(t.Context(), validRead); err != nil {
 		t.Fatal(err)
 	}
 	const s = "[secret]"
@@ -335,7 +335,7 @@ func TestMask(t *testing.T) {
 		"http://user:pw@host/p":              "http://" + s + "@host/p",
 		`"https://u:p%20w@h" and http://ok/`: `"https://` + s + `@h" and http://ok/`,
 		"mail a@b, no // there":              "mail a@b, no // there",
-		// A part, and a form that is not replaced.
+		// A part of a secret, and a form that can't be replaced.
 		"x=" + sig[:40]:                    withheld,
 		"x=" + sig[60:72]:                  withheld,
 		"x=" + sig[60:71]:                  "x=" + sig[60:71],
@@ -360,7 +360,7 @@ func TestMask(t *testing.T) {
 	// Short keys are secrets too.
 	hush := func(o *imclient.Options) { o.Key = imclient.Key(imclient.NewSecret("hush")) }
 	c = offlineClient(t, hush, alwaysRespond(200, nil, apiResult(0, "")))
-	if err := c.MarkRead(t.Context(), aRead); err != nil {
+	if err := c.MarkRead(t.Context(), validRead); err != nil {
 		t.Fatal(err)
 	}
 	for in, want := range map[string]string{

@@ -11,8 +11,8 @@ import (
 	"markread/imclient"
 )
 
-// An answer tells what time it is at the server, if it is an answer of the API, and when the
-// certificate of the other side expires.
+// A response has the server's time, if it is a response of the API, and the expiry of the other
+// side's certificate.
 func TestResponseHasDateAndCertExpiry(t *testing.T) {
 	date := time.Date(2026, 3, 1, 3, 0, 0, 0, time.UTC)
 	until := date.Add(1000 * time.Hour)
@@ -48,7 +48,7 @@ func TestResponseHasDateAndCertExpiry(t *testing.T) {
 	}
 }
 
-// The proxy is named without its password.
+// Proxy returns the proxy without its password.
 func TestProxyIsNamed(t *testing.T) {
 	proxied := imclient.NewTransport(time.Second, 1)
 	proxied.Proxy = http.ProxyURL(&url.URL{Scheme: "http", User: url.UserPassword("user", "canary"),

@@ -60,7 +60,7 @@ func TestSecretIsNeverPrinted(t *testing.T) {
 	}
 }
 
-// leaks says whether text contains the canary, plain or in hexadecimal.
+// leaks reports whether text contains the canary, plain or in hexadecimal.
 func leaks(text string) bool {
 	return strings.Contains(text, canary[:12]) ||
 		strings.Contains(strings.ToLower(text), fmt.Sprintf("%x", canary[:12]))
@@ -109,7 +109,7 @@ func TestKeyFile(t *testing.T) {
 	}
 }
 
-// A pipe would block the first call, and give the key once only.
+// A pipe would block the first call, and returns the key only once.
 func TestKeyFileMustBeARegularFile(t *testing.T) {
 	folder := t.TempDir()
 	if _, err := imclient.KeyFile(folder)(); err == nil || !strings.Contains(err.Error(), folder) {

@@ -16,17 +16,17 @@ import (
 	"markread/imclient"
 )
 
-// office plays the server as far as signatures matter, and the key's keeper. It shows each
-// signature as a number, in the order in which they first came.
+// signatureServer is a server that checks only signatures, and the key source. It numbers
+// signatures in the order in which they first arrive.
 type signatureServer struct {
 	mu       sync.Mutex
 	key      string
 	keyErr   error
-	keyReads int               // for the key
+	keyReads int               // how often the key was read
 	sigs     []string          // distinct, in order
 	calls    []int             // number of the signature of each call
-	codes    map[int]int       // number of a signature -> what calls with it are answered
-	clock    func() time.Time  // of the server; nil: no Date
+	codes    map[int]int       // number of a signature -> the ErrorCode for calls with it
+	clock    func() time.Time  // the server's; nil: no Date
 	claims   []imclient.Claims // of each signature
 }
 
@@ -64,10 +64,10 @@ func (o *signatureServer) client(t *testing.T) *imclient.Client {
 		func(options *imclient.Options) { options.Key = o.source })
 }
 
-// call returns the error's label and a "+" if the call should be made again.
+// call returns the error's label, with a "+" if the call should be retried with a new signature.
 func call(t *testing.T, c *imclient.Client) string {
 	t.Helper()
-	err := c.MarkRead(t.Context(), aRead)
+	err := c.MarkRead(t.Context(), validRead)
 	if err == nil {
 		return "ok"
 	}
@@ -85,7 +85,7 @@ func TestSignaturesAreCachedAndRenewedInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &signatureServer{key: canary}
 		c := o.client(t)
-		for range 49 { // two days and an hour, a call an hour
+		for range 49 { // two days and an hour, one call an hour
 			if got := call(t, c); got != "ok" {
 				t.Fatal(got)
 			}
@@ -127,7 +127,7 @@ func TestRefusedSignatureIsReplacedImmediately(t *testing.T) {
 				t.Errorf("%v with signatures %v and the key asked for %d times, want %v", got,
 					o.calls, o.keyReads, want)
 			}
-			// Accepted meanwhile, so that this is a new story.
+			// Accepted meanwhile, so this is a new incident.
 			o.codes[2], o.codes[3] = code, 0
 			if got := call(t, c); got != label+plus {
 				t.Errorf("refused after it was accepted: %s", got)
@@ -157,8 +157,8 @@ func TestOtherFailuresKeepTheSignature(t *testing.T) {
 	})
 }
 
-// Many calls are out with a signature when it is revoked: all may try again, and that signs once,
-// not once a call.
+// Many calls are in flight with a signature when it is revoked: all may be retried, and that makes
+// one new signature, not one for each call.
 func TestManyRefusalsSignOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &signatureServer{key: canary, codes: map[int]int{0: 70052}}
@@ -178,7 +178,7 @@ func TestManyRefusalsSignOnce(t *testing.T) {
 			}
 			calls.Wait()
 		}
-		// A straggler's refusal of the old one does not drop the new.
+		// A late refusal of the old signature does not drop the new one.
 		if o.keyReads != 2 {
 			t.Errorf("signed %d times", o.keyReads)
 		}
@@ -243,7 +243,7 @@ func TestLateRefusalIsRetriedWithNewerSignature(t *testing.T) {
 			time.Sleep(2 * time.Second)
 		}
 		close(slow)
-		if got := <-late; got != "70001+" { // a newer one is there, and good
+		if got := <-late; got != "70001+" { // there is a newer one, which is valid
 			t.Errorf("the late one: %s", got)
 		}
 	})
@@ -287,7 +287,7 @@ func TestUnreadableKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &signatureServer{keyErr: errors.New("no such file")}
 		c := o.client(t)
-		err := c.MarkRead(t.Context(), aRead)
+		err := c.MarkRead(t.Context(), validRead)
 		if got, want := outcomeOf(t, err), (outcome{imclient.Held, "key", 0, 0}); got != want ||
 			!errors.Is(err, o.keyErr) || !strings.Contains(err.Error(), "MARKREAD_IM_KEY_FILE") {
 			t.Errorf("%+v: %v", got, err)
@@ -297,7 +297,7 @@ func TestUnreadableKey(t *testing.T) {
 			t.Errorf("mended: %s", got)
 		}
 
-		// Once there is a signature, it is good for a day, while the key is asked for now and then.
+		// A signature is valid for a day, and meanwhile the key is read from time to time.
 		o.keyErr = errors.New("gone again")
 		before := o.keyReads
 		begin := time.Now()
@@ -321,7 +321,7 @@ func TestUnreadableKey(t *testing.T) {
 	})
 }
 
-// A wrong clock here: signatures are dated by the server's, once it is known.
+// Our clock is wrong: signatures are dated by the server's, once it is known.
 func TestSignaturesAreDatedByTheServersClock(t *testing.T) {
 	hours := []time.Duration{30, 13, 1, -1, -13, -30}
 	for i := range 2 * len(hours) {
@@ -329,14 +329,14 @@ func TestSignaturesAreDatedByTheServersClock(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			o := &signatureServer{key: canary, codes: map[int]int{}}
 			o.clock = func() time.Time { return time.Now().Add(off) }
-			// nobody knows whether the real one minds the future
+			// it is unknown whether the real server refuses signatures of the future
 			if off > 24*time.Hour || off < 0 && strict {
 				o.codes[0] = 70001
 			}
 			c := o.client(t)
 			call(t, c)
 			for range 30 {
-				time.Sleep(time.Hour + 7*time.Second) // never twice the same second on the server
+				time.Sleep(time.Hour + 7*time.Second) // never the same second twice on the server
 				if got := call(t, c); got != "ok" {
 					t.Fatalf("server %v ahead: %s", off, got)
 				}
@@ -363,7 +363,7 @@ func TestNowIsTheLaterClock(t *testing.T) {
 		}))
 		says := func(off time.Duration) {
 			header = http.Header{"Date": {time.Now().Add(off).UTC().Format(http.TimeFormat)}}
-			_ = c.MarkRead(t.Context(), aRead)
+			_ = c.MarkRead(t.Context(), validRead)
 		}
 		check := func(when string, off time.Duration) {
 			t.Helper()
@@ -379,10 +379,10 @@ func TestNowIsTheLaterClock(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		check("ten minutes later", time.Hour)
 		header = http.Header{"Date": {"yesterday"}}
-		_ = c.MarkRead(t.Context(), aRead)
+		_ = c.MarkRead(t.Context(), validRead)
 		check("after an odd Date", time.Hour)
 		header = nil
-		_ = c.MarkRead(t.Context(), aRead)
+		_ = c.MarkRead(t.Context(), validRead)
 		check("after an answer without Date", time.Hour)
 		body = apiResult(90001, "")
 		says(2 * time.Hour)

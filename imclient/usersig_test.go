@@ -200,7 +200,7 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
-// unpacked undoes the vendor's recipe on its own, without the code under test.
+// unpacked reverses the vendor's recipe independently of the code under test.
 func unpacked(t *testing.T, sig string) map[string]any {
 	t.Helper()
 	raw, err := base64.StdEncoding.DecodeString(strings.NewReplacer("*", "+", "-", "/", "_",
@@ -223,7 +223,7 @@ func unpacked(t *testing.T, sig string) map[string]any {
 	return fields
 }
 
-// packed makes a UserSig of any JSON, without signing it.
+// packed makes an unsigned UserSig of any JSON.
 func packed(value any) string {
 	text, _ := json.Marshal(value)
 	var buf bytes.Buffer

@@ -18,11 +18,11 @@ import (
 	"markread/imclient"
 )
 
-// wire is a network in memory with one server, fit for a synctest bubble. It counts what matters:
-// connections, whole requests, and which ends are closed.
+// pipeServer is one server with an in-memory network, for use in a synctest bubble. It counts
+// connections and complete requests, and records which connections the client has closed.
 type pipeServer struct {
-	// answer serves one request; it writes to the connection and says whether to go on with the
-	// next.
+	// serveRequest handles one request: it writes to the connection and returns whether to read
+	// another request.
 	serveRequest func(conn net.Conn, request *http.Request) bool
 
 	dials    atomic.Int32
@@ -31,13 +31,13 @@ type pipeServer struct {
 	last     *clientConn
 }
 
-// end is the client's end of a connection. Between its closing and its being closed others get
-// their turn, so that it shows who does not wait for that.
+// clientConn is the client's end of a connection. Its Close yields to other goroutines before it
+// counts as closed, which reveals callers that don't wait for it.
 type clientConn struct {
 	net.Conn
 	closing    sync.Once
 	closed     atomic.Bool
-	failWrites atomic.Bool // writes fail, though nobody has noticed yet
+	failWrites atomic.Bool // writes fail, but nobody has detected it yet
 }
 
 func (e *clientConn) Close() error {
@@ -87,21 +87,21 @@ func (w *pipeServer) serve(conn net.Conn) {
 	}
 }
 
-// lastClosed says whether the client has closed its newest connection.
+// lastClosed reports whether the client has closed its newest connection.
 func (w *pipeServer) lastClosed() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.last.closed.Load()
 }
 
-// cutLast makes the newest connection fail at the next write.
+// failLastConn makes the newest connection fail at the next write.
 func (w *pipeServer) failLastConn() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.last.failWrites.Store(true)
 }
 
-// client returns a client of the wire. The test closes it.
+// client returns a client of the server. The test must close it.
 func (w *pipeServer) client(t *testing.T, change ...func(*imclient.Options)) *imclient.Client {
 	t.Helper()
 	o := options("http://im.test")
@@ -130,12 +130,11 @@ func client(t testing.TB, o imclient.Options) *imclient.Client {
 	return c
 }
 
-// aRead is a call that makes sense.
-var aRead = imclient.Read{Report: "alice", Peer: "bob", Time: 1700000000}
+// validRead is a valid request.
+var validRead = imclient.Read{Report: "alice", Peer: "bob", Time: 1700000000}
 
-// ok is a successful answer, with a Date and with keep-alive.
-func ok(conn net.Conn,
-	_ *http.Request) bool {
+// ok sends a successful response, with a Date and keep-alive.
+func ok(conn net.Conn, _ *http.Request) bool {
 	return writeResponse(conn, 200, "", apiResult(0, ""))
 }
 
@@ -147,7 +146,7 @@ func apiResult(code int, info string) string {
 	return fmt.Sprintf(`{"ActionStatus":%q,"ErrorInfo":%q,"ErrorCode":%d}`, status, info, code)
 }
 
-// say writes an answer; header lines end with "\r\n".
+// writeResponse writes a response; header lines end with "\r\n".
 func writeResponse(conn net.Conn, status int, header, body string) bool {
 	_, err := fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\nDate: %s\r\n%sContent-Length: %d\r\n\r\n%s",
 		status, http.StatusText(status), time.Now().UTC().Format(http.TimeFormat), header,
@@ -155,12 +154,12 @@ func writeResponse(conn net.Conn, status int, header, body string) bool {
 	return err == nil
 }
 
-// roundTrip is a transport that answers without a network.
+// roundTrip is a transport without a network.
 type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// respond is a whole answer.
+// respond returns a complete response.
 func respond(status int, header http.Header, body string) (*http.Response, error) {
 	if header == nil {
 		header = http.Header{}
@@ -171,19 +170,19 @@ func respond(status int, header http.Header, body string) (*http.Response, error
 	}, nil
 }
 
-// always answers the same.
+// alwaysRespond sets a transport that always returns the same response.
 func alwaysRespond(status int, header http.Header, body string) func(*imclient.Options) {
 	return withTransport(func(*http.Request) (*http.Response, error) {
 		return respond(status, header, body)
 	})
 }
 
-// with sets the transport.
+// withTransport sets the transport.
 func withTransport(f roundTrip) func(*imclient.Options) {
 	return func(o *imclient.Options) { o.Transport = f }
 }
 
-// canned returns a client without a network.
+// offlineClient returns a client without a network.
 func offlineClient(t testing.TB, change ...func(*imclient.Options)) *imclient.Client {
 	t.Helper()
 	o := options("https://im.test")

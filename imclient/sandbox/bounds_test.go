@@ -10,11 +10,11 @@ import (
 	"markread/imclient"
 )
 
-// The bounds are too large to be met through calls: here they are met one layer below.
+// The bounds are too large to be reached through calls: these tests reach them one layer below.
 
 func TestJournalIsBounded(t *testing.T) { synctest.Test(t, testJournalIsBounded) }
 
-func testJournalIsBounded(t *testing.T) { // in one moment
+func testJournalIsBounded(t *testing.T) { // all in the same instant
 	j := newJournal()
 	const more = 1000
 	for i := range maxArrivals + more {

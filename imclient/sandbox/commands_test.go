@@ -17,7 +17,7 @@ const (
 	element    = `"MsgRandom":7,"MsgBody":[{"MsgType":"TIMTextElem","MsgContent":{"Text":"hi"}}]`
 )
 
-// The whole story: messages come, one reads, and the counts tell.
+// A whole scenario: messages arrive, one account reads them, and the counts follow.
 func TestUnreadCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := openServer()
@@ -41,7 +41,7 @@ func TestUnreadCounts(t *testing.T) {
 			}
 		}
 
-		second := time.Now().Unix() - 20 // of the second message: read up to and with it
+		second := time.Now().Unix() - 20 // of the second message: read up to and including it
 		mustCall(t, s, readPath,
 			fmt.Sprintf(`{"Report_Account":"alice","Peer_Account":"bob","MsgReadTime":"%d"}`,
 				second))
@@ -95,7 +95,7 @@ func TestPointerOnlyGrows(t *testing.T) {
 				t.Errorf("after %s: logged %+v", c.field, last)
 			}
 		}
-		// A pointer ahead of the clock covers what comes later.
+		// A pointer ahead of the clock covers later messages.
 		mustCall(t, s, readPath,
 			fmt.Sprintf(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"%d"}`, now+5))
 		for range 7 {
@@ -154,7 +154,7 @@ func TestReadRefusals(t *testing.T) {
 			t.Errorf("logged: %+v", a)
 		}
 	}
-	// What is well-formed is accepted to its limits.
+	// Well-formed values are accepted up to their limits.
 	mustCall(t, s, readPath,
 		`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"9223372036854775807"}`)
 	mustCall(t, s, readPath,

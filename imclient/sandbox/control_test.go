@@ -13,7 +13,7 @@ import (
 	"markread/imclient/sandbox"
 )
 
-// control sends a request as from this machine.
+// control sends a request from this machine.
 func control(
 	s http.Handler, method, target, body string, change ...func(*http.Request),
 ) *httptest.ResponseRecorder {
@@ -42,7 +42,7 @@ var everyFault = sandbox.Faults{
 	},
 }
 
-// What Go sets, HTTP shows; and what HTTP shows can be put back, and means the same.
+// HTTP returns what Go code set, and accepts it again with the same meaning.
 func TestFaultsOverHTTP(t *testing.T) {
 	s := openServer()
 	setFaults(t, s, everyFault)
@@ -55,7 +55,7 @@ func TestFaultsOverHTTP(t *testing.T) {
 	if got := s.Faults(); !reflect.DeepEqual(got, everyFault) {
 		t.Errorf("faults %+v, want %+v", got, everyFault)
 	}
-	// The example of the documentation.
+	// The example from the documentation.
 	w = control(s, "PUT", "/sandbox/faults", ` {"latency":{"min":"5ms","max":"20ms"}, `+
 		`"rules":[{"kind":"code","code":91000,"share":0.5}]} `)
 	want := sandbox.Faults{
@@ -140,7 +140,7 @@ func TestFaultsRefused(t *testing.T) {
 	}
 }
 
-// Faults belong to the server: changing the slice afterwards, or the copy that it gives out,
+// The server owns its faults: changing the argument's slice afterwards, or the returned copy,
 // changes nothing.
 func TestFaultsAreCopied(t *testing.T) {
 	s := openServer()
@@ -247,7 +247,7 @@ func TestControlIsLocal(t *testing.T) {
 		from("192.0.2.1:1")); w.Code != 403 || s.Faults().Rate != 0 {
 		t.Errorf("faults from elsewhere: %d", w.Code)
 	}
-	// The API is for everybody.
+	// The API is open to everybody.
 	if got := markRead(t, s, "a", "b"); got != 0 {
 		t.Errorf("API: %d", got)
 	}
@@ -288,7 +288,7 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// No signature stays anywhere that one can look.
+// No endpoint shows a signature.
 func TestSignaturesAreNotShown(t *testing.T) {
 	s := openServer()
 	q := query(t)

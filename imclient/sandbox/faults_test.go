@@ -23,7 +23,7 @@ import (
 
 func rules(r ...sandbox.Rule) sandbox.Faults { return sandbox.Faults{Rules: r} }
 
-// The list that people are shown has every kind that there is a rule for, and no other.
+// Kinds lists exactly the kinds that are declared.
 func TestKindsListsEveryKind(t *testing.T) {
 	source, err := os.ReadFile("faults.go")
 	if err != nil {
@@ -42,7 +42,7 @@ func TestKindsListsEveryKind(t *testing.T) {
 	}
 }
 
-// What a client sees of each kind, over a connection, with the call carried out and without.
+// What a client sees of each kind, over a connection, with the call applied and not applied.
 func TestKinds(t *testing.T) {
 	code := func(text []byte) int {
 		var a struct{ ErrorCode int }
@@ -54,7 +54,7 @@ func TestKinds(t *testing.T) {
 	for _, c := range []struct {
 		rule sandbox.Rule
 		see  func(r *http.Response, text []byte, err error, applied bool) bool
-		code int // in the log
+		code int // ErrorCode in the log
 	}{
 		{sandbox.Rule{Kind: sandbox.KindCode, Code: 91000},
 			func(r *http.Response, text []byte, err error, _ bool) bool {
@@ -187,7 +187,7 @@ func TestKinds(t *testing.T) {
 	}
 }
 
-// Over TCP a reset is one, and not a mere end of the connection.
+// Over TCP a reset is a real reset, not just the end of the connection.
 func TestResetOverTCP(t *testing.T) {
 	s := openServer()
 	setFaults(t, s, rules(sandbox.Rule{Kind: sandbox.KindReset}))
@@ -206,8 +206,7 @@ func TestResetOverTCP(t *testing.T) {
 	}
 }
 
-// Signature and limit come before a code, as at the real server; a gateway's faults come before
-// both.
+// Signature and limit precede a code, as at the real server; a gateway's faults precede both.
 func TestFaultsAndChecksOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := limitedServer(1)
@@ -231,7 +230,7 @@ func TestFaultsAndChecksOrder(t *testing.T) {
 		if json.Valid(w.Body.Bytes()) {
 			t.Errorf("a wire fault let %q through", w.Body)
 		}
-		// A fault takes nothing that is too large to be read, or "hang" would never end.
+		// No fault applies to a body that is too large to be read, or "hang" would never end.
 		body := strings.Repeat(" ", 20<<10)
 		time.Sleep(2 * time.Second)
 		if got := call(t, s, readPath, query(t), body).ErrorCode; got != 93000 {
@@ -240,8 +239,8 @@ func TestFaultsAndChecksOrder(t *testing.T) {
 	})
 }
 
-// The same seed always chooses the same conversations, about as many as asked for; another seed
-// chooses others.
+// The same seed always selects the same conversations, about as many as requested; another seed
+// selects others.
 func TestShareOfConversations(t *testing.T) {
 	chosen := func(seed uint64, rate int) map[string]bool {
 		s := limitedServer(rate)
@@ -300,7 +299,8 @@ func TestShareOfCallsAndAccounts(t *testing.T) {
 	for range 2000 {
 		got[markRead(t, s, "bob", "alice")]++
 	}
-	for code, want := range map[int]int{3: 600, 4: 700, 0: 700} { // half of what the first left
+	// half of what the first rule left
+	for code, want := range map[int]int{3: 600, 4: 700, 0: 700} {
 		if math.Abs(float64(got[code]-want)) > 100 {
 			t.Errorf("code %d: %d of 2000, want about %d", code, got[code], want)
 		}

@@ -63,7 +63,7 @@ func TestGatewayCodes(t *testing.T) {
 				"/v4/im_open_login_svc/kick"} {
 				got := call(t, s, path, q, `{"Report_Account":"a","Peer_Account":"b"}`).ErrorCode
 				if path != readPath && c.want == 0 {
-					continue // that body is not theirs
+					continue // this body is not for these commands
 				}
 				if got != c.want {
 					t.Errorf("%s: ErrorCode %d, want %d", path, got, c.want)
@@ -100,7 +100,7 @@ func TestZeroKeyRefusesEverySignature(t *testing.T) {
 	}
 }
 
-// A signature is verified once only, but what time and kicks do to it is seen at every call.
+// A signature is verified only once, but expiry and kicks are checked at every call.
 func TestSignatureExpiresWhileCached(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := openServer()
@@ -153,8 +153,7 @@ func TestKick(t *testing.T) {
 	})
 }
 
-// A new signature that is made in the second of the kick has another text than the old ones, and is
-// good.
+// A new signature made in the second of the kick has another text than the old ones, and is valid.
 func TestNewSignatureInTheSecondOfTheKick(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := openServer()

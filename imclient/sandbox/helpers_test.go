@@ -25,13 +25,13 @@ const (
 
 var key = imclient.NewSecret("a key of tests")
 
-// open is a server where every account exists but nobody….
+// openServer returns a server where every account exists but nobody….
 func openServer() *sandbox.Server {
 	return sandbox.New(sandbox.Options{AppID: appID, Admin: admin, Key: key, OpenAccounts: true})
 }
 
-// sign makes a signature of this second; signing is the most costly part of a call here, so the
-// last one is kept.
+// sign returns a signature of this second. Signing is the most costly part of a call here, so the
+// last signature is cached.
 func sign(t testing.TB) string {
 	t.Helper()
 	last.Lock()
@@ -52,7 +52,7 @@ var last struct {
 	sig    string
 }
 
-// query is a correct query.
+// query returns a correct query.
 func query(t testing.TB) url.Values {
 	return url.Values{
 		"sdkappid": {"1400000000"}, "identifier": {admin}, "usersig": {sign(t)},
@@ -90,7 +90,7 @@ func call(t testing.TB, s http.Handler, path string, q url.Values, body string) 
 	return a
 }
 
-// must calls, and wants success.
+// mustCall makes a call that must succeed.
 func mustCall(t testing.TB, s http.Handler, path string, body string) response {
 	t.Helper()
 	a := call(t, s, path, query(t), body)
@@ -100,7 +100,7 @@ func mustCall(t testing.TB, s http.Handler, path string, body string) response {
 	return a
 }
 
-// read marks read, and returns the ErrorCode.
+// markRead makes a mark-read call and returns the ErrorCode.
 func markRead(t testing.TB, s http.Handler, report, peer string) int {
 	t.Helper()
 	return call(t, s, readPath, query(t),
@@ -114,7 +114,7 @@ func setFaults(t testing.TB, s *sandbox.Server, f sandbox.Faults) {
 	}
 }
 
-// pipes is a listener of in-memory connections, which work inside a synctest bubble.
+// pipes is a listener for in-memory connections, which work inside a synctest bubble.
 type pipes struct {
 	conns  chan net.Conn
 	closed chan struct{}

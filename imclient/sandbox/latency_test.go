@@ -10,8 +10,8 @@ import (
 	"markread/imclient/sandbox"
 )
 
-// Latency is of the answer: the stamp, and what the call does, come before it. A client that gives
-// up ends the wait.
+// Latency delays only the response: the stamp and the call's effect come before it. A client that
+// disconnects ends the wait.
 func TestLatency(t *testing.T) {
 	elapsed := func(t *testing.T, s *sandbox.Server) time.Duration {
 		start := time.Now()

@@ -19,8 +19,8 @@ func limitedServer(rate int) *sandbox.Server {
 		Rate: rate})
 }
 
-// The edge, to the nanosecond: in one second Rate calls pass, and a second after the first the next
-// does.
+// The limit, to the nanosecond: Rate calls pass in one second, and the next one passes a second
+// after the first.
 func TestLimitEdge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := limitedServer(3)
@@ -31,11 +31,13 @@ func TestLimitEdge(t *testing.T) {
 			{0, 0},
 			{0, 0},
 			{400 * time.Millisecond, 0},
-			{600*time.Millisecond - 1, 60007}, // the first two are not a second old
-			{1, 0},                            // now they are; with this and the refused one, three
+			{600*time.Millisecond - 1, 60007}, // the first two are less than a second old
+			// now they are a second old; with this and the refused one, three
+			{1, 0},
 			{0, 60007},
 			{400*time.Millisecond - 1, 60007},
-			{1, 60007}, // the third has gone, but a good one and three refused ones are here
+			// the third has left the window, but a good one and three refused ones are in it
+			{1, 60007},
 		} {
 			time.Sleep(step.after)
 			if got := markRead(t, s, "a", "b"); got != step.want {
@@ -45,7 +47,7 @@ func TestLimitEdge(t *testing.T) {
 	})
 }
 
-// Against a naive model: every arrival compared with every earlier one.
+// A naive model compares every arrival with every earlier one.
 func TestLimitAgainstModel(t *testing.T) {
 	for seed := range uint64(20) {
 		synctest.Test(t, func(t *testing.T) {
@@ -56,11 +58,11 @@ func TestLimitAgainstModel(t *testing.T) {
 			most := 0
 			for range 400 {
 				switch random.IntN(4) {
-				case 0: // a volley
+				case 0: // a burst
 				case 1:
 					time.Sleep(time.Duration(random.Int64N(int64(time.Second) / int64(rate))))
 				case 2:
-					time.Sleep(time.Second / time.Duration(rate)) // exact distances hit the edge
+					time.Sleep(time.Second / time.Duration(rate)) // exact distances reach the limit
 				case 3:
 					time.Sleep(time.Duration(random.Int64N(int64(3*time.Second) / int64(rate))))
 				}
@@ -99,7 +101,7 @@ func TestLimitAgainstModel(t *testing.T) {
 	}
 }
 
-// What is refused for another reason is an arrival too, and is answered with that reason.
+// A call that is refused for another reason is an arrival, too, and gets that reason's code.
 func TestRefusedCallsCountTowardsTheLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := limitedServer(2)
@@ -135,8 +137,8 @@ func TestFaultRate(t *testing.T) {
 	})
 }
 
-// A stamp is of the handler's beginning, however long the answer takes, and the order of the log is
-// that of the stamps.
+// A stamp is the time when the handler began, however long the response takes, and the log is in
+// the order of the stamps.
 func TestStampsUnderLoad(t *testing.T) {
 	s := limitedServer(0)
 	q := query(t)
@@ -208,7 +210,7 @@ func BenchmarkMarkRead(b *testing.B) {
 	})
 }
 
-// A server that plays a strict one is of no use if its own key can be read off it.
+// A server that checks strictly is useless if its own key can be printed.
 func TestKeyIsNotPrinted(t *testing.T) {
 	options := sandbox.Options{AppID: appID, Admin: admin,
 		Key: imclient.NewSecret("canary-of-the-key")}

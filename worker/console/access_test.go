@@ -102,8 +102,8 @@ func TestAccess(t *testing.T) {
 	}
 }
 
-// What proxies add, in whatever spelling, shows that a request was not made on this machine. With
-// the token it may come by a proxy.
+// Headers that proxies add, in whatever spelling, show that a request did not originate on this
+// machine. With the token it may come through a proxy.
 func TestProxyHeaders(t *testing.T) {
 	for _, name := range []string{
 		"Forwarded", "X-Forwarded", "X-Forwarded-For", "X-Forwarded-Host",
@@ -119,7 +119,7 @@ func TestProxyHeaders(t *testing.T) {
 		"CloudFront-Viewer-Address", "Akamai-Origin-Hop",
 	} {
 		for _, value := range []string{"", "127.0.0.1"} {
-			// Both as net/http makes the key, and as it came.
+			// Both as net/http canonicalizes the key, and as it was sent.
 			for _, key := range []string{http.CanonicalHeaderKey(name), name} {
 				proxied := func(r *http.Request) { r.Header[key] = []string{value} }
 				if w := get(t, options(&fake{}), "/api/state",
@@ -135,7 +135,7 @@ func TestProxyHeaders(t *testing.T) {
 	}
 }
 
-// A token in the query string would end up in logs and histories: it counts for nothing.
+// A token in the query string would end up in logs and histories, so it is ignored.
 func TestTokenInTheURLIsIgnored(t *testing.T) {
 	o := options(&fake{})
 	o.Token = "abc"

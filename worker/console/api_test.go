@@ -16,7 +16,7 @@ func contains(w *httptest.ResponseRecorder, text string) bool {
 
 var begin = time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.FixedZone("", 8*3600))
 
-// full is a state in which nothing is absent.
+// full is a state without absent values.
 func full() State {
 	return State{
 		Version: "v1.2.3", Commit: "abcdef", StartedAt: begin, Ready: true,

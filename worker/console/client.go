@@ -21,22 +21,22 @@ import (
 )
 
 const (
-	// AdminTimeout is the limit of one command; a worker answers in milliseconds.
+	// AdminTimeout is the time limit of one command; a worker responds in milliseconds.
 	AdminTimeout     = 10 * time.Second
-	maxAdminResponse = 4 << 20 // bytes: a wrong URL may lead to anything
+	maxAdminResponse = 4 << 20 // bytes: a wrong URL may lead anywhere
 )
 
 // Client sends commands to the admin server of one worker.
 type Client struct {
 	Base  string
 	Token imclient.Secret
-	// for what came from outside: it may quote the token, or a proxy's password
+	// masks text from outside, which may quote the token or a proxy's password
 	mask func(string) string
 	HTTP *http.Client
 }
 
-// NewClient makes a client for the worker whose admin server has the URL. Its errors don't quote
-// the URL where there may be a password in it.
+// NewClient returns a client for the worker whose admin server has the given URL. Its errors don't
+// quote a URL that may contain a password.
 func NewClient(given string, token imclient.Secret) (*Client, error) {
 	u, err := url.Parse(given)
 	switch {
@@ -54,30 +54,31 @@ func NewClient(given string, token imclient.Secret) (*Client, error) {
 	}
 	base := strings.TrimRight(u.String(), "/")
 	if !token.IsZero() && u.Scheme == "http" && !imclient.IsLoopback(u.Hostname()) {
-		return nil, fmt.Errorf("--admin-url %s: without TLS everybody on the way can read the "+
+		return nil, fmt.Errorf("--admin-url %s: without TLS anybody on the network path can read "+
+			"the "+
 			"token (%s); use https, or a tunnel from this machine "+
 			"(kubectl port-forward, ssh -L)", base, tokenVariable)
 	}
 	return &Client{Base: base, Token: token, mask: imclient.NewMask(token), HTTP: &http.Client{
 		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment,
 			TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, DisableKeepAlives: true},
-		// What answers with a redirect is not the worker, and the token is for nobody else.
+		// A server that redirects is not the worker, and the token is for nobody else.
 		CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse
 		},
 	}}, nil
 }
 
-// tokenVariable is where programs of ours have the token from.
+// tokenVariable is the environment variable from which markread's programs read the token.
 const tokenVariable = "MARKREAD_ADMIN_TOKEN"
 
-// HeldNow is the body of /readyz, and the answer to an operator's command.
+// Readiness is the body of /readyz, and the response to an operator's command.
 type Readiness struct {
 	Ready *bool        `json:"ready"`
 	Held  []ActiveHold `json:"held"`
 }
 
-// HeldFor is one hold.
+// ActiveHold is one hold.
 type ActiveHold struct {
 	Reason string    `json:"reason"`
 	Since  time.Time `json:"since"`
@@ -87,18 +88,18 @@ func (h ActiveHold) String() string {
 	return fmt.Sprintf("%.50s since %s", format.Line(h.Reason), format.Time(h.Since))
 }
 
-// Command sends one. Its errors say what is wrong with the way to the worker.
+// Command sends a command. Its errors say what is wrong with the connection to the worker.
 func (c *Client) Command(ctx context.Context, path string) (Readiness, error) {
 	return c.readiness(ctx, http.MethodPost, path)
 }
 
-// Held asks what holds the worker.
+// Readiness returns whether the worker is ready, and its holds.
 func (c *Client) Readiness(ctx context.Context) (Readiness, error) {
 	return c.readiness(ctx, http.MethodGet, "/readyz")
 }
 
 func (c *Client) readiness(ctx context.Context, method, path string) (Readiness, error) {
-	// /readyz of a worker that is not ready
+	// /readyz of a worker that is not ready is a 503
 	body, err := c.fetch(ctx, method, path, method == http.MethodGet)
 	if err != nil {
 		return Readiness{}, err
@@ -113,12 +114,12 @@ func (c *Client) readiness(ctx context.Context, method, path string) (Readiness,
 	return now, nil
 }
 
-// noWorker explains an answer that is no worker's.
+// notAWorker is the error for a response that no worker sends.
 func (c *Client) notAWorker() error {
-	return fmt.Errorf("what answers at %s is no worker; is --admin-url right?", c.Base)
+	return fmt.Errorf("the server at %s is not a markread worker; is --admin-url correct?", c.Base)
 }
 
-// body returns what is answered with success; unavailable: or with a 503.
+// fetch returns the body of a successful response, or, if unavailable is set, also of a 503.
 func (c *Client) fetch(ctx context.Context, method, path string, unavailable bool) ([]byte, error) {
 	limited, cancel := context.WithTimeout(ctx, AdminTimeout)
 	defer cancel()
@@ -145,64 +146,64 @@ func (c *Client) fetch(ctx context.Context, method, path string, unavailable boo
 	return body, nil
 }
 
-// unreached explains a request without an answer. Only what is sent with POST does something.
+// transportError explains a request without a response. Only POST changes anything.
 func (c *Client) transportError(ctx, limited context.Context, method string, err error) error {
 	var failure *url.Error
 	if errors.As(err, &failure) {
-		err = failure.Err // the URL is in our text
+		err = failure.Err // our text has the URL
 	}
 	uncertain, uncertainDo := "", ""
 	if method == http.MethodPost {
-		uncertain = "; the command may have been done"
-		uncertainDo = " The command may have been done; to give it again does no harm"
+		uncertain = "; the command may have been applied"
+		uncertainDo = " The command may have been applied; repeating it does no harm"
 	}
 	switch {
 	case ctx.Err() != nil:
 		return errors.New("interrupted" + uncertain)
 	case limited.Err() != nil:
-		return fmt.Errorf("no answer from %s within %s; is --admin-url right?%s", c.Base,
+		return fmt.Errorf("no response from %s within %s; is --admin-url correct?%s", c.Base,
 			AdminTimeout, uncertainDo)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("no worker listens at %s; is --admin-url right?", c.Base)
+		return fmt.Errorf("no worker listens at %s; is --admin-url correct?", c.Base)
 	default:
-		return fmt.Errorf("%s can't be asked: %s; is --admin-url right?", c.Base,
+		return fmt.Errorf("the request to %s failed: %s; is --admin-url correct?", c.Base,
 			c.mask(err.Error()))
 	}
 }
 
-// refused explains an answer that is no success. Only what our own admin server says of itself is
-// taken for its word; there may be a gateway before it.
+// statusError explains an unsuccessful response. It interprets a response only if it is in our
+// admin server's own form; there may be a gateway in front of it.
 func (c *Client) statusError(response *http.Response, path, body string) error {
 	ours := strings.HasPrefix(body, fmt.Sprintf("%d: ", response.StatusCode))
 	switch {
 	case ours && response.StatusCode == http.StatusUnauthorized && c.Token.IsZero():
-		return fmt.Errorf("the worker at %s wants its token: set %s or %s_FILE", c.Base,
+		return fmt.Errorf("the worker at %s requires its token: set %s or %s_FILE", c.Base,
 			tokenVariable, tokenVariable)
 	case ours && response.StatusCode == http.StatusUnauthorized:
 		return fmt.Errorf("the worker at %s refuses the token in %s; is it this worker's?", c.Base,
 			tokenVariable)
 	case ours && response.StatusCode == http.StatusForbidden:
-		return fmt.Errorf("the worker at %s has no %s, so it takes commands from its own machine "+
-			"only: give them there (kubectl exec), or through a tunnel (kubectl port-forward, "+
-			"ssh -L)", c.Base, tokenVariable)
+		return fmt.Errorf(
+			"the worker at %s has no %s, so it accepts commands from its own machine "+
+				"only: run them there (kubectl exec), or through a tunnel (kubectl port-forward, "+
+				"ssh -L)", c.Base, tokenVariable)
 	case ours && response.StatusCode == http.StatusBadRequest:
-		return fmt.Errorf("the worker at %s does not understand the command: %.200s", c.Base,
+		return fmt.Errorf("the worker at %s rejected the command: %.200s", c.Base,
 			c.mask(strings.TrimPrefix(body, "400: ")))
 	case response.StatusCode == http.StatusNotFound ||
 		response.StatusCode == http.StatusMethodNotAllowed:
 		return fmt.Errorf("%s has no %s: it is another program, or an older markread; is "+
-			"--admin-url right? It must be the address alone, without a path", c.Base, path)
+			"--admin-url correct? It must be the address alone, without a path", c.Base, path)
 	case response.StatusCode/100 == 3:
-		return fmt.Errorf("%s sends elsewhere (HTTP %d); use the address that it sends to as "+
+		return fmt.Errorf("%s redirects elsewhere (HTTP %d); use the address it redirects to as "+
 			"--admin-url", c.Base, response.StatusCode)
 	default:
-		return fmt.Errorf("%s answers with HTTP %d, as no worker does; is --admin-url right?",
+		return fmt.Errorf("%s responds with HTTP %d, which no worker does; is --admin-url correct?",
 			c.Base, response.StatusCode)
 	}
 }
 
-// State asks a worker for all that it shows. What it says is cleaned: there may be anything at the
-// URL.
+// State returns the worker's whole state. Its texts are sanitized: anything may listen at the URL.
 func (c *Client) State(ctx context.Context) (s State, err error) {
 	body, err := c.fetch(ctx, http.MethodGet, "/api/state", false)
 	if err != nil {
@@ -229,8 +230,8 @@ func (c *Client) State(ctx context.Context) (s State, err error) {
 	return s, nil
 }
 
-// Reachable is how this machine reaches an address that is listened on: 0.0.0.0 and :: are all
-// addresses, and none to call.
+// DialAddr returns the address at which this machine reaches a listener on addr: 0.0.0.0 and ::
+// mean all addresses when listening, and can't be dialed.
 func DialAddr(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -242,13 +243,13 @@ func DialAddr(addr string) string {
 	return net.JoinHostPort("127.0.0.1", port)
 }
 
-// Rejections says whether a lane is held for them.
+// HeldForRejections reports whether a lane is held for rejections.
 func (h Readiness) HeldForRejections() bool {
 	return slices.ContainsFunc(h.Held,
 		func(held ActiveHold) bool { return held.Reason == "rejections" })
 }
 
-// Paused returns the operator's hold, nil if there is none, and the others.
+// Paused returns the operator's hold (nil: none) and the other holds.
 func (h Readiness) Paused() (mine *ActiveHold, others []ActiveHold) {
 	for _, held := range h.Held {
 		if held.Reason == "paused" {

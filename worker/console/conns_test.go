@@ -12,17 +12,17 @@ import (
 	"time"
 )
 
-// crowd is an admin server in a bubble and the connections to it.
+// connCrowd is an admin server in a bubble and many connections to it.
 type connCrowd struct {
 	t      *testing.T
 	accept chan net.Conn
-	// which connections the server has closed, in the order of their beginning
+	// whether the server has closed each connection, in the order in which they began
 	ended []*atomic.Bool
 	conns []net.Conn
 }
 
-// newCrowd runs an admin server until the test ends.
-func newCrowd(t *testing.T) *connCrowd {
+// newConnCrowd runs an admin server until the test ends.
+func newConnCrowd(t *testing.T) *connCrowd {
 	c := &connCrowd{t: t, accept: make(chan net.Conn)}
 	o := options(&fake{ready: true})
 	o.Listen = func(string, string) (net.Listener,
@@ -45,8 +45,7 @@ func newCrowd(t *testing.T) *connCrowd {
 	return c
 }
 
-// connect opens a connection and sends what is given; until the server closes it, answers are read
-// and thrown away.
+// connect opens a connection and sends text; responses are discarded until the server closes it.
 func (c *connCrowd) connect(text string) {
 	c.t.Helper()
 	near, far := net.Pipe()
@@ -63,7 +62,7 @@ func (c *connCrowd) connect(text string) {
 	synctest.Wait()
 }
 
-// probe is a health probe on a connection of its own.
+// probe makes a health probe on a connection of its own.
 func (c *connCrowd) probe() (status int, took time.Duration) {
 	c.t.Helper()
 	near, far := net.Pipe()
@@ -93,7 +92,7 @@ func (c *connCrowd) open() (n int) {
 }
 
 // However many connections others hold open, in whatever state, there are never more than maxConns,
-// and a probe is answered at once.
+// and a probe gets its response immediately.
 func TestProbeIsServedWhenConnectionsAreExhausted(t *testing.T) {
 	const whole, half = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
 		"GET /healthz HTTP/1.1\r\nHost: x"
@@ -103,7 +102,7 @@ func TestProbeIsServedWhenConnectionsAreExhausted(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := newCrowd(t)
+				c := newConnCrowd(t)
 				for i := range 600 {
 					c.connect(texts[i%len(texts)])
 					if n := c.open(); n > maxConns {
@@ -116,7 +115,7 @@ func TestProbeIsServedWhenConnectionsAreExhausted(t *testing.T) {
 						t.Fatalf("with %d connections: %d after %v", i+1, status, took)
 					}
 				}
-				if n := c.open(); n < maxConns-1 { // the probe took the place of one
+				if n := c.open(); n < maxConns-1 { // the probe displaced one
 					t.Errorf("only %d are open", n)
 				}
 				time.Sleep(idleTimeout)
@@ -128,10 +127,10 @@ func TestProbeIsServedWhenConnectionsAreExhausted(t *testing.T) {
 	}
 }
 
-// The one that goes is the one that has done nothing for the longest.
+// The connection that has been idle the longest is closed.
 func TestIdlestConnectionIsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCrowd(t)
+		c := newConnCrowd(t)
 		const whole = "GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"
 		for range maxConns {
 			c.connect(whole)
@@ -151,10 +150,10 @@ func TestIdlestConnectionIsClosed(t *testing.T) {
 	})
 }
 
-// An ended connection is forgotten and makes room.
+// An ended connection is forgotten and frees its place.
 func TestEndedConnectionsAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCrowd(t)
+		c := newConnCrowd(t)
 		began := time.Now()
 		for range 10 * maxConns {
 			if status, _ := c.probe(); status != http.StatusOK {

@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// fake is a source whose answers the test chooses.
+// fake is a source with values that the test chooses.
 type fake struct {
 	state     State
 	unhealthy error
@@ -33,7 +33,7 @@ func (f *fake) Held() []Hold   { return f.State().Held }
 func (f *fake) Healthy() error { return f.unhealthy }
 func (f *fake) Ready() bool    { return f.ready }
 
-// options are an admin server's for a source, with one metric.
+// options returns the options of an admin server with this source and one metric.
 func options(source Source) Options {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(prometheus.NewCounterFunc(
@@ -41,8 +41,7 @@ func options(source Source) Options {
 	return Options{Addr: "127.0.0.1:0", Source: source, Gatherer: registry, Log: zerolog.Nop()}
 }
 
-// get is a request from this machine, changed by the edits, against an admin server with the
-// options.
+// get sends a request from this machine, changed by the edits, to an admin server with the options.
 func get(t *testing.T, o Options, path string,
 	edits ...func(*http.Request)) *httptest.ResponseRecorder {
 	t.Helper()
@@ -84,8 +83,8 @@ func TestServesOverTCPAndStops(t *testing.T) {
 	}
 }
 
-// A stop doesn't wait longer than a second for a client that never finishes.
-func TestStopCutsOffHangingRequests(t *testing.T) {
+// Shutdown waits at most a second for a client that never finishes.
+func TestShutdownAbortsHangingRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		accepted := make(chan net.Conn, 1)
 		o := options(&fake{})
@@ -119,7 +118,7 @@ func TestStopCutsOffHangingRequests(t *testing.T) {
 	})
 }
 
-// A client that sends its header drop by drop, or not at all, is cut off.
+// A client that sends its header very slowly, or not at all, is disconnected.
 func TestSlowClientIsCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		accepted := make(chan net.Conn, 1)
@@ -159,7 +158,7 @@ func TestPortInUseNamesTheFlag(t *testing.T) {
 	o.Addr = l.Addr().String()
 	_, err = New(o)
 	if err == nil || !strings.Contains(err.Error(), "--admin-addr "+o.Addr) ||
-		!strings.Contains(err.Error(), "taken") {
+		!strings.Contains(err.Error(), "in use") {
 		t.Errorf("error of a taken port: %v", err)
 	}
 	o.Listen = func(string, string) (net.Listener, error) {
@@ -183,7 +182,7 @@ func TestListenerFailureEndsRun(t *testing.T) {
 	}
 }
 
-// pipeListener hands out the connections it is given; nothing goes over a network.
+// pipeListener accepts the connections it is given; no network is involved.
 type pipeListener struct {
 	conns  chan net.Conn
 	closed chan struct{}

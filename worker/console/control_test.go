@@ -13,7 +13,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// lever is a worker that can be held, and notes what was done to it.
+// fakeControls is a worker that can be held; it records the commands.
 type fakeControls struct {
 	fake
 	done []string
@@ -36,7 +36,7 @@ func (l *fakeControls) Resume(acceptRejections bool) {
 		func(h Hold) bool { return h.Reason == "paused" })
 }
 
-// post is a request of an operator on this machine, changed by the edits.
+// post sends an operator's request from this machine, changed by the edits.
 func post(t *testing.T, token string, path string,
 	edits ...func(*http.Request)) (*httptest.ResponseRecorder, []string) {
 	t.Helper()
@@ -49,7 +49,7 @@ func post(t *testing.T, token string, path string,
 
 var changing = []string{"/api/pause", "/api/resume", "/api/resume?accept-rejections=true"}
 
-// Whatever is not an operator's changes nothing.
+// A request that does not come from an operator changes nothing.
 func TestCommandAccess(t *testing.T) {
 	const token = "s3cret-token"
 	bearer := header("Authorization", "Bearer "+token)
@@ -119,7 +119,7 @@ func TestCommandAccess(t *testing.T) {
 	}
 }
 
-// A link, an image or a form can't change anything, wherever it stands.
+// A link, an image or a form can't change anything, wherever it is.
 func TestCommandsNeedPost(t *testing.T) {
 	for _, name := range []string{http.MethodGet, http.MethodHead, http.MethodOptions,
 		http.MethodPut, http.MethodDelete, http.MethodPatch, http.MethodTrace, "post"} {
@@ -150,7 +150,7 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-// What is not understood is refused, not ignored.
+// Unknown options are refused, not ignored.
 func TestUnknownOptionsAreRefused(t *testing.T) {
 	for _, path := range []string{
 		"/api/pause?accept-rejections=true", "/api/pause?for=1h",
@@ -176,8 +176,8 @@ func TestUnknownOptionsAreRefused(t *testing.T) {
 	}
 }
 
-// The answer is /readyz's body, always with 200: the command was done, whether the worker is a
-// member of its group or not.
+// The response is /readyz's body, always with 200: the command was executed, whether or not the
+// worker is a member of its group.
 func TestCommandResponse(t *testing.T) {
 	for _, ready := range []bool{true, false} {
 		l := &fakeControls{fake: fake{ready: ready,
@@ -205,7 +205,7 @@ func TestCommandResponse(t *testing.T) {
 			contains(w, "paused") {
 			t.Errorf("after resume: %s", w.Body)
 		}
-		// Who asked for what can be found out later.
+		// The log shows who requested what.
 		for _, want := range []string{`"request":"POST /api/pause","from":"127.0.0.1:50000"`,
 			`"request":"POST /api/resume?accept-rejections=true"`} {
 			if strings.Count(log.String(), want) != 1 {
@@ -215,7 +215,7 @@ func TestCommandResponse(t *testing.T) {
 	}
 }
 
-// A server without controls has nothing to protect.
+// A server without controls has no commands.
 func TestWithoutControls(t *testing.T) {
 	for _, path := range changing {
 		for _, name := range []string{http.MethodPost, http.MethodGet} {
@@ -226,8 +226,8 @@ func TestWithoutControls(t *testing.T) {
 	}
 }
 
-// A real browser's request over a real connection: the protection is where the requests come in,
-// not only in the handler's tests.
+// A browser's request over a real connection: the protection covers the server, not only the
+// handler that other tests call.
 func TestCrossSitePostOverTCP(t *testing.T) {
 	l := &fakeControls{}
 	o := options(l)

@@ -17,7 +17,7 @@ func TestPageShowsTheState(t *testing.T) {
 		"v1.2.3", "held: outage", "2026-03-01 04:00:00 UTC", "502 from the gateway", "what to do",
 		"the server is silent", "check the way to it",
 		"200 calls/s", ">92<", ">88<", "8 of 16", "1,000", "5,000",
-		"no calls while something holds",
+		"no calls during a hold",
 		"mark-read", ">10<", ">20<", "3.2 s", "retry: the end of its backoff",
 	} {
 		if !contains(w, want) {
@@ -34,7 +34,7 @@ func TestPageOfANewWorker(t *testing.T) {
 			t.Errorf("the page does not show %q", want)
 		}
 	}
-	if contains(w, "nothing waits") || contains(w, " since 0001") {
+	if contains(w, "no events wait") || contains(w, " since 0001") {
 		t.Error("the page claims what is not known")
 	}
 	if contains(w, "%!") || contains(w, "&lt;nil&gt;") {
@@ -42,7 +42,7 @@ func TestPageOfANewWorker(t *testing.T) {
 	}
 }
 
-// Whatever gets into the state is shown as text.
+// All values of the state are shown as text.
 func TestPageEscapes(t *testing.T) {
 	for _, text := range []string{`<script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`,
 		`</title><script>`, `' onmouseover='x`} {
@@ -60,8 +60,8 @@ func TestPageEscapes(t *testing.T) {
 	}
 }
 
-// A partition that can't be read is named at the top: which, since when, where, why, what to do,
-// and where to read on.
+// A partition that can't be read is shown at the top: which one, since when, at which offset, why,
+// what to do, and where the runbook is.
 func TestPageShowsUnreadablePartitions(t *testing.T) {
 	s := full()
 	s.Held = nil
@@ -77,12 +77,12 @@ func TestPageShowsUnreadablePartitions(t *testing.T) {
 	}
 	s.Partitions[0].Unreadable.Offset, s.Partitions[0].OldestUnfinished = nil, nil
 	s.Lanes.Live = Lane{OldestSeconds: 90}
-	if w := get(t, options(&fake{state: s}), "/"); !contains(w, "<dd>not known</dd>") ||
+	if w := get(t, options(&fake{state: s}), "/"); !contains(w, "<dd>unknown</dd>") ||
 		!contains(w, "1 m 30 s</td>") {
 		t.Errorf("without an offset, and nothing in memory: %s", w.Body)
 	}
 
-	// A topic's permission is taken away: the page stays a page.
+	// The permission for a topic is revoked: the page stays usable.
 	p := s.Partitions[0]
 	for i := range 2000 {
 		p.Partition = i
@@ -101,7 +101,7 @@ func TestPageShowsUnreadablePartitions(t *testing.T) {
 	}
 }
 
-// A reason may quote a broker: it is one line of bounded length, and nothing in it steers a
+// A reason may quote a broker: it is one line of bounded length, and nothing in it controls a
 // terminal or a page.
 func TestReasonsAreSanitized(t *testing.T) {
 	s := full()
@@ -119,8 +119,8 @@ func TestReasonsAreSanitized(t *testing.T) {
 	}
 }
 
-// The policy forbids inline scripts and styles and all other hosts: what the page uses must obey,
-// or it silently does not work.
+// The policy forbids inline scripts and styles and all other hosts: whatever violates it silently
+// does not work.
 func TestPageObeysItsPolicy(t *testing.T) {
 	w := get(t, options(&fake{state: full()}), "/")
 	policy := w.Header().Get("Content-Security-Policy")
@@ -161,7 +161,7 @@ func TestEveryWaitIsExplained(t *testing.T) {
 	}
 }
 
-// A rebalance: still ready, but nothing moves, and the page says since when.
+// In a rebalance the worker is still ready but makes no calls, and the page shows since when.
 func TestPageOutsideAGeneration(t *testing.T) {
 	s := full()
 	s.Held, s.Group.Generation, s.Group.OutsideSince = nil, nil,
@@ -178,7 +178,7 @@ func TestPageOutsideAGeneration(t *testing.T) {
 	}
 }
 
-// What to do is said once, and a hold of one lane says which.
+// The remedy is shown once, and a hold of one lane names the lane.
 func TestPageShowsHoldDetailsOnce(t *testing.T) {
 	s := full()
 	s.Held[0].Detail, s.Held[0].Lane = "lane backfill: another app's key", "backfill"
@@ -202,14 +202,14 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// A lane that is held alone does not keep the other from draining.
+// A held lane does not keep the other lane from draining.
 func TestDrainWithAHeldLane(t *testing.T) {
 	s := State{Group: Group{Generation: new(int32(1))}, Lanes: Lanes{Live: Lane{Conversations: 100},
 		Backfill: Lane{Conversations: 300}}, Quota: Quota{Limit: new(100)}}
 	for lane, want := range map[string]string{
-		"live":     "about 3 s, without the lane that is held",
-		"backfill": "about 1 s, without the lane that is held",
-		"":         "no calls while something holds",
+		"live":     "about 3 s, without the held lane",
+		"backfill": "about 1 s, without the held lane",
+		"":         "no calls during a hold",
 	} {
 		s.Held = []Hold{{Reason: "rejections", Lane: lane}}
 		if got := (view{State: s}).Drain(); got != want {
@@ -217,26 +217,25 @@ func TestDrainWithAHeldLane(t *testing.T) {
 		}
 	}
 	s.Held = []Hold{{Lane: "live"}, {Lane: "backfill"}}
-	if got := (view{State: s}).Drain(); got != "no calls while something holds" {
+	if got := (view{State: s}).Drain(); got != "no calls during a hold" {
 		t.Errorf("both lanes: %s", got)
 	}
 }
 
-// Nobody knows how long it takes to drain what can't be read.
+// It is unknown how long unreadable partitions take to drain.
 func TestDrainOfUnreadablePartitions(t *testing.T) {
 	s := State{Group: Group{Generation: new(int32(1))}, Quota: Quota{Limit: new(100)},
 		Partitions: []Partition{{Unreadable: &Unreadable{}}}}
-	if got := (view{State: s}).Drain(); got != "unknown: what can't be read waits in Kafka" {
+	if got := (view{State: s}).Drain(); got != "unknown: the unreadable events are in Kafka" {
 		t.Errorf("nothing in memory: %s", got)
 	}
 	s.Lanes.Live.Conversations = 100
-	if got := (view{State: s}).Drain(); got != "about 1 s, without the partitions that can't be "+
-		"read" {
+	if got := (view{State: s}).Drain(); got != "about 1 s, without the unreadable partitions" {
 		t.Errorf("100 in memory: %s", got)
 	}
 }
 
-// The page names the commands as they work where it is read.
+// The page shows the commands as they work for its reader.
 func TestPageNamesTheCommands(t *testing.T) {
 	for name, flag := range map[string]string{
 		"localhost:8780": "", "127.0.0.1:8780": "",

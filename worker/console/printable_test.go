@@ -7,8 +7,8 @@ import (
 	"unicode"
 )
 
-// Text of others can neither hide nor turn what stands around it on the page, and in JSON it keeps
-// its value.
+// Text from outside can neither hide nor reorder what surrounds it on the page, and keeps its value
+// in JSON.
 func TestPageAndStateArePrintable(t *testing.T) {
 	for _, text := range []string{"a\u202eb", "\x1b[31mx\x7f", "\u009b2J", "\ufeff\u200b\u2066",
 		"\u2028", "\U000e0041"} {

@@ -1,4 +1,4 @@
-// Fetches the page every two seconds and puts its state in the place of the old one, so that scrolling and selection of the rest survive.
+// Fetches the page every two seconds and replaces the old state, so that the scroll position and a selection survive.
 "use strict";
 
 async function refresh() {
@@ -9,7 +9,7 @@ async function refresh() {
       fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     }
   } catch {
-    // The worker is stopped or restarting: say so and go on asking.
+    // The worker is stopped or restarting: show that and keep polling.
   }
   document.getElementById("stale").hidden = fresh !== null;
   if (fresh !== null && window.getSelection().isCollapsed) {

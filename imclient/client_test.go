@@ -179,20 +179,20 @@ func TestErrorCodeDecides(t *testing.T) {
 }
 
 func TestResponsesWithoutErrorCode(t *testing.T) {
-	answer := outcome{imclient.Transient, "answer", 0, 200}
+	notAPI := outcome{imclient.Transient, "answer", 0, 200}
 	for body, want := range map[string]outcome{
-		"": answer, "null": answer, "[]": answer, "0": answer, `"ErrorCode"`: answer, "{}": answer,
-		"garbage":          answer,
-		`<html>502</html>`: answer, `{"ErrorCode":0`: answer, `{"ErrorCode":0}}`: answer,
-		`{"ErrorCode":0} x`: answer,
-		`{"errorcode":0}`:   answer, `{"ERRORCODE":0,"errorCode":0}`: answer,
-		`{"ErrorCode":null}`: answer,
-		`{"ErrorCode":"0"}`:  answer, `{"ErrorCode":0.0}`: answer, `{"ErrorCode":6e4}`: answer,
-		`{"ErrorCode":[0]}`:  answer,
-		`{"ErrorCode":true}`: answer, `{"ErrorCode":99999999999999999999}`: answer,
-		`{"Inner":{"ErrorCode":0}}`:  answer,
-		"\ufeff" + `{"ErrorCode":0}`: answer, `{"ErrorCode":0,"ErrorCode":"0"}`: answer,
-		`{"ErrorCode":0}` + strings.Repeat(" ", 1<<16): answer,
+		"": notAPI, "null": notAPI, "[]": notAPI, "0": notAPI, `"ErrorCode"`: notAPI, "{}": notAPI,
+		"garbage":          notAPI,
+		`<html>502</html>`: notAPI, `{"ErrorCode":0`: notAPI, `{"ErrorCode":0}}`: notAPI,
+		`{"ErrorCode":0} x`: notAPI,
+		`{"errorcode":0}`:   notAPI, `{"ERRORCODE":0,"errorCode":0}`: notAPI,
+		`{"ErrorCode":null}`: notAPI,
+		`{"ErrorCode":"0"}`:  notAPI, `{"ErrorCode":0.0}`: notAPI, `{"ErrorCode":6e4}`: notAPI,
+		`{"ErrorCode":[0]}`:  notAPI,
+		`{"ErrorCode":true}`: notAPI, `{"ErrorCode":99999999999999999999}`: notAPI,
+		`{"Inner":{"ErrorCode":0}}`:  notAPI,
+		"\ufeff" + `{"ErrorCode":0}`: notAPI, `{"ErrorCode":0,"ErrorCode":"0"}`: notAPI,
+		`{"ErrorCode":0}` + strings.Repeat(" ", 1<<16): notAPI,
 	} {
 		c := offlineClient(t, alwaysRespond(200, nil, body))
 		if got := outcomeOf(t, c.MarkRead(t.Context(), validRead)); got != want {
@@ -284,26 +284,27 @@ func retryAfterOf(t *testing.T, change func(*imclient.Options)) time.Duration {
 func TestPostReturnsTheResponse(t *testing.T) {
 	body := "{\"ActionStatus\":\"OK\",\n\t\"ErrorInfo\":\"\",\"ErrorCode\":0," +
 		"\"MsgTime\":1572870301, \"x\":\"\x1b[2J\"}"
-	answer, err := offlineClient(t,
+	response, err := offlineClient(t,
 		alwaysRespond(200, nil, strings.ReplaceAll(body, "\x1b", `\u001b`))).Post(t.Context(),
 		"openim/sendmsg", map[string]any{"MsgRandom": 1})
-	if err != nil || answer.Status != 200 || answer.ErrorCode != 0 || answer.ActionStatus != "OK" ||
-		!bytes.Contains(answer.Body, []byte(":0,\"MsgTime\"")) {
-		t.Errorf("%+v, %v", answer, err)
+	if err != nil || response.Status != 200 || response.ErrorCode != 0 ||
+		response.ActionStatus != "OK" ||
+		!bytes.Contains(response.Body, []byte(":0,\"MsgTime\"")) {
+		t.Errorf("%+v, %v", response, err)
 	}
-	answer, err = offlineClient(t, alwaysRespond(503, nil, "a\n\x1b[31mb\x00\u202ec\xff")).
+	response, err = offlineClient(t, alwaysRespond(503, nil, "a\n\x1b[31mb\x00\u202ec\xff")).
 		Post(t.Context(),
 			"openim/sendmsg", nil)
-	if outcomeOf(t, err).label != "http_503" || answer.Status != 503 ||
-		string(answer.Body) != "a\n [31mb  c\uFFFD" {
-		t.Errorf("%+v %q, %v", answer, answer.Body, err)
+	if outcomeOf(t, err).label != "http_503" || response.Status != 503 ||
+		string(response.Body) != "a\n [31mb  c\uFFFD" {
+		t.Errorf("%+v %q, %v", response, response.Body, err)
 	}
-	answer, err = offlineClient(t,
+	response, err = offlineClient(t,
 		alwaysRespond(200, nil, apiResult(90001, "Fail to Parse\tjson "))).Post(t.Context(),
 		"openim/sendmsg", nil)
-	if outcomeOf(t, err).code != 90001 || answer.ErrorCode != 90001 ||
-		answer.ErrorInfo != "Fail to Parse json" || answer.ActionStatus != "FAIL" {
-		t.Errorf("%+v, %v", answer, err)
+	if outcomeOf(t, err).code != 90001 || response.ErrorCode != 90001 ||
+		response.ErrorInfo != "Fail to Parse json" || response.ActionStatus != "FAIL" {
+		t.Errorf("%+v, %v", response, err)
 	}
 }
 
@@ -374,7 +375,7 @@ func TestEndedContextIsNotACallFailure(t *testing.T) {
 		}))
 		err := c.MarkRead(ctx, validRead)
 		if want && err != nil || !want && outcomeOf(t, err).code != code {
-			t.Errorf("answered %d: %v", code, err)
+			t.Errorf("ErrorCode %d: %v", code, err)
 		}
 	}
 }

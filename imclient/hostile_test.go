@@ -220,13 +220,13 @@ func TestResponsesAreBounded(t *testing.T) {
 		}
 	}))
 	c := client(t, options(server.URL))
-	answer, err := c.Post(t.Context(), "openim/sendmsg", nil)
+	response, err := c.Post(t.Context(), "openim/sendmsg", nil)
 	c.Close()
 	server.Close()
 	if got, want := outcomeOf(t,
 		err), (outcome{imclient.Transient, "answer", 0, 200}); got != want ||
-		len(answer.Body) != 64<<10 {
-		t.Errorf("%+v with %d bytes, want %+v", got, len(answer.Body), want)
+		len(response.Body) != 64<<10 {
+		t.Errorf("%+v with %d bytes, want %+v", got, len(response.Body), want)
 	}
 	if sent > 32<<20 { // what fits into the sockets' buffers
 		t.Errorf("the server could send %d bytes", sent)
@@ -243,15 +243,15 @@ func FuzzResponse(f *testing.F) {
 		c := offlineClient(t,
 			alwaysRespond(status, http.Header{"Retry-After": {retryAfter}, "Date": {date}},
 				string(body)))
-		answer, err := c.Post(t.Context(), "openim/sendmsg", nil)
+		response, err := c.Post(t.Context(), "openim/sendmsg", nil)
 		for i := range len(canary) - 12 {
-			if text := fmt.Sprint(err, string(answer.Body), answer.ErrorInfo,
-				answer.ActionStatus); strings.Contains(text, canary[i:i+12]) {
+			if text := fmt.Sprint(err, string(response.Body), response.ErrorInfo,
+				response.ActionStatus); strings.Contains(text, canary[i:i+12]) {
 				t.Fatalf("the key is in %s", text)
 			}
 		}
 		if err == nil {
-			if answer.ErrorCode != 0 {
+			if response.ErrorCode != 0 {
 				t.Error("a success with an ErrorCode")
 			}
 			return
@@ -262,7 +262,7 @@ func FuzzResponse(f *testing.F) {
 		}
 		if len(e.Message) > 200 || e.RetryAfter < 0 || e.RetryAfter > 5*time.Minute ||
 			e.RetryAfter > 0 && e.Class != imclient.Throttled ||
-			e.Label == "" || e.ErrorCode != answer.ErrorCode ||
+			e.Label == "" || e.ErrorCode != response.ErrorCode ||
 			strings.ContainsAny(err.Error(), "\x1b\r\n") {
 			t.Errorf("%+v: %v", e, err)
 		}

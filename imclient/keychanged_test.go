@@ -53,10 +53,10 @@ func TestNewKeyIsDetectedAndUsed(t *testing.T) {
 		expectKeyChanged(t, c, true, "a key that begins alike")
 		o.expectCall(t, c, 1, "60010")
 		expectKeyChanged(t, c, false, "after the call")
-		asked := o.keyReads
+		reads := o.keyReads
 		o.expectCall(t, c, 1, "60010")
-		if o.keyReads != asked {
-			t.Error("a call asked for the key though none had changed")
+		if o.keyReads != reads {
+			t.Error("a call read the key although it had not changed")
 		}
 	})
 }
@@ -100,10 +100,10 @@ func TestUnreadableNewKeyKeepsTheSignature(t *testing.T) {
 		expectKeyChanged(t, c, true, "another key")
 		o.keyErr = errors.New("being written")
 		o.expectCall(t, c, 0, "ok")
-		asked := o.keyReads
+		reads := o.keyReads
 		o.expectCall(t, c, 0, "ok")
-		if o.keyReads != asked {
-			t.Error("every call asks for the key that can't be read")
+		if o.keyReads != reads {
+			t.Error("every call reads the unreadable key")
 		}
 		expectKeyChanged(t, c, false, "being written")
 		o.keyErr = nil

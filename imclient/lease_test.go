@@ -61,9 +61,9 @@ func mustKeepTheLease(t *testing.T, start func(http.Handler) *httptest.Server) {
 	o.Transport = pool
 	c := client(t, o)
 	defer c.Close()
-	asked := 0
+	checks := 0
 	ctx := imclient.WithLease(t.Context(), func() error {
-		asked++
+		checks++
 		if lost.Load() {
 			return errLost
 		}
@@ -83,15 +83,15 @@ func mustKeepTheLease(t *testing.T, start func(http.Handler) *httptest.Server) {
 		{"there again after that", false, nil, 3},
 	} {
 		lost.Store(step.lost)
-		before := asked
+		before := checks
 		writes.Store(0)
 		if err := c.MarkRead(ctx, read); !errors.Is(err, step.err) || step.err == nil &&
 			err != nil {
 			t.Errorf("%s: %v, want %v", step.name, err, step.err)
 		}
-		if n := arrived.Load(); n != step.arrived || asked == before {
-			t.Errorf("%s: %d requests have arrived, want %d; the lease was asked %d times",
-				step.name, n, step.arrived, asked-before)
+		if n := arrived.Load(); n != step.arrived || checks == before {
+			t.Errorf("%s: %d requests have arrived, want %d; the lease was checked %d times",
+				step.name, n, step.arrived, checks-before)
 		}
 		if n := writes.Load(); pool.TLSClientConfig == nil && (n != 0) != (step.err == nil) ||
 			n > 1 && pool.TLSClientConfig == nil {

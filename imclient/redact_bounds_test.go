@@ -90,7 +90,7 @@ func TestUnreadBodiesAreNotSearched(t *testing.T) {
 	}
 	runtime.ReadMemStats(&after)
 	if each := (after.TotalAlloc - before.TotalAlloc) / calls; each > 512<<10 {
-		t.Errorf("%d bytes allocated for an answer of %d", each, len(body))
+		t.Errorf("%d bytes allocated for a response of %d", each, len(body))
 	}
 }
 

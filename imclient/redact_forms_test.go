@@ -98,9 +98,9 @@ func BenchmarkMask(b *testing.B) {
 		b.Fatal(err)
 	}
 	for name, text := range map[string]string{
-		"words":  strings.Repeat("the quick brown fox &amp; ", 64<<10/26),
-		"base64": strings.Repeat("QUJD", 16<<10),
-		"answer": apiResult(60007, "the calls of this API exceed the frequency limit"),
+		"words":    strings.Repeat("the quick brown fox &amp; ", 64<<10/26),
+		"base64":   strings.Repeat("QUJD", 16<<10),
+		"response": apiResult(60007, "the calls of this API exceed the frequency limit"),
 	} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {

@@ -209,7 +209,7 @@ func TestNoSecretLeaks(t *testing.T) {
 		o := options("http://" + listener.Addr().String())
 		o.Timeout = 200 * time.Millisecond
 		c := client(t, o)
-		answer, err := c.Post(t.Context(), "openim/sendmsg", map[string]string{"a": "b"})
+		response, err := c.Post(t.Context(), "openim/sendmsg", map[string]string{"a": "b"})
 		listener.Close()
 		mu.Lock()
 		echo := echo // the URL in this response; its connection may outlive the call
@@ -217,7 +217,7 @@ func TestNoSecretLeaks(t *testing.T) {
 		if err == nil && name != "info, success" || echo == "" {
 			t.Fatalf("%s: did not fail: %v", name, err)
 		}
-		scannerForURL(t, echo).check(t, name, answer, err)
+		scannerForURL(t, echo).check(t, name, response, err)
 		if _, err := c.Post(t.Context(), "openim/sendmsg", nil); err == nil { // refused by now
 			t.Errorf("%s: a second call succeeded", name)
 		} else {
@@ -282,11 +282,11 @@ func TestNoSecretLeaksFromTransportErrors(t *testing.T) {
 			at = r.URL.String()
 			return nil, wrap(r)
 		}))
-		answer, err := c.Post(t.Context(), "openim/sendmsg", nil)
+		response, err := c.Post(t.Context(), "openim/sendmsg", nil)
 		if outcomeOf(t, err).label != "reset" {
 			t.Errorf("%s: %v", name, err)
 		}
-		scannerForURL(t, at).check(t, name, answer, err)
+		scannerForURL(t, at).check(t, name, response, err)
 	}
 
 	path := filepath.Join(t.TempDir(), "key")
@@ -294,8 +294,8 @@ func TestNoSecretLeaksFromTransportErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := offlineClient(t, func(o *imclient.Options) { o.Key = imclient.KeyFile(path) })
-	answer, err := c.Post(t.Context(), "openim/sendmsg", nil)
-	newSecretScanner(canary).check(t, "key file", answer, err)
+	response, err := c.Post(t.Context(), "openim/sendmsg", nil)
+	newSecretScanner(canary).check(t, "key file", response, err)
 }
 
 // A harmless chain is kept.

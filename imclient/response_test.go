@@ -38,12 +38,12 @@ func TestResponseHasDateAndCertExpiry(t *testing.T) {
 			}
 			return response, err
 		}))
-		answer, _ := client.Post(t.Context(), imclient.CommandUnread,
+		response, _ := client.Post(t.Context(), imclient.CommandUnread,
 			imclient.Unread{Account: "administrator"})
-		if !answer.Date.Equal(c.want) || answer.Date.IsZero() != c.want.IsZero() ||
-			answer.CertExpires.IsZero() == c.secure || c.secure &&
-			!answer.CertExpires.Equal(until) {
-			t.Errorf("%s: Date %v, Until %v", name, answer.Date, answer.CertExpires)
+		if !response.Date.Equal(c.want) || response.Date.IsZero() != c.want.IsZero() ||
+			response.CertExpires.IsZero() == c.secure || c.secure &&
+			!response.CertExpires.Equal(until) {
+			t.Errorf("%s: Date %v, CertExpires %v", name, response.Date, response.CertExpires)
 		}
 	}
 }

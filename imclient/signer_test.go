@@ -96,7 +96,7 @@ func TestSignaturesAreCachedAndRenewedInTime(t *testing.T) {
 			time.Sleep(time.Hour)
 		}
 		if len(o.sigs) > 5 || o.keyReads != len(o.sigs) {
-			t.Errorf("%d signatures in two days, the key asked for %d times", len(o.sigs),
+			t.Errorf("%d signatures in two days, the key read %d times", len(o.sigs),
 				o.keyReads)
 		}
 	})
@@ -124,7 +124,7 @@ func TestRefusedSignatureIsReplacedImmediately(t *testing.T) {
 			}
 			if !slices.Equal(got, want) || !slices.Equal(o.calls, []int{0, 1, 2, 2}) ||
 				o.keyReads != 3 {
-				t.Errorf("%v with signatures %v and the key asked for %d times, want %v", got,
+				t.Errorf("%v with signatures %v and the key read %d times, want %v", got,
 					o.calls, o.keyReads, want)
 			}
 			// Accepted meanwhile, so this is a new incident.
@@ -294,7 +294,7 @@ func TestUnreadableKey(t *testing.T) {
 		}
 		o.key, o.keyErr = canary, nil
 		if got := call(t, c); got != "ok" {
-			t.Errorf("mended: %s", got)
+			t.Errorf("readable again: %s", got)
 		}
 
 		// A signature is valid for a day, and meanwhile the key is read from time to time.
@@ -308,7 +308,7 @@ func TestUnreadableKey(t *testing.T) {
 			time.Sleep(10 * time.Second)
 		}
 		if n := o.keyReads - before; n < 600 || n > 700 {
-			t.Errorf("asked for the key %d times in 11 hours", n)
+			t.Errorf("read the key %d times in 11 hours", n)
 		}
 		time.Sleep(time.Hour)
 		if got := call(t, c); got != "key" {
@@ -316,7 +316,7 @@ func TestUnreadableKey(t *testing.T) {
 		}
 		o.keyErr = nil
 		if got := call(t, c); got != "ok" {
-			t.Errorf("mended: %s", got)
+			t.Errorf("readable again: %s", got)
 		}
 	})
 }
@@ -361,7 +361,7 @@ func TestNowIsTheLaterClock(t *testing.T) {
 		c := offlineClient(t, withTransport(func(*http.Request) (*http.Response, error) {
 			return respond(status, header, body)
 		}))
-		says := func(off time.Duration) {
+		respondAhead := func(off time.Duration) {
 			header = http.Header{"Date": {time.Now().Add(off).UTC().Format(http.TimeFormat)}}
 			_ = c.MarkRead(t.Context(), validRead)
 		}
@@ -371,10 +371,10 @@ func TestNowIsTheLaterClock(t *testing.T) {
 				t.Errorf("%s: %v ahead of our clock, want %v", when, got, off)
 			}
 		}
-		check("before any answer", 0)
-		says(-time.Hour)
+		check("before any response", 0)
+		respondAhead(-time.Hour)
 		check("server behind", 0)
-		says(time.Hour)
+		respondAhead(time.Hour)
 		check("server ahead", time.Hour)
 		time.Sleep(10 * time.Minute)
 		check("ten minutes later", time.Hour)
@@ -383,15 +383,15 @@ func TestNowIsTheLaterClock(t *testing.T) {
 		check("after an odd Date", time.Hour)
 		header = nil
 		_ = c.MarkRead(t.Context(), validRead)
-		check("after an answer without Date", time.Hour)
+		check("after a response without Date", time.Hour)
 		body = apiResult(90001, "")
-		says(2 * time.Hour)
+		respondAhead(2 * time.Hour)
 		check("after an ErrorCode", 2*time.Hour)
 		status, body = 502, "<html>"
-		says(5 * time.Hour)
-		check("after a gateway's answer", 2*time.Hour)
+		respondAhead(5 * time.Hour)
+		check("after a gateway's response", 2*time.Hour)
 		status, body = 200, apiResult(0, "")
-		says(0)
+		respondAhead(0)
 		check("when both agree again", 0)
 	})
 }

@@ -25,13 +25,13 @@ import (
 func TestCallsEndInTimeAndCloseTheirConnection(t *testing.T) {
 	hang := func() { time.Sleep(time.Hour) }
 	for name, v := range map[string]struct {
-		answer func(net.Conn, *http.Request) bool
-		want   outcome
-		after  time.Duration
+		serve func(net.Conn, *http.Request) bool
+		want  outcome
+		after time.Duration
 	}{
-		"no answer": {func(net.Conn, *http.Request) bool { hang(); return false },
+		"no response": {func(net.Conn, *http.Request) bool { hang(); return false },
 			outcome{imclient.Transient, "timeout", 0, 0}, 5 * time.Second},
-		"late answer": {func(c net.Conn, r *http.Request) bool {
+		"late response": {func(c net.Conn, r *http.Request) bool {
 			time.Sleep(5*time.Second + 1)
 			return ok(c, r)
 		},
@@ -40,7 +40,7 @@ func TestCallsEndInTimeAndCloseTheirConnection(t *testing.T) {
 			return drip(c, "HTTP/1.1 200 OK\r\nX: "+strings.Repeat("x", 1000))
 		},
 			outcome{imclient.Transient, "timeout", 0, 0}, 5 * time.Second},
-		"endless provisional answers": {func(c net.Conn, _ *http.Request) bool {
+		"endless provisional responses": {func(c net.Conn, _ *http.Request) bool {
 			return drip(c, strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 1000))
 		}, outcome{imclient.Transient, "timeout", 0, 0}, 5 * time.Second},
 		"body that never comes": {func(c net.Conn, _ *http.Request) bool {
@@ -92,7 +92,7 @@ func TestCallsEndInTimeAndCloseTheirConnection(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := &pipeServer{serveRequest: v.answer}
+				w := &pipeServer{serveRequest: v.serve}
 				c := w.client(t)
 				for range 2 {
 					begin := time.Now()

@@ -100,8 +100,8 @@ func (b body) readTime(now time.Time) (int64, Encoding, response) {
 }
 
 // firstRefusal returns the first response that is a refusal, or success.
-func firstRefusal(answers ...response) response {
-	for _, a := range answers {
+func firstRefusal(all ...response) response {
+	for _, a := range all {
 		if !a.ok() {
 			return a
 		}

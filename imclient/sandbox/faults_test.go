@@ -157,7 +157,7 @@ func TestKinds(t *testing.T) {
 						}
 						synctest.Wait()
 						if _, marked := s.ReadTime("alice", "bob"); marked != apply {
-							t.Errorf("carried out: %v, want %v", marked, apply)
+							t.Errorf("applied: %v, want %v", marked, apply)
 						}
 						want := sandbox.Arrival{Report: "alice", Peer: "bob", ReadTime: 1000,
 							Encoding: sandbox.EncodingText,

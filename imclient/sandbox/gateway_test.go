@@ -70,7 +70,7 @@ func TestGatewayCodes(t *testing.T) {
 				}
 			}
 			if _, marked := s.ReadTime("a", "b"); marked != (c.want == 0) {
-				t.Errorf("carried out: %v", marked)
+				t.Errorf("applied: %v", marked)
 			}
 		})
 	}

@@ -81,7 +81,7 @@ func call(t testing.TB, s http.Handler, path string, q url.Values, body string) 
 	}
 	var a response
 	if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil {
-		t.Fatalf("%s answered %q: %v", path, w.Body, err)
+		t.Fatalf("%s responded %q: %v", path, w.Body, err)
 	}
 	if (a.ErrorCode == 0) != (a.ActionStatus == "OK") {
 		t.Errorf("%s: ErrorCode %d with ActionStatus %q", path, a.ErrorCode, a.ActionStatus)

@@ -166,11 +166,11 @@ func TestStampsUnderLoad(t *testing.T) {
 	}
 	group.Wait()
 	stats, log := s.Stats(), s.Arrivals()
-	var answered int64
+	var responded int64
 	for _, n := range stats.Codes {
-		answered += n
+		responded += n
 	}
-	if stats.Calls != workers*each || len(log) != workers*each || answered != stats.Calls ||
+	if stats.Calls != workers*each || len(log) != workers*each || responded != stats.Calls ||
 		stats.InFlight != 0 {
 		t.Errorf("%d calls, %d logged, stats %+v", workers*each, len(log), stats)
 	}
@@ -189,7 +189,7 @@ func TestStampsUnderLoad(t *testing.T) {
 	}
 	for c, want := range applied {
 		if got, _ := s.ReadTime(c[0], c[1]); got != want {
-			t.Errorf("%v: pointer %d, the log says %d", c, got, want)
+			t.Errorf("%v: pointer %d, the log has %d", c, got, want)
 		}
 	}
 }

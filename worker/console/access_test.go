@@ -155,7 +155,7 @@ func TestRefusalsNameTheToken(t *testing.T) {
 		t.Errorf("401: %v %s", w.Header(), w.Body)
 	}
 	if contains(w, "abc") {
-		t.Error("the answer contains the token")
+		t.Error("the response contains the token")
 	}
 }
 
@@ -181,18 +181,19 @@ func TestUnknownPaths(t *testing.T) {
 	}
 	if w := get(t, options(&fake{}), "/nothing",
 		from("10.0.0.7:1")); w.Code != http.StatusForbidden {
-		t.Errorf("GET /nothing from elsewhere: %d: strangers may learn which paths exist", w.Code)
+		t.Errorf("GET /nothing from elsewhere: %d: other machines can learn which paths exist",
+			w.Code)
 	}
 }
 
 func TestSecurityHeaders(t *testing.T) {
 	refused := options(&fake{})
 	refused.Token = "abc"
-	answers := map[string]*httptest.ResponseRecorder{"refused": get(t, refused, "/")}
+	responses := map[string]*httptest.ResponseRecorder{"refused": get(t, refused, "/")}
 	for _, path := range append(append([]string{"/nothing"}, open...), guarded...) {
-		answers[path] = get(t, options(&fake{ready: true}), path)
+		responses[path] = get(t, options(&fake{ready: true}), path)
 	}
-	for name, w := range answers {
+	for name, w := range responses {
 		for k, v := range map[string]string{
 			"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY",
 			"Referrer-Policy":              "no-referrer",

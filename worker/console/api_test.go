@@ -88,7 +88,7 @@ func TestAbsentIsNull(t *testing.T) {
 	}
 	w := get(t, options(&fake{}), "/api/state")
 	if !contains(w, `"held":[]`) || !contains(w, `"partitions":[]`) {
-		t.Errorf("empty lists are lists: %s", w.Body)
+		t.Errorf("empty lists are not shown as []: %s", w.Body)
 	}
 }
 

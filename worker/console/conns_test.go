@@ -73,12 +73,12 @@ func (c *connCrowd) probe() (status int, took time.Duration) {
 		"GET /healthz HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n"); err != nil {
 		c.t.Fatal(err)
 	}
-	answer, err := http.ReadResponse(bufio.NewReader(near), nil)
+	response, err := http.ReadResponse(bufio.NewReader(near), nil)
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	_, _ = io.Copy(io.Discard, answer.Body)
-	return answer.StatusCode, time.Since(began)
+	_, _ = io.Copy(io.Discard, response.Body)
+	return response.StatusCode, time.Since(began)
 }
 
 func (c *connCrowd) open() (n int) {
@@ -162,7 +162,7 @@ func TestEndedConnectionsAreForgotten(t *testing.T) {
 			synctest.Wait()
 		}
 		if waited := time.Since(began); waited != 0 {
-			t.Errorf("probes one after the other had to make room: %v", waited)
+			t.Errorf("consecutive probes had to wait: %v", waited)
 		}
 	})
 }

@@ -71,7 +71,7 @@ type Server struct {
 	log      zerolog.Logger
 }
 
-// New listens on the address; requests are answered only in [Server.Run]. A server that is never
+// New listens on the address; requests are served only in [Server.Run]. A server that is never
 // run keeps its address until the process ends.
 func New(o Options) (*Server, error) {
 	listen := o.Listen

@@ -65,18 +65,18 @@ func TestServesOverTCPAndStops(t *testing.T) {
 	go func() { done <- server.Run(ctx) }()
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
-	answer, err := client.Get("http://" + server.Addr() + "/api/state")
+	response, err := client.Get("http://" + server.Addr() + "/api/state")
 	if err != nil {
 		t.Fatal(err)
 	}
-	body, _ := io.ReadAll(answer.Body)
-	answer.Body.Close()
-	if answer.StatusCode != http.StatusOK || !strings.Contains(string(body), `"held":[]`) {
-		t.Errorf("GET /api/state: %d %s", answer.StatusCode, body)
+	body, _ := io.ReadAll(response.Body)
+	response.Body.Close()
+	if response.StatusCode != http.StatusOK || !strings.Contains(string(body), `"held":[]`) {
+		t.Errorf("GET /api/state: %d %s", response.StatusCode, body)
 	}
 	cancel()
 	if err := <-done; err != nil {
-		t.Errorf("a stop is no failure: %v", err)
+		t.Errorf("shutdown returned an error: %v", err)
 	}
 	if _, err := net.Dial("tcp", server.Addr()); err == nil {
 		t.Error("the stopped server still accepts connections")
@@ -159,7 +159,7 @@ func TestPortInUseNamesTheFlag(t *testing.T) {
 	_, err = New(o)
 	if err == nil || !strings.Contains(err.Error(), "--admin-addr "+o.Addr) ||
 		!strings.Contains(err.Error(), "in use") {
-		t.Errorf("error of a taken port: %v", err)
+		t.Errorf("error of a port in use: %v", err)
 	}
 	o.Listen = func(string, string) (net.Listener, error) {
 		return nil, &net.OpError{Op: "listen", Err: os.NewSyscallError("bind", syscall.EACCES)}

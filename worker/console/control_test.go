@@ -112,7 +112,7 @@ func TestCommandAccess(t *testing.T) {
 					t.Errorf("POST %s: %d, want %d; done: %v", path, w.Code, c.want, done)
 				}
 				if strings.Contains(w.Body.String(), token) {
-					t.Errorf("the answer contains the token: %s", w.Body)
+					t.Errorf("the response contains the token: %s", w.Body)
 				}
 			}
 		})
@@ -243,13 +243,13 @@ func TestCrossSitePostOverTCP(t *testing.T) {
 		if origin != "" {
 			r.Header.Set("Origin", origin)
 		}
-		answer, err := server.Client().Do(r)
+		response, err := server.Client().Do(r)
 		if err != nil {
 			t.Fatal(err)
 		}
-		answer.Body.Close()
-		if answer.StatusCode != want {
-			t.Errorf("origin %q: %d, want %d", origin, answer.StatusCode, want)
+		response.Body.Close()
+		if response.StatusCode != want {
+			t.Errorf("origin %q: %d, want %d", origin, response.StatusCode, want)
 		}
 	}
 	if len(l.done) != 2 {

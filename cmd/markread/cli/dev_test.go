@@ -218,7 +218,7 @@ func TestDevWithTakenPorts(t *testing.T) {
 		r := try(t, nil, "", args...)
 		if r.Status != ExitFailed || r.Stdout != "" || strings.Count(r.Stderr, "\n") != 1 ||
 			!strings.Contains(r.Stderr, flag+" "+l.Addr().String()) ||
-			!strings.Contains(r.Stderr, "taken") {
+			!strings.Contains(r.Stderr, "another program") {
 			t.Errorf("%s: %+v", flag, r)
 		}
 	}

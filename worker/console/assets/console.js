@@ -4,9 +4,9 @@
 async function refresh() {
   let fresh = null;
   try {
-    const answer = await fetch("/", { signal: AbortSignal.timeout(5000) });
-    if (answer.ok) {
-      fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const response = await fetch("/", { signal: AbortSignal.timeout(5000) });
+    if (response.ok) {
+      fresh = new DOMParser().parseFromString(await response.text(), "text/html");
     }
   } catch {
     // The worker is stopped or restarting: show that and keep polling.

@@ -1,6 +1,7 @@
 package imclient
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -63,12 +64,8 @@ func New(o Options) (*Client, error) {
 	case o.MaxConns < 0:
 		return nil, errors.New("--max-in-flight (MaxConns) must not be negative")
 	}
-	if o.Timeout == 0 {
-		o.Timeout = defaultTimeout
-	}
-	if o.MaxConns == 0 {
-		o.MaxConns = defaultMaxConns
-	}
+	o.Timeout = cmp.Or(o.Timeout, defaultTimeout)
+	o.MaxConns = cmp.Or(o.MaxConns, defaultMaxConns)
 	if o.Transport == nil {
 		o.Transport = NewTransport(o.Timeout, o.MaxConns)
 	}

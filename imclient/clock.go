@@ -2,7 +2,6 @@ package imclient
 
 import (
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -20,11 +19,11 @@ const lastYear = 2100
 // signatures are dated by it if the server refuses signatures that are dated without it. So calls
 // continue whether the Date is wrong or our clock is.
 type clock struct {
-	mu    sync.Mutex // held while times is replaced
-	times atomic.Pointer[times]
+	mu    sync.Mutex
+	times times
 }
 
-// times are the server's times. They are immutable once published.
+// times are the server's times.
 type times struct {
 	trusted      *serverTime // of the last Date within trustedSkew of our clock; nil: none
 	untrusted    *serverTime // of the last other Date; nil: none since trusted
@@ -64,16 +63,13 @@ func (c *clock) switchSource() {
 func (c *clock) update(change func(*times)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	t := c.load()
-	change(&t)
-	c.times.Store(&t)
+	change(&c.times)
 }
 
 func (c *clock) load() times {
-	if t := c.times.Load(); t != nil {
-		return *t
-	}
-	return times{}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.times
 }
 
 // signingTime returns the time that signatures are dated by: the server's, or ours if the server's

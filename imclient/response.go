@@ -80,9 +80,6 @@ func retryAfter(header http.Header, now time.Time) time.Duration {
 
 // serverDate parses the Date header; zero if it is absent or malformed.
 func serverDate(header http.Header) time.Time {
-	date, err := http.ParseTime(header.Get("Date"))
-	if err != nil {
-		return time.Time{}
-	}
+	date, _ := http.ParseTime(header.Get("Date")) // zero if there is an error
 	return date
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -119,11 +120,7 @@ func (t *requestTrace) closeConn() {
 	if conn == nil {
 		return
 	}
-	for {
-		wrapped, ok := conn.(*tls.Conn)
-		if !ok {
-			break
-		}
+	for wrapped, ok := conn.(*tls.Conn); ok; wrapped, ok = conn.(*tls.Conn) {
 		conn = wrapped.NetConn()
 	}
 	_ = conn.Close()
@@ -159,13 +156,8 @@ func (t *requestTrace) label(err error) string {
 // connectionEnded reports whether err means that the connection ended, rather than that invalid
 // data arrived.
 func connectionEnded(err error) bool {
-	for _, end := range []error{
+	return slices.ContainsFunc([]error{
 		io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed,
 		syscall.ECONNRESET, syscall.EPIPE, syscall.ECONNABORTED,
-	} {
-		if errors.Is(err, end) {
-			return true
-		}
-	}
-	return false
+	}, func(end error) bool { return errors.Is(err, end) })
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"html/template"
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -15,9 +16,7 @@ const recentCalls = 50
 // reloads itself.
 func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
 	calls := s.journal.newest(recentCalls)
-	for i, k := 0, len(calls)-1; i < k; i, k = i+1, k-1 {
-		calls[i], calls[k] = calls[k], calls[i] // newest first
-	}
+	slices.Reverse(calls) // newest first
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	const policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"

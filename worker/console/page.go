@@ -4,12 +4,10 @@ import (
 	"bytes"
 	"cmp"
 	"embed"
-	"fmt"
 	"html/template"
 	"net/http"
 	"reflect"
 	"slices"
-	"strconv"
 	"time"
 
 	"markread/consumer/printable"
@@ -25,10 +23,8 @@ var pageText string
 
 // pageTemplate escapes all values according to their context.
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
-	"count": count,
-	"span": func(seconds float64) string {
-		return span(time.Duration(seconds * float64(time.Second)))
-	},
+	"count":      count,
+	"age":        func(seconds float64) string { return format.AgeOf(&seconds) },
 	"waits":      waits,
 	"partitions": func(n int) string { return format.CountOf(int64(n), "partition") },
 }).Parse(pageText))
@@ -67,21 +63,21 @@ func page(source Source) http.Handler {
 	})
 }
 
-// At formats a time with its distance from now: "2026-01-02 03:04:05 UTC, 12 s ago".
+// At formats a time with its distance from now: "2026-01-02 03:04:05 UTC, 12s ago".
 func (v view) At(t time.Time) string {
-	text := t.Format("2006-01-02 15:04:05 UTC")
+	text := format.Time(t)
 	switch d := v.Now.Sub(t).Round(time.Second); {
 	case d < 0:
-		return text + ", in " + span(-d)
+		return text + ", in " + format.Age(-d)
 	case d == 0:
 		return text + ", now"
 	default:
-		return text + ", " + span(d) + " ago"
+		return text + ", " + format.Age(d) + " ago"
 	}
 }
 
 // Up returns how long the process has been running.
-func (v view) Up() string { return span(v.Now.Sub(v.StartedAt)) }
+func (v view) Up() string { return format.Age(v.Now.Sub(v.StartedAt)) }
 
 // row is a lane with its name.
 type row struct {
@@ -127,7 +123,7 @@ func (v view) Drain() string {
 		return "unknown: no limit is set"
 	}
 	text := "about " +
-		span(time.Duration(waiting-heldBacklog)*time.Second/time.Duration(*v.Quota.Limit))
+		format.Age(time.Duration(waiting-heldBacklog)*time.Second/time.Duration(*v.Quota.Limit))
 	if heldBacklog > 0 {
 		text += ", without the held lane"
 	}
@@ -147,26 +143,6 @@ func adminURL(r *http.Request) string {
 		return ""
 	}
 	return " --admin-url http://" + r.Host
-}
-
-// span formats a duration with at most two units: "3.2 s", "4 m 12 s", "2 h 5 m", "3 d 4 h".
-func span(d time.Duration) string {
-	const day = 24 * time.Hour
-	d = d.Round(100 * time.Millisecond)
-	big, small, names := day, time.Hour, "dh"
-	switch {
-	case d < time.Minute:
-		return strconv.FormatFloat(d.Seconds(), 'f', -1, 64) + " s"
-	case d < time.Hour:
-		big, small, names = time.Minute, time.Second, "ms"
-	case d < day:
-		big, small, names = time.Hour, time.Minute, "hm"
-	}
-	text := fmt.Sprintf("%d %c", d/big, names[0])
-	if rest := d % big / small; rest > 0 {
-		text += fmt.Sprintf(" %d %c", rest, names[1])
-	}
-	return text
 }
 
 // count formats a whole number with separated thousands, and a nil pointer as "–".

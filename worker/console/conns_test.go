@@ -2,7 +2,6 @@ package console
 
 import (
 	"bufio"
-	"context"
 	"io"
 	"net"
 	"net/http"
@@ -15,7 +14,7 @@ import (
 // connCrowd is an admin server in a bubble and many connections to it.
 type connCrowd struct {
 	t      *testing.T
-	accept chan net.Conn
+	accept chan<- net.Conn
 	// whether the server has closed each connection, in the order in which they began
 	ended []*atomic.Bool
 	conns []net.Conn
@@ -23,22 +22,10 @@ type connCrowd struct {
 
 // newConnCrowd runs an admin server until the test ends.
 func newConnCrowd(t *testing.T) *connCrowd {
-	c := &connCrowd{t: t, accept: make(chan net.Conn)}
-	o := options(&fake{ready: true})
-	o.Listen = func(string, string) (net.Listener,
-		error) {
-		return &pipeListener{c.accept, make(chan struct{})}, nil
-	}
-	server, err := New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- server.Run(ctx) }()
+	accept, stop := runOverPipes(t)
+	c := &connCrowd{t: t, accept: accept}
 	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
+		if err := stop(); err != nil {
 			t.Error(err)
 		}
 	})

@@ -86,32 +86,19 @@ func TestServesOverTCPAndStops(t *testing.T) {
 // Shutdown waits at most a second for a client that never finishes.
 func TestShutdownAbortsHangingRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		accepted := make(chan net.Conn, 1)
-		o := options(&fake{})
-		o.Listen = func(string, string) (net.Listener,
-			error) {
-			return &pipeListener{accepted, make(chan struct{})}, nil
-		}
-		server, err := New(o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- server.Run(ctx) }()
+		accept, stop := runOverPipes(t)
 		near, far := net.Pipe()
-		accepted <- far
+		accept <- far
 		// Half a request: the server waits for the rest.
 		if _, err := near.Write([]byte("GET /healthz HTTP/1.1\r\nHost: x")); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
 		start := time.Now()
-		cancel()
-		if err := <-done; err != nil {
+		if err := stop(); err != nil {
 			t.Error(err)
 		}
-		_, err = near.Read(make([]byte, 1))
+		_, err := near.Read(make([]byte, 1))
 		if took := time.Since(start); took > stopTimeout || err != io.EOF {
 			t.Errorf("the connection ended after %s, %v", took, err)
 		}
@@ -121,21 +108,9 @@ func TestShutdownAbortsHangingRequests(t *testing.T) {
 // A client that sends its header very slowly, or not at all, is disconnected.
 func TestSlowClientIsCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		accepted := make(chan net.Conn, 1)
-		o := options(&fake{})
-		o.Listen = func(string, string) (net.Listener,
-			error) {
-			return &pipeListener{accepted, make(chan struct{})}, nil
-		}
-		server, err := New(o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- server.Run(ctx) }()
+		accept, stop := runOverPipes(t)
 		near, far := net.Pipe()
-		accepted <- far
+		accept <- far
 		start := time.Now()
 		if _, err := io.ReadAll(near); err != nil {
 			t.Error(err)
@@ -143,8 +118,9 @@ func TestSlowClientIsCutOff(t *testing.T) {
 		if took := time.Since(start); took > headerTimeout {
 			t.Errorf("a silent client was kept for %s", took)
 		}
-		cancel()
-		<-done
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
 	})
 }
 
@@ -180,6 +156,25 @@ func TestListenerFailureEndsRun(t *testing.T) {
 	if err := server.Run(t.Context()); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Run of a closed listener: %v", err)
 	}
+}
+
+// runOverPipes runs an admin server that accepts the connections sent to accept. stop ends it and
+// returns Run's error.
+func runOverPipes(t *testing.T) (accept chan<- net.Conn, stop func() error) {
+	t.Helper()
+	conns := make(chan net.Conn)
+	o := options(&fake{ready: true})
+	o.Listen = func(string, string) (net.Listener, error) {
+		return &pipeListener{conns, make(chan struct{})}, nil
+	}
+	server, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- server.Run(ctx) }()
+	return conns, func() error { cancel(); return <-done }
 }
 
 // pipeListener accepts the connections it is given; no network is involved.

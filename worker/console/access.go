@@ -23,8 +23,7 @@ func guard(token string, next http.Handler) http.Handler {
 				"\"Authorization: Bearer\"", http.StatusUnauthorized)
 		case token == "" && !isLocal(r):
 			http.Error(w, "403: without MARKREAD_ADMIN_TOKEN only /healthz, /readyz and /metrics "+
-				"are served "+
-				"to other machines and through proxies", http.StatusForbidden)
+				"are served to other machines and through proxies", http.StatusForbidden)
 		default:
 			next.ServeHTTP(w, r)
 		}
@@ -78,8 +77,7 @@ func addedByProxy(name string) bool {
 // inline script, no frame around the page, no form.
 func withHeaders(next http.Handler) http.Handler {
 	const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; " +
-		"connect-src 'self'; " +
-		"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+		"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", policy)

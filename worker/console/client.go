@@ -55,9 +55,8 @@ func NewClient(given string, token imclient.Secret) (*Client, error) {
 	base := strings.TrimRight(u.String(), "/")
 	if !token.IsZero() && u.Scheme == "http" && !imclient.IsLoopback(u.Hostname()) {
 		return nil, fmt.Errorf("--admin-url %s: without TLS anybody on the network path can read "+
-			"the "+
-			"token (%s); use https, or a tunnel from this machine "+
-			"(kubectl port-forward, ssh -L)", base, tokenVariable)
+			"the token (%s); use https, or a tunnel from this machine (kubectl port-forward, "+
+			"ssh -L)", base, tokenVariable)
 	}
 	return &Client{Base: base, Token: token, mask: imclient.NewMask(token), HTTP: &http.Client{
 		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment,

@@ -154,7 +154,7 @@ func TestErrorCodeDecides(t *testing.T) {
 		imclient.Code{Code: -1, Class: imclient.Transient})
 	for _, row := range rows {
 		for _, status := range []int{200, 400, 429, 502, 302} {
-			c := offlineClient(t, alwaysRespond(status, nil, apiResult(row.Code, "because")))
+			c := offlineClient(t, always(status, nil, apiResult(row.Code, "because")))
 			err := c.MarkRead(t.Context(), validRead)
 			want := outcome{row.Class, strconv.Itoa(row.Code), row.Code, status}
 			if got := outcomeOf(t, err); got != want {
@@ -170,9 +170,8 @@ func TestErrorCodeDecides(t *testing.T) {
 		}
 	}
 	for _, status := range []int{200, 400, 429, 502} {
-		if err := offlineClient(t, alwaysRespond(status, nil, apiResult(0, ""))).
-			MarkRead(t.Context(),
-				validRead); err != nil {
+		if err := offlineClient(t, always(status, nil, apiResult(0, ""))).MarkRead(t.Context(),
+			validRead); err != nil {
 			t.Errorf("ErrorCode 0 with status %d: %v", status, err)
 		}
 	}
@@ -194,7 +193,7 @@ func TestResponsesWithoutErrorCode(t *testing.T) {
 		"\ufeff" + `{"ErrorCode":0}`: notAPI, `{"ErrorCode":0,"ErrorCode":"0"}`: notAPI,
 		`{"ErrorCode":0}` + strings.Repeat(" ", 1<<16): notAPI,
 	} {
-		c := offlineClient(t, alwaysRespond(200, nil, body))
+		c := offlineClient(t, always(200, nil, body))
 		if got := outcomeOf(t, c.MarkRead(t.Context(), validRead)); got != want {
 			t.Errorf("%.40q: %+v", body, got)
 		}
@@ -208,7 +207,7 @@ func TestResponsesWithoutErrorCode(t *testing.T) {
 		`{"ErrorCode":60007}` + strings.Repeat(" ", 1<<15):           60007,
 	} {
 		if got := outcomeOf(t,
-			offlineClient(t, alwaysRespond(200, nil, body)).
+			offlineClient(t, always(200, nil, body)).
 				MarkRead(t.Context(), validRead)); got.code != code {
 			t.Errorf("%.40q: %+v", body, got)
 		}
@@ -220,8 +219,7 @@ func TestResponsesWithoutErrorCode(t *testing.T) {
 			want.class = imclient.Throttled
 		}
 		for _, body := range []string{"", "<html>", `{"ErrorCode":"no"}`} {
-			err := offlineClient(t, alwaysRespond(status, nil, body)).
-				MarkRead(t.Context(), validRead)
+			err := offlineClient(t, always(status, nil, body)).MarkRead(t.Context(), validRead)
 			if got := outcomeOf(t, err); got != want {
 				t.Errorf("%+v, want %+v", got, want)
 			}
@@ -249,16 +247,16 @@ func TestRetryAfter(t *testing.T) {
 		{"Tue Nov 14 22:14:00 2023", 40 * time.Second},
 	} {
 		header := http.Header{"Retry-After": {v.header}, "Date": {date}}
-		if got := retryAfterOf(t, alwaysRespond(429, header, "")); got != v.want {
+		if got := retryAfterOf(t, always(429, header, "")); got != v.want {
 			t.Errorf("429, %q: %v, want %v", v.header, got, v.want)
 		}
-		if got := retryAfterOf(t, alwaysRespond(200, header, apiResult(60007, ""))); got != v.want {
+		if got := retryAfterOf(t, always(200, header, apiResult(60007, ""))); got != v.want {
 			t.Errorf("60007, %q: %v, want %v", v.header, got, v.want)
 		}
 		// Other classes must not pause all calls.
-		for _, other := range []func(*imclient.Options){alwaysRespond(503, header, ""),
-			alwaysRespond(429, header, apiResult(90001, "")),
-			alwaysRespond(200, header, apiResult(60008, ""))} {
+		for _, other := range []func(*imclient.Options){always(503, header, ""),
+			always(429, header, apiResult(90001, "")),
+			always(200, header, apiResult(60008, ""))} {
 			if got := retryAfterOf(t, other); got != 0 {
 				t.Errorf("not throttled, %q: %v", v.header, got)
 			}
@@ -266,7 +264,7 @@ func TestRetryAfter(t *testing.T) {
 	}
 	// Without a Date, our clock is used.
 	until := http.Header{"Retry-After": {time.Now().Add(time.Minute).UTC().Format(http.TimeFormat)}}
-	if got := retryAfterOf(t, alwaysRespond(429, until, "")); got < 30*time.Second ||
+	if got := retryAfterOf(t, always(429, until, "")); got < 30*time.Second ||
 		got > time.Minute {
 		t.Errorf("a date in a minute: %v", got)
 	}
@@ -285,14 +283,14 @@ func TestPostReturnsTheResponse(t *testing.T) {
 	body := "{\"ActionStatus\":\"OK\",\n\t\"ErrorInfo\":\"\",\"ErrorCode\":0," +
 		"\"MsgTime\":1572870301, \"x\":\"\x1b[2J\"}"
 	response, err := offlineClient(t,
-		alwaysRespond(200, nil, strings.ReplaceAll(body, "\x1b", `\u001b`))).Post(t.Context(),
+		always(200, nil, strings.ReplaceAll(body, "\x1b", `\u001b`))).Post(t.Context(),
 		"openim/sendmsg", map[string]any{"MsgRandom": 1})
 	if err != nil || response.Status != 200 || response.ErrorCode != 0 ||
 		response.ActionStatus != "OK" ||
 		!bytes.Contains(response.Body, []byte(":0,\"MsgTime\"")) {
 		t.Errorf("%+v, %v", response, err)
 	}
-	response, err = offlineClient(t, alwaysRespond(503, nil, "a\n\x1b[31mb\x00\u202ec\xff")).
+	response, err = offlineClient(t, always(503, nil, "a\n\x1b[31mb\x00\u202ec\xff")).
 		Post(t.Context(),
 			"openim/sendmsg", nil)
 	if outcomeOf(t, err).label != "http_503" || response.Status != 503 ||
@@ -300,7 +298,7 @@ func TestPostReturnsTheResponse(t *testing.T) {
 		t.Errorf("%+v %q, %v", response, response.Body, err)
 	}
 	response, err = offlineClient(t,
-		alwaysRespond(200, nil, apiResult(90001, "Fail to Parse\tjson "))).Post(t.Context(),
+		always(200, nil, apiResult(90001, "Fail to Parse\tjson "))).Post(t.Context(),
 		"openim/sendmsg", nil)
 	if outcomeOf(t, err).code != 90001 || response.ErrorCode != 90001 ||
 		response.ErrorInfo != "Fail to Parse json" || response.ActionStatus != "FAIL" {
@@ -317,8 +315,8 @@ func TestMessageIsShortAndOnOneLine(t *testing.T) {
 	} {
 		text, _ := json.Marshal(info)
 		for name, change := range map[string]func(*imclient.Options){
-			"info": alwaysRespond(200, nil, `{"ErrorCode":90001,"ErrorInfo":`+string(text)+`}`),
-			"page": alwaysRespond(502, nil, info),
+			"info": always(200, nil, `{"ErrorCode":90001,"ErrorInfo":`+string(text)+`}`),
+			"page": always(502, nil, info),
 		} {
 			var e *imclient.Error
 			if err := offlineClient(t, change).

@@ -168,19 +168,19 @@ func TestRetryAfterWithWrongDates(t *testing.T) {
 			{in(0), in(-year), 0},
 		} {
 			header := http.Header{"Date": {v.date}, "Retry-After": {v.until}}
-			if got := retryAfterOf(t, alwaysRespond(429, header, "")); got != v.want {
+			if got := retryAfterOf(t, always(429, header, "")); got != v.want {
 				t.Errorf("Date %s, Retry-After %s: %v, want %v", v.date, v.until, got, v.want)
 			}
 		}
 		for _, date := range absurd {
 			header := http.Header{"Date": {date}, "Retry-After": {in(40 * time.Second)}}
-			if got := retryAfterOf(t, alwaysRespond(429, header, "")); got != 40*time.Second {
+			if got := retryAfterOf(t, always(429, header, "")); got != 40*time.Second {
 				t.Errorf("Date %s: %v", date, got)
 			}
 			for _, status := range []int{200, 429} {
 				header := http.Header{"Date": {date}, "Retry-After": {strconv.Itoa(40)}}
 				if got := retryAfterOf(t,
-					alwaysRespond(status, header, apiResult(60007, ""))); got != 40*time.Second {
+					always(status, header, apiResult(60007, ""))); got != 40*time.Second {
 					t.Errorf("Date %s, seconds: %v", date, got)
 				}
 			}

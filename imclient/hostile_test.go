@@ -241,7 +241,7 @@ func FuzzResponse(f *testing.F) {
 		"", "")
 	f.Fuzz(func(t *testing.T, status int, body []byte, retryAfter, date string) {
 		c := offlineClient(t,
-			alwaysRespond(status, http.Header{"Retry-After": {retryAfter}, "Date": {date}},
+			always(status, http.Header{"Retry-After": {retryAfter}, "Date": {date}},
 				string(body)))
 		response, err := c.Post(t.Context(), "openim/sendmsg", nil)
 		for i := range len(canary) - 12 {

@@ -145,7 +145,7 @@ func TestRefusalWithOldKeyIsRetriedWithNewKey(t *testing.T) {
 
 func TestConstantKeyNeverChanges(t *testing.T) {
 	for _, key := range []string{canary, ""} {
-		c := offlineClient(t, alwaysRespond(200, nil, apiResult(60010, "")),
+		c := offlineClient(t, always(200, nil, apiResult(60010, "")),
 			func(o *imclient.Options) { o.Key = imclient.Key(imclient.NewSecret(key)) })
 		expectKeyChanged(t, c, false, "before a call")
 		call(t, c)
@@ -161,7 +161,7 @@ func TestHalfWrittenKeyFileCountsAsUnchanged(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c := offlineClient(t, alwaysRespond(200, nil, apiResult(0, "")),
+	c := offlineClient(t, always(200, nil, apiResult(0, "")),
 		func(o *imclient.Options) { o.Key = imclient.KeyFile(path) })
 	write("one\n")
 	if got := call(t, c); got != "ok" {
@@ -200,7 +200,7 @@ func TestKeyChangedDuringCalls(t *testing.T) {
 		n++
 		return imclient.NewSecret(canary[:20+n%3]), nil
 	}
-	c := offlineClient(t, alwaysRespond(200, nil, apiResult(70009, "")),
+	c := offlineClient(t, always(200, nil, apiResult(70009, "")),
 		func(o *imclient.Options) { o.Key = source })
 	var all sync.WaitGroup
 	for range 4 {

@@ -16,7 +16,7 @@ import (
 func messageOf(t *testing.T, body string) string {
 	t.Helper()
 	// The first call makes the signature, and so adds the key to the redactor.
-	c := offlineClient(t, alwaysRespond(502, nil, body))
+	c := offlineClient(t, always(502, nil, body))
 	var e *imclient.Error
 	if err := c.MarkRead(t.Context(), validRead); !errors.As(err, &e) {
 		t.Fatal(err)

@@ -32,7 +32,7 @@ func TestProxyPasswordsAreMasked(t *testing.T) {
 	t.Setenv("https_proxy", "user:"+canary[20:30]+" @ho st")
 	t.Setenv("HTTPS_PROXY", "http://user@proxy.test")
 	t.Setenv("http_proxy", "http://user:x@proxy.test")
-	c := offlineClient(t, alwaysRespond(200, nil, apiResult(0, "")))
+	c := offlineClient(t, always(200, nil, apiResult(0, "")))
 	for in, want := range map[string]string{
 		"p w/" + canary[:8]:             "[secret]",
 		"it is p%20w/" + canary[:8]:     "it is [secret]",
@@ -93,7 +93,7 @@ func TestNewMask(t *testing.T) {
 }
 
 func BenchmarkMask(b *testing.B) {
-	c := offlineClient(b, alwaysRespond(200, nil, apiResult(0, "")))
+	c := offlineClient(b, always(200, nil, apiResult(0, "")))
 	if err := c.MarkRead(b.Context(), validRead); err != nil {
 		b.Fatal(err)
 	}
@@ -117,7 +117,7 @@ func FuzzMask(f *testing.F) {
 	f.Add(`\`, ";", 3, 20, 2)
 	f.Add("(", "~", 3, 20, 3)
 	f.Add("QUJD", "=", 3, 20, 4)
-	c := offlineClient(f, alwaysRespond(200, nil, apiResult(0, "")))
+	c := offlineClient(f, always(200, nil, apiResult(0, "")))
 	if err := c.MarkRead(f.Context(), validRead); err != nil {
 		f.Fatal(err)
 	}

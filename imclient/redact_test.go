@@ -97,55 +97,53 @@ func TestNoSecretLeaks(t *testing.T) {
 	var mu sync.Mutex
 	var echo string // the request's URL, as the server saw it
 	ways := map[string]func(net.Conn){
-		"page": func(c net.Conn) {
-			writeResponse(c, 502, "", "<html>upstream failed: "+echo+"</html>")
-		},
+		"page": func(c net.Conn) { reply(c, 502, "", "<html>upstream failed: "+echo+"</html>") },
 		"page, HTML": func(c net.Conn) {
-			writeResponse(c, 500, "",
+			reply(c, 500, "",
 				"<a>"+html.EscapeString(echo))
 		},
 		"page, escaped": func(c net.Conn) {
-			writeResponse(c, 404, "",
+			reply(c, 404, "",
 				"?back="+url.QueryEscape(echo))
 		},
-		"page, twice":    func(c net.Conn) { writeResponse(c, 404, "", escapedTwice(echo)) },
-		"page, entities": func(c net.Conn) { writeResponse(c, 404, "", entities(echo)) },
-		"page, base64":   func(c net.Conn) { writeResponse(c, 502, "", toBase64(echo)) },
+		"page, twice":    func(c net.Conn) { reply(c, 404, "", escapedTwice(echo)) },
+		"page, entities": func(c net.Conn) { reply(c, 404, "", entities(echo)) },
+		"page, base64":   func(c net.Conn) { reply(c, 502, "", toBase64(echo)) },
 		"page, base64 2": func(c net.Conn) {
-			writeResponse(c, 502, "", "id="+base64.RawURLEncoding.EncodeToString([]byte(echo[1:])))
+			reply(c, 502, "", "id="+base64.RawURLEncoding.EncodeToString([]byte(echo[1:])))
 		},
 		"page, hex": func(c net.Conn) {
-			writeResponse(c, 502, "",
+			reply(c, 502, "",
 				hex.EncodeToString([]byte(echo)))
 		},
-		"throttled": func(c net.Conn) { writeResponse(c, 429, "Retry-After: 5\r\n", echo) },
+		"throttled": func(c net.Conn) { reply(c, 429, "Retry-After: 5\r\n", echo) },
 		"info": func(c net.Conn) {
-			writeResponse(c, 200, "",
+			reply(c, 200, "",
 				apiResult(70009, "bad: "+echo))
 		},
 		"info, success": func(c net.Conn) {
-			writeResponse(c, 200, "",
+			reply(c, 200, "",
 				apiResult(0, "good: "+echo))
 		},
 		"info, JSON": func(c net.Conn) {
-			writeResponse(c, 200, "", `{"ErrorCode":90001,"ErrorInfo":"`+entitiesJSON(echo)+`"}`)
+			reply(c, 200, "", `{"ErrorCode":90001,"ErrorInfo":"`+entitiesJSON(echo)+`"}`)
 		},
 		"decoded": func(c net.Conn) {
 			at, _ := url.Parse(echo)
-			writeResponse(c, 200, "", apiResult(70009,
+			reply(c, 200, "", apiResult(70009,
 				fmt.Sprint("bad: ", unpacked(t, at.Query().Get("usersig"))["TLS.sig"])))
 		},
 		"status": func(c net.Conn) {
-			writeResponse(c, 200, "", fmt.Sprintf(`{"ErrorCode":1,"ActionStatus":%q}`, echo))
+			reply(c, 200, "", fmt.Sprintf(`{"ErrorCode":1,"ActionStatus":%q}`, echo))
 		},
-		"garbage": func(c net.Conn) { writeResponse(c, 200, "", echo) },
+		"garbage": func(c net.Conn) { reply(c, 200, "", echo) },
 		"redirect": func(c net.Conn) {
-			writeResponse(c, 302, "Location: http://other.test"+echo+"\r\n", echo)
+			reply(c, 302, "Location: http://other.test"+echo+"\r\n", echo)
 		},
 		"too long": func(c net.Conn) {
-			writeResponse(c, 200, "", strings.Repeat(echo+"\n", 1<<20/len(echo)))
+			reply(c, 200, "", strings.Repeat(echo+"\n", 1<<20/len(echo)))
 		},
-		"cut": func(c net.Conn) { writeResponse(c, 502, "", echo[:len(echo)*2/3]) },
+		"cut": func(c net.Conn) { reply(c, 502, "", echo[:len(echo)*2/3]) },
 		"broken body": func(c net.Conn) {
 			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n%s", echo)
 		},
@@ -175,11 +173,11 @@ func TestNoSecretLeaks(t *testing.T) {
 				echo, echo)
 		},
 		"long header": func(c net.Conn) {
-			writeResponse(c, 200,
+			reply(c, 200,
 				strings.Repeat("X: "+echo+"\r\n", 999), "")
 		},
 		"odd Retry-After": func(c net.Conn) {
-			writeResponse(c, 429, "Retry-After: "+echo+"\r\nDate: "+echo+"\r\n", "")
+			reply(c, 429, "Retry-After: "+echo+"\r\nDate: "+echo+"\r\n", "")
 		},
 		"hang":  func(c net.Conn) { _, _ = io.Copy(io.Discard, c) },
 		"end":   func(net.Conn) {},
@@ -359,7 +357,7 @@ func TestMask(t *testing.T) {
 	}
 	// Short keys are secrets too.
 	hush := func(o *imclient.Options) { o.Key = imclient.Key(imclient.NewSecret("hush")) }
-	c = offlineClient(t, hush, alwaysRespond(200, nil, apiResult(0, "")))
+	c = offlineClient(t, hush, always(200, nil, apiResult(0, "")))
 	if err := c.MarkRead(t.Context(), validRead); err != nil {
 		t.Fatal(err)
 	}

@@ -64,10 +64,10 @@ func TestCallsEndInTimeAndCloseTheirConnection(t *testing.T) {
 			return false
 		}, outcome{imclient.Transient, "http_101", 0, 101}, 0},
 		"too long": {func(c net.Conn, _ *http.Request) bool {
-			return writeResponse(c, 200, "", apiResult(0, strings.Repeat("x", 1<<20)))
+			return reply(c, 200, "", apiResult(0, strings.Repeat("x", 1<<20)))
 		}, outcome{imclient.Transient, "answer", 0, 200}, 0},
 		"too long a header": {func(c net.Conn, _ *http.Request) bool {
-			return writeResponse(c, 200, "X: "+strings.Repeat("x", 1<<20)+"\r\n", apiResult(0, ""))
+			return reply(c, 200, "X: "+strings.Repeat("x", 1<<20)+"\r\n", apiResult(0, ""))
 		}, outcome{imclient.Transient, "answer", 0, 0}, 0},
 		"half the JSON, then the end": {func(c net.Conn, _ *http.Request) bool {
 			fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n{\"ErrorCode\":")

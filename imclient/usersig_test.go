@@ -164,9 +164,7 @@ func TestVerifyDoesNotUnpackZipBombs(t *testing.T) {
 func TestSignRefusesInvalidArguments(t *testing.T) {
 	key := imclient.NewSecret(canary)
 	for name, sign := range map[string]func() (string, error){
-		"app": func() (string, error) {
-			return imclient.Sign(0, "a", key, vectorTime, time.Hour)
-		},
+		"app": func() (string, error) { return imclient.Sign(0, "a", key, vectorTime, time.Hour) },
 		"identifier": func() (string, error) {
 			return imclient.Sign(1, "", key, vectorTime, time.Hour)
 		},

@@ -135,7 +135,7 @@ var validRead = imclient.Read{Report: "alice", Peer: "bob", Time: 1700000000}
 
 // ok sends a successful response, with a Date and keep-alive.
 func ok(conn net.Conn, _ *http.Request) bool {
-	return writeResponse(conn, 200, "", apiResult(0, ""))
+	return reply(conn, 200, "", apiResult(0, ""))
 }
 
 func apiResult(code int, info string) string {
@@ -146,8 +146,8 @@ func apiResult(code int, info string) string {
 	return fmt.Sprintf(`{"ActionStatus":%q,"ErrorInfo":%q,"ErrorCode":%d}`, status, info, code)
 }
 
-// writeResponse writes a response; header lines end with "\r\n".
-func writeResponse(conn net.Conn, status int, header, body string) bool {
+// reply writes a response; header lines end with "\r\n".
+func reply(conn net.Conn, status int, header, body string) bool {
 	_, err := fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\nDate: %s\r\n%sContent-Length: %d\r\n\r\n%s",
 		status, http.StatusText(status), time.Now().UTC().Format(http.TimeFormat), header,
 		len(body), body)
@@ -170,8 +170,8 @@ func respond(status int, header http.Header, body string) (*http.Response, error
 	}, nil
 }
 
-// alwaysRespond sets a transport that always returns the same response.
-func alwaysRespond(status int, header http.Header, body string) func(*imclient.Options) {
+// always sets a transport that always returns the same response.
+func always(status int, header http.Header, body string) func(*imclient.Options) {
 	return withTransport(func(*http.Request) (*http.Response, error) {
 		return respond(status, header, body)
 	})

@@ -114,7 +114,7 @@ func (w *Worker) State() console.State {
 		state.Group.Assigned, state.Group.Partitions = len(g.Assigned()), len(g.All())
 	}
 	if left := w.left.Load(); s.generation == nil && left != 0 {
-		state.Group.Outside = time.Unix(0, left)
+		state.Group.OutsideSince = time.Unix(0, left)
 	}
 	for _, p := range s.partitions {
 		state.Partitions = append(state.Partitions, p.shown(s.at, waits))
@@ -139,7 +139,7 @@ func shownHolds(now time.Time, holds []hold.Hold) []console.Hold {
 	for _, h := range holds {
 		shown := console.Hold{
 			Reason: string(h.Reason), Since: h.Since, Detail: h.Detail, Do: h.Do,
-			Meaning: h.Reason.Meaning(), Seen: h.Detail,
+			Meaning: h.Reason.Meaning(), Observed: h.Detail,
 		}
 		if h.Lane != hold.All {
 			shown.Lane = event.Lane(h.Lane).String()

@@ -67,7 +67,7 @@ func (e *Engine) settleCall(now time.Time, done *Call, failure *imclient.Error, 
 	switch {
 	case failure.Class == imclient.Rejected && !e.holds.Held(hold.Rejections, done.Lane):
 		e.letters.add(e.failedLetter(now, "rejected", of, failure))
-		e.changed(now, e.holds.Ended(now, done.Lane, hold.Rejected, failure.Seen()))
+		e.changed(now, e.holds.Ended(now, done.Lane, hold.Rejected, failure.WithoutRemedy()))
 	case counted && int(of.Attempts) >= e.options.Attempts:
 		e.letters.add(e.failedLetter(now, "exhausted", of, failure))
 		e.changed(now, e.holds.Ended(now, done.Lane, hold.Called, ""))

@@ -47,7 +47,7 @@ func (e *callEvidence) note(now time.Time, id string, err *imclient.Error) {
 func (e *callEvidence) outage(now time.Time, last *imclient.Error) string {
 	if e.silent >= silentCalls && now.Sub(e.since) >= silentFor {
 		return fmt.Sprintf("%d calls in a row got no ErrorCode, the last: %s",
-			e.silent, last.Seen())
+			e.silent, last.WithoutRemedy())
 	}
 	if len(e.recent) < recentCalls {
 		return ""
@@ -63,5 +63,5 @@ func (e *callEvidence) outage(now time.Time, last *imclient.Error) string {
 		return ""
 	}
 	return fmt.Sprintf("%d of the last %d calls failed, the last: %s",
-		failed, recentCalls, last.Seen())
+		failed, recentCalls, last.WithoutRemedy())
 }

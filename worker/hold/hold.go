@@ -256,7 +256,7 @@ func (h *Holds) Answer(
 	why := h.calls.outage(now, err)
 	switch {
 	case err.Class == imclient.Held && !h.Held(Credentials, lane):
-		begin(Credentials, err.Seen(), refusedInterval(err))
+		begin(Credentials, err.WithoutRemedy(), refusedInterval(err))
 	case err.Class == imclient.Transient && why != "" && !h.On(lane):
 		begin(Outage, why, outageFirst)
 		h.lastProbe, h.newcomer = now, false
@@ -289,7 +289,7 @@ func (h *Holds) probed(now time.Time, lane int, err *imclient.Error) (change Cha
 		if a.Reason == Rejections || err == nil || err.Label == a.cause {
 			continue
 		}
-		a.cause, a.Detail, a.Do = err.Label, "the last probe: "+err.Seen(), err.Remedy()
+		a.cause, a.Detail, a.Do = err.Label, "the last probe: "+err.WithoutRemedy(), err.Remedy()
 		if !slices.Contains(a.causes, a.cause) && len(a.causes) < maxCauses {
 			a.causes = append(a.causes, a.cause)
 			change.CauseChanged = append(change.CauseChanged, *a)
@@ -327,7 +327,7 @@ func (h *Holds) pause(now time.Time, err *imclient.Error) Change {
 		return Change{}
 	}
 	return h.begin(now, Hold{
-		Reason: Throttled, Lane: All, Detail: err.Seen(), Do: err.Remedy(),
+		Reason: Throttled, Lane: All, Detail: err.WithoutRemedy(), Do: err.Remedy(),
 		NextProbe: until, until: until,
 	})
 }

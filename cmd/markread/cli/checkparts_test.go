@@ -394,7 +394,7 @@ func sampleCheck() *preflight.Report {
 		Sent:   statusAt,
 		Came:   statusAt.Add(38 * time.Millisecond),
 		Err:    &imclient.Error{Class: imclient.Held, Label: "60026", ErrorCode: 60026},
-		Answer: imclient.Answer{Date: statusAt}})...)
+		Answer: imclient.Response{Date: statusAt}})...)
 	found.Add(preflight.Good("admin server", "", "127.0.0.1:8780 is free"))
 	found.Add(preflight.Good("secret file", "MARKREAD_IM_KEY_FILE", "not open to everybody"),
 		preflight.Good("secret file", "MARKREAD_SASL_PASSWORD_FILE", "not open to everybody"))

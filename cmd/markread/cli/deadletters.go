@@ -140,7 +140,7 @@ func explainKind(class, code string) kindText {
 		failure.ErrorCode = n
 	}
 	// The event of a letter is not retried any more.
-	return kindText{failure.Meaning(), failure.Lasting()}
+	return kindText{failure.Meaning(), failure.RemedyWithoutRetry()}
 }
 
 // shown makes text of anybody's harmless on a terminal; of what is not plain it is a quotation.

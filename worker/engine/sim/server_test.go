@@ -347,7 +347,7 @@ func (g *signer) heard(sig *signature, failure *imclient.Error) *imclient.Error 
 		sig.suspect = false
 		return nil
 	}
-	if row, _ := imclient.LookUp(failure.ErrorCode); !row.SignAnew {
+	if row, _ := imclient.LookUp(failure.ErrorCode); !row.NewSignatureHelps {
 		return failure
 	}
 	if g.current == sig {

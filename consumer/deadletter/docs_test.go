@@ -24,7 +24,7 @@ func TestDocsFormat(t *testing.T) {
 	}
 	smallest := event.Omissions[len(event.Omissions)-1]
 	headers := event.DeadLetter{FailedAt: time.Now()}.Encode(smallest).Headers
-	headers = append(headers, Resolve(event.Record{}, Replayed).Headers...)
+	headers = append(headers, ResolutionMessage(event.Record{}, Replayed).Headers...)
 	for _, h := range headers {
 		has(h.Key)
 	}
@@ -37,7 +37,7 @@ func TestDocsFormat(t *testing.T) {
 		has(class)
 	}
 	for _, of := range []reflect.Type{
-		reflect.TypeFor[letterJSON](), reflect.TypeFor[originJSON](),
+		reflect.TypeFor[letterJSON](), reflect.TypeFor[event.Origin](),
 	} {
 		for i := range of.NumField() {
 			name, _, _ := strings.Cut(of.Field(i).Tag.Get("json"), ",")

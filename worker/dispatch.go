@@ -31,7 +31,7 @@ func (w *Worker) dispatch(
 		w.engine.SetMembership(now, w.lease(g))
 		todo, again := w.engine.Next(now)
 		w.mu.Unlock()
-		w.turn()
+		w.markAlive()
 		if todo != nil {
 			calls.Go(func() { w.call(work, todo) })
 			continue
@@ -55,13 +55,13 @@ func (w *Worker) call(ctx context.Context, c *engine.Call) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if now := time.Now(); err == nil || errors.As(err, &failure) {
-		w.engine.Answer(now, c, failure)
+		w.engine.CallDone(now, c, failure)
 	} else {
 		if !errors.Is(err, context.Canceled) && !errors.Is(err, errNoProof) {
-			ofRecord(w.options.Log.Error().Err(err), c.Record()).
+			withRecord(w.options.Log.Error().Err(err), c.Record()).
 				Msg("a call ended without an answer or a reason")
 		}
-		w.engine.CutOff(now, c)
+		w.engine.CallInterrupted(now, c)
 	}
 	w.wakeWaiting()
 }
@@ -69,19 +69,19 @@ func (w *Worker) call(ctx context.Context, c *engine.Call) {
 // wakeWaiting wakes goroutines that wait for capacity, work or the drain. The caller holds the
 // lock.
 func (w *Worker) wakeWaiting() {
-	for lane, capacity := range w.full {
+	for lane, capacity := range w.capacityFreed {
 		if w.engine.HasCapacity(lane) {
 			close(capacity)
-			delete(w.full, lane)
+			delete(w.capacityFreed, lane)
 		}
 	}
-	poke(w.wake)
+	notify(w.wake)
 	if w.engine.HasLetters() {
-		poke(w.letters)
+		notify(w.lettersWaiting)
 	}
 }
 
-func poke(c chan<- struct{}) {
+func notify(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
@@ -101,7 +101,7 @@ func (w *Worker) watchKey(ctx context.Context) {
 		w.mu.Lock()
 		w.engine.KeyChanged(time.Now())
 		w.mu.Unlock()
-		poke(w.wake)
+		notify(w.wake)
 	})
 }
 

@@ -14,7 +14,7 @@ import (
 	"markread/worker/engine"
 )
 
-const lastCommit = 5 * time.Second // Kafka's request timeout
+const lastCommitTimeout = 5 * time.Second // Kafka's request timeout
 
 // drain waits until nothing is in flight. Its error says that it took longer than DrainTimeout.
 func (w *Worker) drain() error {
@@ -66,33 +66,33 @@ func (w *Worker) serve(ctx context.Context, g *consumer.Generation) {
 		imclient.WithLease(context.Background(), func() error { return w.lease(g) }))
 	defer abandon()
 
-	var calls, taking, writing sync.WaitGroup
+	var calls, dispatching, background sync.WaitGroup
 	topic := deadletter.NewWriter(w.options.Kafka, w.options.Topics.DeadLetter)
-	taking.Go(func() { w.dispatch(ctx, work, g, &calls) })
-	writing.Go(func() { w.writeLetters(work, topic) })
-	writing.Go(func() { every(work, w.options.CommitEvery, func() { _ = w.commit(work, g) }) })
-	writing.Go(func() { w.watchKey(work) })
-	writing.Go(func() { w.watchStalls(work, g) })
+	dispatching.Go(func() { w.dispatch(ctx, work, g, &calls) })
+	background.Go(func() { w.writeLetters(work, topic) })
+	background.Go(func() { every(work, w.options.CommitEvery, func() { _ = w.commit(work, g) }) })
+	background.Go(func() { w.watchKey(work) })
+	background.Go(func() { w.watchStalls(work, g) })
 
 	g.Fetch(ctx, sink{w})
-	taking.Wait()
-	w.turn()
+	dispatching.Wait()
+	w.markAlive()
 	drained := w.drain()
-	w.turn()
+	w.markAlive()
 	// The last commit, and what is left of the one before it.
-	last, cancel := context.WithTimeout(context.Background(), lastCommit)
+	last, cancel := context.WithTimeout(context.Background(), lastCommitTimeout)
 	defer cancel()
 	abandon()
 	calls.Wait()
-	writing.Wait()
-	w.unclean = errors.Join(drained, w.commit(last, g))
+	background.Wait()
+	w.uncleanStop = errors.Join(drained, w.commit(last, g))
 }
 
 // begin starts working on g.
 func (w *Worker) begin(g *consumer.Generation) {
 	all, assigned := g.All(), g.Assigned()
 	w.metrics.generations.Inc()
-	w.turn()
+	w.markAlive()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
@@ -123,7 +123,7 @@ func (w *Worker) end(g *consumer.Generation) {
 	}
 	w.generation = nil
 	w.member.Store(false)
-	w.left.Store(now.UnixNano())
+	w.outsideSince.Store(now.UnixNano())
 }
 
 // proofMargin is what a call may take beside its timeout, until it is sent and its connection

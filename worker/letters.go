@@ -20,7 +20,7 @@ func (w *Worker) writeLetters(ctx context.Context, topic *deadletter.Writer) {
 		w.mu.Lock()
 		batch := w.engine.NextLetters(letterBatch)
 		w.mu.Unlock()
-		waiting, retry := w.letters, (<-chan time.Time)(nil)
+		waiting, retry := w.lettersWaiting, (<-chan time.Time)(nil)
 		if len(batch) > 0 {
 			if !w.writeBatch(ctx, topic, batch) {
 				continue
@@ -46,7 +46,7 @@ func (w *Worker) writeBatch(
 			l.Group = w.options.Group
 			failures[i] = topic.Write(ctx, l.DeadLetter)
 			if errors.Is(failures[i], context.Canceled) {
-				failures[i] = engine.ErrCutOff
+				failures[i] = engine.ErrInterrupted
 			}
 		})
 	}
@@ -59,8 +59,9 @@ func (w *Worker) writeBatch(
 	if refuses && ctx.Err() == nil {
 		first := slices.IndexFunc(failures, func(err error) bool { return err != nil })
 		line := w.throttled.Pass("letter", w.options.Log.Error()).Err(failures[first])
-		ofRecord(line, batch[first].Event.Record).Msg("the dead-letter topic refuses the letter " +
-			"of this record; it is tried again, and nothing behind it is committed")
+		withRecord(line, batch[first].Event.Record).
+			Msg("the dead-letter topic refuses the letter " +
+				"of this record; it is tried again, and nothing behind it is committed")
 	}
 	return refuses
 }

@@ -47,12 +47,12 @@ func newMetrics() *metrics {
 		commitFailures: counter("commit_failures_total",
 			"Offset commits that failed; they are tried again.", "code"),
 	}
-	m.fromZero()
+	m.initCounters()
 	return m
 }
 
-// fromZero creates the counters that alerts watch: to Prometheus, from nothing to 1 is no growth.
-func (m *metrics) fromZero() {
+// initCounters creates the counters that alerts watch: to Prometheus, from nothing to 1 is no growth.
+func (m *metrics) initCounters() {
 	m.letters.WithLabelValues("invalid", "")
 	for _, code := range imclient.Codes() {
 		switch code.Class {

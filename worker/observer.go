@@ -19,23 +19,24 @@ type observer struct {
 	log        zerolog.Logger
 	maxReplays int // replays after which a letter is parked; 0: none is
 
-	logged  time.Time // when a short pause was logged last
-	skipped int       // short pauses since then
-	silent  bool      // the active pause was not logged
+	logged     time.Time // when a short pause was logged last
+	skipped    int       // short pauses since then
+	suppressed bool      // the active pause was not logged
 
-	slowed bool      // it was logged that the limit is below the share
-	full   time.Time // since when it no longer is; zero: it is
+	slowdownLogged bool      // it was logged that the limit is below the share
+	fullSince      time.Time // since when it no longer is; zero: it is
 }
 
 const (
 	shortPause = time.Minute
-	fullFor    = time.Minute // how long the whole share must have been free until that is logged
+	// how long the whole share must have been free until that is logged
+	recoveredAfter = time.Minute
 )
 
 // CallRetried logs at debug level: failures of the service show in the holds and the metrics.
 func (o *observer) CallRetried(c *engine.Call, failure *imclient.Error, attempts, failures int32) {
 	if line := o.log.Debug(); line.Enabled() {
-		ofRecord(line, c.Record()).Str("code", failure.Label).Int32("attempts", attempts).
+		withRecord(line, c.Record()).Str("code", failure.Label).Int32("attempts", attempts).
 			Int32("failures", failures).Msg("a call failed; it is retried")
 	}
 }
@@ -47,33 +48,33 @@ func (o *observer) LetterWritten(l *engine.Letter) {
 	if o.maxReplays > 0 && l.Event.Replays >= o.maxReplays {
 		line.Bool("parked", true)
 	}
-	ofRecord(line, l.Event.Record).Str("class", l.Class).Str("code", l.Code).
+	withRecord(line, l.Event.Record).Str("class", l.Class).Str("code", l.Code).
 		Int("attempts", l.Attempts).Int("collapsed", l.Collapsed).Str("reason", l.Message).
 		Msg("dead-lettered")
 }
 
-// ofRecord adds a record's place to a log line.
-func ofRecord(line *zerolog.Event, r event.Record) *zerolog.Event {
+// withRecord adds a record's place to a log line.
+func withRecord(line *zerolog.Event, r event.Record) *zerolog.Event {
 	return line.Str("topic", r.Topic).Int("partition", r.Partition).Int64("offset", r.Offset)
 }
 
 // Limit logs when the server slows us down, and when that has been over for a while.
 func (o *observer) Limit(now time.Time, limit, share int) {
 	switch {
-	case limit >= share && !o.slowed, share == 0:
+	case limit >= share && !o.slowdownLogged, share == 0:
 		return
 	case limit < share:
-		o.full = time.Time{}
-		if !o.slowed {
-			o.slowed = true
+		o.fullSince = time.Time{}
+		if !o.slowdownLogged {
+			o.slowdownLogged = true
 			o.log.Warn().Int("limit", limit).Int("share", share).Str("do", hold.Throttled.Do()).
 				Msg("the server answers that there are too many calls: slowed down; " +
 					"the limit grows back when it takes more")
 		}
-	case o.full.IsZero():
-		o.full = now
-	case now.Sub(o.full) >= fullFor:
-		o.slowed = false
+	case o.fullSince.IsZero():
+		o.fullSince = now
+	case now.Sub(o.fullSince) >= recoveredAfter:
+		o.slowdownLogged = false
 		o.log.Info().Int("share", share).Msg("the server takes as many calls as before")
 	}
 }
@@ -81,18 +82,18 @@ func (o *observer) Limit(now time.Time, limit, share int) {
 // HoldsChanged logs what changed.
 func (o *observer) HoldsChanged(now time.Time, change hold.Change, active []hold.Hold) {
 	for _, h := range change.Begun {
-		o.begun(now, h)
+		o.logBegun(now, h)
 	}
 	for _, h := range change.CauseChanged {
-		about(o.log.Warn(), h).Str("detail", h.Detail).Str("do", h.Do).
+		withHold(o.log.Warn(), h).Str("detail", h.Detail).Str("do", h.Do).
 			Msg("calls are still held, now for another cause")
 	}
 	ended := func(h hold.Hold) *zerolog.Event {
-		return about(o.log.Info(), h).Int64("held_ms", now.Sub(h.Since).Milliseconds())
+		return withHold(o.log.Info(), h).Int64("held_ms", now.Sub(h.Since).Milliseconds())
 	}
 	for _, h := range change.Ended {
 		switch {
-		case h.Reason == hold.Throttled && o.silent:
+		case h.Reason == hold.Throttled && o.suppressed:
 		case len(active) == 0:
 			ended(h).Msg("no longer held: calls go on")
 		default:
@@ -105,12 +106,13 @@ func (o *observer) HoldsChanged(now time.Time, change hold.Change, active []hold
 	}
 }
 
-// begun logs a hold, unless it is one of many short pauses.
-func (o *observer) begun(now time.Time, h hold.Hold) {
-	line := about(o.log.Warn(), h).Str("detail", h.Detail).Str("do", h.Do)
+// logBegun logs a hold, unless it is one of many short pauses.
+func (o *observer) logBegun(now time.Time, h hold.Hold) {
+	line := withHold(o.log.Warn(), h).Str("detail", h.Detail).Str("do", h.Do)
 	if h.Reason == hold.Throttled {
 		short := h.NextProbe.Sub(now) < shortPause
-		if o.silent = short && !o.logged.IsZero() && now.Sub(o.logged) < shortPause; o.silent {
+		if o.suppressed = short && !o.logged.IsZero() &&
+			now.Sub(o.logged) < shortPause; o.suppressed {
 			o.skipped++
 			return
 		}
@@ -122,8 +124,8 @@ func (o *observer) begun(now time.Time, h hold.Hold) {
 	line.Msgf("calls are held: %s; events wait, nothing is dead-lettered because of it", h.Reason)
 }
 
-// about adds a hold to a log line.
-func about(line *zerolog.Event, h hold.Hold) *zerolog.Event {
+// withHold adds a hold to a log line.
+func withHold(line *zerolog.Event, h hold.Hold) *zerolog.Event {
 	line.Str("reason", string(h.Reason))
 	if h.Lane != hold.All {
 		line.Stringer("lane", event.Lane(h.Lane))

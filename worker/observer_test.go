@@ -52,7 +52,7 @@ func TestTheLogOfHolds(t *testing.T) {
 		now = start.Add(time.Duration(i) * 2 * time.Second)
 		l.receiveOne(now, fmt.Sprint(i))
 		todo, _ := l.Next(now)
-		l.Answer(now, todo,
+		l.CallDone(now, todo,
 			&imclient.Error{Class: imclient.Throttled, Label: "http_429", Status: 429,
 				RetryAfter: time.Second})
 	}
@@ -70,14 +70,14 @@ func TestTheLogOfHolds(t *testing.T) {
 		if todo, again := l.Next(now); todo == nil {
 			now = again
 		} else {
-			l.Answer(now, todo, []*imclient.Error{timeout, reset, internal}[i%3])
+			l.CallDone(now, todo, []*imclient.Error{timeout, reset, internal}[i%3])
 		}
 	}
 	for len(l.Holds()) > 0 {
 		if todo, again := l.Next(now); todo == nil {
 			now = again
 		} else {
-			l.Answer(now, todo, nil)
+			l.CallDone(now, todo, nil)
 		}
 	}
 	if n := strings.Count(l.lines.String(), "\n"); n != 4 ||
@@ -98,7 +98,7 @@ func TestTheLogOfASlowdown(t *testing.T) {
 	for i := range 3 {
 		now := at(60 * i)
 		todo, _ := l.Next(now)
-		l.Answer(now, todo,
+		l.CallDone(now, todo,
 			&imclient.Error{Class: imclient.Throttled, Label: "60007", ErrorCode: 60007})
 	}
 	for i := range 40 {

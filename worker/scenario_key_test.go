@@ -74,8 +74,8 @@ func kick(t *testing.T, server *sandbox.Server, key imclient.Secret) {
 	}
 }
 
-// apart returns the shortest time between two arrivals since a moment, and how many there were.
-func (s *stack) apart(since time.Time) (shortest time.Duration, n int) {
+// shortestGap returns the shortest time between two arrivals since a moment, and how many there were.
+func (s *stack) shortestGap(since time.Time) (shortest time.Duration, n int) {
 	var last time.Time
 	shortest = time.Hour
 	for _, a := range s.sandbox.Arrivals() {
@@ -96,16 +96,16 @@ func TestWrongKeyForTenMinutes(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		keys := newKeyring(key)
 		w := s.start(keys.use(s))
-		s.crowd(topics.Live, "before", 0, 100)
-		w.settled(t, 100)
+		s.publishMany(topics.Live, "before", 0, 100)
+		w.waitSettled(t, 100)
 		keys.set(imclient.NewSecret("another app's key"))
 		time.Sleep(2 * time.Second)
 		kick(t, s.sandbox, key)
-		s.crowd(topics.Live, "reader", 0, 3000)
+		s.publishMany(topics.Live, "reader", 0, 3000)
 		time.Sleep(10 * time.Second)
 		frozen, calls, from := s.committed(), s.sandbox.Stats().Calls, time.Now()
-		s.arriveSteadily(3000, 1, 10*time.Minute)
-		shortest, probes := s.apart(from)
+		s.publishSteadily(3000, 1, 10*time.Minute)
+		shortest, probes := s.shortestGap(from)
 		if !s.heldFor(w, "credentials") || s.letterCount() > 0 || s.committed() != frozen ||
 			frozen > 200 {
 			t.Errorf("held %+v, %d letters, committed %d, %d before", w.Held(), s.letterCount(),
@@ -117,7 +117,7 @@ func TestWrongKeyForTenMinutes(t *testing.T) {
 		keys.set(key)
 		took := s.until("calls go on", 20*time.Second,
 			func() bool { return !s.heldFor(w, "credentials") })
-		w.settled(t, 3700)
+		w.waitSettled(t, 3700)
 		if n := s.letterCount(); n > 0 {
 			t.Errorf("%d letters", n)
 		}
@@ -146,15 +146,15 @@ func TestRefusedForTenMinutes(t *testing.T) {
 			oneIsEnough(t, c.name == "locked")
 			inBubble(t, func(s *stack) {
 				w := s.start(nil)
-				s.crowd(topics.Live, "before", 0, 100)
-				w.settled(t, 100)
+				s.publishMany(topics.Live, "before", 0, 100)
+				w.waitSettled(t, 100)
 				s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindCode,
 					Code: c.code}}})
-				s.crowd(topics.Live, "reader", 0, 3000)
+				s.publishMany(topics.Live, "reader", 0, 3000)
 				time.Sleep(5 * time.Second)
 				frozen, from := s.committed(), time.Now()
 				time.Sleep(10 * time.Minute)
-				shortest, probes := s.apart(from)
+				shortest, probes := s.shortestGap(from)
 				if !s.heldFor(w, "credentials") || s.letterCount() > 0 || s.committed() != frozen {
 					t.Errorf("held %+v, %d letters, committed %d, %d before", w.Held(),
 						s.letterCount(), s.committed(),
@@ -168,7 +168,7 @@ func TestRefusedForTenMinutes(t *testing.T) {
 				s.fault(sandbox.Faults{})
 				took := s.until("calls go on", c.after,
 					func() bool { return !s.heldFor(w, "credentials") })
-				w.settled(t, 3100)
+				w.waitSettled(t, 3100)
 				if n := s.letterCount(); n > 0 {
 					t.Errorf("%d letters", n)
 				}
@@ -182,14 +182,14 @@ func TestRefusedForTenMinutes(t *testing.T) {
 
 // A signature that is revoked, or expires by the server's clock, is renewed without anybody
 // noticing.
-func TestSignatureIsRenewedUnnoticed(t *testing.T) {
+func TestSignatureIsRenewedWithoutHold(t *testing.T) {
 	tooLongForARace(t)
 	inBubble(t, func(s *stack) {
 		w := s.start(nil)
 		var held []string
 		watch := func(what string, spoil func()) {
 			before := s.sandbox.Stats()
-			s.crowd(topics.Live, what, 0, 4000)
+			s.publishMany(topics.Live, what, 0, 4000)
 			for i := range 40 {
 				if i == 5 {
 					spoil()
@@ -213,7 +213,7 @@ func TestSignatureIsRenewedUnnoticed(t *testing.T) {
 		if slices.Sort(held); len(held) > 0 {
 			t.Errorf("held %v", slices.Compact(held))
 		}
-		w.settled(t, 8000)
+		w.waitSettled(t, 8000)
 		if n := s.letterCount(); n > 0 {
 			t.Errorf("%d letters", n)
 		}

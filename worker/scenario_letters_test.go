@@ -18,7 +18,7 @@ import (
 func TestEverythingIsRejected(t *testing.T) {
 	tooLongForARace(t) // TestAcceptRejections begins in the same way
 	inBubble(t, func(s *stack) {
-		s.crowd(topics.Live, "nobody", 0, 3000)
+		s.publishMany(topics.Live, "nobody", 0, 3000)
 		w := s.start(nil)
 		s.until("held", 30*time.Second, func() bool { return s.heldFor(w, "rejections") })
 		time.Sleep(time.Second)
@@ -26,7 +26,7 @@ func TestEverythingIsRejected(t *testing.T) {
 		if letters < 500 || letters > 505 {
 			t.Errorf("%d letters, want 500", letters)
 		}
-		s.crowd(topics.Backfill, "reader", 0, 1000)
+		s.publishMany(topics.Backfill, "reader", 0, 1000)
 		other := s.until("the other lane is done", 10*time.Second,
 			func() bool { return s.sandbox.Stats().Applied == 1000 })
 		calls := s.sandbox.Stats().Calls
@@ -43,7 +43,7 @@ func TestEverythingIsRejected(t *testing.T) {
 		}
 		took := s.until("it goes on", 6*time.Second,
 			func() bool { return !s.heldFor(w, "rejections") })
-		w.settled(t, 4000)
+		w.waitSettled(t, 4000)
 		if s.letterCount() != letters || s.sandbox.Stats().Applied != 4000-letters {
 			t.Errorf("%d letters, %d applied", s.letterCount(), s.sandbox.Stats().Applied)
 		}
@@ -71,17 +71,17 @@ func TestEverythingIsInvalid(t *testing.T) {
 		if held := w.Held(); !strings.HasSuffix(held[0].Detail, why) {
 			t.Errorf("held %+v", held)
 		}
-		s.crowd(topics.Backfill, "reader", 0, 500)
+		s.publishMany(topics.Backfill, "reader", 0, 500)
 		time.Sleep(time.Minute)
 		letters := s.letterCount()
 		if letters != 500 || s.sandbox.Stats().Applied != 500 {
 			t.Errorf("%d letters, %d applied of the other lane", letters, s.sandbox.Stats().Applied)
 		}
-		s.crowd(topics.Live, "mended", 0, 50)
+		s.publishMany(topics.Live, "mended", 0, 50)
 		first := s.until("it goes on", 6*time.Second, func() bool { return s.letterCount() > 500 })
 		took := s.until("all are letters", 40*time.Second,
 			func() bool { return s.letterCount() == 3000 })
-		w.settled(t, 3550)
+		w.waitSettled(t, 3550)
 		if n := s.letterCount(); n != 3000 || s.sandbox.Stats().Applied != 550 ||
 			len(w.Held()) > 0 {
 			t.Errorf("%d letters, %d applied, held %+v", n, s.sandbox.Stats().Applied, w.Held())
@@ -95,8 +95,8 @@ func TestEverythingIsInvalid(t *testing.T) {
 // An operator who knows that the events are wrong sends them to the dead letters.
 func TestAcceptRejections(t *testing.T) {
 	inBubble(t, func(s *stack) {
-		s.crowd(topics.Live, "nobody", 0, 1500)
-		s.crowd(topics.Backfill, "nobody", 5000, 1500)
+		s.publishMany(topics.Live, "nobody", 0, 1500)
+		s.publishMany(topics.Backfill, "nobody", 5000, 1500)
 		w := s.start(nil)
 		s.until("held", time.Minute, func() bool { return len(w.Held()) == 2 })
 		w.Resume(false)
@@ -105,7 +105,7 @@ func TestAcceptRejections(t *testing.T) {
 			t.Errorf("%d letters, held %+v", n, w.Held())
 		}
 		w.Resume(true)
-		w.settled(t, 3000)
+		w.waitSettled(t, 3000)
 		if n := s.letterCount(); n != 3000 || len(w.Held()) > 0 {
 			t.Errorf("%d letters, held %+v", n, w.Held())
 		}
@@ -126,8 +126,8 @@ func TestDeadLetterTopicRefusesForTenSeconds(t *testing.T) {
 				refuses := s.broker.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce},
 					Topic: topics.DeadLetter, Err: code, Count: -1})
 				began := time.Now()
-				s.crowd(topics.Live, "nobody", 0, 50)
-				s.crowd(topics.Live, "reader", 0, 4000)
+				s.publishMany(topics.Live, "nobody", 0, 50)
+				s.publishMany(topics.Live, "reader", 0, 4000)
 				held := s.until("held", 10*time.Second,
 					func() bool { return s.heldFor(w, "dead-letter") })
 				tries := refuses.Hits()
@@ -142,7 +142,7 @@ func TestDeadLetterTopicRefusesForTenSeconds(t *testing.T) {
 				refuses.Remove()
 				took := s.until("calls go on", 3*time.Second,
 					func() bool { return !s.heldFor(w, "dead-letter") })
-				w.settled(t, 4050)
+				w.waitSettled(t, 4050)
 				if n := s.letterCount(); n != 50 || s.sandbox.Stats().Applied != 4000 {
 					t.Errorf("%d letters, %d applied", n, s.sandbox.Stats().Applied)
 				}
@@ -160,7 +160,7 @@ func TestPause(t *testing.T) {
 		w := s.start(nil)
 		time.Sleep(3 * time.Second)
 		w.Pause()
-		s.crowd(topics.Live, "reader", 0, 1000)
+		s.publishMany(topics.Live, "reader", 0, 1000)
 		s.publish(topics.Live, "no event")
 		time.Sleep(10 * time.Minute)
 		if n := s.sandbox.Stats().Calls; n > 0 || s.letterCount() != 1 || !w.Ready() ||
@@ -169,7 +169,7 @@ func TestPause(t *testing.T) {
 				w.Healthy())
 		}
 		w.Resume(false)
-		w.settled(t, 1001)
+		w.waitSettled(t, 1001)
 		s.mustStop(w)
 	})
 }
@@ -179,8 +179,8 @@ func TestPause(t *testing.T) {
 func TestOutageAndRefusedLettersTogether(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		w := s.start(nil)
-		s.crowd(topics.Live, "before", 0, 500)
-		w.settled(t, 500)
+		s.publishMany(topics.Live, "before", 0, 500)
+		w.waitSettled(t, 500)
 		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 503}}})
 		refuses := s.broker.Cluster().
 			Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topics.DeadLetter,
@@ -190,7 +190,7 @@ func TestOutageAndRefusedLettersTogether(t *testing.T) {
 			values[i] = "no event"
 		}
 		s.publish(topics.Live, values...)
-		s.crowd(topics.Live, "reader", 0, 2000)
+		s.publishMany(topics.Live, "reader", 0, 2000)
 		time.Sleep(time.Minute)
 		if !s.heldFor(w, "outage") || !s.heldFor(w, "dead-letter") {
 			t.Errorf("held %+v", w.Held())
@@ -201,7 +201,7 @@ func TestOutageAndRefusedLettersTogether(t *testing.T) {
 			t.Errorf("%d applied while the letters can't be written", n-500)
 		}
 		refuses.Remove()
-		w.settled(t, 2520)
+		w.waitSettled(t, 2520)
 		if n := s.letterCount(); n != 20 || len(w.Held()) > 0 {
 			t.Errorf("%d letters, held %+v", n, w.Held())
 		}

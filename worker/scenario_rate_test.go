@@ -29,7 +29,7 @@ func TestServerAllowsLess(t *testing.T) {
 		t.Run(fmt.Sprint(allowed), func(t *testing.T) {
 			oneIsEnough(t, allowed == 120)
 			inBubble(t, func(s *stack) {
-				s.crowd(topics.Live, "reader", 0, 15_000+allowed*60)
+				s.publishMany(topics.Live, "reader", 0, 15_000+allowed*60)
 				w := s.start(nil)
 				time.Sleep(10 * time.Second)
 				s.fault(sandbox.Faults{Rate: allowed})
@@ -38,7 +38,7 @@ func TestServerAllowsLess(t *testing.T) {
 				to := time.Now()
 				seconds := to.Sub(from).Seconds()
 				refused, all := s.refused(from, to)
-				rate := float64(s.carriedOut(from, to)) / seconds
+				rate := float64(s.succeededBetween(from, to)) / seconds
 				if rate < 0.85*float64(allowed) || float64(refused) > 0.02*float64(all) {
 					t.Errorf("%.1f calls a second carried out of %d, %d of %d refused", rate,
 						allowed, refused, all)
@@ -46,12 +46,12 @@ func TestServerAllowsLess(t *testing.T) {
 				s.fault(sandbox.Faults{})
 				back := time.Now()
 				grown := s.until("190 calls a second", time.Minute, func() bool {
-					return s.carriedOut(time.Now().Add(-time.Second), time.Now()) >= 190
+					return s.succeededBetween(time.Now().Add(-time.Second), time.Now()) >= 190
 				})
 				if time.Since(back) > time.Minute {
 					t.Errorf("back at %v", grown)
 				}
-				w.settled(t, 1)
+				w.waitSettled(t, 1)
 				if n := s.letterCount(); n > 0 {
 					t.Errorf("%d letters", n)
 				}
@@ -71,8 +71,8 @@ func TestServerAllowsLess(t *testing.T) {
 // What the server asks for with Retry-After is kept, by all calls and both lanes.
 func TestRetryAfterIsKept(t *testing.T) {
 	inBubble(t, func(s *stack) {
-		s.crowd(topics.Live, "reader", 0, 3000)
-		s.crowd(topics.Backfill, "other", 0, 1000)
+		s.publishMany(topics.Live, "reader", 0, 3000)
+		s.publishMany(topics.Backfill, "other", 0, 1000)
 		w := s.start(nil)
 		time.Sleep(8 * time.Second)
 		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 429,
@@ -83,7 +83,7 @@ func TestRetryAfterIsKept(t *testing.T) {
 		if !s.heldFor(w, "throttled") {
 			t.Errorf("held %+v", w.Held())
 		}
-		w.settled(t, 4000)
+		w.waitSettled(t, 4000)
 		var first, next time.Time // the answer that asked, the first call after the pause
 		for _, a := range s.sandbox.Arrivals() {
 			switch {
@@ -139,19 +139,19 @@ func TestBrownOut(t *testing.T) {
 				t.Skip(c.short)
 			}
 			inBubble(t, func(s *stack) {
-				s.crowd(topics.Live, "reader", 0, 12_000)
+				s.publishMany(topics.Live, "reader", 0, 12_000)
 				c.faults.Seed = 3
 				s.fault(c.faults)
 				w := s.start(nil)
 				time.Sleep(10 * time.Second)
 				from := time.Now()
 				time.Sleep(40 * time.Second)
-				rate := float64(s.carriedOut(from, time.Now())) / 40
+				rate := float64(s.succeededBetween(from, time.Now())) / 40
 				if rate < 0.85*c.accepts {
 					t.Errorf("%.0f calls a second carried out, want %.0f", rate, 0.85*c.accepts)
 				}
 				s.fault(sandbox.Faults{})
-				w.settled(t, 12_000)
+				w.waitSettled(t, 12_000)
 				n := w.State().Totals
 				if n.DeadLettered > 5 {
 					t.Errorf("%d dead letters: of 15,000 conversations one fails eight times",

@@ -14,8 +14,8 @@ import (
 	"markread/imclient/sandbox"
 )
 
-// carriedOut counts the calls that succeeded between two moments.
-func (s *stack) carriedOut(from, to time.Time) (n int) {
+// succeededBetween counts the calls that succeeded between two moments.
+func (s *stack) succeededBetween(from, to time.Time) (n int) {
 	for _, a := range s.sandbox.Arrivals() {
 		if a.Applied && a.Code == 0 && !a.At.Before(from) && a.At.Before(to) {
 			n++
@@ -53,8 +53,8 @@ func (s *stack) fault(f sandbox.Faults) {
 	}
 }
 
-// crowd publishes one event of each of n conversations, numbered from a first one.
-func (s *stack) crowd(topic, name string, first, n int) {
+// publishMany publishes one event of each of n conversations, numbered from a first one.
+func (s *stack) publishMany(topic, name string, first, n int) {
 	s.t.Helper()
 	values := make([]string, n)
 	for i := range values {
@@ -63,9 +63,9 @@ func (s *stack) crowd(topic, name string, first, n int) {
 	s.publish(topic, values...)
 }
 
-// arriveSteadily publishes n events a second, each of another conversation, numbered from a first
+// publishSteadily publishes n events a second, each of another conversation, numbered from a first
 // one, for so long, and returns how many there were.
-func (s *stack) arriveSteadily(first, n int, long time.Duration) (published int) {
+func (s *stack) publishSteadily(first, n int, long time.Duration) (published int) {
 	kafka := s.kafka()
 	defer kafka.Close()
 	publisher := kafka.Publisher(topics.Live)
@@ -135,10 +135,10 @@ func TestTotalOutage(t *testing.T) {
 		t.Run(string(kind.Kind), func(t *testing.T) {
 			inBubble(t, func(s *stack) {
 				w := s.start(nil)
-				published := s.arriveSteadily(0, 5, time.Minute)
+				published := s.publishSteadily(0, 5, time.Minute)
 				before := s.sandbox.Stats().Calls
 				s.fault(sandbox.Faults{Rules: []sandbox.Rule{kind}})
-				published += s.arriveSteadily(published, 5, 30*time.Minute)
+				published += s.publishSteadily(published, 5, 30*time.Minute)
 				during := s.sandbox.Stats().Calls - before
 				if n := s.letterCount(); n > 0 {
 					t.Errorf("%d dead letters", n)
@@ -152,12 +152,12 @@ func TestTotalOutage(t *testing.T) {
 				s.fault(sandbox.Faults{})
 				ended := time.Now()
 				time.Sleep(25 * time.Second)
-				rate := float64(s.carriedOut(ended.Add(15*time.Second),
+				rate := float64(s.succeededBetween(ended.Add(15*time.Second),
 					ended.Add(25*time.Second))) / 10
 				if rate < 190 {
 					t.Errorf("%.0f calls a second from 15 s on, want 190", rate)
 				}
-				w.settled(t, int64(published))
+				w.waitSettled(t, int64(published))
 				n := w.State().Totals
 				attempts := float64(n.Calls) / float64(published)
 				if attempts > 1.1 || s.letterCount() > 0 {
@@ -173,7 +173,7 @@ func TestTotalOutage(t *testing.T) {
 }
 
 // An event that comes alone during an outage has nobody to fail with. It waits, and is applied.
-func TestLonelyEventInAnOutage(t *testing.T) {
+func TestSingleEventInAnOutage(t *testing.T) {
 	for _, rule := range []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 502},
 		{Kind: sandbox.KindHang},
 		{Kind: sandbox.KindReset}} {
@@ -183,7 +183,7 @@ func TestLonelyEventInAnOutage(t *testing.T) {
 				w := s.start(nil)
 				time.Sleep(5 * time.Second)
 				s.fault(sandbox.Faults{Rules: []sandbox.Rule{rule}})
-				s.crowd(topics.Live, "lonely", 0, 1)
+				s.publishMany(topics.Live, "lonely", 0, 1)
 				time.Sleep(20 * time.Minute)
 				calls := s.sandbox.Stats().Calls
 				if calls > 100 || s.letterCount() > 0 {
@@ -192,7 +192,7 @@ func TestLonelyEventInAnOutage(t *testing.T) {
 				s.fault(sandbox.Faults{})
 				took := s.until("applied", 32*time.Second,
 					func() bool { _, ok := s.sandbox.ReadTime("lonely0", "peer"); return ok })
-				w.settled(t, 1)
+				w.waitSettled(t, 1)
 				s.mustStop(w)
 				t.Logf("%d calls in 20 minutes; applied %v after the outage", calls, took)
 			})
@@ -204,13 +204,13 @@ func TestLonelyEventInAnOutage(t *testing.T) {
 // rebalance, no repeats, no loss.
 func TestBrokerDownForFiveSeconds(t *testing.T) {
 	inBubble(t, func(s *stack) {
-		s.crowd(topics.Live, "reader", 0, 6000)
+		s.publishMany(topics.Live, "reader", 0, 6000)
 		w := s.start(nil)
 		time.Sleep(10 * time.Second)
 		generation := *w.State().Group.Generation
-		s.hangUp(5 * time.Second)
+		s.dropConnections(5 * time.Second)
 		took := s.until("a commit", 10*time.Second, func() bool { return s.committed() > 2500 })
-		w.settled(t, 6000)
+		w.waitSettled(t, 6000)
 		if now := *w.State().Group.Generation; now != generation {
 			t.Errorf("generation %d, was %d", now, generation)
 		}
@@ -228,14 +228,14 @@ func TestBrokerDownForFiveSeconds(t *testing.T) {
 func TestSomeCallsHang(t *testing.T) {
 	tooLongForARace(t)
 	inBubble(t, func(s *stack) {
-		s.crowd(topics.Live, "reader", 0, 12_000)
+		s.publishMany(topics.Live, "reader", 0, 12_000)
 		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindHang, Share: 0.02}},
 			Seed: 1})
 		w := s.start(nil)
 		time.Sleep(10 * time.Second)
 		from := time.Now()
 		time.Sleep(40 * time.Second)
-		rate := float64(s.carriedOut(from, time.Now())) / 40
+		rate := float64(s.succeededBetween(from, time.Now())) / 40
 		if rate < 0.85*200 {
 			t.Errorf("%.0f calls a second, want 170", rate)
 		}
@@ -243,7 +243,7 @@ func TestSomeCallsHang(t *testing.T) {
 			t.Error("held for an outage")
 		}
 		s.fault(sandbox.Faults{})
-		w.settled(t, 12_000)
+		w.waitSettled(t, 12_000)
 		if n := s.letterCount(); n > 0 {
 			t.Errorf("%d letters", n)
 		}
@@ -261,7 +261,7 @@ func TestSomeConversationsAlwaysHang(t *testing.T) {
 				sandbox.Rule{Kind: sandbox.KindHang, Report: fmt.Sprint("reader", i*50)})
 		}
 		s.fault(sandbox.Faults{Rules: rules})
-		s.crowd(topics.Live, "reader", 0, 3000)
+		s.publishMany(topics.Live, "reader", 0, 3000)
 		began := time.Now()
 		w := s.start(nil)
 		ideal := time.Duration(2940.0/200*float64(time.Second)) + time.Second
@@ -274,7 +274,7 @@ func TestSomeConversationsAlwaysHang(t *testing.T) {
 			t.Error("held for an outage")
 		}
 		s.fault(sandbox.Faults{})
-		w.settled(t, 3000)
+		w.waitSettled(t, 3000)
 		if n := s.letterCount(); n > 0 {
 			t.Errorf("%d letters", n)
 		}
@@ -283,8 +283,8 @@ func TestSomeConversationsAlwaysHang(t *testing.T) {
 	})
 }
 
-// hangUp closes each connection to the brokers that a request comes over, for so long.
-func (s *stack) hangUp(long time.Duration) {
+// dropConnections closes each connection to the brokers that a request comes over, for so long.
+func (s *stack) dropConnections(long time.Duration) {
 	var again atomic.Bool
 	again.Store(true)
 	s.broker.Cluster().Control(func(kmsg.Request) (kmsg.Response, error, bool) {

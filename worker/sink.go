@@ -18,10 +18,10 @@ func (s sink) Room(ctx context.Context, lane event.Lane) error {
 			s.mu.Unlock()
 			return ctx.Err()
 		}
-		if s.full[lane] == nil {
-			s.full[lane] = make(chan struct{})
+		if s.capacityFreed[lane] == nil {
+			s.capacityFreed[lane] = make(chan struct{})
 		}
-		capacity := s.full[lane]
+		capacity := s.capacityFreed[lane]
 		s.mu.Unlock()
 		select {
 		case <-ctx.Done():

@@ -172,8 +172,8 @@ func eventJSON(report, peer string, readTime int64) string {
 		readTime)
 }
 
-// settled waits until all that was received has reached its end and nothing is behind.
-func (m *member) settled(t *testing.T, received int64) {
+// waitSettled waits until all that was received has reached its end and nothing is behind.
+func (m *member) waitSettled(t *testing.T, received int64) {
 	t.Helper()
 	for range 600 {
 		state := m.State()

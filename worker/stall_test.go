@@ -27,8 +27,8 @@ func (l *lockedLog) Write(b []byte) (int, error) {
 	return l.lines.Write(b)
 }
 
-// about returns the lines with such a message.
-func (l *lockedLog) about(t *testing.T, message string) (found []map[string]any) {
+// withMessage returns the lines with such a message.
+func (l *lockedLog) withMessage(t *testing.T, message string) (found []map[string]any) {
 	t.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -46,7 +46,7 @@ func (l *lockedLog) about(t *testing.T, message string) (found []map[string]any)
 
 // An event that does not end keeps its partition's offset where it is. That is told once, with its
 // place and the reason, and once when it is over.
-func TestStuckPartitionIsTold(t *testing.T) {
+func TestStalledPartitionIsLogged(t *testing.T) {
 	tooLongForARace(t)
 	inBubble(t, func(s *stack) {
 		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindCode, Code: 60008,
@@ -56,7 +56,7 @@ func TestStuckPartitionIsTold(t *testing.T) {
 		s.publish(topics.Live, eventJSON("stuck", "peer", time.Now().Unix()))
 		for i := range 20 * 60 { // others come and go
 			if i == 4*60 {
-				if told := log.about(t, "has not moved"); len(told) != 0 {
+				if told := log.withMessage(t, "has not moved"); len(told) != 0 {
 					t.Errorf("told after %d s: %v", i, told)
 				}
 			}
@@ -70,7 +70,7 @@ func TestStuckPartitionIsTold(t *testing.T) {
 				topic, partition, offset = p.Topic, float64(p.Partition), float64(u.Offset)
 			}
 		}
-		told := log.about(t, "has not moved")
+		told := log.withMessage(t, "has not moved")
 		if len(told) != 1 || told[0]["topic"] != topic || told[0]["partition"] != partition ||
 			told[0]["offset"] != offset ||
 			told[0]["waits_for"] != "retry" ||
@@ -80,7 +80,7 @@ func TestStuckPartitionIsTold(t *testing.T) {
 		}
 		s.fault(sandbox.Faults{})
 		time.Sleep(2 * time.Minute)
-		if moved := log.about(t, "moves on again"); len(moved) != 1 ||
+		if moved := log.withMessage(t, "moves on again"); len(moved) != 1 ||
 			moved[0]["partition"] != partition {
 			t.Errorf("told of the end: %v", moved)
 		}

@@ -104,7 +104,7 @@ func (w *Worker) State() console.State {
 		Quota:     console.Quota{Rate: w.options.Rate, InFlight: s.InFlight},
 		Lanes:     console.Lanes{Live: s.lane(event.Live), Backfill: s.lane(event.Backfill)},
 		Totals:    s.totals(),
-		Held:      shownHolds(s.at, s.holds),
+		Held:      toConsoleHolds(s.at, s.holds),
 	}
 	if w.options.Rate > 0 {
 		state.Quota.Share, state.Quota.Limit, state.Quota.Cooling = &s.Share, &s.Limit, &s.Cooling
@@ -113,11 +113,11 @@ func (w *Worker) State() console.State {
 		state.Group.Member, state.Group.Generation = new(g.Member()), new(g.ID())
 		state.Group.Assigned, state.Group.Partitions = len(g.Assigned()), len(g.All())
 	}
-	if left := w.left.Load(); s.generation == nil && left != 0 {
+	if left := w.outsideSince.Load(); s.generation == nil && left != 0 {
 		state.Group.Outside = time.Unix(0, left)
 	}
 	for _, p := range s.partitions {
-		state.Partitions = append(state.Partitions, p.shown(s.at, waits))
+		state.Partitions = append(state.Partitions, p.toConsole(s.at, waits))
 	}
 	return state
 }
@@ -128,13 +128,13 @@ func (w *Worker) Held() []console.Hold {
 	defer w.mu.Unlock()
 	now := time.Now()
 	w.engine.Expire(now)
-	return shownHolds(now, w.engine.Holds())
+	return toConsoleHolds(now, w.engine.Holds())
 }
 
 // overdue is how long after its time a probe may be in flight: a call takes 11 s at most.
 const overdue = time.Minute
 
-func shownHolds(now time.Time, holds []hold.Hold) []console.Hold {
+func toConsoleHolds(now time.Time, holds []hold.Hold) []console.Hold {
 	var list []console.Hold
 	for _, h := range holds {
 		shown := console.Hold{
@@ -166,8 +166,9 @@ func unfinished(partitions []partition) map[event.Ref]event.Lane {
 	return lanes
 }
 
-// shown is the partition as the console shows it; waits explains its oldest unfinished event.
-func (p partition) shown(now time.Time, waits map[event.Ref]engine.Explanation) console.Partition {
+// toConsole is the partition as the console shows it; waits explains its oldest unfinished event.
+func (p partition) toConsole(now time.Time,
+	waits map[event.Ref]engine.Explanation) console.Partition {
 	shown := console.Partition{
 		Topic:         p.Topic,
 		Partition:     p.Partition,

@@ -93,7 +93,7 @@ func TestUnreadableIsShown(t *testing.T) {
 		if v, ok := gauges[descUnreadable]; !ok || v != want {
 			t.Errorf("%s: markread_partition_unreadable %v, %t; want %v", name, v, ok, want)
 		}
-		shown := p.shown(at, nil)
+		shown := p.toConsole(at, nil)
 		if u := shown.Unreadable; u != nil && u.Do != c.state.Unreadable.Do {
 			t.Errorf("%s: the remedy is %q", name, u.Do)
 		}

@@ -74,9 +74,9 @@ type Options struct {
 	Version, Commit string // shown in the state; may be empty
 }
 
-// groupSilence is how long the worker stays ready between two generations, and how long a loop may
+// maxSilence is how long the worker stays ready between two generations, and how long a loop may
 // stand still until it counts as unhealthy.
-const groupSilence = 60 * time.Second
+const maxSilence = 60 * time.Second
 
 // Worker is one member of the group. It is a console.Source and a prometheus.Collector.
 type Worker struct {
@@ -84,20 +84,21 @@ type Worker struct {
 	metrics *metrics
 	started time.Time
 
-	mu         sync.Mutex
-	engine     *engine.Engine
-	generation *consumer.Generation         // nil between generations
-	lost       map[string]int64             // of the generations before, by topic
-	full       map[event.Lane]chan struct{} // closed when the lane has capacity
+	mu            sync.Mutex
+	engine        *engine.Engine
+	generation    *consumer.Generation         // nil between generations
+	lost          map[string]int64             // of the generations before, by topic
+	capacityFreed map[event.Lane]chan struct{} // closed when the lane has capacity
 
-	unclean error // what the last generation left undone at its end; Run and serve's own
+	uncleanStop error // what the last generation left undone at its end; Run and serve's own
 
-	member    atomic.Bool     // within a generation
-	throttled logthrottle.Log // of failures that repeat
-	wake      chan struct{}   // something came in: the dispatcher or the drain rechecks
-	letters   chan struct{}   // letters wait to be written
-	turned    atomic.Int64    // when dispatch or the group's loop iterated last, Unix ns; 0: never
-	left      atomic.Int64    // when the last generation ended, Unix ns; 0: none did
+	member         atomic.Bool     // within a generation
+	throttled      logthrottle.Log // of failures that repeat
+	wake           chan struct{}   // something came in: the dispatcher or the drain rechecks
+	lettersWaiting chan struct{}   // letters wait to be written
+	// when dispatch or the group's loop iterated last, Unix ns; 0: never
+	lastAlive    atomic.Int64
+	outsideSince atomic.Int64 // when the last generation ended, Unix ns; 0: none did
 }
 
 // New returns a worker that does nothing until Run.
@@ -112,13 +113,13 @@ func New(options Options) (*Worker, error) {
 			"of %v", o.CallTimeout, proofMargin, kafkaclient.SessionTimeout)
 	}
 	w := &Worker{
-		options: options,
-		metrics: newMetrics(),
-		started: time.Now(),
-		full:    map[event.Lane]chan struct{}{},
-		lost:    map[string]int64{options.Topics.Live: 0},
-		wake:    make(chan struct{}, 1),
-		letters: make(chan struct{}, 1),
+		options:        options,
+		metrics:        newMetrics(),
+		started:        time.Now(),
+		capacityFreed:  map[event.Lane]chan struct{}{},
+		lost:           map[string]int64{options.Topics.Live: 0},
+		wake:           make(chan struct{}, 1),
+		lettersWaiting: make(chan struct{}, 1),
 	}
 	if options.Topics.Backfill != "" {
 		w.lost[options.Topics.Backfill] = 0
@@ -154,7 +155,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		Topics: w.options.Topics,
 		Rate:   w.options.Rate,
 		Now:    w.options.IM.Now,
-		Turned: w.turn,
+		Turned: w.markAlive,
 	}
 	if w.options.Rate > 0 {
 		options.Share = func(all, owned []event.TopicPartition) int {
@@ -164,9 +165,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	if err := consumer.Consume(ctx, w.options.Kafka, options, w.serve); err != nil {
 		return err
 	}
-	if w.unclean != nil {
+	if w.uncleanStop != nil {
 		return fmt.Errorf("stopped, but not cleanly: %w; nothing is lost, "+
-			"but some calls will be made again", w.unclean)
+			"but some calls will be made again", w.uncleanStop)
 	}
 	return nil
 }
@@ -189,26 +190,26 @@ func (w *Worker) Resume(acceptRejections bool) {
 
 // Ready reports whether the worker is a member of the group, or was one a moment ago.
 func (w *Worker) Ready() bool {
-	left := w.left.Load()
-	return w.member.Load() || left != 0 && time.Since(time.Unix(0, left)) < groupSilence
+	left := w.outsideSince.Load()
+	return w.member.Load() || left != 0 && time.Since(time.Unix(0, left)) < maxSilence
 }
 
 // Healthy returns an error that names what stands still, if anything does: within a generation the
 // dispatcher or the drain, else the group's loop, which retries to join. It takes no lock: one that
 // is never released is among what it must notice.
 func (w *Worker) Healthy() error {
-	turned := w.turned.Load()
-	if turned == 0 {
+	last := w.lastAlive.Load()
+	if last == 0 {
 		return nil // waiting for the brokers, before the first try
 	}
-	loop, limit := "the group's loop", groupSilence+consumer.LongestJoin
+	loop, limit := "the group's loop", maxSilence+consumer.LongestJoin
 	if w.member.Load() {
-		loop, limit = "the dispatcher", groupSilence
+		loop, limit = "the dispatcher", maxSilence
 	}
-	if still := time.Since(time.Unix(0, turned)); still > limit {
+	if still := time.Since(time.Unix(0, last)); still > limit {
 		return fmt.Errorf("%s has not turned for %v", loop, still.Round(time.Second))
 	}
 	return nil
 }
 
-func (w *Worker) turn() { w.turned.Store(time.Now().UnixNano()) }
+func (w *Worker) markAlive() { w.lastAlive.Store(time.Now().UnixNano()) }

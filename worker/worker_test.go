@@ -30,7 +30,7 @@ func TestMainJob(t *testing.T) {
 		s.publish(topics.Backfill, eventJSON("reader1", "peer", now-1000),
 			eventJSON("old", "peer", now-1000))
 		w := s.start(nil)
-		w.settled(s.t, 2004)
+		w.waitSettled(s.t, 2004)
 		for i := range 500 {
 			want := int64(0)
 			for j := range 4 {
@@ -52,7 +52,7 @@ func TestMainJob(t *testing.T) {
 }
 
 // A stop in full flow: what is answered is committed, so that nothing of it is called again.
-func TestStopAndGoOn(t *testing.T) {
+func TestStopAndContinue(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		now := time.Now().Unix()
 		var values []string
@@ -70,7 +70,7 @@ func TestStopAndGoOn(t *testing.T) {
 			}
 		}
 		w := s.start(nil)
-		w.settled(s.t, 1)
+		w.waitSettled(s.t, 1)
 		s.mustStop(w)
 		calls := map[string]int{}
 		for _, a := range s.sandbox.Arrivals() {
@@ -187,7 +187,7 @@ func TestDeadLetterTopicRefuses(t *testing.T) {
 			t.Errorf("%d writes in 20 s", n)
 		}
 		refuses.Remove()
-		w.settled(s.t, 300)
+		w.waitSettled(s.t, 300)
 		if n := w.State().Totals.DeadLettered; n != 300 {
 			t.Errorf("%d dead-lettered", n)
 		}
@@ -197,7 +197,7 @@ func TestDeadLetterTopicRefuses(t *testing.T) {
 
 // A backfill that fills its half of the memory pauses and goes on, and live events don't wait for
 // it.
-func TestFetchingPausesAndGoesOn(t *testing.T) {
+func TestFetchingPausesAndResumes(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		now := time.Now().Unix()
 		values := make([]string, 6000)
@@ -219,20 +219,20 @@ func TestFetchingPausesAndGoesOn(t *testing.T) {
 		if got, _ := s.sandbox.ReadTime("live", "peer"); got != now {
 			t.Error("a live event waits behind a full backfill")
 		}
-		w.settled(s.t, 6001)
+		w.waitSettled(s.t, 6001)
 		s.mustStop(w)
 	})
 }
 
 // Conversations whose calls fail again and again fill a lane's memory. The other lane's events
 // pass, and what ends makes room.
-func TestABacklogFullOfRetries(t *testing.T) {
+func TestBacklogFullOfRetries(t *testing.T) {
 	tooLongForARace(t)
 	inBubble(t, func(s *stack) {
 		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindCode, Code: 60008,
 			Conversations: 0.5}}})
 		w := s.start(func(o *worker.Options) { o.MaxPending, o.Attempts = 20, 1000 })
-		s.crowd(topics.Backfill, "bulk", 0, 6000)
+		s.publishMany(topics.Backfill, "bulk", 0, 6000)
 		time.Sleep(5 * time.Minute)
 		before := w.State()
 		if n := before.Lanes.Backfill.Conversations; n < 10 || before.Totals.Applied == 0 ||
@@ -243,7 +243,7 @@ func TestABacklogFullOfRetries(t *testing.T) {
 		}
 		published := 0
 		for i := 0; published < 20; i++ {
-			s.crowd(topics.Live, "live", i, 1)
+			s.publishMany(topics.Live, "live", i, 1)
 			published++
 			time.Sleep(time.Second)
 		}
@@ -257,13 +257,13 @@ func TestABacklogFullOfRetries(t *testing.T) {
 			t.Errorf("%d of %d live events passed the full backfill, half of them could", passed,
 				published)
 		}
-		s.crowd(topics.Live, "more", 0, 6000)
+		s.publishMany(topics.Live, "more", 0, 6000)
 		time.Sleep(5 * time.Minute)
 		if n := w.State().Lanes.Live.Conversations; n < 20 {
 			t.Errorf("%d live conversations wait", n)
 		}
 		s.fault(sandbox.Faults{})
-		w.settled(s.t, int64(12_000+published))
+		w.waitSettled(s.t, int64(12_000+published))
 		if n := w.State().Totals; n.DeadLettered != 0 || n.Applied != int64(12_000+published) {
 			t.Errorf("totals %+v", n)
 		}
@@ -288,7 +288,7 @@ func TestTwoWorkers(t *testing.T) {
 			t.Errorf("shares %d and %d", *x.Share, *y.Share)
 		}
 		s.mustStop(a)
-		b.settled(s.t, 1)
+		b.waitSettled(s.t, 1)
 		s.mustStop(b)
 		stats := s.sandbox.Stats()
 		if stats.MaxPerSecond > 200 {
@@ -329,7 +329,7 @@ func TestOutageHolds(t *testing.T) {
 		if err := s.sandbox.SetFaults(sandbox.Faults{}); err != nil {
 			t.Fatal(err)
 		}
-		w.settled(s.t, 2000)
+		w.waitSettled(s.t, 2000)
 		if state := w.State(); state.Totals.DeadLettered != 0 || len(state.Held) != 0 {
 			t.Errorf("after it: %+v", state)
 		}

@@ -54,7 +54,7 @@ func (e Event) ID() string { return e.Payload[:e.IDLen] }
 type Backlog struct {
 	conversations   map[string]*Conversation
 	lanes           [Lanes]lane
-	memory          *Memory
+	applied         *AppliedTimes
 	start           time.Time
 	arrivals        int64
 	retriesInFlight int
@@ -73,13 +73,13 @@ type lane struct {
 
 // New returns an empty backlog. What memory remembers outlives it: it is about the server, not
 // about what waits. Times of later calls must not be before start.
-func New(memory *Memory, start time.Time) *Backlog {
-	return &Backlog{conversations: map[string]*Conversation{}, memory: memory, start: start}
+func New(memory *AppliedTimes, start time.Time) *Backlog {
+	return &Backlog{conversations: map[string]*Conversation{}, applied: memory, start: start}
 }
 
 // Add adds an event. It returns false when an earlier success covers it: it is not kept.
 func (b *Backlog) Add(now time.Time, e Event) (kept bool) {
-	if b.memory.Covers(now, e.ID(), e.ReadTime) {
+	if b.applied.Covers(now, e.ID(), e.ReadTime) {
 		return false
 	}
 	b.arrivals++
@@ -168,8 +168,8 @@ func (b *Backlog) Ready(now time.Time, open LaneSet) (ok bool, due time.Time) {
 	return !due.After(now), due
 }
 
-// end marks c as not in flight, and returns what was known of its call.
-func (b *Backlog) end(c *Conversation) *flight {
+// endCall marks c as not in flight, and returns what was known of its call.
+func (b *Backlog) endCall(c *Conversation) *flight {
 	f := c.flight
 	c.flight = nil
 	if c.retrying {
@@ -180,9 +180,9 @@ func (b *Backlog) end(c *Conversation) *flight {
 
 // Succeeded ends the call of c: it covers every event up to the T that was sent.
 func (b *Backlog) Succeeded(now time.Time, c *Conversation) Settled {
-	f := b.end(c)
+	f := b.endCall(c)
 	s := Settled{Refs: c.refs, Sent: f.sent, Applied: f.ref}
-	b.memory.Remember(now, c.ID(), f.readTime)
+	b.applied.Remember(now, c.ID(), f.readTime)
 	if len(f.newer) == 0 {
 		b.forget(c)
 		return s
@@ -195,14 +195,14 @@ func (b *Backlog) Succeeded(now time.Time, c *Conversation) Settled {
 
 // Retry ends the call of c without success; it may be called again at due.
 func (b *Backlog) Retry(c *Conversation, due time.Time) {
-	b.land(c)
+	b.mergeArrived(c)
 	b.retry(c, int64(due.Sub(b.start)))
 }
 
 // Defer is Retry for a probe that failed: c may be called again at due, but behind all other
 // retries.
 func (b *Backlog) Defer(c *Conversation, due time.Time) {
-	b.land(c)
+	b.mergeArrived(c)
 	b.retry(c, max(int64(due.Sub(b.start)), b.latest+1))
 }
 
@@ -214,20 +214,20 @@ func (b *Backlog) retry(c *Conversation, key int64) {
 
 // Drop ends the call of c and forgets it, with all its events and those that arrived meanwhile.
 func (b *Backlog) Drop(c *Conversation) Dropped {
-	b.land(c)
+	b.mergeArrived(c)
 	b.forget(c)
 	return Dropped{Refs: c.refs, Payload: c.payload, ReadTime: c.readTime}
 }
 
-func (b *Backlog) land(c *Conversation) {
-	f := b.end(c)
+func (b *Backlog) mergeArrived(c *Conversation) {
+	f := b.endCall(c)
 	c.refs = append(c.refs, f.newer...)
 	b.relocate(c, f.lane)
 }
 
-// Hasten lets every waiting retry fall due before latest: what they waited for is over. spread
+// RetryBefore lets every waiting retry fall due before latest: what they waited for is over. spread
 // gives a fraction in [0, 1) of the time until then.
-func (b *Backlog) Hasten(now, latest time.Time, spread func(id string) float64) {
+func (b *Backlog) RetryBefore(now, latest time.Time, spread func(id string) float64) {
 	from, span := int64(now.Sub(b.start)), float64(latest.Sub(now))
 	b.latest = 0
 	for i := range b.lanes {

@@ -15,18 +15,18 @@ func at(seconds float64) time.Time {
 	return start.Add(time.Duration(seconds * float64(time.Second)))
 }
 
-// bench is a backlog whose events are numbered as they come.
-type bench struct {
+// fixture is a backlog whose events are numbered as they come.
+type fixture struct {
 	t *testing.T
 	*Backlog
 	next uint64
 }
 
-func newBench(t *testing.T) *bench {
-	return &bench{t: t, Backlog: New(NewMemory(), start)}
+func newFixture(t *testing.T) *fixture {
+	return &fixture{t: t, Backlog: New(NewAppliedTimes(), start)}
 }
 
-func (b *bench) add(id string, lane int, readTime int64) (ref uint64) {
+func (b *fixture) add(id string, lane int, readTime int64) (ref uint64) {
 	b.t.Helper()
 	b.next++
 	if !b.Add(start, Event{Payload: fmt.Sprint(id, b.next), IDLen: uint8(len(id)), Lane: lane,
@@ -37,7 +37,7 @@ func (b *bench) add(id string, lane int, readTime int64) (ref uint64) {
 	return b.next
 }
 
-func (b *bench) take(now time.Time, wantID string, wantTime int64) *Conversation {
+func (b *fixture) take(now time.Time, wantID string, wantTime int64) *Conversation {
 	b.t.Helper()
 	c := b.Take(now, all, 100)
 	if c == nil {
@@ -60,7 +60,7 @@ func events(b *Backlog) (n int) {
 }
 
 func TestEventsCollapseIntoTheLargest(t *testing.T) {
-	b := newBench(t)
+	b := newFixture(t)
 	b.add("a", 0, 10)
 	largest := b.add("a", 0, 30)
 	b.add("a", 0, 20)
@@ -73,8 +73,8 @@ func TestEventsCollapseIntoTheLargest(t *testing.T) {
 	}
 }
 
-func TestOfEqualTimesTheLaterStandsForAll(t *testing.T) {
-	b := newBench(t)
+func TestLaterEventWinsAmongEqualTimes(t *testing.T) {
+	b := newFixture(t)
 	b.add("a", 0, 10)
 	later := b.add("a", 0, 10)
 	c := b.take(start, "a", 10)
@@ -83,8 +83,8 @@ func TestOfEqualTimesTheLaterStandsForAll(t *testing.T) {
 	}
 }
 
-func TestWhatArrivesDuringACall(t *testing.T) {
-	b := newBench(t)
+func TestEventsThatArriveDuringACall(t *testing.T) {
+	b := newFixture(t)
 	b.add("a", 1, 10)
 	c := b.take(start, "a", 10)
 	b.add("b", 1, 1)
@@ -105,8 +105,8 @@ func TestWhatArrivesDuringACall(t *testing.T) {
 	}
 }
 
-func TestWhatIsLeftAfterACallHasThePlaceOfItsOwn(t *testing.T) {
-	b := newBench(t)
+func TestUncoveredEventsKeepTheirOrder(t *testing.T) {
+	b := newFixture(t)
 	b.add("a", 1, 10)
 	c := b.take(start, "a", 10)
 	b.add("b", 1, 1)
@@ -123,8 +123,8 @@ func TestWhatIsLeftAfterACallHasThePlaceOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestARetryCollapsesOn(t *testing.T) {
-	b := newBench(t)
+func TestRetryContinuesCollapsing(t *testing.T) {
+	b := newFixture(t)
 	b.add("a", 0, 10)
 	c := b.take(start, "a", 10)
 	b.add("a", 0, 12)
@@ -144,7 +144,7 @@ func TestARetryCollapsesOn(t *testing.T) {
 }
 
 func TestCoveredEventsNeedNoCall(t *testing.T) {
-	b := newBench(t)
+	b := newFixture(t)
 	b.add("a", 0, 10)
 	b.Succeeded(start, b.take(start, "a", 10))
 	for _, row := range []struct {
@@ -166,8 +166,8 @@ func TestCoveredEventsNeedNoCall(t *testing.T) {
 	}
 }
 
-func TestAFailureCoversNothing(t *testing.T) {
-	b := newBench(t)
+func TestFailureCoversNoEvent(t *testing.T) {
+	b := newFixture(t)
 	b.add("a", 0, 10)
 	b.Drop(b.take(start, "a", 10))
 	b.add("a", 0, 10)
@@ -177,7 +177,7 @@ func TestAFailureCoversNothing(t *testing.T) {
 }
 
 func TestTheOldestGoesFirst(t *testing.T) {
-	b := newBench(t)
+	b := newFixture(t)
 	for i := range 100 {
 		b.add(fmt.Sprint(i%50), 0, int64(100-i))
 	}
@@ -187,7 +187,7 @@ func TestTheOldestGoesFirst(t *testing.T) {
 }
 
 func TestLiveGoesFirstButBackfillIsServed(t *testing.T) {
-	b := newBench(t)
+	b := newFixture(t)
 	for i := range 2000 {
 		b.add(fmt.Sprint("backfill ", i), 1, 1)
 	}
@@ -216,8 +216,8 @@ func TestLiveGoesFirstButBackfillIsServed(t *testing.T) {
 	}
 }
 
-func TestALiveEventLiftsItsConversation(t *testing.T) {
-	b := newBench(t)
+func TestLiveEventMovesItsConversationToLive(t *testing.T) {
+	b := newFixture(t)
 	b.add("x", 1, 1)
 	b.add("a", 1, 1)
 	b.add("a", 0, 2)
@@ -233,8 +233,8 @@ func TestALiveEventLiftsItsConversation(t *testing.T) {
 	}
 }
 
-func TestALiveEventLiftsItsConversationWhileItsCallIsOut(t *testing.T) {
-	b := newBench(t)
+func TestLiveEventMovesItsConversationDuringItsCall(t *testing.T) {
+	b := newFixture(t)
 	b.add("a", 1, 5)
 	c := b.take(start, "a", 5)
 	b.add("a", 0, 4)
@@ -244,8 +244,8 @@ func TestALiveEventLiftsItsConversationWhileItsCallIsOut(t *testing.T) {
 	}
 }
 
-func TestRetriesGetATenthWhileFirstTriesWait(t *testing.T) {
-	b := newBench(t)
+func TestRetriesGetATenthWhileFirstAttemptsWait(t *testing.T) {
+	b := newFixture(t)
 	for i := range 300 {
 		b.add(fmt.Sprint("failing ", i), 0, 1)
 	}
@@ -268,8 +268,8 @@ func TestRetriesGetATenthWhileFirstTriesWait(t *testing.T) {
 	}
 }
 
-func TestProbesTakeTurns(t *testing.T) {
-	b := newBench(t)
+func TestProbesRotate(t *testing.T) {
+	b := newFixture(t)
 	b.add("poison", 0, 1)
 	for i := range 4 {
 		b.add(fmt.Sprint(i), 1, 1)
@@ -290,15 +290,15 @@ func TestProbesTakeTurns(t *testing.T) {
 	}
 }
 
-func TestHasten(t *testing.T) {
-	b := newBench(t)
+func TestRetryBefore(t *testing.T) {
+	b := newFixture(t)
 	for i := range 100 {
 		b.add(fmt.Sprint(i), 0, 1)
 	}
 	for i := range 100 {
 		b.Retry(b.Take(start, all, 100), at(float64(i)))
 	}
-	b.Hasten(at(0), at(2), func(id string) float64 { return float64(len(id)) / 4 })
+	b.RetryBefore(at(0), at(2), func(id string) float64 { return float64(len(id)) / 4 })
 	n := 0
 	for b.Take(at(2), all, 100) != nil {
 		n++
@@ -309,7 +309,7 @@ func TestHasten(t *testing.T) {
 }
 
 func TestFind(t *testing.T) {
-	b := newBench(t)
+	b := newFixture(t)
 	b.add("a", 0, 1)
 	second := b.add("a", 0, 2)
 	other := b.add("b", 0, 2)
@@ -327,21 +327,21 @@ func TestFind(t *testing.T) {
 	b.Succeeded(start, c)
 }
 
-func TestMemoryIsBounded(t *testing.T) {
-	m := NewMemory()
-	m.most = 100
+func TestAppliedTimesAreBounded(t *testing.T) {
+	m := NewAppliedTimes()
+	m.limit = 100
 	for i := range 1000 {
 		m.Remember(start, fmt.Sprint(i%300), 1)
 	}
-	if len(m.applied) > 100 || len(m.order)-m.head > 100 || cap(m.order) > 1000 {
-		t.Fatalf("%d remembered, %d in order, at most 100 are allowed", len(m.applied),
+	if len(m.successes) > 100 || len(m.order)-m.head > 100 || cap(m.order) > 1000 {
+		t.Fatalf("%d remembered, %d in order, at most 100 are allowed", len(m.successes),
 			len(m.order)-m.head)
 	}
 	if !m.Covers(start, fmt.Sprint(999%300), 1) {
 		t.Fatal("the latest was forgotten")
 	}
 	m.Remember(at(700), "x", 1)
-	if len(m.applied) != 1 {
-		t.Fatalf("%d remembered, all but one are too old", len(m.applied))
+	if len(m.successes) != 1 {
+		t.Fatalf("%d remembered, all but one are too old", len(m.successes))
 	}
 }

@@ -17,8 +17,8 @@ type model struct {
 	applied map[string]int64
 }
 
-// of returns how many events of a conversation there are, and the one that a letter would be about.
-func (m *model) of(id string) (n int, largest Event) {
+// eventsOf returns how many events of a conversation there are, and the one that a letter would be about.
+func (m *model) eventsOf(id string) (n int, largest Event) {
 	for _, e := range m.events {
 		if e.ID() == id {
 			n++
@@ -35,7 +35,7 @@ func (m *model) of(id string) (n int, largest Event) {
 func TestAgainstTheModel(t *testing.T) {
 	for seed := range uint64(300) {
 		r := rand.New(rand.NewPCG(seed, 7))
-		b := New(NewMemory(), start)
+		b := New(NewAppliedTimes(), start)
 		m := model{map[uint64]Event{}, map[string]int64{}, map[string]map[uint64]bool{},
 			map[string]int64{}}
 		var out []*Conversation
@@ -96,7 +96,7 @@ func TestAgainstTheModel(t *testing.T) {
 					b.Retry(c, now.Add(time.Duration(r.IntN(1000))*time.Millisecond))
 				case 1:
 					d := b.Drop(c)
-					n, largest := m.of(id)
+					n, largest := m.eventsOf(id)
 					if len(d.Refs) != n || d.Payload != largest.Payload ||
 						d.ReadTime != largest.ReadTime {
 						fail("dropped %d events with payload %v of %d, want %d with %v",
@@ -141,7 +141,7 @@ func TestAgainstTheModel(t *testing.T) {
 			}
 			bytes := 0
 			for id := range ids {
-				_, largest := m.of(id)
+				_, largest := m.eventsOf(id)
 				bytes += len(largest.Payload)
 			}
 			if b.Bytes(0)+b.Bytes(1) != bytes || b.Bytes(0) < 0 || b.Bytes(1) < 0 {

@@ -7,8 +7,8 @@ import (
 
 // A retry that hangs keeps its permit for long: a few of them must not keep first tries from
 // theirs.
-func TestFewRetriesAreOutWhileFirstTriesWait(t *testing.T) {
-	b := newBench(t)
+func TestFewRetriesAreInFlightWhileFirstAttemptsWait(t *testing.T) {
+	b := newFixture(t)
 	for i := range 100 {
 		b.add(fmt.Sprint("stuck", i), 0, 1)
 	}
@@ -41,7 +41,7 @@ func TestFewRetriesAreOutWhileFirstTriesWait(t *testing.T) {
 
 // Retries of the better lane don't take the permits of the other lane's first tries.
 func TestRetriesOfOneLaneLeaveTheOtherItsPermits(t *testing.T) {
-	b := newBench(t)
+	b := newFixture(t)
 	for i := range 100 {
 		b.add(fmt.Sprint("stuck", i), 0, 1)
 	}
@@ -62,8 +62,8 @@ func TestRetriesOfOneLaneLeaveTheOtherItsPermits(t *testing.T) {
 	}
 }
 
-func TestLanesThatAreNotOpenWait(t *testing.T) {
-	b := newBench(t)
+func TestClosedLanesWait(t *testing.T) {
+	b := newFixture(t)
 	b.add("live", 0, 1)
 	b.add("fill", 1, 1)
 	backfillOnly := LaneSet{false, true}
@@ -87,8 +87,8 @@ func TestLanesThatAreNotOpenWait(t *testing.T) {
 }
 
 // Whatever their due times: each is probed once before any is probed again.
-func TestDeferredProbesTakeTurnsExactly(t *testing.T) {
-	b := newBench(t)
+func TestDeferredProbesRotateExactly(t *testing.T) {
+	b := newFixture(t)
 	for i := range 20 {
 		b.add(fmt.Sprint(i), i%2, 1)
 		b.Retry(b.Take(start, all, 100), at(float64(i*i%17))) // in any order

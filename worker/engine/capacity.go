@@ -14,8 +14,8 @@ const (
 	bytesPerConversation = 512
 )
 
-// load is what a lane takes of memory.
-type load [3]int
+// memoryUse is what a lane takes of memory.
+type memoryUse [3]int
 
 const (
 	conversations = iota // in the backlog, and letters
@@ -23,11 +23,11 @@ const (
 	recordBytes
 )
 
-func (e *Engine) load(lane event.Lane) load {
+func (e *Engine) memoryUse(lane event.Lane) memoryUse {
 	letters := e.letters.reserved[lane]
-	return load{
+	return memoryUse{
 		conversations: e.backlog.Conversations(int(lane)) + letters.letters,
-		unsettled:     int(e.counts[lane].Unsettled() - letters.unread),
+		unsettled:     int(e.counts[lane].Unsettled() - letters.notInMemory),
 		recordBytes:   e.backlog.Bytes(int(lane)) + letters.bytes,
 	}
 }
@@ -42,15 +42,16 @@ func (e *Engine) HasCapacity(lane event.Lane) bool {
 	}
 	pending, events := e.options.MaxPending, e.options.MaxEvents
 	bytes := max(minRecordBytes, pending*bytesPerConversation)
-	full, half := load{pending, events, bytes}, load{(pending + 1) / 2, events / 2, bytes / 2}
-	live, backfill := e.load(event.Live), e.load(event.Backfill)
-	apart := e.holds.Held(hold.Rejections, int(event.Live)) ||
+	full, half := memoryUse{pending, events, bytes},
+		memoryUse{(pending + 1) / 2, events / 2, bytes / 2}
+	live, backfill := e.memoryUse(event.Live), e.memoryUse(event.Backfill)
+	separate := e.holds.Held(hold.Rejections, int(event.Live)) ||
 		e.holds.Held(hold.Rejections, int(event.Backfill))
 	for i := range full {
 		used, most := live[i]+min(backfill[i], half[i]), full[i]
 		switch {
-		case apart:
-			used, most = e.load(lane)[i], half[i]
+		case separate:
+			used, most = e.memoryUse(lane)[i], half[i]
 		case lane == event.Backfill:
 			used, most = live[i]+backfill[i], half[i]
 		}

@@ -49,7 +49,8 @@ func TestDamagedRecordsCountOneByOneAndTakeMemoryOnce(t *testing.T) {
 		t.Fatalf("received %d, unsettled %d", n.Received, n.Unsettled())
 	}
 	for _, lane := range []event.Lane{event.Live, event.Backfill} {
-		if l := r.load(lane); l[unsettled] != 1 || l[conversations] != 1 || !r.HasCapacity(lane) {
+		if l := r.memoryUse(lane); l[unsettled] != 1 || l[conversations] != 1 ||
+			!r.HasCapacity(lane) {
 			t.Fatalf("%v: %+v, room %v", lane, l, r.HasCapacity(lane))
 		}
 	}
@@ -62,14 +63,14 @@ func TestDamagedRecordsCountOneByOneAndTakeMemoryOnce(t *testing.T) {
 	}
 	r.refuse(start, batch)
 	if n := r.sums(event.Backfill); n.Unsettled() != forged ||
-		r.load(event.Backfill)[unsettled] != 1 {
-		t.Fatalf("after a refusal %+v, %+v", n, r.load(event.Backfill))
+		r.memoryUse(event.Backfill)[unsettled] != 1 {
+		t.Fatalf("after a refusal %+v, %+v", n, r.memoryUse(event.Backfill))
 	}
 	r.LettersWritten(start, r.NextLetters(1), make([]error, 1))
 	if n := r.sums(event.Backfill); n.Finished[DeadLettered] != forged ||
-		r.load(event.Backfill) != (load{}) ||
+		r.memoryUse(event.Backfill) != (memoryUse{}) ||
 		r.tracker.finished[l.Event.Ref] != 1 {
-		t.Fatalf("written: %+v, %+v, finished %d times", n, r.load(event.Backfill),
+		t.Fatalf("written: %+v, %+v, finished %d times", n, r.memoryUse(event.Backfill),
 			r.tracker.finished[l.Event.Ref])
 	}
 	r.End(start)
@@ -77,8 +78,8 @@ func TestDamagedRecordsCountOneByOneAndTakeMemoryOnce(t *testing.T) {
 		t.Fatalf("revoked: %+v", n)
 	}
 	r.Begin(start, r.tracker, 12, 12)
-	if r.load(event.Live) != (load{}) {
-		t.Fatalf("a new generation begins with %+v", r.load(event.Live))
+	if r.memoryUse(event.Live) != (memoryUse{}) {
+		t.Fatalf("a new generation begins with %+v", r.memoryUse(event.Live))
 	}
 }
 
@@ -89,15 +90,15 @@ func TestDamagedRecordsAreEvidenceOnce(t *testing.T) {
 	for range 499 {
 		r.Receive(start, []event.Event{r.damaged(event.Live, 1000)})
 	}
-	if r.holds.On(int(event.Live)) {
+	if r.holds.LaneHeld(int(event.Live)) {
 		t.Fatalf("held: %v", r.holds.Active())
 	}
 	for range 10 {
 		r.Receive(start, []event.Event{r.damaged(event.Live, 1000)})
 	}
-	if !r.holds.On(int(event.Live)) || len(r.letters.parked[0]) == 0 ||
-		r.load(event.Live)[unsettled] != 509 {
-		t.Fatalf("%d parked, %+v", len(r.letters.parked[0]), r.load(event.Live))
+	if !r.holds.LaneHeld(int(event.Live)) || len(r.letters.parked[0]) == 0 ||
+		r.memoryUse(event.Live)[unsettled] != 509 {
+		t.Fatalf("%d parked, %+v", len(r.letters.parked[0]), r.memoryUse(event.Live))
 	}
 	r.Resume(start, true)
 	r.writeAll(start)
@@ -154,7 +155,7 @@ func TestLettersOfManyHeadersAreBounded(t *testing.T) {
 		e.Invalid, e.Record.Headers = errors.New("no event"), many
 		r.Receive(start, []event.Event{e})
 	}
-	if l := r.load(event.Live); l[recordBytes] < 100*200_000 || l[recordBytes] > 100*210_000 {
+	if l := r.memoryUse(event.Live); l[recordBytes] < 100*200_000 || l[recordBytes] > 100*210_000 {
 		t.Errorf("%+v", l)
 	}
 	if n := len(r.NextLetters(64)); n != 5 {
@@ -167,6 +168,6 @@ func TestLettersOfManyHeadersAreBounded(t *testing.T) {
 		r.Receive(start, []event.Event{e})
 	}
 	if r.HasCapacity(event.Live) {
-		t.Errorf("room beside %d bytes of headers", r.load(event.Live)[recordBytes])
+		t.Errorf("room beside %d bytes of headers", r.memoryUse(event.Live)[recordBytes])
 	}
 }

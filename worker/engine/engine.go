@@ -39,7 +39,7 @@ type Engine struct {
 	options Options
 	quota   *quota.Quota
 	holds   *hold.Holds
-	memory  *backlog.Memory
+	applied *backlog.AppliedTimes
 
 	// These belong to one generation; see Begin and End.
 	tracker    Tracker
@@ -47,11 +47,12 @@ type Engine struct {
 	backlog    *backlog.Backlog
 	letters    letterQueue
 
-	accepted bool      // the server accepted the last signature that it said anything about
-	lastCall time.Time // when the last call was sent
-	calls    uint64    // sent, and answered or failed
-	answered uint64    // those of them with an ErrorCode
-	counts   [backlog.Lanes]Counts
+	// the server accepted the last signature that it said anything about
+	signatureAccepted bool
+	lastCall          time.Time // when the last call was sent
+	calls             uint64    // sent, and answered or failed
+	answered          uint64    // those of them with an ErrorCode
+	counts            [backlog.Lanes]Counts
 }
 
 // Tracker knows the events of a generation by their Ref.
@@ -85,7 +86,7 @@ func New(options Options) *Engine {
 		options: options,
 		quota:   quota.New(),
 		holds:   hold.New(options.MaxRejected),
-		memory:  backlog.NewMemory(),
+		applied: backlog.NewAppliedTimes(),
 	}
 	if options.MaxInFlight > 0 {
 		e.quota = quota.Uncapped(options.MaxInFlight)
@@ -99,9 +100,9 @@ func New(options Options) *Engine {
 // that only a probe ends are dropped.
 func (e *Engine) Begin(now time.Time, t Tracker, assigned, partitions int) {
 	e.tracker, e.partitions = t, partitions
-	e.backlog, e.letters = backlog.New(e.memory, now), letterQueue{}
+	e.backlog, e.letters = backlog.New(e.applied, now), letterQueue{}
 	if assigned == 0 {
-		e.changed(now, e.holds.DropProbed())
+		e.holdsChanged(now, e.holds.DropProbed())
 	}
 	e.holds.Spread(now, float64(partitions)/float64(max(1, assigned)))
 }
@@ -113,7 +114,7 @@ func (e *Engine) End(now time.Time) {
 	}
 	e.tracker, e.backlog, e.letters = nil, nil, letterQueue{}
 	// No letter is left that could show that the topic accepts letters again.
-	e.changed(now, hold.Change{Dropped: e.holds.Clear(hold.DeadLetter).Ended})
+	e.holdsChanged(now, hold.Change{Dropped: e.holds.Clear(hold.DeadLetter).Ended})
 }
 
 // Receive adds one batch of events.
@@ -121,7 +122,7 @@ func (e *Engine) Receive(now time.Time, events []event.Event) {
 	for i := range events {
 		ev := &events[i]
 		e.counts[ev.Lane].Received += uint64(standsFor(ev))
-		e.holds.Read(int(ev.Lane), ev.Invalid != nil)
+		e.holds.NoteRecord(int(ev.Lane), ev.Invalid != nil)
 		if ev.Invalid != nil {
 			e.admit(now, invalidLetter(now, *ev))
 			continue
@@ -140,9 +141,9 @@ func (e *Engine) Receive(now time.Time, events []event.Event) {
 			e.settle(now, uint64(ev.Ref), Superseded)
 			// An earlier success covers it. After a rebalance the good events of a backlog finish
 			// like this and only the bad ones are called: not all are bad.
-			e.changed(now, e.holds.Ended(now, int(ev.Lane), hold.Called, ""))
+			e.holdsChanged(now, e.holds.NoteOutcome(now, int(ev.Lane), hold.Called, ""))
 		} else if e.backlog.Len() > known {
-			e.holds.Arrived(now)
+			e.holds.ConversationArrived(now)
 		}
 	}
 }
@@ -155,8 +156,8 @@ const (
 	unacceptedPace  = 250 * time.Millisecond
 )
 
-// retryPart: retries may hold a tenth of the permits while first attempts wait.
-const retryPart = 10
+// retryDivisor: retries may hold a tenth of the permits while first attempts wait.
+const retryDivisor = 10
 
 // Next returns the call to make now. The permit and the token come first, then the best waiting
 // conversation is chosen: so priority is exact, and events collapse as late as possible. Without a
@@ -178,9 +179,9 @@ func (e *Engine) Next(now time.Time) (todo *Call, again time.Time) {
 			return nil, earlier(again, due)
 		}
 	}
-	trickle := e.lastCall.Add(unacceptedPace)
-	if !e.accepted && e.quota.InFlight() >= unacceptedCalls && now.Before(trickle) {
-		return nil, earlier(again, trickle)
+	nextUnaccepted := e.lastCall.Add(unacceptedPace)
+	if !e.signatureAccepted && e.quota.InFlight() >= unacceptedCalls && now.Before(nextUnaccepted) {
+		return nil, earlier(again, nextUnaccepted)
 	}
 	if ok, at := e.quota.Take(now); !ok {
 		return nil, earlier(again, at)
@@ -188,10 +189,10 @@ func (e *Engine) Next(now time.Time) (todo *Call, again time.Time) {
 	var chosen *backlog.Conversation
 	if probe {
 		chosen = e.backlog.TakeProbe(probed)
-		e.holds.Probing(chosen.Lane())
+		e.holds.ProbeSent(chosen.Lane())
 		e.noteMemoryFull(now, chosen.Lane())
 	} else {
-		chosen = e.backlog.Take(now, open, max(1, e.quota.Limit(now)/retryPart))
+		chosen = e.backlog.Take(now, open, max(1, e.quota.Limit(now)/retryDivisor))
 	}
 	if chosen.Failures == 0 {
 		chosen.Baseline = e.answered
@@ -216,18 +217,18 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// CutOff reports that a call was interrupted by a stop, or was not sent because the membership was
+// CallInterrupted reports that a call was interrupted by a stop, or was not sent because the membership was
 // not proven. Stopping is not failing: it says nothing about the conversation.
-func (e *Engine) CutOff(now time.Time, done *Call) {
+func (e *Engine) CallInterrupted(now time.Time, done *Call) {
 	e.quota.Return(now)
 	if done.Probe {
-		e.holds.Abandoned(done.Lane)
+		e.holds.ProbeInterrupted(done.Lane)
 	}
 	e.backlog.Retry(done.conversation, now)
 }
 
-// Answer reports the result of a call, nil for a success, and settles or retries its conversation.
-func (e *Engine) Answer(now time.Time, done *Call, failure *imclient.Error) {
+// CallDone reports the result of a call, nil for a success, and settles or retries its conversation.
+func (e *Engine) CallDone(now time.Time, done *Call, failure *imclient.Error) {
 	e.quota.Return(now)
 	if failure == nil || failure.Sent() {
 		e.calls++
@@ -238,21 +239,21 @@ func (e *Engine) Answer(now time.Time, done *Call, failure *imclient.Error) {
 	if failure == nil || failure.ErrorCode != 0 {
 		e.answered++
 		if !throttled { // that says nothing about the signature
-			e.accepted = !refused && (failure == nil || failure.Class != imclient.Held)
+			e.signatureAccepted = !refused && (failure == nil || failure.Class != imclient.Held)
 		}
 	}
 	if throttled {
 		e.quota.Shrink(now, done.sent)
 	}
-	of := done.conversation
-	if refused && of.NewSignature {
+	conv := done.conversation
+	if refused && conv.NewSignature {
 		// The second attempt had a new signature: now the class is believed, whatever others got.
 		believed := *failure
 		believed.RetryWithNewSignature = false
 		failure = &believed
 	}
-	of.NewSignature = refused && !of.NewSignature
-	held := e.holds.On(done.Lane)
-	e.changed(now, e.holds.Answer(now, of.ID(), done.Lane, failure, done.Probe))
-	e.settleCall(now, done, failure, held || e.holds.On(done.Lane))
+	conv.NewSignature = refused && !conv.NewSignature
+	held := e.holds.LaneHeld(done.Lane)
+	e.holdsChanged(now, e.holds.CallDone(now, conv.ID(), done.Lane, failure, done.Probe))
+	e.settleCall(now, done, failure, held || e.holds.LaneHeld(done.Lane))
 }

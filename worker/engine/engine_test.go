@@ -35,15 +35,15 @@ func (f *fakeTracker) Finish(ref event.Ref) (event.Lane, time.Time) {
 
 func (f *fakeTracker) Attempted(ref event.Ref, attempts int) { f.attempts[ref] = attempts }
 
-// nobody observes nothing.
-type nobody struct{}
+// noObserver observes nothing.
+type noObserver struct{}
 
-func (nobody) EventFinished(event.Lane, time.Duration)          {}
-func (nobody) CallEnded(*imclient.Error, time.Duration)         {}
-func (nobody) CallRetried(*Call, *imclient.Error, int32, int32) {}
-func (nobody) LetterWritten(*Letter)                            {}
-func (nobody) Limit(time.Time, int, int)                        {}
-func (nobody) HoldsChanged(time.Time, hold.Change, []hold.Hold) {}
+func (noObserver) EventFinished(event.Lane, time.Duration)          {}
+func (noObserver) CallEnded(*imclient.Error, time.Duration)         {}
+func (noObserver) CallRetried(*Call, *imclient.Error, int32, int32) {}
+func (noObserver) LetterWritten(*Letter)                            {}
+func (noObserver) Limit(time.Time, int, int)                        {}
+func (noObserver) HoldsChanged(time.Time, hold.Change, []hold.Hold) {}
 
 func (q *letterQueue) len() int { return q.reserved[0].letters + q.reserved[1].letters }
 
@@ -60,9 +60,9 @@ func newRig(t *testing.T) *rig {
 		Backoff:  imclient.NewBackoff(100*time.Millisecond, time.Second),
 		Jitter:   func(string, int) float64 { return 1 },
 		Topics:   event.Topics{Live: "mark-read", Backfill: "mark-read-backfill"},
-		Observer: nobody{},
+		Observer: noObserver{},
 	})
-	c.accepted = true
+	c.signatureAccepted = true
 	tracker := &fakeTracker{map[event.Ref]event.Event{}, map[event.Ref]int{}, map[event.Ref]int{}}
 	c.Begin(start, tracker, 12, 12)
 	return &rig{t, c, tracker}
@@ -109,7 +109,7 @@ func (r *rig) refuse(now time.Time, batch []*Letter) {
 	}
 }
 
-func (r *rig) ended() [outcomes]uint64 {
+func (r *rig) finishedAs() [outcomes]uint64 {
 	var sum [outcomes]uint64
 	for _, lane := range r.counts {
 		for o, n := range lane.Finished {
@@ -138,14 +138,14 @@ func TestOutcomes(t *testing.T) {
 	c := r.mustCall(start, "a")
 	r.receiveOne("a", 15) // covered while the call is out
 	r.receiveOne("a", 30) // not covered
-	r.Answer(start, c, nil)
+	r.CallDone(start, c, nil)
 	r.receiveOne("a", 5) // covered by an earlier success
-	if got, want := r.ended(),
+	if got, want := r.finishedAs(),
 		[outcomes]uint64{Applied: 1, Collapsed: 1, Superseded: 2}; got != want {
 		t.Fatalf("ended %v, want %v", got, want)
 	}
-	r.Answer(start, r.mustCall(start, "a"), nil)
-	if got, want := r.ended(),
+	r.CallDone(start, r.mustCall(start, "a"), nil)
+	if got, want := r.finishedAs(),
 		[outcomes]uint64{Applied: 2, Collapsed: 1, Superseded: 2}; got != want {
 		t.Fatalf("ended %v, want %v", got, want)
 	}
@@ -159,11 +159,11 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
-func TestALetterIsWrittenBeforeItsEventsFinish(t *testing.T) {
+func TestLetterIsWrittenBeforeItsEventsFinish(t *testing.T) {
 	r := newRig(t)
 	r.receiveOne("a", 10)
 	best := r.receiveOne("a", 20)
-	r.Answer(start, r.mustCall(start, "a"), unknown)
+	r.CallDone(start, r.mustCall(start, "a"), unknown)
 	if r.tracker.finished[best] != 0 || r.Idle() {
 		t.Fatal("finished without a letter")
 	}
@@ -179,12 +179,12 @@ func TestALetterIsWrittenBeforeItsEventsFinish(t *testing.T) {
 		t.Fatalf("letter %+v", l.DeadLetter)
 	}
 	r.LettersWritten(start, batch, make([]error, 1))
-	if r.ended()[DeadLettered] != 2 || !r.Idle() {
-		t.Fatalf("ended %v", r.ended())
+	if r.finishedAs()[DeadLettered] != 2 || !r.Idle() {
+		t.Fatalf("ended %v", r.finishedAs())
 	}
 }
 
-func TestRefusedLettersKeepTheirPlace(t *testing.T) {
+func TestRefusedLettersKeepTheirOrder(t *testing.T) {
 	r := newRig(t)
 	var events []event.Event
 	for range 4 {
@@ -226,7 +226,7 @@ func TestInvalidEventsNeedNoCall(t *testing.T) {
 	}
 }
 
-func TestRoom(t *testing.T) {
+func TestHasCapacity(t *testing.T) {
 	r := newRig(t)
 	r.options.MaxPending = 10
 	fill := func(n int) {
@@ -251,13 +251,13 @@ func TestRoom(t *testing.T) {
 		t.Fatal("room beyond the bound")
 	}
 	todo, _ := r.Next(start)
-	r.Answer(start, todo, nil)
+	r.CallDone(start, todo, nil)
 	if !r.HasCapacity(event.Live) {
 		t.Fatal("no room after an event ended")
 	}
 }
 
-func TestRoomForEvents(t *testing.T) {
+func TestHasCapacityForEvents(t *testing.T) {
 	r := newRig(t)
 	r.options.MaxEvents = 4
 	r.receiveOne("a", 1)
@@ -270,7 +270,7 @@ func TestRoomForEvents(t *testing.T) {
 	if r.HasCapacity(event.Live) {
 		t.Fatal("room beyond the bound of events, though there is one conversation only")
 	}
-	r.Answer(start, r.mustCall(start, "a"), unknown)
+	r.CallDone(start, r.mustCall(start, "a"), unknown)
 	if r.HasCapacity(event.Live) {
 		t.Fatal("the events that a letter stands for are in memory, too")
 	}
@@ -280,12 +280,12 @@ func TestRoomForEvents(t *testing.T) {
 	}
 }
 
-func TestARevokeReturnsWhatIsLeft(t *testing.T) {
+func TestRevokeReturnsUnfinishedEvents(t *testing.T) {
 	r := newRig(t)
 	r.receiveOne("a", 1)
 	r.receiveOne("a", 2)
 	r.receiveOne("b", 2)
-	r.Answer(start, r.mustCall(start, "a"), nil)
+	r.CallDone(start, r.mustCall(start, "a"), nil)
 	r.End(start)
 	n := r.counts[event.Live]
 	if n.Received != 3 || n.Returned != 1 || n.Unsettled() != 0 {
@@ -298,7 +298,7 @@ func TestARevokeReturnsWhatIsLeft(t *testing.T) {
 
 // Whatever the server does: each event ends exactly once, the T that was applied covers it, and no
 // two calls of one conversation are out.
-func TestEveryEventEndsOnce(t *testing.T) {
+func TestEveryEventFinishesOnce(t *testing.T) {
 	for seed := range uint64(200) {
 		random := rand.New(rand.NewPCG(seed, 3))
 		r := newRig(t)
@@ -341,12 +341,12 @@ func TestEveryEventEndsOnce(t *testing.T) {
 				out = slices.Delete(out, i, i+1)
 				switch failure := answers[random.IntN(len(answers))]; failure {
 				case stopped:
-					r.CutOff(now, c)
+					r.CallInterrupted(now, c)
 				case nil:
 					appliedTo[c.Read.Report] = max(appliedTo[c.Read.Report], c.Read.Time)
 					fallthrough
 				default:
-					r.Answer(now, c, failure)
+					r.CallDone(now, c, failure)
 				}
 			}
 			letters := r.NextLetters(random.IntN(3))
@@ -381,7 +381,7 @@ func TestEveryEventEndsOnce(t *testing.T) {
 
 // A worker that the group's leader gives nothing, because they go by different rates, says so: "run
 // fewer workers" would be the wrong advice.
-func TestAWorkerWithAnotherRateSaysWhyItWaits(t *testing.T) {
+func TestMismatchedRateIsExplained(t *testing.T) {
 	r := newRig(t)
 	r.receiveOne("a", 10)
 	const why = "the group's leader goes by a rate of 200, this worker by 100"

@@ -45,30 +45,30 @@ func TestRejectedCallsWaitWhileTheirLaneIsHeld(t *testing.T) {
 	var last []*Call
 	for range 499 {
 		todo, _ := r.Next(start)
-		r.Answer(start, todo, unknown)
+		r.CallDone(start, todo, unknown)
 	}
 	for range 3 {
 		todo, _ := r.Next(start)
 		last = append(last, todo)
 	}
 	for _, c := range last {
-		r.Answer(start, c, unknown)
+		r.CallDone(start, c, unknown)
 	}
 	if n := r.writeAll(start); n != 500 {
 		t.Fatalf("%d letters, want 500", n)
 	}
 	r.Receive(start, []event.Event{r.event("fill", 10, event.Backfill)})
-	r.Answer(start, r.mustCall(start, "fill"), nil) // the other lane goes on
+	r.CallDone(start, r.mustCall(start, "fill"), nil) // the other lane goes on
 	if todo, again := r.Next(start); todo != nil || !again.Equal(at(5)) {
 		t.Fatalf("call %v, again at %v", todo, again)
 	}
 	probe := r.mustCall(at(5), "a502")
-	r.Answer(at(5), probe, unknown)
+	r.CallDone(at(5), probe, unknown)
 	if r.letters.len() != 0 || probe.conversation.Attempts != 0 {
 		t.Fatal("a rejected probe became a letter, or counts")
 	}
-	r.Answer(at(10), r.mustCall(at(10), "a503"), nil)
-	if r.holds.On(0) {
+	r.CallDone(at(10), r.mustCall(at(10), "a503"), nil)
+	if r.holds.LaneHeld(0) {
 		t.Fatal("a success doesn't end it")
 	}
 	for now := at(10); r.backlog.Len() > 0; now = now.Add(100 * time.Millisecond) {
@@ -80,7 +80,7 @@ func TestRejectedCallsWaitWhileTheirLaneIsHeld(t *testing.T) {
 			if todo == nil {
 				break
 			}
-			r.Answer(now, todo, nil)
+			r.CallDone(now, todo, nil)
 		}
 	}
 }
@@ -96,24 +96,24 @@ func TestInvalidRecordsWaitWhileTheirLaneIsHeld(t *testing.T) {
 		t.Fatalf("%d letters wait; a stop must not wait for them", r.letters.len())
 	}
 	r.receiveOne("good", 1)
-	r.Answer(at(5), r.mustCall(at(5), "good"), nil)
+	r.CallDone(at(5), r.mustCall(at(5), "good"), nil)
 	// The count begins anew, with what waited: one good event among all the bad ones doesn't let
 	// them all go.
-	if n := r.writeAll(start); n != 500 || !r.holds.On(0) {
+	if n := r.writeAll(start); n != 500 || !r.holds.LaneHeld(0) {
 		t.Fatalf("%d letters after it is over, want 500", n)
 	}
 	r.receiveOne("good2", 1)
-	r.Answer(at(10), r.mustCall(at(10), "good2"), nil)
-	if n := r.writeAll(start); n != 200 || r.holds.On(0) {
+	r.CallDone(at(10), r.mustCall(at(10), "good2"), nil)
+	if n := r.writeAll(start); n != 200 || r.holds.LaneHeld(0) {
 		t.Fatalf("%d letters after it is over again, want 200", n)
 	}
 }
 
 // As long as the server has not taken the signature, few calls are out: it may be about to refuse
 // them all.
-func TestFewCallsBeforeTheSignatureIsTaken(t *testing.T) {
+func TestFewCallsBeforeTheSignatureIsAccepted(t *testing.T) {
 	r := newRig(t)
-	r.accepted = false
+	r.signatureAccepted = false
 	for i := range 100 {
 		r.receiveOne(fmt.Sprint(i), 1)
 	}
@@ -129,19 +129,19 @@ func TestFewCallsBeforeTheSignatureIsTaken(t *testing.T) {
 	if hanging == nil {
 		t.Fatal("no call after 250 ms")
 	}
-	r.Answer(at(0.3), out[0], timeout) // that says nothing,
+	r.CallDone(at(0.3), out[0], timeout) // that says nothing,
 	more, _ := r.Next(at(0.5))
-	r.Answer(at(0.5), more, tooMany) // nor does that
-	if r.accepted {
+	r.CallDone(at(0.5), more, tooMany) // nor does that
+	if r.signatureAccepted {
 		t.Fatal("60007 was taken for a signature that is good")
 	}
-	r.Answer(at(0.5), out[1], unknown) // that does
+	r.CallDone(at(0.5), out[1], unknown) // that does
 	for range 50 {
 		if c, _ := r.Next(at(0.5)); c == nil {
 			t.Fatal("held back though the signature was taken")
 		}
 	}
-	r.Answer(at(0.6), out[2], expired)
+	r.CallDone(at(0.6), out[2], expired)
 	if c, _ := r.Next(at(0.6)); c != nil {
 		t.Fatal("a call though the signature was refused and many are out")
 	}
@@ -163,18 +163,19 @@ func TestAcceptedRejections(t *testing.T) {
 		if n := r.writeAll(start); n != 10_000 {
 			t.Fatalf("%d letters, want the 10,000 that were accepted", n)
 		}
-		if !r.holds.Held(hold.Rejections, int(event.Backfill)) || r.holds.On(int(event.Live)) {
+		if !r.holds.Held(hold.Rejections, int(event.Backfill)) ||
+			r.holds.LaneHeld(int(event.Live)) {
 			t.Fatalf("held: %v", r.holds.Active())
 		}
 	}
 }
 
 // Letters that the topic refuses for 5 s hold the calls, and one that it takes lets them go on.
-func TestARefusingDeadLetterTopicHoldsTheCalls(t *testing.T) {
+func TestRefusingDeadLetterTopicHoldsCalls(t *testing.T) {
 	r := newRig(t)
 	r.invalidEvents(10, event.Live)
 	for i := range 6 {
-		if r.holds.On(0) {
+		if r.holds.LaneHeld(0) {
 			t.Fatalf("held after %d s", i)
 		}
 		r.refuse(at(float64(i)), r.NextLetters(64))
@@ -190,18 +191,18 @@ func TestARefusingDeadLetterTopicHoldsTheCalls(t *testing.T) {
 		t.Fatal("a stop waits for letters that the topic refuses")
 	}
 	batch := r.NextLetters(64)
-	r.LettersWritten(at(6), batch, []error{ErrCutOff}) // a stop says nothing about the topic
-	if !r.holds.On(0) {
+	r.LettersWritten(at(6), batch, []error{ErrInterrupted}) // a stop says nothing about the topic
+	if !r.holds.LaneHeld(0) {
 		t.Fatal("a write that was cut off ended the hold")
 	}
-	if r.writeAll(at(6)) != 10 || r.holds.On(0) {
+	if r.writeAll(at(6)) != 10 || r.holds.LaneHeld(0) {
 		t.Fatalf("held: %v", r.holds.Active())
 	}
 	r.mustCall(at(6), "a")
 }
 
 // The letters of a generation go with it: nothing would ever find out that the topic is well again.
-func TestARefusingDeadLetterTopicIsForgottenWithTheGeneration(t *testing.T) {
+func TestDeadLetterHoldEndsWithTheGeneration(t *testing.T) {
 	r := newRig(t)
 	r.invalidEvents(1, event.Live)
 	for i := range 7 {
@@ -222,7 +223,7 @@ func TestPauseAndResume(t *testing.T) {
 		t.Fatalf("call %v, again %v", todo, again)
 	}
 	r.Resume(at(1000), false)
-	r.Answer(at(1000), r.mustCall(at(1000), "a"), nil)
+	r.CallDone(at(1000), r.mustCall(at(1000), "a"), nil)
 }
 
 // Retry-After: nobody calls, and it is over by itself; nothing counts.
@@ -232,9 +233,9 @@ func TestRetryAfter(t *testing.T) {
 	r.receiveOne("b", 1)
 	a, b := r.mustCall(start, "a"), r.mustCall(start, "b")
 	r.receiveOne("c", 1)
-	r.Answer(start, a, &imclient.Error{Class: imclient.Throttled, Label: "http_429", Status: 429,
+	r.CallDone(start, a, &imclient.Error{Class: imclient.Throttled, Label: "http_429", Status: 429,
 		RetryAfter: 7 * time.Second})
-	r.Answer(at(1), b, internal)
+	r.CallDone(at(1), b, internal)
 	if todo, again := r.Next(at(6.9)); todo != nil || !again.Equal(at(7)) {
 		t.Fatalf("call %v, again at %v", todo, again)
 	}
@@ -242,7 +243,7 @@ func TestRetryAfter(t *testing.T) {
 		t.Fatal("counted in a hold")
 	}
 	r.mustCall(at(7), "c")
-	if r.holds.On(0) {
+	if r.holds.LaneHeld(0) {
 		t.Fatal("still held")
 	}
 }
@@ -253,11 +254,11 @@ func TestThrottlingShrinksTheLimit(t *testing.T) {
 	r.quota.Reset(200, at(-10))
 	r.receiveOne("a", 1)
 	c := r.mustCall(start, "a")
-	r.Answer(start, c, tooMany)
+	r.CallDone(start, c, tooMany)
 	if n := r.quota.Limit(start); n != 170 {
 		t.Fatalf("the limit is %d", n)
 	}
-	if c.conversation.Attempts != 0 || r.holds.On(0) {
+	if c.conversation.Attempts != 0 || r.holds.LaneHeld(0) {
 		t.Fatal("counted, or held")
 	}
 }
@@ -270,7 +271,7 @@ func TestAttemptsCountInTheLaneThatIsNotHeld(t *testing.T) {
 	r.Receive(start, []event.Event{r.event("poison", 1, event.Backfill)})
 	for i := range 3 {
 		now := at(float64(i) * 2)
-		r.Answer(now, r.mustCall(now, "poison"), internal)
+		r.CallDone(now, r.mustCall(now, "poison"), internal)
 	}
 	if r.letters.waiting[len(r.letters.waiting)-1].Class != "exhausted" {
 		t.Fatal("no letter after 3 attempts")
@@ -279,7 +280,7 @@ func TestAttemptsCountInTheLaneThatIsNotHeld(t *testing.T) {
 
 // A lane that is held, and full of what waits, neither stops the other one nor takes all memory;
 // and it says what only an operator can do then.
-func TestAHeldLaneThatIsFull(t *testing.T) {
+func TestFullHeldLane(t *testing.T) {
 	r := newRig(t) // of 1,000
 	r.invalidEvents(1100, event.Backfill)
 	r.writeAll(start)
@@ -300,7 +301,7 @@ func TestAHeldLaneThatIsFull(t *testing.T) {
 		t.Fatal("live has more than its half")
 	}
 	r.Resume(start, true)
-	if r.writeAll(start) != 600 || r.holds.On(1) || !r.HasCapacity(event.Live) {
+	if r.writeAll(start) != 600 || r.holds.LaneHeld(1) || !r.HasCapacity(event.Live) {
 		t.Fatalf("held: %v", r.holds.Active())
 	}
 }
@@ -330,7 +331,7 @@ func TestLettersAreBoundedByTheirSizeToo(t *testing.T) {
 }
 
 // One invalid record in ten is no reason for a hold, also not among what waited in one.
-func TestAMendedLaneIsNotHeldAgain(t *testing.T) {
+func TestRecoveredLaneIsNotHeldAgain(t *testing.T) {
 	r := newRig(t)
 	r.options.MaxPending = 20_000
 	for i := range 600 {
@@ -338,7 +339,7 @@ func TestAMendedLaneIsNotHeldAgain(t *testing.T) {
 	}
 	for range 500 {
 		todo, _ := r.Next(start)
-		r.Answer(start, todo, unknown)
+		r.CallDone(start, todo, unknown)
 	}
 	for i := range 8000 {
 		if r.receiveOne(fmt.Sprint("late", i), 1); i%10 == 0 {
@@ -346,17 +347,17 @@ func TestAMendedLaneIsNotHeldAgain(t *testing.T) {
 		}
 	}
 	probe, _ := r.Next(at(5))
-	if r.Answer(at(5), probe, nil); r.holds.On(0) {
+	if r.CallDone(at(5), probe, nil); r.holds.LaneHeld(0) {
 		t.Fatalf("held again at once: %v", r.holds.Active())
 	}
 }
 
 // A hold that only a probe would end is not shown for ever by a worker that has nothing to probe
 // with.
-func TestWithoutPartitionsNothingIsProbed(t *testing.T) {
+func TestProbedHoldsAreDroppedWithoutPartitions(t *testing.T) {
 	r := newRig(t)
 	r.receiveOne("a", 1)
-	r.Answer(start, r.mustCall(start, "a"), refused)
+	r.CallDone(start, r.mustCall(start, "a"), refused)
 	r.Pause(start)
 	r.End(start)
 	if r.Begin(start, r.tracker, 0, 12); r.holds.Held(hold.Credentials, hold.All) ||

@@ -6,11 +6,11 @@ import (
 	"markread/worker/hold"
 )
 
-// hastenWithin is how soon after the end of a hold everything that waited for it is retried.
-const hastenWithin = 2 * time.Second
+// retryWithin is how soon after the end of a hold everything that waited for it is retried.
+const retryWithin = 2 * time.Second
 
-// changed reports changes of the holds, and lets what waited for one that ended continue.
-func (e *Engine) changed(now time.Time, change hold.Change) {
+// holdsChanged reports changes of the holds, and lets what waited for one that ended continue.
+func (e *Engine) holdsChanged(now time.Time, change hold.Change) {
 	if change.None() {
 		return
 	}
@@ -24,7 +24,7 @@ func (e *Engine) changed(now time.Time, change hold.Change) {
 	}
 	if len(change.Ended) > 0 && e.backlog != nil {
 		spread := func(id string) float64 { return e.options.Jitter(id, 0) }
-		e.backlog.Hasten(now, now.Add(hastenWithin), spread)
+		e.backlog.RetryBefore(now, now.Add(retryWithin), spread)
 	}
 }
 
@@ -32,35 +32,35 @@ func (e *Engine) changed(now time.Time, change hold.Change) {
 func (e *Engine) Holds() []hold.Hold { return e.holds.Active() }
 
 // Expire ends the holds whose time is over.
-func (e *Engine) Expire(now time.Time) { e.changed(now, e.holds.Expire(now)) }
+func (e *Engine) Expire(now time.Time) { e.holdsChanged(now, e.holds.Expire(now)) }
 
 // KeyChanged makes a probe due: the key that was refused is another one now.
 func (e *Engine) KeyChanged(now time.Time) { e.holds.KeyChanged(now) }
 
-func (e *Engine) hold(now time.Time, reason hold.Reason, detail, do string, next time.Time) {
-	e.changed(now, e.holds.Set(now, reason, detail, do, next))
+func (e *Engine) setHold(now time.Time, reason hold.Reason, detail, do string, next time.Time) {
+	e.holdsChanged(now, e.holds.Set(now, reason, detail, do, next))
 }
 
 // SetMembership holds all calls while lost says why none may be sent.
 func (e *Engine) SetMembership(now time.Time, lost error) {
 	if lost == nil {
-		e.changed(now, e.holds.Clear(hold.Membership))
+		e.holdsChanged(now, e.holds.Clear(hold.Membership))
 	} else {
-		e.hold(now, hold.Membership, lost.Error(), hold.Membership.Do(), time.Time{})
+		e.setHold(now, hold.Membership, lost.Error(), hold.Membership.Do(), time.Time{})
 	}
 }
 
 // Pause holds all calls until Resume.
 func (e *Engine) Pause(now time.Time) {
-	e.hold(now, hold.Paused, "paused by an operator", hold.Paused.Do(), time.Time{})
+	e.setHold(now, hold.Paused, "paused by an operator", hold.Paused.Do(), time.Time{})
 }
 
 // Resume ends a pause; with acceptRejections also the holds for rejections: the next 10,000 events
 // of their lanes that are rejected or invalid become dead letters.
 func (e *Engine) Resume(now time.Time, acceptRejections bool) {
-	e.changed(now, e.holds.Clear(hold.Paused))
+	e.holdsChanged(now, e.holds.Clear(hold.Paused))
 	if acceptRejections {
-		e.changed(now, e.holds.AcceptRejections())
+		e.holdsChanged(now, e.holds.AcceptRejections())
 	}
 }
 
@@ -71,13 +71,13 @@ func (e *Engine) SetShare(now time.Time, permits int) {
 	e.quota.Reset(permits, now)
 	switch {
 	case permits > 0:
-		e.changed(now, e.holds.Clear(hold.Quota))
+		e.holdsChanged(now, e.holds.Clear(hold.Quota))
 	case e.partitions == 0:
-		e.hold(now, hold.Quota, noShare+", because the topics have no partitions",
+		e.setHold(now, hold.Quota, noShare+", because the topics have no partitions",
 			"check that --topic and --backfill-topic exist on these --brokers; "+
 				"markread run --create-topics makes them", time.Time{})
 	default:
-		e.hold(now, hold.Quota, noShare, hold.Quota.Do(), time.Time{})
+		e.setHold(now, hold.Quota, noShare, hold.Quota.Do(), time.Time{})
 	}
 }
 
@@ -85,5 +85,5 @@ func (e *Engine) SetShare(now time.Time, permits int) {
 // leader: together the shares would be more than the rate.
 func (e *Engine) SetMismatch(now time.Time, why, do string) {
 	e.quota.Reset(0, now)
-	e.hold(now, hold.Quota, noShare+": "+why, do, time.Time{})
+	e.setHold(now, hold.Quota, noShare+": "+why, do, time.Time{})
 }

@@ -13,16 +13,16 @@ import (
 
 // While the topic refuses, one letter is tried per LetterRetry; after letterPatience it is a hold.
 const (
-	LetterRetry    = time.Second
-	letterPatience = 5 * time.Second
+	LetterRetry     = time.Second
+	letterHoldAfter = 5 * time.Second
 )
 
-// letterBytes bounds the packed records of the letters that are written at the same time, unless
+// letterBatchBytes bounds the packed records of the letters that are written at the same time, unless
 // one is larger: unpacked, a record of very many headers takes twenty times as much.
-const letterBytes = 1 << 20
+const letterBatchBytes = 1 << 20
 
-// ErrCutOff is the failure of a letter whose write was interrupted by a stop, not refused.
-var ErrCutOff = errors.New("the write was cut off")
+// ErrInterrupted is the failure of a letter whose write was interrupted by a stop, not refused.
+var ErrInterrupted = errors.New("the write was cut off")
 
 // Letter is a dead letter to be written: its events finish when it is acknowledged.
 type Letter struct {
@@ -31,8 +31,8 @@ type Letter struct {
 	packed string // the record's key, value and headers; the record has them only during the write
 }
 
-// unread is how many events of the letter were never in memory: damaged records beyond one.
-func (l *Letter) unread() uint64 {
+// notInMemory is how many events of the letter were never in memory: damaged records beyond one.
+func (l *Letter) notInMemory() uint64 {
 	if l.Event.Record.Damage == nil {
 		return 0
 	}
@@ -51,7 +51,7 @@ type letterQueue struct {
 // reserved is what a lane's letters take of the bounds of memory; see HasCapacity.
 type reserved struct {
 	letters, bytes int
-	unread         uint64
+	notInMemory    uint64
 }
 
 func (q *letterQueue) add(l *Letter) {
@@ -68,7 +68,7 @@ func (q *letterQueue) reserve(l *Letter, n int) {
 	r := &q.reserved[l.Event.Lane]
 	r.letters += n
 	r.bytes += n * len(l.packed)
-	r.unread += uint64(n) * l.unread() // modulo 2^64: n may be -1
+	r.notInMemory += uint64(n) * l.notInMemory() // modulo 2^64: n may be -1
 }
 
 // refusing reports whether the topic refused the last letters.
@@ -94,13 +94,13 @@ func (e *Engine) admit(now time.Time, l *Letter) {
 	}
 	e.letters.add(l)
 	why := "invalid: " + event.WithoutValue(l.Event.Invalid)
-	e.changed(now, e.holds.Ended(now, lane, hold.Invalid, why))
+	e.holdsChanged(now, e.holds.NoteOutcome(now, lane, hold.Invalid, why))
 }
 
 // noteMemoryFull notes that a lane held for rejections can't read more: it finds no good event.
 func (e *Engine) noteMemoryFull(now time.Time, lane int) {
 	if e.holds.Held(hold.Rejections, lane) && !e.HasCapacity(event.Lane(lane)) {
-		e.changed(now, e.holds.MemoryFull(lane))
+		e.holdsChanged(now, e.holds.MemoryFull(lane))
 	}
 }
 
@@ -122,7 +122,7 @@ func (e *Engine) NextLetters(n int) []*Letter {
 	n = min(n, len(q.waiting))
 	bytes := 0
 	for i, l := range q.waiting[:n] {
-		if bytes += len(l.packed); i > 0 && bytes > letterBytes {
+		if bytes += len(l.packed); i > 0 && bytes > letterBatchBytes {
 			n = i
 			break
 		}
@@ -149,7 +149,7 @@ func (e *Engine) LettersWritten(now time.Time, batch []*Letter, failures []error
 		}
 		stripParts(&l.Event.Record)
 		left = append(left, l)
-		if failures[i] != ErrCutOff {
+		if failures[i] != ErrInterrupted {
 			refusal = failures[i]
 		}
 	}
@@ -161,13 +161,14 @@ func (e *Engine) LettersWritten(now time.Time, batch []*Letter, failures []error
 		if !q.refusing() {
 			q.refusedSince = now
 		}
-		if now.Sub(q.refusedSince) >= letterPatience || e.holds.Held(hold.DeadLetter, hold.All) {
-			e.hold(now, hold.DeadLetter, "the dead-letter topic refuses letters: "+refusal.Error(),
+		if now.Sub(q.refusedSince) >= letterHoldAfter || e.holds.Held(hold.DeadLetter, hold.All) {
+			e.setHold(now, hold.DeadLetter,
+				"the dead-letter topic refuses letters: "+refusal.Error(),
 				hold.DeadLetter.Do(), now.Add(LetterRetry))
 		}
 	case len(left) == 0 && len(batch) > 0:
 		q.refusedSince = time.Time{}
-		e.changed(now, e.holds.Clear(hold.DeadLetter))
+		e.holdsChanged(now, e.holds.Clear(hold.DeadLetter))
 	}
 	return refusal != nil
 }
@@ -178,7 +179,7 @@ func (e *Engine) written(now time.Time, l *Letter) {
 	for _, ref := range l.Refs {
 		e.settle(now, ref, DeadLettered)
 	}
-	e.counts[l.Event.Lane].Finished[DeadLettered] += l.unread()
+	e.counts[l.Event.Lane].Finished[DeadLettered] += l.notInMemory()
 	e.options.Observer.LetterWritten(l)
 }
 
@@ -207,15 +208,15 @@ func standsFor(ev *event.Event) int {
 
 // failedLetter removes the conversation from the backlog, and makes its letter.
 func (e *Engine) failedLetter(
-	now time.Time, class string, of *backlog.Conversation, failure *imclient.Error,
+	now time.Time, class string, conv *backlog.Conversation, failure *imclient.Error,
 ) *Letter {
-	d := e.backlog.Drop(of)
+	d := e.backlog.Drop(conv)
 	ev := unpack(d.Payload, e.options.Topics)
 	ev.ReadTime = d.ReadTime
 	// Else they keep d.Payload alive.
 	ev.Report, ev.Peer = strings.Clone(ev.Report), strings.Clone(ev.Peer)
 	return newLetter(d.Refs, event.DeadLetter{
 		Event: ev, Class: class, Code: failure.Label, Message: failure.Error(),
-		Attempts: int(of.Attempts), Collapsed: len(d.Refs), FailedAt: now,
+		Attempts: int(conv.Attempts), Collapsed: len(d.Refs), FailedAt: now,
 	})
 }

@@ -49,7 +49,7 @@ func pack(e *event.Event) (packed string, idLen uint8) {
 		b = packBytes(b, r.Key)
 	}
 	b = packHeaders(b, r.Headers)
-	b = shorten(b, r.Value, usualWords(e.Report, e.Peer))
+	b = shorten(b, r.Value, commonWords(e.Report, e.Peer))
 	b[int(idLen)+len(accountSeparator)] = byte(p)
 	return string(b), idLen
 }
@@ -74,7 +74,7 @@ func unpack(packed string, topics event.Topics) event.Event {
 		r.Key = u.bytes()
 	}
 	r.Headers = u.headers()
-	r.Value = expand(u.rest, usualWords(report, peer))
+	r.Value = expand(u.rest, commonWords(report, peer))
 	e.EventTime, _ = event.EventTime(*r) // there was no error, or the event would not be valid
 	e.Replays = r.Replays()
 	return e
@@ -148,9 +148,9 @@ func (u *unpacker) headers() []event.Header {
 	return headers
 }
 
-// usualWords is what nearly every value has. The byte i+1, which JSON doesn't use, stands for word
+// commonWords is what nearly every value has. The byte i+1, which JSON doesn't use, stands for word
 // i.
-func usualWords(report, peer string) [5]string {
+func commonWords(report, peer string) [5]string {
 	return [5]string{
 		`"Report_Account":`, `"Peer_Account":`, `"MsgReadTime":`,
 		`"` + report + `"`, `"` + peer + `"`,

@@ -44,49 +44,50 @@ func (c Counts) Unsettled() uint64 {
 // settleCall is the one place where a response decides what becomes of a conversation; failure is
 // nil for a success, and held says that its lane was held before it, or is now.
 func (e *Engine) settleCall(now time.Time, done *Call, failure *imclient.Error, held bool) {
-	of := done.conversation
+	conv := done.conversation
 	if failure == nil {
-		e.settleSuccess(now, e.backlog.Succeeded(now, of))
-		e.changed(now, e.holds.Ended(now, done.Lane, hold.Called, ""))
+		e.settleSuccess(now, e.backlog.Succeeded(now, conv))
+		e.holdsChanged(now, e.holds.NoteOutcome(now, done.Lane, hold.Called, ""))
 		return
 	}
-	counted := e.attemptCounts(of, failure, held)
-	of.Baseline = e.answered
+	counted := e.attemptCounts(conv, failure, held)
+	conv.Baseline = e.answered
 	if failure.RetryWithNewSignature {
 		// Not the event's fault: the signature was refused; the next call has a new one.
-		e.backlog.Retry(of, now)
+		e.backlog.Retry(conv, now)
 		return
 	}
-	of.Failures++
+	conv.Failures++
 	if counted {
-		of.Attempts++
-		e.tracker.Attempted(event.Ref(of.Oldest()), int(of.Attempts))
+		conv.Attempts++
+		e.tracker.Attempted(event.Ref(conv.Oldest()), int(conv.Attempts))
 	}
-	failures := int(of.Failures)
-	due := now.Add(e.options.Backoff.Delay(failures, e.options.Jitter(of.ID(), failures)))
+	failures := int(conv.Failures)
+	due := now.Add(e.options.Backoff.Delay(failures, e.options.Jitter(conv.ID(), failures)))
 	switch {
 	case failure.Class == imclient.Rejected && !e.holds.Held(hold.Rejections, done.Lane):
-		e.letters.add(e.failedLetter(now, "rejected", of, failure))
-		e.changed(now, e.holds.Ended(now, done.Lane, hold.Rejected, failure.Seen()))
-	case counted && int(of.Attempts) >= e.options.Attempts:
-		e.letters.add(e.failedLetter(now, "exhausted", of, failure))
-		e.changed(now, e.holds.Ended(now, done.Lane, hold.Called, ""))
-	case done.Probe && e.holds.On(done.Lane):
-		e.backlog.Defer(of, due)
+		e.letters.add(e.failedLetter(now, "rejected", conv, failure))
+		e.holdsChanged(now, e.holds.NoteOutcome(now, done.Lane, hold.Rejected, failure.Seen()))
+	case counted && int(conv.Attempts) >= e.options.Attempts:
+		e.letters.add(e.failedLetter(now, "exhausted", conv, failure))
+		e.holdsChanged(now, e.holds.NoteOutcome(now, done.Lane, hold.Called, ""))
+	case done.Probe && e.holds.LaneHeld(done.Lane):
+		e.backlog.Defer(conv, due)
 	default:
-		e.backlog.Retry(of, due)
-		e.options.Observer.CallRetried(done, failure, of.Attempts, of.Failures)
+		e.backlog.Retry(conv, due)
+		e.options.Observer.CallRetried(done, failure, conv.Attempts, conv.Failures)
 	}
 }
 
 // attemptCounts reports whether a failure counts as an attempt: not while calls are held, because
 // then the service is to blame. With an ErrorCode the server judged this call. Without one it may
 // have been the network: it counts only when another conversation got an ErrorCode since.
-func (e *Engine) attemptCounts(of *backlog.Conversation, failure *imclient.Error, held bool) bool {
+func (e *Engine) attemptCounts(conv *backlog.Conversation, failure *imclient.Error,
+	held bool) bool {
 	if held || failure.Class == imclient.Throttled || failure.Class == imclient.Held {
 		return false
 	}
-	return failure.ErrorCode != 0 || e.answered > of.Baseline
+	return failure.ErrorCode != 0 || e.answered > conv.Baseline
 }
 
 func (e *Engine) settleSuccess(now time.Time, s backlog.Settled) {

@@ -60,20 +60,20 @@ func (e *Engine) Explain(lanes map[event.Ref]event.Lane) map[event.Ref]Explanati
 	}
 	found := e.backlog.Find(wanted)
 	for ref, lane := range lanes {
-		of, lane := found[uint64(ref)], int(lane)
+		conv, lane := found[uint64(ref)], int(lane)
 		x := Explanation{WaitsFor: "quota"}
-		if of != nil {
-			lane = of.Lane() // a live event may have lifted it
-			x.Attempts = int(of.Attempts)
+		if conv != nil {
+			lane = conv.Lane() // a live event may have lifted it
+			x.Attempts = int(conv.Attempts)
 		}
 		switch {
-		case of != nil && of.InFlight():
+		case conv != nil && conv.InFlight():
 			x.WaitsFor = "call"
-		case of == nil && len(e.letters.waiting)+e.letters.writing > 0:
+		case conv == nil && len(e.letters.waiting)+e.letters.writing > 0:
 			x.WaitsFor = "dead-letter" // mostly: it has left the backlog
-		case e.holds.On(lane):
+		case e.holds.LaneHeld(lane):
 			x.WaitsFor = "hold"
-		case of != nil && of.Retrying():
+		case conv != nil && conv.Retrying():
 			x.WaitsFor = "retry"
 		}
 		explained[ref] = x

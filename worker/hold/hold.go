@@ -46,9 +46,9 @@ const (
 	// A conversation that arrives in an outage is probed this soon, so that a lonely event doesn't
 	// wait for a probe that is far away. New ones that arrive all the time must not become a probe
 	// a second for hours: newcomers may hasten so many probes, and one more each minute.
-	newcomerWait  = time.Second
-	newcomerBurst = 20
-	newcomerEvery = time.Minute
+	earlyProbeWait  = time.Second
+	earlyProbeBurst = 20
+	earlyProbeEvery = time.Minute
 
 	maxCauses = 8 // causes of one hold that are told apart
 )
@@ -70,8 +70,8 @@ type Hold struct {
 
 func (a Hold) holds(lane int) bool { return a.Lane == All || a.Lane == lane }
 
-// endless reports whether only its owner ends it: no time, and no call.
-func (a Hold) endless() bool { return a.interval == 0 && a.until.IsZero() }
+// endedByOwner reports whether only its owner ends it: no time, and no call.
+func (a Hold) endedByOwner() bool { return a.interval == 0 && a.until.IsZero() }
 
 // Change is what happened to the holds: which began, which ended, which continue for a new cause,
 // and which were dropped because what would have ended them is gone.
@@ -98,16 +98,16 @@ type Holds struct {
 	rejections  [Lanes]rejectionEvidence
 	maxRejected int
 
-	newcomer  bool          // one arrived while a probe was in flight
-	newcomers *rate.Limiter // what they may still hasten
-	lastProbe time.Time     // when its answer came, or when the outage began
+	arrivedDuringProbe bool          // one arrived while a probe was in flight
+	earlyProbes        *rate.Limiter // what they may still hasten
+	lastProbe          time.Time     // when its answer came, or when the outage began
 }
 
 // New returns Holds without any. maxRejected per cent of a lane's outcomes may be rejected or
 // invalid.
 func New(maxRejected int) *Holds {
-	newcomers := rate.NewLimiter(rate.Every(newcomerEvery), newcomerBurst)
-	return &Holds{spread: 1, maxRejected: maxRejected, newcomers: newcomers}
+	earlyProbes := rate.NewLimiter(rate.Every(earlyProbeEvery), earlyProbeBurst)
+	return &Holds{spread: 1, maxRejected: maxRejected, earlyProbes: earlyProbes}
 }
 
 // Spread multiplies the interval of probes, so that a group probes as often as one worker.
@@ -119,13 +119,13 @@ func (h *Holds) Spread(now time.Time, factor float64) {
 			a.NextProbe = next
 		}
 	}
-	h.newcomers.SetLimitAt(now, rate.Every(h.spreadOver(newcomerEvery)))
+	h.earlyProbes.SetLimitAt(now, rate.Every(h.spreadOver(earlyProbeEvery)))
 }
 
 // Active returns the active holds, in the order of their beginning.
 func (h *Holds) Active() []Hold {
 	active := slices.Clone(h.active)
-	stopped := slices.ContainsFunc(active, Hold.endless)
+	stopped := slices.ContainsFunc(active, Hold.endedByOwner)
 	var pause time.Time
 	for _, a := range active {
 		pause = later(pause, a.until)
@@ -142,8 +142,8 @@ func (h *Holds) Active() []Hold {
 	return active
 }
 
-// On reports whether anything holds the lane.
-func (h *Holds) On(lane int) bool {
+// LaneHeld reports whether anything holds the lane.
+func (h *Holds) LaneHeld(lane int) bool {
 	return slices.ContainsFunc(h.active, func(a Hold) bool { return a.holds(lane) })
 }
 
@@ -163,7 +163,7 @@ func (h *Holds) May(now time.Time, lane int) (ok, probe bool, again time.Time) {
 			continue
 		case !a.until.IsZero():
 			ok, again = false, later(again, a.until)
-		case a.endless() || h.out(a.Lane):
+		case a.endedByOwner() || h.probeInFlight(a.Lane):
 			return false, false, time.Time{}
 		default:
 			probe, again = true, later(again, a.NextProbe)
@@ -172,29 +172,30 @@ func (h *Holds) May(now time.Time, lane int) (ok, probe bool, again time.Time) {
 	return ok && !again.After(now), probe, again
 }
 
-// out reports whether a probe of the lane is in flight.
-func (h *Holds) out(lane int) bool {
+// probeInFlight reports whether a probe of the lane is in flight.
+func (h *Holds) probeInFlight(lane int) bool {
 	if lane == All {
 		return slices.Contains(h.probing[:], true)
 	}
 	return h.probing[lane]
 }
 
-// Probing notes that a probe of the lane is sent. Answer or Abandoned must follow.
-func (h *Holds) Probing(lane int) { h.probing[lane] = true }
+// ProbeSent notes that a probe of the lane is sent. Answer or Abandoned must follow.
+func (h *Holds) ProbeSent(lane int) { h.probing[lane] = true }
 
-// Abandoned notes that the probe was cut off.
-func (h *Holds) Abandoned(lane int) { h.probing[lane] = false }
+// ProbeInterrupted notes that the probe was cut off.
+func (h *Holds) ProbeInterrupted(lane int) { h.probing[lane] = false }
 
-// Arrived notes that a new conversation arrived: in an outage it hastens the next probe.
-func (h *Holds) Arrived(now time.Time) {
+// ConversationArrived notes that a new conversation arrived: in an outage it hastens the next probe.
+func (h *Holds) ConversationArrived(now time.Time) {
 	i := h.find(Outage, All)
 	if i < 0 {
 		return
 	}
-	h.newcomer = h.out(All)
-	soon := later(now, h.lastProbe.Add(newcomerWait))
-	if a := &h.active[i]; !h.newcomer && a.NextProbe.After(soon) && h.newcomers.AllowN(now, 1) {
+	h.arrivedDuringProbe = h.probeInFlight(All)
+	soon := later(now, h.lastProbe.Add(earlyProbeWait))
+	if a := &h.active[i]; !h.arrivedDuringProbe && a.NextProbe.After(soon) &&
+		h.earlyProbes.AllowN(now, 1) {
 		a.NextProbe = soon
 	}
 }
@@ -229,8 +230,8 @@ func (h *Holds) Expire(now time.Time) (change Change) {
 	return change
 }
 
-// Answer notes the result of a call, nil for a success, of the conversation id in its lane.
-func (h *Holds) Answer(
+// CallDone notes the result of a call, nil for a success, of the conversation id in its lane.
+func (h *Holds) CallDone(
 	now time.Time, id string, lane int, err *imclient.Error, probe bool,
 ) (change Change) {
 	if probe {
@@ -241,7 +242,7 @@ func (h *Holds) Answer(
 	}
 	if probe {
 		change.add(h.probed(now, lane, err))
-	} else if !h.On(lane) {
+	} else if !h.LaneHeld(lane) {
 		h.calls.note(now, id, err)
 	}
 	if err == nil {
@@ -257,9 +258,9 @@ func (h *Holds) Answer(
 	switch {
 	case err.Class == imclient.Held && !h.Held(Credentials, lane):
 		begin(Credentials, err.Seen(), refusedInterval(err))
-	case err.Class == imclient.Transient && why != "" && !h.On(lane):
+	case err.Class == imclient.Transient && why != "" && !h.LaneHeld(lane):
 		begin(Outage, why, outageFirst)
-		h.lastProbe, h.newcomer = now, false
+		h.lastProbe, h.arrivedDuringProbe = now, false
 	}
 	if err.RetryAfter > 0 {
 		change.add(h.pause(now, err))
@@ -295,8 +296,8 @@ func (h *Holds) probed(now time.Time, lane int, err *imclient.Error) (change Cha
 			change.CauseChanged = append(change.CauseChanged, *a)
 		}
 	}
-	if h.newcomer {
-		h.Arrived(now)
+	if h.arrivedDuringProbe {
+		h.ConversationArrived(now)
 	}
 	return change
 }
@@ -304,12 +305,12 @@ func (h *Holds) probed(now time.Time, lane int, err *imclient.Error) (change Cha
 // endedBy reports whether a probe's response disproves the hold: for an outage an ErrorCode that is
 // not transient, for the credentials also not held, for rejections only a success.
 func (a Hold) endedBy(err *imclient.Error) bool {
-	spoke := err == nil || err.ErrorCode != 0 && err.Class != imclient.Transient
+	judged := err == nil || err.ErrorCode != 0 && err.Class != imclient.Transient
 	switch a.Reason {
 	case Outage:
-		return spoke
+		return judged
 	case Credentials:
-		return spoke && (err == nil || err.Class != imclient.Held)
+		return judged && (err == nil || err.Class != imclient.Held)
 	case Rejections:
 		return err == nil
 	default:

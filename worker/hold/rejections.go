@@ -11,13 +11,13 @@ const (
 	acceptedRejections = 10_000 // what an operator accepts at a time
 )
 
-// Read notes that a record of the lane was read.
-func (h *Holds) Read(lane int, invalid bool) { h.rejections[lane].read(invalid) }
+// NoteRecord notes that a record of the lane was read.
+func (h *Holds) NoteRecord(lane int, invalid bool) { h.rejections[lane].read(invalid) }
 
-// Ended notes the outcome of an event of the lane, and why it was rejected or invalid.
-func (h *Holds) Ended(now time.Time, lane int, as End, why string) Change {
+// NoteOutcome notes the outcome of an event of the lane, and why it was rejected or invalid.
+func (h *Holds) NoteOutcome(now time.Time, lane int, as Outcome, why string) Change {
 	e := &h.rejections[lane]
-	if !e.ended(as, h.maxRejected) || h.Held(Rejections, lane) {
+	if !e.note(as, h.maxRejected) || h.Held(Rejections, lane) {
 		return Change{}
 	}
 	return h.begin(now, Hold{
@@ -44,26 +44,26 @@ func (h *Holds) AcceptRejections() (change Change) {
 // MemoryFull notes that a lane's memory is full of what its hold for rejections makes wait: nothing
 // newer is read, so a probe can't find that things are well again.
 func (h *Holds) MemoryFull(lane int) (change Change) {
-	if i := h.find(Rejections, lane); i >= 0 && h.active[i].Do != fullDo {
-		h.active[i].Do = fullDo
+	if i := h.find(Rejections, lane); i >= 0 && h.active[i].Do != memoryFullDo {
+		h.active[i].Do = memoryFullDo
 		change.CauseChanged = []Hold{h.active[i]}
 	}
 	return change
 }
 
-const fullDo = "memory is full of such events, and newer ones are not read: " +
+const memoryFullDo = "memory is full of such events, and newer ones are not read: " +
 	"mend the configuration or the producer, then markread resume --accept-rejections, " +
 	"which sends the next 10,000 of them to the dead letters, until good ones come"
 
-// End is how an event of a lane finished, as evidence.
-type End uint8
+// Outcome is how an event of a lane finished, as evidence.
+type Outcome uint8
 
 // The ends.
 const (
-	Called   End = iota // by a call that was not rejected
-	Rejected            // by a call that was rejected
-	Invalid             // without a call: the record is no event
-	ends
+	Called   Outcome = iota // by a call that was not rejected
+	Rejected                // by a call that was rejected
+	Invalid                 // without a call: the record is no event
+	outcomes
 )
 
 // rejectionEvidence is what a lane's last outcomes say about its events. Calls end slower than
@@ -72,11 +72,11 @@ const (
 // bad. Either almost all records that were read must be invalid, or there must be enough calls
 // among the ends, and almost all of them rejected.
 type rejectionEvidence struct {
-	last     ring      // ends
-	count    [ends]int // of them
-	records  ring      // 1: invalid
-	invalid  int       // of them
-	accepted int       // so many more bad ends begin no hold
+	last     ring          // ends
+	count    [outcomes]int // of them
+	records  ring          // 1: invalid
+	invalid  int           // of them
+	accepted int           // so many more bad ends begin no hold
 }
 
 // ring keeps the last rejectionWindow values.
@@ -105,8 +105,8 @@ func (e *rejectionEvidence) read(invalid bool) {
 
 func (e *rejectionEvidence) bad() int { return e.count[Rejected] + e.count[Invalid] }
 
-// ended notes an end, and reports whether so many per cent of the last 500 are bad: a hold.
-func (e *rejectionEvidence) ended(as End, percent int) bool {
+// note notes an end, and reports whether so many per cent of the last 500 are bad: a hold.
+func (e *rejectionEvidence) note(as Outcome, percent int) bool {
 	e.count[as]++
 	if old, full := e.last.put(uint8(as)); full {
 		e.count[old]--

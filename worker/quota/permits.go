@@ -13,7 +13,7 @@ type permits struct {
 // free reports whether a permit is free, and else when the next one comes back; zero: that depends
 // on a response.
 func (p *permits) free(now time.Time) (ok bool, again time.Time) {
-	p.thaw(now)
+	p.expireCooling(now)
 	over := p.inFlight + len(p.cooling) - p.n
 	if over >= 0 && over < len(p.cooling) { // after a Reset to fewer permits not the first one
 		return false, p.cooling[over]
@@ -21,7 +21,7 @@ func (p *permits) free(now time.Time) (ok bool, again time.Time) {
 	return over < 0, time.Time{}
 }
 
-func (p *permits) thaw(now time.Time) {
+func (p *permits) expireCooling(now time.Time) {
 	i := 0
 	for i < len(p.cooling) && !p.cooling[i].After(now) {
 		i++

@@ -44,8 +44,8 @@ import (
 // Window is the server's second, plus what two clocks may disagree on over it.
 const Window = 1005 * time.Millisecond
 
-// burstPart is which part of a second's calls may go at once: 25 ms of them.
-const burstPart = 40
+// burstDivisor is which part of a second's calls may go at once: 25 ms of them.
+const burstDivisor = 40
 
 const (
 	// shrinkTo is what is left of the permits after a refusal. Growth then needs some seconds to
@@ -58,12 +58,12 @@ const (
 
 // Quota decides when the next call may be sent.
 type Quota struct {
-	permits permits
-	pace    *rate.Limiter
-	share   int       // as Reset set it
-	part    float64   // of the share that could be used at since; it has grown from then on
-	since   time.Time // zero: all of it
-	shrunk  time.Time // when it shrank last
+	permits    permits
+	pace       *rate.Limiter
+	share      int       // as Reset set it
+	fraction   float64   // of the share that could be used at since; it has grown from then on
+	fractionAt time.Time // zero: all of it
+	shrunk     time.Time // when it shrank last
 }
 
 // New returns a quota without any permit: Reset gives it some.
@@ -117,7 +117,7 @@ func (q *Quota) Shrink(now, sent time.Time) {
 	if q.permits.window == 0 || q.share == 0 || !sent.After(q.shrunk) {
 		return
 	}
-	q.part, q.since, q.shrunk = shrinkTo*float64(q.usable(now))/float64(q.share), now, now
+	q.fraction, q.fractionAt, q.shrunk = shrinkTo*float64(q.usable(now))/float64(q.share), now, now
 	q.grow(now)
 }
 
@@ -131,18 +131,18 @@ func (q *Quota) grow(now time.Time) {
 
 // usable is how many permits may be used: the whole share, or less after the server refused calls.
 func (q *Quota) usable(now time.Time) int {
-	if q.since.IsZero() || q.share == 0 {
+	if q.fractionAt.IsZero() || q.share == 0 {
 		return q.share
 	}
-	part := q.part + float64(now.Sub(q.since))/float64(growAll)
-	if part >= 1 {
-		q.since = time.Time{}
+	fraction := q.fraction + float64(now.Sub(q.fractionAt))/float64(growAll)
+	if fraction >= 1 {
+		q.fractionAt = time.Time{}
 		return q.share
 	}
-	return max(1, int(part*float64(q.share)))
+	return max(1, int(fraction*float64(q.share)))
 }
 
-func burst(n int) int { return max(1, n/burstPart) }
+func burst(n int) int { return max(1, n/burstDivisor) }
 
 // Share is how many permits there are when the server allows them all.
 func (q *Quota) Share() int { return q.share }
@@ -158,6 +158,6 @@ func (q *Quota) InFlight() int { return q.permits.inFlight }
 
 // Cooling is how many permits wait for their Window to pass.
 func (q *Quota) Cooling(now time.Time) int {
-	q.permits.thaw(now)
+	q.permits.expireCooling(now)
 	return len(q.permits.cooling)
 }

@@ -72,7 +72,7 @@ func TestNoSecondHoldsMoreThanN(t *testing.T) {
 }
 
 // The measure above can fail: a limiter of send times fails it.
-func TestALimiterOfSendTimesIsNotEnough(t *testing.T) {
+func TestSendTimeLimiterIsNotEnough(t *testing.T) {
 	q := Uncapped(1000)
 	q.pace = rate.NewLimiter(20, 20)
 	if got := densest(arrivals(1, q, time.Unix(0, 0), 1500, false)); got <= 20 {
@@ -101,20 +101,20 @@ func TestCallsAreSpread(t *testing.T) {
 
 // With a full backfill there is no gap that a live event has to wait out: the next call is never
 // far, and throughput is that of the permits.
-func TestNoGapInWhichNobodyMayCall(t *testing.T) {
+func TestNoGapBetweenCalls(t *testing.T) {
 	const n = 200
 	for _, latency := range []time.Duration{25 * time.Millisecond, 100 * time.Millisecond,
 		500 * time.Millisecond} {
 		now := time.Unix(0, 0)
 		q := New()
 		q.Reset(n, now)
-		var out []time.Time
+		var inFlight []time.Time
 		last, longest, sent := now, time.Duration(0), 0
 		settled := now.Add(10 * time.Second)
 		for end := settled.Add(time.Minute); now.Before(end); {
-			if len(out) > 0 && !out[0].After(now) {
+			if len(inFlight) > 0 && !inFlight[0].After(now) {
 				q.Return(now)
-				out = out[1:]
+				inFlight = inFlight[1:]
 				continue
 			}
 			ok, again := q.Take(now)
@@ -124,11 +124,11 @@ func TestNoGapInWhichNobodyMayCall(t *testing.T) {
 					sent++
 				}
 				last = now
-				out = append(out, now.Add(latency))
+				inFlight = append(inFlight, now.Add(latency))
 				continue
 			}
-			if again.IsZero() || len(out) > 0 && out[0].Before(again) {
-				again = out[0]
+			if again.IsZero() || len(inFlight) > 0 && inFlight[0].Before(again) {
+				again = inFlight[0]
 			}
 			now = later(now, again)
 		}
@@ -141,7 +141,7 @@ func TestNoGapInWhichNobodyMayCall(t *testing.T) {
 	}
 }
 
-func TestTakeOverCoolsFirst(t *testing.T) {
+func TestPermitsCoolAfterATakeover(t *testing.T) {
 	now := time.Unix(0, 0)
 	q := New()
 	q.Reset(10, now)
@@ -169,7 +169,7 @@ func TestTakeOverCoolsFirst(t *testing.T) {
 }
 
 // A worker whose limit is growing back takes over: what it grows by meanwhile cools, too.
-func TestTakeOverCoolsWhatGrows(t *testing.T) {
+func TestGrowingPermitsCoolAfterATakeover(t *testing.T) {
 	now := time.Unix(0, 0)
 	q := New()
 	q.Reset(10, now)
@@ -218,7 +218,7 @@ func TestFewerPermitsThanCalls(t *testing.T) {
 }
 
 // With fewer permits than calls in the last second, the first that comes back is not free yet.
-func TestAskAgainWhenOneIsReallyFree(t *testing.T) {
+func TestAskAgainWhenAPermitIsFree(t *testing.T) {
 	now := time.Unix(0, 0)
 	p := permits{n: 1, window: Window, cooling: []time.Time{now.Add(1), now.Add(2), now.Add(3)}}
 	if ok, again := p.free(now); ok || !again.Equal(now.Add(3)) {
@@ -235,7 +235,7 @@ func TestNoPermitNoCall(t *testing.T) {
 	}
 }
 
-func TestUncappedBoundsOnlyWhatIsOut(t *testing.T) {
+func TestUncappedBoundsCallsInFlight(t *testing.T) {
 	now := time.Unix(0, 0)
 	q := Uncapped(2)
 	for range 1000 {

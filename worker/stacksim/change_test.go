@@ -14,10 +14,10 @@ import (
 // changes are the kinds that change what the workers agree on, or what they leave each other.
 var changes = []kind{
 	{name: "stalled", progress: true, shortest: time.Second, longest: 40 * time.Second,
-		begin: standStill},
-	{name: "rolled-out", calm: true, progress: true, shortest: time.Second,
+		begin: freezeWorker},
+	{name: "rolled-out", noRepeats: true, progress: true, shortest: time.Second,
 		longest: 20 * time.Second, begin: rollOut},
-	{name: "partitions-added", calm: true, progress: true, shortest: 30 * time.Second,
+	{name: "partitions-added", noRepeats: true, progress: true, shortest: 30 * time.Second,
 		longest: time.Minute,
 		begin:   addPartitions},
 	{name: "metadata-refused", progress: true, shortest: time.Second, longest: 30 * time.Second,
@@ -33,8 +33,8 @@ var changes = []kind{
 		}},
 	{name: "metadata-cut", progress: true, shortest: time.Second, longest: 30 * time.Second,
 		begin: func(s *simulation, _ int, _ time.Duration) func() {
-			s.cutting.Store(true)
-			return func() { s.cutting.Store(false) }
+			s.cuttingMetadata.Store(true)
+			return func() { s.cuttingMetadata.Store(false) }
 		}},
 }
 
@@ -66,7 +66,7 @@ func (s *simulation) cutMetadata() {
 	n := 0
 	s.broker.Cluster().ControlKey(int16(kmsg.OffsetCommit),
 		func(r kmsg.Request) (kmsg.Response, error, bool) {
-			if s.cutting.Load() && withMetadata(r, func(text string) string {
+			if s.cuttingMetadata.Load() && withMetadata(r, func(text string) string {
 				n++
 				if s.plan.unit("foreign", n) < 0.3 {
 					return "by an operator"
@@ -79,16 +79,16 @@ func (s *simulation) cutMetadata() {
 		})
 }
 
-// stall makes a process stand still, as far as it can be seen from outside: no connection of it to
+// freeze makes a process stand still, as far as it can be seen from outside: no connection of it to
 // Kafka moves, and its calls wait right before they are written; not even their timeouts come. When
 // it goes on, they go on, late as they are.
-type stall struct {
+type freeze struct {
 	mu   sync.Mutex
 	ends chan struct{} // nil: it moves
 	had  bool
 }
 
-func (s *stall) begin() (end func()) {
+func (s *freeze) begin() (end func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ends := make(chan struct{})
@@ -102,7 +102,7 @@ func (s *stall) begin() (end func()) {
 }
 
 // wait waits as long as the process stands still, and returns the request with which it goes on.
-func (s *stall) wait(r *http.Request) *http.Request {
+func (s *freeze) wait(r *http.Request) *http.Request {
 	s.mu.Lock()
 	ends := s.ends
 	s.mu.Unlock()
@@ -115,29 +115,29 @@ func (s *stall) wait(r *http.Request) *http.Request {
 	return r.WithContext(ctx)
 }
 
-func (s *stall) ever() bool {
+func (s *freeze) everFrozen() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.had
 }
 
-func standStill(s *simulation, n int, long time.Duration) func() {
-	place, name := s.victim("stall", n)
+func freezeWorker(s *simulation, n int, long time.Duration) func() {
+	place, name := s.runningWorker("stall", n)
 	if name == "" {
 		return nil
 	}
 	s.mu.Lock()
-	h := s.crew[place]
+	h := s.running[place]
 	s.mu.Unlock()
 	if h == nil {
 		return nil
 	}
-	w := way{name, serviceKafka}
+	w := route{name, serviceKafka}
 	s.network.block(w, long, true)
-	goOn := h.stall.begin()
+	resume := h.freeze.begin()
 	return func() {
 		s.network.open(w)
-		goOn()
+		resume()
 	}
 }
 
@@ -146,18 +146,18 @@ func rollOut(s *simulation, n int, long time.Duration) func() {
 	// Not below the number of partitions: a worker whose partitions have no permit never calls.
 	rate := max(2*mostPartitions, s.plan.rate*pick(s.plan.seed, []int{2, 3, 4}, "rate", n)/4)
 	s.rate.Store(int64(rate))
-	for place := range s.crew {
+	for place := range s.running {
 		s.mu.Lock()
-		gone := s.crew[place] != nil && s.crew[place].rate != rate
+		gone := s.running[place] != nil && s.running[place].rate != rate
 		if gone {
-			s.dismiss(place)
+			s.stopWorker(place)
 			s.note("restarts with another rate", 1)
 		}
 		s.mu.Unlock()
-		time.Sleep(long / time.Duration(2*len(s.crew)))
+		time.Sleep(long / time.Duration(2*len(s.running)))
 		s.mu.Lock()
-		if gone && s.crew[place] == nil {
-			s.hire(place)
+		if gone && s.running[place] == nil {
+			s.startWorker(place)
 		}
 		s.mu.Unlock()
 	}

@@ -21,14 +21,14 @@ import (
 // or it is the fate of some connections.
 type kind struct {
 	name string
-	// calm: it may neither lose an acknowledgement nor end a generation, so that no letter may be
+	// noRepeats: it may neither lose an acknowledgement nor end a generation, so that no letter may be
 	// repeated because of it.
-	calm bool
+	noRepeats bool
 	// progress: calls succeed while it lasts.
 	progress bool
-	// spends: it fails some calls while others succeed, so that it may use up a conversation's
+	// usesAttempts: it fails some calls while others succeed, so that it may use up a conversation's
 	// attempts.
-	spends bool
+	usesAttempts bool
 
 	shortest, longest time.Duration
 	begin             func(s *simulation, n int, long time.Duration) (end func())
@@ -40,9 +40,9 @@ type kind struct {
 var kinds = []kind{
 	{name: "kafka-cut", progress: true, fate: cutBehind(serviceKafka, 0.3, 20_000)},
 	{name: "kafka-freeze", progress: true, fate: freezeBehind(serviceKafka, 0.1, 50_000)},
-	{name: "im-cut", spends: true, progress: true, calm: true,
+	{name: "im-cut", usesAttempts: true, progress: true, noRepeats: true,
 		fate: cutBehind(serviceIM, 0.2, 3000)},
-	{name: "im-freeze", spends: true, progress: true, calm: true,
+	{name: "im-freeze", usesAttempts: true, progress: true, noRepeats: true,
 		fate: freezeBehind(serviceIM, 0.05, 3000)},
 
 	{name: "kafka-blocked", progress: true, shortest: time.Second, longest: 40 * time.Second,
@@ -53,82 +53,84 @@ var kinds = []kind{
 	{name: "broker-errors", progress: true, shortest: time.Second, longest: 20 * time.Second,
 		begin: brokerErrors},
 	{name: "commits-unanswered", progress: true, shortest: time.Second, longest: 30 * time.Second,
-		begin: loseAnswers(kmsg.OffsetCommit)},
+		begin: loseResponses(kmsg.OffsetCommit)},
 	{name: "letters-unanswered", progress: true, shortest: time.Second, longest: 30 * time.Second,
-		begin: loseAnswers(kmsg.Produce)},
-	{name: "letters-refused", progress: true, calm: true, shortest: time.Second,
+		begin: loseResponses(kmsg.Produce)},
+	{name: "letters-refused", progress: true, noRepeats: true, shortest: time.Second,
 		longest: 30 * time.Second,
 		begin:   refuseLetters},
 
-	{name: "im-refused", calm: true, shortest: time.Second, longest: time.Minute,
+	{name: "im-refused", noRepeats: true, shortest: time.Second, longest: time.Minute,
 		begin: func(s *simulation, _ int, _ time.Duration) func() {
-			s.network.refuse(way{service: serviceIM})
-			return func() { s.network.open(way{service: serviceIM}) }
+			s.network.refuse(route{service: serviceIM})
+			return func() { s.network.open(route{service: serviceIM}) }
 		}},
-	{name: "im-outage", calm: true, shortest: time.Second, longest: time.Minute,
+	{name: "im-outage", noRepeats: true, shortest: time.Second, longest: time.Minute,
 		begin: ruleOf("im-outage", 1)},
-	{name: "im-brown-out", spends: true, calm: true, progress: true, shortest: time.Second,
-		longest: time.Minute,
-		begin:   ruleOf("im-brown-out", 0.3)},
-	{name: "im-poison", spends: true, calm: true, progress: true, shortest: time.Second,
+	{name: "im-brown-out", usesAttempts: true, noRepeats: true, progress: true,
+		shortest: time.Second,
+		longest:  time.Minute,
+		begin:    ruleOf("im-brown-out", 0.3)},
+	{name: "im-poison", usesAttempts: true, noRepeats: true, progress: true, shortest: time.Second,
 		longest: 2 * time.Minute,
 		begin:   poison},
-	{name: "wrong-key", calm: true, shortest: 5 * time.Second, longest: time.Minute,
+	{name: "wrong-key", noRepeats: true, shortest: 5 * time.Second, longest: time.Minute,
 		begin: wrongKeyFor},
-	{name: "kicked", calm: true, progress: true, shortest: time.Second, longest: time.Second,
+	{name: "kicked", noRepeats: true, progress: true, shortest: time.Second, longest: time.Second,
 		begin: func(s *simulation, _ int, _ time.Duration) func() {
 			s.kick()
 			return func() {}
 		}},
-	{name: "locked", calm: true, shortest: time.Second, longest: 10 * time.Second,
+	{name: "locked", noRepeats: true, shortest: time.Second, longest: 10 * time.Second,
 		begin: func(s *simulation, _ int, _ time.Duration) func() {
 			return s.rule("locked", sandbox.Rule{Kind: sandbox.KindCode, Code: 70050})
 		}},
-	{name: "stricter", calm: true, progress: true, shortest: 10 * time.Second, longest: time.Minute,
+	{name: "stricter", noRepeats: true, progress: true, shortest: 10 * time.Second,
+		longest: time.Minute,
 		begin: func(s *simulation, n int, _ time.Duration) func() {
-			return s.weather(func(f *sandbox.Faults) {
+			return s.setFaults(func(f *sandbox.Faults) {
 				f.Rate = max(1, int(float64(s.plan.rate)*(0.3+0.6*s.plan.unit("stricter", n))))
 			},
 				func(f *sandbox.Faults) { f.Rate = 0 })
 		}},
-	{name: "throttled", calm: true, progress: true, shortest: time.Second,
+	{name: "throttled", noRepeats: true, progress: true, shortest: time.Second,
 		longest: 10 * time.Second, begin: throttle},
-	{name: "slow", spends: true, calm: true, progress: true, shortest: 10 * time.Second,
+	{name: "slow", usesAttempts: true, noRepeats: true, progress: true, shortest: 10 * time.Second,
 		longest: 2 * time.Minute,
 		begin: func(s *simulation, n int, _ time.Duration) func() {
 			p50 := s.plan.between(5*time.Millisecond, 500*time.Millisecond, "p50", n)
-			return s.weather(func(f *sandbox.Faults) {
+			return s.setFaults(func(f *sandbox.Faults) {
 				f.Latency = sandbox.Latency{P50: p50, P99: 10 * p50,
 					Max: 20 * time.Second}
 			},
 				func(f *sandbox.Faults) { f.Latency = sandbox.Latency{} })
 		}},
 
-	{name: "all-rejected", calm: true, shortest: time.Second, longest: 40 * time.Second,
+	{name: "all-rejected", noRepeats: true, shortest: time.Second, longest: 40 * time.Second,
 		begin: func(s *simulation, _ int, _ time.Duration) func() {
 			return s.rule("all-rejected", sandbox.Rule{Kind: sandbox.KindCode, Code: 90048})
 		}},
-	{name: "paused", calm: true, shortest: time.Second, longest: 30 * time.Second,
+	{name: "paused", noRepeats: true, shortest: time.Second, longest: 30 * time.Second,
 		begin: func(s *simulation, n int, _ time.Duration) func() {
-			place, _ := s.victim("pause", n)
+			place, _ := s.runningWorker("pause", n)
 			if place < 0 {
 				return nil
 			}
 			s.mu.Lock()
-			h := s.crew[place]
+			h := s.running[place]
 			s.mu.Unlock()
 			h.Pause()
 			return func() { h.Resume(s.plan.unit("accept", n) < 0.5) }
 		}},
 
-	{name: "stopped", calm: true, progress: true, shortest: 100 * time.Millisecond,
+	{name: "stopped", noRepeats: true, progress: true, shortest: 100 * time.Millisecond,
 		longest: 20 * time.Second,
 		begin: func(s *simulation, n int, _ time.Duration) func() {
-			return s.absent("stopped", n, func(place int) { s.dismiss(place) })
+			return s.withoutWorker("stopped", n, func(place int) { s.stopWorker(place) })
 		}},
 	{name: "killed", progress: true, shortest: 100 * time.Millisecond, longest: 20 * time.Second,
 		begin: func(s *simulation, n int, _ time.Duration) func() {
-			return s.absent("killed", n, func(place int) { s.strike(place) })
+			return s.withoutWorker("killed", n, func(place int) { s.killWorker(place) })
 		}},
 }
 
@@ -164,40 +166,40 @@ func (p plan) bytes(most int, purpose string, keys ...int) int {
 	return int(u * u * u * float64(most))
 }
 
-// victim is a place whose worker runs, or -1.
-func (s *simulation) victim(purpose string, n int) (place int, name string) {
+// runningWorker is a place whose worker runs, or -1.
+func (s *simulation) runningWorker(purpose string, n int) (place int, name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	place = s.plan.below(s.plan.workers, purpose, n)
-	if s.crew[place] == nil {
+	if s.running[place] == nil {
 		return -1, ""
 	}
-	return place, s.crew[place].name
+	return place, s.running[place].name
 }
 
 func blockKafka(s *simulation, n int, long time.Duration) func() {
-	_, name := s.victim("block", n)
+	_, name := s.runningWorker("block", n)
 	if name == "" {
 		return nil
 	}
-	w := way{name, serviceKafka}
+	w := route{name, serviceKafka}
 	s.network.block(w, long, s.plan.unit("block-then", n) < 0.5)
 	return func() { s.network.open(w) }
 }
 
 func refuseKafka(s *simulation, n int, _ time.Duration) func() {
-	_, name := s.victim("refuse", n)
+	_, name := s.runningWorker("refuse", n)
 	if name == "" {
 		return nil
 	}
-	w := way{name, serviceKafka}
+	w := route{name, serviceKafka}
 	s.network.refuse(w)
 	return func() { s.network.open(w) }
 }
 
 func brokerDown(s *simulation, _ int, _ time.Duration) func() {
-	s.network.refuse(way{service: serviceKafka})
-	return func() { s.network.open(way{service: serviceKafka}) }
+	s.network.refuse(route{service: serviceKafka})
+	return func() { s.network.open(route{service: serviceKafka}) }
 }
 
 var (
@@ -215,8 +217,8 @@ var (
 		kerr.RebalanceInProgress}
 )
 
-// mayAnswer is what each request is answered with.
-var mayAnswer = []struct {
+// possibleErrors is what each request is answered with.
+var possibleErrors = []struct {
 	key    kmsg.Key
 	errors [][]*kerr.Error
 }{
@@ -234,7 +236,7 @@ var mayAnswer = []struct {
 }
 
 func brokerErrors(s *simulation, n int, _ time.Duration) func() {
-	m := pick(s.plan.seed, mayAnswer, "key", n)
+	m := pick(s.plan.seed, possibleErrors, "key", n)
 	code := pick(s.plan.seed, pick(s.plan.seed, m.errors, "errors", n), "code", n)
 	f := s.broker.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{m.key}, Err: code,
 		Count: 1 + s.plan.below(20, "count", n)})
@@ -248,8 +250,8 @@ func brokerErrors(s *simulation, n int, _ time.Duration) func() {
 		kmsg.ListOffsets},
 		m.key) {
 		// Only seen in a rebalance: have one, and another at the end.
-		if returns := s.absent("rebalance", n,
-			func(place int) { s.dismiss(place) }); returns != nil {
+		if returns := s.withoutWorker("rebalance", n,
+			func(place int) { s.stopWorker(place) }); returns != nil {
 			back = returns
 		}
 	}
@@ -260,10 +262,10 @@ func brokerErrors(s *simulation, n int, _ time.Duration) func() {
 	}
 }
 
-func loseAnswers(key kmsg.Key) func(*simulation, int, time.Duration) func() {
+func loseResponses(key kmsg.Key) func(*simulation, int, time.Duration) func() {
 	return func(s *simulation, n int, _ time.Duration) func() {
-		s.losing[key].Store(true)
-		return func() { s.losing[key].Store(false) }
+		s.losingResponses[key].Store(true)
+		return func() { s.losingResponses[key].Store(false) }
 	}
 }
 

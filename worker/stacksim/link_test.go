@@ -18,15 +18,15 @@ type link struct {
 	abrupt         bool   // who closes it discards what is on its way, as SO_LINGER 0 does
 	latency        time.Duration
 	fate           fate
-	struck         func(kind fateKind) // told when it is met
+	onFate         func(kind fateKind) // told when it is met
 	tap            *tap                // nil: nobody listens
-	called         func()              // told of what the client writes; nil: nobody is
+	onClientWrite  func()              // told of what the client writes; nil: nobody is
 
-	mu       sync.Mutex
-	up, down flow // client to server, server to client
-	passed   int  // bytes written, both ways
-	frozen   bool
-	dead     bool
+	mu           sync.Mutex
+	up, down     flow // client to server, server to client
+	bytesWritten int  // bytes written, both ways
+	frozen       bool
+	dead         bool
 }
 
 // fate is what happens to a connection when so many bytes have been written on it.
@@ -52,7 +52,7 @@ type flow struct {
 	read     int
 	limit    int   // of what may be read while frozen: a position
 	end      error // what the reader gets behind the last byte
-	poke     chan struct{}
+	changed  chan struct{}
 	deadline time.Time // of the reader
 	last     time.Time // when the last byte that was read had been written
 }
@@ -64,18 +64,18 @@ type chunk struct {
 
 func newLink(owner, service string, number int) *link {
 	l := &link{owner: owner, service: service, number: number}
-	l.up.poke, l.down.poke = make(chan struct{}, 1), make(chan struct{}, 1)
+	l.up.changed, l.down.changed = make(chan struct{}, 1), make(chan struct{}, 1)
 	return l
 }
 
-func poke(c chan<- struct{}) {
+func notify(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
 	}
 }
 
-func (l *link) pokeBoth() { poke(l.up.poke); poke(l.down.poke) }
+func (l *link) notifyBoth() { notify(l.up.changed); notify(l.down.changed) }
 
 // write puts b on its way, and lets the link meet its fate. It never blocks.
 func (l *link) write(f *flow, b []byte) (int, error) {
@@ -84,14 +84,14 @@ func (l *link) write(f *flow, b []byte) (int, error) {
 	if l.dead || f.end != nil {
 		return 0, broken("write")
 	}
-	l.passed += len(b)
+	l.bytesWritten += len(b)
 	keep := len(b)
-	struck := l.fate.kind != lives && l.passed > l.fate.after
+	struck := l.fate.kind != lives && l.bytesWritten > l.fate.after
 	if struck {
-		keep = max(0, len(b)-(l.passed-l.fate.after))
+		keep = max(0, len(b)-(l.bytesWritten-l.fate.after))
 	}
 	if struck {
-		l.struck(l.fate.kind)
+		l.onFate(l.fate.kind)
 	}
 	now := time.Now()
 	if struck && l.fate.kind == cuts {
@@ -110,7 +110,7 @@ func (l *link) write(f *flow, b []byte) (int, error) {
 		time.AfterFunc(l.fate.long, func() { l.thaw(then) })
 		l.fate = fate{}
 	}
-	poke(f.poke)
+	notify(f.changed)
 	return len(b), nil
 }
 
@@ -175,7 +175,7 @@ func (l *link) thaw(goOn bool) {
 	if !goOn {
 		l.cut(true)
 	}
-	l.pokeBoth()
+	l.notifyBoth()
 }
 
 // cut ends both directions; what is on its way is lost or still arrives. The lock is held.
@@ -190,7 +190,7 @@ func (l *link) cut(lost bool) {
 		}
 	}
 	l.frozen = false
-	l.pokeBoth()
+	l.notifyBoth()
 }
 
 // sever is cut for who does not hold the lock.
@@ -200,8 +200,8 @@ func (l *link) sever(lost bool) {
 	l.cut(lost)
 }
 
-// hold freezes the link for a while.
-func (l *link) hold(long time.Duration, then bool) {
+// freezeFor freezes the link for a while.
+func (l *link) freezeFor(long time.Duration, then bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.dead || l.frozen {
@@ -227,7 +227,7 @@ type end struct {
 	l       *link
 	in, out *flow
 	server  bool
-	gone    func() // told of the close
+	onClose func() // told of the close
 	once    sync.Once
 }
 
@@ -235,18 +235,18 @@ func (e *end) Read(b []byte) (int, error) {
 	for {
 		n, again, err := e.l.take(e.in, b)
 		if n > 0 && e.server && e.l.tap != nil {
-			e.l.tap.asked(b[:n])
+			e.l.tap.requestBytes(b[:n])
 		}
 		if n > 0 || err != nil || len(b) == 0 {
 			return n, err
 		}
 		if again.IsZero() {
-			<-e.in.poke
+			<-e.in.changed
 			continue
 		}
 		timer := time.NewTimer(time.Until(again))
 		select {
-		case <-e.in.poke:
+		case <-e.in.changed:
 		case <-timer.C:
 		}
 		timer.Stop()
@@ -254,13 +254,13 @@ func (e *end) Read(b []byte) (int, error) {
 }
 
 func (e *end) Write(b []byte) (int, error) {
-	if e.server && e.l.tap != nil && !e.l.tap.answered(b) {
+	if e.server && e.l.tap != nil && !e.l.tap.response(b) {
 		e.l.sever(true) // done, but nobody is told
 		return 0, broken("write")
 	}
 	n, err := e.l.write(e.out, b)
-	if n > 0 && !e.server && e.l.called != nil {
-		e.l.called()
+	if n > 0 && !e.server && e.l.onClientWrite != nil {
+		e.l.onClientWrite()
 	}
 	return n, err
 }
@@ -277,9 +277,9 @@ func (e *end) Close() error {
 			e.out.end = io.EOF
 		}
 		e.in.chunks, e.in.end = nil, net.ErrClosed
-		e.l.pokeBoth()
+		e.l.notifyBoth()
 		e.l.mu.Unlock()
-		e.gone()
+		e.onClose()
 	})
 	return nil
 }
@@ -288,7 +288,7 @@ func (e *end) SetReadDeadline(t time.Time) error {
 	e.l.mu.Lock()
 	defer e.l.mu.Unlock()
 	e.in.deadline = t
-	poke(e.in.poke)
+	notify(e.in.changed)
 	return nil
 }
 

@@ -30,8 +30,8 @@ func TestStackOraclesNotice(t *testing.T) {
 		}}
 	}
 	commit := func(g *ledger, offset int64) {
-		g.commitAsked("m", 1, p.topic, p.partition, offset, time.Now())
-		g.commitDone(p.topic, p.partition, offset, "", time.Now())
+		g.commitReceived("m", 1, p.topic, p.partition, offset, time.Now())
+		g.commitAccepted(p.topic, p.partition, offset, "", time.Now())
 	}
 	says := func(g *ledger, finished ...uint64) {
 		tracker := offsets.New(0, 0)
@@ -42,7 +42,7 @@ func TestStackOraclesNotice(t *testing.T) {
 			tracker.Finish(n)
 		}
 		c, _ := tracker.Commit(4000)
-		g.commitDone(p.topic, p.partition, c.Offset, c.Metadata, time.Now())
+		g.commitAccepted(p.topic, p.partition, c.Offset, c.Metadata, time.Now())
 	}
 	tried := func(attempts int) string {
 		tracker := offsets.New(0, 0)
@@ -56,7 +56,7 @@ func TestStackOraclesNotice(t *testing.T) {
 		want string // the beginning of what is noticed; empty: nothing
 	}{
 		"all is well": {func(g *ledger, apply func(int64)) {
-			g.lettered(letter("invalid", "", "1"))
+			g.letterWritten(letter("invalid", "", "1"))
 			apply(20)
 			commit(g, 3)
 		}, ""},
@@ -72,10 +72,10 @@ func TestStackOraclesNotice(t *testing.T) {
 			"commit: mark-read/0: commit of 4, the log has 3"},
 		"not the owner": {func(g *ledger, apply func(int64)) {
 			apply(20)
-			g.commitAsked("other", 1, p.topic, p.partition, 1, time.Now())
+			g.commitReceived("other", 1, p.topic, p.partition, 1, time.Now())
 		}, "commit: other commits"},
 		"backwards": {func(g *ledger, apply func(int64)) {
-			g.lettered(letter("invalid", "", "1"))
+			g.letterWritten(letter("invalid", "", "1"))
 			apply(20)
 			commit(g, 3)
 			time.Sleep(time.Second)
@@ -88,79 +88,84 @@ func TestStackOraclesNotice(t *testing.T) {
 			"mark-read/0 belongs to two"},
 		"a lost event": {func(g *ledger, apply func(int64)) {
 			apply(10)
-			g.lettered(letter("invalid", "", "1"))
-			g.judge(200, 1, 0)
+			g.letterWritten(letter("invalid", "", "1"))
+			g.checkAll(200, 1, 0)
 		}, "loss: mark-read/0: 0 of 3"},
-		"a lost letter": {func(g *ledger, apply func(int64)) { apply(20); g.judge(200, 1, 0) },
+		"a lost letter": {func(g *ledger, apply func(int64)) { apply(20); g.checkAll(200, 1, 0) },
 			"letters: no letter of mark-read/0 offset 1"},
 		"a wrong letter": {func(g *ledger, _ func(int64)) {
-			g.lettered(letter("rejected", "90012", "0"))
-			g.judge(200,
+			g.letterWritten(letter("rejected", "90012", "0"))
+			g.checkAll(200,
 				1, 0)
 		}, `letters: a letter "rejected"`},
 		"in an outage": {func(g *ledger, _ func(int64)) {
-			g.lettered(letter("exhausted", "http_502",
+			g.letterWritten(letter("exhausted", "http_502",
 				"0"))
-			g.judge(200, 1, 0)
+			g.checkAll(200, 1, 0)
 		}, `letters: a letter "exhausted"`},
 		"a foreign letter": {func(g *ledger,
 			_ func(int64)) {
-			g.lettered(letter("invalid", "", "77"))
+			g.letterWritten(letter("invalid", "", "77"))
 		},
 			"letters: a letter of"},
-		"too large a T": {func(g *ledger, apply func(int64)) { apply(21); g.judge(200, 1, 0) },
+		"too large a T": {func(g *ledger, apply func(int64)) { apply(21); g.checkAll(200, 1, 0) },
 			"order: r is read up to 21"},
-		"a key in a log": {func(g *ledger, _ func(int64)) { g.leaks("a log", "x "+wrongKey) },
+		"a key in a log": {func(g *ledger, _ func(int64)) { g.checkLeak("a log", "x "+wrongKey) },
 			"secret: a key in a log"},
 		"a letter twice": {func(g *ledger, _ func(int64)) {
-			g.lettered(letter("invalid", "", "1"))
-			g.lettered(letter("invalid", "", "1"))
-			g.judge(200, 1, 0)
+			g.letterWritten(letter("invalid", "", "1"))
+			g.letterWritten(letter("invalid", "", "1"))
+			g.checkAll(200, 1, 0)
 		}, "letters: 2 copies"},
 		"metadata that is not so": {func(g *ledger, _ func(int64)) { says(g, 2) },
 			"metadata: mark-read/0: offset 2 has finished, says"},
 		"metadata that is so": {func(g *ledger, apply func(int64)) {
-			g.lettered(letter("invalid", "", "1"))
+			g.letterWritten(letter("invalid", "", "1"))
 			apply(20)
 			says(g, 1)
 			says(g, 1, 2)
 			commit(g, 3)
 		}, ""},
 		"forgotten": {func(g *ledger, _ func(int64)) {
-			g.lettered(letter("invalid", "", "1"))
+			g.letterWritten(letter("invalid", "", "1"))
 			says(g, 1)
 			says(g)
 		}, "metadata: mark-read/0: offset 1 had finished, the commit of 0 does not say so"},
 		"attempts that were not made": {func(g *ledger,
 			_ func(int64)) {
-			g.commitDone(p.topic, p.partition, 0, tried(3), time.Now())
+			g.commitAccepted(p.topic, p.partition, 0, tried(3), time.Now())
 		},
 			"metadata: mark-read/0: offset 0 has had 3 attempts"},
 		"attempts forgotten": {func(g *ledger, _ func(int64)) {
 			g.tries[conversation{"r", "p"}] = 3
-			g.commitDone(p.topic, p.partition, 0, tried(3), time.Now())
-			g.commitDone(p.topic, p.partition, 0, tried(1), time.Now())
+			g.commitAccepted(p.topic, p.partition, 0, tried(3), time.Now())
+			g.commitAccepted(p.topic, p.partition, 0, tried(1), time.Now())
 		}, "metadata: mark-read/0: offset 0 has had 3 attempts, the commit of 0 says 1"},
 		"a call twice": {func(g *ledger, _ func(int64)) {
 			g.succeeded(success{conversation{"r", "p"}, 10})
 			g.succeeded(success{conversation{"r", "p"}, 10})
-			g.judge(200, 1, 0)
+			g.checkAll(200, 1, 0)
 		}, "repeats: 2 calls of r at 10"},
 		"two outlooks": {func(g *ledger, _ func(int64)) {
-			g.outlooks["other"] = "another rate"
+			g.terms["other"] = "another rate"
 			g.assigned("other", 1, []topicPartition{{topics.Live, 1}})
 		}, "cap: in generation 1 other has partitions"},
 		"faster than its own rate": {func(g *ledger, apply func(int64)) {
-			g.tenures = []*tenure{{from: time.Now().Add(-time.Hour), to: time.Now().
+			g.runPeriods = []*runPeriod{{from: time.Now().Add(-time.Hour), to: time.Now().
 				Add(-time.Minute), rate: 200},
 				{from: time.Now().Add(-time.Second), rate: 1}}
 			apply(20)
 			apply(20)
-			g.judge(200, 1, 0)
+			g.checkAll(200, 1, 0)
 		}, "cap: 2 calls arrived within a second up to"},
-		"without a proof": {func(g *ledger, _ func(int64)) { g.judge(200, 1, 1) },
+		"without a proof": {func(g *ledger, _ func(int64)) { g.checkAll(200, 1, 1) },
 			"cap: 1 calls without a fresh proof"},
-		"too fast": {func(g *ledger, apply func(int64)) { apply(20); apply(20); g.judge(1, 1, 0) },
+		"too fast": {func(g *ledger,
+			apply func(int64)) {
+			apply(20)
+			apply(20)
+			g.checkAll(1, 1, 0)
+		},
 			"cap: 2 calls"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -41,7 +41,7 @@ func TestStackSimulation(t *testing.T) {
 			seeds = 3
 		}
 	}
-	all := newTally()
+	all := newStats()
 	virtual, began := time.Duration(0), time.Now()
 	for i := range seeds {
 		n := seed(*stackSeed) + seed(i)
@@ -60,7 +60,7 @@ func TestStackSimulation(t *testing.T) {
 }
 
 // runSeed runs one seed and returns how long it took in virtual time.
-func runSeed(t *testing.T, n seed, all *tally) (virtual time.Duration) {
+func runSeed(t *testing.T, n seed, all *stats) (virtual time.Duration) {
 	p := newPlan(n, *stackMinutes)
 	began := time.Now()
 	brokertest.Bubble(t, func(t *testing.T) {
@@ -80,15 +80,15 @@ func runSeed(t *testing.T, n seed, all *tally) (virtual time.Duration) {
 	return virtual
 }
 
-// settle is the liveness phase: nothing goes wrong any more, and within the promised time all has
+// drain is the liveness phase: nothing goes wrong any more, and within the promised time all has
 // reached its end.
-func (s *simulation) settle() {
-	s.calm.Store(true)
-	s.network.calm()
+func (s *simulation) drain() {
+	s.faultsOver.Store(true)
+	s.network.heal()
 	s.mu.Lock()
-	for place, h := range s.crew {
+	for place, h := range s.running {
 		if h == nil {
-			s.hire(place)
+			s.startWorker(place)
 		}
 	}
 	s.mu.Unlock()
@@ -97,19 +97,20 @@ func (s *simulation) settle() {
 	// A partition's calls are made by who owns it, with the permits that go with it: they don't
 	// divide evenly.
 	limit := time.Duration(
-		float64(most*s.numbers())/(0.75*float64(s.rate.Load()))*float64(time.Second)) + s.slack()
+		float64(most*s.partitionNumbers())/(0.75*float64(s.rate.Load()))*float64(
+			time.Second)) + s.slack()
 	for !s.drained() {
 		time.Sleep(500 * time.Millisecond)
 		if time.Since(began) > limit {
 			states := ""
-			for _, h := range s.crew {
+			for _, h := range s.running {
 				state, _ := json.Marshal(h.State())
 				states += "\n" + string(state)
 			}
 			if group := s.broker.Cluster().GroupInfo("markread"); group != nil {
 				states += "\nthe group: " + group.State
 				for _, m := range group.Members {
-					states += fmt.Sprintf("\n%s, %s", m.MemberID, s.roll.tell(m.MemberID))
+					states += fmt.Sprintf("\n%s, %s", m.MemberID, s.heartbeats.describe(m.MemberID))
 				}
 			}
 			s.ledger.Problem("liveness: not drained %v after the last fault, with %d "+
@@ -118,9 +119,9 @@ func (s *simulation) settle() {
 			return
 		}
 	}
-	s.tally.mu.Lock()
-	s.tally.worst = max(s.tally.worst, time.Since(began)-limit+s.slack())
-	s.tally.mu.Unlock()
+	s.stats.mu.Lock()
+	s.stats.worst = max(s.stats.worst, time.Since(began)-limit+s.slack())
+	s.stats.mu.Unlock()
 }
 
 // slack is what may pass beside the calls themselves: 75 s for sessions that end, backoff and
@@ -131,15 +132,15 @@ func (s *simulation) slack() time.Duration {
 	if slices.ContainsFunc(s.plan.kinds, func(k kind) bool { return k.name == "locked" }) {
 		probe = time.Minute
 	}
-	spread := s.numbers()
+	spread := s.partitionNumbers()
 	if s.plan.workers <= spread {
 		spread /= spread / s.plan.workers
 	}
 	return 60*time.Second + probe*time.Duration(spread)
 }
 
-// numbers is how many partition numbers there are.
-func (s *simulation) numbers() int {
+// partitionNumbers is how many partition numbers there are.
+func (s *simulation) partitionNumbers() int {
 	return max(s.partitions(topics.Live), s.partitions(topics.Backfill))
 }
 
@@ -155,7 +156,7 @@ func (g *ledger) waiting() (all, most int) {
 			parts[p.partition] = map[conversation]bool{}
 		}
 		for n := g.proven[p]; n < int64(len(log)); n++ {
-			if !g.ended(origin{p, n}, log[n]) {
+			if !g.finished(origin{p, n}, log[n]) {
 				waiting[log[n].conversation], parts[p.partition][log[n].conversation] = true, true
 			}
 		}
@@ -181,10 +182,10 @@ func (s *simulation) drained() bool {
 	return true
 }
 
-// close stops everybody, and judges.
-func (s *simulation) close() {
+// stopAll stops everybody, and judges.
+func (s *simulation) stopAll() {
 	time.Sleep(3 * time.Second) // permits cool, states are at rest
-	for _, h := range s.crew {
+	for _, h := range s.running {
 		state := h.State()
 		n := state.Totals
 		if sum := n.Applied + n.Collapsed + n.Superseded + n.DeadLettered + n.Returned; sum != n.Received ||
@@ -197,18 +198,18 @@ func (s *simulation) close() {
 	if group := s.broker.Cluster().GroupInfo("markread"); group != nil {
 		generations = int(group.Epoch)
 	}
-	for place := range s.crew {
-		h := s.dismiss(place)
+	for place := range s.running {
+		h := s.stopWorker(place)
 		if <-h.done; h.err != nil {
 			s.ledger.Problem("%s: a stop without any fault: %v", h.name, h.err)
 		}
 	}
-	for _, h := range s.everyone {
+	for _, h := range s.runs {
 		<-h.done
 	}
 	// a join that is given up keeps its connection until its deadline, 65 s after it was sent
 	time.Sleep(75 * time.Second)
-	for _, l := range s.network.between(way{}) {
+	for _, l := range s.network.linksOf(route{}) {
 		if l.owner != "load" {
 			s.ledger.Problem("leak: connection %d of %s to %s is still open", l.number, l.owner,
 				l.service)
@@ -217,17 +218,17 @@ func (s *simulation) close() {
 	if group := s.broker.Cluster().GroupInfo("markread"); group != nil && len(group.Members) > 0 {
 		s.ledger.Problem("%d members have not left the group", len(group.Members))
 	}
-	s.ledger.judge(s.plan.rate, generations, s.roll.stale)
-	s.judgeSecrets()
+	s.ledger.checkAll(s.plan.rate, generations, s.heartbeats.stale)
+	s.checkSecrets()
 	s.count(generations)
 }
 
-// judgeSecrets looks for the keys and all signatures in the logs.
-func (s *simulation) judgeSecrets() {
+// checkSecrets looks for the keys and all signatures in the logs.
+func (s *simulation) checkSecrets() {
 	text := s.logs.String()
 	s.ledger.mu.Lock()
 	defer s.ledger.mu.Unlock()
-	s.ledger.leaks("the logs", text)
+	s.ledger.checkLeak("the logs", text)
 	for signature := range s.ledger.signatures {
 		// A part of it, because texts from the server are cut.
 		if len(signature) > 40 && strings.Contains(text, signature[:40]) {
@@ -238,26 +239,26 @@ func (s *simulation) judgeSecrets() {
 
 // count adds what happened to the tally.
 func (s *simulation) count(generations int) {
-	s.tally.mu.Lock()
-	defer s.tally.mu.Unlock()
-	s.tally.applied += s.sandbox.Stats().Applied
-	s.tally.stale += s.roll.stale
-	s.tally.told += s.ledger.toldOf
+	s.stats.mu.Lock()
+	defer s.stats.mu.Unlock()
+	s.stats.applied += s.sandbox.Stats().Applied
+	s.stats.stale += s.heartbeats.stale
+	s.stats.metadataEvents += s.ledger.metadataEvents
 	if s.ledger.troubles == 0 && !s.ledger.full {
-		s.tally.strict += generations
+		s.stats.strict += generations
 	}
-	s.tally.late += s.ledger.lateness
+	s.stats.late += s.ledger.lateCommits
 	for _, n := range s.ledger.lost {
-		s.tally.lost += n
+		s.stats.lost += n
 	}
 	for _, letter := range s.ledger.letters {
-		s.tally.letters[letter.class] += letter.copies
-		s.tally.letters["repeated"] += letter.copies - 1
+		s.stats.letters[letter.class] += letter.copies
+		s.stats.letters["repeated"] += letter.copies - 1
 	}
 }
 
 // report says what happened, and with many seeds demands that everything did.
-func (a *tally) report(t *testing.T, seeds int) {
+func (a *stats) report(t *testing.T, seeds int) {
 	var text strings.Builder
 	for _, k := range kinds {
 		fmt.Fprintf(&text, " %s %d (%d)", k.name, a.fired[k.name], a.during[k.name])
@@ -268,7 +269,8 @@ func (a *tally) report(t *testing.T, seeds int) {
 		"generations in which nothing may be done twice %d, calls without a fresh proof of "+
 		"membership %d; drained "+
 		"at most %v after the calls' own time; stopped within %v",
-		a.applied, a.letters, a.lost, a.late, a.told, a.strict, a.stale, a.worst.Round(time.Second),
+		a.applied, a.letters, a.lost, a.late, a.metadataEvents, a.strict, a.stale,
+		a.worst.Round(time.Second),
 		a.stop.Round(time.Millisecond))
 	if testing.Verbose() {
 		for _, d := range slices.Sorted(maps.Keys(a.details)) {
@@ -278,9 +280,9 @@ func (a *tally) report(t *testing.T, seeds int) {
 	if seeds < 50 {
 		return
 	}
-	if a.told < 100*seeds || a.strict < seeds {
+	if a.metadataEvents < 100*seeds || a.strict < seeds {
 		t.Errorf("vacuous: metadata told of %d events; in %d generations nothing might be done "+
-			"twice", a.told, a.strict)
+			"twice", a.metadataEvents, a.strict)
 	}
 	for _, k := range kinds {
 		if a.fired[k.name] == 0 {

@@ -11,30 +11,30 @@ import (
 // tap listens at the broker's end of one connection: there a request has arrived for good, and an
 // answer is what the broker really did, whatever becomes of it on its way.
 type tap struct {
-	l     *link
-	hears hearer
-	roll  *roll
+	l          *link
+	recorder   recorder
+	heartbeats *heartbeats
 
-	mu   sync.Mutex
-	rest []byte // of a request that has not arrived whole
-	asks map[int32]ask
+	mu      sync.Mutex
+	rest    []byte // of a request that has not arrived whole
+	pending map[int32]pendingRequest
 }
 
-// hearer is told what a tap heard.
-type hearer interface {
-	// commitAsked is before the broker has seen the commit; sent is when the client had written it.
-	commitAsked(member string, generation int32, topic string, partition int32, offset int64,
+// recorder is told what a tap heard.
+type recorder interface {
+	// commitReceived is before the broker has seen the commit; sent is when the client had written it.
+	commitReceived(member string, generation int32, topic string, partition int32, offset int64,
 		sent time.Time)
-	// commitDone is when it was accepted.
-	commitDone(topic string, partition int32, offset int64, metadata string, sent time.Time)
+	// commitAccepted is when it was accepted.
+	commitAccepted(topic string, partition int32, offset int64, metadata string, sent time.Time)
 	// joins is a request to join, with what the member goes by.
 	joins(member string, r *kmsg.JoinGroupRequest)
 	// assigned is a member's part of a generation.
 	assigned(member string, generation int32, partitions []topicPartition)
-	// lettered is when a record is in the dead-letter topic.
-	lettered(r kmsg.Record)
-	// answers says whether an answer is delivered; key is 0 (produce) or 8 (commit).
-	answers(l *link, key int16) bool
+	// letterWritten is when a record is in the dead-letter topic.
+	letterWritten(r kmsg.Record)
+	// deliverResponse says whether an answer is delivered; key is 0 (produce) or 8 (commit).
+	deliverResponse(l *link, key int16) bool
 }
 
 type topicPartition struct {
@@ -42,8 +42,8 @@ type topicPartition struct {
 	partition int32
 }
 
-// ask is a request whose answer is waited for.
-type ask struct {
+// pendingRequest is a request whose answer is waited for.
+type pendingRequest struct {
 	request kmsg.Request
 	sent    time.Time
 }
@@ -57,8 +57,8 @@ func watched(key int16) bool {
 	return false
 }
 
-// asked takes bytes that the broker has read.
-func (t *tap) asked(b []byte) {
+// requestBytes takes bytes that the broker has read.
+func (t *tap) requestBytes(b []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.rest = append(t.rest, b...)
@@ -96,37 +96,38 @@ func (t *tap) frame(b []byte) {
 	if request.ReadFrom(append([]byte(nil), b...)) != nil {
 		panic("a request that can't be read")
 	}
-	t.asks[number] = ask{request, t.l.lastWritten()}
+	t.pending[number] = pendingRequest{request, t.l.lastWritten()}
 	switch r := request.(type) {
 	case *kmsg.OffsetCommitRequest:
-		t.roll.sign(r.MemberID, t.l, false)
+		t.heartbeats.request(r.MemberID, t.l, false)
 		for _, topic := range r.Topics {
 			for _, p := range topic.Partitions {
-				t.hears.commitAsked(r.MemberID, r.Generation, topic.Topic, p.Partition, p.Offset,
+				t.recorder.commitReceived(r.MemberID, r.Generation, topic.Topic, p.Partition,
+					p.Offset,
 					t.l.lastWritten())
 			}
 		}
 	case *kmsg.JoinGroupRequest:
-		t.roll.sign(r.MemberID, t.l, true)
-		t.hears.joins(r.MemberID, r)
+		t.heartbeats.request(r.MemberID, t.l, true)
+		t.recorder.joins(r.MemberID, r)
 	case *kmsg.SyncGroupRequest:
-		t.roll.sign(r.MemberID, t.l, false)
+		t.heartbeats.request(r.MemberID, t.l, false)
 	case *kmsg.HeartbeatRequest:
-		t.roll.sign(r.MemberID, t.l, false)
+		t.heartbeats.request(r.MemberID, t.l, false)
 	}
 }
 
-// answered takes an answer that the broker writes, always a whole one; false: the client does not
+// response takes an answer that the broker writes, always a whole one; false: the client does not
 // get it.
-func (t *tap) answered(b []byte) bool {
+func (t *tap) response(b []byte) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	number := int32(binary.BigEndian.Uint32(b[4:]))
-	a, ok := t.asks[number]
+	a, ok := t.pending[number]
 	if !ok {
 		return true
 	}
-	delete(t.asks, number)
+	delete(t.pending, number)
 	b = b[8:]
 	response := a.request.ResponseKind()
 	if response.IsFlexible() {
@@ -144,18 +145,20 @@ func (t *tap) answered(b []byte) bool {
 	case *kmsg.SyncGroupResponse:
 		request := a.request.(*kmsg.SyncGroupRequest)
 		t.synced(request, response)
-		t.roll.answered(request.MemberID, t.l, false, response.ErrorCode, a.sent)
+		t.heartbeats.response(request.MemberID, t.l, false, response.ErrorCode, a.sent)
 	case *kmsg.JoinGroupResponse:
-		t.roll.answered(a.request.(*kmsg.JoinGroupRequest).MemberID, t.l, true, response.ErrorCode,
+		t.heartbeats.response(a.request.(*kmsg.JoinGroupRequest).MemberID, t.l, true,
+			response.ErrorCode,
 			a.sent)
 	case *kmsg.HeartbeatResponse:
-		t.roll.answered(a.request.(*kmsg.HeartbeatRequest).MemberID, t.l, false, response.ErrorCode,
+		t.heartbeats.response(a.request.(*kmsg.HeartbeatRequest).MemberID, t.l, false,
+			response.ErrorCode,
 			a.sent)
 	}
-	return !done || t.hears.answers(t.l, a.request.Key())
+	return !done || t.recorder.deliverResponse(t.l, a.request.Key())
 }
 
-func (t *tap) committed(a ask, response *kmsg.OffsetCommitResponse) (done bool) {
+func (t *tap) committed(a pendingRequest, response *kmsg.OffsetCommitResponse) (done bool) {
 	codes := map[topicPartition]int16{}
 	for _, topic := range response.Topics {
 		for _, p := range topic.Partitions {
@@ -170,7 +173,7 @@ func (t *tap) committed(a ask, response *kmsg.OffsetCommitResponse) (done bool) 
 				if p.Metadata != nil {
 					metadata = *p.Metadata
 				}
-				t.hears.commitDone(topic.Topic, p.Partition, p.Offset, metadata, a.sent)
+				t.recorder.commitAccepted(topic.Topic, p.Partition, p.Offset, metadata, a.sent)
 				done = true
 			}
 		}
@@ -191,7 +194,7 @@ func (t *tap) produced(request *kmsg.ProduceRequest, response *kmsg.ProduceRespo
 			}
 			done = true
 			for _, r := range recordsOf(p.Records) {
-				t.hears.lettered(r)
+				t.recorder.letterWritten(r)
 			}
 		}
 	}
@@ -230,5 +233,5 @@ func (t *tap) synced(request *kmsg.SyncGroupRequest, response *kmsg.SyncGroupRes
 			list = append(list, topicPartition{topic.Topic, p})
 		}
 	}
-	t.hears.assigned(request.MemberID, request.Generation, list)
+	t.recorder.assigned(request.MemberID, request.Generation, list)
 }

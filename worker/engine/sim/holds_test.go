@@ -14,26 +14,26 @@ type holdView struct {
 	active []seenHold
 	cause  string // what is happening just now that may end a hold
 
-	recent       []recentAnswer // while no hold was on
-	silent       int
-	silentSince  int64
-	newcomers    int   // conversations that arrived
-	newcomerDue  int64 // when one that arrived in an outage must have been probed
-	hastened     int   // probes that they hastened
-	outageProbes int   // each may be one that they hastened
-	pausedTo     int64 // by Retry-After
-	endedAt      int64 // when the last hold ended
-	operator     bool  // paused
-	again        int   // how often in a row, beyond the first
-	probed       int32 // the conversation that was probed last; -1: none, or it may be again
-	share        int
-	ends         [backlog.Lanes][]uint8 // the last 500
-	endsNext     [backlog.Lanes]int
+	recent           []recentResult // while no hold was on
+	noCode           int
+	noCodeSince      int64
+	newConversations int   // conversations that arrived
+	earlyProbeDue    int64 // when one that arrived in an outage must have been probed
+	earlyProbes      int   // probes that they hastened
+	outageProbes     int   // each may be one that they hastened
+	pausedTo         int64 // by Retry-After
+	endedAt          int64 // when the last hold ended
+	operator         bool  // paused
+	repeatedProbes   int   // how often in a row, beyond the first
+	lastProbed       int32 // the conversation that was probed last; -1: none, or it may be again
+	share            int
+	outcomes         [backlog.Lanes][]uint8 // the last 500
+	outcomesNext     [backlog.Lanes]int
 	// how many events were delivered, if that is what happens just now
 	batch int
 	// it was held before: what was parked counts again, which is not seen here
-	again500 [backlog.Lanes]bool
-	accepted bool
+	rejectionsRestarted [backlog.Lanes]bool
+	accepted            bool
 }
 
 type seenHold struct {
@@ -45,9 +45,9 @@ type seenHold struct {
 	interval  time.Duration
 }
 
-type recentAnswer struct {
-	talk   int32
-	failed bool
+type recentResult struct {
+	conversation int32
+	failed       bool
 }
 
 func (v *holdView) on(lane int) bool {
@@ -81,15 +81,16 @@ func (h *process) watchHolds() {
 			kept = append(kept, a)
 			continue
 		}
-		h.tally.ended[a.reason]++
+		h.stats.ended[a.reason]++
 		h.note("hold ends: "+string(a.reason), h.id, int64(a.lane), h.now-a.since, 0)
 		v.endedAt = h.now
-		h.judgeEnd(a)
-		h.judgeHastened(a)
+		h.checkEnd(a)
+		h.checkRetriedSoon(a)
 		if a.reason == hold.Rejections {
-			v.again500[a.lane] = true
+			v.rejectionsRestarted[a.lane] = true
 			if v.cause != "accepts" {
-				v.ends[a.lane], v.endsNext[a.lane] = nil, 0 // a new story, with what was parked
+				// a new story, with what was parked
+				v.outcomes[a.lane], v.outcomesNext[a.lane] = nil, 0
 			}
 		}
 	}
@@ -98,11 +99,11 @@ func (h *process) watchHolds() {
 		if seen(v.active, a) {
 			continue
 		}
-		h.tally.begun[a.Reason]++
+		h.stats.begun[a.Reason]++
 		h.note("hold: "+string(a.Reason), h.id, int64(a.Lane), 0, 0)
 		v.active = append(v.active,
 			seenHold{reason: a.Reason, lane: a.Lane, since: h.now, began: a.Since})
-		h.judgeBegin(&v.active[len(v.active)-1])
+		h.checkBegin(&v.active[len(v.active)-1])
 	}
 }
 
@@ -128,7 +129,7 @@ func seen(active []seenHold, is hold.Hold) bool {
 
 // spread is by how much the intervals of this worker's probes are longer.
 func (h *process) spread() float64 {
-	return float64(h.outlook.all()) / float64(max(1, len(h.assigned)))
+	return float64(h.terms.all()) / float64(max(1, len(h.assigned)))
 }
 
 func (a *seenHold) next(h *process, interval time.Duration) {
@@ -137,14 +138,14 @@ func (a *seenHold) next(h *process, interval time.Duration) {
 	a.notBefore = h.now + int64(wait) - holdSlack(wait)
 }
 
-// judgeBegin says whether a hold may begin now.
-func (h *process) judgeBegin(a *seenHold) {
+// checkBegin says whether a hold may begin now.
+func (h *process) checkBegin(a *seenHold) {
 	v := &h.shadow.holds
 	switch a.reason {
 	case hold.Outage:
-		if v.outage(h.now-v.silentSince+holdSlack(time.Second)) == "" {
+		if v.outage(h.now-v.noCodeSince+holdSlack(time.Second)) == "" {
 			h.fail("letters", "worker %d: an outage begins with %d answers without a code, and %v",
-				h.id, v.silent,
+				h.id, v.noCode,
 				v.recent)
 		}
 		a.next(h, time.Second)
@@ -156,16 +157,17 @@ func (h *process) judgeBegin(a *seenHold) {
 		a.next(h, refusedWait(v.cause))
 	case hold.Rejections:
 		bad := 0
-		for _, end := range v.ends[a.lane] {
-			if end != endCalled {
+		for _, end := range v.outcomes[a.lane] {
+			if end != outcomeCalled {
 				bad++
 			}
 		}
 		// The end that began it is not yet among them, or all that came with it are.
-		if !v.again500[a.lane] && (len(v.ends[a.lane]) < 499 || bad+1+v.batch < h.maxRejected*5) {
+		if !v.rejectionsRestarted[a.lane] &&
+			(len(v.outcomes[a.lane]) < 499 || bad+1+v.batch < h.maxRejected*5) {
 			h.fail("letters", "worker %d: lane %d is held with %d bad of the last %d ends", h.id,
 				a.lane, bad,
-				len(v.ends[a.lane]))
+				len(v.outcomes[a.lane]))
 		}
 		a.next(h, 5*time.Second)
 	case hold.Membership:
@@ -180,7 +182,7 @@ func (h *process) judgeBegin(a *seenHold) {
 		}
 	}
 	// Evidence of before counts no more.
-	v.recent, v.silent, v.newcomerDue, v.probed = v.recent[:0], 0, 0, -1
+	v.recent, v.noCode, v.earlyProbeDue, v.lastProbed = v.recent[:0], 0, 0, -1
 }
 
 func refusedWait(cause string) time.Duration {
@@ -190,8 +192,8 @@ func refusedWait(cause string) time.Duration {
 	return 15 * time.Second
 }
 
-// judgeEnd says whether a hold may end now.
-func (h *process) judgeEnd(a seenHold) {
+// checkEnd says whether a hold may end now.
+func (h *process) checkEnd(a seenHold) {
 	v := &h.shadow.holds
 	ok := true
 	switch a.reason {
@@ -222,15 +224,16 @@ func (h *process) judgeEnd(a seenHold) {
 	}
 }
 
-// judgeHastened says whether what waited for a hold is tried soon after its end.
-func (h *process) judgeHastened(a seenHold) {
+// checkRetriedSoon says whether what waited for a hold is tried soon after its end.
+func (h *process) checkRetriedSoon(a seenHold) {
 	v := &h.shadow.holds
 	if h.gen == nil || v.cause == "generation ends" {
 		return
 	}
 	waits := false
-	for i := range h.shadow.talks {
-		waits = waits || h.shadow.talks[i].state == retrying && h.shadow.taken != int32(i)+1
+	for i := range h.shadow.conversations {
+		waits = waits || h.shadow.conversations[i].state == retrying &&
+			h.shadow.beingChecked != int32(i)+1
 	}
 	if soon, due := h.engine.Ready(h.time().Add(retriedWithin)); waits && !soon {
 		h.fail("liveness", "worker %d: the hold for %s has ended, and the first retry is due "+
@@ -239,11 +242,11 @@ func (h *process) judgeHastened(a seenHold) {
 	}
 }
 
-// judgeIdle says whether a worker that could call stands still: a probe is overdue, or first tries
+// checkIdle says whether a worker that could call stands still: a probe is overdue, or first tries
 // wait that nothing holds.
-func (h *process) judgeIdle() {
+func (h *process) checkIdle() {
 	v := &h.shadow.holds
-	if !h.taking || len(h.calls) > 0 || h.frozenUntil > h.now || v.share == 0 {
+	if !h.working || len(h.calls) > 0 || h.frozenUntil > h.now || v.share == 0 {
 		return
 	}
 	// permits cool for a second after a take-over, and the slowest pace is one a second
@@ -264,9 +267,9 @@ func (h *process) judgeIdle() {
 				waits = waits || len(v.active) == 1 && a.lane == hold.All && h.shadow.inMemory > 0
 			}
 		}
-		if v.newcomerDue > 0 && len(v.active) == 1 && v.active[0].reason == hold.Outage &&
+		if v.earlyProbeDue > 0 && len(v.active) == 1 && v.active[0].reason == hold.Outage &&
 			v.outageProbes < 18 {
-			due = max(since, v.newcomerDue)
+			due = max(since, v.earlyProbeDue)
 		}
 		if waits && h.now > due+patience {
 			h.fail("starvation", "worker %d stands still for %v: lane %d waits, held %v", h.id,
@@ -275,11 +278,11 @@ func (h *process) judgeIdle() {
 	}
 }
 
-// judgeHeld says whether a call may be made now.
-func (h *process) judgeHeld(r *request) {
+// checkHeld says whether a call may be made now.
+func (h *process) checkHeld(r *request) {
 	h.watchHolds()
 	v := &h.shadow.holds
-	v.newcomerDue = 0
+	v.earlyProbeDue = 0
 	if v.operator {
 		h.fail("letters", "worker %d calls while it is paused", h.id)
 	}
@@ -295,12 +298,12 @@ func (h *process) judgeHeld(r *request) {
 		h.fail("letters", "worker %d: lane %d is held: %v, but the call is a probe: %v", h.id,
 			r.Lane, on, r.Probe)
 	}
-	if r.Probe && r.talk != v.probed {
-		v.probed, v.again = r.talk, 0
+	if r.Probe && r.conversation != v.lastProbed {
+		v.lastProbed, v.repeatedProbes = r.conversation, 0
 	} else if r.Probe && len(v.active) == 1 && v.active[0].lane == hold.All &&
 		h.shadow.inMemory-len(h.calls) > 1 {
 		// Once is right: calls that were out when the hold began are retried in their own time.
-		if v.again++; v.again > 1 {
+		if v.repeatedProbes++; v.repeatedProbes > 1 {
 			h.fail("probes", "worker %d probes %s again and again, though others wait", h.id,
 				r.Read.Report)
 		}
@@ -310,13 +313,14 @@ func (h *process) judgeHeld(r *request) {
 		if a.lane != hold.All && a.lane != r.Lane {
 			continue
 		}
-		h.tally.probes[a.reason]++
+		h.stats.probes[a.reason]++
 		switch a.reason {
 		case hold.Outage:
 			v.outageProbes++
 			if h.now < a.notBefore {
-				v.hastened++
-				if v.newcomers < v.hastened || v.hastened > 21+int(h.now/int64(time.Minute)) {
+				v.earlyProbes++
+				if v.newConversations < v.earlyProbes ||
+					v.earlyProbes > 21+int(h.now/int64(time.Minute)) {
 					h.fail("probes", "worker %d probes %v too early in an outage", h.id,
 						time.Duration(a.notBefore-h.now))
 				}
@@ -332,8 +336,8 @@ func (h *process) judgeHeld(r *request) {
 	}
 }
 
-// answering names what an answer is, before the engine takes it in.
-func (v *holdView) answering(r *request, failure *imclient.Error) {
+// noteCause names what an answer is, before the engine takes it in.
+func (v *holdView) noteCause(r *request, failure *imclient.Error) {
 	h := r.process
 	switch {
 	case failure == nil && r.Probe:

@@ -9,35 +9,35 @@ const metadataMost = 4000
 // no commit has told it.
 func (h *process) inherit(l *log, t *offsets.Tracker) {
 	if t.Inherit(l.metadata) != nil {
-		h.tally.unread++
-		if l.whole {
+		h.stats.unread++
+		if l.metadataComplete {
 			h.fail("metadata", "worker %d can't read what was committed beside offset %d of %s/%d",
 				h.id, l.committed,
 				l.topic, l.number)
 		}
 	}
 	for i := l.settled; i < len(l.records); i++ {
-		if r := &l.records[i]; r.changedAt >= l.knownAt && r.changedAt > 0 || !l.whole {
+		if r := &l.records[i]; r.changedAt >= l.knownAt && r.changedAt > 0 || !l.metadataComplete {
 			r.changedAt = -1
 		}
 	}
 }
 
-// judgeInherited judges what is known of a record when it is read: never more than there was to
+// checkInherited judges what is known of a record when it is read: never more than there was to
 // know, and all of it where the last commit of its partition said so, whoever has read it since.
-func (h *process) judgeInherited(p *part, r *record, attempts int, finished bool) {
-	if finished && !h.world.ended(r) {
+func (h *process) checkInherited(p *assignedPartition, r *record, attempts int, finished bool) {
+	if finished && !h.world.finished(r) {
 		h.fail("loss",
 			"offset %d of %s/%d (%s at %d) is skipped as finished, but the server has %d and "+
 				"there is no letter",
-			r.offset, p.topic, p.number, h.kafka.names[r.talk], r.readTime,
-			h.server.talks[r.talk].largest)
+			r.offset, p.topic, p.number, h.kafka.names[r.conversation], r.readTime,
+			h.server.readStates[r.conversation].largest)
 	}
 	if finished {
-		h.tally.skipped++
+		h.stats.skipped++
 		r.finishedIn = h.gen.unique
 	} else {
-		h.tally.inherited += min(attempts, 1)
+		h.stats.inherited += min(attempts, 1)
 	}
 	if p.owner != h.gen {
 		return // it has been given up, and does not know: no commit will tell
@@ -48,7 +48,7 @@ func (h *process) judgeInherited(p *part, r *record, attempts int, finished bool
 			attempts, r.attempts)
 	}
 	if r.changedAt >= 0 && r.changedAt < p.knownAt {
-		h.tally.known++
+		h.stats.known++
 		if finished != r.done || !finished && attempts != r.attempts {
 			h.fail("metadata", "offset %d of %s/%d comes as finished %v, with %d attempts; a "+
 				"commit said %v and %d",
@@ -65,11 +65,11 @@ func (h *process) judgeInherited(p *part, r *record, attempts int, finished bool
 	}
 }
 
-// toldAll notes that a generation ends in peace: its last commit was accepted, and says all that
+// markAllKnown notes that a generation ends in peace: its last commit was accepted, and says all that
 // its owner knew.
-func (h *process) toldAll() {
-	for i := range h.gen.parts {
-		if l := h.gen.parts[i].log; l.owner == h.gen {
+func (h *process) markAllKnown() {
+	for i := range h.gen.partitions {
+		if l := h.gen.partitions[i].log; l.owner == h.gen {
 			l.knownAt = h.now + 1
 		}
 	}

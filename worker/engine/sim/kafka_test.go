@@ -9,15 +9,15 @@ import (
 
 // record is one record of a partition, and what is known of its fate.
 type record struct {
-	offset     int64
-	readTime   int64
-	at         int64 // when it was appended
-	receivedAt int64 // when it was delivered last
-	talk       int32 // the conversation
-	invalid    bool
-	dead       uint16 // letters on the topic that stand for it
-	lost       uint16 // those whose acknowledgement was lost
-	deliveries uint16
+	offset       int64
+	readTime     int64
+	at           int64 // when it was appended
+	receivedAt   int64 // when it was delivered last
+	conversation int32 // the conversation
+	invalid      bool
+	dead         uint16 // letters on the topic that stand for it
+	lost         uint16 // those whose acknowledgement was lost
+	deliveries   uint16
 	// the generation, by its unique number, in which it was said to have finished last
 	finishedIn int32
 	attempts   int   // as the engine has said last
@@ -27,17 +27,17 @@ type record struct {
 
 // log is a partition: it only grows, and it has holes.
 type log struct {
-	topic     string
-	number    int
-	lane      event.Lane
-	records   []record
-	end       int64 // the next offset
-	committed int64 // -1: nothing
-	metadata  string
-	settled   int // records before this one are below the committed offset
-	owner     *generation
-	knownAt   int64 // what was known by then, the last commit says
-	whole     bool  // its metadata had room for all of it, and is stored as it was sent
+	topic            string
+	number           int
+	lane             event.Lane
+	records          []record
+	end              int64 // the next offset
+	committed        int64 // -1: nothing
+	metadata         string
+	settled          int // records before this one are below the committed offset
+	owner            *generation
+	knownAt          int64 // what was known by then, the last commit says
+	metadataComplete bool  // its metadata had room for all of it, and is stored as it was sent
 }
 
 // kafka is the two topics, and the group.
@@ -55,7 +55,7 @@ const peer = "peer"
 func (k *kafka) open(w *world) {
 	k.grow(w, event.Live, w.partitions)
 	k.grow(w, event.Backfill, w.backfill)
-	k.grownAt, w.tally.grown = 0, 0
+	k.grownAt, w.stats.grown = 0, 0
 	for i := range w.conversations {
 		k.names = append(k.names,
 			"reader"+string([]byte{'a' + byte(i%26), 'a' + byte(i/26%26), 'a' + byte(i/676%26),
@@ -63,8 +63,8 @@ func (k *kafka) open(w *world) {
 	}
 }
 
-// talkOf is the conversation that a reader's name stands for.
-func talkOf(name string) int32 {
+// conversationOf is the conversation that a reader's name stands for.
+func conversationOf(name string) int32 {
 	n := name[len("reader"):]
 	return int32(n[0]-'a') + 26*int32(n[1]-'a') + 676*int32(n[2]-'a') + 17576*int32(n[3]-'a')
 }
@@ -80,7 +80,7 @@ func (k *kafka) append(w *world, l *log, r record) {
 		l.end++ // and one at the end, where no record follows
 	}
 	l.records = append(l.records, r)
-	w.tally.records++
+	w.stats.records++
 	if g := l.owner; g != nil {
 		g.process.appended(l)
 	}
@@ -88,7 +88,7 @@ func (k *kafka) append(w *world, l *log, r record) {
 
 // produce appends the events of a moment to the live topic.
 func (w *world) produce() {
-	if w.quiet {
+	if w.faultsOver {
 		return
 	}
 	const step = 250 * time.Millisecond
@@ -97,7 +97,7 @@ func (w *world) produce() {
 	if w.active[burst] > 0 {
 		load *= 3 + 10*w.current[burst].strength
 	}
-	mean := load * step.Seconds() * 2 * w.part(dieLoad, tick, 0)
+	mean := load * step.Seconds() * 2 * w.unit(dieLoad, tick, 0)
 	n := int(mean)
 	if w.chance(mean-math.Floor(mean), dieLoad, tick, 1) {
 		n++
@@ -110,11 +110,11 @@ func (w *world) produce() {
 
 // produceBulk appends many events to the backfill topic at once.
 func (w *world) produceBulk() {
-	if w.quiet {
+	if w.faultsOver {
 		return
 	}
 	bulk := uint64(w.now / w.bulkEvery)
-	for i := range int(w.bulk * 2 * w.part(dieLoad, bulk, 2)) {
+	for i := range int(w.bulk * 2 * w.unit(dieLoad, bulk, 2)) {
 		w.emit(event.Backfill, 1<<60|bulk<<24|uint64(i))
 	}
 	w.queue.push(entry{at: w.now + w.bulkEvery, kind: bulkDue})
@@ -126,8 +126,8 @@ func (w *world) emit(lane event.Lane, id uint64) {
 	if w.chance(w.hot, dieRecord, id, 1) {
 		talk = int32(w.roll(dieRecord, 0, 1) % uint64(w.conversations))
 	}
-	r := record{talk: talk, readTime: 1_700_000_000 + w.now/int64(time.Second)}
-	switch kind := w.part(dieRecord, id, 2); {
+	r := record{conversation: talk, readTime: 1_700_000_000 + w.now/int64(time.Second)}
+	switch kind := w.unit(dieRecord, id, 2); {
 	case kind < w.repeated:
 		r.readTime -= r.readTime % 30
 	case kind < w.repeated+w.older:
@@ -145,19 +145,19 @@ func (w *world) emit(lane event.Lane, id uint64) {
 
 // group is the coordinator's side of the consumer group.
 type group struct {
-	members   []member
-	made      int // generations
-	madeAt    int64
-	preparing bool
-	next      int // numbers the entries of the agenda that make a generation
+	members      []member
+	generation   int // generations
+	generationAt int64
+	preparing    bool
+	next         int // numbers the entries of the agenda that make a generation
 }
 
 type member struct {
-	id     int
-	life   int32
-	joined bool  // in the generation to be made
-	heard  int64 // when its last heartbeat came
-	outlook
+	id            int
+	life          int32
+	joined        bool  // in the generation to be made
+	lastHeartbeat int64 // when its last heartbeat came
+	quotaTerms
 }
 
 const session = 15 * time.Second
@@ -168,15 +168,15 @@ func (g *group) join(w *world, h *process) {
 	for i := range g.members {
 		m := &g.members[i]
 		if m.id == h.id && m.life == h.life {
-			m.joined, m.outlook, found = true, h.look(), true
+			m.joined, m.quotaTerms, found = true, h.currentTerms(), true
 		}
 	}
 	if !found {
 		g.members = append(g.members,
-			member{id: h.id, life: h.life, joined: true, outlook: h.look()})
+			member{id: h.id, life: h.life, joined: true, quotaTerms: h.currentTerms()})
 	}
 	g.rebalance(w)
-	g.maybe(w)
+	g.completeIfJoined(w)
 }
 
 // rebalance tells all members that a new generation is to be made.
@@ -188,12 +188,13 @@ func (g *group) rebalance(w *world) {
 	for i := range g.members {
 		m := &g.members[i]
 		if !m.joined {
-			beat := int64(w.part(dieGroup, uint64(g.made), uint64(m.id)) * float64(time.Second))
-			w.queue.push(entry{at: w.now + beat, kind: told, w: int16(m.id), life: m.life,
-				a: g.made})
+			beat := int64(w.unit(dieGroup, uint64(g.generation),
+				uint64(m.id)) * float64(time.Second))
+			w.queue.push(entry{at: w.now + beat, kind: rebalanceSeen, w: int16(m.id), life: m.life,
+				a: g.generation})
 		}
 	}
-	g.maybe(w)
+	g.completeIfJoined(w)
 }
 
 // remove takes out a member that left or whose session is over.
@@ -203,7 +204,7 @@ func (g *group) remove(w *world, id int, life int32) {
 			g.members = append(g.members[:i:i], g.members[i+1:]...)
 			w.note("member removed", id, int64(life), 0, 0)
 			g.rebalance(w)
-			g.maybe(w)
+			g.completeIfJoined(w)
 			return
 		}
 	}
@@ -212,10 +213,10 @@ func (g *group) remove(w *world, id int, life int32) {
 // expire takes out a member of which no heartbeat has come for a session.
 func (g *group) expire(w *world, id int, life int32) {
 	for _, m := range g.members {
-		if m.id == id && m.life == life && !m.joined && w.now-m.heard >= int64(session) {
+		if m.id == id && m.life == life && !m.joined && w.now-m.lastHeartbeat >= int64(session) {
 			if h := w.workers[id]; h.life == life && h.gen != nil {
 				h.gen.expired = true
-				w.tally.expired++
+				w.stats.expired++
 			}
 			g.remove(w, id, life)
 			return
@@ -227,15 +228,15 @@ func (g *group) expire(w *world, id int, life int32) {
 func (g *group) beat(w *world, id int, life int32) {
 	for i := range g.members {
 		if m := &g.members[i]; m.id == id && m.life == life {
-			m.heard = w.now
+			m.lastHeartbeat = w.now
 			w.queue.push(entry{at: w.now + int64(session), kind: sessionEnds, w: int16(id),
 				life: life})
 		}
 	}
 }
 
-// maybe makes the generation when all have joined.
-func (g *group) maybe(w *world) {
+// completeIfJoined makes the generation when all have joined.
+func (g *group) completeIfJoined(w *world) {
 	if !g.preparing || len(g.members) == 0 {
 		return
 	}
@@ -261,30 +262,30 @@ func (g *group) complete(w *world, n int) {
 		}
 	}
 	g.preparing = false
-	g.made++
-	g.madeAt = w.now
-	w.tally.generations++
+	g.generation++
+	g.generationAt = w.now
+	w.stats.generations++
 	for _, l := range w.kafka.logs {
 		l.owner = nil
 	}
-	g.deal(w)
+	g.assign(w)
 	for i := range g.members {
 		m := &g.members[i]
 		m.joined = false
 		g.beat(w, m.id, m.life)
 		late := w.span(time.Millisecond, 300*time.Millisecond, dieGroup, uint64(3+m.id)<<32,
-			uint64(g.made))
+			uint64(g.generation))
 		w.queue.push(entry{at: w.now + late, kind: generationBegins, w: int16(m.id), life: m.life,
-			a: g.made})
+			a: g.generation})
 	}
-	if w.quiet {
-		w.setUntil()
+	if w.faultsOver {
+		w.setDrainBy()
 	}
 }
 
-// has says whether a member belongs to the generation of that number.
-func (g *group) has(id int, life int32, generation int) bool {
-	if generation != g.made {
+// isMember says whether a member belongs to the generation of that number.
+func (g *group) isMember(id int, life int32, generation int) bool {
+	if generation != g.generation {
 		return false
 	}
 	for _, m := range g.members {
@@ -309,20 +310,20 @@ func (k *kafka) commit(h *process, e entry) {
 		w:    int16(h.id), life: h.life}
 	switch {
 	case w.active[commitFails] > 0:
-		w.tally.commitsFailed++
+		w.stats.commitsFailed++
 		answer.a = 1
 	case g != nil && g.expired:
-		w.tally.stale++
+		w.stats.stale++
 		answer.a = 2
-	case g == nil || !k.group.has(h.id, h.life, g.number):
+	case g == nil || !k.group.isMember(h.id, h.life, g.number):
 		w.fail("commit", "worker %d commits for generation %v, the group is at %d", h.id, g,
-			k.group.made)
+			k.group.generation)
 	default:
 		for _, c := range h.committing {
 			k.accept(h, c)
 		}
 		if w.active[commitLost] > 0 && w.chance(0.3, dieCommit, id, 1) {
-			w.tally.commitsLost++
+			w.stats.commitsLost++
 			answer.a = 1
 			answer.at += int64(2 * time.Second)
 		}
@@ -345,16 +346,16 @@ func (k *kafka) accept(h *process, c commitment) {
 	l.committed = c.Offset
 	for l.settled < len(l.records) && l.records[l.settled].offset < c.Offset {
 		r := &l.records[l.settled]
-		if !w.ended(r) {
+		if !w.finished(r) {
 			w.fail("loss", "%s/%d: %d is committed, but offset %d of %s at %d has not ended; the "+
 				"server has %d",
-				l.topic, l.number, c.Offset, r.offset, k.names[r.talk], r.readTime,
-				w.server.talks[r.talk].largest)
+				l.topic, l.number, c.Offset, r.offset, k.names[r.conversation], r.readTime,
+				w.server.readStates[r.conversation].largest)
 		}
 		l.settled++
 	}
 	if l.metadata = c.Metadata; l.metadata != "" {
-		w.tally.metadata++
+		w.stats.metadata++
 	}
 	switch id := uint64(l.lane)<<32 | uint64(l.number); {
 	case w.active[metadataCut] > 0:
@@ -362,16 +363,18 @@ func (k *kafka) accept(h *process, c commitment) {
 	case w.active[metadataForeign] > 0:
 		l.metadata = "by an operator"
 	}
-	l.knownAt, l.whole = c.built, l.metadata == c.Metadata && len(c.Metadata) < metadataMost-100
+	l.knownAt, l.metadataComplete = c.built, l.metadata == c.Metadata &&
+		len(c.Metadata) < metadataMost-100
 	w.note("committed", h.id, int64(l.lane)<<32|int64(l.number), c.Offset, 0)
-	w.tally.commits++
+	w.stats.commits++
 }
 
-// ended says whether a record has reached one of its two ends, by what the server and the
+// finished says whether a record has reached one of its two ends, by what the server and the
 // dead-letter topic have.
-func (w *world) ended(r *record) bool {
+func (w *world) finished(r *record) bool {
 	if r.dead > 0 {
 		return true
 	}
-	return !r.invalid && w.server.talks[r.talk].covers(r.readTime, r.receivedAt-rememberedAtMost)
+	return !r.invalid &&
+		w.server.readStates[r.conversation].covers(r.readTime, r.receivedAt-rememberedAtMost)
 }

@@ -14,16 +14,16 @@ func (w *world) check() {
 		if h.engine == nil {
 			continue
 		}
-		h.lookAtKey()
+		h.watchKey()
 		if h.gen != nil {
-			h.judgeIdle()
+			h.checkIdle()
 			h.checkSums()
 		}
 	}
-	if w.quiet {
+	if w.faultsOver {
 		w.checkDrained()
 	}
-	if w.over == 0 {
+	if w.drainedAt == 0 {
 		w.queue.push(entry{at: w.now + int64(time.Second), kind: checkDue})
 	} else {
 		w.queue.push(entry{at: w.now + int64(2*time.Second), kind: checkDue})
@@ -82,10 +82,10 @@ func (h *process) checkEnded() {
 	}
 }
 
-// checkRoom holds the bounds of memory: fetching went on only below them. While a lane is held for
+// checkCapacity holds the bounds of memory: fetching went on only below them. While a lane is held for
 // rejections each has half of them for itself; when that began with this delivery, the bounds were
 // still those of both.
-func (h *process) checkRoom(lane event.Lane, delivered int) {
+func (h *process) checkCapacity(lane event.Lane, delivered int) {
 	half := [2]int{(h.maxPending + 1) / 2, h.maxEvents / 2}
 	var used [2][2]int // of each lane: conversations and letters, events
 	says := h.engine.State(h.time())
@@ -109,31 +109,31 @@ func (h *process) checkRoom(lane event.Lane, delivered int) {
 	}
 }
 
-// beQuiet ends the faults and the load: from here on everything must drain.
-func (w *world) beQuiet() {
+// endFaults ends the faults and the load: from here on everything must drain.
+func (w *world) endFaults() {
 	w.note("quiet", -1, 0, 0, 0)
-	w.quiet = true
+	w.faultsOver = true
 	w.keyFile = w.server.key
 	w.active = [faults]int{}
 	for _, h := range w.workers {
-		h.comeBack()
+		h.rejoin()
 		h.resume(false)
 		// With fewer permits than partitions some members can't call; one with all of them can.
 		if h.id > 0 && w.rateNow < len(w.kafka.logs) {
 			h.stops = true
 		}
 	}
-	w.setUntil()
+	w.setDrainBy()
 }
 
-// setUntil sets by when all must have drained: 75 seconds for sessions that end, backoff and
+// setDrainBy sets by when all must have drained: 75 seconds for sessions that end, backoff and
 // probes, and the time that the calls take at nine tenths of the permits, which is 190 calls a
 // second of 200. What else takes time: members share the probes of their group, so each waits
 // longer for its own, and twice when the first probe is refused for a signature that is still of
 // the time before; a pause that the server asked for is kept; and a limit that was lowered needs 80
 // seconds to grow back. It is asked again with each generation: when the faults end nobody may be a
 // member.
-func (w *world) setUntil() {
+func (w *world) setDrainBy() {
 	bound := 75 * time.Second
 	for _, h := range w.workers {
 		if h.engine == nil || h.assigned == nil {
@@ -164,17 +164,17 @@ func (w *world) setUntil() {
 		}
 		bound = max(bound, time.Duration(own*float64(time.Second)))
 	}
-	w.until = max(w.until, w.now+int64(bound))
+	w.drainBy = max(w.drainBy, w.now+int64(bound))
 }
 
 // checkDrained sees whether all is done, and that it doesn't take too long.
 func (w *world) checkDrained() {
-	if w.over > 0 {
+	if w.drainedAt > 0 {
 		return
 	}
 	for _, h := range w.workers {
 		switch {
-		case h.stops && h.gen != nil && h.taking:
+		case h.stops && h.gen != nil && h.working:
 			h.leave()
 		case h.engine != nil &&
 			h.shadow.holds.heldFor(h.now, hold.Rejections) > int64(20*time.Second):
@@ -189,12 +189,13 @@ func (w *world) checkDrained() {
 		drained = drained && (h.gen == nil || h.engine.Idle() && len(h.committing) == 0)
 	}
 	if drained {
-		w.over = w.now
-		w.tally.drained += time.Duration(w.now - w.length)
-		w.tally.tightest = max(w.tally.tightest, float64(w.now-w.length)/float64(w.until-w.length))
+		w.drainedAt = w.now
+		w.stats.drained += time.Duration(w.now - w.length)
+		w.stats.tightest = max(w.stats.tightest,
+			float64(w.now-w.length)/float64(w.drainBy-w.length))
 		return
 	}
-	if w.now > w.until {
+	if w.now > w.drainBy {
 		for _, l := range w.kafka.logs {
 			if l.committed != l.end {
 				w.fail("liveness", "%s/%d is committed up to %d of %d, %v after the faults were "+
@@ -229,7 +230,7 @@ func (l *log) who() any {
 	return append(held, says.Conversations, says.Letters)
 }
 
-func (w *world) done() bool { return w.over > 0 && w.now > w.over+int64(2*time.Second) }
+func (w *world) done() bool { return w.drainedAt > 0 && w.now > w.drainedAt+int64(2*time.Second) }
 
 // finalChecks are about the state in which everything must be at rest.
 func (w *world) finalChecks() {
@@ -245,12 +246,12 @@ func (w *world) finalChecks() {
 				w.fail("letters", "no letter of the invalid offset %d", r.offset)
 			}
 			if !r.invalid && r.dead == 0 {
-				largest[r.talk] = max(largest[r.talk], r.readTime)
+				largest[r.conversation] = max(largest[r.conversation], r.readTime)
 			}
-			w.tally.repeated += int(max(1, r.deliveries)) - 1
+			w.stats.repeated += int(max(1, r.deliveries)) - 1
 		}
 	}
-	for i, t := range w.server.talks {
+	for i, t := range w.server.readStates {
 		if t.largest < largest[i] {
 			w.fail("loss", "%s: the server has %d, the largest T is %d", w.kafka.names[i],
 				t.largest, largest[i])
@@ -271,8 +272,8 @@ func (w *world) finalChecks() {
 				says.Conversations,
 				says.Letters, len(h.calls))
 		}
-		for i := range h.gen.parts {
-			p := &h.gen.parts[i]
+		for i := range h.gen.partitions {
+			p := &h.gen.partitions[i]
 			if p.tracker.Committable() != p.end {
 				w.fail("leak", "worker %d: %s/%d could be committed up to %d of %d", h.id, p.topic,
 					p.number,

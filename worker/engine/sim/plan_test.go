@@ -37,14 +37,14 @@ func mix(x uint64) uint64 {
 
 func (d dice) roll(die, a, b uint64) uint64 { return mix(mix(mix(uint64(d)^die<<56)^a) ^ b) }
 
-// part is in [0, 1).
-func (d dice) part(die, a, b uint64) float64 { return float64(d.roll(die, a, b)>>11) / (1 << 53) }
+// unit is in [0, 1).
+func (d dice) unit(die, a, b uint64) float64 { return float64(d.roll(die, a, b)>>11) / (1 << 53) }
 
-func (d dice) chance(p float64, die, a, b uint64) bool { return d.part(die, a, b) < p }
+func (d dice) chance(p float64, die, a, b uint64) bool { return d.unit(die, a, b) < p }
 
 // between is in [low, high], every order of magnitude as likely as the others.
 func (d dice) between(low, high float64, die, a, b uint64) float64 {
-	return low * math.Pow(high/low, d.part(die, a, b))
+	return low * math.Pow(high/low, d.unit(die, a, b))
 }
 
 func (d dice) span(low, high time.Duration, die, a, b uint64) int64 {
@@ -167,8 +167,8 @@ type plan struct {
 	repeated, older float64
 	invalid         float64
 	// parts of the conversations: rejected, always failing, always hanging
-	poison, stubborn, stuck float64
-	latency, jitter         time.Duration
+	poison, alwaysFailing, unanswered float64
+	latency, jitter                   time.Duration
 
 	on     [faults]bool
 	phases []phase
@@ -220,9 +220,9 @@ func newPlan(seed uint64, minutes float64) *plan {
 	events := p.live*minutes*60 + p.bulk*float64(p.length)/float64(p.bulkEvery)
 	p.fetchMost = max(p.fetchMost, int(events/fetches))
 	if often(8, 0.3) {
-		p.hot = d.part(dieKnob, 19, 0)
+		p.hot = d.unit(dieKnob, 19, 0)
 	}
-	p.repeated, p.older = d.part(dieKnob, 20, 0)*0.3, d.part(dieKnob, 21, 0)*0.3
+	p.repeated, p.older = d.unit(dieKnob, 20, 0)*0.3, d.unit(dieKnob, 21, 0)*0.3
 	if often(9, 0.5) {
 		p.invalid = knob(22, 0.001, 0.2)
 	}
@@ -230,10 +230,10 @@ func newPlan(seed uint64, minutes float64) *plan {
 		p.poison = knob(23, 0.005, 0.3)
 	}
 	if often(11, 0.4) {
-		p.stubborn = knob(24, 0.005, 0.2)
+		p.alwaysFailing = knob(24, 0.005, 0.2)
 	}
 	if often(12, 0.4) {
-		p.stuck = knob(25, 0.005, 0.1)
+		p.unanswered = knob(25, 0.005, 0.1)
 	}
 	p.latency = time.Duration(knob(26, float64(2*time.Millisecond), float64(200*time.Millisecond)))
 	p.jitter = time.Duration(knob(27, float64(time.Millisecond), float64(500*time.Millisecond)))
@@ -251,15 +251,15 @@ func (p *plan) choosePhases(minutes float64) {
 		if !p.on[f] {
 			continue
 		}
-		for i := range 1 + int(p.part(diePhase, uint64(f), 0)*minutes/2) {
+		for i := range 1 + int(p.unit(diePhase, uint64(f), 0)*minutes/2) {
 			k := uint64(f)<<20 | uint64(i)<<4
-			from := int64(p.part(diePhase, k, 1) * float64(p.length))
+			from := int64(p.unit(diePhase, k, 1) * float64(p.length))
 			to := from
 			if l := lengths[f]; l[0] > 0 {
 				to += p.span(l[0], l[1], diePhase, k, 2)
 			}
 			p.phases = append(p.phases, phase{
-				fault: f, from: from, to: min(to, p.length), strength: p.part(diePhase, k, 3),
+				fault: f, from: from, to: min(to, p.length), strength: p.unit(diePhase, k, 3),
 				worker: int(p.roll(diePhase, k, 4) % uint64(p.workers)),
 				lane:   int(p.roll(diePhase, k, 5) % 2),
 			})
@@ -277,6 +277,6 @@ func (p *plan) lastWriteWins() bool {
 			return false
 		}
 	}
-	return p.stuck == 0 &&
+	return p.unanswered == 0 &&
 		(p.workers == 1 || p.keyed && (p.backfill == 0 || p.backfill == p.partitions))
 }

@@ -21,13 +21,13 @@ type process struct {
 	shadow shadow
 	gen    *generation // nil between generations
 
-	ownRate       int     // that it was started with
-	assigned      []*log  // what the group gives it in the generation that comes
-	outlook       outlook // that it joined it with
-	taking        bool    // it fetches and calls
-	drained       bool    // nothing is out any more: the last commit is under way
+	ownRate       int        // that it was started with
+	assigned      []*log     // what the group gives it in the generation that comes
+	terms         quotaTerms // that it joined it with
+	working       bool       // it fetches and calls
+	drained       bool       // nothing is out any more: the last commit is under way
 	leaving       bool
-	returns       bool // it comes back as soon as it has left
+	rejoins       bool // it comes back as soon as it has left
 	stops         bool // it leaves for good
 	frozenUntil   int64
 	offset, drift int64 // of its clock: ns, and parts of a million
@@ -41,7 +41,7 @@ type process struct {
 	writing           []*engine.Letter // on their way to the dead-letter topic
 	acked             []bool
 	writes            int
-	waits             bool // before the next try to write
+	writeBackoff      bool // before the next try to write
 	committing        []commitment
 	commits           int
 	lastCommitUntil   int64
@@ -53,17 +53,17 @@ type process struct {
 // generation is what a worker owns between two rebalances: a consumer.Generation with real
 // trackers.
 type generation struct {
-	process  *process
-	number   int
-	unique   int32
-	parts    []part
-	started  int64
-	received uint64
-	finished uint64
-	expired  bool // the coordinator has given this member up
+	process    *process
+	number     int
+	unique     int32
+	partitions []assignedPartition
+	started    int64
+	received   uint64
+	finished   uint64
+	expired    bool // the coordinator has given this member up
 }
 
-type part struct {
+type assignedPartition struct {
 	*log
 	tracker offsets.Tracker
 	first   int // index of the record that arrived first
@@ -73,8 +73,8 @@ type part struct {
 }
 
 type commitment struct {
-	log  *log
-	part int
+	log   *log
+	index int
 	offsets.Commit
 	built int64
 }
@@ -89,12 +89,12 @@ func (h *process) start() {
 	h.ownRate = h.rateNow
 	id := uint64(h.id)<<32 | uint64(h.life)
 	if h.chance(0.5, dieClock, id, 0) {
-		h.offset = int64((h.part(dieClock, id, 1) - 0.5) * float64(4*time.Hour))
+		h.offset = int64((h.unit(dieClock, id, 1) - 0.5) * float64(4*time.Hour))
 	}
-	h.drift = int64((h.part(dieClock, id, 2) - 0.5) * 2000)
+	h.drift = int64((h.unit(dieClock, id, 2) - 0.5) * 2000)
 	h.engine = h.newEngine()
 	h.signer, h.shadow = signer{}, shadow{}
-	h.taking, h.drained, h.leaving, h.returns, h.waits = false, false, false, false, false
+	h.working, h.drained, h.leaving, h.rejoins, h.writeBackoff = false, false, false, false, false
 	h.gen, h.calls, h.writing, h.committing = nil, nil, nil, nil
 	h.wakeAt, h.called, h.succeeded, h.lastCommitUntil = 0, 0, 0, 0
 	h.later(h.span(10*time.Millisecond, 2*time.Second, dieGroup, 4<<32, id), joins, 0)
@@ -109,8 +109,8 @@ func (h *process) time() time.Time {
 	return epoch.Add(time.Duration(h.offset + h.now + h.now/1e6*h.drift))
 }
 
-// moment is the simulation's time of a time of the worker's, or a little later.
-func (h *process) moment(t time.Time) int64 {
+// simTime is the simulation's time of a time of the worker's, or a little later.
+func (h *process) simTime(t time.Time) int64 {
 	own := int64(t.Sub(epoch)) - h.offset
 	at := own - own/1e6*h.drift
 	for at+at/1e6*h.drift < own {
@@ -119,10 +119,10 @@ func (h *process) moment(t time.Time) int64 {
 	return at
 }
 
-func (h *process) happen(e entry) {
+func (h *process) handle(e entry) {
 	switch e.kind {
 	case callEnds:
-		h.ended(e.call, e.a == 1)
+		h.callEnded(e.call, e.a == 1)
 	case wake:
 		if e.a == h.wakes {
 			h.wakeAt = 0
@@ -136,12 +136,12 @@ func (h *process) happen(e entry) {
 	case lettersEnd:
 		h.lettersEnded(e.a, false)
 	case lettersDue:
-		h.waits = false
-	case told:
-		h.toldOf(e.a)
+		h.writeBackoff = false
+	case rebalanceSeen:
+		h.onRebalance(e.a)
 	case drainEnds:
-		if h.gen != nil && h.gen.number == e.a && !h.taking && !h.drained {
-			h.abandon()
+		if h.gen != nil && h.gen.number == e.a && !h.working && !h.drained {
+			h.interruptAll()
 		}
 	case freezes:
 		if h.gen != nil && h.gen.number == e.a {
@@ -156,7 +156,7 @@ func (h *process) happen(e entry) {
 	case proven:
 		h.proven(e)
 	case expelled:
-		if h.gen != nil && h.gen.number == e.a && h.gen.expired && h.taking {
+		if h.gen != nil && h.gen.number == e.a && h.gen.expired && h.working {
 			h.revoke()
 		}
 	case restarts:
@@ -174,10 +174,10 @@ func (h *process) after(k kind) {
 	if h.gen == nil {
 		return
 	}
-	h.fetchOn()
+	h.resumeFetching()
 	h.writeLetters()
 	switch {
-	case h.taking:
+	case h.working:
 		if k == wake || k == callEnds || k == fetched || k == lettersEnd || k == generationBegins ||
 			k == operatorActs {
 			h.dispatch()
@@ -194,9 +194,9 @@ func (h *process) dispatch() {
 		now := h.time()
 		lost := h.lost()
 		if lost != nil && h.shadow.inMemory > 0 {
-			h.tally.withheld++
+			h.stats.withheld++
 			if h.now-h.proof <= proofLimit {
-				h.tally.stepped++
+				h.stats.clockWithheld++
 			}
 		}
 		h.engine.SetMembership(now, lost)
@@ -209,7 +209,7 @@ func (h *process) dispatch() {
 		}
 		at := h.now + int64(recheckEvery)
 		if !again.IsZero() {
-			at = min(at, h.moment(again))
+			at = min(at, h.simTime(again))
 		}
 		if at <= h.now {
 			h.spins++
@@ -230,15 +230,17 @@ func (h *process) dispatch() {
 }
 
 func (h *process) send(todo *engine.Call) {
-	r := &request{Call: todo, process: h, life: h.life, talk: talkOf(todo.Read.Report), sent: h.now,
+	r := &request{Call: todo, process: h, life: h.life,
+		conversation: conversationOf(todo.Read.Report), sent: h.now,
 		sig: h.signer.get(h.world), rate: h.ownRate}
-	h.judgeCall(r)
+	h.checkCall(r)
 	h.called++
-	h.tally.calls++
+	h.stats.calls++
 	if h.ownRate != h.rate {
-		h.tally.otherRate++
+		h.stats.otherRate++
 	}
-	h.note("call", h.id, int64(r.talk), r.Read.Time, int64(h.server.talks[r.talk].calls))
+	h.note("call", h.id, int64(r.conversation), r.Read.Time,
+		int64(h.server.readStates[r.conversation].calls))
 	h.calls = append(h.calls, r)
 	if r.sig == nil {
 		r.failure = failKey
@@ -248,8 +250,8 @@ func (h *process) send(todo *engine.Call) {
 	h.server.send(r)
 }
 
-// ended is a call's end: its answer, or its time is over.
-func (h *process) ended(r *request, answered bool) {
+// callEnded is a call's end: its answer, or its time is over.
+func (h *process) callEnded(r *request, answered bool) {
 	if !h.forget(r) {
 		return
 	}
@@ -257,14 +259,14 @@ func (h *process) ended(r *request, answered bool) {
 	if answered {
 		failure = r.failure
 		if r.sig != nil {
-			failure = h.signer.heard(r.sig, failure)
+			failure = h.signer.classify(r.sig, failure)
 		}
 	}
 	r.cut = true
-	h.tell(r, failure)
+	h.deliver(r, failure)
 }
 
-func (h *process) tell(r *request, failure *imclient.Error) {
+func (h *process) deliver(r *request, failure *imclient.Error) {
 	code := int64(0)
 	if failure != nil {
 		code = int64(failure.ErrorCode)
@@ -274,11 +276,11 @@ func (h *process) tell(r *request, failure *imclient.Error) {
 	} else {
 		h.succeeded++
 	}
-	h.note("answer", h.id, int64(r.talk), r.Read.Time, code)
+	h.note("answer", h.id, int64(r.conversation), r.Read.Time, code)
 	h.lastAnswer = h.now
-	expect := h.beforeAnswer(r, failure)
-	h.engine.Answer(h.time(), r.Call, failure)
-	h.afterAnswer(r, failure, expect)
+	expect := h.beforeResult(r, failure)
+	h.engine.CallDone(h.time(), r.Call, failure)
+	h.afterResult(r, failure, expect)
 }
 
 func (h *process) forget(r *request) bool {

@@ -13,19 +13,19 @@ import (
 // in memory whether it waits, how often it failed, and what its next call must carry. It judges
 // calls, retries and letters.
 type shadow struct {
-	talks       []shadowTalk
-	inMemory    int
-	fresh       [backlog.Lanes]int // conversations that wait for their first try
-	answered    uint64             // calls with an ErrorCode
-	expected    map[int32][]expectedLetter
-	seen        map[*engine.Letter]bool
-	turns       [backlog.Lanes]turns
-	holds       holdView
-	writtenRefs uint64 // events that acknowledged letters stand for
-	writing     bool   // what ends just now ends with a letter
+	conversations []shadowConversation
+	inMemory      int
+	fresh         [backlog.Lanes]int // conversations that wait for their first try
+	answered      uint64             // calls with an ErrorCode
+	expected      map[int32][]expectedLetter
+	seen          map[*engine.Letter]bool
+	turns         [backlog.Lanes]turns
+	holds         holdView
+	writtenRefs   uint64 // events that acknowledged letters stand for
+	writing       bool   // what ends just now ends with a letter
 	// the attempts that the engine has said of an event; -1: none since the last answer
-	told  int
-	taken int32 // 1 more than the conversation whose call is being judged
+	attemptsReported int
+	beingChecked     int32 // 1 more than the conversation whose call is being judged
 }
 
 type shadowState uint8
@@ -37,20 +37,20 @@ const (
 	calling
 )
 
-type shadowTalk struct {
-	readTime  int64 // the largest T
-	sent      int64
-	baseline  uint64
-	events    int32
-	newer     int32 // events that came while a call was out, and that it doesn't cover
-	failures  int32
-	attempts  int32
-	state     shadowState
-	wasFresh  bool // before the call that is out
-	renewed   bool
-	lane      int8
-	newerLane int8
-	landLane  int8
+type shadowConversation struct {
+	readTime     int64 // the largest T
+	sent         int64
+	baseline     uint64
+	events       int32
+	newer        int32 // events that came while a call was out, and that it doesn't cover
+	failures     int32
+	attempts     int32
+	state        shadowState
+	wasFresh     bool // before the call that is out
+	newSignature bool
+	lane         int8
+	newerLane    int8
+	laneAfter    int8
 }
 
 type expectedLetter struct {
@@ -66,10 +66,10 @@ type expectedLetter struct {
 type turns struct{ all, retries, overtaken int }
 
 func (s *shadow) begin(conversations int) {
-	if len(s.talks) != conversations {
-		s.talks = make([]shadowTalk, conversations)
+	if len(s.conversations) != conversations {
+		s.conversations = make([]shadowConversation, conversations)
 	}
-	clear(s.talks)
+	clear(s.conversations)
 	s.inMemory, s.fresh = 0, [backlog.Lanes]int{}
 	s.expected, s.seen = map[int32][]expectedLetter{}, map[*engine.Letter]bool{}
 	s.turns = [backlog.Lanes]turns{}
@@ -77,34 +77,35 @@ func (s *shadow) begin(conversations int) {
 
 // afterReceive notes the events that were just delivered; those that ended at once have ended
 // already.
-func (h *process) afterReceive(p *part) {
+func (h *process) afterReceive(p *assignedPartition) {
 	s := &h.shadow
 	lane := int8(p.lane)
 	for i := range h.events {
 		r, attempts := h.gen.record(uint64(h.events[i].Ref)), int32(h.events[i].Attempts)
 		if r.invalid {
-			h.ends(int(lane), endInvalid)
+			h.noteOutcome(int(lane), outcomeInvalid)
 			continue
 		}
-		t := &s.talks[r.talk]
+		t := &s.conversations[r.conversation]
 		t.events++ // Finish has counted it off, if it is finished
 		if r.finishedIn == h.gen.unique {
-			h.ends(int(lane), endCalled)
+			h.noteOutcome(int(lane), outcomeCalled)
 			continue
 		}
 		switch t.state {
 		case absent:
-			*t = shadowTalk{state: fresh, lane: lane, readTime: r.readTime, events: t.events,
+			*t = shadowConversation{state: fresh, lane: lane, readTime: r.readTime,
+				events:   t.events,
 				attempts: attempts}
 			s.inMemory++
 			s.fresh[lane]++
-			s.holds.newcomers++
-			if s.holds.newcomerDue == 0 && len(h.calls) == 0 && s.holds.held(hold.Outage, 0) {
-				s.holds.newcomerDue = h.now + int64(time.Second)
+			s.holds.newConversations++
+			if s.holds.earlyProbeDue == 0 && len(h.calls) == 0 && s.holds.held(hold.Outage, 0) {
+				s.holds.earlyProbeDue = h.now + int64(time.Second)
 			}
 		case calling:
 			t.attempts = max(t.attempts, attempts)
-			t.landLane = min(t.landLane, lane)
+			t.laneAfter = min(t.laneAfter, lane)
 			if r.readTime > t.sent {
 				if t.newer == 0 {
 					t.newerLane = lane
@@ -126,10 +127,10 @@ func (h *process) afterReceive(p *part) {
 	}
 }
 
-// judgeCall judges a call at the moment that it is made.
-func (h *process) judgeCall(r *request) {
+// checkCall judges a call at the moment that it is made.
+func (h *process) checkCall(r *request) {
 	s := &h.shadow
-	t := &s.talks[r.talk]
+	t := &s.conversations[r.conversation]
 	name := r.Read.Report
 	switch {
 	case t.state == calling:
@@ -148,11 +149,11 @@ func (h *process) judgeCall(r *request) {
 		h.fail("cap", "worker %d calls with a proof of membership that is %v old", h.id,
 			time.Duration(age))
 	}
-	s.taken = r.talk + 1
-	h.judgeHeld(r)
-	s.taken = 0
+	s.beingChecked = r.conversation + 1
+	h.checkHeld(r)
+	s.beingChecked = 0
 	if !r.Probe {
-		h.judgeTurn(t)
+		h.checkTurn(t)
 	}
 	t.wasFresh = t.state == fresh
 	if t.wasFresh {
@@ -161,12 +162,12 @@ func (h *process) judgeCall(r *request) {
 	if t.failures == 0 {
 		t.baseline = s.answered
 	}
-	t.state, t.sent, t.newer, t.landLane = calling, t.readTime, 0, t.lane
+	t.state, t.sent, t.newer, t.laneAfter = calling, t.readTime, 0, t.lane
 }
 
-// judgeTurn holds retries to a tenth of their lane's calls while first tries wait, and the backfill
+// checkTurn holds retries to a tenth of their lane's calls while first tries wait, and the backfill
 // lane to its twentieth.
-func (h *process) judgeTurn(t *shadowTalk) {
+func (h *process) checkTurn(t *shadowConversation) {
 	s := &h.shadow
 	live, backfill := &s.turns[0], &s.turns[1]
 	if s.fresh[0] == 0 || s.fresh[1] == 0 || s.holds.on(0) || s.holds.on(1) {
@@ -182,7 +183,7 @@ func (h *process) judgeTurn(t *shadowTalk) {
 				backfill.overtaken)
 		}
 		backfill.overtaken = 0
-		h.tally.backfillAmongLive++
+		h.stats.backfillAmongLive++
 	}
 	turns := &s.turns[t.lane]
 	if s.fresh[t.lane] == 0 {
@@ -192,10 +193,10 @@ func (h *process) judgeTurn(t *shadowTalk) {
 	turns.all++
 	if t.state == retrying {
 		turns.retries++
-		h.tally.retriesAmongFirst++
+		h.stats.retriesAmongFirst++
 		out := 0
 		for _, r := range h.calls {
-			if !h.shadow.talks[r.talk].wasFresh {
+			if !h.shadow.conversations[r.conversation].wasFresh {
 				out++
 			}
 		}
@@ -212,56 +213,56 @@ func (h *process) judgeTurn(t *shadowTalk) {
 	}
 }
 
-// verdict is what an answer must bring about.
-type verdict struct {
+// expectation is what an answer must bring about.
+type expectation struct {
 	failure      *imclient.Error // as believed
 	heldBefore   bool
 	rejectedHeld bool
-	conversation int // in memory before
+	inMemory     int // in memory before
 }
 
-func (h *process) beforeAnswer(r *request, failure *imclient.Error) verdict {
-	t := &h.shadow.talks[r.talk]
-	h.shadow.told = -1
-	v := verdict{
+func (h *process) beforeResult(r *request, failure *imclient.Error) expectation {
+	t := &h.shadow.conversations[r.conversation]
+	h.shadow.attemptsReported = -1
+	v := expectation{
 		failure:      failure,
 		heldBefore:   h.shadow.holds.on(r.Lane),
 		rejectedHeld: h.shadow.holds.held("rejections", r.Lane),
-		conversation: h.inMemory(),
+		inMemory:     h.inMemory(),
 	}
 	refused := failure != nil && failure.RetryWithNewSignature
-	if refused && t.renewed {
+	if refused && t.newSignature {
 		believed := *failure
 		believed.RetryWithNewSignature = false
 		v.failure = &believed
 	}
-	t.renewed = refused && !t.renewed
-	h.shadow.holds.answering(r, v.failure)
+	t.newSignature = refused && !t.newSignature
+	h.shadow.holds.noteCause(r, v.failure)
 	h.shadow.holds.evidence(r, v.failure)
 	return v
 }
 
-// afterAnswer judges what an answer brought about.
-func (h *process) afterAnswer(r *request, failure *imclient.Error, v verdict) {
+// afterResult judges what an answer brought about.
+func (h *process) afterResult(r *request, failure *imclient.Error, v expectation) {
 	s := &h.shadow
-	t := &s.talks[r.talk]
+	t := &s.conversations[r.conversation]
 	if failure == nil || failure.ErrorCode != 0 {
 		s.answered++
 	}
 	h.watchHolds()
 	failure = v.failure
-	h.judgeProbes(r, failure)
+	h.checkProbes(r, failure)
 	s.holds.cause = ""
 	if failure == nil {
-		h.landed(t, true)
-		h.ends(r.Lane, endCalled)
+		h.finishCall(t, true)
+		h.noteOutcome(r.Lane, outcomeCalled)
 		return
 	}
 	if failure.Class == imclient.Throttled || failure.Class == imclient.Held ||
 		failure.RetryWithNewSignature {
-		h.tally.uncounted++
+		h.stats.uncounted++
 	}
-	dropped := h.inMemory() < v.conversation
+	dropped := h.inMemory() < v.inMemory
 	class := ""
 	if !failure.RetryWithNewSignature {
 		counts := h.counts(t, failure, v.heldBefore || s.holds.on(r.Lane))
@@ -272,11 +273,12 @@ func (h *process) afterAnswer(r *request, failure *imclient.Error, v verdict) {
 			told = int(t.attempts)
 		}
 		// The answer that begins a hold for rejections may or may not count.
-		slack := failure.Class == imclient.Rejected && !counts && s.told == int(t.attempts)+1
-		if s.told != told && !slack {
+		slack := failure.Class == imclient.Rejected && !counts &&
+			s.attemptsReported == int(t.attempts)+1
+		if s.attemptsReported != told && !slack {
 			h.fail("metadata", "worker %d: %s has had %d attempts, the next owner would be told "+
 				"of %d", h.id,
-				r.Read.Report, told, s.told)
+				r.Read.Report, told, s.attemptsReported)
 		}
 		switch {
 		case failure.Class == imclient.Rejected && !v.rejectedHeld:
@@ -300,23 +302,23 @@ func (h *process) afterAnswer(r *request, failure *imclient.Error, v verdict) {
 			r.Read.Report,
 			failure.Label, t.attempts)
 	case dropped:
-		s.expected[r.talk] = append(s.expected[r.talk],
+		s.expected[r.conversation] = append(s.expected[r.conversation],
 			expectedLetter{class, int(t.attempts), t.events, t.readTime})
-		*t = shadowTalk{}
+		*t = shadowConversation{}
 		s.inMemory--
-		s.holds.probed = -1 // it may have a new life
+		s.holds.lastProbed = -1 // it may have a new life
 		if class == "rejected" {
-			h.ends(r.Lane, endRejected)
+			h.noteOutcome(r.Lane, outcomeRejected)
 		} else {
-			h.ends(r.Lane, endCalled)
+			h.noteOutcome(r.Lane, outcomeCalled)
 		}
 	default:
-		h.landed(t, false)
+		h.finishCall(t, false)
 	}
 }
 
 // counts says whether a failure is an attempt.
-func (h *process) counts(t *shadowTalk, failure *imclient.Error, held bool) bool {
+func (h *process) counts(t *shadowConversation, failure *imclient.Error, held bool) bool {
 	switch {
 	case held || failure.Class == imclient.Throttled || failure.Class == imclient.Held:
 		return false
@@ -326,39 +328,40 @@ func (h *process) counts(t *shadowTalk, failure *imclient.Error, held bool) bool
 	return h.shadow.answered > t.baseline
 }
 
-// landed ends a call: what it covered is gone, what it didn't waits.
-func (h *process) landed(t *shadowTalk, succeeded bool) {
+// finishCall ends a call: what it covered is gone, what it didn't waits.
+func (h *process) finishCall(t *shadowConversation, succeeded bool) {
 	s := &h.shadow
 	switch {
 	case !succeeded:
-		t.state, t.lane = retrying, t.landLane
+		t.state, t.lane = retrying, t.laneAfter
 	case t.newer > 0:
 		if t.events != t.newer {
 			h.fail("loss", "worker %d: %d events wait after a success, which left %d uncovered",
 				h.id, t.events,
 				t.newer)
 		}
-		*t = shadowTalk{state: fresh, lane: t.newerLane, readTime: t.readTime, events: t.newer}
+		*t = shadowConversation{state: fresh, lane: t.newerLane, readTime: t.readTime,
+			events: t.newer}
 		s.fresh[t.lane]++
 	default:
 		if t.events != 0 {
 			h.fail("loss", "worker %d: %d events of a conversation have not ended with its success",
 				h.id, t.events)
 		}
-		*t = shadowTalk{}
+		*t = shadowConversation{}
 		s.inMemory--
 	}
 }
 
 // cutOff notes that a call was given up.
 func (s *shadow) cutOff(r *request) {
-	t := &s.talks[r.talk]
-	t.state, t.lane = retrying, t.landLane
+	t := &s.conversations[r.conversation]
+	t.state, t.lane = retrying, t.laneAfter
 }
 
-// judgeLetter judges a letter that reaches the dead-letter topic. One that is tried again was
+// checkLetter judges a letter that reaches the dead-letter topic. One that is tried again was
 // judged before.
-func (h *process) judgeLetter(l *engine.Letter) {
+func (h *process) checkLetter(l *engine.Letter) {
 	s := &h.shadow
 	if s.seen[l] {
 		return
@@ -375,20 +378,20 @@ func (h *process) judgeLetter(l *engine.Letter) {
 	largest := int64(0)
 	for _, ref := range l.Refs {
 		r := h.gen.record(ref)
-		if r.talk != first.talk || r.invalid || r.finishedIn == h.gen.unique {
+		if r.conversation != first.conversation || r.invalid || r.finishedIn == h.gen.unique {
 			h.fail("letters", "a letter of %s stands for offset %d of %s", l.Event.Report, r.offset,
-				h.kafka.names[r.talk])
+				h.kafka.names[r.conversation])
 		}
 		largest = max(largest, r.readTime)
 	}
-	queue := s.expected[first.talk]
+	queue := s.expected[first.conversation]
 	if len(queue) == 0 {
 		h.fail("letters", "worker %d writes a letter of %s (%s), which is not to have one", h.id,
 			l.Event.Report,
 			l.Class)
 	}
 	want := queue[0]
-	s.expected[first.talk] = queue[1:]
+	s.expected[first.conversation] = queue[1:]
 	// The answer that begins a hold for rejections may or may not count.
 	slack := l.Class == "rejected" && l.Attempts == want.attempts+1
 	if l.Class != want.class || l.Attempts != want.attempts && !slack ||
@@ -403,9 +406,9 @@ func (h *process) judgeLetter(l *engine.Letter) {
 
 // Evidence for a hold of rejections: how the last events of a lane ended.
 const (
-	endCalled uint8 = iota
-	endRejected
-	endInvalid
+	outcomeCalled uint8 = iota
+	outcomeRejected
+	outcomeInvalid
 )
 
 // holdSlack is what clocks may disagree on over an interval.

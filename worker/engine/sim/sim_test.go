@@ -110,8 +110,8 @@ func TestSimulationIsDeterministic(t *testing.T) {
 		minutes = *simMinutes
 	}
 	for seed := range max(n, uint64(*simSeeds)) {
-		first, _ := simulate(newPlan(seed+1, minutes), newTally())
-		second, _ := simulate(newPlan(seed+1, minutes), newTally())
+		first, _ := simulate(newPlan(seed+1, minutes), newStats())
+		second, _ := simulate(newPlan(seed+1, minutes), newStats())
 		if first != second {
 			t.Errorf("seed %d: two traces", seed+1)
 		}
@@ -119,9 +119,9 @@ func TestSimulationIsDeterministic(t *testing.T) {
 }
 
 // runSeeds runs seeds side by side and returns what happened in all of them.
-func runSeeds(t *testing.T, seeds []uint64, minutes float64) *tally {
+func runSeeds(t *testing.T, seeds []uint64, minutes float64) *stats {
 	t.Helper()
-	sum := newTally()
+	sum := newStats()
 	var mu sync.Mutex
 	var next, failed atomic.Int64
 	var workers sync.WaitGroup
@@ -133,7 +133,7 @@ func runSeeds(t *testing.T, seeds []uint64, minutes float64) *tally {
 				if i >= len(seeds) {
 					return
 				}
-				own := newTally()
+				own := newStats()
 				_, err := simulate(newPlan(seeds[i], minutes), own)
 				mu.Lock()
 				sum.add(own)

@@ -10,14 +10,14 @@ const (
 	rememberMost = 1_000_000
 )
 
-// Memory knows what was last applied, so that an event that is covered already costs no call. It is
+// AppliedTimes knows what was last applied, so that an event that is covered already costs no call. It is
 // bounded, and it forgets: a deliberate repair, which needs the call, must not be suppressed for
 // long. The zero value is not ready; use NewMemory.
-type Memory struct {
-	applied map[string]success
-	order   []remembered // oldest first; entries that a later success replaced are skipped
-	head    int
-	most    int
+type AppliedTimes struct {
+	successes map[string]success
+	order     []remembered // oldest first; entries that a later success replaced are skipped
+	head      int
+	limit     int
 }
 
 type success struct {
@@ -30,32 +30,34 @@ type remembered struct {
 	at time.Time
 }
 
-// NewMemory returns an empty memory.
-func NewMemory() *Memory { return &Memory{applied: map[string]success{}, most: rememberMost} }
+// NewAppliedTimes returns an empty memory.
+func NewAppliedTimes() *AppliedTimes {
+	return &AppliedTimes{successes: map[string]success{}, limit: rememberMost}
+}
 
 // Remember notes that readTime was applied for the conversation.
-func (m *Memory) Remember(now time.Time, id string, readTime int64) {
+func (m *AppliedTimes) Remember(now time.Time, id string, readTime int64) {
 	m.forget(now)
 	id = strings.Clone(id) // a part of the payload, which must go
-	m.applied[id] = success{readTime, now}
+	m.successes[id] = success{readTime, now}
 	m.order = append(m.order, remembered{id, now})
 }
 
 // Covers reports whether readTime or a later time was applied for the conversation recently.
-func (m *Memory) Covers(now time.Time, id string, readTime int64) bool {
-	s, ok := m.applied[id]
+func (m *AppliedTimes) Covers(now time.Time, id string, readTime int64) bool {
+	s, ok := m.successes[id]
 	return ok && readTime <= s.readTime && now.Sub(s.at) < rememberFor
 }
 
 // forget drops what is too old, and the oldest when there is too much.
-func (m *Memory) forget(now time.Time) {
+func (m *AppliedTimes) forget(now time.Time) {
 	for m.head < len(m.order) {
 		oldest := m.order[m.head]
-		if now.Sub(oldest.at) < rememberFor && len(m.order)-m.head < m.most {
+		if now.Sub(oldest.at) < rememberFor && len(m.order)-m.head < m.limit {
 			break
 		}
-		if s := m.applied[oldest.id]; s.at.Equal(oldest.at) {
-			delete(m.applied, oldest.id)
+		if s := m.successes[oldest.id]; s.at.Equal(oldest.at) {
+			delete(m.successes, oldest.id)
 		}
 		m.order[m.head] = remembered{}
 		m.head++

@@ -22,32 +22,32 @@ import (
 	"markread/worker"
 )
 
-// hand is one run of one worker, from its start to its stop or death.
-type hand struct {
+// workerRun is one run of one worker, from its start to its stop or death.
+type workerRun struct {
 	*worker.Worker
 	name   string
 	rate   int
-	stall  stall
+	freeze freeze
 	cancel context.CancelFunc
 	done   chan struct{} // closed when Run has returned, and all is closed
 	err    error         // what it returned
 }
 
-// hire starts the worker of a place; the place must be empty.
-func (s *simulation) hire(place int) {
-	s.hires[place]++
-	name := fmt.Sprintf("w%d.%d", place, s.hires[place])
+// startWorker starts the worker of a place; the place must be empty.
+func (s *simulation) startWorker(place int) {
+	s.starts[place]++
+	name := fmt.Sprintf("w%d.%d", place, s.starts[place])
 	log := zerolog.New(s.logs).With().Str("worker", name).Logger().Hook(s.logs)
 	rate := int(s.rate.Load())
 	pool := imclient.NewTransport(imTimeout, rate)
 	pool.Proxy = nil
 	pool.DialContext = s.network.dialer(name, serviceIM, imAddr)
-	h := &hand{name: name, rate: rate, done: make(chan struct{})}
+	h := &workerRun{name: name, rate: rate, done: make(chan struct{})}
 	im, err := imclient.New(imclient.Options{
 		BaseURL: "http://" + imAddr, AppID: appID, Admin: "administrator", Key: s.key,
 		Timeout: imTimeout,
-		Transport: &callWatch{pool: pool, ledger: s.ledger, name: name, stall: &h.stall,
-			out: map[conversation]int{}},
+		Transport: &callWatch{pool: pool, ledger: s.ledger, name: name, freeze: &h.freeze,
+			inFlight: map[conversation]int{}},
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -74,7 +74,7 @@ func (s *simulation) hire(place int) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var asked atomic.Int64 // when it was told to stop
 	h.Worker, h.cancel = w, func() { asked.Store(time.Now().UnixNano()); cancel() }
-	over := s.employ(h)
+	over := s.recordRun(h)
 	go func() {
 		defer close(h.done)
 		h.err = w.Run(ctx)
@@ -82,25 +82,25 @@ func (s *simulation) hire(place int) {
 			s.ledger.Problem("%s: Run returned by itself: %v", name, h.err)
 		}
 		over()
-		s.stopped(h, time.Since(time.Unix(0, asked.Load())))
+		s.checkStop(h, time.Since(time.Unix(0, asked.Load())))
 		im.Close()
 		kafka.Close()
-		s.look(h)
+		s.checkExposed(h)
 	}()
-	s.crew[place] = h
-	s.everyone = append(s.everyone, h)
+	s.running[place] = h
+	s.runs = append(s.runs, h)
 }
 
 // longestStop is the drain timeout, one commit and one try to leave the group; the process has a
 // limit of its own.
 const longestStop = 10*time.Second + 5*time.Second + 3*time.Second
 
-// employ notes that a worker runs, until over is called.
-func (s *simulation) employ(h *hand) (over func()) {
+// recordRun notes that a worker runs, until over is called.
+func (s *simulation) recordRun(h *workerRun) (over func()) {
 	s.ledger.mu.Lock()
 	defer s.ledger.mu.Unlock()
-	t := &tenure{from: time.Now(), rate: h.rate}
-	s.ledger.tenures = append(s.ledger.tenures, t)
+	t := &runPeriod{from: time.Now(), rate: h.rate}
+	s.ledger.runPeriods = append(s.ledger.runPeriods, t)
 	return func() {
 		s.ledger.mu.Lock()
 		defer s.ledger.mu.Unlock()
@@ -108,20 +108,20 @@ func (s *simulation) employ(h *hand) (over func()) {
 	}
 }
 
-func (s *simulation) stopped(h *hand, took time.Duration) {
-	if h.stall.ever() {
+func (s *simulation) checkStop(h *workerRun, took time.Duration) {
+	if h.freeze.everFrozen() {
 		return
 	}
-	s.tally.mu.Lock()
-	s.tally.stop = max(s.tally.stop, took)
-	s.tally.mu.Unlock()
+	s.stats.mu.Lock()
+	s.stats.stop = max(s.stats.stop, took)
+	s.stats.mu.Unlock()
 	if took > longestStop+500*time.Millisecond {
 		s.ledger.Problem("%s: the stop took %v", h.name, took)
 	}
 }
 
-// look searches what the worker shows for secrets.
-func (s *simulation) look(h *hand) {
+// checkExposed searches what the worker shows for secrets.
+func (s *simulation) checkExposed(h *workerRun) {
 	state, err := json.Marshal(h.State())
 	if err != nil {
 		s.t.Error(err)
@@ -138,22 +138,22 @@ func (s *simulation) look(h *hand) {
 	}
 	s.ledger.mu.Lock()
 	defer s.ledger.mu.Unlock()
-	s.ledger.leaks("the state of "+h.name, string(state))
-	s.ledger.leaks("the metrics of "+h.name, text.String())
+	s.ledger.checkLeak("the state of "+h.name, string(state))
+	s.ledger.checkLeak("the metrics of "+h.name, text.String())
 }
 
-// dismiss stops the worker of a place as SIGTERM would, and does not wait.
-func (s *simulation) dismiss(place int) *hand {
-	h := s.crew[place]
-	s.crew[place] = nil
+// stopWorker stops the worker of a place as SIGTERM would, and does not wait.
+func (s *simulation) stopWorker(place int) *workerRun {
+	h := s.running[place]
+	s.running[place] = nil
 	h.cancel()
 	return h
 }
 
-// strike kills the worker of a place: from here on nothing that it does reaches anybody.
-func (s *simulation) strike(place int) {
-	h := s.crew[place]
-	s.crew[place] = nil
+// killWorker kills the worker of a place: from here on nothing that it does reaches anybody.
+func (s *simulation) killWorker(place int) {
+	h := s.running[place]
+	s.running[place] = nil
 	s.network.kill(h.name)
 	h.cancel()
 }
@@ -172,32 +172,32 @@ type callWatch struct {
 	pool   *http.Transport
 	ledger *ledger
 	name   string
-	stall  *stall
+	freeze *freeze
 
-	mu  sync.Mutex
-	out map[conversation]int
+	mu       sync.Mutex
+	inFlight map[conversation]int
 }
 
 func (w *callWatch) RoundTrip(r *http.Request) (*http.Response, error) {
 	c := readCall(r)
-	w.ledger.called(c.conversation, r.URL.Query().Get("usersig"))
+	w.ledger.noteCall(c.conversation, r.URL.Query().Get("usersig"))
 	w.mu.Lock()
-	if w.out[c.conversation]++; w.out[c.conversation] > 1 {
+	if w.inFlight[c.conversation]++; w.inFlight[c.conversation] > 1 {
 		w.ledger.Problem("order: %s has two calls of %s out", w.name, c.report)
 	}
 	w.mu.Unlock()
 	defer func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if w.out[c.conversation]--; w.out[c.conversation] == 0 {
-			delete(w.out, c.conversation)
+		if w.inFlight[c.conversation]--; w.inFlight[c.conversation] == 0 {
+			delete(w.inFlight, c.conversation)
 		}
 	}()
-	answer, err := w.pool.RoundTrip(w.stall.wait(r))
+	answer, err := w.pool.RoundTrip(w.freeze.wait(r))
 	if err != nil {
 		return nil, err
 	}
-	w.hear(c, answer)
+	w.readResponse(c, answer)
 	return answer, nil
 }
 
@@ -217,13 +217,13 @@ func readCall(r *http.Request) success {
 	return success{conversation{text.Report_Account, text.Peer_Account}, readTime}
 }
 
-// hear reads the answer before the client does, and notes a success.
-func (w *callWatch) hear(c success, answer *http.Response) {
+// readResponse reads the answer before the client does, and notes a success.
+func (w *callWatch) readResponse(c success, answer *http.Response) {
 	text, err := io.ReadAll(answer.Body)
 	_ = answer.Body.Close()
 	rest := io.Reader(bytes.NewReader(text))
 	if err != nil {
-		rest = io.MultiReader(rest, failing{err})
+		rest = io.MultiReader(rest, errReader{err})
 	}
 	answer.Body = io.NopCloser(rest)
 	var verdict struct{ ErrorCode *int }
@@ -233,13 +233,13 @@ func (w *callWatch) hear(c success, answer *http.Response) {
 	}
 }
 
-// failing is a body that breaks off.
-type failing struct{ error }
+// errReader is a body that breaks off.
+type errReader struct{ error }
 
-func (f failing) Read([]byte) (int, error) { return 0, f.error }
+func (f errReader) Read([]byte) (int, error) { return 0, f.error }
 
-// called notes a call and the signature that it carries.
-func (g *ledger) called(c conversation, signature string) {
+// noteCall notes a call and the signature that it carries.
+func (g *ledger) noteCall(c conversation, signature string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.tries[c]++

@@ -7,35 +7,38 @@ import (
 	"markread/consumer/event"
 )
 
-// outlook is what a member goes by, as consumer's members do: it publishes it when it joins, and
+// quotaTerms is what a member goes by, as consumer's members do: it publishes it when it joins, and
 // the leader gives partitions to those only that go by the same.
-type outlook struct {
+type quotaTerms struct {
 	rate       int
 	partitions [2]int // by lane
 }
 
-// stale says whether the two differ only in how many partitions there are: one of both has not
+// staleAgainst says whether the two differ only in how many partitions there are: one of both has not
 // noticed new ones yet.
-func (o outlook) stale(other outlook) bool { return o != other && o.rate == other.rate }
+func (o quotaTerms) staleAgainst(other quotaTerms) bool {
+	return o != other &&
+		o.rate == other.rate
+}
 
-func (o outlook) all() int { return o.partitions[event.Live] + o.partitions[event.Backfill] }
+func (o quotaTerms) all() int { return o.partitions[event.Live] + o.partitions[event.Backfill] }
 
 // index is which one of all partitions a log is.
-func (o outlook) index(l *log) int {
+func (o quotaTerms) index(l *log) int {
 	if l.lane == event.Live {
 		return l.number
 	}
 	return o.partitions[event.Live] + l.number
 }
 
-// noticed is how long a member may go by an old number of partitions.
-const noticed = int64(3 * time.Second)
+// staleFor is how long a member may go by an old number of partitions.
+const staleFor = int64(3 * time.Second)
 
-// look is what a member finds when it joins.
-func (h *process) look() outlook {
+// currentTerms is what a member finds when it joins.
+func (h *process) currentTerms() quotaTerms {
 	k := &h.kafka
-	o := outlook{h.ownRate, k.partitions}
-	if k.grownAt > 0 && h.now < k.grownAt+noticed &&
+	o := quotaTerms{h.ownRate, k.partitions}
+	if k.grownAt > 0 && h.now < k.grownAt+staleFor &&
 		h.chance(0.5, dieGroup, 9<<32|uint64(h.id), uint64(h.now)) {
 		o.partitions = k.before
 	}
@@ -54,7 +57,7 @@ func (k *kafka) grow(w *world, lane event.Lane, more int) {
 		k.logs = slices.Insert(k.logs, at, l)
 		k.partitions[lane]++
 	}
-	w.tally.grown += more
+	w.stats.grown += more
 	w.note("partitions", -1, int64(lane), int64(k.partitions[lane]), 0)
 }
 
@@ -84,39 +87,39 @@ func (w *world) rollOut(p phase) {
 func (h *process) roll() {
 	switch {
 	case h.ownRate == h.rateNow || h.leaving || h.stops:
-	case h.gen == nil || !h.taking:
+	case h.gen == nil || !h.working:
 		h.later(int64(time.Second), rolls, 0) // it joins, or drains
 	default:
-		h.tally.rolled++
+		h.stats.rolled++
 		h.leave()
-		h.returns = true
+		h.rejoins = true
 	}
 }
 
-// deal gives the partitions to the members that go by the same as the leader, which is the first
+// assign gives the partitions to the members that go by the same as the leader, which is the first
 // one; and has it rebalance again soon where a number of partitions is not known yet.
-func (g *group) deal(w *world) {
-	leader := g.members[0].outlook
+func (g *group) assign(w *world) {
+	leader := g.members[0].quotaTerms
 	var agreed []member
 	behind := leader.partitions != w.kafka.partitions
 	for _, m := range g.members {
-		if m.outlook == leader {
+		if m.quotaTerms == leader {
 			agreed = append(agreed, m)
 			continue
 		}
-		behind = behind || leader.stale(m.outlook)
-		w.tally.apart++
+		behind = behind || leader.staleAgainst(m.quotaTerms)
+		w.stats.mismatched++
 	}
 	if behind {
-		w.queue.push(entry{at: w.now + int64(10*time.Second), kind: shaken})
+		w.queue.push(entry{at: w.now + int64(10*time.Second), kind: rebalanceDue})
 	}
-	shift := int(w.roll(dieGroup, 2<<32, uint64(g.made)) % uint64(len(agreed)))
+	shift := int(w.roll(dieGroup, 2<<32, uint64(g.generation)) % uint64(len(agreed)))
 	for _, m := range g.members {
 		h := w.workers[m.id]
 		if h.life != m.life {
 			continue
 		}
-		h.assigned, h.outlook = []*log{}, m.outlook
+		h.assigned, h.terms = []*log{}, m.quotaTerms
 		i := slices.IndexFunc(agreed,
 			func(a member) bool { return a.id == m.id && a.life == m.life })
 		if i < 0 {

@@ -18,37 +18,37 @@ const (
 	lease = session - imTimeout - time.Second
 )
 
-// roll knows when the coordinator last heard of each member, and when each worker last had a proof
+// heartbeats knows when the coordinator last heard of each member, and when each worker last had a proof
 // of its membership.
-type roll struct {
-	mu      sync.Mutex
-	heard   map[string]time.Time // by member
-	joining map[string]*link     // of a member whose join has not been answered
-	proof   map[string]time.Time // by worker: when it sent what proved its membership
-	stale   int                  // calls without a fresh proof
+type heartbeats struct {
+	mu        sync.Mutex
+	lastHeard map[string]time.Time // by member
+	joining   map[string]*link     // of a member whose join has not been answered
+	proof     map[string]time.Time // by worker: when it sent what proved its membership
+	stale     int                  // calls without a fresh proof
 }
 
-func newRoll() *roll {
-	return &roll{heard: map[string]time.Time{}, joining: map[string]*link{},
+func newHeartbeats() *heartbeats {
+	return &heartbeats{lastHeard: map[string]time.Time{}, joining: map[string]*link{},
 		proof: map[string]time.Time{}}
 }
 
-// sign is a request of a member.
-func (r *roll) sign(member string, l *link, joins bool) {
+// request is a request of a member.
+func (r *heartbeats) request(member string, l *link, joins bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.heard[member] = time.Now()
+	r.lastHeard[member] = time.Now()
 	if joins {
 		r.joining[member] = l
 	}
 }
 
-// answered is the answer to a join, sync or heartbeat.
-func (r *roll) answered(member string, l *link, joins bool, code int16, sent time.Time) {
+// response is the answer to a join, sync or heartbeat.
+func (r *heartbeats) response(member string, l *link, joins bool, code int16, sent time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if joins {
-		r.heard[member] = time.Now()
+		r.lastHeard[member] = time.Now()
 		delete(r.joining, member)
 		return
 	}
@@ -59,7 +59,7 @@ func (r *roll) answered(member string, l *link, joins bool, code int16, sent tim
 }
 
 // called notes a call of a worker.
-func (r *roll) called(worker string) {
+func (r *heartbeats) called(worker string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if time.Since(r.proof[worker]) > lease {
@@ -67,8 +67,8 @@ func (r *roll) called(worker string) {
 	}
 }
 
-// gone says whether a real coordinator would have given a member up.
-func (r *roll) gone(member string) bool {
+// expired says whether a real coordinator would have given a member up.
+func (r *heartbeats) expired(member string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if l := r.joining[member]; l != nil {
@@ -79,15 +79,15 @@ func (r *roll) gone(member string) bool {
 			return false
 		}
 	}
-	heard, ok := r.heard[member]
+	heard, ok := r.lastHeard[member]
 	return ok && time.Since(heard) > session+time.Second
 }
 
-// tell says for a person what is known of a member.
-func (r *roll) tell(member string) string {
+// describe says for a person what is known of a member.
+func (r *heartbeats) describe(member string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	heard, ok := r.heard[member]
+	heard, ok := r.lastHeard[member]
 	if !ok {
 		return "never heard of"
 	}
@@ -101,14 +101,14 @@ func (r *roll) tell(member string) string {
 	return text
 }
 
-// stuck returns the connections of all members when each has been waiting for the answer to its
+// stuckJoins returns the connections of all members when each has been waiting for the answer to its
 // join for some seconds.
-func (r *roll) stuck(members []kfake.GroupMember) (links []*link) {
+func (r *heartbeats) stuckJoins(members []kfake.GroupMember) (links []*link) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, m := range members {
 		l := r.joining[m.MemberID]
-		if l == nil || time.Since(r.heard[m.MemberID]) < 5*time.Second {
+		if l == nil || time.Since(r.lastHeard[m.MemberID]) < 5*time.Second {
 			return nil
 		}
 		links = append(links, l)
@@ -136,12 +136,12 @@ func (s *simulation) reap(ctx context.Context, client *kgo.Client) {
 		if group == nil {
 			continue
 		}
-		stuck := s.roll.stuck(group.Members)
-		if len(stuck) > 0 {
+		stuckJoins := s.heartbeats.stuckJoins(group.Members)
+		if len(stuckJoins) > 0 {
 			s.note("rebalances that the broker did not finish", 1)
 		}
 		for _, m := range group.Members {
-			if len(stuck) == 0 && !s.roll.gone(m.MemberID) {
+			if len(stuckJoins) == 0 && !s.heartbeats.expired(m.MemberID) {
 				continue
 			}
 			leave := kmsg.NewPtrLeaveGroupRequest()
@@ -149,11 +149,11 @@ func (s *simulation) reap(ctx context.Context, client *kgo.Client) {
 			member := kmsg.NewLeaveGroupRequestMember()
 			member.MemberID = m.MemberID
 			leave.Members = append(leave.Members, member)
-			if _, err := leave.RequestWith(ctx, client); err == nil && len(stuck) == 0 {
+			if _, err := leave.RequestWith(ctx, client); err == nil && len(stuckJoins) == 0 {
 				s.note("ghosts that the broker had not given up", 1)
 			}
 		}
-		for _, l := range stuck {
+		for _, l := range stuckJoins {
 			l.sever(true)
 		}
 	}

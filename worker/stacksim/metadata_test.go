@@ -60,21 +60,21 @@ func readMetadata(text string, offset int64) (knowledge, error) {
 	return k, err
 }
 
-// judgeMetadata holds what a commit says beside its offset against what is so, and against what the
+// checkMetadata holds what a commit says beside its offset against what is so, and against what the
 // commit before it said: an owner may not forget what another one knew. stale: it may have been
 // overtaken. The lock is held.
-func (g *ledger) judgeMetadata(p topicPartition, offset int64, text string, stale bool) {
+func (g *ledger) checkMetadata(p topicPartition, offset int64, text string, stale bool) {
 	now, err := readMetadata(text, offset)
 	if err != nil {
-		if !g.cuts {
+		if !g.cutsMetadata {
 			g.problem("metadata: %s/%d: %q beside offset %d", p.topic, p.partition, text, offset)
 		}
 		now.full = true
 	}
-	now.full = now.full || g.cuts // what is stored may be something else than what was sent
+	now.full = now.full || g.cutsMetadata // what is stored may be something else than what was sent
 	log := g.log[p]
 	for n := range now.finished {
-		if n < 0 || n >= int64(len(log)) || !g.ended(origin{p, n}, log[n]) {
+		if n < 0 || n >= int64(len(log)) || !g.finished(origin{p, n}, log[n]) {
 			g.problem("metadata: %s/%d: offset %d has finished, says the commit of %d; that is "+
 				"not so", p.topic,
 				p.partition, n, offset)
@@ -90,9 +90,9 @@ func (g *ledger) judgeMetadata(p topicPartition, offset int64, text string, stal
 			return
 		}
 	}
-	g.toldOf += len(now.finished) + len(now.attempts)
-	before, ok := g.knows[p]
-	g.knows[p] = now
+	g.metadataEvents += len(now.finished) + len(now.attempts)
+	before, ok := g.known[p]
+	g.known[p] = now
 	g.full = g.full || now.full
 	if !ok || stale || now.full || before.full {
 		return
@@ -132,7 +132,7 @@ func (g *ledger) joins(member string, r *kmsg.JoinGroupRequest) {
 	b, _ := json.Marshal(data)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.outlooks[member] = string(b)
+	g.terms[member] = string(b)
 }
 
 // success is a call that was answered with success.
@@ -145,12 +145,12 @@ type success struct {
 func (g *ledger) succeeded(s success) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.heard[s]++
+	g.successes[s]++
 }
 
-// judgeRepeats holds that a call whose success the worker heard of is made again only for another
+// checkRepeats holds that a call whose success the worker heard of is made again only for another
 // event of the same T, unless something went wrong that explains it. The lock is held.
-func (g *ledger) judgeRepeats() {
+func (g *ledger) checkRepeats() {
 	if g.troubles > 0 || g.full {
 		return
 	}
@@ -162,7 +162,7 @@ func (g *ledger) judgeRepeats() {
 			}
 		}
 	}
-	for s, n := range g.heard {
+	for s, n := range g.successes {
 		if n > events[s] {
 			g.problem("repeats: %d calls of %s at %d succeeded, there are %d events, and nothing "+
 				"went wrong that "+
@@ -171,16 +171,16 @@ func (g *ledger) judgeRepeats() {
 	}
 }
 
-// tenure is from when to when a worker ran, and the rate that it went by.
-type tenure struct {
+// runPeriod is from when to when a worker ran, and the rate that it went by.
+type runPeriod struct {
 	from, to time.Time // to is zero as long as it runs
 	rate     int
 }
 
-// judgeRates holds that in no second more calls arrived than the largest rate by which a worker
+// checkRates holds that in no second more calls arrived than the largest rate by which a worker
 // went at the time. The lock is held.
-func (g *ledger) judgeRates() {
-	if len(g.tenures) == 0 {
+func (g *ledger) checkRates() {
+	if len(g.runPeriods) == 0 {
 		return
 	}
 	arrivals := g.server.Arrivals()
@@ -191,7 +191,7 @@ func (g *ledger) judgeRates() {
 			first++
 		}
 		most := 0
-		for _, t := range g.tenures {
+		for _, t := range g.runPeriods {
 			if !t.from.After(a.At) && (t.to.IsZero() || a.At.Sub(t.to) < 2*time.Second) {
 				most = max(most, t.rate)
 			}
@@ -205,12 +205,12 @@ func (g *ledger) judgeRates() {
 	}
 }
 
-// unlike returns a member that has partitions in the same generation and goes by something else.
-func (g *ledger) unlike(m membership) string {
+// mismatched returns a member that has partitions in the same generation and goes by something else.
+func (g *ledger) mismatched(m membership) string {
 	for _, other := range slices.SortedFunc(maps.Keys(g.owned),
 		func(a, b membership) int { return cmp.Compare(a.member, b.member) }) {
 		if other.generation == m.generation && len(g.owned[other]) > 0 && len(g.owned[m]) > 0 &&
-			g.went[other] != g.went[m] {
+			g.assignedTerms[other] != g.assignedTerms[m] {
 			return other.member
 		}
 	}

@@ -35,14 +35,14 @@ func (g *ledger) evidence() map[conversation]*evidence {
 	return all
 }
 
-// judge says at rest what is wrong with the ends of all events.
-func (g *ledger) judge(rate, generations, stale int) {
+// checkAll says at rest what is wrong with the ends of all events.
+func (g *ledger) checkAll(rate, generations, stale int) {
 	seen := g.evidence()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.judgeCap(g.server.Stats(), rate, stale)
-	g.judgeRates()
-	g.judgeRepeats()
+	g.checkCap(g.server.Stats(), rate, stale)
+	g.checkRates()
+	g.checkRepeats()
 	newest := map[conversation]int64{}
 	count := map[conversation]int{}
 	for p, log := range g.log {
@@ -64,7 +64,7 @@ func (g *ledger) judge(rate, generations, stale int) {
 	}
 	stands := map[conversation]int{}
 	for at, s := range g.letters {
-		g.judgeLetter(at, s, seen, generations)
+		g.checkLetter(at, s, seen, generations)
 		if e := g.log[at.topicPartition][at.offset]; !e.invalid {
 			stands[e.conversation] += s.collapsed
 		}
@@ -92,7 +92,7 @@ func (g *ledger) judge(rate, generations, stale int) {
 	}
 }
 
-func (g *ledger) judgeCap(stats sandbox.Stats, rate, stale int) {
+func (g *ledger) checkCap(stats sandbox.Stats, rate, stale int) {
 	if stale > 0 {
 		g.problem("cap: %d calls without a fresh proof of membership", stale)
 	}
@@ -106,8 +106,8 @@ func (g *ledger) judgeCap(stats sandbox.Stats, rate, stale int) {
 	}
 }
 
-// judgeLetter says what is wrong with one letter and its copies.
-func (g *ledger) judgeLetter(at origin, s *sighting, seen map[conversation]*evidence,
+// checkLetter says what is wrong with one letter and its copies.
+func (g *ledger) checkLetter(at origin, s *letterCopies, seen map[conversation]*evidence,
 	generations int) {
 	e := g.log[at.topicPartition][at.offset]
 	calls := seen[e.conversation]
@@ -126,7 +126,7 @@ func (g *ledger) judgeLetter(at origin, s *sighting, seen map[conversation]*evid
 	case s.class == "exhausted" && g.tries[e.conversation] < attempts:
 		g.problem("letters: a letter %q (%s) of %s after %d calls", s.class, s.code, e.report,
 			g.tries[e.conversation])
-	case s.class == "exhausted" && (!g.spends || !transient(s.code)):
+	case s.class == "exhausted" && (!g.usesAttempts || !transient(s.code)):
 		g.problem("letters: a letter %q (%s) of %s, but no fault of this run is the event's",
 			s.class, s.code, e.report)
 	case s.value != e.value:

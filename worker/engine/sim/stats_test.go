@@ -11,18 +11,18 @@ import (
 	"markread/worker/hold"
 )
 
-// tally is what happened in a run, or in many: proof that the faults fired and that the load was
+// stats is what happened in a run, or in many: proof that the faults fired and that the load was
 // one.
-type tally struct {
+type stats struct {
 	entries, calls, applied, records, repeated, commits, generations, kills, left int
 	commitsFailed, commitsLost                                                    int
 	lostAnswers, throttled, uncounted, keysChanged, retriesAmongFirst, cutCalls   int
 	cutLetters, lettersRefused, lettersLost, backfillAmongLive                    int
 	// events of which a commit had to say what is known
-	known, withheld, stepped, otherRate int
+	known, withheld, clockWithheld, otherRate int
 	// partitions added; restarts with another rate; members that went by something else than their
 	// leader
-	grown, rolled, apart int
+	grown, rolled, mismatched int
 	// commits with metadata; events that it spared, or whose attempts it had; refused
 	metadata, unread, skipped, inherited, expired, stale int
 	blocked                                              [2]int // fetches that waited for room
@@ -31,18 +31,18 @@ type tally struct {
 	begun, ended, probes                                 map[hold.Reason]int
 	drained, simulated, took                             time.Duration
 
-	tightest float64 // the largest part of the time to drain that was needed
-	unique   int32   // numbers the generations of a run's workers
-	loads    []int   // calls of each run
-	crews    [5]int  // runs with so many workers
+	tightest      float64 // the largest part of the time to drain that was needed
+	unique        int32   // numbers the generations of a run's workers
+	callsPerRun   []int   // calls of each run
+	runsByWorkers [5]int  // runs with so many workers
 }
 
-func newTally() *tally {
-	return &tally{begun: map[hold.Reason]int{}, ended: map[hold.Reason]int{},
+func newStats() *stats {
+	return &stats{begun: map[hold.Reason]int{}, ended: map[hold.Reason]int{},
 		probes: map[hold.Reason]int{}}
 }
 
-func (t *tally) numbers() []*int {
+func (t *stats) numbers() []*int {
 	list := []*int{
 		&t.entries, &t.calls, &t.applied, &t.records, &t.repeated, &t.commits, &t.generations,
 		&t.kills, &t.left,
@@ -50,7 +50,7 @@ func (t *tally) numbers() []*int {
 		&t.lostAnswers, &t.throttled, &t.uncounted, &t.keysChanged, &t.retriesAmongFirst,
 		&t.cutCalls,
 		&t.cutLetters, &t.lettersRefused, &t.lettersLost, &t.backfillAmongLive,
-		&t.known, &t.withheld, &t.stepped, &t.otherRate, &t.grown, &t.rolled, &t.apart,
+		&t.known, &t.withheld, &t.clockWithheld, &t.otherRate, &t.grown, &t.rolled, &t.mismatched,
 		&t.metadata, &t.unread, &t.skipped, &t.inherited, &t.expired, &t.stale, &t.blocked[0],
 		&t.blocked[1],
 		&t.letters[0], &t.letters[1], &t.letters[2],
@@ -62,7 +62,7 @@ func (t *tally) numbers() []*int {
 }
 
 // add adds the tally of one more run.
-func (t *tally) add(run *tally) {
+func (t *stats) add(run *stats) {
 	more := run.numbers()
 	for i, n := range t.numbers() {
 		*n += *more[i]
@@ -75,15 +75,15 @@ func (t *tally) add(run *tally) {
 	t.drained += run.drained
 	t.simulated += run.simulated
 	t.tightest = max(t.tightest, run.tightest)
-	t.loads = append(t.loads, run.calls)
-	for n, runs := range run.crews {
-		t.crews[n] += runs
+	t.callsPerRun = append(t.callsPerRun, run.calls)
+	for n, runs := range run.runsByWorkers {
+		t.runsByWorkers[n] += runs
 	}
 }
 
 // notVacuous: each fault fired, each hold began and ended, letters of each class were written, and
 // calls succeeded while the faults were on that let any succeed.
-func (t *tally) notVacuous(test *testing.T) {
+func (t *stats) notVacuous(test *testing.T) {
 	test.Helper()
 	for f := range faults {
 		if t.fired[f] == 0 {
@@ -105,8 +105,8 @@ func (t *tally) notVacuous(test *testing.T) {
 			test.Errorf("vacuous: count %d is 0", i)
 		}
 	}
-	runs := len(t.loads)
-	for n, few := range t.crews {
+	runs := len(t.callsPerRun)
+	for n, few := range t.runsByWorkers {
 		if n > 0 && few < runs/10 {
 			test.Errorf("vacuous: %d of %d runs have %d workers", few, runs, n)
 		}
@@ -115,21 +115,22 @@ func (t *tally) notVacuous(test *testing.T) {
 	for what, n := range map[string]int{
 		"members that were given up": 5 * t.expired, "commits of theirs": 5 * t.stale,
 		"calls that were held back for want of a proof": t.withheld,
-		"of those for the wall clock":                   5 * t.stepped,
+		"of those for the wall clock":                   5 * t.clockWithheld,
 		"events that were skipped":                      t.skipped / 100,
 		"events with attempts":                          t.inherited,
 		"events of which all is known":                  t.known / 100,
 		"commits whose metadata could not be read":      t.unread,
 		"restarts with another rate":                    t.rolled,
 		"calls with another rate":                       t.otherRate,
-		"members that go by something else":             2 * t.apart, "new partitions": t.grown,
+		"members that go by something else":             2 * t.mismatched,
+		"new partitions":                                t.grown,
 	} {
 		if n < runs {
 			test.Errorf("vacuous: %d in %d runs: %s", n, runs, what)
 		}
 	}
-	if slices.Sort(t.loads); t.loads[len(t.loads)/2] < 1000 {
-		test.Errorf("vacuous: the median run has %d calls", t.loads[len(t.loads)/2])
+	if slices.Sort(t.callsPerRun); t.callsPerRun[len(t.callsPerRun)/2] < 1000 {
+		test.Errorf("vacuous: the median run has %d calls", t.callsPerRun[len(t.callsPerRun)/2])
 	}
 }
 
@@ -144,17 +145,18 @@ func (f fault) stopsAll() bool {
 	return false
 }
 
-func (t *tally) String() string {
-	slices.Sort(t.loads)
+func (t *stats) String() string {
+	slices.Sort(t.callsPerRun)
 	var s strings.Builder
 	fmt.Fprintf(&s,
 		"%d runs, %v simulated, %.0f simulated hours an hour and core; calls: %d (median run "+
 			"%d), applied %d; "+
 			"events %d, delivered again %d; "+
 			"commits %d (failed %d, answer lost %d); generations %d, kills %d, leaves %d",
-		len(t.loads), t.simulated.Round(time.Second), float64(t.simulated)/float64(max(1, t.took)),
+		len(t.callsPerRun), t.simulated.Round(time.Second),
+		float64(t.simulated)/float64(max(1, t.took)),
 		t.calls,
-		t.loads[len(t.loads)/2], t.applied, t.records, t.repeated,
+		t.callsPerRun[len(t.callsPerRun)/2], t.applied, t.records, t.repeated,
 		t.commits, t.commitsFailed, t.commitsLost, t.generations, t.kills, t.left)
 	fmt.Fprintf(&s,
 		"; letters: invalid %d, rejected %d, exhausted %d (refused %d, acknowledgement lost %d, "+
@@ -167,14 +169,16 @@ func (t *tally) String() string {
 			"the bound",
 		t.lostAnswers, t.throttled, t.uncounted, t.cutCalls, t.keysChanged, t.blocked,
 		t.retriesAmongFirst,
-		t.backfillAmongLive, (t.drained / time.Duration(max(1, len(t.loads)))).Round(time.Second),
+		t.backfillAmongLive, (t.drained / time.Duration(max(1, len(t.callsPerRun)))).
+			Round(time.Second),
 		100*t.tightest)
 	fmt.Fprintf(&s,
 		"; runs by workers %v, calls held back for want of a proof %d, of those for the wall "+
 			"clock %d; restarts "+
 			"with another rate %d, calls with it %d, members apart from their leader %d, "+
 			"partitions added %d",
-		t.crews[1:], t.withheld, t.stepped, t.rolled, t.otherRate, t.apart, t.grown)
+		t.runsByWorkers[1:], t.withheld, t.clockWithheld, t.rolled, t.otherRate, t.mismatched,
+		t.grown)
 	fmt.Fprintf(&s,
 		"; commits with metadata %d, not readable %d; events skipped by it %d, with attempts %d, "+
 			"known by a commit "+

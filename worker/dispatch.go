@@ -14,12 +14,13 @@ import (
 )
 
 const (
-	recheckEvery = time.Second // at least: the proof of membership comes and goes
-	keyInterval  = time.Second // between checks of the key while it is refused
+	// at least: the proof of membership expires and is renewed without a wake-up
+	recheckEvery = time.Second
+	keyInterval  = time.Second // between checks for a changed key while the key is refused
 )
 
-// dispatch makes the calls that are due until ctx ends, each in a goroutine of its own and under
-// the context work. The permits bound how many there are at a time.
+// dispatch makes the calls that are due until ctx ends, each in its own goroutine and under the
+// context work. The permits bound how many are in flight.
 func (w *Worker) dispatch(
 	ctx, work context.Context, g *consumer.Generation, calls *sync.WaitGroup,
 ) {
@@ -59,7 +60,7 @@ func (w *Worker) call(ctx context.Context, c *engine.Call) {
 	} else {
 		if !errors.Is(err, context.Canceled) && !errors.Is(err, errNoProof) {
 			withRecord(w.options.Log.Error().Err(err), c.Record()).
-				Msg("a call ended without an answer or a reason")
+				Msg("a call ended without a response and without a known reason")
 		}
 		w.engine.CallInterrupted(now, c)
 	}
@@ -88,14 +89,14 @@ func notify(c chan<- struct{}) {
 	}
 }
 
-// watchKey checks, while calls are held for the credentials, whether there is a new key to try.
+// watchKey checks for a changed key while calls are held for the credentials.
 func (w *Worker) watchKey(ctx context.Context) {
 	refused := func(h hold.Hold) bool { return h.Reason == hold.Credentials }
 	every(ctx, keyInterval, func() {
 		w.mu.Lock()
 		held := slices.ContainsFunc(w.engine.Holds(), refused)
 		w.mu.Unlock()
-		if !held || !w.options.IM.KeyChanged() { // it may read a file: not under the lock
+		if !held || !w.options.IM.KeyChanged() { // may read a file, so not under the lock
 			return
 		}
 		w.mu.Lock()
@@ -105,7 +106,7 @@ func (w *Worker) watchKey(ctx context.Context) {
 	})
 }
 
-// every calls f at that interval until ctx ends.
+// every calls f once per interval until ctx ends.
 func every(ctx context.Context, interval time.Duration, f func()) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()

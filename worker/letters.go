@@ -11,10 +11,10 @@ import (
 	"markread/worker/engine"
 )
 
-const letterBatch = 64 // letters that are written at the same time
+const letterBatch = 64 // dead letters written concurrently
 
-// writeLetters writes dead letters until ctx ends. While the topic refuses, it tries one a second,
-// and the others wait: nothing that they stand for is committed.
+// writeLetters writes dead letters until ctx ends. While the topic refuses them, it tries one per
+// second and the others wait; no offset of their events is committed.
 func (w *Worker) writeLetters(ctx context.Context, topic *deadletter.Writer) {
 	for ctx.Err() == nil {
 		w.mu.Lock()
@@ -35,7 +35,7 @@ func (w *Worker) writeLetters(ctx context.Context, topic *deadletter.Writer) {
 	}
 }
 
-// writeBatch writes letters side by side, and returns whether the topic refuses them.
+// writeBatch writes dead letters concurrently, and reports whether the topic refuses them.
 func (w *Worker) writeBatch(
 	ctx context.Context, topic *deadletter.Writer, batch []*engine.Letter,
 ) (refuses bool) {
@@ -60,8 +60,8 @@ func (w *Worker) writeBatch(
 		first := slices.IndexFunc(failures, func(err error) bool { return err != nil })
 		line := w.throttled.Pass("letter", w.options.Log.Error()).Err(failures[first])
 		withRecord(line, batch[first].Event.Record).
-			Msg("the dead-letter topic refuses the letter " +
-				"of this record; it is tried again, and nothing behind it is committed")
+			Msg("the dead-letter topic refuses this " +
+				"record's dead letter; retrying, and nothing behind it is committed")
 	}
 	return refuses
 }

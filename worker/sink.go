@@ -7,10 +7,10 @@ import (
 	"markread/consumer/event"
 )
 
-// sink receives what is fetched.
+// sink receives the fetched events.
 type sink struct{ *Worker }
 
-// Room blocks while the lane has no capacity.
+// Room blocks while the lane has no capacity in memory.
 func (s sink) Room(ctx context.Context, lane event.Lane) error {
 	for {
 		s.mu.Lock()

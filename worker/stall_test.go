@@ -80,7 +80,7 @@ func TestStalledPartitionIsLogged(t *testing.T) {
 		}
 		s.fault(sandbox.Faults{})
 		time.Sleep(2 * time.Minute)
-		if moved := log.withMessage(t, "moves on again"); len(moved) != 1 ||
+		if moved := log.withMessage(t, "moves again"); len(moved) != 1 ||
 			moved[0]["partition"] != partition {
 			t.Errorf("told of the end: %v", moved)
 		}

@@ -10,9 +10,10 @@ const (
 	rememberMost = 1_000_000
 )
 
-// AppliedTimes knows what was last applied, so that an event that is covered already costs no call. It is
-// bounded, and it forgets: a deliberate repair, which needs the call, must not be suppressed for
-// long. The zero value is not ready; use NewMemory.
+// AppliedTimes remembers which read time was last applied for each conversation, so that an event
+// that is already covered costs no call. It is bounded and forgets: a deliberate repair, which
+// needs the call, must not be suppressed for long. The zero value is not ready for use; use
+// NewAppliedTimes.
 type AppliedTimes struct {
 	successes map[string]success
 	order     []remembered // oldest first; entries that a later success replaced are skipped
@@ -30,7 +31,7 @@ type remembered struct {
 	at time.Time
 }
 
-// NewAppliedTimes returns an empty memory.
+// NewAppliedTimes returns AppliedTimes that remember nothing.
 func NewAppliedTimes() *AppliedTimes {
 	return &AppliedTimes{successes: map[string]success{}, limit: rememberMost}
 }
@@ -38,7 +39,7 @@ func NewAppliedTimes() *AppliedTimes {
 // Remember notes that readTime was applied for the conversation.
 func (m *AppliedTimes) Remember(now time.Time, id string, readTime int64) {
 	m.forget(now)
-	id = strings.Clone(id) // a part of the payload, which must go
+	id = strings.Clone(id) // id is part of the payload, which must become garbage
 	m.successes[id] = success{readTime, now}
 	m.order = append(m.order, remembered{id, now})
 }
@@ -49,7 +50,7 @@ func (m *AppliedTimes) Covers(now time.Time, id string, readTime int64) bool {
 	return ok && readTime <= s.readTime && now.Sub(s.at) < rememberFor
 }
 
-// forget drops what is too old, and the oldest when there is too much.
+// forget removes entries that are too old, and the oldest entries when there are too many.
 func (m *AppliedTimes) forget(now time.Time) {
 	for m.head < len(m.order) {
 		oldest := m.order[m.head]

@@ -6,10 +6,10 @@ import (
 	"markread/worker/hold"
 )
 
-// retryWithin is how soon after the end of a hold everything that waited for it is retried.
+// retryWithin is how soon after the end of a hold all conversations that waited for it are retried.
 const retryWithin = 2 * time.Second
 
-// holdsChanged reports changes of the holds, and lets what waited for one that ended continue.
+// holdsChanged reports changes of the holds. When a hold has ended, it releases what waited for it.
 func (e *Engine) holdsChanged(now time.Time, change hold.Change) {
 	if change.None() {
 		return
@@ -17,7 +17,8 @@ func (e *Engine) holdsChanged(now time.Time, change hold.Change) {
 	e.options.Observer.HoldsChanged(now, change, e.holds.Active())
 	for _, h := range change.Ended {
 		if h.Reason == hold.Rejections {
-			for _, l := range e.letters.release(h.Lane) { // the count restarts, with them
+			// the evidence restarts, and includes these
+			for _, l := range e.letters.release(h.Lane) {
 				e.admit(now, l)
 			}
 		}
@@ -34,14 +35,14 @@ func (e *Engine) Holds() []hold.Hold { return e.holds.Active() }
 // Expire ends the holds whose time is over.
 func (e *Engine) Expire(now time.Time) { e.holdsChanged(now, e.holds.Expire(now)) }
 
-// KeyChanged makes a probe due: the key that was refused is another one now.
+// KeyChanged makes a probe due: the key differs from the refused one.
 func (e *Engine) KeyChanged(now time.Time) { e.holds.KeyChanged(now) }
 
 func (e *Engine) setHold(now time.Time, reason hold.Reason, detail, do string, next time.Time) {
 	e.holdsChanged(now, e.holds.Set(now, reason, detail, do, next))
 }
 
-// SetMembership holds all calls while lost says why none may be sent.
+// SetMembership holds all calls while lost is not nil; lost says why no call may be sent.
 func (e *Engine) SetMembership(now time.Time, lost error) {
 	if lost == nil {
 		e.holdsChanged(now, e.holds.Clear(hold.Membership))
@@ -55,8 +56,8 @@ func (e *Engine) Pause(now time.Time) {
 	e.setHold(now, hold.Paused, "paused by an operator", hold.Paused.Do(), time.Time{})
 }
 
-// Resume ends a pause; with acceptRejections also the holds for rejections: the next 10,000 events
-// of their lanes that are rejected or invalid become dead letters.
+// Resume ends a pause, and with acceptRejections also the holds for rejections: the next 10,000
+// events of their lanes that are rejected or invalid become dead letters.
 func (e *Engine) Resume(now time.Time, acceptRejections bool) {
 	e.holdsChanged(now, e.holds.Clear(hold.Paused))
 	if acceptRejections {
@@ -66,7 +67,7 @@ func (e *Engine) Resume(now time.Time, acceptRejections bool) {
 
 const noShare = "this worker's share of the rate is 0"
 
-// SetShare sets how many permits of the rate belong to this worker.
+// SetShare sets this worker's share of the rate, in permits.
 func (e *Engine) SetShare(now time.Time, permits int) {
 	e.quota.Reset(permits, now)
 	switch {
@@ -75,14 +76,14 @@ func (e *Engine) SetShare(now time.Time, permits int) {
 	case e.partitions == 0:
 		e.setHold(now, hold.Quota, noShare+", because the topics have no partitions",
 			"check that --topic and --backfill-topic exist on these --brokers; "+
-				"markread run --create-topics makes them", time.Time{})
+				"markread run --create-topics creates them", time.Time{})
 	default:
 		e.setHold(now, hold.Quota, noShare, hold.Quota.Do(), time.Time{})
 	}
 }
 
-// SetMismatch gives this worker no share, because its quota terms are not those of the group's
-// leader: together the shares would be more than the rate.
+// SetMismatch gives this worker no share, because its quota terms differ from the group leader's:
+// together the shares would exceed the rate.
 func (e *Engine) SetMismatch(now time.Time, why, do string) {
 	e.quota.Reset(0, now)
 	e.setHold(now, hold.Quota, noShare+": "+why, do, time.Time{})

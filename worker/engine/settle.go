@@ -9,15 +9,15 @@ import (
 	"markread/worker/hold"
 )
 
-// Outcome is how an event finished. The texts are the contract's.
+// Outcome is how an event finished. The texts are part of the contract.
 type Outcome int
 
 // The outcomes.
 const (
 	Applied      Outcome = iota // its own T was sent, and succeeded
-	Collapsed                   // it waited with one of a larger or equal T whose call succeeded
+	Collapsed                   // waited with an event of a larger or equal T whose call succeeded
 	Superseded                  // an earlier success covers it: no call of its own
-	DeadLettered                // a letter that stands for it is on the dead-letter topic
+	DeadLettered                // a dead letter on the topic stands for it
 	outcomes
 )
 
@@ -31,8 +31,8 @@ type Counts struct {
 	Finished           [outcomes]uint64
 }
 
-// Unsettled is how many events are not finished. Those of damaged records are among them, though
-// only one of a range is in memory.
+// Unsettled returns how many events are not finished. It includes all events of damaged records,
+// though only one of a range is in memory.
 func (c Counts) Unsettled() uint64 {
 	n := c.Received - c.Returned
 	for _, finished := range c.Finished {
@@ -41,8 +41,8 @@ func (c Counts) Unsettled() uint64 {
 	return n
 }
 
-// settleCall is the one place where a response decides what becomes of a conversation; failure is
-// nil for a success, and held says that its lane was held before it, or is now.
+// settleCall is the only place where a response decides what happens to a conversation. failure is
+// nil for a success; held reports whether its lane was held before the response, or is now.
 func (e *Engine) settleCall(now time.Time, done *Call, failure *imclient.Error, held bool) {
 	conv := done.conversation
 	if failure == nil {
@@ -79,9 +79,10 @@ func (e *Engine) settleCall(now time.Time, done *Call, failure *imclient.Error, 
 	}
 }
 
-// attemptCounts reports whether a failure counts as an attempt: not while calls are held, because
-// then the service is to blame. With an ErrorCode the server judged this call. Without one it may
-// have been the network: it counts only when another conversation got an ErrorCode since.
+// attemptCounts reports whether a failure counts as an attempt. It does not while calls are held,
+// because then the service is to blame. A failure with an ErrorCode counts: the server judged this
+// call. A failure without one may be the network's fault: it counts only if another conversation
+// got an ErrorCode since.
 func (e *Engine) attemptCounts(conv *backlog.Conversation, failure *imclient.Error,
 	held bool) bool {
 	if held || failure.Class == imclient.Throttled || failure.Class == imclient.Held {
@@ -103,7 +104,7 @@ func (e *Engine) settleSuccess(now time.Time, s backlog.Settled) {
 	}
 }
 
-// settle finishes one event: from here on its offset counts as finished.
+// settle finishes one event: from now on its offset counts as finished.
 func (e *Engine) settle(now time.Time, ref uint64, as Outcome) {
 	lane, eventTime := e.tracker.Finish(event.Ref(ref))
 	e.counts[lane].Finished[as]++

@@ -8,11 +8,11 @@ import (
 )
 
 const (
-	recentCalls         = 20 // an outage is judged by so many calls,
+	recentCalls         = 20 // an outage needs so many calls,
 	recentFailed        = 16 // of which so many (80 %) failed transiently,
 	recentConversations = 5  // those of at least so many conversations;
-	noCodeCalls         = 5  // or by so many in a row that got no ErrorCode,
-	// over so long: of many calls a second, five fail in a row by chance
+	noCodeCalls         = 5  // or so many in a row that got no ErrorCode,
+	// over so long: of many calls per second, five fail in a row by chance
 	noCodeFor = time.Second
 )
 
@@ -20,7 +20,7 @@ const (
 type callEvidence struct {
 	recent      []recentCall // oldest first
 	noCode      int          // how many of the last in a row got no ErrorCode
-	noCodeSince time.Time    // when the first of them ended
+	noCodeSince time.Time    // when the first of these ended
 }
 
 type recentCall struct {
@@ -44,7 +44,7 @@ func (e *callEvidence) note(now time.Time, id string, err *imclient.Error) {
 	e.noCode++
 }
 
-// outage returns why the last calls look like an outage, if they do. last was noted last.
+// outage returns why the last calls look like an outage, or "". last was noted last.
 func (e *callEvidence) outage(now time.Time, last *imclient.Error) string {
 	if e.noCode >= noCodeCalls && now.Sub(e.noCodeSince) >= noCodeFor {
 		return fmt.Sprintf("%d calls in a row got no ErrorCode, the last: %s",

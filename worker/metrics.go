@@ -33,8 +33,8 @@ func newMetrics() *metrics {
 	m := &metrics{
 		calls: counter("calls_total", "API calls by result and code.", "result", "code"),
 		callSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "markread_call_duration_seconds",
-			Help: "Time from sending a call to its response.",
+			Name:    "markread_call_duration_seconds",
+			Help:    "Time from sending a call to its response.",
 			Buckets: []float64{.002, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}),
 		eventAge: prometheus.NewHistogramVec(prometheus.HistogramOpts{

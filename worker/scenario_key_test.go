@@ -17,7 +17,7 @@ import (
 	"markread/worker"
 )
 
-// keyring is a key source whose key an operator can change.
+// keyring is a key source whose key a test can change.
 type keyring struct{ text atomic.Value }
 
 func newKeyring(key imclient.Secret) *keyring {
@@ -32,7 +32,7 @@ func (k *keyring) use(s *stack) func(*worker.Options) {
 	return func(o *worker.Options) { o.IM = s.client(k.get) }
 }
 
-// client returns an IM client with a key source of its own.
+// client returns an IM client with its own key source.
 func (s *stack) client(key imclient.KeySource) *imclient.Client {
 	s.t.Helper()
 	pool := imclient.NewTransport(5*time.Second, 200)
@@ -51,9 +51,9 @@ func (s *stack) client(key imclient.KeySource) *imclient.Client {
 	return im
 }
 
-// kick revokes the signatures of the administrator that are in use. It is signed for another time
-// than the workers sign for: of two UserSigs that are made in the same second for the same time,
-// the text is the same, and with the one the other is revoked.
+// kick revokes the administrator's current signatures. Its own request is signed with another
+// lifetime than the workers use: two UserSigs created in the same second with the same lifetime are
+// identical, and would be revoked together.
 func kick(t *testing.T, server *sandbox.Server, key imclient.Secret) {
 	t.Helper()
 	signature, err := imclient.Sign(appID, "administrator", key, time.Now(), time.Hour)
@@ -63,18 +63,19 @@ func kick(t *testing.T, server *sandbox.Server, key imclient.Secret) {
 	query := fmt.Sprintf(
 		"?sdkappid=%d&identifier=administrator&usersig=%s&random=1&contenttype=json", appID,
 		signature)
-	answer := httptest.NewRecorder()
-	server.ServeHTTP(answer,
+	response := httptest.NewRecorder()
+	server.ServeHTTP(response,
 		httptest.NewRequest(http.MethodPost, "/v4/im_open_login_svc/kick"+query,
 			strings.NewReader(`{"UserID":"administrator"}`)))
-	// the latter: kicked in this very second
-	if text := answer.Body.String(); !strings.Contains(text, `"ErrorCode":0`) &&
+	// the latter: kicked within the same second
+	if text := response.Body.String(); !strings.Contains(text, `"ErrorCode":0`) &&
 		!strings.Contains(text, "70052") {
-		t.Errorf("kick: %s", answer.Body)
+		t.Errorf("kick: %s", response.Body)
 	}
 }
 
-// shortestGap returns the shortest time between two arrivals since a moment, and how many there were.
+// shortestGap returns the shortest time between two arrivals since a moment, and the number of
+// arrivals.
 func (s *stack) shortestGap(since time.Time) (shortest time.Duration, n int) {
 	var last time.Time
 	shortest = time.Hour
@@ -90,8 +91,8 @@ func (s *stack) shortestGap(since time.Time) (shortest time.Duration, n int) {
 	return shortest, n
 }
 
-// A key that has become wrong holds everything: no letter, no commit past what was called, hardly a
-// call. The right one is found by itself.
+// A key that has become wrong holds everything: no dead letter, no commit beyond the finished
+// calls, hardly a call. The worker detects the correct key by itself.
 func TestWrongKeyForTenMinutes(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		keys := newKeyring(key)
@@ -108,28 +109,29 @@ func TestWrongKeyForTenMinutes(t *testing.T) {
 		shortest, probes := s.shortestGap(from)
 		if !s.heldFor(w, "credentials") || s.letterCount() > 0 || s.committed() != frozen ||
 			frozen > 200 {
-			t.Errorf("held %+v, %d letters, committed %d, %d before", w.Held(), s.letterCount(),
+			t.Errorf("held %+v, %d dead letters, committed %d, %d before", w.Held(),
+				s.letterCount(),
 				s.committed(), frozen)
 		}
 		if shortest < 14*time.Second || probes > 41 {
 			t.Errorf("%d probes, two of them %v apart", probes, shortest)
 		}
 		keys.set(key)
-		took := s.until("calls go on", 20*time.Second,
+		took := s.until("calls resume", 20*time.Second,
 			func() bool { return !s.heldFor(w, "credentials") })
 		w.waitSettled(t, 3700)
 		if n := s.letterCount(); n > 0 {
-			t.Errorf("%d letters", n)
+			t.Errorf("%d dead letters", n)
 		}
 		s.mustStop(w)
-		t.Logf("%d calls until it was held; %d probes in 10 minutes, at least %v apart; on %v "+
-			"after the right key",
+		t.Logf("%d calls until it was held; %d probes in 10 minutes, at least %v apart; "+
+			"resumed %v after the right key",
 			calls-100, probes, shortest, took)
 	})
 }
 
-// The same for who is not an administrator any more, for an app that is locked for a minute, and
-// for one that is not paid for: what mends it is out of our sight.
+// The same for an account that is no longer an administrator, for an app that is locked for a
+// minute, and for an unpaid app: the worker can't see when these are fixed.
 func TestRefusedForTenMinutes(t *testing.T) {
 	tooLongForARace(t)
 	for _, c := range []struct {
@@ -156,32 +158,31 @@ func TestRefusedForTenMinutes(t *testing.T) {
 				time.Sleep(10 * time.Minute)
 				shortest, probes := s.shortestGap(from)
 				if !s.heldFor(w, "credentials") || s.letterCount() > 0 || s.committed() != frozen {
-					t.Errorf("held %+v, %d letters, committed %d, %d before", w.Held(),
+					t.Errorf("held %+v, %d dead letters, committed %d, %d before", w.Held(),
 						s.letterCount(), s.committed(),
 						frozen)
 				}
-				// A refused signature that is worth it is tried again at once with a new one: two
-				// calls a probe.
+				// A refused signature that is worth a retry is retried immediately with a new one:
+				// two calls per probe.
 				if probes > 2*int(10*time.Minute/c.every+1) {
 					t.Errorf("%d calls in 10 minutes", probes)
 				}
 				s.fault(sandbox.Faults{})
-				took := s.until("calls go on", c.after,
+				took := s.until("calls resume", c.after,
 					func() bool { return !s.heldFor(w, "credentials") })
 				w.waitSettled(t, 3100)
 				if n := s.letterCount(); n > 0 {
-					t.Errorf("%d letters", n)
+					t.Errorf("%d dead letters", n)
 				}
 				s.mustStop(w)
-				t.Logf("%d calls in 10 minutes, at least %v apart; on %v after it was mended",
+				t.Logf("%d calls in 10 minutes, at least %v apart; resumed %v after the fix",
 					probes, shortest, took)
 			})
 		})
 	}
 }
 
-// A signature that is revoked, or expires by the server's clock, is renewed without anybody
-// noticing.
+// A signature that is revoked, or expires by the server's clock, is renewed without a hold.
 func TestSignatureIsRenewedWithoutHold(t *testing.T) {
 	tooLongForARace(t)
 	inBubble(t, func(s *stack) {
@@ -215,7 +216,7 @@ func TestSignatureIsRenewedWithoutHold(t *testing.T) {
 		}
 		w.waitSettled(t, 8000)
 		if n := s.letterCount(); n > 0 {
-			t.Errorf("%d letters", n)
+			t.Errorf("%d dead letters", n)
 		}
 		s.mustStop(w)
 	})

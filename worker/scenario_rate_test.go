@@ -8,7 +8,7 @@ import (
 	"markread/imclient/sandbox"
 )
 
-// refused counts the answers "too many" and all answers between two moments.
+// refused counts the responses "too many" and all responses between two moments.
 func (s *stack) refused(from, to time.Time) (refused, all int) {
 	for _, a := range s.sandbox.Arrivals() {
 		if a.At.Before(from) || !a.At.Before(to) {
@@ -22,7 +22,7 @@ func (s *stack) refused(from, to time.Time) (refused, all int) {
 }
 
 // The server allows less than we believe: other programs use the same app's quota. The limit
-// follows it down, and up again.
+// follows the server down, and up again.
 func TestServerAllowsLess(t *testing.T) {
 	tooLongForARace(t)
 	for _, allowed := range []int{120, 60} {
@@ -53,7 +53,7 @@ func TestServerAllowsLess(t *testing.T) {
 				}
 				w.waitSettled(t, 1)
 				if n := s.letterCount(); n > 0 {
-					t.Errorf("%d letters", n)
+					t.Errorf("%d dead letters", n)
 				}
 				if n := w.State().Totals; n.Applied != int64(15_000+allowed*60) {
 					t.Errorf("totals %+v", n)
@@ -68,7 +68,7 @@ func TestServerAllowsLess(t *testing.T) {
 	}
 }
 
-// What the server asks for with Retry-After is kept, by all calls and both lanes.
+// All calls of both lanes observe Retry-After.
 func TestRetryAfterIsKept(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		s.publishMany(topics.Live, "reader", 0, 3000)
@@ -84,7 +84,7 @@ func TestRetryAfterIsKept(t *testing.T) {
 			t.Errorf("held %+v", w.Held())
 		}
 		w.waitSettled(t, 4000)
-		var first, next time.Time // the answer that asked, the first call after the pause
+		var first, next time.Time // the response with Retry-After, the first call after the pause
 		for _, a := range s.sandbox.Arrivals() {
 			switch {
 			case a.Status == 429 && first.IsZero():
@@ -97,15 +97,15 @@ func TestRetryAfterIsKept(t *testing.T) {
 			t.Errorf("asked %v after the fault, next call %v later", first.Sub(asked), pause)
 		}
 		if n := s.letterCount(); n > 0 {
-			t.Errorf("%d letters", n)
+			t.Errorf("%d dead letters", n)
 		}
 		s.mustStop(w)
-		t.Logf("the next call came after %v", next.Sub(first))
+		t.Logf("the next call was made after %v", next.Sub(first))
 	})
 }
 
-// A brown-out: a third of the calls fail, or answers are slow, or the server is away half of the
-// time. What it would carry out is carried out, nearly.
+// A brownout: a third of the calls fail, or responses are slow, or the server is down half of the
+// time. The worker gets nearly as many calls applied as the server can apply.
 func TestBrownOut(t *testing.T) {
 	const probes = "after 5 s of outage the next probe is 2 s away: 60 of 100"
 	slow := sandbox.Latency{P50: 100 * time.Millisecond, P99: 10 * time.Second,
@@ -113,8 +113,8 @@ func TestBrownOut(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		faults  sandbox.Faults
-		accepts float64 // calls a second
-		short   string  // why it falls short of 85 %
+		accepts float64 // calls per second
+		short   string  // why it does not reach 85 %
 	}{
 		{"30 % code 91000",
 			sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindCode, Code: 91000,

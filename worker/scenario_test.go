@@ -24,7 +24,7 @@ func (s *stack) succeededBetween(from, to time.Time) (n int) {
 	return n
 }
 
-// letterCount is how many records the dead-letter topic has.
+// letterCount returns how many records the dead-letter topic has.
 func (s *stack) letterCount() (n int64) {
 	for _, p := range s.broker.Cluster().PartitionInfos(topics.DeadLetter) {
 		n += p.HighWatermark
@@ -32,7 +32,7 @@ func (s *stack) letterCount() (n int64) {
 	return n
 }
 
-// committed is the sum of the committed offsets.
+// committed returns the sum of the committed offsets.
 func (s *stack) committed() (n int64) {
 	group := s.broker.Cluster().GroupInfo("markread")
 	if group == nil {
@@ -53,7 +53,7 @@ func (s *stack) fault(f sandbox.Faults) {
 	}
 }
 
-// publishMany publishes one event of each of n conversations, numbered from a first one.
+// publishMany publishes n events of n conversations, numbered from first.
 func (s *stack) publishMany(topic, name string, first, n int) {
 	s.t.Helper()
 	values := make([]string, n)
@@ -63,8 +63,8 @@ func (s *stack) publishMany(topic, name string, first, n int) {
 	s.publish(topic, values...)
 }
 
-// publishSteadily publishes n events a second, each of another conversation, numbered from a first
-// one, for so long, and returns how many there were.
+// publishSteadily publishes n events per second for so long, each of another conversation, numbered
+// from first. It returns how many it published.
 func (s *stack) publishSteadily(first, n int, long time.Duration) (published int) {
 	kafka := s.kafka()
 	defer kafka.Close()
@@ -101,8 +101,8 @@ func oneIsEnough(t *testing.T, this bool) {
 	}
 }
 
-// tooLongForARace skips what takes long with the race detector, and has no goroutine that others
-// don't have.
+// tooLongForARace skips tests that take long with the race detector and have no goroutines that
+// other tests don't have.
 func tooLongForARace(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
@@ -110,7 +110,7 @@ func tooLongForARace(t *testing.T) {
 	}
 }
 
-// until waits for something, at most so long, and returns how long it took.
+// until waits until is returns true, at most atMost, and returns how long that took.
 func (s *stack) until(what string, atMost time.Duration, is func() bool) time.Duration {
 	s.t.Helper()
 	began := time.Now()
@@ -125,7 +125,7 @@ func (s *stack) until(what string, atMost time.Duration, is func() bool) time.Du
 }
 
 // In an outage of half an hour hardly a call is made and nothing is dead-lettered; after it the
-// worker is at full speed at once.
+// worker is immediately at full speed.
 func TestTotalOutage(t *testing.T) {
 	tooLongForARace(t) // TestOutageHolds has the same goroutines
 	for _, kind := range []sandbox.Rule{
@@ -161,7 +161,7 @@ func TestTotalOutage(t *testing.T) {
 				n := w.State().Totals
 				attempts := float64(n.Calls) / float64(published)
 				if attempts > 1.1 || s.letterCount() > 0 {
-					t.Errorf("%.3f attempts an event, %d letters", attempts, s.letterCount())
+					t.Errorf("%.3f attempts an event, %d dead letters", attempts, s.letterCount())
 				}
 				s.mustStop(w)
 				t.Logf("%d events; %d calls during the outage; %.0f calls a second from 15 s "+
@@ -172,7 +172,8 @@ func TestTotalOutage(t *testing.T) {
 	}
 }
 
-// An event that comes alone during an outage has nobody to fail with. It waits, and is applied.
+// During an outage, a single event gives no evidence for one, because no other conversation fails.
+// It waits, and is applied.
 func TestSingleEventInAnOutage(t *testing.T) {
 	for _, rule := range []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 502},
 		{Kind: sandbox.KindHang},
@@ -187,7 +188,7 @@ func TestSingleEventInAnOutage(t *testing.T) {
 				time.Sleep(20 * time.Minute)
 				calls := s.sandbox.Stats().Calls
 				if calls > 100 || s.letterCount() > 0 {
-					t.Errorf("%d calls, %d letters", calls, s.letterCount())
+					t.Errorf("%d calls, %d dead letters", calls, s.letterCount())
 				}
 				s.fault(sandbox.Faults{})
 				took := s.until("applied", 32*time.Second,
@@ -200,8 +201,8 @@ func TestSingleEventInAnOutage(t *testing.T) {
 	}
 }
 
-// What the group has committed survives brokers that are away for less than a session: no
-// rebalance, no repeats, no loss.
+// Committed offsets survive brokers that are unreachable for less than a session: no rebalance, no
+// repeats, no loss.
 func TestBrokerDownForFiveSeconds(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		s.publishMany(topics.Live, "reader", 0, 6000)
@@ -216,15 +217,15 @@ func TestBrokerDownForFiveSeconds(t *testing.T) {
 		}
 		n := w.State().Totals
 		if n.Calls != 6000 || n.Returned != 0 || s.letterCount() > 0 {
-			t.Errorf("totals %+v, %d letters", n, s.letterCount())
+			t.Errorf("totals %+v, %d dead letters", n, s.letterCount())
 		}
 		s.mustStop(w)
-		t.Logf("commits went on %v after the brokers came back; %d calls for 6000 events", took,
+		t.Logf("commits resumed %v after the brokers came back; %d calls for 6000 events", took,
 			n.Calls)
 	})
 }
 
-// Two percent of the calls hang until they time out. They cost their permits, and little else.
+// Two per cent of the calls hang until they time out. They cost their permits, and little else.
 func TestSomeCallsHang(t *testing.T) {
 	tooLongForARace(t)
 	inBubble(t, func(s *stack) {
@@ -245,7 +246,7 @@ func TestSomeCallsHang(t *testing.T) {
 		s.fault(sandbox.Faults{})
 		w.waitSettled(t, 12_000)
 		if n := s.letterCount(); n > 0 {
-			t.Errorf("%d letters", n)
+			t.Errorf("%d dead letters", n)
 		}
 		s.mustStop(w)
 		t.Logf("%.0f calls a second", rate)
@@ -276,14 +277,14 @@ func TestSomeConversationsAlwaysHang(t *testing.T) {
 		s.fault(sandbox.Faults{})
 		w.waitSettled(t, 3000)
 		if n := s.letterCount(); n > 0 {
-			t.Errorf("%d letters", n)
+			t.Errorf("%d dead letters", n)
 		}
 		s.mustStop(w)
 		t.Logf("the others took %v; ideal is %v", took, ideal)
 	})
 }
 
-// dropConnections closes each connection to the brokers that a request comes over, for so long.
+// dropConnections closes, for so long, each connection to the brokers on which a request arrives.
 func (s *stack) dropConnections(long time.Duration) {
 	var again atomic.Bool
 	again.Store(true)

@@ -33,8 +33,8 @@ var (
 		DeadLetter: "mark-read-dead-letters"}
 )
 
-// stack is the whole product in one bubble of virtual time: embedded broker, IM sandbox and what
-// the workers need, over an in-memory network.
+// stack is the whole product in a bubble of virtual time: embedded broker, IM sandbox and what the
+// workers need, over an in-memory network.
 type stack struct {
 	t       *testing.T
 	network kfake.VirtualNetwork
@@ -42,10 +42,10 @@ type stack struct {
 	sandbox *sandbox.Server
 }
 
-// inBubble runs test in a synctest bubble with a stack of its own, and stops the stack at the end.
+// inBubble runs test in a synctest bubble with its own stack, and stops the stack at the end.
 func inBubble(t *testing.T, test func(s *stack)) { inBubbleOf(t, 4, test) }
 
-// inBubbleOf is inBubble with so many partitions of each topic.
+// inBubbleOf is inBubble with a number of partitions per topic.
 func inBubbleOf(t *testing.T, partitions int, test func(s *stack)) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		s := &stack{t: t}
@@ -94,7 +94,7 @@ type member struct {
 	stop func() error
 }
 
-// start starts a worker; stop stops it as SIGTERM would, and waits.
+// start starts a worker. Its stop function stops it as SIGTERM would, and waits.
 func (s *stack) start(change func(*worker.Options)) *member {
 	s.t.Helper()
 	pool := &http.Transport{
@@ -172,7 +172,7 @@ func eventJSON(report, peer string, readTime int64) string {
 		readTime)
 }
 
-// waitSettled waits until all that was received has reached its end and nothing is behind.
+// waitSettled waits until all received events are finished and no partition lags.
 func (m *member) waitSettled(t *testing.T, received int64) {
 	t.Helper()
 	for range 600 {
@@ -181,7 +181,7 @@ func (m *member) waitSettled(t *testing.T, received int64) {
 		lag := int64(0)
 		for _, p := range state.Partitions {
 			if p.Lag == nil {
-				lag++ // not known yet
+				lag++ // not yet known
 				continue
 			}
 			lag += *p.Lag

@@ -13,9 +13,9 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// What is shown of a partition that can't be read, and of one whose lag is not known. A lag that
-// reads 0 says that everything was read, and the oldest event that waits may be one that nobody has
-// read.
+// The console and the metrics of a partition that can't be read, and of one whose lag is unknown. A
+// lag of 0 would say that everything was read, and the oldest waiting event may be one that nobody
+// has read.
 func TestUnreadableIsShown(t *testing.T) {
 	at := time.Unix(1_800_000_000, 0).UTC()
 	since := at.Add(-90 * time.Second)
@@ -64,7 +64,8 @@ func TestUnreadableIsShown(t *testing.T) {
 		"a newer event waits": {consumer.PartitionState{Committed: 3, HighWatermark: 12, Lag: 9,
 			Unreadable: at10,
 			Oldest:     aged(time.Minute)}, 9, 90, `9,`},
-		"an event of our clock": {consumer.PartitionState{Committed: 3, HighWatermark: 4, Lag: 1,
+		"an event ahead of our clock": {consumer.PartitionState{Committed: 3, HighWatermark: 4,
+			Lag:    1,
 			Oldest: aged(-time.Minute)}, 1, 0, `1,`},
 	} {
 		c.state.TopicPartition = event.TopicPartition{Topic: "mark-read", Partition: 3}

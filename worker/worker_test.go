@@ -51,7 +51,7 @@ func TestMainJob(t *testing.T) {
 	})
 }
 
-// A stop in full flow: what is answered is committed, so that nothing of it is called again.
+// A shutdown under load: the events of finished calls are committed, so that none is called again.
 func TestStopAndContinue(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		now := time.Now().Unix()
@@ -91,7 +91,7 @@ func TestStopAndContinue(t *testing.T) {
 	})
 }
 
-// A stop whose last commit doesn't get through is no clean stop, and says so.
+// A shutdown whose last commit fails is unclean, and Run reports that.
 func TestStopWithoutKafka(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		var values []string
@@ -113,8 +113,8 @@ func TestStopWithoutKafka(t *testing.T) {
 	})
 }
 
-// A stop with a server that hangs ends within the drain timeout: the calls have their own, shorter
-// one.
+// A shutdown while the server hangs ends within the drain timeout, because the calls have a shorter
+// timeout.
 func TestStopWhileCallsHang(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		if err := s.sandbox.SetFaults(
@@ -136,8 +136,8 @@ func TestStopWhileCallsHang(t *testing.T) {
 	})
 }
 
-// Unreachable brokers make a worker unready after a minute, but a restart would not help: it stays
-// healthy.
+// Unreachable brokers make a worker unready after a minute. It stays healthy: a restart would not
+// help.
 func TestReadyAndHealthy(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		w := s.start(nil)
@@ -157,8 +157,8 @@ func TestReadyAndHealthy(t *testing.T) {
 	})
 }
 
-// While the dead-letter topic refuses, nothing is lost, nothing is committed past a letter, and the
-// topic is not stormed; afterwards it gets all letters.
+// While the dead-letter topic refuses, nothing is lost, nothing is committed beyond a dead letter,
+// and the topic is not flooded; afterwards it gets all dead letters.
 func TestDeadLetterTopicRefuses(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		refuses := s.broker.Cluster().
@@ -195,7 +195,7 @@ func TestDeadLetterTopicRefuses(t *testing.T) {
 	})
 }
 
-// A backfill that fills its half of the memory pauses and goes on, and live events don't wait for
+// A backfill that fills its half of the memory pauses and resumes, and live events don't wait for
 // it.
 func TestFetchingPausesAndResumes(t *testing.T) {
 	inBubble(t, func(s *stack) {
@@ -224,8 +224,8 @@ func TestFetchingPausesAndResumes(t *testing.T) {
 	})
 }
 
-// Conversations whose calls fail again and again fill a lane's memory. The other lane's events
-// pass, and what ends makes room.
+// Conversations whose calls keep failing fill a lane's memory. The other lane's events pass, and
+// finished events free capacity.
 func TestBacklogFullOfRetries(t *testing.T) {
 	tooLongForARace(t)
 	inBubble(t, func(s *stack) {
@@ -302,7 +302,7 @@ func TestTwoWorkers(t *testing.T) {
 	})
 }
 
-// An outage: no letter, few calls, and everything is applied when it is over.
+// An outage: no dead letter, few calls, and everything is applied when it is over.
 func TestOutageHolds(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		w := s.start(nil)
@@ -362,10 +362,10 @@ func TestMetricsAddUp(t *testing.T) {
 					sum[f.GetName()] += m.GetCounter().GetValue() + m.GetGauge().GetValue()
 				}
 			}
+			received := sum["markread_events_received_total"]
 			if got := sum["markread_events_total"] + sum["markread_backlog_events"] +
-				sum["markread_events_returned_total"]; got != sum["markread_events_received_total"] {
-				t.Fatalf("%v events received, %v accounted for",
-					sum["markread_events_received_total"], got)
+				sum["markread_events_returned_total"]; got != received {
+				t.Fatalf("%v events received, %v accounted for", received, got)
 			}
 		}
 		s.mustStop(w)

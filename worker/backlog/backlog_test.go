@@ -15,7 +15,7 @@ func at(seconds float64) time.Time {
 	return start.Add(time.Duration(seconds * float64(time.Second)))
 }
 
-// fixture is a backlog whose events are numbered as they come.
+// fixture is a backlog that numbers its events.
 type fixture struct {
 	t *testing.T
 	*Backlog
@@ -49,7 +49,7 @@ func (b *fixture) take(now time.Time, wantID string, wantTime int64) *Conversati
 	return c
 }
 
-// events is how many events wait or are out.
+// events returns how many events wait or are in flight.
 func events(b *Backlog) (n int) {
 	for _, c := range b.conversations {
 		if n += len(c.refs); c.flight != nil {
@@ -91,14 +91,14 @@ func TestEventsThatArriveDuringACall(t *testing.T) {
 	covered := b.add("a", 1, 10)
 	newer := b.add("a", 0, 11)
 	if got := b.Take(start, all, 100); got.ID() != "b" {
-		t.Fatalf("took %s while its call is out", got.ID())
+		t.Fatalf("took %s while its call is in flight", got.ID())
 	}
 	s := b.Succeeded(start, c)
 	if !slices.Equal(s.Refs, []uint64{1, covered}) || s.Sent != 1 || s.Applied != 1 {
 		t.Fatalf("settled %+v: the newer event is not covered", s)
 	}
 	if int(c.lane) != 0 {
-		t.Fatal("what is left came in lane 0")
+		t.Fatal("the uncovered event arrived in lane 0")
 	}
 	if s := b.Succeeded(start, b.take(start, "a", 11)); !slices.Equal(s.Refs, []uint64{newer}) {
 		t.Fatalf("settled %+v", s)
@@ -119,7 +119,7 @@ func TestUncoveredEventsKeepTheirOrder(t *testing.T) {
 	b.add("a", 0, 13)
 	b.Succeeded(start, a)
 	if b.Conversations(0) != 1 || int(a.lane) != 0 {
-		t.Fatal("one of what is left came in lane 0")
+		t.Fatal("one of the uncovered events arrived in lane 0")
 	}
 }
 
@@ -203,7 +203,7 @@ func TestLiveGoesFirstButBackfillIsServed(t *testing.T) {
 	if len(backfill) != 10 {
 		t.Fatalf("backfill got %d of 200 calls, want every 19th", len(backfill))
 	}
-	// While no live event waits, backfill has it all.
+	// While no live event waits, backfill gets all calls.
 	for b.Conversations(0) > 0 {
 		b.Succeeded(start, b.Take(start, all, 100))
 	}

@@ -9,21 +9,21 @@ import (
 	"markread/worker/hold"
 )
 
-// Which failures are counted against a conversation.
+// Which failures count as attempts of a conversation.
 func TestAttempts(t *testing.T) {
 	for name, row := range map[string]struct {
 		failure *imclient.Error
 		others  *imclient.Error // what another conversation gets before each failure; nil: success
 		want    int
 	}{
-		"an ErrorCode counts":                           {internal, nil, 1},
-		"no answer counts while others get one":         {timeout, nil, 1},
-		"no answer counts, the other's was a rejection": {timeout, unknown, 1},
-		"no answer doesn't count when nobody gets one":  {timeout, timeout, 0},
-		"throttling doesn't count":                      {tooMany, nil, 0},
-		"a refused signature doesn't count":             {expired, nil, 0},
-		"a refused call doesn't count":                  {refused, nil, 0},
-		"a key that can't be read doesn't count":        {noKey, nil, 0},
+		"an ErrorCode counts":                              {internal, nil, 1},
+		"no response counts while others get one":          {timeout, nil, 1},
+		"no response counts, the other's was a rejection":  {timeout, unknown, 1},
+		"no response doesn't count when no other gets one": {timeout, timeout, 0},
+		"throttling doesn't count":                         {tooMany, nil, 0},
+		"a refused signature doesn't count":                {expired, nil, 0},
+		"a refused call doesn't count":                     {refused, nil, 0},
+		"a key that can't be read doesn't count":           {noKey, nil, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
@@ -48,8 +48,8 @@ func TestCallNotSentIsNotCounted(t *testing.T) {
 	}
 }
 
-// Without an ErrorCode it takes another conversation's answer between two attempts for each to
-// count.
+// Without an ErrorCode, a failure counts only if another conversation got an ErrorCode since the
+// previous attempt.
 func TestTimeoutCountsOncePerResponseToOthers(t *testing.T) {
 	r := newRig(t)
 	r.receiveOne("a", 1)
@@ -62,22 +62,22 @@ func TestTimeoutCountsOncePerResponseToOthers(t *testing.T) {
 		r.CallDone(now, r.mustCall(now, "a"), timeout)
 	}
 	if c.conversation.Attempts != 1 {
-		t.Fatalf("%d attempts, want 1: nobody got an answer since", c.conversation.Attempts)
+		t.Fatalf("%d attempts, want 1: no other call got a response since", c.conversation.Attempts)
 	}
 }
 
-// In an outage in which some calls get no answer and others a passing ErrorCode, probes that get
-// none are no attempts, however many others get one.
+// In an outage in which some calls get no response and others a transient ErrorCode, probes without
+// a response are no attempts, however many others get one.
 func TestMixedOutageExhaustsNoConversation(t *testing.T) {
 	r := newRig(t)
 	for i := range 6 {
 		r.receiveOne(fmt.Sprint(i), 1)
 	}
-	var out []*Call
+	var inFlight []*Call
 	for i := range 6 {
-		out = append(out, r.mustCall(start, fmt.Sprint(i)))
+		inFlight = append(inFlight, r.mustCall(start, fmt.Sprint(i)))
 	}
-	for _, c := range out {
+	for _, c := range inFlight {
 		r.CallDone(start, c, timeout)
 	}
 	now := start
@@ -95,12 +95,12 @@ func TestMixedOutageExhaustsNoConversation(t *testing.T) {
 		}
 	}
 	if r.letters.len() != 0 || !r.holds.Held(hold.Outage, hold.All) {
-		t.Fatalf("%d letters, held %v", r.letters.len(), r.holds.Active())
+		t.Fatalf("%d dead letters, held %v", r.letters.len(), r.holds.Active())
 	}
 }
 
-// While calls are held nothing is held against a conversation, and the end of the hold wakes what
-// waits.
+// While calls are held no failure counts against a conversation, and the end of the hold brings the
+// waiting retries forward.
 func TestHoldCountsNoAttemptsAndItsEndRetriesSoon(t *testing.T) {
 	r := newRig(t)
 	r.options.Backoff = imclient.NewBackoff(time.Hour, time.Hour)
@@ -108,11 +108,11 @@ func TestHoldCountsNoAttemptsAndItsEndRetriesSoon(t *testing.T) {
 	for i := range 30 {
 		r.receiveOne(fmt.Sprint(i), 1)
 	}
-	var out []*Call
+	var inFlight []*Call
 	for i := range 30 {
-		out = append(out, r.mustCall(start, fmt.Sprint(i)))
+		inFlight = append(inFlight, r.mustCall(start, fmt.Sprint(i)))
 	}
-	for i, c := range out {
+	for i, c := range inFlight {
 		r.CallDone(start, c, internal)
 		// the 20th begins the outage
 		if want := 1 - i/19; int(c.conversation.Attempts) != max(0, want) {
@@ -130,7 +130,7 @@ func TestHoldCountsNoAttemptsAndItsEndRetriesSoon(t *testing.T) {
 		t.Fatalf("%d attempts", got)
 	}
 	if todo, again := r.Next(at(3)); todo == nil && again.After(at(5)) {
-		t.Fatalf("what waited for the outage's end is tried at %v", again)
+		t.Fatalf("what waited for the outage's end is retried at %v", again)
 	}
 }
 
@@ -142,7 +142,7 @@ func TestExhausted(t *testing.T) {
 		now = now.Add(10 * time.Second)
 		c := r.mustCall(now, "a")
 		if i == 1 {
-			r.receiveOne("a", 2) // new events don't give new attempts
+			r.receiveOne("a", 2) // new events don't grant new attempts
 		}
 		r.CallDone(now, c, internal)
 	}
@@ -152,7 +152,7 @@ func TestExhausted(t *testing.T) {
 	l := r.NextLetters(1)[0]
 	if l.Class != "exhausted" || l.Code != "91000" || l.Attempts != 3 || l.Collapsed != 2 ||
 		l.Event.ReadTime != 2 {
-		t.Fatalf("letter %+v", l.DeadLetter)
+		t.Fatalf("dead letter %+v", l.DeadLetter)
 	}
 }
 
@@ -176,14 +176,14 @@ func TestExpiredSignatureIsRenewedWithoutHold(t *testing.T) {
 	r := newRig(t)
 	r.receiveOne("a", 1)
 	r.CallDone(start, r.mustCall(start, "a"), expired)
-	r.CallDone(start, r.mustCall(start, "a"), nil) // at once
+	r.CallDone(start, r.mustCall(start, "a"), nil) // immediately
 	if r.holds.LaneHeld(0) || r.finishedAs()[Applied] != 1 {
-		t.Fatalf("held %v, ended %v", r.holds.Active(), r.finishedAs())
+		t.Fatalf("held %v, outcomes %v", r.holds.Active(), r.finishedAs())
 	}
 }
 
-// A conversation that is refused for the signature again and again, while others succeed with it,
-// is believed after one new signature: it uses up its attempts like any other.
+// A conversation whose signature is refused repeatedly, while others succeed with it, gets one new
+// signature. After that the refusal counts, and it uses up its attempts like any other.
 func TestSignatureIsRenewedOncePerConversation(t *testing.T) {
 	r := newRig(t)
 	ambiguous := &imclient.Error{Class: imclient.Transient, Label: "60004", ErrorCode: 60004,
@@ -192,7 +192,7 @@ func TestSignatureIsRenewedOncePerConversation(t *testing.T) {
 	now := start
 	for calls := 1; r.letters.len() == 0; calls++ {
 		if calls > 2*r.options.Attempts {
-			t.Fatalf("%d calls and no letter", calls)
+			t.Fatalf("%d calls and no dead letter", calls)
 		}
 		r.CallDone(now, r.mustCall(now, "a"), ambiguous)
 		r.receiveOne(fmt.Sprint("other", calls), 1)
@@ -200,11 +200,12 @@ func TestSignatureIsRenewedOncePerConversation(t *testing.T) {
 		now = now.Add(5 * time.Second)
 	}
 	if l := r.NextLetters(1)[0]; l.Class != "exhausted" || l.Attempts != r.options.Attempts {
-		t.Fatalf("letter %+v", l.DeadLetter)
+		t.Fatalf("dead letter %+v", l.DeadLetter)
 	}
 }
 
-// Only the very next try is the one with the new signature: after another failure it has one again.
+// Only the very next attempt is the one with the new signature: after another failure it may get
+// one again.
 func TestSignatureIsRenewedAgainAfterAnotherFailure(t *testing.T) {
 	r := newRig(t)
 	r.receiveOne("a", 1)
@@ -213,7 +214,7 @@ func TestSignatureIsRenewedAgainAfterAnotherFailure(t *testing.T) {
 		r.CallDone(now, r.mustCall(now, "a"), failure)
 	}
 	if r.holds.LaneHeld(0) {
-		t.Fatalf("held %v, though no call with the new signature was answered", r.holds.Active())
+		t.Fatalf("held %v, though no call with the new signature got a response", r.holds.Active())
 	}
 	r.CallDone(at(20), r.mustCall(at(20), "a"), expired)
 	if !r.holds.LaneHeld(0) {
@@ -234,7 +235,7 @@ func TestInterruptedCallIsNotAFailure(t *testing.T) {
 	r.mustCall(start, "a")
 }
 
-// An outage holds, nothing is dead-lettered, probes take turns, and its end lets everything go on.
+// An outage holds, nothing is dead-lettered, probes rotate, and its end releases everything.
 func TestOutage(t *testing.T) {
 	r := newRig(t)
 	r.options.Attempts = 1
@@ -259,7 +260,7 @@ func TestOutage(t *testing.T) {
 		t.Errorf("%d calls in half an hour of outage", calls)
 	}
 	if r.letters.len() != 0 || !r.holds.LaneHeld(0) {
-		t.Fatalf("%d letters, holds %v", r.letters.len(), r.holds.Active())
+		t.Fatalf("%d dead letters, holds %v", r.letters.len(), r.holds.Active())
 	}
 	for now.Before(at(1820)) && r.backlog.Len() > 0 {
 		if todo, again := r.Next(now); todo != nil {
@@ -269,6 +270,6 @@ func TestOutage(t *testing.T) {
 		}
 	}
 	if r.holds.LaneHeld(0) || r.finishedAs()[Applied] != 50 {
-		t.Fatalf("20 s after the outage: held %v, ended %v", r.holds.Active(), r.finishedAs())
+		t.Fatalf("20 s after the outage: held %v, outcomes %v", r.holds.Active(), r.finishedAs())
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"markread/consumer/event"
 )
 
-// damaged is an event of so many records that can't be told apart.
+// damaged returns an event of count indistinguishable records.
 func (r *rig) damaged(lane event.Lane, count int) event.Event {
 	e := r.event("", 0, lane)
 	e.Record.Damage = &event.Damage{Last: e.Record.Offset + int64(count) - 1, Count: count,
@@ -25,7 +25,7 @@ func withRef(e, of event.Event) event.Event {
 	return e
 }
 
-// sums checks that no event is lost from the counts, and returns those of a lane.
+// sums checks that the counts include every event, and returns those of a lane.
 func (r *rig) sums(lane event.Lane) Counts {
 	r.t.Helper()
 	n := r.counts[lane]
@@ -39,7 +39,7 @@ func (r *rig) sums(lane event.Lane) Counts {
 	return n
 }
 
-// Records that can't be told apart have one letter and count one by one; but one forged count must
+// Indistinguishable records have one dead letter and count one by one; but one forged count must
 // not stop fetching.
 func TestDamagedRecordsCountOneByOneAndTakeMemoryOnce(t *testing.T) {
 	const forged = 1 << 31
@@ -51,7 +51,7 @@ func TestDamagedRecordsCountOneByOneAndTakeMemoryOnce(t *testing.T) {
 	for _, lane := range []event.Lane{event.Live, event.Backfill} {
 		if l := r.memoryUse(lane); l[unsettled] != 1 || l[conversations] != 1 ||
 			!r.HasCapacity(lane) {
-			t.Fatalf("%v: %+v, room %v", lane, l, r.HasCapacity(lane))
+			t.Fatalf("%v: %+v, capacity %v", lane, l, r.HasCapacity(lane))
 		}
 	}
 	batch := r.NextLetters(10)
@@ -59,7 +59,7 @@ func TestDamagedRecordsCountOneByOneAndTakeMemoryOnce(t *testing.T) {
 	if len(batch) != 2 || l.Class != "invalid" || l.Code != "" || l.Attempts != 0 ||
 		l.Collapsed != forged ||
 		!strings.Contains(l.Message, "2147483648 records") {
-		t.Fatalf("%d letters, %+v", len(batch), l.DeadLetter)
+		t.Fatalf("%d dead letters, %+v", len(batch), l.DeadLetter)
 	}
 	r.refuse(start, batch)
 	if n := r.sums(event.Backfill); n.Unsettled() != forged ||
@@ -83,8 +83,8 @@ func TestDamagedRecordsCountOneByOneAndTakeMemoryOnce(t *testing.T) {
 	}
 }
 
-// A letter of damaged records is one piece of evidence, and waits like others while its lane is
-// held for rejections.
+// A dead letter of damaged records is one piece of evidence, and waits like others while its lane
+// is held for rejections.
 func TestDamagedRecordsAreEvidenceOnce(t *testing.T) {
 	r := newRig(t)
 	for range 499 {
@@ -108,8 +108,8 @@ func TestDamagedRecordsAreEvidenceOnce(t *testing.T) {
 	}
 }
 
-// A record's bytes are the fetcher's again when receive has returned; and the letter is as it was,
-// null, empty or not.
+// After Receive has returned, the fetcher reuses a record's bytes; the dead letter keeps its own
+// copy, null, empty or not.
 func TestLettersKeepTheirOwnBytes(t *testing.T) {
 	records := []event.Record{
 		{},
@@ -146,7 +146,7 @@ func TestLettersKeepTheirOwnBytes(t *testing.T) {
 	}
 }
 
-// Headers take memory, too: they are counted, and only so many letters are unpacked at a time.
+// Headers use memory, too: they are counted, and only so many dead letters are unpacked at a time.
 func TestLettersOfManyHeadersAreBounded(t *testing.T) {
 	r := newRig(t)
 	many := make([]event.Header, 100_000) // 200,000 bytes of a record
@@ -159,7 +159,7 @@ func TestLettersOfManyHeadersAreBounded(t *testing.T) {
 		t.Errorf("%+v", l)
 	}
 	if n := len(r.NextLetters(64)); n != 5 {
-		t.Errorf("%d letters are written at the same time", n)
+		t.Errorf("%d dead letters are written concurrently", n)
 	}
 	long := []event.Header{{Key: strings.Repeat("n", 1<<20), Value: make([]byte, 1<<20)}}
 	for range 32 {
@@ -168,6 +168,6 @@ func TestLettersOfManyHeadersAreBounded(t *testing.T) {
 		r.Receive(start, []event.Event{e})
 	}
 	if r.HasCapacity(event.Live) {
-		t.Errorf("room beside %d bytes of headers", r.memoryUse(event.Live)[recordBytes])
+		t.Errorf("capacity despite %d bytes of headers", r.memoryUse(event.Live)[recordBytes])
 	}
 }

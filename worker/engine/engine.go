@@ -53,7 +53,7 @@ type Engine struct {
 	signatureAccepted bool
 	lastCall          time.Time // when the last call was sent
 	calls             uint64    // sent, and responded to or failed
-	answered          uint64    // of these calls, the ones with an ErrorCode
+	withErrorCode     uint64    // of these calls, the ones with an ErrorCode
 	counts            [backlog.Lanes]Counts
 }
 
@@ -199,7 +199,7 @@ func (e *Engine) Next(now time.Time) (todo *Call, again time.Time) {
 		chosen = e.backlog.Take(now, open, max(1, e.quota.Limit(now)/retryDivisor))
 	}
 	if chosen.Failures == 0 {
-		chosen.Baseline = e.answered
+		chosen.Baseline = e.withErrorCode
 	}
 	e.lastCall = now
 	report, peer, _ := strings.Cut(chosen.ID(), accountSeparator)
@@ -242,7 +242,7 @@ func (e *Engine) CallDone(now time.Time, done *Call, failure *imclient.Error) {
 	throttled := failure != nil && failure.Class == imclient.Throttled
 	refused := failure != nil && failure.RetryWithNewSignature
 	if failure == nil || failure.ErrorCode != 0 {
-		e.answered++
+		e.withErrorCode++
 		if !throttled { // throttling says nothing about the signature
 			e.signatureAccepted = !refused && (failure == nil || failure.Class != imclient.Held)
 		}

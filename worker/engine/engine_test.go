@@ -21,7 +21,7 @@ func at(seconds float64) time.Time {
 	return start.Add(time.Duration(seconds * float64(time.Second)))
 }
 
-// fakeTracker notes how often each event was finished.
+// fakeTracker counts how often each event was finished.
 type fakeTracker struct {
 	events   map[event.Ref]event.Event
 	finished map[event.Ref]int
@@ -35,7 +35,7 @@ func (f *fakeTracker) Finish(ref event.Ref) (event.Lane, time.Time) {
 
 func (f *fakeTracker) Attempted(ref event.Ref, attempts int) { f.attempts[ref] = attempts }
 
-// noObserver observes nothing.
+// noObserver ignores everything.
 type noObserver struct{}
 
 func (noObserver) EventFinished(event.Lane, time.Duration)          {}
@@ -97,7 +97,7 @@ func (r *rig) mustCall(now time.Time, report string) *Call {
 	return todo
 }
 
-// refuse is the dead-letter topic not taking a batch.
+// refuse reports that the dead-letter topic did not accept a batch.
 func (r *rig) refuse(now time.Time, batch []*Letter) {
 	r.t.Helper()
 	failures := make([]error, len(batch))
@@ -136,18 +136,18 @@ func TestOutcomes(t *testing.T) {
 	r.receiveOne("a", 10)
 	r.receiveOne("a", 20)
 	c := r.mustCall(start, "a")
-	r.receiveOne("a", 15) // covered while the call is out
+	r.receiveOne("a", 15) // covered by the call in flight
 	r.receiveOne("a", 30) // not covered
 	r.CallDone(start, c, nil)
 	r.receiveOne("a", 5) // covered by an earlier success
 	if got, want := r.finishedAs(),
 		[outcomes]uint64{Applied: 1, Collapsed: 1, Superseded: 2}; got != want {
-		t.Fatalf("ended %v, want %v", got, want)
+		t.Fatalf("outcomes %v, want %v", got, want)
 	}
 	r.CallDone(start, r.mustCall(start, "a"), nil)
 	if got, want := r.finishedAs(),
 		[outcomes]uint64{Applied: 2, Collapsed: 1, Superseded: 2}; got != want {
-		t.Fatalf("ended %v, want %v", got, want)
+		t.Fatalf("outcomes %v, want %v", got, want)
 	}
 	for ref := range r.tracker.events {
 		if r.tracker.finished[ref] != 1 {
@@ -165,22 +165,22 @@ func TestLetterIsWrittenBeforeItsEventsFinish(t *testing.T) {
 	best := r.receiveOne("a", 20)
 	r.CallDone(start, r.mustCall(start, "a"), unknown)
 	if r.tracker.finished[best] != 0 || r.Idle() {
-		t.Fatal("finished without a letter")
+		t.Fatal("finished without a dead letter")
 	}
 	batch := r.NextLetters(10)
 	if len(batch) != 1 || r.Idle() {
-		t.Fatalf("%d letters", len(batch))
+		t.Fatalf("%d dead letters", len(batch))
 	}
 	r.refuse(start, batch)
 	batch = r.NextLetters(10)
 	l := batch[0]
 	if l.Class != "rejected" || l.Code != "90012" || l.Attempts != 1 || l.Collapsed != 2 ||
 		l.Event.Record.Offset != r.tracker.events[best].Record.Offset || l.Event.ReadTime != 20 {
-		t.Fatalf("letter %+v", l.DeadLetter)
+		t.Fatalf("dead letter %+v", l.DeadLetter)
 	}
 	r.LettersWritten(start, batch, make([]error, 1))
 	if r.finishedAs()[DeadLettered] != 2 || !r.Idle() {
-		t.Fatalf("ended %v", r.finishedAs())
+		t.Fatalf("outcomes %v", r.finishedAs())
 	}
 }
 
@@ -195,13 +195,13 @@ func TestRefusedLettersKeepTheirOrder(t *testing.T) {
 	r.Receive(start, events)
 	r.refuse(start, r.NextLetters(2))
 	if batch := r.NextLetters(10); len(batch) != 1 || batch[0].Event.Ref != events[0].Ref {
-		t.Fatalf("%d letters are tried while the topic refuses, want the first", len(batch))
+		t.Fatalf("%d dead letters are written while the topic refuses, want the first", len(batch))
 	} else {
 		r.LettersWritten(start, batch, make([]error, 1))
 	}
 	for i, l := range r.NextLetters(10) {
 		if l.Event.Ref != events[i+1].Ref {
-			t.Fatalf("letter %d is of event %d, want %d", i, l.Event.Ref, events[i+1].Ref)
+			t.Fatalf("dead letter %d is of event %d, want %d", i, l.Event.Ref, events[i+1].Ref)
 		}
 	}
 }
@@ -218,7 +218,7 @@ func TestInvalidEventsNeedNoCall(t *testing.T) {
 	l := batch[0]
 	if l.Class != "invalid" || l.Code != "" || l.Attempts != 0 || l.Collapsed != 1 ||
 		l.Message != "Report_Account is missing" {
-		t.Fatalf("letter %+v", l.DeadLetter)
+		t.Fatalf("dead letter %+v", l.DeadLetter)
 	}
 	r.LettersWritten(start, batch, make([]error, 1))
 	if r.counts[event.Backfill].Finished[DeadLettered] != 1 {
@@ -236,24 +236,24 @@ func TestHasCapacity(t *testing.T) {
 	}
 	fill(4)
 	if !r.HasCapacity(event.Live) || !r.HasCapacity(event.Backfill) {
-		t.Fatal("no room below half")
+		t.Fatal("no capacity below half")
 	}
 	fill(1)
 	if !r.HasCapacity(event.Live) || r.HasCapacity(event.Backfill) {
-		t.Fatal("backfill must stop at half, live must go on")
+		t.Fatal("backfill must stop at half, live must continue")
 	}
-	for range 5 { // letters fill memory, too
+	for range 5 { // dead letters use memory, too
 		e := r.event("", 0, event.Live)
 		e.Invalid = errors.New("bad")
 		r.Receive(start, []event.Event{e})
 	}
 	if r.HasCapacity(event.Live) {
-		t.Fatal("room beyond the bound")
+		t.Fatal("capacity beyond the bound")
 	}
 	todo, _ := r.Next(start)
 	r.CallDone(start, todo, nil)
 	if !r.HasCapacity(event.Live) {
-		t.Fatal("no room after an event ended")
+		t.Fatal("no capacity after an event finished")
 	}
 }
 
@@ -268,15 +268,15 @@ func TestHasCapacityForEvents(t *testing.T) {
 	r.receiveOne("a", 1)
 	r.receiveOne("a", 1)
 	if r.HasCapacity(event.Live) {
-		t.Fatal("room beyond the bound of events, though there is one conversation only")
+		t.Fatal("capacity beyond the bound of events, though there is one conversation only")
 	}
 	r.CallDone(start, r.mustCall(start, "a"), unknown)
 	if r.HasCapacity(event.Live) {
-		t.Fatal("the events that a letter stands for are in memory, too")
+		t.Fatal("the events that a dead letter stands for are in memory, too")
 	}
 	r.written(start, r.NextLetters(1)[0])
 	if !r.HasCapacity(event.Live) {
-		t.Fatal("no room after the letter was written")
+		t.Fatal("no capacity after the dead letter was written")
 	}
 }
 
@@ -292,12 +292,12 @@ func TestRevokeReturnsUnfinishedEvents(t *testing.T) {
 		t.Fatalf("%+v", n)
 	}
 	if r.HasCapacity(event.Live) {
-		t.Fatal("room without a generation")
+		t.Fatal("capacity without a generation")
 	}
 }
 
-// Whatever the server does: each event ends exactly once, the T that was applied covers it, and no
-// two calls of one conversation are out.
+// Whatever the server does: each event finishes exactly once, the T that was applied covers it, and
+// no conversation has two calls in flight.
 func TestEveryEventFinishesOnce(t *testing.T) {
 	for seed := range uint64(200) {
 		random := rand.New(rand.NewPCG(seed, 3))
@@ -305,10 +305,10 @@ func TestEveryEventFinishesOnce(t *testing.T) {
 		r.quota = quota.New()
 		r.quota.Reset(50, start)
 		stopped := &imclient.Error{}
-		answers := []*imclient.Error{nil, nil, nil, nil, timeout, internal, unknown, tooMany,
+		results := []*imclient.Error{nil, nil, nil, nil, timeout, internal, unknown, tooMany,
 			expired, refused, stopped}
 		appliedTo := map[string]int64{}
-		var out []*Call
+		var inFlight []*Call
 		now := start
 		n := 50 + random.IntN(200)
 		for done := false; !done; {
@@ -326,20 +326,20 @@ func TestEveryEventFinishesOnce(t *testing.T) {
 			todo, again := r.Next(now)
 			switch {
 			case todo != nil:
-				for _, c := range out {
+				for _, c := range inFlight {
 					if c.Read.Report == todo.Read.Report {
-						t.Fatalf("seed %d: two calls of %s are out", seed, c.Read.Report)
+						t.Fatalf("seed %d: two calls of %s are in flight", seed, c.Read.Report)
 					}
 				}
-				out = append(out, todo)
-			case len(out) == 0 && n == 0 && !again.IsZero():
+				inFlight = append(inFlight, todo)
+			case len(inFlight) == 0 && n == 0 && !again.IsZero():
 				now = again
 			}
-			if len(out) > 0 && random.IntN(3) > 0 {
-				i := random.IntN(len(out))
-				c := out[i]
-				out = slices.Delete(out, i, i+1)
-				switch failure := answers[random.IntN(len(answers))]; failure {
+			if len(inFlight) > 0 && random.IntN(3) > 0 {
+				i := random.IntN(len(inFlight))
+				c := inFlight[i]
+				inFlight = slices.Delete(inFlight, i, i+1)
+				switch failure := results[random.IntN(len(results))]; failure {
 				case stopped:
 					r.CallInterrupted(now, c)
 				case nil:
@@ -355,16 +355,16 @@ func TestEveryEventFinishesOnce(t *testing.T) {
 				if random.IntN(4) == 0 {
 					failures[i] = errors.New("refused")
 				} else if l.Class != "invalid" {
-					// a letter covers what it stands for, as a call would
+					// a dead letter covers the events that it stands for, as a call would
 					appliedTo[l.Event.Report] = max(appliedTo[l.Event.Report], l.Event.ReadTime)
 				}
 			}
 			r.LettersWritten(now, letters, failures)
-			done = n == 0 && len(out) == 0 && r.backlog.Len() == 0 && r.letters.len() == 0
+			done = n == 0 && len(inFlight) == 0 && r.backlog.Len() == 0 && r.letters.len() == 0
 		}
 		for ref, e := range r.tracker.events {
 			if r.tracker.finished[ref] != 1 {
-				t.Fatalf("seed %d: event %d ended %d times", seed, ref, r.tracker.finished[ref])
+				t.Fatalf("seed %d: event %d finished %d times", seed, ref, r.tracker.finished[ref])
 			}
 			if e.Invalid == nil && appliedTo[e.Report] < e.ReadTime {
 				t.Fatalf("seed %d: event %d of T %d is not covered by %d", seed, ref, e.ReadTime,
@@ -379,8 +379,8 @@ func TestEveryEventFinishesOnce(t *testing.T) {
 	}
 }
 
-// A worker that the group's leader gives nothing, because they go by different rates, says so: "run
-// fewer workers" would be the wrong advice.
+// A worker that gets no share from the group's leader, because they are configured with different
+// rates, reports that: "run fewer workers" would be the wrong advice.
 func TestMismatchedRateIsExplained(t *testing.T) {
 	r := newRig(t)
 	r.receiveOne("a", 10)

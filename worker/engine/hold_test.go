@@ -23,7 +23,7 @@ func (r *rig) invalidEvents(n int, lane event.Lane) {
 	r.Receive(start, events)
 }
 
-// writeAll writes letters until none waits, and returns how many there were.
+// writeAll writes dead letters until none waits, and returns how many it wrote.
 func (r *rig) writeAll(now time.Time) (n int) {
 	for {
 		batch := r.NextLetters(64)
@@ -35,8 +35,8 @@ func (r *rig) writeAll(now time.Time) (n int) {
 	}
 }
 
-// Everything is rejected: 500 letters, then the lane waits, and what was on its way goes back to
-// waiting.
+// All calls are rejected: 500 dead letters, then the lane is held, and the conversations in flight
+// wait again.
 func TestRejectedCallsWaitWhileTheirLaneIsHeld(t *testing.T) {
 	r := newRig(t)
 	for i := range 600 {
@@ -55,17 +55,17 @@ func TestRejectedCallsWaitWhileTheirLaneIsHeld(t *testing.T) {
 		r.CallDone(start, c, unknown)
 	}
 	if n := r.writeAll(start); n != 500 {
-		t.Fatalf("%d letters, want 500", n)
+		t.Fatalf("%d dead letters, want 500", n)
 	}
 	r.Receive(start, []event.Event{r.event("fill", 10, event.Backfill)})
-	r.CallDone(start, r.mustCall(start, "fill"), nil) // the other lane goes on
+	r.CallDone(start, r.mustCall(start, "fill"), nil) // the other lane continues
 	if todo, again := r.Next(start); todo != nil || !again.Equal(at(5)) {
 		t.Fatalf("call %v, again at %v", todo, again)
 	}
 	probe := r.mustCall(at(5), "a502")
 	r.CallDone(at(5), probe, unknown)
 	if r.letters.len() != 0 || probe.conversation.Attempts != 0 {
-		t.Fatal("a rejected probe became a letter, or counts")
+		t.Fatal("a rejected probe became a dead letter, or counts")
 	}
 	r.CallDone(at(10), r.mustCall(at(10), "a503"), nil)
 	if r.holds.LaneHeld(0) {
@@ -90,26 +90,26 @@ func TestInvalidRecordsWaitWhileTheirLaneIsHeld(t *testing.T) {
 	r.options.MaxPending = 2000
 	r.invalidEvents(1200, event.Live)
 	if n := r.writeAll(start); n != 500 {
-		t.Fatalf("%d letters, want 500", n)
+		t.Fatalf("%d dead letters, want 500", n)
 	}
 	if r.letters.len() != 700 || !r.Idle() {
-		t.Fatalf("%d letters wait; a stop must not wait for them", r.letters.len())
+		t.Fatalf("%d dead letters wait; a shutdown must not wait for them", r.letters.len())
 	}
 	r.receiveOne("good", 1)
 	r.CallDone(at(5), r.mustCall(at(5), "good"), nil)
-	// The count begins anew, with what waited: one good event among all the bad ones doesn't let
-	// them all go.
+	// The evidence restarts, with the parked records: one good event among all the bad ones doesn't
+	// release them all.
 	if n := r.writeAll(start); n != 500 || !r.holds.LaneHeld(0) {
-		t.Fatalf("%d letters after it is over, want 500", n)
+		t.Fatalf("%d dead letters after it is over, want 500", n)
 	}
 	r.receiveOne("good2", 1)
 	r.CallDone(at(10), r.mustCall(at(10), "good2"), nil)
 	if n := r.writeAll(start); n != 200 || r.holds.LaneHeld(0) {
-		t.Fatalf("%d letters after it is over again, want 200", n)
+		t.Fatalf("%d dead letters after it is over again, want 200", n)
 	}
 }
 
-// As long as the server has not taken the signature, few calls are out: it may be about to refuse
+// Until the server has accepted the signature, few calls are in flight: it may be about to refuse
 // them all.
 func TestFewCallsBeforeTheSignatureIsAccepted(t *testing.T) {
 	r := newRig(t)
@@ -117,51 +117,51 @@ func TestFewCallsBeforeTheSignatureIsAccepted(t *testing.T) {
 	for i := range 100 {
 		r.receiveOne(fmt.Sprint(i), 1)
 	}
-	var out []*Call
+	var inFlight []*Call
 	for range 4 {
 		c, _ := r.Next(start)
-		out = append(out, c)
+		inFlight = append(inFlight, c)
 	}
 	if c, again := r.Next(start); c != nil || !again.Equal(at(0.25)) {
 		t.Fatalf("call %v, again at %v", c, again)
 	}
-	hanging, _ := r.Next(at(0.25)) // now and then one more, in case that these hang
+	hanging, _ := r.Next(at(0.25)) // now and then one more, in case these hang
 	if hanging == nil {
 		t.Fatal("no call after 250 ms")
 	}
-	r.CallDone(at(0.3), out[0], timeout) // that says nothing,
+	r.CallDone(at(0.3), inFlight[0], timeout) // says nothing about the signature,
 	more, _ := r.Next(at(0.5))
-	r.CallDone(at(0.5), more, tooMany) // nor does that
+	r.CallDone(at(0.5), more, tooMany) // nor does this,
 	if r.signatureAccepted {
-		t.Fatal("60007 was taken for a signature that is good")
+		t.Fatal("60007 counted as an accepted signature")
 	}
-	r.CallDone(at(0.5), out[1], unknown) // that does
+	r.CallDone(at(0.5), inFlight[1], unknown) // but this does
 	for range 50 {
 		if c, _ := r.Next(at(0.5)); c == nil {
-			t.Fatal("held back though the signature was taken")
+			t.Fatal("held back though the signature was accepted")
 		}
 	}
-	r.CallDone(at(0.6), out[2], expired)
+	r.CallDone(at(0.6), inFlight[2], expired)
 	if c, _ := r.Next(at(0.6)); c != nil {
-		t.Fatal("a call though the signature was refused and many are out")
+		t.Fatal("a call though the signature was refused and many are in flight")
 	}
 }
 
-// What an operator accepts is counted, also of what waits already.
+// Accepted rejections are counted, including those that wait already.
 func TestAcceptedRejections(t *testing.T) {
 	r := newRig(t)
 	r.invalidEvents(25_000, event.Backfill)
 	if n := r.writeAll(start); n != 500 {
-		t.Fatalf("%d letters", n)
+		t.Fatalf("%d dead letters", n)
 	}
 	r.Resume(start, false)
 	if n := r.writeAll(start); n != 0 {
-		t.Fatalf("%d letters, but nothing was accepted", n)
+		t.Fatalf("%d dead letters, but nothing was accepted", n)
 	}
 	for range 2 {
 		r.Resume(start, true)
 		if n := r.writeAll(start); n != 10_000 {
-			t.Fatalf("%d letters, want the 10,000 that were accepted", n)
+			t.Fatalf("%d dead letters, want the 10,000 that were accepted", n)
 		}
 		if !r.holds.Held(hold.Rejections, int(event.Backfill)) ||
 			r.holds.LaneHeld(int(event.Live)) {
@@ -170,7 +170,8 @@ func TestAcceptedRejections(t *testing.T) {
 	}
 }
 
-// Letters that the topic refuses for 5 s hold the calls, and one that it takes lets them go on.
+// Dead letters that the topic refuses for 5 s hold the calls, and one that it accepts releases
+// them.
 func TestRefusingDeadLetterTopicHoldsCalls(t *testing.T) {
 	r := newRig(t)
 	r.invalidEvents(10, event.Live)
@@ -182,18 +183,19 @@ func TestRefusingDeadLetterTopicHoldsCalls(t *testing.T) {
 	}
 	r.receiveOne("a", 1)
 	if todo, _ := r.Next(at(5)); todo != nil || !r.holds.Held(hold.DeadLetter, hold.All) {
-		t.Fatal("a call though no letter can be written")
+		t.Fatal("a call though no dead letter can be written")
 	}
 	if next := r.holds.Active()[0].NextProbe; !next.Equal(at(6)) {
 		t.Fatalf("the next try is shown at %v", next)
 	}
 	if !r.Idle() {
-		t.Fatal("a stop waits for letters that the topic refuses")
+		t.Fatal("a shutdown waits for dead letters that the topic refuses")
 	}
 	batch := r.NextLetters(64)
-	r.LettersWritten(at(6), batch, []error{ErrInterrupted}) // a stop says nothing about the topic
+	// a shutdown says nothing about the topic
+	r.LettersWritten(at(6), batch, []error{ErrInterrupted})
 	if !r.holds.LaneHeld(0) {
-		t.Fatal("a write that was cut off ended the hold")
+		t.Fatal("an interrupted write ended the hold")
 	}
 	if r.writeAll(at(6)) != 10 || r.holds.LaneHeld(0) {
 		t.Fatalf("held: %v", r.holds.Active())
@@ -201,7 +203,8 @@ func TestRefusingDeadLetterTopicHoldsCalls(t *testing.T) {
 	r.mustCall(at(6), "a")
 }
 
-// The letters of a generation go with it: nothing would ever find out that the topic is well again.
+// The dead letters of a generation are dropped with it: afterwards nothing could detect that the
+// topic accepts records again.
 func TestDeadLetterHoldEndsWithTheGeneration(t *testing.T) {
 	r := newRig(t)
 	r.invalidEvents(1, event.Live)
@@ -226,7 +229,7 @@ func TestPauseAndResume(t *testing.T) {
 	r.CallDone(at(1000), r.mustCall(at(1000), "a"), nil)
 }
 
-// Retry-After: nobody calls, and it is over by itself; nothing counts.
+// Retry-After: no call is made, the hold ends by itself, and nothing counts.
 func TestRetryAfter(t *testing.T) {
 	r := newRig(t)
 	r.receiveOne("a", 1)
@@ -263,8 +266,8 @@ func TestThrottlingShrinksTheLimit(t *testing.T) {
 	}
 }
 
-// A hold of one lane is none of the other's: there attempts count, or a poison would be called for
-// ever.
+// A hold of one lane doesn't hold the other: there attempts count, or a poison message would be
+// called forever.
 func TestAttemptsCountInTheLaneThatIsNotHeld(t *testing.T) {
 	r := newRig(t)
 	r.invalidEvents(600, event.Live)
@@ -274,18 +277,18 @@ func TestAttemptsCountInTheLaneThatIsNotHeld(t *testing.T) {
 		r.CallDone(now, r.mustCall(now, "poison"), internal)
 	}
 	if r.letters.waiting[len(r.letters.waiting)-1].Class != "exhausted" {
-		t.Fatal("no letter after 3 attempts")
+		t.Fatal("no dead letter after 3 attempts")
 	}
 }
 
-// A lane that is held, and full of what waits, neither stops the other one nor takes all memory;
-// and it says what only an operator can do then.
+// A held lane whose memory is full neither stops the other lane nor uses all memory; and it shows
+// what only an operator can do then.
 func TestFullHeldLane(t *testing.T) {
 	r := newRig(t) // of 1,000
 	r.invalidEvents(1100, event.Backfill)
 	r.writeAll(start)
 	if r.HasCapacity(event.Backfill) || !r.HasCapacity(event.Live) {
-		t.Fatalf("room: live %v, backfill %v", r.HasCapacity(event.Live),
+		t.Fatalf("capacity: live %v, backfill %v", r.HasCapacity(event.Live),
 			r.HasCapacity(event.Backfill))
 	}
 	if do := r.holds.Active()[0].Do; !strings.Contains(do, "memory is full") {
@@ -295,7 +298,7 @@ func TestFullHeldLane(t *testing.T) {
 		r.receiveOne(fmt.Sprint(i), 1)
 	}
 	if !r.HasCapacity(event.Live) {
-		t.Fatal("live has no room below its half")
+		t.Fatal("live has no capacity below its half")
 	}
 	if r.receiveOne("last", 1); r.HasCapacity(event.Live) {
 		t.Fatal("live has more than its half")
@@ -306,7 +309,7 @@ func TestFullHeldLane(t *testing.T) {
 	}
 }
 
-// Records that are no events may be of any size.
+// Invalid records may have any size.
 func TestLettersAreBoundedByTheirSizeToo(t *testing.T) {
 	r := newRig(t)
 	for _, lane := range []event.Lane{event.Backfill, event.Live} {
@@ -316,12 +319,13 @@ func TestLettersAreBoundedByTheirSizeToo(t *testing.T) {
 			r.Receive(start, []event.Event{e})
 		}
 		if !r.HasCapacity(lane) {
-			t.Fatalf("%v: no room", lane)
+			t.Fatalf("%v: no capacity", lane)
 		}
 		e := r.event("", 0, lane)
 		e.Invalid, e.Record.Value = errors.New("no JSON"), make([]byte, 2<<20)
 		if r.Receive(start, []event.Event{e}); r.HasCapacity(lane) {
-			t.Fatalf("%v: room beside letters of %d bytes", lane, r.letters.reserved[lane].bytes)
+			t.Fatalf("%v: capacity despite dead letters of %d bytes", lane,
+				r.letters.reserved[lane].bytes)
 		}
 	}
 	if r.writeAll(start); !r.HasCapacity(event.Live) || !r.HasCapacity(event.Backfill) ||
@@ -330,7 +334,8 @@ func TestLettersAreBoundedByTheirSizeToo(t *testing.T) {
 	}
 }
 
-// One invalid record in ten is no reason for a hold, also not among what waited in one.
+// One invalid record in ten is no reason for a hold, not even among the records that waited during
+// one.
 func TestRecoveredLaneIsNotHeldAgain(t *testing.T) {
 	r := newRig(t)
 	r.options.MaxPending = 20_000
@@ -348,12 +353,11 @@ func TestRecoveredLaneIsNotHeldAgain(t *testing.T) {
 	}
 	probe, _ := r.Next(at(5))
 	if r.CallDone(at(5), probe, nil); r.holds.LaneHeld(0) {
-		t.Fatalf("held again at once: %v", r.holds.Active())
+		t.Fatalf("held again immediately: %v", r.holds.Active())
 	}
 }
 
-// A hold that only a probe would end is not shown for ever by a worker that has nothing to probe
-// with.
+// A worker that has nothing to probe with does not show forever a hold that only a probe would end.
 func TestProbedHoldsAreDroppedWithoutPartitions(t *testing.T) {
 	r := newRig(t)
 	r.receiveOne("a", 1)

@@ -11,7 +11,7 @@ import (
 	"markread/consumer/event"
 )
 
-// What a letter shows is what was read, to the byte.
+// A dead letter shows exactly the bytes that were read.
 func TestPacked(t *testing.T) {
 	own := event.Topics{Live: "mark-read", Backfill: "mark-read-backfill"}
 	at := time.UnixMilli(1_760_000_000_123)
@@ -109,7 +109,7 @@ func mustSurvive(t *testing.T, r event.Record, own event.Topics) {
 	}
 }
 
-// A million of them wait in memory.
+// A million packed events may wait in memory.
 func TestPackedIsSmall(t *testing.T) {
 	e := event.Decode(event.Record{
 		Topic: "mark-read", Partition: 11, Offset: 2_000_000,

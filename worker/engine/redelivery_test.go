@@ -7,9 +7,9 @@ import (
 	"markread/worker/hold"
 )
 
-// A backlog that comes again after a rebalance: what was applied is superseded, and only what was
-// rejected is called again. That one in ten is rejected is no reason for a hold, as it was none the
-// first time.
+// A backlog that is read again after a rebalance: what was applied is superseded, and only what was
+// rejected is called again. One rejection in ten is no reason for a hold, as it was none the first
+// time.
 func TestRedeliveredBacklogBeginsNoHold(t *testing.T) {
 	r := newRig(t)
 	r.options.MaxPending = 20_000

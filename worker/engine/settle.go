@@ -51,7 +51,7 @@ func (e *Engine) settleCall(now time.Time, done *Call, failure *imclient.Error, 
 		return
 	}
 	counted := e.attemptCounts(conv, failure, held)
-	conv.Baseline = e.answered
+	conv.Baseline = e.withErrorCode
 	if failure.RetryWithNewSignature {
 		// Not the event's fault: the signature was refused; the next call has a new one.
 		e.backlog.Retry(conv, now)
@@ -88,7 +88,7 @@ func (e *Engine) attemptCounts(conv *backlog.Conversation, failure *imclient.Err
 	if held || failure.Class == imclient.Throttled || failure.Class == imclient.Held {
 		return false
 	}
-	return failure.ErrorCode != 0 || e.answered > conv.Baseline
+	return failure.ErrorCode != 0 || e.withErrorCode > conv.Baseline
 }
 
 func (e *Engine) settleSuccess(now time.Time, s backlog.Settled) {

@@ -36,24 +36,24 @@ func reasons(h *Holds) string {
 }
 
 func TestWhatBeginsAnOutage(t *testing.T) {
-	mixed := func(failures, conversations int, err *imclient.Error) (answers []*imclient.Error,
+	mixed := func(failures, conversations int, err *imclient.Error) (results []*imclient.Error,
 		ids []string) {
 		for i := range 20 {
-			answer := success
-			if i%20 < failures { // the failures first, so that the window must be full to judge
-				answer = err
+			result := success
+			if i%20 < failures { // failures first, so that only the full window decides
+				result = err
 			}
-			answers, ids = append(answers, answer), append(ids, fmt.Sprint(i%conversations))
+			results, ids = append(results, result), append(ids, fmt.Sprint(i%conversations))
 		}
-		return answers, ids
+		return results, ids
 	}
 	for name, row := range map[string]struct {
 		failures, conversations int
 		err                     *imclient.Error
 		want                    string
 	}{
-		"5 of 5 got no answer":                 {5, 1, timeout, "outage "},
-		"4 got no answer":                      {4, 20, timeout, ""},
+		"5 of 5 got no response":               {5, 1, timeout, "outage "},
+		"4 got no response":                    {4, 20, timeout, ""},
 		"16 of 20 failed, 20 conversations":    {16, 20, internal, "outage "},
 		"15 of 20 failed, 20 conversations":    {15, 20, internal, ""},
 		"20 of 20 failed, but 4 conversations": {20, 4, internal, ""},
@@ -64,10 +64,10 @@ func TestWhatBeginsAnOutage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := New(95)
-			answers, ids := mixed(row.failures, row.conversations, row.err)
-			// Ends with a failure: an outage begins with one, not with a success.
-			for i := len(answers) - 1; i >= 0; i-- {
-				h.CallDone(at(float64(len(answers)-1-i)/4), ids[i], 0, answers[i], false)
+			results, ids := mixed(row.failures, row.conversations, row.err)
+			// Ends with a failure: an outage begins with a failure, not with a success.
+			for i := len(results) - 1; i >= 0; i-- {
+				h.CallDone(at(float64(len(results)-1-i)/4), ids[i], 0, results[i], false)
 			}
 			if got := reasons(h); got != row.want {
 				t.Fatalf("held: %q, want %q", got, row.want)
@@ -89,7 +89,8 @@ func TestErrorCodeRestartsTheCount(t *testing.T) {
 	}
 }
 
-// A rejection begins no outage, whatever the calls before it were: it would be named as its cause.
+// A rejection begins no outage, whatever the calls before it were: otherwise it would be reported
+// as the cause.
 func TestOutageBeginsWithATransientFailure(t *testing.T) {
 	h := New(95)
 	for i := range 19 {
@@ -108,8 +109,8 @@ func TestOutageBeginsWithATransientFailure(t *testing.T) {
 	}
 }
 
-// Of two hundred calls a second of which three in ten fail, five in a row fail by chance, again and
-// again.
+// Of two hundred calls per second of which three in ten fail, five in a row fail by chance, again
+// and again.
 func TestOutageNeedsASecondWithoutErrorCodes(t *testing.T) {
 	h := New(95)
 	for i := range 12 {
@@ -165,7 +166,7 @@ func TestWhatEndsAnOutage(t *testing.T) {
 		"rejected":                      {rejected, true, ""},
 		"throttled":                     {tooMany, true, ""},
 		"refused: another hold":         {refused, true, "credentials "},
-		"no answer":                     {timeout, true, "outage "},
+		"no response":                   {timeout, true, "outage "},
 		"a transient code":              {internal, true, "outage "},
 		"success of a call sent before": {success, false, "outage "},
 	} {
@@ -227,7 +228,8 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
-// What is shown follows the probes: who mends the key while the server is down must see that.
+// The detail follows the probes: an operator who fixes the key while the server is down must see
+// that.
 func TestTheDetailFollowsTheCause(t *testing.T) {
 	h := New(95)
 	h.CallDone(start, "a", 0, refused, false)
@@ -273,7 +275,7 @@ func TestSpread(t *testing.T) {
 	}
 }
 
-// A hold that its owner ends is not ended by a probe that was out when it began.
+// A probe that was in flight when a hold began does not end the hold if only its owner may.
 func TestProbeEndsOnlyProbedHolds(t *testing.T) {
 	h := outage(t)
 	h.ProbeSent(0)

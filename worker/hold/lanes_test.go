@@ -11,7 +11,7 @@ import (
 
 const live, backfill = 0, 1
 
-// mustMay checks what may be done in a lane at a time.
+// mustMay checks what may be called in a lane at a time.
 func mustMay(t *testing.T, h *Holds, now time.Time, lane int, wantOK, wantProbe bool) {
 	t.Helper()
 	if ok, probe, again := h.May(now, lane); ok != wantOK || ok && probe != wantProbe {
@@ -21,8 +21,8 @@ func mustMay(t *testing.T, h *Holds, now time.Time, lane int, wantOK, wantProbe 
 	}
 }
 
-// feed tells of records that were read and calls that ended, in turns, until a hold begins or n are
-// done. kinds: v a valid record, i an invalid one, r a rejected call, s one that succeeded.
+// feed reports records and calls in turn, until a hold begins or n are reported. kinds: v a valid
+// record, i an invalid one, r a rejected call, s one that succeeded.
 func feed(h *Holds, lane, n int, kinds string) (invalid, rejected int) {
 	for i := range n {
 		var change Change
@@ -51,7 +51,7 @@ func TestWhatMakesAHoldForRejections(t *testing.T) {
 	const never = -1
 	for name, row := range map[string]struct {
 		kinds string
-		after int // bad ends
+		after int // bad outcomes
 	}{
 		"all invalid":               {"i", 500},
 		"all rejected":              {"vr", 500},
@@ -62,16 +62,17 @@ func TestWhatMakesAHoldForRejections(t *testing.T) {
 		"half invalid":              {"ivs", never},
 		"1 % invalid, calls lag":    {"i" + strings.Repeat("v", 99), never},
 		"20 % invalid, no call yet": {"ivvvv", never},
-		"no end":                    {"v", never},
+		"no outcome":                {"v", never},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := New(95)
 			invalid, rejected := feed(h, backfill, 200_000, row.kinds)
 			switch bad := invalid + rejected; {
 			case row.after == never && len(h.Active()) > 0:
-				t.Fatalf("held after %d bad ends: %+v", bad, h.Active())
+				t.Fatalf("held after %d bad outcomes: %+v", bad, h.Active())
 			case row.after != never && (len(h.Active()) == 0 || bad != row.after):
-				t.Fatalf("held: %q after %d bad ends, want it after %d", reasons(h), bad, row.after)
+				t.Fatalf("held: %q after %d bad outcomes, want it after %d", reasons(h), bad,
+					row.after)
 			}
 		})
 	}
@@ -108,10 +109,10 @@ func TestRejectionsHoldOneLane(t *testing.T) {
 	if len(change.Ended) != 1 || change.Ended[0].Lane != backfill || h.LaneHeld(backfill) {
 		t.Fatalf("a success: %+v", change)
 	}
-	holdForRejections(t, h, backfill) // the count began anew: it takes 500 again
+	holdForRejections(t, h, backfill) // the evidence restarted: it takes 500 again
 }
 
-// Both lanes held, and then an outage: each probe ends what it disproves, and no more.
+// Both lanes are held, then an outage begins: each probe ends what it disproves, and no more.
 func TestLaneIsProbedWhenAllItsHoldsAreDue(t *testing.T) {
 	h := New(95)
 	holdForRejections(t, h, live)
@@ -138,7 +139,7 @@ func TestAcceptRejections(t *testing.T) {
 	if change := h.AcceptRejections(); len(change.Ended) != 0 {
 		t.Fatalf("%+v", change)
 	}
-	holdForRejections(t, h, live) // nothing was accepted beforehand
+	holdForRejections(t, h, live) // nothing was accepted before
 	if change := h.AcceptRejections(); len(change.Ended) != 1 || h.LaneHeld(live) {
 		t.Fatalf("%+v", change)
 	}
@@ -151,7 +152,7 @@ func TestAcceptRejections(t *testing.T) {
 	if accepted != acceptedRejections {
 		t.Fatalf("held again after %d, want it after %d", accepted, acceptedRejections)
 	}
-	// What was accepted is forgotten when things are well again: it was for that story.
+	// What was accepted is forgotten when the events are good again: it was for that problem.
 	h.AcceptRejections()
 	feed(h, live, 1000, "vs")
 	if _, rejected := feed(h, live, 100_000, "vr"); rejected != 475 {
@@ -190,7 +191,7 @@ func TestRetryAfterPausesAllLanes(t *testing.T) {
 	}
 }
 
-// An operator's pause outlasts whatever else ends.
+// An operator's pause stays, whatever else ends.
 func TestAPauseOutlastsProbes(t *testing.T) {
 	h := outage(t)
 	h.Set(at(1), Paused, "by an operator", "", time.Time{})
@@ -211,7 +212,7 @@ func TestChangedKeyIsProbedImmediately(t *testing.T) {
 	mustMay(t, h, at(20), live, true, true)
 }
 
-// One that arrives in an outage is probed within a second, but not for ever.
+// A conversation that arrives during an outage is probed within a second, but not forever.
 func TestNewConversationsBringProbesForward(t *testing.T) {
 	h := outage(t)
 	for _, seconds := range []float64{1, 3, 7} { // probes fail; the next one would be at 15 s
@@ -222,13 +223,13 @@ func TestNewConversationsBringProbesForward(t *testing.T) {
 	mustMay(t, h, at(7.9), live, false, false)
 	mustMay(t, h, at(8), live, true, true)
 	h.ProbeSent(live)
-	h.ConversationArrived(at(8.5)) // while the probe is out: a second after its end
+	h.ConversationArrived(at(8.5)) // while the probe is in flight: a second after it ends
 	h.CallDone(at(13), "b", live, timeout, true)
 	mustMay(t, h, at(13.9), live, false, false)
 	mustMay(t, h, at(14), live, true, true)
 
 	probes := 0
-	for now := 14.0; now < 1814; now += 0.1 { // half an hour with ten new ones a second
+	for now := 14.0; now < 1814; now += 0.1 { // half an hour with ten new conversations per second
 		h.ConversationArrived(at(now))
 		if ok, _, _ := h.May(at(now), live); ok {
 			probes++

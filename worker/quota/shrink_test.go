@@ -7,8 +7,7 @@ import (
 
 var start = time.Unix(1_700_000_000, 0)
 
-// server allows so many calls in any second, and refuses the others; it counts only those that it
-// took.
+// server allows so many calls in any second, and refuses the others; only accepted calls count.
 type server struct {
 	allowed  int
 	accepted []time.Time
@@ -25,18 +24,18 @@ func (s *server) accepts(now time.Time) bool {
 	return true
 }
 
-// results is what one caller got in a time.
+// results is what one caller got in a period.
 type results struct{ accepted, refused int }
 
-// call calls as fast as the quotas let it, each for a caller of its own, until end.
+// call makes calls as fast as the quotas allow, each quota for its own caller, until end.
 func (s *server) call(from, end time.Time, latency time.Duration, quotas ...*Quota) results {
-	type answer struct {
+	type response struct {
 		sent, at time.Time
 		taken    bool
 		of       *Quota
 	}
 	var n results
-	var inFlight []answer
+	var inFlight []response
 	for now := from; now.Before(end); now = now.Add(time.Millisecond) {
 		for len(inFlight) > 0 && !inFlight[0].at.After(now) {
 			a := inFlight[0]
@@ -52,7 +51,7 @@ func (s *server) call(from, end time.Time, latency time.Duration, quotas ...*Quo
 		for _, q := range quotas {
 			if ok, _ := q.Take(now); ok {
 				inFlight = append(inFlight,
-					answer{now, now.Add(latency), s.accepts(now.Add(latency / 2)), q})
+					response{now, now.Add(latency), s.accepts(now.Add(latency / 2)), q})
 			}
 		}
 	}
@@ -81,10 +80,10 @@ func TestShrinkingFindsWhatTheServerAllows(t *testing.T) {
 		s.call(at(0), at(10), row.latency, quotas...)
 		n := s.call(at(10), at(70), row.latency, quotas...)
 		share := float64(n.refused) / float64(n.accepted+n.refused)
-		t.Logf("%d a second for %d, %v: %.1f %% of it taken, %.2f %% refused", row.allowed,
+		t.Logf("%d a second for %d, %v: %.1f %% of it accepted, %.2f %% refused", row.allowed,
 			row.callers, row.latency,
 			100*float64(n.accepted)/60/float64(row.allowed), 100*share)
-		// a permit is out as long as its call
+		// a permit is held as long as its call is in flight
 		if float64(n.accepted) < 60*0.88*float64(row.allowed)/(1+row.latency.Seconds()) ||
 			share > 0.02 {
 			t.Errorf("%+v in a minute: %.1f a second, %.2f %% refused", n, float64(n.accepted)/60,
@@ -137,7 +136,7 @@ func TestLimitIsAtLeastOne(t *testing.T) {
 	}
 }
 
-// A rebalance doesn't forget what the server allows, and a share of nothing stays nothing.
+// A rebalance keeps what the server allows, and a share of nothing stays nothing.
 func TestResetKeepsTheReducedFraction(t *testing.T) {
 	q := New()
 	q.Reset(200, start)
@@ -150,7 +149,7 @@ func TestResetKeepsTheReducedFraction(t *testing.T) {
 	}
 }
 
-// A refusal that comes when there is no share any more is no reason to begin the next one with
+// A refusal that arrives when there is no longer a share must not make the next share start with
 // nothing.
 func TestRefusalWithoutAShare(t *testing.T) {
 	q := New()

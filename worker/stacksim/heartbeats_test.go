@@ -53,8 +53,8 @@ func (r *heartbeats) response(member string, l *link, joins bool, code int16, se
 		return
 	}
 	// REBALANCE_IN_PROGRESS is told to members only
-	if (code == 0 || code == 27) && sent.After(r.proof[l.owner]) {
-		r.proof[l.owner] = sent
+	if (code == 0 || code == 27) && sent.After(r.proof[l.client]) {
+		r.proof[l.client] = sent
 	}
 }
 
@@ -95,7 +95,7 @@ func (r *heartbeats) describe(member string) string {
 	if l := r.joining[member]; l != nil {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		text += fmt.Sprintf(", joins over connection %d of %s, dead: %v", l.number, l.owner,
+		text += fmt.Sprintf(", joins over connection %d of %s, dead: %v", l.number, l.client,
 			l.dead || l.up.end != nil)
 	}
 	return text

@@ -153,13 +153,13 @@ func freezeBehind(service string, share float64, most int) func(plan, *link) fat
 		}
 		return fate{
 			kind: freezes, after: p.bytes(most, "freeze-after", key, l.number),
-			long: p.between(50*time.Millisecond, 40*time.Second, "frozen", key, l.number),
-			then: p.unit("thaw", key, l.number) < 0.5,
+			duration: p.between(50*time.Millisecond, 40*time.Second, "frozen", key, l.number),
+			resumes:  p.unit("thaw", key, l.number) < 0.5,
 		}
 	}
 }
 
-func (p plan) linkKey(l *link) int { return int(seed(0).bits(l.owner+l.service) >> 1) }
+func (p plan) linkKey(l *link) int { return int(seed(0).bits(l.client+l.service) >> 1) }
 
 func (p plan) bytes(most int, purpose string, keys ...int) int {
 	u := p.unit(purpose, keys...)
@@ -339,10 +339,10 @@ func (s *simulation) kick() {
 		signature)
 	request := httptest.NewRequest(http.MethodPost, "/v4/im_open_login_svc/kick"+query,
 		strings.NewReader(`{"UserID":"administrator"}`))
-	answer := httptest.NewRecorder()
-	s.sandbox.ServeHTTP(answer, request)
+	response := httptest.NewRecorder()
+	s.sandbox.ServeHTTP(response, request)
 	// kicked in this second already
-	if text := answer.Body.String(); !strings.Contains(text, `"ErrorCode":0`) &&
+	if text := response.Body.String(); !strings.Contains(text, `"ErrorCode":0`) &&
 		!strings.Contains(text, "70052") {
 		s.t.Errorf("kick: %s", text)
 	}

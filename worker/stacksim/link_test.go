@@ -13,14 +13,14 @@ import (
 // what was written may still be on its way when an end dies, and it can be frozen or cut behind any
 // byte.
 type link struct {
-	owner, service string // who dialled, and what
-	number         int    // of this owner's connections to that service
-	abrupt         bool   // who closes it discards what is on its way, as SO_LINGER 0 does
-	latency        time.Duration
-	fate           fate
-	onFate         func(kind fateKind) // told when it is met
-	tap            *tap                // nil: nobody listens
-	onClientWrite  func()              // told of what the client writes; nil: nobody is
+	client, service string // who dialled, and what
+	number          int    // of this owner's connections to that service
+	abrupt          bool   // who closes it discards what is on its way, as SO_LINGER 0 does
+	latency         time.Duration
+	fate            fate
+	onFate          func(kind fateKind) // told when it is met
+	tap             *tap                // nil: nobody listens
+	onClientWrite   func()              // told of what the client writes; nil: nobody is
 
 	mu           sync.Mutex
 	up, down     flow // client to server, server to client
@@ -31,10 +31,10 @@ type link struct {
 
 // fate is what happens to a connection when so many bytes have been written on it.
 type fate struct {
-	kind  fateKind
-	after int           // bytes, of both directions together
-	long  time.Duration // of a freeze
-	then  bool          // after a freeze: it goes on; else it dies
+	kind     fateKind
+	after    int           // bytes, of both directions together
+	duration time.Duration // of a freeze
+	resumes  bool          // after a freeze: it goes on; else it dies
 }
 
 type fateKind int
@@ -63,7 +63,7 @@ type chunk struct {
 }
 
 func newLink(owner, service string, number int) *link {
-	l := &link{owner: owner, service: service, number: number}
+	l := &link{client: owner, service: service, number: number}
 	l.up.changed, l.down.changed = make(chan struct{}, 1), make(chan struct{}, 1)
 	return l
 }
@@ -102,12 +102,12 @@ func (l *link) write(f *flow, b []byte) (int, error) {
 	from := f.written
 	f.put(b, now, now.Add(l.latency))
 	if struck {
-		then := l.fate.then
+		then := l.fate.resumes
 		l.freeze()
 		if f.limit < 0 || f.limit > from+keep {
 			f.limit = max(f.read, from+keep)
 		}
-		time.AfterFunc(l.fate.long, func() { l.thaw(then) })
+		time.AfterFunc(l.fate.duration, func() { l.thaw(then) })
 		l.fate = fate{}
 	}
 	notify(f.changed)
@@ -224,7 +224,7 @@ func broken(op string) error {
 
 // end is one end of a link, a net.Conn.
 type end struct {
-	l       *link
+	link    *link
 	in, out *flow
 	server  bool
 	onClose func() // told of the close
@@ -233,9 +233,9 @@ type end struct {
 
 func (e *end) Read(b []byte) (int, error) {
 	for {
-		n, again, err := e.l.take(e.in, b)
-		if n > 0 && e.server && e.l.tap != nil {
-			e.l.tap.requestBytes(b[:n])
+		n, again, err := e.link.take(e.in, b)
+		if n > 0 && e.server && e.link.tap != nil {
+			e.link.tap.requestBytes(b[:n])
 		}
 		if n > 0 || err != nil || len(b) == 0 {
 			return n, err
@@ -254,13 +254,13 @@ func (e *end) Read(b []byte) (int, error) {
 }
 
 func (e *end) Write(b []byte) (int, error) {
-	if e.server && e.l.tap != nil && !e.l.tap.response(b) {
-		e.l.sever(true) // done, but nobody is told
+	if e.server && e.link.tap != nil && !e.link.tap.response(b) {
+		e.link.sever(true) // done, but nobody is told
 		return 0, broken("write")
 	}
-	n, err := e.l.write(e.out, b)
-	if n > 0 && !e.server && e.l.onClientWrite != nil {
-		e.l.onClientWrite()
+	n, err := e.link.write(e.out, b)
+	if n > 0 && !e.server && e.link.onClientWrite != nil {
+		e.link.onClientWrite()
 	}
 	return n, err
 }
@@ -269,24 +269,24 @@ func (e *end) Write(b []byte) (int, error) {
 // end.
 func (e *end) Close() error {
 	e.once.Do(func() {
-		e.l.mu.Lock()
-		if e.l.abrupt && !e.server {
-			e.l.cut(true)
+		e.link.mu.Lock()
+		if e.link.abrupt && !e.server {
+			e.link.cut(true)
 		}
 		if e.out.end == nil {
 			e.out.end = io.EOF
 		}
 		e.in.chunks, e.in.end = nil, net.ErrClosed
-		e.l.notifyBoth()
-		e.l.mu.Unlock()
+		e.link.notifyBoth()
+		e.link.mu.Unlock()
 		e.onClose()
 	})
 	return nil
 }
 
 func (e *end) SetReadDeadline(t time.Time) error {
-	e.l.mu.Lock()
-	defer e.l.mu.Unlock()
+	e.link.mu.Lock()
+	defer e.link.mu.Unlock()
 	e.in.deadline = t
 	notify(e.in.changed)
 	return nil
@@ -294,7 +294,7 @@ func (e *end) SetReadDeadline(t time.Time) error {
 
 func (e *end) SetDeadline(t time.Time) error  { return e.SetReadDeadline(t) }
 func (*end) SetWriteDeadline(time.Time) error { return nil } // a write never blocks
-func (e *end) LocalAddr() net.Addr            { return addrOf(e.l.owner) }
+func (e *end) LocalAddr() net.Addr            { return addrOf(e.link.client) }
 func (e *end) RemoteAddr() net.Addr           { return addrOf("localhost:1") }
 
 type addrOf string

@@ -129,12 +129,12 @@ func (n *network) dial(owner, service, addr string) (*gate, net.Conn, error) {
 	case <-a.closed:
 		delete(n.links, l)
 		return nil, nil, refused
-	case a.conns <- &end{l: l, in: &l.up, out: &l.down, server: true, onClose: gone}:
+	case a.conns <- &end{link: l, in: &l.up, out: &l.down, server: true, onClose: gone}:
 	default:
 		delete(n.links, l)
 		return nil, nil, refused
 	}
-	return nil, &end{l: l, in: &l.down, out: &l.up, onClose: gone}, nil
+	return nil, &end{link: l, in: &l.down, out: &l.up, onClose: gone}, nil
 }
 
 // linksOf returns the links of a way.
@@ -143,7 +143,7 @@ func (n *network) linksOf(w route) []*link {
 	defer n.mu.Unlock()
 	var links []*link
 	for l := range n.links {
-		if (w.owner == "" || l.owner == w.owner) && (w.service == "" || l.service == w.service) {
+		if (w.owner == "" || l.client == w.owner) && (w.service == "" || l.service == w.service) {
 			links = append(links, l)
 		}
 	}

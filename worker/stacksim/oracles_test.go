@@ -17,7 +17,7 @@ import (
 
 // An oracle that never says anything is worth nothing: each notices what it is there for, and
 // nothing else.
-func TestStackOraclesNotice(t *testing.T) {
+func TestStackOraclesDetectViolations(t *testing.T) {
 	p := topicPartition{topics.Live, 0}
 	letter := func(class, code, offset string) kmsg.Record {
 		return kmsg.Record{Value: []byte("v"), Headers: []kmsg.Header{
@@ -33,7 +33,7 @@ func TestStackOraclesNotice(t *testing.T) {
 		g.commitReceived("m", 1, p.topic, p.partition, offset, time.Now())
 		g.commitAccepted(p.topic, p.partition, offset, "", time.Now())
 	}
-	says := func(g *ledger, finished ...uint64) {
+	commitMetadata := func(g *ledger, finished ...uint64) {
 		tracker := offsets.New(0, 0)
 		for n := range int64(3) {
 			tracker.Add(n, time.Now())
@@ -117,19 +117,19 @@ func TestStackOraclesNotice(t *testing.T) {
 			g.letterWritten(letter("invalid", "", "1"))
 			g.checkAll(200, 1, 0)
 		}, "letters: 2 copies"},
-		"metadata that is not so": {func(g *ledger, _ func(int64)) { says(g, 2) },
+		"metadata that is not so": {func(g *ledger, _ func(int64)) { commitMetadata(g, 2) },
 			"metadata: mark-read/0: offset 2 has finished, says"},
 		"metadata that is so": {func(g *ledger, apply func(int64)) {
 			g.letterWritten(letter("invalid", "", "1"))
 			apply(20)
-			says(g, 1)
-			says(g, 1, 2)
+			commitMetadata(g, 1)
+			commitMetadata(g, 1, 2)
 			commit(g, 3)
 		}, ""},
 		"forgotten": {func(g *ledger, _ func(int64)) {
 			g.letterWritten(letter("invalid", "", "1"))
-			says(g, 1)
-			says(g)
+			commitMetadata(g, 1)
+			commitMetadata(g)
 		}, "metadata: mark-read/0: offset 1 had finished, the commit of 0 does not say so"},
 		"attempts that were not made": {func(g *ledger,
 			_ func(int64)) {
@@ -205,7 +205,7 @@ func TestStackOraclesNotice(t *testing.T) {
 type direct struct{ http.Handler }
 
 func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
-	answer := httptest.NewRecorder()
-	d.ServeHTTP(answer, r)
-	return answer.Result(), nil
+	response := httptest.NewRecorder()
+	d.ServeHTTP(response, r)
+	return response.Result(), nil
 }

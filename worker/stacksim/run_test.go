@@ -62,19 +62,19 @@ type simulation struct {
 
 // stats is what happened in all the runs of a test: no oracle is worth much if nothing did.
 type stats struct {
-	mu             sync.Mutex
-	fired          map[string]int   // faults
-	during         map[string]int64 // calls that were carried out while a kind lasted
-	details        map[string]int
-	letters        map[string]int
-	applied        int64
-	late           int
-	stale          int
-	metadataEvents int // events of which metadata said something
-	strict         int // generations of runs in which nothing may be done twice
-	lost           int
-	worst          time.Duration // drain
-	stop           time.Duration
+	mu                sync.Mutex
+	fired             map[string]int   // faults
+	during            map[string]int64 // calls that were carried out while a kind lasted
+	details           map[string]int
+	letters           map[string]int
+	applied           int64
+	late              int
+	stale             int
+	metadataEvents    int // events of which metadata said something
+	strictGenerations int // generations of runs in which nothing may be done twice
+	lost              int
+	worst             time.Duration // drain
+	stop              time.Duration
 }
 
 func newStats() *stats {
@@ -111,7 +111,7 @@ func simulate(t *testing.T, p plan, all *stats) *simulation {
 		Rate: p.rate, OpenAccounts: true})
 	s.ledger = newLedger(s.sandbox)
 	s.ledger.lose = func(l *link, key int16, n int) bool {
-		return l.owner != "load" && s.losingResponses[kmsg.Key(key)].Load() &&
+		return l.client != "load" && s.losingResponses[kmsg.Key(key)].Load() &&
 			p.unit("lose", int(key), n) < 0.5
 	}
 	s.ledger.usesAttempts = slices.ContainsFunc(p.kinds, func(k kind) bool {
@@ -161,13 +161,13 @@ func simulate(t *testing.T, p plan, all *stats) *simulation {
 // fates decides what a connection meets: the first fate that the plan's kinds have for it.
 func (s *simulation) fates(l *link) {
 	if l.abrupt = l.service == serviceIM; l.abrupt {
-		l.onClientWrite = func() { s.heartbeats.called(l.owner) }
+		l.onClientWrite = func() { s.heartbeats.called(l.client) }
 	}
 	if l.service == serviceKafka {
-		l.tap = &tap{l: l, recorder: s.ledger, heartbeats: s.heartbeats,
+		l.tap = &tap{link: l, recorder: s.ledger, heartbeats: s.heartbeats,
 			pending: map[int32]pendingRequest{}}
 	}
-	if l.owner == "load" || s.faultsOver.Load() {
+	if l.client == "load" || s.faultsOver.Load() {
 		return
 	}
 	key := s.plan.linkKey(l)

@@ -210,8 +210,8 @@ func (s *simulation) stopAll() {
 	// a join that is given up keeps its connection until its deadline, 65 s after it was sent
 	time.Sleep(75 * time.Second)
 	for _, l := range s.network.linksOf(route{}) {
-		if l.owner != "load" {
-			s.ledger.Problem("leak: connection %d of %s to %s is still open", l.number, l.owner,
+		if l.client != "load" {
+			s.ledger.Problem("leak: connection %d of %s to %s is still open", l.number, l.client,
 				l.service)
 		}
 	}
@@ -245,7 +245,7 @@ func (s *simulation) count(generations int) {
 	s.stats.stale += s.heartbeats.stale
 	s.stats.metadataEvents += s.ledger.metadataEvents
 	if s.ledger.troubles == 0 && !s.ledger.full {
-		s.stats.strict += generations
+		s.stats.strictGenerations += generations
 	}
 	s.stats.late += s.ledger.lateCommits
 	for _, n := range s.ledger.lost {
@@ -269,7 +269,7 @@ func (a *stats) report(t *testing.T, seeds int) {
 		"generations in which nothing may be done twice %d, calls without a fresh proof of "+
 		"membership %d; drained "+
 		"at most %v after the calls' own time; stopped within %v",
-		a.applied, a.letters, a.lost, a.late, a.metadataEvents, a.strict, a.stale,
+		a.applied, a.letters, a.lost, a.late, a.metadataEvents, a.strictGenerations, a.stale,
 		a.worst.Round(time.Second),
 		a.stop.Round(time.Millisecond))
 	if testing.Verbose() {
@@ -280,9 +280,9 @@ func (a *stats) report(t *testing.T, seeds int) {
 	if seeds < 50 {
 		return
 	}
-	if a.metadataEvents < 100*seeds || a.strict < seeds {
+	if a.metadataEvents < 100*seeds || a.strictGenerations < seeds {
 		t.Errorf("vacuous: metadata told of %d events; in %d generations nothing might be done "+
-			"twice", a.metadataEvents, a.strict)
+			"twice", a.metadataEvents, a.strictGenerations)
 	}
 	for _, k := range kinds {
 		if a.fired[k.name] == 0 {

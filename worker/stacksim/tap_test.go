@@ -11,7 +11,7 @@ import (
 // tap listens at the broker's end of one connection: there a request has arrived for good, and an
 // answer is what the broker really did, whatever becomes of it on its way.
 type tap struct {
-	l          *link
+	link       *link
 	recorder   recorder
 	heartbeats *heartbeats
 
@@ -96,24 +96,24 @@ func (t *tap) frame(b []byte) {
 	if request.ReadFrom(append([]byte(nil), b...)) != nil {
 		panic("a request that can't be read")
 	}
-	t.pending[number] = pendingRequest{request, t.l.lastWritten()}
+	t.pending[number] = pendingRequest{request, t.link.lastWritten()}
 	switch r := request.(type) {
 	case *kmsg.OffsetCommitRequest:
-		t.heartbeats.request(r.MemberID, t.l, false)
+		t.heartbeats.request(r.MemberID, t.link, false)
 		for _, topic := range r.Topics {
 			for _, p := range topic.Partitions {
 				t.recorder.commitReceived(r.MemberID, r.Generation, topic.Topic, p.Partition,
 					p.Offset,
-					t.l.lastWritten())
+					t.link.lastWritten())
 			}
 		}
 	case *kmsg.JoinGroupRequest:
-		t.heartbeats.request(r.MemberID, t.l, true)
+		t.heartbeats.request(r.MemberID, t.link, true)
 		t.recorder.joins(r.MemberID, r)
 	case *kmsg.SyncGroupRequest:
-		t.heartbeats.request(r.MemberID, t.l, false)
+		t.heartbeats.request(r.MemberID, t.link, false)
 	case *kmsg.HeartbeatRequest:
-		t.heartbeats.request(r.MemberID, t.l, false)
+		t.heartbeats.request(r.MemberID, t.link, false)
 	}
 }
 
@@ -145,17 +145,17 @@ func (t *tap) response(b []byte) bool {
 	case *kmsg.SyncGroupResponse:
 		request := a.request.(*kmsg.SyncGroupRequest)
 		t.synced(request, response)
-		t.heartbeats.response(request.MemberID, t.l, false, response.ErrorCode, a.sent)
+		t.heartbeats.response(request.MemberID, t.link, false, response.ErrorCode, a.sent)
 	case *kmsg.JoinGroupResponse:
-		t.heartbeats.response(a.request.(*kmsg.JoinGroupRequest).MemberID, t.l, true,
+		t.heartbeats.response(a.request.(*kmsg.JoinGroupRequest).MemberID, t.link, true,
 			response.ErrorCode,
 			a.sent)
 	case *kmsg.HeartbeatResponse:
-		t.heartbeats.response(a.request.(*kmsg.HeartbeatRequest).MemberID, t.l, false,
+		t.heartbeats.response(a.request.(*kmsg.HeartbeatRequest).MemberID, t.link, false,
 			response.ErrorCode,
 			a.sent)
 	}
-	return !done || t.recorder.deliverResponse(t.l, a.request.Key())
+	return !done || t.recorder.deliverResponse(t.link, a.request.Key())
 }
 
 func (t *tap) committed(a pendingRequest, response *kmsg.OffsetCommitResponse) (done bool) {

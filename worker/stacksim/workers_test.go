@@ -72,17 +72,17 @@ func (s *simulation) startWorker(place int) {
 		s.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	var asked atomic.Int64 // when it was told to stop
-	h.Worker, h.cancel = w, func() { asked.Store(time.Now().UnixNano()); cancel() }
-	over := s.recordRun(h)
+	var stopAt atomic.Int64 // when it was told to stop
+	h.Worker, h.cancel = w, func() { stopAt.Store(time.Now().UnixNano()); cancel() }
+	ended := s.recordRun(h)
 	go func() {
 		defer close(h.done)
 		h.err = w.Run(ctx)
 		if ctx.Err() == nil {
 			s.ledger.Problem("%s: Run returned by itself: %v", name, h.err)
 		}
-		over()
-		s.checkStop(h, time.Since(time.Unix(0, asked.Load())))
+		ended()
+		s.checkStop(h, time.Since(time.Unix(0, stopAt.Load())))
 		im.Close()
 		kafka.Close()
 		s.checkExposed(h)
@@ -96,7 +96,7 @@ func (s *simulation) startWorker(place int) {
 const longestStop = 10*time.Second + 5*time.Second + 3*time.Second
 
 // recordRun notes that a worker runs, until over is called.
-func (s *simulation) recordRun(h *workerRun) (over func()) {
+func (s *simulation) recordRun(h *workerRun) (ended func()) {
 	s.ledger.mu.Lock()
 	defer s.ledger.mu.Unlock()
 	t := &runPeriod{from: time.Now(), rate: h.rate}
@@ -193,12 +193,12 @@ func (w *callWatch) RoundTrip(r *http.Request) (*http.Response, error) {
 			delete(w.inFlight, c.conversation)
 		}
 	}()
-	answer, err := w.pool.RoundTrip(w.freeze.wait(r))
+	response, err := w.pool.RoundTrip(w.freeze.wait(r))
 	if err != nil {
 		return nil, err
 	}
-	w.readResponse(c, answer)
-	return answer, nil
+	w.readResponse(c, response)
+	return response, nil
 }
 
 func (w *callWatch) CloseIdleConnections() { w.pool.CloseIdleConnections() }
@@ -218,16 +218,16 @@ func readCall(r *http.Request) success {
 }
 
 // readResponse reads the answer before the client does, and notes a success.
-func (w *callWatch) readResponse(c success, answer *http.Response) {
-	text, err := io.ReadAll(answer.Body)
-	_ = answer.Body.Close()
+func (w *callWatch) readResponse(c success, response *http.Response) {
+	text, err := io.ReadAll(response.Body)
+	_ = response.Body.Close()
 	rest := io.Reader(bytes.NewReader(text))
 	if err != nil {
 		rest = io.MultiReader(rest, errReader{err})
 	}
-	answer.Body = io.NopCloser(rest)
+	response.Body = io.NopCloser(rest)
 	var verdict struct{ ErrorCode *int }
-	if err == nil && answer.StatusCode == http.StatusOK && json.Unmarshal(text, &verdict) == nil &&
+	if err == nil && response.StatusCode == http.StatusOK && json.Unmarshal(text, &verdict) == nil &&
 		verdict.ErrorCode != nil && *verdict.ErrorCode == 0 {
 		w.ledger.succeeded(c)
 	}

@@ -64,21 +64,21 @@ func (v *holdView) outage(within int64) string {
 	if v.noCode >= 5 && within >= int64(time.Second) {
 		return "five calls in a row got no ErrorCode"
 	}
-	failed, owners := 0, 0
+	failed, conversations := 0, 0
 	for i, a := range v.recent {
 		if !a.failed {
 			continue
 		}
 		failed++
-		owners++
+		conversations++
 		for _, b := range v.recent[:i] {
 			if b.failed && b.conversation == a.conversation {
-				owners--
+				conversations--
 				break
 			}
 		}
 	}
-	if failed >= 16 && owners >= 5 && len(v.recent) == 20 {
+	if failed >= 16 && conversations >= 5 && len(v.recent) == 20 {
 		return "four of five calls failed"
 	}
 	return ""

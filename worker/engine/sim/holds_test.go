@@ -251,7 +251,7 @@ func (h *process) checkIdle() {
 	}
 	// permits cool for a second after a take-over, and the slowest pace is one a second
 	const patience = int64(3500 * time.Millisecond)
-	since := max(h.gen.started, h.frozenUntil, h.lastAnswer, v.endedAt)
+	since := max(h.gen.started, h.frozenUntil, h.lastResult, v.endedAt)
 	for lane := range h.shadow.fresh {
 		due, waits := since, h.shadow.fresh[lane] > 0
 		for _, a := range v.active {

@@ -135,12 +135,12 @@ func (w *world) emit(lane event.Lane, id uint64) {
 	}
 	r.invalid = w.chance(w.invalid, dieRecord, id, 4) ||
 		w.active[onlyInvalid] > 0 && int(lane) == w.current[onlyInvalid].lane
-	of := w.kafka.of(lane)
+	logs := w.kafka.ofLane(lane)
 	key := mix(uint64(talk))
 	if !w.keyed {
 		key = w.roll(dieRecord, id, 5)
 	}
-	w.kafka.append(w, of[key%uint64(len(of))], r)
+	w.kafka.append(w, logs[key%uint64(len(logs))], r)
 }
 
 // group is the coordinator's side of the consumer group.
@@ -305,16 +305,16 @@ func (k *kafka) commit(h *process, e entry) {
 	}
 	g := h.gen
 	id := uint64(h.id)<<40 | uint64(e.a)
-	answer := entry{at: w.now + w.span(time.Millisecond, 200*time.Millisecond, dieCommit, id, 0),
+	response := entry{at: w.now + w.span(time.Millisecond, 200*time.Millisecond, dieCommit, id, 0),
 		kind: commitEnds,
 		w:    int16(h.id), life: h.life}
 	switch {
 	case w.active[commitFails] > 0:
 		w.stats.commitsFailed++
-		answer.a = 1
+		response.a = 1
 	case g != nil && g.expired:
 		w.stats.stale++
-		answer.a = 2
+		response.a = 2
 	case g == nil || !k.group.isMember(h.id, h.life, g.number):
 		w.fail("commit", "worker %d commits for generation %v, the group is at %d", h.id, g,
 			k.group.generation)
@@ -324,11 +324,11 @@ func (k *kafka) commit(h *process, e entry) {
 		}
 		if w.active[commitLost] > 0 && w.chance(0.3, dieCommit, id, 1) {
 			w.stats.commitsLost++
-			answer.a = 1
-			answer.at += int64(2 * time.Second)
+			response.a = 1
+			response.at += int64(2 * time.Second)
 		}
 	}
-	w.queue.push(answer)
+	w.queue.push(response)
 }
 
 func (k *kafka) accept(h *process, c commitment) {

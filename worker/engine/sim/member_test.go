@@ -37,8 +37,8 @@ const proofLimit = int64(session - 5*time.Second - time.Second)
 // proofAge is the age of the proof, by the clock that says more.
 func (h *process) proofAge() int64 { return max(h.now-h.proof, h.now+h.wall-h.proofWall) }
 
-// lost says why no call may be sent.
-func (h *process) lost() error {
+// membershipLost says why no call may be sent.
+func (h *process) membershipLost() error {
 	if h.proofAge() > proofLimit {
 		return errUnproven
 	}
@@ -59,15 +59,15 @@ func (h *process) beat(generation int) {
 	if lost {
 		return
 	}
-	answer := entry{at: h.now + h.span(time.Millisecond, 800*time.Millisecond, dieGroup,
+	response := entry{at: h.now + h.span(time.Millisecond, 800*time.Millisecond, dieGroup,
 		8<<32|uint64(h.id),
 		uint64(h.beatsSent)),
 		kind: proven, w: int16(h.id), life: h.life, a: generation,
 		seen: [2]int64{h.now, h.now + h.wall}}
 	if h.gen.expired {
-		answer.kind = expelled
+		response.kind = expelled
 	}
-	h.queue.push(answer)
+	h.queue.push(response)
 }
 
 // proven is the answer to a heartbeat: the proof is as old as the question.
@@ -143,7 +143,7 @@ func (h *process) endGeneration() {
 	h.engine.End(h.time())
 	h.watchHolds()
 	h.shadow.holds.cause = ""
-	h.checkEnded()
+	h.checkNothingLeft()
 	h.note("generation ends", h.id, int64(h.gen.number), 0, 0)
 	g := h.gen
 	h.gen, h.drained = nil, false

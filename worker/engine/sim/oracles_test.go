@@ -32,16 +32,16 @@ func (w *world) check() {
 
 // checkSums holds the contract's sum: received = outcomes + backlog + returned.
 func (h *process) checkSums() {
-	inMemory, ended, own := uint64(0), uint64(0), uint64(0)
-	says := h.engine.State(h.time())
-	for lane, n := range says.Counts {
-		own += n.Finished[engine.Applied]
+	inMemory, deadLettered, applied := uint64(0), uint64(0), uint64(0)
+	state := h.engine.State(h.time())
+	for lane, n := range state.Counts {
+		applied += n.Finished[engine.Applied]
 		inMemory += n.Unsettled()
 		sum := n.Returned + n.Unsettled()
 		for o, k := range n.Finished {
 			sum += k
 			if engine.Outcome(o) == engine.DeadLettered {
-				ended += k
+				deadLettered += k
 			}
 		}
 		if sum != n.Received {
@@ -51,34 +51,34 @@ func (h *process) checkSums() {
 	if left := h.gen.received - h.gen.finished; inMemory != left {
 		h.fail("sums", "worker %d: %d events in memory, it says %d", h.id, left, inMemory)
 	}
-	if ended != h.shadow.writtenRefs {
+	if deadLettered != h.shadow.writtenRefs {
 		h.fail("sums", "worker %d: %d events dead-lettered, it says %d", h.id, h.shadow.writtenRefs,
-			ended)
+			deadLettered)
 	}
 	if n := h.inMemory(); n != h.shadow.inMemory {
 		h.fail("sums", "worker %d: %d conversations in memory, it says %d", h.id, h.shadow.inMemory,
 			n)
 	}
-	if says.InFlight != len(h.calls) {
-		h.fail("leak", "worker %d: %d calls are out, %d permits", h.id, len(h.calls), says.InFlight)
+	if state.InFlight != len(h.calls) {
+		h.fail("leak", "worker %d: %d calls are out, %d permits", h.id, len(h.calls), state.InFlight)
 	}
-	if own != h.succeeded {
+	if applied != h.succeeded {
 		h.fail("sums", "worker %d: %d calls succeeded, it says %d events were applied", h.id,
-			h.succeeded, own)
+			h.succeeded, applied)
 	}
 }
 
-// checkEnded holds that nothing is left of a generation.
-func (h *process) checkEnded() {
-	says := h.engine.State(h.time())
-	for lane, n := range says.Counts {
+// checkNothingLeft holds that nothing is left of a generation.
+func (h *process) checkNothingLeft() {
+	state := h.engine.State(h.time())
+	for lane, n := range state.Counts {
 		if n.Unsettled() != 0 {
 			h.fail("leak", "worker %d, lane %d: %d events are left of a generation", h.id, lane,
 				n.Unsettled())
 		}
 	}
-	if says.InFlight != 0 {
-		h.fail("leak", "worker %d: %d permits are out between generations", h.id, says.InFlight)
+	if state.InFlight != 0 {
+		h.fail("leak", "worker %d: %d permits are out between generations", h.id, state.InFlight)
 	}
 }
 
@@ -88,11 +88,11 @@ func (h *process) checkEnded() {
 func (h *process) checkCapacity(lane event.Lane, delivered int) {
 	half := [2]int{(h.maxPending + 1) / 2, h.maxEvents / 2}
 	var used [2][2]int // of each lane: conversations and letters, events
-	says := h.engine.State(h.time())
+	state := h.engine.State(h.time())
 	for l := range used {
-		used[l] = [2]int{says.Conversations[l] + says.Letters[l], int(says.Counts[l].Unsettled())}
+		used[l] = [2]int{state.Conversations[l] + state.Letters[l], int(state.Counts[l].Unsettled())}
 	}
-	apart := h.held(hold.Rejections, int(event.Live)) ||
+	separate := h.held(hold.Rejections, int(event.Live)) ||
 		h.held(hold.Rejections, int(event.Backfill))
 	for i, most := range [2]int{h.maxPending, h.maxEvents} {
 		live, backfill := used[event.Live][i], used[event.Backfill][i]
@@ -100,7 +100,7 @@ func (h *process) checkCapacity(lane event.Lane, delivered int) {
 		if lane == event.Backfill {
 			ok = live+backfill < half[i]+delivered
 		}
-		if !ok && !(apart && used[lane][i] < half[i]+delivered) {
+		if !ok && !(separate && used[lane][i] < half[i]+delivered) {
 			h.fail("memory",
 				"worker %d: of %d conversations, or events, %d are live and %d backfill; the "+
 					"lane %v went on", h.id,
@@ -140,9 +140,9 @@ func (w *world) setDrainBy() {
 			continue
 		}
 		spread := h.spread()
-		own := 75 + 3*(spread-1)
+		seconds := 75 + 3*(spread-1)
 		for _, a := range h.shadow.holds.active {
-			own = max(own, 75+(2*spread-1)*a.interval.Seconds())
+			seconds = max(seconds, 75+(2*spread-1)*a.interval.Seconds())
 		}
 		events := 0
 		for _, l := range h.assigned {
@@ -155,14 +155,14 @@ func (w *world) setDrainBy() {
 		latency := (w.latency + w.jitter/4).Seconds()
 		perCall := (1.005 + latency) / 0.9 / float64(max(1, h.shadow.holds.share))
 		// Little memory and small fetches take their time, too.
-		room := max(1, min(w.maxPending, w.maxEvents/2)/2-1)
-		perCall = max(perCall, (latency+0.1)/float64(min(room, w.fetchMost)))
-		own += float64(events) * perCall
-		own += max(0, time.Duration(h.shadow.holds.pausedTo-w.now).Seconds())
-		if says := h.engine.State(h.time()); says.Limit < says.Share {
-			own += 80
+		capacity := max(1, min(w.maxPending, w.maxEvents/2)/2-1)
+		perCall = max(perCall, (latency+0.1)/float64(min(capacity, w.fetchMost)))
+		seconds += float64(events) * perCall
+		seconds += max(0, time.Duration(h.shadow.holds.pausedTo-w.now).Seconds())
+		if state := h.engine.State(h.time()); state.Limit < state.Share {
+			seconds += 80
 		}
-		bound = max(bound, time.Duration(own*float64(time.Second)))
+		bound = max(bound, time.Duration(seconds*float64(time.Second)))
 	}
 	w.drainBy = max(w.drainBy, w.now+int64(bound))
 }
@@ -200,7 +200,7 @@ func (w *world) checkDrained() {
 			if l.committed != l.end {
 				w.fail("liveness", "%s/%d is committed up to %d of %d, %v after the faults were "+
 					"over, by worker %v",
-					l.topic, l.number, l.committed, l.end, time.Duration(w.now-w.length), l.who())
+					l.topic, l.number, l.committed, l.end, time.Duration(w.now-w.length), l.ownerState())
 			}
 		}
 		w.fail("liveness", "letters or commits are still out %v after the faults were over",
@@ -217,7 +217,7 @@ func (v *holdView) heldFor(now int64, reason hold.Reason) int64 {
 	return 0
 }
 
-func (l *log) who() any {
+func (l *log) ownerState() any {
 	if l.owner == nil {
 		return "nobody"
 	}
@@ -226,8 +226,8 @@ func (l *log) who() any {
 	for _, a := range h.engine.Holds() {
 		held = append(held, string(a.Reason))
 	}
-	says := h.engine.State(h.time())
-	return append(held, says.Conversations, says.Letters)
+	state := h.engine.State(h.time())
+	return append(held, state.Conversations, state.Letters)
 }
 
 func (w *world) done() bool { return w.drainedAt > 0 && w.now > w.drainedAt+int64(2*time.Second) }
@@ -262,15 +262,15 @@ func (w *world) finalChecks() {
 			continue
 		}
 		h.checkSums()
-		says := h.engine.State(h.time())
-		if n := says.Cooling; n != 0 && w.now-h.gen.started > int64(1100*time.Millisecond) {
+		state := h.engine.State(h.time())
+		if n := state.Cooling; n != 0 && w.now-h.gen.started > int64(1100*time.Millisecond) {
 			w.fail("leak", "worker %d: %d permits still cool", h.id, n)
 		}
-		if says.Conversations != [2]int{} || says.Letters != [2]int{} || says.InFlight != 0 ||
+		if state.Conversations != [2]int{} || state.Letters != [2]int{} || state.InFlight != 0 ||
 			len(h.calls) != 0 {
 			w.fail("leak", "worker %d: %d conversations, %d letters, %d calls are left", h.id,
-				says.Conversations,
-				says.Letters, len(h.calls))
+				state.Conversations,
+				state.Letters, len(h.calls))
 		}
 		for i := range h.gen.partitions {
 			p := &h.gen.partitions[i]

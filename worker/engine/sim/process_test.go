@@ -47,7 +47,7 @@ type process struct {
 	lastCommitUntil   int64
 	events            []event.Event
 	called, succeeded uint64
-	lastAnswer        int64
+	lastResult        int64
 }
 
 // generation is what a worker owns between two rebalances: a consumer.Generation with real
@@ -192,7 +192,7 @@ func (h *process) after(k kind) {
 func (h *process) dispatch() {
 	for {
 		now := h.time()
-		lost := h.lost()
+		lost := h.membershipLost()
 		if lost != nil && h.shadow.inMemory > 0 {
 			h.stats.withheld++
 			if h.now-h.proof <= proofLimit {
@@ -277,7 +277,7 @@ func (h *process) deliver(r *request, failure *imclient.Error) {
 		h.succeeded++
 	}
 	h.note("answer", h.id, int64(r.conversation), r.Read.Time, code)
-	h.lastAnswer = h.now
+	h.lastResult = h.now
 	expect := h.beforeResult(r, failure)
 	h.engine.CallDone(h.time(), r.Call, failure)
 	h.afterResult(r, failure, expect)

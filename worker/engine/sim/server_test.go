@@ -96,7 +96,7 @@ type request struct {
 	sig          *signature
 	rate         int // that its worker went by
 	failure      *imclient.Error
-	answered     bool // by the server, whatever became of the answer
+	responded    bool // by the server, whatever became of the answer
 }
 
 const callTimeout = int64(5 * time.Second)
@@ -164,11 +164,11 @@ func (s *server) arrive(r *request) {
 	failure, lost := s.respond(r)
 	switch {
 	case lost && failure == nil:
-		s.stats.lostAnswers++
+		s.stats.lostResponses++
 	case lost:
 	default:
 		r.failure = failure
-		r.answered = true
+		r.responded = true
 		s.queue.push(entry{at: s.now + r.down, kind: callEnds, call: r, w: int16(r.process.id),
 			life: r.life, a: 1})
 	}

@@ -16,7 +16,7 @@ type shadow struct {
 	conversations []shadowConversation
 	inMemory      int
 	fresh         [backlog.Lanes]int // conversations that wait for their first try
-	answered      uint64             // calls with an ErrorCode
+	withErrorCode uint64             // calls with an ErrorCode
 	expected      map[int32][]expectedLetter
 	seen          map[*engine.Letter]bool
 	turns         [backlog.Lanes]turns
@@ -160,7 +160,7 @@ func (h *process) checkCall(r *request) {
 		s.fresh[t.lane]--
 	}
 	if t.failures == 0 {
-		t.baseline = s.answered
+		t.baseline = s.withErrorCode
 	}
 	t.state, t.sent, t.newer, t.laneAfter = calling, t.readTime, 0, t.lane
 }
@@ -194,16 +194,16 @@ func (h *process) checkTurn(t *shadowConversation) {
 	if t.state == retrying {
 		turns.retries++
 		h.stats.retriesAmongFirst++
-		out := 0
+		inFlight := 0
 		for _, r := range h.calls {
 			if !h.shadow.conversations[r.conversation].wasFresh {
-				out++
+				inFlight++
 			}
 		}
-		if most := max(1, h.engine.State(h.time()).Limit/10); out >= most {
+		if most := max(1, h.engine.State(h.time()).Limit/10); inFlight >= most {
 			h.fail("retries", "worker %d: a retry while first tries wait and %d retries are out, "+
 				"of at most %d", h.id,
-				out, most)
+				inFlight, most)
 		}
 	}
 	if turns.retries > turns.all/10+1 {
@@ -247,7 +247,7 @@ func (h *process) afterResult(r *request, failure *imclient.Error, v expectation
 	s := &h.shadow
 	t := &s.conversations[r.conversation]
 	if failure == nil || failure.ErrorCode != 0 {
-		s.answered++
+		s.withErrorCode++
 	}
 	h.watchHolds()
 	failure = v.failure
@@ -267,18 +267,18 @@ func (h *process) afterResult(r *request, failure *imclient.Error, v expectation
 	if !failure.RetryWithNewSignature {
 		counts := h.counts(t, failure, v.heldBefore || s.holds.on(r.Lane))
 		t.failures++
-		told := -1
+		reported := -1
 		if counts {
 			t.attempts++
-			told = int(t.attempts)
+			reported = int(t.attempts)
 		}
 		// The answer that begins a hold for rejections may or may not count.
 		slack := failure.Class == imclient.Rejected && !counts &&
 			s.attemptsReported == int(t.attempts)+1
-		if s.attemptsReported != told && !slack {
+		if s.attemptsReported != reported && !slack {
 			h.fail("metadata", "worker %d: %s has had %d attempts, the next owner would be told "+
 				"of %d", h.id,
-				r.Read.Report, told, s.attemptsReported)
+				r.Read.Report, reported, s.attemptsReported)
 		}
 		switch {
 		case failure.Class == imclient.Rejected && !v.rejectedHeld:
@@ -287,7 +287,7 @@ func (h *process) afterResult(r *request, failure *imclient.Error, v expectation
 			class = "exhausted"
 		}
 	}
-	t.baseline = s.answered
+	t.baseline = s.withErrorCode
 	switch {
 	case dropped && class == "":
 		h.fail("letters", "worker %d gives up %s after %v: attempt %d of %d, held %v", h.id,
@@ -325,7 +325,7 @@ func (h *process) counts(t *shadowConversation, failure *imclient.Error, held bo
 	case failure.ErrorCode != 0:
 		return true
 	}
-	return h.shadow.answered > t.baseline
+	return h.shadow.withErrorCode > t.baseline
 }
 
 // finishCall ends a call: what it covered is gone, what it didn't waits.

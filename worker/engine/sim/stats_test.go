@@ -16,7 +16,7 @@ import (
 type stats struct {
 	entries, calls, applied, records, repeated, commits, generations, kills, left int
 	commitsFailed, commitsLost                                                    int
-	lostAnswers, throttled, uncounted, keysChanged, retriesAmongFirst, cutCalls   int
+	lostResponses, throttled, uncounted, keysChanged, retriesAmongFirst, cutCalls int
 	cutLetters, lettersRefused, lettersLost, backfillAmongLive                    int
 	// events of which a commit had to say what is known
 	known, withheld, clockWithheld, otherRate int
@@ -47,7 +47,7 @@ func (t *stats) numbers() []*int {
 		&t.entries, &t.calls, &t.applied, &t.records, &t.repeated, &t.commits, &t.generations,
 		&t.kills, &t.left,
 		&t.commitsFailed, &t.commitsLost,
-		&t.lostAnswers, &t.throttled, &t.uncounted, &t.keysChanged, &t.retriesAmongFirst,
+		&t.lostResponses, &t.throttled, &t.uncounted, &t.keysChanged, &t.retriesAmongFirst,
 		&t.cutCalls,
 		&t.cutLetters, &t.lettersRefused, &t.lettersLost, &t.backfillAmongLive,
 		&t.known, &t.withheld, &t.clockWithheld, &t.otherRate, &t.grown, &t.rolled, &t.mismatched,
@@ -167,7 +167,7 @@ func (t *stats) String() string {
 			"retries among first "+
 			"tries %d, backfill among live %d, drained after %v in the mean, at most %.0f %% of "+
 			"the bound",
-		t.lostAnswers, t.throttled, t.uncounted, t.cutCalls, t.keysChanged, t.blocked,
+		t.lostResponses, t.throttled, t.uncounted, t.cutCalls, t.keysChanged, t.blocked,
 		t.retriesAmongFirst,
 		t.backfillAmongLive, (t.drained / time.Duration(max(1, len(t.callsPerRun)))).
 			Round(time.Second),

@@ -61,8 +61,8 @@ func (k *kafka) grow(w *world, lane event.Lane, more int) {
 	w.note("partitions", -1, int64(lane), int64(k.partitions[lane]), 0)
 }
 
-// of returns the logs of a lane.
-func (k *kafka) of(lane event.Lane) []*log {
+// ofLane returns the logs of a lane.
+func (k *kafka) ofLane(lane event.Lane) []*log {
 	if n := k.partitions[event.Live]; lane == event.Backfill {
 		return k.logs[n:]
 	} else {

@@ -60,9 +60,8 @@ func kick(t *testing.T, server *sandbox.Server, key imclient.Secret) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	query := fmt.Sprintf(
-		"?sdkappid=%d&identifier=administrator&usersig=%s&random=1&contenttype=json", appID,
-		signature)
+	query := fmt.Sprintf("?sdkappid=%d&identifier=administrator&usersig=%s"+
+		"&random=1&contenttype=json", appID, signature)
 	response := httptest.NewRecorder()
 	server.ServeHTTP(response,
 		httptest.NewRequest(http.MethodPost, "/v4/im_open_login_svc/kick"+query,
@@ -110,8 +109,7 @@ func TestWrongKeyForTenMinutes(t *testing.T) {
 		if !s.heldFor(w, "credentials") || s.letterCount() > 0 || s.committed() != frozen ||
 			frozen > 200 {
 			t.Errorf("held %+v, %d dead letters, committed %d, %d before", w.Held(),
-				s.letterCount(),
-				s.committed(), frozen)
+				s.letterCount(), s.committed(), frozen)
 		}
 		if shortest < 14*time.Second || probes > 41 {
 			t.Errorf("%d probes, two of them %v apart", probes, shortest)
@@ -124,9 +122,8 @@ func TestWrongKeyForTenMinutes(t *testing.T) {
 			t.Errorf("%d dead letters", n)
 		}
 		s.mustStop(w)
-		t.Logf("%d calls until it was held; %d probes in 10 minutes, at least %v apart; "+
-			"resumed %v after the right key",
-			calls-100, probes, shortest, took)
+		t.Logf("%d calls until it was held; %d probes in 10 minutes, at least %v apart; resumed "+
+			"%v after the right key", calls-100, probes, shortest, took)
 	})
 }
 
@@ -159,8 +156,7 @@ func TestRefusedForTenMinutes(t *testing.T) {
 				shortest, probes := s.shortestGap(from)
 				if !s.heldFor(w, "credentials") || s.letterCount() > 0 || s.committed() != frozen {
 					t.Errorf("held %+v, %d dead letters, committed %d, %d before", w.Held(),
-						s.letterCount(), s.committed(),
-						frozen)
+						s.letterCount(), s.committed(), frozen)
 				}
 				// A refused signature that is worth a retry is retried immediately with a new one:
 				// two calls per probe.

@@ -35,8 +35,7 @@ func TestEverythingIsRejected(t *testing.T) {
 		probes := s.sandbox.Stats().Calls - calls
 		if s.letterCount() != letters || !s.heldFor(w, "rejections") || probes > 62 || probes < 55 {
 			t.Errorf("%d dead letters more, held %+v, %d probes in 5 minutes",
-				s.letterCount()-letters,
-				w.Held(), probes)
+				s.letterCount()-letters, w.Held(), probes)
 		}
 		for i := range 3000 {
 			if err := s.sandbox.Import(fmt.Sprint("nobody", i)); err != nil {
@@ -76,8 +75,8 @@ func TestEverythingIsInvalid(t *testing.T) {
 		time.Sleep(time.Minute)
 		letters := s.letterCount()
 		if letters != 500 || s.sandbox.Stats().Applied != 500 {
-			t.Errorf("%d dead letters, %d applied of the other lane", letters, s.sandbox.Stats().
-				Applied)
+			t.Errorf("%d dead letters, %d applied of the other lane", letters,
+				s.sandbox.Stats().Applied)
 		}
 		s.publishMany(topics.Live, "fixed", 0, 50)
 		first := s.until("the lane resumes", 6*time.Second,
@@ -92,8 +91,7 @@ func TestEverythingIsInvalid(t *testing.T) {
 		}
 		s.mustStop(w)
 		t.Logf("%d dead letters while held; resumed %v after the first good event, all done "+
-			"after %v",
-			letters, first, first+took)
+			"after %v", letters, first, first+took)
 	})
 }
 
@@ -152,8 +150,8 @@ func TestDeadLetterTopicRefusesForTenSeconds(t *testing.T) {
 					t.Errorf("%d dead letters, %d applied", n, s.sandbox.Stats().Applied)
 				}
 				s.mustStop(w)
-				t.Logf("held after %v, %d writes until then; resumed %v after the fix", held,
-					tries, took)
+				t.Logf("held after %v, %d writes until then; resumed %v after the fix", held, tries,
+					took)
 			})
 		})
 	}
@@ -171,8 +169,7 @@ func TestPause(t *testing.T) {
 		if n := s.sandbox.Stats().Calls; n > 0 || s.letterCount() != 1 || !w.Ready() ||
 			w.Healthy() != nil {
 			t.Errorf("%d calls, %d dead letters, ready %v, healthy %v", n, s.letterCount(),
-				w.Ready(),
-				w.Healthy())
+				w.Ready(), w.Healthy())
 		}
 		w.Resume(false)
 		w.waitSettled(t, 1001)

@@ -60,9 +60,8 @@ func TestServerAllowsLess(t *testing.T) {
 				}
 				s.mustStop(w)
 				t.Logf("%d allowed: %.1f a second carried out (%.1f %%), %.2f %% refused; back "+
-					"at 190 after %v",
-					allowed, rate, 100*rate/float64(allowed), 100*float64(refused)/float64(all),
-					grown)
+					"at 190 after %v", allowed, rate, 100*rate/float64(allowed),
+					100*float64(refused)/float64(all), grown)
 			})
 		})
 	}
@@ -159,8 +158,7 @@ func TestBrownOut(t *testing.T) {
 				}
 				s.mustStop(w)
 				t.Logf("%.0f calls a second carried out, of %.0f that the server accepts; %d "+
-					"dead letters", rate,
-					c.accepts, n.DeadLettered)
+					"dead letters", rate, c.accepts, n.DeadLettered)
 			})
 		})
 	}

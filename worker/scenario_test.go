@@ -165,8 +165,7 @@ func TestTotalOutage(t *testing.T) {
 				}
 				s.mustStop(w)
 				t.Logf("%d events; %d calls during the outage; %.0f calls a second from 15 s "+
-					"after it; %.3f "+
-					"attempts an event", published, during, rate, attempts)
+					"after it; %.3f attempts an event", published, during, rate, attempts)
 			})
 		})
 	}

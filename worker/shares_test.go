@@ -53,8 +53,7 @@ func (s *stack) mustAddUp(members []*member, rate, partitions int) {
 			func(h console.Hold) bool { return h.Reason == "quota" })
 		if reported != (share == 0) || (share == 0) != (len(state.Partitions) == 0) {
 			s.t.Errorf("worker %d of %d has %d partitions and a share of %d, and reports that it "+
-				"has none: %v", i,
-				len(members), len(state.Partitions), share, reported)
+				"has none: %v", i, len(members), len(state.Partitions), share, reported)
 		}
 		numbers := map[int]int{}
 		for _, p := range state.Partitions {

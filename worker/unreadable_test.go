@@ -83,9 +83,8 @@ func TestUnreadableIsShown(t *testing.T) {
 			t.Errorf("%s: markread_partition_lag %v, %t; want %v", name, lag, known, c.lag)
 		}
 		if gauges[descOldest] != c.oldest || s.lane(event.Live).OldestSeconds != c.oldest {
-			t.Errorf("%s: oldest %v and %v, want %v", name, gauges[descOldest], s.lane(event.Live).
-				OldestSeconds,
-				c.oldest)
+			t.Errorf("%s: oldest %v and %v, want %v", name, gauges[descOldest],
+				s.lane(event.Live).OldestSeconds, c.oldest)
 		}
 		want := 0.0
 		if c.state.Unreadable != nil {

@@ -238,8 +238,7 @@ func TestBacklogFullOfRetries(t *testing.T) {
 		if n := before.Lanes.Backfill.Conversations; n < 10 || before.Totals.Applied == 0 ||
 			before.Totals.Received == 6000 {
 			t.Errorf("%d backfill conversations wait, %d events received, %d applied: the memory "+
-				"is not full of "+
-				"retries", n, before.Totals.Received, before.Totals.Applied)
+				"is not full of retries", n, before.Totals.Received, before.Totals.Applied)
 		}
 		published := 0
 		for i := 0; published < 20; i++ {

@@ -101,8 +101,7 @@ func TestAgainstTheModel(t *testing.T) {
 					if len(d.Refs) != n || d.Payload != largest.Payload ||
 						d.ReadTime != largest.ReadTime {
 						fail("dropped %d events with payload %v of %d, want %d with %v",
-							len(d.Refs), d.Payload,
-							d.ReadTime, n, largest)
+							len(d.Refs), d.Payload, d.ReadTime, n, largest)
 					}
 					for _, ref := range d.Refs {
 						if m.events[ref].ID() != id {
@@ -150,8 +149,7 @@ func TestAgainstTheModel(t *testing.T) {
 			}
 			if b.Len() != len(ids) || b.Conversations(0)+b.Conversations(1) != len(ids) {
 				fail("%d conversations (%d, %d), the model has %d", b.Len(), b.Conversations(0),
-					b.Conversations(1),
-					len(ids))
+					b.Conversations(1), len(ids))
 			}
 		}
 	}

@@ -16,8 +16,7 @@ func mustMay(t *testing.T, h *Holds, now time.Time, lane int, wantOK, wantProbe 
 	t.Helper()
 	if ok, probe, again := h.May(now, lane); ok != wantOK || ok && probe != wantProbe {
 		t.Fatalf("lane %d may be called: %v (probe: %v, again in %v), want %v (%v); held: %s", lane,
-			ok, probe,
-			again.Sub(now), wantOK, wantProbe, reasons(h))
+			ok, probe, again.Sub(now), wantOK, wantProbe, reasons(h))
 	}
 }
 

@@ -81,8 +81,7 @@ func TestShrinkingFindsWhatTheServerAllows(t *testing.T) {
 		n := s.call(at(10), at(70), row.latency, quotas...)
 		share := float64(n.refused) / float64(n.accepted+n.refused)
 		t.Logf("%d a second for %d, %v: %.1f %% of it accepted, %.2f %% refused", row.allowed,
-			row.callers, row.latency,
-			100*float64(n.accepted)/60/float64(row.allowed), 100*share)
+			row.callers, row.latency, 100*float64(n.accepted)/60/float64(row.allowed), 100*share)
 		// a permit is held as long as its call is in flight
 		if float64(n.accepted) < 60*0.88*float64(row.allowed)/(1+row.latency.Seconds()) ||
 			share > 0.02 {

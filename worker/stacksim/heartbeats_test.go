@@ -13,18 +13,18 @@ import (
 
 const (
 	session = 15 * time.Second
-	// lease is how old a proof of membership may be when a call is made: the session less the IM
-	// timeout less a second.
+	// lease is how old a proof of membership may be when a call is made: the session minus the IM
+	// timeout minus a second.
 	lease = session - imTimeout - time.Second
 )
 
-// heartbeats knows when the coordinator last heard of each member, and when each worker last had a proof
-// of its membership.
+// heartbeats records when the coordinator last heard of each member, and when each worker last had
+// a proof of its membership.
 type heartbeats struct {
 	mu        sync.Mutex
 	lastHeard map[string]time.Time // by member
-	joining   map[string]*link     // of a member whose join has not been answered
-	proof     map[string]time.Time // by worker: when it sent what proved its membership
+	joining   map[string]*link     // of a member whose join has no response yet
+	proof     map[string]time.Time // by worker: when it sent the request that proved its membership
 	stale     int                  // calls without a fresh proof
 }
 
@@ -43,7 +43,7 @@ func (r *heartbeats) request(member string, l *link, joins bool) {
 	}
 }
 
-// response is the answer to a join, sync or heartbeat.
+// response is the response to a join, sync or heartbeat.
 func (r *heartbeats) response(member string, l *link, joins bool, code int16, sent time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -52,7 +52,7 @@ func (r *heartbeats) response(member string, l *link, joins bool, code int16, se
 		delete(r.joining, member)
 		return
 	}
-	// REBALANCE_IN_PROGRESS is told to members only
+	// only members get REBALANCE_IN_PROGRESS
 	if (code == 0 || code == 27) && sent.After(r.proof[l.client]) {
 		r.proof[l.client] = sent
 	}
@@ -67,7 +67,7 @@ func (r *heartbeats) called(worker string) {
 	}
 }
 
-// expired says whether a real coordinator would have given a member up.
+// expired reports whether a real coordinator would have removed a member.
 func (r *heartbeats) expired(member string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -83,7 +83,7 @@ func (r *heartbeats) expired(member string) bool {
 	return ok && time.Since(heard) > session+time.Second
 }
 
-// describe says for a person what is known of a member.
+// describe returns what is known of a member, for a failure's text.
 func (r *heartbeats) describe(member string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -101,8 +101,8 @@ func (r *heartbeats) describe(member string) string {
 	return text
 }
 
-// stuckJoins returns the connections of all members when each has been waiting for the answer to its
-// join for some seconds.
+// stuckJoins returns the connections of all members if each has been waiting for the response to
+// its join for some seconds.
 func (r *heartbeats) stuckJoins(members []kfake.GroupMember) (links []*link) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -116,13 +116,14 @@ func (r *heartbeats) stuckJoins(members []kfake.GroupMember) (links []*link) {
 	return links
 }
 
-// reap does what the embedded broker leaves undone and Kafka does.
+// reap does what Kafka does and the embedded broker doesn't.
 //
-// A member whose answer to a join was lost with its connection has a session, too: without it such
-// a ghost is waited for until the rebalance's time is over, and kfake gives that time anew whenever
-// another member joins. And a member that joins again while its former request, a sync, still waits
-// is not counted by kfake: then all have joined and are waited for nevertheless. That is mended by
-// what a coordinator's failure would do: it forgets the members and cuts their connections.
+// A member whose join response was lost with its connection has a session, too. kfake does not
+// expire it: it waits for such a ghost until the rebalance timeout, and restarts that timeout
+// whenever another member joins. And kfake does not count a member that joins again while its
+// earlier request, a sync, still waits: then all have joined and it waits for them nevertheless.
+// reap resolves that as a coordinator's failure would: it forgets the members and cuts their
+// connections.
 func (s *simulation) reap(ctx context.Context, client *kgo.Client) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -150,7 +151,7 @@ func (s *simulation) reap(ctx context.Context, client *kgo.Client) {
 			member.MemberID = m.MemberID
 			leave.Members = append(leave.Members, member)
 			if _, err := leave.RequestWith(ctx, client); err == nil && len(stuckJoins) == 0 {
-				s.note("ghosts that the broker had not given up", 1)
+				s.note("ghosts that the broker had not removed", 1)
 			}
 		}
 		for _, l := range stuckJoins {

@@ -17,17 +17,17 @@ import (
 	"markread/imclient/sandbox"
 )
 
-// kind is one sort of fault. Either it is an incident, which begins and ends some times in a run,
+// kind is a kind of fault. Either it is an incident, which begins and ends several times in a run,
 // or it is the fate of some connections.
 type kind struct {
 	name string
-	// noRepeats: it may neither lose an acknowledgement nor end a generation, so that no letter may be
-	// repeated because of it.
+	// noRepeats: the fault may neither lose an acknowledgement nor end a generation, so that no
+	// dead letter may be repeated because of it.
 	noRepeats bool
-	// progress: calls succeed while it lasts.
+	// progress: calls succeed during the fault.
 	progress bool
-	// usesAttempts: it fails some calls while others succeed, so that it may use up a conversation's
-	// attempts.
+	// usesAttempts: the fault makes some calls fail while others succeed, so that it may use up a
+	// conversation's attempts.
 	usesAttempts bool
 
 	shortest, longest time.Duration
@@ -36,7 +36,7 @@ type kind struct {
 	fate func(p plan, l *link) fate
 }
 
-// kinds are all faults that there are.
+// kinds are all kinds of faults.
 var kinds = []kind{
 	{name: "kafka-cut", progress: true, fate: cutBehind(serviceKafka, 0.3, 20_000)},
 	{name: "kafka-freeze", progress: true, fate: freezeBehind(serviceKafka, 0.1, 50_000)},
@@ -112,12 +112,12 @@ var kinds = []kind{
 		}},
 	{name: "paused", noRepeats: true, shortest: time.Second, longest: 30 * time.Second,
 		begin: func(s *simulation, n int, _ time.Duration) func() {
-			place, _ := s.runningWorker("pause", n)
-			if place < 0 {
+			slot, _ := s.runningWorker("pause", n)
+			if slot < 0 {
 				return nil
 			}
 			s.mu.Lock()
-			h := s.running[place]
+			h := s.running[slot]
 			s.mu.Unlock()
 			h.Pause()
 			return func() { h.Resume(s.plan.unit("accept", n) < 0.5) }
@@ -126,15 +126,16 @@ var kinds = []kind{
 	{name: "stopped", noRepeats: true, progress: true, shortest: 100 * time.Millisecond,
 		longest: 20 * time.Second,
 		begin: func(s *simulation, n int, _ time.Duration) func() {
-			return s.withoutWorker("stopped", n, func(place int) { s.stopWorker(place) })
+			return s.withoutWorker("stopped", n, func(slot int) { s.stopWorker(slot) })
 		}},
 	{name: "killed", progress: true, shortest: 100 * time.Millisecond, longest: 20 * time.Second,
 		begin: func(s *simulation, n int, _ time.Duration) func() {
-			return s.withoutWorker("killed", n, func(place int) { s.killWorker(place) })
+			return s.withoutWorker("killed", n, func(slot int) { s.killWorker(slot) })
 		}},
 }
 
-// cutBehind cuts a share of a service's connections, most behind few bytes and some behind many.
+// cutBehind cuts a share of a service's connections, most of them after few bytes and some after
+// many.
 func cutBehind(service string, share float64, most int) func(plan, *link) fate {
 	return func(p plan, l *link) fate {
 		key := p.linkKey(l)
@@ -166,15 +167,15 @@ func (p plan) bytes(most int, purpose string, keys ...int) int {
 	return int(u * u * u * float64(most))
 }
 
-// runningWorker is a place whose worker runs, or -1.
-func (s *simulation) runningWorker(purpose string, n int) (place int, name string) {
+// runningWorker returns a slot with a running worker, or -1.
+func (s *simulation) runningWorker(purpose string, n int) (slot int, name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	place = s.plan.below(s.plan.workers, purpose, n)
-	if s.running[place] == nil {
+	slot = s.plan.below(s.plan.workers, purpose, n)
+	if s.running[slot] == nil {
 		return -1, ""
 	}
-	return place, s.running[place].name
+	return slot, s.running[slot].name
 }
 
 func blockKafka(s *simulation, n int, long time.Duration) func() {
@@ -217,7 +218,7 @@ var (
 		kerr.RebalanceInProgress}
 )
 
-// possibleErrors is what each request is answered with.
+// possibleErrors is what each request may be answered with.
 var possibleErrors = []struct {
 	key    kmsg.Key
 	errors [][]*kerr.Error
@@ -241,24 +242,24 @@ func brokerErrors(s *simulation, n int, _ time.Duration) func() {
 	f := s.broker.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{m.key}, Err: code,
 		Count: 1 + s.plan.below(20, "count", n)})
 	if m.key == kmsg.Metadata {
-		// A topic that no broker knows for 5 s counts as deleted, and its partitions no longer for
-		// the shares.
+		// A topic that no broker knows for 5 s counts as deleted, and its partitions no longer
+		// count for the shares.
 		time.AfterFunc(3*time.Second, f.Remove)
 	}
 	back := func() {}
 	if slices.Contains([]kmsg.Key{kmsg.JoinGroup, kmsg.SyncGroup, kmsg.OffsetFetch, kmsg.LeaveGroup,
 		kmsg.ListOffsets},
 		m.key) {
-		// Only seen in a rebalance: have one, and another at the end.
+		// Only a rebalance sends these requests: cause one, and another at the end.
 		if returns := s.withoutWorker("rebalance", n,
-			func(place int) { s.stopWorker(place) }); returns != nil {
+			func(slot int) { s.stopWorker(slot) }); returns != nil {
 			back = returns
 		}
 	}
 	return func() {
 		back()
 		f.Remove()
-		s.note(m.key.Name()+" answered "+code.Message, f.Hits())
+		s.note(m.key.Name()+" failed with "+code.Message, f.Hits())
 	}
 }
 
@@ -280,7 +281,7 @@ func refuseLetters(s *simulation, n int, _ time.Duration) func() {
 			Count: -1})
 	return func() {
 		f.Remove()
-		s.note("Produce answered "+code.Message, f.Hits())
+		s.note("Produce failed with "+code.Message, f.Hits())
 	}
 }
 
@@ -325,23 +326,22 @@ func throttle(s *simulation, n int, _ time.Duration) func() {
 	return s.rule("throttled", r)
 }
 
-// kick revokes the administrator's signatures. It is signed for another time than the workers sign
-// for: two UserSigs made in the same second for the same time have the same text, and are revoked
-// together.
+// kick revokes the administrator's signatures. Its own request is signed with another lifetime than
+// the workers use: two UserSigs created in the same second with the same lifetime are identical,
+// and would be revoked together.
 func (s *simulation) kick() {
 	signature, err := imclient.Sign(appID, "administrator", imclient.NewSecret(rightKey),
 		time.Now(), time.Hour)
 	if err != nil {
 		s.t.Error(err)
 	}
-	query := fmt.Sprintf(
-		"?sdkappid=%d&identifier=administrator&usersig=%s&random=1&contenttype=json", appID,
-		signature)
+	query := fmt.Sprintf("?sdkappid=%d&identifier=administrator&usersig=%s"+
+		"&random=1&contenttype=json", appID, signature)
 	request := httptest.NewRequest(http.MethodPost, "/v4/im_open_login_svc/kick"+query,
 		strings.NewReader(`{"UserID":"administrator"}`))
 	response := httptest.NewRecorder()
 	s.sandbox.ServeHTTP(response, request)
-	// kicked in this second already
+	// already kicked within this second
 	if text := response.Body.String(); !strings.Contains(text, `"ErrorCode":0`) &&
 		!strings.Contains(text, "70052") {
 		s.t.Errorf("kick: %s", text)

@@ -9,18 +9,18 @@ import (
 	"time"
 )
 
-// link is one connection of the simulated network. Unlike a pipe it has buffers, as a real one has:
-// what was written may still be on its way when an end dies, and it can be frozen or cut behind any
-// byte.
+// link is one connection of the simulated network. Unlike a pipe it has buffers, like a real
+// connection: written bytes may still be in flight when an end dies, and it can be frozen or cut
+// after any byte.
 type link struct {
-	client, service string // who dialled, and what
-	number          int    // of this owner's connections to that service
-	abrupt          bool   // who closes it discards what is on its way, as SO_LINGER 0 does
+	client, service string // the dialler, and what it dialled
+	number          int    // of this client's connections to that service
+	abrupt          bool   // closing it discards what is in flight, as SO_LINGER 0 does
 	latency         time.Duration
 	fate            fate
-	onFate          func(kind fateKind) // told when it is met
-	tap             *tap                // nil: nobody listens
-	onClientWrite   func()              // told of what the client writes; nil: nobody is
+	onFate          func(kind fateKind) // called when the fate occurs
+	tap             *tap                // nil: not observed
+	onClientWrite   func()              // called after each write of the client; may be nil
 
 	mu           sync.Mutex
 	up, down     flow // client to server, server to client
@@ -29,12 +29,12 @@ type link struct {
 	dead         bool
 }
 
-// fate is what happens to a connection when so many bytes have been written on it.
+// fate is what happens to a connection after so many bytes.
 type fate struct {
 	kind     fateKind
 	after    int           // bytes, of both directions together
 	duration time.Duration // of a freeze
-	resumes  bool          // after a freeze: it goes on; else it dies
+	resumes  bool          // after a freeze: it continues; otherwise it dies
 }
 
 type fateKind int
@@ -50,11 +50,11 @@ type flow struct {
 	chunks   []chunk
 	written  int // bytes, ever
 	read     int
-	limit    int   // of what may be read while frozen: a position
-	end      error // what the reader gets behind the last byte
+	limit    int   // how far may be read while frozen: a position
+	end      error // what the reader gets after the last byte
 	changed  chan struct{}
 	deadline time.Time // of the reader
-	last     time.Time // when the last byte that was read had been written
+	last     time.Time // when the last byte that was read was written
 }
 
 type chunk struct {
@@ -77,7 +77,7 @@ func notify(c chan<- struct{}) {
 
 func (l *link) notifyBoth() { notify(l.up.changed); notify(l.down.changed) }
 
-// write puts b on its way, and lets the link meet its fate. It never blocks.
+// write puts b in flight, and applies the link's fate. It never blocks.
 func (l *link) write(f *flow, b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -122,7 +122,8 @@ func (f *flow) put(b []byte, written, due time.Time) {
 	f.written += len(b)
 }
 
-// take reads what has come. Nothing and no error: wait until then, zero: until poked.
+// take reads the bytes that have arrived. Without bytes and error: wait until again, zero: until
+// notified.
 func (l *link) take(f *flow, b []byte) (n int, again time.Time, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -158,13 +159,13 @@ func (l *link) take(f *flow, b []byte) (n int, again time.Time, err error) {
 	return n, time.Time{}, nil
 }
 
-// freeze stops everything that has not been read. The lock is held.
+// freeze stops everything that has not been read. The caller holds the lock.
 func (l *link) freeze() {
 	l.frozen = true
 	l.up.limit, l.down.limit = l.up.read, l.down.read
 }
 
-// thaw ends a freeze: the link goes on, or dies.
+// thaw ends a freeze: the link continues, or dies.
 func (l *link) thaw(goOn bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -178,7 +179,7 @@ func (l *link) thaw(goOn bool) {
 	l.notifyBoth()
 }
 
-// cut ends both directions; what is on its way is lost or still arrives. The lock is held.
+// cut ends both directions; bytes in flight are lost or still arrive. The caller holds the lock.
 func (l *link) cut(lost bool) {
 	l.dead = true
 	for _, f := range []*flow{&l.up, &l.down} {
@@ -193,7 +194,7 @@ func (l *link) cut(lost bool) {
 	l.notifyBoth()
 }
 
-// sever is cut for who does not hold the lock.
+// sever is cut for callers without the lock.
 func (l *link) sever(lost bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -211,7 +212,7 @@ func (l *link) freezeFor(long time.Duration, then bool) {
 	time.AfterFunc(long, func() { l.thaw(then) })
 }
 
-// lastWritten is when the last byte that the server has read was written.
+// lastWritten returns when the last byte that the server has read was written.
 func (l *link) lastWritten() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -227,7 +228,7 @@ type end struct {
 	link    *link
 	in, out *flow
 	server  bool
-	onClose func() // told of the close
+	onClose func() // called at the close
 	once    sync.Once
 }
 
@@ -255,7 +256,7 @@ func (e *end) Read(b []byte) (int, error) {
 
 func (e *end) Write(b []byte) (int, error) {
 	if e.server && e.link.tap != nil && !e.link.tap.response(b) {
-		e.link.sever(true) // done, but nobody is told
+		e.link.sever(true) // done, but the client gets no response
 		return 0, broken("write")
 	}
 	n, err := e.link.write(e.out, b)
@@ -265,7 +266,7 @@ func (e *end) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// Close ends the own direction behind what was written, and what comes the other way meets a closed
+// Close ends its own direction after what was written; what arrives the other way meets a closed
 // end.
 func (e *end) Close() error {
 	e.once.Do(func() {

@@ -9,10 +9,10 @@ import (
 )
 
 // network connects the parts of a simulation. Everything about a connection is decided when it is
-// dialled, by fates; besides, the way from an owner to a service can be closed, blocked or cut at
-// any moment.
+// dialled, by fates; in addition, the route from an owner to a service can be closed, blocked or
+// cut at any moment.
 type network struct {
-	fates func(l *link) // sets what a new link will meet
+	fates func(l *link) // sets the fate of a new link
 
 	mu        sync.Mutex
 	listeners map[string]*acceptor
@@ -22,12 +22,12 @@ type network struct {
 	killed    map[string]bool
 }
 
-// route is from whom to what; an empty field means all.
+// route is a client and a service; an empty field means all.
 type route struct{ owner, service string }
 
-// gate says how dials fare.
+// gate decides what happens to dials.
 type gate struct {
-	refuse bool          // else they hang
+	refuse bool          // otherwise they hang
 	opened chan struct{} // closed when it opens again
 }
 
@@ -73,8 +73,8 @@ func (a *acceptor) Addr() net.Addr { return addrOf(a.addr) }
 
 type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// dialer returns the dial function of an owner to a service: whatever is dialled, it is that
-// service's only address.
+// dialer returns the dial function of an owner to a service: whatever address is dialled, it
+// connects to that service's only address.
 func (n *network) dialer(owner, service, addr string) dialFunc {
 	return func(ctx context.Context, _, _ string) (net.Conn, error) {
 		for {
@@ -137,7 +137,7 @@ func (n *network) dial(owner, service, addr string) (*gate, net.Conn, error) {
 	return nil, &end{link: l, in: &l.down, out: &l.up, onClose: gone}, nil
 }
 
-// linksOf returns the links of a way.
+// linksOf returns the links of a route.
 func (n *network) linksOf(w route) []*link {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -150,14 +150,14 @@ func (n *network) linksOf(w route) []*link {
 	return links
 }
 
-// cutAll cuts the connections of a way; new ones may be made.
+// cutAll cuts the connections of a route; new ones are possible.
 func (n *network) cutAll(w route, lost bool) {
 	for _, l := range n.linksOf(w) {
 		l.sever(lost)
 	}
 }
 
-// block makes the dials of a way hang, and freezes its connections. The caller opens it again.
+// block makes the dials of a route hang, and freezes its connections. The caller opens it again.
 func (n *network) block(w route, long time.Duration, then bool) {
 	n.shut(w, &gate{opened: make(chan struct{})})
 	for _, l := range n.linksOf(w) {
@@ -165,7 +165,7 @@ func (n *network) block(w route, long time.Duration, then bool) {
 	}
 }
 
-// refuse makes the dials of a way fail, and cuts its connections.
+// refuse makes the dials of a route fail, and cuts its connections.
 func (n *network) refuse(w route) {
 	n.shut(w, &gate{refuse: true, opened: make(chan struct{})})
 	n.cutAll(w, true)
@@ -190,8 +190,8 @@ func (n *network) open(w route) {
 	}
 }
 
-// kill is what the death of a process is to the network. What it sent may still arrive, but for
-// what was written to an abrupt link.
+// kill does to the network what the death of a process does. What the process sent may still
+// arrive, except what was written to an abrupt link.
 func (n *network) kill(owner string) {
 	n.mu.Lock()
 	n.killed[owner] = true
@@ -201,7 +201,7 @@ func (n *network) kill(owner string) {
 	}
 }
 
-// heal ends all that is wrong with the network; that nothing new goes wrong is for who sets fates.
+// heal ends all faults of the network; whoever sets fates must prevent new ones.
 func (n *network) heal() {
 	n.mu.Lock()
 	for w, g := range n.gates {

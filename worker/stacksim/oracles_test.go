@@ -15,8 +15,8 @@ import (
 	"markread/imclient/sandbox"
 )
 
-// An oracle that never says anything is worth nothing: each notices what it is there for, and
-// nothing else.
+// An oracle that never reports anything is worthless: each detects the violation that it is for,
+// and nothing else.
 func TestStackOraclesDetectViolations(t *testing.T) {
 	p := topicPartition{topics.Live, 0}
 	letter := func(class, code, offset string) kmsg.Record {
@@ -53,16 +53,16 @@ func TestStackOraclesDetectViolations(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		do   func(g *ledger, apply func(int64))
-		want string // the beginning of what is noticed; empty: nothing
+		want string // the beginning of what is detected; empty: nothing
 	}{
-		"all is well": {func(g *ledger, apply func(int64)) {
+		"no violation": {func(g *ledger, apply func(int64)) {
 			g.letterWritten(letter("invalid", "", "1"))
 			apply(20)
 			commit(g, 3)
 		}, ""},
 		"past an unfinished event": {func(g *ledger, apply func(int64)) { apply(5); commit(g, 1) },
 			"commit: mark-read/0: commit of 1, but offset 0"},
-		"past an invalid one without a letter": {func(g *ledger,
+		"past an invalid one without a dead letter": {func(g *ledger,
 			apply func(int64)) {
 			apply(20)
 			commit(g, 2)
@@ -91,35 +91,37 @@ func TestStackOraclesDetectViolations(t *testing.T) {
 			g.letterWritten(letter("invalid", "", "1"))
 			g.checkAll(200, 1, 0)
 		}, "loss: mark-read/0: 0 of 3"},
-		"a lost letter": {func(g *ledger, apply func(int64)) { apply(20); g.checkAll(200, 1, 0) },
-			"letters: no letter of mark-read/0 offset 1"},
-		"a wrong letter": {func(g *ledger, _ func(int64)) {
+		"a lost dead letter": {func(g *ledger, apply func(int64)) {
+			apply(20)
+			g.checkAll(200, 1, 0)
+		}, "letters: no dead letter of mark-read/0 offset 1"},
+		"a wrong dead letter": {func(g *ledger, _ func(int64)) {
 			g.letterWritten(letter("rejected", "90012", "0"))
 			g.checkAll(200,
 				1, 0)
-		}, `letters: a letter "rejected"`},
+		}, `letters: a dead letter "rejected"`},
 		"in an outage": {func(g *ledger, _ func(int64)) {
 			g.letterWritten(letter("exhausted", "http_502",
 				"0"))
 			g.checkAll(200, 1, 0)
-		}, `letters: a letter "exhausted"`},
-		"a foreign letter": {func(g *ledger,
+		}, `letters: a dead letter "exhausted"`},
+		"a dead letter of an unknown record": {func(g *ledger,
 			_ func(int64)) {
 			g.letterWritten(letter("invalid", "", "77"))
 		},
-			"letters: a letter of"},
+			"letters: a dead letter of"},
 		"too large a T": {func(g *ledger, apply func(int64)) { apply(21); g.checkAll(200, 1, 0) },
 			"order: r is read up to 21"},
 		"a key in a log": {func(g *ledger, _ func(int64)) { g.checkLeak("a log", "x "+wrongKey) },
 			"secret: a key in a log"},
-		"a letter twice": {func(g *ledger, _ func(int64)) {
+		"a dead letter twice": {func(g *ledger, _ func(int64)) {
 			g.letterWritten(letter("invalid", "", "1"))
 			g.letterWritten(letter("invalid", "", "1"))
 			g.checkAll(200, 1, 0)
 		}, "letters: 2 copies"},
-		"metadata that is not so": {func(g *ledger, _ func(int64)) { commitMetadata(g, 2) },
-			"metadata: mark-read/0: offset 2 has finished, says"},
-		"metadata that is so": {func(g *ledger, apply func(int64)) {
+		"wrong metadata": {func(g *ledger, _ func(int64)) { commitMetadata(g, 2) },
+			"metadata: mark-read/0: offset 2 is finished according to"},
+		"correct metadata": {func(g *ledger, apply func(int64)) {
 			g.letterWritten(letter("invalid", "", "1"))
 			apply(20)
 			commitMetadata(g, 1)
@@ -130,7 +132,7 @@ func TestStackOraclesDetectViolations(t *testing.T) {
 			g.letterWritten(letter("invalid", "", "1"))
 			commitMetadata(g, 1)
 			commitMetadata(g)
-		}, "metadata: mark-read/0: offset 1 had finished, the commit of 0 does not say so"},
+		}, "metadata: mark-read/0: offset 1 was finished, the commit of 0 does not contain that"},
 		"attempts that were not made": {func(g *ledger,
 			_ func(int64)) {
 			g.commitAccepted(p.topic, p.partition, 0, tried(3), time.Now())
@@ -140,13 +142,13 @@ func TestStackOraclesDetectViolations(t *testing.T) {
 			g.tries[conversation{"r", "p"}] = 3
 			g.commitAccepted(p.topic, p.partition, 0, tried(3), time.Now())
 			g.commitAccepted(p.topic, p.partition, 0, tried(1), time.Now())
-		}, "metadata: mark-read/0: offset 0 has had 3 attempts, the commit of 0 says 1"},
+		}, "metadata: mark-read/0: offset 0 has had 3 attempts, the commit of 0 contains 1"},
 		"a call twice": {func(g *ledger, _ func(int64)) {
 			g.succeeded(success{conversation{"r", "p"}, 10})
 			g.succeeded(success{conversation{"r", "p"}, 10})
 			g.checkAll(200, 1, 0)
 		}, "repeats: 2 calls of r at 10"},
-		"two outlooks": {func(g *ledger, _ func(int64)) {
+		"two quota terms": {func(g *ledger, _ func(int64)) {
 			g.terms["other"] = "another rate"
 			g.assigned("other", 1, []topicPartition{{topics.Live, 1}})
 		}, "cap: in generation 1 other has partitions"},
@@ -194,7 +196,7 @@ func TestStackOraclesDetectViolations(t *testing.T) {
 				})
 				all := strings.Join(g.problems, "\n")
 				if c.want == "" && all != "" || !strings.Contains(all, c.want) {
-					t.Errorf("noticed %q, want %q", all, c.want)
+					t.Errorf("detected %q, want %q", all, c.want)
 				}
 			})
 		})

@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// seed is where all choices of a simulation come from. Each is keyed by what it is about, never by
+// seed is the source of all choices of a simulation. Each choice is keyed by its subject, never by
 // the order in which choices are made: so a seed means the same load and the same faults whatever
 // the scheduler does.
 type seed uint64
 
-// unit returns a number in [0, 1) for a purpose and what else names the choice.
+// unit returns a number in [0, 1) for a purpose and the keys of the choice.
 func (s seed) unit(purpose string, keys ...int) float64 {
 	return float64(s.bits(purpose, keys...)>>11) / (1 << 53)
 }
@@ -47,7 +47,7 @@ func (s seed) between(from, to time.Duration, purpose string, keys ...int) time.
 		s.unit(purpose, keys...)))
 }
 
-// pick chooses one.
+// pick returns one element of list.
 func pick[T any](s seed, list []T, purpose string, keys ...int) T {
 	return list[s.below(len(list), purpose, keys...)]
 }
@@ -63,11 +63,11 @@ type plan struct {
 	perSecond       float64 // events
 	conversations   int
 	unknownAccounts float64 // share of the conversations that the server rejects
-	invalid         float64 // share of the records that are none
+	invalid         float64 // share of the records that are invalid
 	backfill        float64 // share of the events
 	burst           int     // events of the backfill at the beginning
 	kinds           []kind  // the faults
-	// none of them may lose an acknowledgement: so none explains that anything is done twice
+	// no fault may lose an acknowledgement, so none explains a repetition
 	noRepeats bool
 }
 
@@ -86,8 +86,8 @@ func newPlan(s seed, minutes int) plan {
 	}
 	p.perSecond = float64(p.rate) * pick(s, []float64{0.05, 0.2, 0.5, 0.9}, "load")
 	for i, k := range kinds {
-		// Swarm testing: each kind is in about half of the seeds, so that faults don't always hide
-		// each other.
+		// Swarm testing: each kind occurs in about half of the seeds, so that faults don't always
+		// hide each other.
 		on := s.unit("kind", i) < 0.4
 		if p.noRepeats = s.unit("calm") < 0.25; p.noRepeats {
 			on = k.noRepeats && on || k.name == "stopped"
@@ -105,10 +105,8 @@ func (p plan) String() string {
 		names += " " + k.name
 	}
 	return fmt.Sprintf("%d workers, %d partitions, rate %d, %.0f events/s of %d conversations, "+
-		"%d in memory, "+
-		"backfill %.0f %% and %d at once, faults:%s",
-		p.workers, p.partitions, p.rate, p.perSecond, p.conversations, p.pending, 100*p.backfill,
-		p.burst, names)
+		"%d in memory, backfill %.0f %% and a burst of %d, faults:%s", p.workers, p.partitions,
+		p.rate, p.perSecond, p.conversations, p.pending, 100*p.backfill, p.burst, names)
 }
 
 // event returns the n-th event to be published at a time.

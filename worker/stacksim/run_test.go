@@ -32,7 +32,7 @@ const (
 var topics = event.Topics{Live: "mark-read", Backfill: "mark-read-backfill",
 	DeadLetter: "mark-read-dead-letters"}
 
-// simulation is one run of the whole product by a seed.
+// simulation is one run of the whole product for a seed.
 type simulation struct {
 	t               *testing.T
 	plan            plan
@@ -43,15 +43,15 @@ type simulation struct {
 	ledger          *ledger
 	heartbeats      *heartbeats
 	logs            *logbook
-	wrong           atomic.Bool // the key that workers get
-	faultsOver      atomic.Bool // nothing goes wrong any more
+	wrong           atomic.Bool // the workers get the wrong key
+	faultsOver      atomic.Bool // no new fault begins
 	losingResponses map[kmsg.Key]*atomic.Bool
-	cuttingMetadata atomic.Bool  // the metadata of commits
+	cuttingMetadata atomic.Bool  // the broker modifies the metadata of commits
 	rate            atomic.Int64 // with which workers are started
 	load            *load
 
 	mu      sync.Mutex   // guards what follows
-	running []*workerRun // nil: nobody works there
+	running []*workerRun // by slot; nil: no worker runs there
 	starts  []int
 	runs    []*workerRun
 	counts  map[string]int // partitions
@@ -60,20 +60,20 @@ type simulation struct {
 	stats   *stats
 }
 
-// stats is what happened in all the runs of a test: no oracle is worth much if nothing did.
+// stats is what happened in all the runs of a test: an oracle is worth little if nothing did.
 type stats struct {
 	mu                sync.Mutex
 	fired             map[string]int   // faults
-	during            map[string]int64 // calls that were carried out while a kind lasted
+	during            map[string]int64 // calls applied during a kind of fault
 	details           map[string]int
 	letters           map[string]int
 	applied           int64
 	late              int
 	stale             int
-	metadataEvents    int // events of which metadata said something
-	strictGenerations int // generations of runs in which nothing may be done twice
+	metadataEvents    int // events that metadata contained
+	strictGenerations int // generations of runs in which nothing may be repeated
 	lost              int
-	worst             time.Duration // drain
+	worst             time.Duration // longest drain
 	stop              time.Duration
 }
 
@@ -94,7 +94,8 @@ func (s *simulation) note(detail string, n int) {
 	s.stats.details[detail] += n
 }
 
-// simulate runs one seed in the bubble it is called in, and returns what was wrong.
+// simulate runs one seed in the bubble in which it is called, and returns the simulation with the
+// problems found.
 func simulate(t *testing.T, p plan, all *stats) *simulation {
 	s := &simulation{
 		t: t, plan: p, began: time.Now(), network: newNetwork(), logs: &logbook{began: time.Now()},
@@ -115,8 +116,8 @@ func simulate(t *testing.T, p plan, all *stats) *simulation {
 			p.unit("lose", int(key), n) < 0.5
 	}
 	s.ledger.usesAttempts = slices.ContainsFunc(p.kinds, func(k kind) bool {
-		// An outage that answers with an ErrorCode is only told from an event's own fault by five
-		// conversations.
+		// With an ErrorCode, only five conversations distinguish an outage from an event's own
+		// fault.
 		return k.usesAttempts || k.name == "im-outage" && p.conversations < 5*10*p.workers
 	})
 	s.ledger.cutsMetadata = slices.ContainsFunc(p.kinds, func(k kind) bool {
@@ -143,8 +144,8 @@ func simulate(t *testing.T, p plan, all *stats) *simulation {
 	load := s.newLoad()
 	s.load = load
 	load.publish(p.burst, topics.Backfill)
-	for place := range s.running {
-		s.startWorker(place)
+	for slot := range s.running {
+		s.startWorker(slot)
 	}
 	reaping, stop := context.WithCancel(context.Background())
 	var reaper sync.WaitGroup
@@ -158,7 +159,7 @@ func simulate(t *testing.T, p plan, all *stats) *simulation {
 	return s
 }
 
-// fates decides what a connection meets: the first fate that the plan's kinds have for it.
+// fates decides the fate of a connection: the first that the plan's kinds have for it.
 func (s *simulation) fates(l *link) {
 	if l.abrupt = l.service == serviceIM; l.abrupt {
 		l.onClientWrite = func() { s.heartbeats.called(l.client) }
@@ -232,25 +233,25 @@ func (s *simulation) incidents(i int, k kind, end time.Time) {
 	}
 }
 
-// withoutWorker takes a worker away for as long as an incident lasts.
-func (s *simulation) withoutWorker(purpose string, n int, away func(place int)) func() {
-	place, name := s.runningWorker(purpose, n)
+// withoutWorker stops a worker for the duration of an incident.
+func (s *simulation) withoutWorker(purpose string, n int, away func(slot int)) func() {
+	slot, name := s.runningWorker(purpose, n)
 	if name == "" {
 		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	away(place)
+	away(slot)
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.running[place] == nil {
-			s.startWorker(place)
+		if s.running[slot] == nil {
+			s.startWorker(slot)
 		}
 	}
 }
 
-// rule puts a fault of the sandbox in force, and returns what ends it.
+// rule activates a fault of the sandbox, and returns the function that ends it.
 func (s *simulation) rule(name string, r sandbox.Rule) (end func()) {
 	set := func(change func()) {
 		s.mu.Lock()
@@ -283,7 +284,7 @@ func (s *simulation) apply() {
 	}
 }
 
-// load publishes what the plan says.
+// load publishes the events of the plan.
 type load struct {
 	s      *simulation
 	client *kgo.Client
@@ -333,8 +334,7 @@ func (l *load) publish(n int, topic string) {
 	for i, r := range records {
 		if r.Offset != want[i] {
 			l.s.ledger.Problem("harness: an event has offset %d of %s/%d, want %d", r.Offset,
-				r.Topic, r.Partition,
-				want[i])
+				r.Topic, r.Partition, want[i])
 			return
 		}
 	}

@@ -8,32 +8,33 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// tap listens at the broker's end of one connection: there a request has arrived for good, and an
-// answer is what the broker really did, whatever becomes of it on its way.
+// tap observes the broker's end of one connection: a request seen there has arrived, and a response
+// is what the broker really did, even if it is lost in the network.
 type tap struct {
 	link       *link
 	recorder   recorder
 	heartbeats *heartbeats
 
 	mu      sync.Mutex
-	rest    []byte // of a request that has not arrived whole
+	rest    []byte // of a request that has not completely arrived
 	pending map[int32]pendingRequest
 }
 
-// recorder is told what a tap heard.
+// recorder is notified of what a tap observes.
 type recorder interface {
-	// commitReceived is before the broker has seen the commit; sent is when the client had written it.
+	// commitReceived is called before the broker has seen the commit; sent is when the client had
+	// written it.
 	commitReceived(member string, generation int32, topic string, partition int32, offset int64,
 		sent time.Time)
-	// commitAccepted is when it was accepted.
+	// commitAccepted is called when the broker has accepted the commit.
 	commitAccepted(topic string, partition int32, offset int64, metadata string, sent time.Time)
-	// joins is a request to join, with what the member goes by.
+	// joins is called for a join request, which contains the member's quota terms.
 	joins(member string, r *kmsg.JoinGroupRequest)
-	// assigned is a member's part of a generation.
+	// assigned is called with a member's partitions in a generation.
 	assigned(member string, generation int32, partitions []topicPartition)
-	// letterWritten is when a record is in the dead-letter topic.
+	// letterWritten is called when a record is in the dead-letter topic.
 	letterWritten(r kmsg.Record)
-	// deliverResponse says whether an answer is delivered; key is 0 (produce) or 8 (commit).
+	// deliverResponse reports whether a response is delivered; key is 0 (produce) or 8 (commit).
 	deliverResponse(l *link, key int16) bool
 }
 
@@ -42,13 +43,13 @@ type topicPartition struct {
 	partition int32
 }
 
-// pendingRequest is a request whose answer is waited for.
+// pendingRequest is a request without a response yet.
 type pendingRequest struct {
 	request kmsg.Request
 	sent    time.Time
 }
 
-// watched are the requests that are looked into.
+// watched reports whether requests of this kind are decoded.
 func watched(key int16) bool {
 	switch kmsg.Key(key) {
 	case kmsg.Produce, kmsg.OffsetCommit, kmsg.JoinGroup, kmsg.SyncGroup, kmsg.Heartbeat:
@@ -57,7 +58,7 @@ func watched(key int16) bool {
 	return false
 }
 
-// requestBytes takes bytes that the broker has read.
+// requestBytes receives bytes that the broker has read.
 func (t *tap) requestBytes(b []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -117,8 +118,8 @@ func (t *tap) frame(b []byte) {
 	}
 }
 
-// response takes an answer that the broker writes, always a whole one; false: the client does not
-// get it.
+// response receives a response that the broker writes, always a complete one. It returns false if
+// the client does not get it.
 func (t *tap) response(b []byte) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -134,7 +135,7 @@ func (t *tap) response(b []byte) bool {
 		b = b[1:]
 	}
 	if response.ReadFrom(append([]byte(nil), b...)) != nil {
-		panic("an answer that can't be read")
+		panic("a response that can't be read")
 	}
 	done := false
 	switch response := response.(type) {
@@ -167,7 +168,7 @@ func (t *tap) committed(a pendingRequest, response *kmsg.OffsetCommitResponse) (
 	}
 	for _, topic := range a.request.(*kmsg.OffsetCommitRequest).Topics {
 		for _, p := range topic.Partitions {
-			// With 7, REQUEST_TIMED_OUT, kfake does the work all the same.
+			// With 7, REQUEST_TIMED_OUT, kfake nevertheless does the work.
 			if code := codes[topicPartition{topic.Topic, p.Partition}]; code == 0 || code == 7 {
 				metadata := ""
 				if p.Metadata != nil {
@@ -187,7 +188,7 @@ func (t *tap) produced(request *kmsg.ProduceRequest, response *kmsg.ProduceRespo
 			continue
 		}
 		for k, p := range topic.Partitions {
-			// 7 and 20, NOT_ENOUGH_REPLICAS_AFTER_APPEND: it is in the log nevertheless.
+			// 7 and 20, NOT_ENOUGH_REPLICAS_AFTER_APPEND: the record is nevertheless in the log.
 			if code := response.Topics[i].Partitions[k].ErrorCode; code != 0 && code != 7 &&
 				code != 20 {
 				continue
@@ -201,7 +202,7 @@ func (t *tap) produced(request *kmsg.ProduceRequest, response *kmsg.ProduceRespo
 	return done
 }
 
-// recordsOf reads a batch that is not compressed.
+// recordsOf reads an uncompressed batch.
 func recordsOf(b []byte) (records []kmsg.Record) {
 	var batch kmsg.RecordBatch
 	if batch.ReadFrom(b) != nil {

@@ -22,21 +22,21 @@ import (
 	"markread/worker"
 )
 
-// workerRun is one run of one worker, from its start to its stop or death.
+// workerRun is one run of one worker, from its start to its shutdown or death.
 type workerRun struct {
 	*worker.Worker
 	name   string
 	rate   int
 	freeze freeze
 	cancel context.CancelFunc
-	done   chan struct{} // closed when Run has returned, and all is closed
+	done   chan struct{} // closed when Run has returned and its clients are closed
 	err    error         // what it returned
 }
 
-// startWorker starts the worker of a place; the place must be empty.
-func (s *simulation) startWorker(place int) {
-	s.starts[place]++
-	name := fmt.Sprintf("w%d.%d", place, s.starts[place])
+// startWorker starts the worker of a slot, which must be empty.
+func (s *simulation) startWorker(slot int) {
+	s.starts[slot]++
+	name := fmt.Sprintf("w%d.%d", slot, s.starts[slot])
 	log := zerolog.New(s.logs).With().Str("worker", name).Logger().Hook(s.logs)
 	rate := int(s.rate.Load())
 	pool := imclient.NewTransport(imTimeout, rate)
@@ -72,7 +72,7 @@ func (s *simulation) startWorker(place int) {
 		s.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	var stopAt atomic.Int64 // when it was told to stop
+	var stopAt atomic.Int64 // when its shutdown began
 	h.Worker, h.cancel = w, func() { stopAt.Store(time.Now().UnixNano()); cancel() }
 	ended := s.recordRun(h)
 	go func() {
@@ -87,15 +87,15 @@ func (s *simulation) startWorker(place int) {
 		kafka.Close()
 		s.checkExposed(h)
 	}()
-	s.running[place] = h
+	s.running[slot] = h
 	s.runs = append(s.runs, h)
 }
 
-// longestStop is the drain timeout, one commit and one try to leave the group; the process has a
-// limit of its own.
+// longestStop is the drain timeout, one commit and one attempt to leave the group; the process has
+// its own limit.
 const longestStop = 10*time.Second + 5*time.Second + 3*time.Second
 
-// recordRun notes that a worker runs, until over is called.
+// recordRun notes that a worker runs, until ended is called.
 func (s *simulation) recordRun(h *workerRun) (ended func()) {
 	s.ledger.mu.Lock()
 	defer s.ledger.mu.Unlock()
@@ -142,23 +142,23 @@ func (s *simulation) checkExposed(h *workerRun) {
 	s.ledger.checkLeak("the metrics of "+h.name, text.String())
 }
 
-// stopWorker stops the worker of a place as SIGTERM would, and does not wait.
-func (s *simulation) stopWorker(place int) *workerRun {
-	h := s.running[place]
-	s.running[place] = nil
+// stopWorker stops the worker of a slot as SIGTERM would, and does not wait.
+func (s *simulation) stopWorker(slot int) *workerRun {
+	h := s.running[slot]
+	s.running[slot] = nil
 	h.cancel()
 	return h
 }
 
-// killWorker kills the worker of a place: from here on nothing that it does reaches anybody.
-func (s *simulation) killWorker(place int) {
-	h := s.running[place]
-	s.running[place] = nil
+// killWorker kills the worker of a slot: from now on nothing that it does reaches anything.
+func (s *simulation) killWorker(slot int) {
+	h := s.running[slot]
+	s.running[slot] = nil
 	s.network.kill(h.name)
 	h.cancel()
 }
 
-// key is the key that an operator has set at the moment.
+// key returns the key that an operator has currently set.
 func (s *simulation) key() (imclient.Secret, error) {
 	if s.wrong.Load() {
 		return imclient.NewSecret(wrongKey), nil
@@ -166,8 +166,8 @@ func (s *simulation) key() (imclient.Secret, error) {
 	return imclient.NewSecret(rightKey), nil
 }
 
-// callWatch sees each call before it is sent. Within one worker there must be one at a time for a
-// conversation.
+// callWatch sees each call before it is sent. A worker must have at most one call of a conversation
+// in flight.
 type callWatch struct {
 	pool   *http.Transport
 	ledger *ledger
@@ -183,7 +183,7 @@ func (w *callWatch) RoundTrip(r *http.Request) (*http.Response, error) {
 	w.ledger.noteCall(c.conversation, r.URL.Query().Get("usersig"))
 	w.mu.Lock()
 	if w.inFlight[c.conversation]++; w.inFlight[c.conversation] > 1 {
-		w.ledger.Problem("order: %s has two calls of %s out", w.name, c.report)
+		w.ledger.Problem("order: %s has two calls of %s in flight", w.name, c.report)
 	}
 	w.mu.Unlock()
 	defer func() {
@@ -217,7 +217,7 @@ func readCall(r *http.Request) success {
 	return success{conversation{text.Report_Account, text.Peer_Account}, readTime}
 }
 
-// readResponse reads the answer before the client does, and notes a success.
+// readResponse reads the response before the client does, and notes a success.
 func (w *callWatch) readResponse(c success, response *http.Response) {
 	text, err := io.ReadAll(response.Body)
 	_ = response.Body.Close()
@@ -227,13 +227,14 @@ func (w *callWatch) readResponse(c success, response *http.Response) {
 	}
 	response.Body = io.NopCloser(rest)
 	var verdict struct{ ErrorCode *int }
-	if err == nil && response.StatusCode == http.StatusOK && json.Unmarshal(text, &verdict) == nil &&
+	if err == nil && response.StatusCode == http.StatusOK &&
+		json.Unmarshal(text, &verdict) == nil &&
 		verdict.ErrorCode != nil && *verdict.ErrorCode == 0 {
 		w.ledger.succeeded(c)
 	}
 }
 
-// errReader is a body that breaks off.
+// errReader is a body that ends with an error.
 type errReader struct{ error }
 
 func (f errReader) Read([]byte) (int, error) { return 0, f.error }
@@ -270,7 +271,8 @@ func (b *logbook) Run(e *zerolog.Event, _ zerolog.Level, _ string) {
 	e.Str("at", time.Since(b.began).Round(time.Millisecond).String())
 }
 
-// tail is the last lines, each cut to a readable length, without those about single letters.
+// tail returns the last lines, each cut to a readable length, without those about single dead
+// letters.
 func (b *logbook) tail(lines int) string {
 	var last []string
 	for line := range strings.Lines(b.String()) {

@@ -15,14 +15,14 @@ import (
 var epoch = time.Unix(1_700_000_000, 0)
 
 const (
-	recheckEvery  = time.Second     // the dispatcher rechecks at least so often
-	letterBatch   = 64              // that are written at the same time
-	retriedWithin = 2 * time.Second // of the end of a hold: all that waited for it
+	recheckEvery  = time.Second     // at least: the dispatcher rechecks
+	letterBatch   = 64              // dead letters written concurrently
+	retriedWithin = 2 * time.Second // of the end of a hold: all conversations that waited for it
 )
 
 var errUnproven = errors.New("the membership is not proven")
 
-// noObserver observes nothing.
+// noObserver ignores everything.
 type noObserver struct{}
 
 func (noObserver) EventFinished(event.Lane, time.Duration)                 {}
@@ -76,13 +76,13 @@ func (h *process) setShare(share int) {
 	h.watchHolds()
 }
 
-// held says whether the engine says that the reason holds the lane.
+// held reports whether the engine reports a hold of the lane for the reason.
 func (h *process) held(reason hold.Reason, lane int) bool {
 	return slices.ContainsFunc(h.engine.Holds(),
 		func(a hold.Hold) bool { return a.Reason == reason && a.Lane == lane })
 }
 
-// inMemory is how many conversations the engine has in memory.
+// inMemory returns how many conversations the engine has in memory.
 func (h *process) inMemory() (n int) {
 	for _, k := range h.engine.State(h.time()).Conversations {
 		n += k
@@ -90,7 +90,7 @@ func (h *process) inMemory() (n int) {
 	return n
 }
 
-// watchKey is what Worker.watchKey does each second.
+// watchKey does what Worker.watchKey does each second.
 func (h *process) watchKey() {
 	if h.gen == nil || h.frozenUntil > h.now || !h.held(hold.Credentials, hold.All) ||
 		!h.signer.keyFixed(h.world) {
@@ -109,7 +109,8 @@ func (h *process) watchKey() {
 
 var errRefused = errors.New("the topic refuses")
 
-// wrote tells the engine what became of letters, and says whether the next try must wait.
+// wrote reports the results of dead letters to the engine, and returns whether the next attempt
+// must wait.
 func (h *process) wrote(batch []*engine.Letter, acked []bool, cut bool) bool {
 	failures := make([]error, len(batch))
 	for i := range batch {

@@ -7,7 +7,7 @@ import (
 	"markread/worker/hold"
 )
 
-// evidence keeps what the answers say about the service while no hold is on.
+// evidence records what the responses say about the service while no hold is active.
 func (v *holdView) evidence(r *request, failure *imclient.Error) {
 	if r.Probe || v.on(r.Lane) || failure != nil && failure.RetryWithNewSignature {
 		return
@@ -27,13 +27,13 @@ func (v *holdView) evidence(r *request, failure *imclient.Error) {
 	}
 }
 
-// checkProbes sets when the holds may be probed next, and says when there must be one.
+// checkProbes sets when the holds may next be probed, and fails if an outage hold is missing.
 func (h *process) checkProbes(r *request, failure *imclient.Error) {
 	v := &h.shadow.holds
 	if why := v.outage(h.now - v.noCodeSince - holdSlack(time.Second)); why != "" &&
 		!v.on(r.Lane) && failure != nil &&
 		failure.Class == imclient.Transient && !failure.RetryWithNewSignature {
-		h.fail("letters", "worker %d goes on calling in an outage: %s", h.id, why)
+		h.fail("letters", "worker %d continues calling in an outage: %s", h.id, why)
 	}
 	if !r.Probe {
 		return
@@ -43,7 +43,7 @@ func (h *process) checkProbes(r *request, failure *imclient.Error) {
 		switch {
 		case a.lane != hold.All && a.lane != r.Lane || a.since == h.now:
 		case failure != nil && failure.RetryWithNewSignature:
-			// again at once, if nothing began meanwhile
+			// immediately again, if no hold began meanwhile
 			if a.since <= r.sent {
 				a.notBefore = 0
 			}
@@ -58,8 +58,8 @@ func (h *process) checkProbes(r *request, failure *imclient.Error) {
 	}
 }
 
-// outage says why the last answers are an outage, or nothing. within is how long those that got no
-// ErrorCode have come by now, give or take what clocks may disagree on.
+// outage says why the last responses are an outage, or "". within is how long calls have got no
+// ErrorCode, with a tolerance for what clocks may differ by.
 func (v *holdView) outage(within int64) string {
 	if v.noCode >= 5 && within >= int64(time.Second) {
 		return "five calls in a row got no ErrorCode"
@@ -84,7 +84,7 @@ func (v *holdView) outage(within int64) string {
 	return ""
 }
 
-// noteOutcome notes how an event of a lane ended, and says when the lane must be held for it.
+// noteOutcome notes the outcome of an event of a lane, and fails if the lane should be held for it.
 func (h *process) noteOutcome(lane int, as uint8) {
 	v := &h.shadow.holds
 	ring := &v.outcomes[lane]
@@ -104,8 +104,7 @@ func (h *process) noteOutcome(lane int, as uint8) {
 	if calls := 500 - count[outcomeInvalid]; calls >= 100 &&
 		(500-count[outcomeCalled]) >= 5*h.maxRejected &&
 		count[outcomeRejected]*100 >= calls*h.maxRejected {
-		h.fail("rejections", "worker %d: lane %d goes on after 500 ends of which %d were "+
-			"rejected and %d invalid", h.id,
-			lane, count[outcomeRejected], count[outcomeInvalid])
+		h.fail("rejections", "worker %d: lane %d continues after 500 outcomes of which %d were "+
+			"rejected and %d invalid", h.id, lane, count[outcomeRejected], count[outcomeInvalid])
 	}
 }

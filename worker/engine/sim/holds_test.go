@@ -8,30 +8,31 @@ import (
 	"markread/worker/hold"
 )
 
-// holdView is what is seen of a worker's holds, and an own opinion of what should be: which
+// holdView is what is seen of a worker's holds, and an independent view of what should be: what
 // evidence there is, and when the next probe may be.
 type holdView struct {
 	active []seenHold
-	cause  string // what is happening just now that may end a hold
+	cause  string // what is happening now that may end a hold
 
-	recent           []recentResult // while no hold was on
+	recent           []recentResult // while no hold was active
 	noCode           int
 	noCodeSince      int64
 	newConversations int   // conversations that arrived
-	earlyProbeDue    int64 // when one that arrived in an outage must have been probed
-	earlyProbes      int   // probes that they hastened
-	outageProbes     int   // each may be one that they hastened
+	earlyProbeDue    int64 // when one that arrived during an outage must have been probed
+	earlyProbes      int   // probes that they brought forward
+	outageProbes     int   // each of them may be one that was brought forward
 	pausedTo         int64 // by Retry-After
 	endedAt          int64 // when the last hold ended
-	operator         bool  // paused
-	repeatedProbes   int   // how often in a row, beyond the first
-	lastProbed       int32 // the conversation that was probed last; -1: none, or it may be again
-	share            int
-	outcomes         [backlog.Lanes][]uint8 // the last 500
-	outcomesNext     [backlog.Lanes]int
-	// how many events were delivered, if that is what happens just now
+	operator         bool  // paused by an operator
+	repeatedProbes   int   // how often in a row, in addition to the first
+	// the conversation that was last probed; -1: none, or it may be probed again
+	lastProbed   int32
+	share        int
+	outcomes     [backlog.Lanes][]uint8 // the last 500
+	outcomesNext [backlog.Lanes]int
+	// how many events were delivered, if that is happening now
 	batch int
-	// it was held before: what was parked counts again, which is not seen here
+	// the lane was held before: parked records count again, which is not seen here
 	rejectionsRestarted [backlog.Lanes]bool
 	accepted            bool
 }
@@ -41,7 +42,7 @@ type seenHold struct {
 	lane      int
 	since     int64
 	began     time.Time // by the worker's clock
-	notBefore int64     // the next probe
+	notBefore int64     // of the next probe
 	interval  time.Duration
 }
 
@@ -68,7 +69,8 @@ func (v *holdView) held(reason hold.Reason, lane int) bool {
 	return false
 }
 
-// watchHolds compares what is in force with what was, and judges what has ended.
+// watchHolds compares the active holds with the previous ones, and checks the ended and the new
+// ones.
 func (h *process) watchHolds() {
 	v := &h.shadow.holds
 	if h.engine == nil {
@@ -89,7 +91,7 @@ func (h *process) watchHolds() {
 		if a.reason == hold.Rejections {
 			v.rejectionsRestarted[a.lane] = true
 			if v.cause != "accepts" {
-				// a new story, with what was parked
+				// the evidence restarts, with the parked records
 				v.outcomes[a.lane], v.outcomesNext[a.lane] = nil, 0
 			}
 		}
@@ -107,8 +109,9 @@ func (h *process) watchHolds() {
 	}
 }
 
-// find says whether a hold that was seen is still on. One of the same reason that began since is
-// another one: what was parked may bring a hold for rejections back as soon as it ends.
+// find reports whether a hold that was seen is still active. A hold for the same reason that began
+// since is another one: parked records may cause a new hold for rejections as soon as the first one
+// ends.
 func find(active []hold.Hold, was seenHold) bool {
 	for _, a := range active {
 		if a.Reason == was.reason && a.Lane == was.lane && a.Since.Equal(was.began) {
@@ -127,7 +130,7 @@ func seen(active []seenHold, is hold.Hold) bool {
 	return false
 }
 
-// spread is by how much the intervals of this worker's probes are longer.
+// spread is the factor by which the intervals of this worker's probes are longer.
 func (h *process) spread() float64 {
 	return float64(h.terms.all()) / float64(max(1, len(h.assigned)))
 }
@@ -138,15 +141,14 @@ func (a *seenHold) next(h *process, interval time.Duration) {
 	a.notBefore = h.now + int64(wait) - holdSlack(wait)
 }
 
-// checkBegin says whether a hold may begin now.
+// checkBegin fails if a hold must not begin now.
 func (h *process) checkBegin(a *seenHold) {
 	v := &h.shadow.holds
 	switch a.reason {
 	case hold.Outage:
 		if v.outage(h.now-v.noCodeSince+holdSlack(time.Second)) == "" {
-			h.fail("letters", "worker %d: an outage begins with %d answers without a code, and %v",
-				h.id, v.noCode,
-				v.recent)
+			h.fail("letters", "worker %d: an outage begins with %d responses without an "+
+				"ErrorCode, and %v", h.id, v.noCode, v.recent)
 		}
 		a.next(h, time.Second)
 	case hold.Credentials:
@@ -162,26 +164,24 @@ func (h *process) checkBegin(a *seenHold) {
 				bad++
 			}
 		}
-		// The end that began it is not yet among them, or all that came with it are.
+		// The outcome that began it is not yet among them, or all outcomes of its batch are.
 		if !v.rejectionsRestarted[a.lane] &&
 			(len(v.outcomes[a.lane]) < 499 || bad+1+v.batch < h.maxRejected*5) {
-			h.fail("letters", "worker %d: lane %d is held with %d bad of the last %d ends", h.id,
-				a.lane, bad,
-				len(v.outcomes[a.lane]))
+			h.fail("letters", "worker %d: lane %d is held with %d bad of the last %d outcomes",
+				h.id, a.lane, bad, len(v.outcomes[a.lane]))
 		}
 		a.next(h, 5*time.Second)
 	case hold.Membership:
 		if h.proofAge() <= proofLimit {
 			h.fail("liveness", "worker %d is held for its membership, with a proof that is %v old",
-				h.id,
-				time.Duration(h.proofAge()))
+				h.id, time.Duration(h.proofAge()))
 		}
 	case hold.Throttled:
 		if v.pausedTo <= h.now {
 			h.fail("letters", "worker %d: a pause that no server asked for", h.id)
 		}
 	}
-	// Evidence of before counts no more.
+	// Evidence from before the hold no longer counts.
 	v.recent, v.noCode, v.earlyProbeDue, v.lastProbed = v.recent[:0], 0, 0, -1
 }
 
@@ -192,7 +192,7 @@ func refusedWait(cause string) time.Duration {
 	return 15 * time.Second
 }
 
-// checkEnd says whether a hold may end now.
+// checkEnd fails if a hold must not end now.
 func (h *process) checkEnd(a seenHold) {
 	v := &h.shadow.holds
 	ok := true
@@ -224,7 +224,7 @@ func (h *process) checkEnd(a seenHold) {
 	}
 }
 
-// checkRetriedSoon says whether what waited for a hold is tried soon after its end.
+// checkRetriedSoon fails if what waited for a hold is not retried soon after its end.
 func (h *process) checkRetriedSoon(a seenHold) {
 	v := &h.shadow.holds
 	if h.gen == nil || v.cause == "generation ends" {
@@ -237,19 +237,18 @@ func (h *process) checkRetriedSoon(a seenHold) {
 	}
 	if soon, due := h.engine.Ready(h.time().Add(retriedWithin)); waits && !soon {
 		h.fail("liveness", "worker %d: the hold for %s has ended, and the first retry is due "+
-			"only at %v, now is %v",
-			h.id, a.reason, due, h.time())
+			"only at %v, now is %v", h.id, a.reason, due, h.time())
 	}
 }
 
-// checkIdle says whether a worker that could call stands still: a probe is overdue, or first tries
-// wait that nothing holds.
+// checkIdle fails if a worker that could call is idle: a probe is overdue, or first attempts wait
+// that nothing holds.
 func (h *process) checkIdle() {
 	v := &h.shadow.holds
 	if !h.working || len(h.calls) > 0 || h.frozenUntil > h.now || v.share == 0 {
 		return
 	}
-	// permits cool for a second after a take-over, and the slowest pace is one a second
+	// permits cool for a second after a takeover, and the slowest pace is one per second
 	const patience = int64(3500 * time.Millisecond)
 	since := max(h.gen.started, h.frozenUntil, h.lastResult, v.endedAt)
 	for lane := range h.shadow.fresh {
@@ -260,7 +259,7 @@ func (h *process) checkIdle() {
 			case a.reason == hold.Throttled:
 				due = max(due, v.pausedTo)
 			case a.interval == 0:
-				waits = false // its owner ends it
+				waits = false // only its owner ends it
 			default:
 				due = max(due, a.notBefore+2*holdSlack(
 					time.Duration(float64(a.interval)*h.spread())))
@@ -272,13 +271,13 @@ func (h *process) checkIdle() {
 			due = max(since, v.earlyProbeDue)
 		}
 		if waits && h.now > due+patience {
-			h.fail("starvation", "worker %d stands still for %v: lane %d waits, held %v", h.id,
+			h.fail("starvation", "worker %d is idle for %v: lane %d waits, held %v", h.id,
 				time.Duration(h.now-due), lane, v.active)
 		}
 	}
 }
 
-// checkHeld says whether a call may be made now.
+// checkHeld fails if a call must not be made now.
 func (h *process) checkHeld(r *request) {
 	h.watchHolds()
 	v := &h.shadow.holds
@@ -290,9 +289,8 @@ func (h *process) checkHeld(r *request) {
 		h.fail("cap", "worker %d calls without a share", h.id)
 	}
 	if h.now < v.pausedTo {
-		h.fail("letters", "worker %d calls %v before the pause is over that the server asked for",
-			h.id,
-			time.Duration(v.pausedTo-h.now))
+		h.fail("letters", "worker %d calls %v before the end of the pause that the server asked "+
+			"for", h.id, time.Duration(v.pausedTo-h.now))
 	}
 	if on := v.on(r.Lane); on != r.Probe {
 		h.fail("letters", "worker %d: lane %d is held: %v, but the call is a probe: %v", h.id,
@@ -302,9 +300,10 @@ func (h *process) checkHeld(r *request) {
 		v.lastProbed, v.repeatedProbes = r.conversation, 0
 	} else if r.Probe && len(v.active) == 1 && v.active[0].lane == hold.All &&
 		h.shadow.inMemory-len(h.calls) > 1 {
-		// Once is right: calls that were out when the hold began are retried in their own time.
+		// Once is correct: calls that were in flight when the hold began are retried at their own
+		// time.
 		if v.repeatedProbes++; v.repeatedProbes > 1 {
-			h.fail("probes", "worker %d probes %s again and again, though others wait", h.id,
+			h.fail("probes", "worker %d probes %s repeatedly, though others wait", h.id,
 				r.Read.Report)
 		}
 	}
@@ -336,7 +335,7 @@ func (h *process) checkHeld(r *request) {
 	}
 }
 
-// noteCause names what an answer is, before the engine takes it in.
+// noteCause names a response before the engine receives it.
 func (v *holdView) noteCause(r *request, failure *imclient.Error) {
 	h := r.process
 	switch {

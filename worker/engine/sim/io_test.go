@@ -10,7 +10,7 @@ import (
 
 var errInvalid = errors.New("Report_Account is missing")
 
-// appended wakes a fetch that waits at the log's end.
+// appended wakes a fetch that waits at the end of the log.
 func (h *process) appended(l *log) {
 	if h.gen == nil || !h.working {
 		return
@@ -30,7 +30,8 @@ func (h *process) fetchLater(i int) {
 	h.later(wait, fetched, int(h.gen.unique)<<16|i)
 }
 
-// fetch is the answer to a fetch. The room was asked for before it was sent, as far as it matters.
+// fetch is the response to a fetch. Where it matters, the capacity was checked before the fetch was
+// sent.
 func (h *process) fetch(a int) {
 	if h.gen == nil || int(h.gen.unique) != a>>16 || !h.working {
 		return
@@ -89,7 +90,7 @@ func (h *process) fetch(a int) {
 	h.fetchLater(i)
 }
 
-// resumeFetching lets go on what waited for room.
+// resumeFetching resumes the fetches that waited for capacity.
 func (h *process) resumeFetching() {
 	if !h.working {
 		return
@@ -102,8 +103,8 @@ func (h *process) resumeFetching() {
 	}
 }
 
-// Finish is the tracker's: the engine says that an event has reached its end. Whether it has is
-// judged by the server and the dead-letter topic.
+// Finish implements Tracker: the engine reports that an event is finished. The server and the
+// dead-letter topic show whether it is.
 func (g *generation) Finish(ref event.Ref) (event.Lane, time.Time) {
 	h := g.process
 	p := &g.partitions[ref>>arrivalBits]
@@ -118,9 +119,8 @@ func (g *generation) Finish(ref event.Ref) (event.Lane, time.Time) {
 	}
 	if !h.world.finished(r) {
 		h.fail("loss", "offset %d of %s/%d (%s at %d) is finished, but the server has %d and "+
-			"there is no letter",
-			r.offset, p.topic, p.number, h.kafka.names[r.conversation], r.readTime,
-			h.server.readStates[r.conversation].largest)
+			"there is no dead letter", r.offset, p.topic, p.number, h.kafka.names[r.conversation],
+			r.readTime, h.server.readStates[r.conversation].largest)
 	}
 	g.finished++
 	if !h.shadow.writing {
@@ -129,7 +129,7 @@ func (g *generation) Finish(ref event.Ref) (event.Lane, time.Time) {
 	return p.lane, p.tracker.Finish(arrival)
 }
 
-// Attempted is the tracker's.
+// Attempted implements Tracker.
 func (g *generation) Attempted(ref event.Ref, attempts int) {
 	if r := g.record(uint64(ref)); g.partitions[ref>>arrivalBits].owner == g {
 		r.attempts, r.changedAt = attempts, g.process.now
@@ -138,13 +138,13 @@ func (g *generation) Attempted(ref event.Ref, attempts int) {
 	g.partitions[ref>>arrivalBits].tracker.Attempted(uint64(ref)&(1<<arrivalBits-1), attempts)
 }
 
-// record is the one that a Ref names.
+// record returns the record that a Ref identifies.
 func (g *generation) record(ref uint64) *record {
 	p := &g.partitions[ref>>arrivalBits]
 	return &p.records[p.first+int(ref&(1<<arrivalBits-1))]
 }
 
-// commitDue is the turn of the ticker, or another try of the last commit.
+// commitDue is a tick of the commit ticker, or a retry of the last commit.
 func (h *process) commitDue(generation int) {
 	if h.gen == nil || h.gen.number != generation {
 		return
@@ -160,7 +160,7 @@ func (h *process) commitDue(generation int) {
 	}
 }
 
-// commit sends what has advanced. It reports false when nothing has.
+// commit sends the offsets that have advanced. It returns false if none has.
 func (h *process) commit() bool {
 	for i := range h.gen.partitions {
 		p := &h.gen.partitions[i]
@@ -200,7 +200,7 @@ func (h *process) commitEnded(refusal int) {
 	}
 }
 
-// letterTopic is a model of the dead-letter topic. What it holds is noted in the records.
+// letterTopic is a model of the dead-letter topic. Its content is noted in the records.
 type letterTopic struct {
 	*world
 }
@@ -221,7 +221,8 @@ func classOf(l *engine.Letter) int {
 	return exhaustedClass
 }
 
-// write stores a letter or doesn't, and says whether the writer hears of it, and after how long.
+// write stores a dead letter or not, and returns whether the writer gets an acknowledgement, and
+// after how long.
 func (t *letterTopic) write(h *process, l *engine.Letter) (acked bool, took int64) {
 	r := h.gen.record(l.Refs[len(l.Refs)-1])
 	id := uint64(r.offset)<<20 | uint64(r.conversation)
@@ -248,10 +249,9 @@ func (t *letterTopic) store(h *process, l *engine.Letter, lost bool) {
 			r.lost++
 		}
 		if r.dead > r.deliveries+r.lost {
-			t.fail("letters",
-				"offset %d of %s has %d letters; it was delivered %d times, and %d "+
-					"acknowledgements were lost",
-				r.offset, t.kafka.names[r.conversation], r.dead, r.deliveries, r.lost)
+			t.fail("letters", "offset %d of %s has %d dead letters; it was delivered %d times, "+
+				"and %d acknowledgements were lost", r.offset, t.kafka.names[r.conversation],
+				r.dead, r.deliveries, r.lost)
 		}
 	}
 	if lost {
@@ -261,7 +261,7 @@ func (t *letterTopic) store(h *process, l *engine.Letter, lost bool) {
 	t.note("letter", h.id, l.Event.Record.Offset, int64(classOf(l)), int64(len(l.Refs)))
 }
 
-// writeLetters begins to write what waits, as Worker.writeLetters does.
+// writeLetters starts to write the waiting dead letters, as Worker.writeLetters does.
 func (h *process) writeLetters() {
 	if h.writing != nil || h.writeBackoff || h.drained {
 		return
@@ -281,7 +281,7 @@ func (h *process) writeLetters() {
 	h.later(longest, lettersEnd, h.writes)
 }
 
-// lettersEnded reports what became of a batch.
+// lettersEnded reports the results of a batch.
 func (h *process) lettersEnded(n int, cut bool) {
 	if h.gen == nil || h.writing == nil || n != h.writes {
 		return

@@ -7,25 +7,25 @@ import (
 	"markread/consumer/event"
 )
 
-// record is one record of a partition, and what is known of its fate.
+// record is one record of a partition, and what has happened to it.
 type record struct {
 	offset       int64
 	readTime     int64
 	at           int64 // when it was appended
-	receivedAt   int64 // when it was delivered last
+	receivedAt   int64 // when it was last delivered
 	conversation int32 // the conversation
 	invalid      bool
-	dead         uint16 // letters on the topic that stand for it
-	lost         uint16 // those whose acknowledgement was lost
+	dead         uint16 // dead letters on the topic that stand for it
+	lost         uint16 // dead letters whose acknowledgement was lost
 	deliveries   uint16
-	// the generation, by its unique number, in which it was said to have finished last
+	// the generation, by its unique number, in which it was last reported as finished
 	finishedIn int32
-	attempts   int   // as the engine has said last
-	done       bool  // that it has finished, too
-	changedAt  int64 // when it said so; -1: no commit has told the owner after it
+	attempts   int   // as the engine last reported
+	done       bool  // the engine reported it as finished
+	changedAt  int64 // when it was reported; -1: no commit since has informed the owner
 }
 
-// log is a partition: it only grows, and it has holes.
+// log is a partition: it only grows, and its offsets have gaps.
 type log struct {
 	topic            string
 	number           int
@@ -36,15 +36,15 @@ type log struct {
 	metadata         string
 	settled          int // records before this one are below the committed offset
 	owner            *generation
-	knownAt          int64 // what was known by then, the last commit says
-	metadataComplete bool  // its metadata had room for all of it, and is stored as it was sent
+	knownAt          int64 // the last commit contains what was known by then
+	metadataComplete bool  // the metadata had space for all of it, and is stored as it was sent
 }
 
 // kafka is the two topics, and the group.
 type kafka struct {
 	logs       []*log // sorted by topic and number
 	partitions [2]int // by lane
-	before     [2]int // they were grown
+	before     [2]int // before partitions were added
 	grownAt    int64  // 0: never
 	group      group
 	names      []string // of the readers
@@ -63,7 +63,7 @@ func (k *kafka) open(w *world) {
 	}
 }
 
-// conversationOf is the conversation that a reader's name stands for.
+// conversationOf returns the conversation of a reader's name.
 func conversationOf(name string) int32 {
 	n := name[len("reader"):]
 	return int32(n[0]-'a') + 26*int32(n[1]-'a') + 676*int32(n[2]-'a') + 17576*int32(n[3]-'a')
@@ -77,7 +77,7 @@ func (k *kafka) append(w *world, l *log, r record) {
 	}
 	l.end = r.offset + 1
 	if w.chance(0.01, dieRecord, id, 11) {
-		l.end++ // and one at the end, where no record follows
+		l.end++ // and one gap at the end, which no record follows
 	}
 	l.records = append(l.records, r)
 	w.stats.records++
@@ -86,7 +86,7 @@ func (k *kafka) append(w *world, l *log, r record) {
 	}
 }
 
-// produce appends the events of a moment to the live topic.
+// produce appends the events of one moment to the live topic.
 func (w *world) produce() {
 	if w.faultsOver {
 		return
@@ -108,7 +108,7 @@ func (w *world) produce() {
 	w.queue.push(entry{at: w.now + int64(step), kind: loadDue})
 }
 
-// produceBulk appends many events to the backfill topic at once.
+// produceBulk appends many events to the backfill topic at the same time.
 func (w *world) produceBulk() {
 	if w.faultsOver {
 		return
@@ -146,23 +146,23 @@ func (w *world) emit(lane event.Lane, id uint64) {
 // group is the coordinator's side of the consumer group.
 type group struct {
 	members      []member
-	generation   int // generations
+	generation   int // number of generations created
 	generationAt int64
 	preparing    bool
-	next         int // numbers the entries of the agenda that make a generation
+	next         int // numbers the queue entries that create a generation
 }
 
 type member struct {
 	id            int
 	life          int32
-	joined        bool  // in the generation to be made
-	lastHeartbeat int64 // when its last heartbeat came
+	joined        bool  // in the next generation
+	lastHeartbeat int64 // when its last heartbeat arrived
 	quotaTerms
 }
 
 const session = 15 * time.Second
 
-// join takes a member into the generation to be made.
+// join adds a member to the next generation.
 func (g *group) join(w *world, h *process) {
 	found := false
 	for i := range g.members {
@@ -179,7 +179,7 @@ func (g *group) join(w *world, h *process) {
 	g.completeIfJoined(w)
 }
 
-// rebalance tells all members that a new generation is to be made.
+// rebalance tells all members that a new generation starts.
 func (g *group) rebalance(w *world) {
 	if g.preparing {
 		return
@@ -197,7 +197,7 @@ func (g *group) rebalance(w *world) {
 	g.completeIfJoined(w)
 }
 
-// remove takes out a member that left or whose session is over.
+// remove removes a member that left or whose session expired.
 func (g *group) remove(w *world, id int, life int32) {
 	for i, m := range g.members {
 		if m.id == id && m.life == life {
@@ -210,7 +210,7 @@ func (g *group) remove(w *world, id int, life int32) {
 	}
 }
 
-// expire takes out a member of which no heartbeat has come for a session.
+// expire removes a member without a heartbeat for a session.
 func (g *group) expire(w *world, id int, life int32) {
 	for _, m := range g.members {
 		if m.id == id && m.life == life && !m.joined && w.now-m.lastHeartbeat >= int64(session) {
@@ -224,7 +224,7 @@ func (g *group) expire(w *world, id int, life int32) {
 	}
 }
 
-// beat is a heartbeat that comes.
+// beat is the arrival of a heartbeat.
 func (g *group) beat(w *world, id int, life int32) {
 	for i := range g.members {
 		if m := &g.members[i]; m.id == id && m.life == life {
@@ -235,7 +235,7 @@ func (g *group) beat(w *world, id int, life int32) {
 	}
 }
 
-// completeIfJoined makes the generation when all have joined.
+// completeIfJoined creates the generation when all members have joined.
 func (g *group) completeIfJoined(w *world) {
 	if !g.preparing || len(g.members) == 0 {
 		return
@@ -251,10 +251,10 @@ func (g *group) completeIfJoined(w *world) {
 		kind: generationMade, a: g.next})
 }
 
-// complete makes the generation and tells the members their partitions.
+// complete creates the generation and sends the members their partitions.
 func (g *group) complete(w *world, n int) {
 	if n != g.next || !g.preparing {
-		return // another member came or went meanwhile
+		return // another member joined or left meanwhile
 	}
 	for _, m := range g.members {
 		if !m.joined {
@@ -283,7 +283,7 @@ func (g *group) complete(w *world, n int) {
 	}
 }
 
-// isMember says whether a member belongs to the generation of that number.
+// isMember reports whether a member belongs to the generation with that number.
 func (g *group) isMember(id int, life int32, generation int) bool {
 	if generation != g.generation {
 		return false
@@ -296,8 +296,8 @@ func (g *group) isMember(id int, life int32, generation int) bool {
 	return false
 }
 
-// commit is a commit that reaches the coordinator: it is judged here, by what the server and the
-// dead-letter topic have.
+// commit is the arrival of a commit at the coordinator. It is checked here against the server and
+// the dead-letter topic.
 func (k *kafka) commit(h *process, e entry) {
 	w := h.world
 	if e.life != h.life {
@@ -347,10 +347,9 @@ func (k *kafka) accept(h *process, c commitment) {
 	for l.settled < len(l.records) && l.records[l.settled].offset < c.Offset {
 		r := &l.records[l.settled]
 		if !w.finished(r) {
-			w.fail("loss", "%s/%d: %d is committed, but offset %d of %s at %d has not ended; the "+
-				"server has %d",
-				l.topic, l.number, c.Offset, r.offset, k.names[r.conversation], r.readTime,
-				w.server.readStates[r.conversation].largest)
+			w.fail("loss", "%s/%d: %d is committed, but offset %d of %s at %d is not finished; "+
+				"the server has %d", l.topic, l.number, c.Offset, r.offset, k.names[r.conversation],
+				r.readTime, w.server.readStates[r.conversation].largest)
 		}
 		l.settled++
 	}
@@ -369,8 +368,8 @@ func (k *kafka) accept(h *process, c commitment) {
 	w.stats.commits++
 }
 
-// finished says whether a record has reached one of its two ends, by what the server and the
-// dead-letter topic have.
+// finished reports whether a record has one of the two outcomes, according to the server and the
+// dead-letter topic.
 func (w *world) finished(r *record) bool {
 	if r.dead > 0 {
 		return true

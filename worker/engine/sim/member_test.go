@@ -7,14 +7,15 @@ import (
 	"markread/worker/quota"
 )
 
-// revoke begins the end of the generation: nothing new, and what is out has its time.
+// revoke starts the end of the generation: no new calls; calls and dead letters in flight have the
+// drain timeout.
 func (h *process) revoke() {
 	h.working = false
 	h.wakes++
 	h.note("revoked", h.id, int64(h.gen.number), 0, 0)
 	h.later(h.drainTimeout, drainEnds, h.gen.number)
 	if h.on[freeze] && h.chance(0.7, dieGroup, 7<<32|uint64(h.id), uint64(h.gen.unique)) {
-		// over the end of the drain, where calls and timers race
+		// beyond the end of the drain, where calls and timers race
 		h.later(h.drainTimeout-int64(2*time.Second), freezes, h.gen.number)
 	}
 }
@@ -25,19 +26,19 @@ func (h *process) onRebalance(generation int) {
 	case h.gen != nil && h.gen.number == generation && h.working:
 		h.revoke()
 	case h.gen == nil:
-		// it may not know yet that it belongs to it
+		// it may not know yet that it is a member
 		h.later(int64(50*time.Millisecond), rebalanceSeen, generation)
 	}
 }
 
-// proofLimit is how old a proof of membership may be: the rest of the session is for a call, and a
+// proofLimit is how old a proof of membership may be: the rest of the session is for a call, plus a
 // second.
 const proofLimit = int64(session - 5*time.Second - time.Second)
 
-// proofAge is the age of the proof, by the clock that says more.
+// proofAge is the age of the proof, by the clock that shows the greater age.
 func (h *process) proofAge() int64 { return max(h.now-h.proof, h.now+h.wall-h.proofWall) }
 
-// membershipLost says why no call may be sent.
+// membershipLost returns why no call may be sent.
 func (h *process) membershipLost() error {
 	if h.proofAge() > proofLimit {
 		return errUnproven
@@ -53,7 +54,7 @@ func (h *process) beat(generation int) {
 	h.later(int64(time.Second), beats, generation)
 	h.beatsSent++
 	lost := h.active[beatsLost] > 0
-	if !lost || h.current[beatsLost].strength < 0.5 { // its way back is cut
+	if !lost || h.current[beatsLost].strength < 0.5 { // only its response is lost
 		h.kafka.group.beat(h.world, h.id, h.life)
 	}
 	if lost {
@@ -70,14 +71,14 @@ func (h *process) beat(generation int) {
 	h.queue.push(response)
 }
 
-// proven is the answer to a heartbeat: the proof is as old as the question.
+// proven is the response to a heartbeat: the proof dates from the request.
 func (h *process) proven(e entry) {
 	if h.gen != nil && h.gen.number == e.a && e.seen[0] > h.proof {
 		h.proof, h.proofWall = e.seen[0], e.seen[1]
 	}
 }
 
-// leave stops the process; comeBack starts it again.
+// leave stops the process; rejoin starts it again.
 func (h *process) leave() {
 	if h.gen != nil && h.working {
 		h.leaving = true
@@ -94,7 +95,7 @@ func (h *process) rejoin() {
 	}
 }
 
-// kill ends the process. What it sent goes on.
+// kill ends the process. What it sent continues.
 func (h *process) kill() {
 	if !h.running() {
 		return
@@ -109,7 +110,7 @@ func (h *process) reset() {
 	h.frozenUntil = 0
 }
 
-// interruptAll cuts off what is still out.
+// interruptAll interrupts everything in flight.
 func (h *process) interruptAll() {
 	h.note("cut off", h.id, int64(len(h.calls)), int64(len(h.writing)), 0)
 	for len(h.calls) > 0 {
@@ -121,7 +122,7 @@ func (h *process) interruptAll() {
 		h.engine.CallInterrupted(h.time(), r.Call)
 	}
 	if len(h.writing) > 0 {
-		clear(h.acked) // nobody hears of it
+		clear(h.acked) // the writer gets no acknowledgement
 		h.stats.cutLetters += len(h.writing)
 		h.lettersEnded(h.writes, true)
 	}
@@ -168,10 +169,10 @@ func (h *process) endGeneration() {
 	}
 }
 
-// beginGeneration is what Worker.begin does.
+// beginGeneration does what Worker.begin does.
 func (h *process) beginGeneration(number int) {
 	if number != h.kafka.group.generation {
-		h.kafka.group.join(h.world, h) // the next one is being made already
+		h.kafka.group.join(h.world, h) // the next generation is already being created
 		return
 	}
 	h.stats.unique++
@@ -201,7 +202,7 @@ func (h *process) beginGeneration(number int) {
 	h.engine.Begin(now, g, len(h.assigned), all)
 	h.watchHolds()
 	h.shadow.holds.cause = ""
-	// with more partitions than before it need not wait as long
+	// with more partitions than before the wait becomes shorter
 	for i := range h.shadow.holds.active {
 		if a := &h.shadow.holds.active[i]; a.interval > 0 {
 			wait := time.Duration(float64(a.interval) * h.spread())

@@ -8,7 +8,7 @@ import (
 	"markread/worker/hold"
 )
 
-// check looks at everything once a second.
+// check checks everything once per second.
 func (w *world) check() {
 	for _, h := range w.workers {
 		if h.engine == nil {
@@ -30,7 +30,7 @@ func (w *world) check() {
 	}
 }
 
-// checkSums holds the contract's sum: received = outcomes + backlog + returned.
+// checkSums checks the contract's sum: received = outcomes + backlog + returned.
 func (h *process) checkSums() {
 	inMemory, deadLettered, applied := uint64(0), uint64(0), uint64(0)
 	state := h.engine.State(h.time())
@@ -49,26 +49,27 @@ func (h *process) checkSums() {
 		}
 	}
 	if left := h.gen.received - h.gen.finished; inMemory != left {
-		h.fail("sums", "worker %d: %d events in memory, it says %d", h.id, left, inMemory)
+		h.fail("sums", "worker %d: %d events in memory, it reports %d", h.id, left, inMemory)
 	}
 	if deadLettered != h.shadow.writtenRefs {
-		h.fail("sums", "worker %d: %d events dead-lettered, it says %d", h.id, h.shadow.writtenRefs,
-			deadLettered)
+		h.fail("sums", "worker %d: %d events dead-lettered, it reports %d", h.id,
+			h.shadow.writtenRefs, deadLettered)
 	}
 	if n := h.inMemory(); n != h.shadow.inMemory {
-		h.fail("sums", "worker %d: %d conversations in memory, it says %d", h.id, h.shadow.inMemory,
-			n)
+		h.fail("sums", "worker %d: %d conversations in memory, it reports %d", h.id,
+			h.shadow.inMemory, n)
 	}
 	if state.InFlight != len(h.calls) {
-		h.fail("leak", "worker %d: %d calls are out, %d permits", h.id, len(h.calls), state.InFlight)
+		h.fail("leak", "worker %d: %d calls in flight, %d permits", h.id, len(h.calls),
+			state.InFlight)
 	}
 	if applied != h.succeeded {
-		h.fail("sums", "worker %d: %d calls succeeded, it says %d events were applied", h.id,
+		h.fail("sums", "worker %d: %d calls succeeded, it reports %d events were applied", h.id,
 			h.succeeded, applied)
 	}
 }
 
-// checkNothingLeft holds that nothing is left of a generation.
+// checkNothingLeft checks that nothing is left of a generation.
 func (h *process) checkNothingLeft() {
 	state := h.engine.State(h.time())
 	for lane, n := range state.Counts {
@@ -78,19 +79,20 @@ func (h *process) checkNothingLeft() {
 		}
 	}
 	if state.InFlight != 0 {
-		h.fail("leak", "worker %d: %d permits are out between generations", h.id, state.InFlight)
+		h.fail("leak", "worker %d: %d permits in use between generations", h.id, state.InFlight)
 	}
 }
 
-// checkCapacity holds the bounds of memory: fetching went on only below them. While a lane is held for
-// rejections each has half of them for itself; when that began with this delivery, the bounds were
-// still those of both.
+// checkCapacity checks the bounds of memory: fetching continued only below them. While a lane is
+// held for rejections, each lane has half of them for itself; if that hold began with this
+// delivery, the bounds were still the shared ones.
 func (h *process) checkCapacity(lane event.Lane, delivered int) {
 	half := [2]int{(h.maxPending + 1) / 2, h.maxEvents / 2}
-	var used [2][2]int // of each lane: conversations and letters, events
+	var used [2][2]int // of each lane: conversations and dead letters, events
 	state := h.engine.State(h.time())
 	for l := range used {
-		used[l] = [2]int{state.Conversations[l] + state.Letters[l], int(state.Counts[l].Unsettled())}
+		used[l] = [2]int{state.Conversations[l] + state.Letters[l],
+			int(state.Counts[l].Unsettled())}
 	}
 	separate := h.held(hold.Rejections, int(event.Live)) ||
 		h.held(hold.Rejections, int(event.Backfill))
@@ -101,15 +103,13 @@ func (h *process) checkCapacity(lane event.Lane, delivered int) {
 			ok = live+backfill < half[i]+delivered
 		}
 		if !ok && !(separate && used[lane][i] < half[i]+delivered) {
-			h.fail("memory",
-				"worker %d: of %d conversations, or events, %d are live and %d backfill; the "+
-					"lane %v went on", h.id,
-				most, live, backfill, lane)
+			h.fail("memory", "worker %d: of %d conversations, or events, %d are live and %d "+
+				"backfill; the lane %v continued", h.id, most, live, backfill, lane)
 		}
 	}
 }
 
-// endFaults ends the faults and the load: from here on everything must drain.
+// endFaults ends the faults and the load: from now on everything must drain.
 func (w *world) endFaults() {
 	w.note("quiet", -1, 0, 0, 0)
 	w.faultsOver = true
@@ -118,7 +118,8 @@ func (w *world) endFaults() {
 	for _, h := range w.workers {
 		h.rejoin()
 		h.resume(false)
-		// With fewer permits than partitions some members can't call; one with all of them can.
+		// With fewer permits than partitions some members can't call; one member with all of them
+		// can.
 		if h.id > 0 && w.rateNow < len(w.kafka.logs) {
 			h.stops = true
 		}
@@ -126,13 +127,13 @@ func (w *world) endFaults() {
 	w.setDrainBy()
 }
 
-// setDrainBy sets by when all must have drained: 75 seconds for sessions that end, backoff and
-// probes, and the time that the calls take at nine tenths of the permits, which is 190 calls a
-// second of 200. What else takes time: members share the probes of their group, so each waits
-// longer for its own, and twice when the first probe is refused for a signature that is still of
-// the time before; a pause that the server asked for is kept; and a limit that was lowered needs 80
-// seconds to grow back. It is asked again with each generation: when the faults end nobody may be a
-// member.
+// setDrainBy sets by when everything must have drained: 75 seconds for expiring sessions, backoff
+// and probes, and the time that the calls take at nine tenths of the permits, which is 190 calls
+// per second of 200. More time is needed because members share the probes of their group, so each
+// waits longer for its own, and twice as long if the first probe is refused for a signature from
+// before; because a pause that the server asked for is observed; and because a reduced limit needs
+// 80 seconds to grow back. It is called again for each generation: when the faults end there may be
+// no member.
 func (w *world) setDrainBy() {
 	bound := 75 * time.Second
 	for _, h := range w.workers {
@@ -154,7 +155,7 @@ func (w *world) setDrainBy() {
 		}
 		latency := (w.latency + w.jitter/4).Seconds()
 		perCall := (1.005 + latency) / 0.9 / float64(max(1, h.shadow.holds.share))
-		// Little memory and small fetches take their time, too.
+		// Little memory and small fetches take time, too.
 		capacity := max(1, min(w.maxPending, w.maxEvents/2)/2-1)
 		perCall = max(perCall, (latency+0.1)/float64(min(capacity, w.fetchMost)))
 		seconds += float64(events) * perCall
@@ -167,7 +168,7 @@ func (w *world) setDrainBy() {
 	w.drainBy = max(w.drainBy, w.now+int64(bound))
 }
 
-// checkDrained sees whether all is done, and that it doesn't take too long.
+// checkDrained checks whether everything has drained, and that it doesn't take too long.
 func (w *world) checkDrained() {
 	if w.drainedAt > 0 {
 		return
@@ -178,7 +179,7 @@ func (w *world) checkDrained() {
 			h.leave()
 		case h.engine != nil &&
 			h.shadow.holds.heldFor(h.now, hold.Rejections) > int64(20*time.Second):
-			h.resume(true) // nothing but an operator ends it when all that is left is wrong
+			h.resume(true) // only an operator ends the hold if all remaining events are wrong
 		}
 	}
 	drained := true
@@ -199,12 +200,12 @@ func (w *world) checkDrained() {
 		for _, l := range w.kafka.logs {
 			if l.committed != l.end {
 				w.fail("liveness", "%s/%d is committed up to %d of %d, %v after the faults were "+
-					"over, by worker %v",
-					l.topic, l.number, l.committed, l.end, time.Duration(w.now-w.length), l.ownerState())
+					"over, by worker %v", l.topic, l.number, l.committed, l.end,
+					time.Duration(w.now-w.length), l.ownerState())
 			}
 		}
-		w.fail("liveness", "letters or commits are still out %v after the faults were over",
-			time.Duration(w.now-w.length))
+		w.fail("liveness", "dead letters or commits are still in flight %v after the faults were "+
+			"over", time.Duration(w.now-w.length))
 	}
 }
 
@@ -232,7 +233,7 @@ func (l *log) ownerState() any {
 
 func (w *world) done() bool { return w.drainedAt > 0 && w.now > w.drainedAt+int64(2*time.Second) }
 
-// finalChecks are about the state in which everything must be at rest.
+// finalChecks checks the final state, in which nothing may be in flight or waiting.
 func (w *world) finalChecks() {
 	largest := make([]int64, w.conversations)
 	for _, l := range w.kafka.logs {
@@ -243,7 +244,7 @@ func (w *world) finalChecks() {
 		for i := range l.records {
 			r := &l.records[i]
 			if r.invalid && r.dead == 0 {
-				w.fail("letters", "no letter of the invalid offset %d", r.offset)
+				w.fail("letters", "no dead letter of the invalid offset %d", r.offset)
 			}
 			if !r.invalid && r.dead == 0 {
 				largest[r.conversation] = max(largest[r.conversation], r.readTime)
@@ -268,16 +269,14 @@ func (w *world) finalChecks() {
 		}
 		if state.Conversations != [2]int{} || state.Letters != [2]int{} || state.InFlight != 0 ||
 			len(h.calls) != 0 {
-			w.fail("leak", "worker %d: %d conversations, %d letters, %d calls are left", h.id,
-				state.Conversations,
-				state.Letters, len(h.calls))
+			w.fail("leak", "worker %d: %d conversations, %d dead letters, %d calls are left", h.id,
+				state.Conversations, state.Letters, len(h.calls))
 		}
 		for i := range h.gen.partitions {
 			p := &h.gen.partitions[i]
 			if p.tracker.Committable() != p.end {
 				w.fail("leak", "worker %d: %s/%d could be committed up to %d of %d", h.id, p.topic,
-					p.number,
-					p.tracker.Committable(), p.end)
+					p.number, p.tracker.Committable(), p.end)
 			}
 		}
 	}

@@ -14,34 +14,34 @@ import (
 type process struct {
 	*world
 	id   int
-	life int32 // how often the process was started; odd: it runs
+	life int32 // how often the process was started or ended; odd: it runs
 
 	engine *engine.Engine
 	signer signer
 	shadow shadow
 	gen    *generation // nil between generations
 
-	ownRate       int        // that it was started with
-	assigned      []*log     // what the group gives it in the generation that comes
-	terms         quotaTerms // that it joined it with
+	ownRate       int        // the rate it was started with
+	assigned      []*log     // its partitions in the next generation
+	terms         quotaTerms // the terms it joined with
 	working       bool       // it fetches and calls
-	drained       bool       // nothing is out any more: the last commit is under way
+	drained       bool       // nothing is in flight any more: only the last commit is
 	leaving       bool
-	rejoins       bool // it comes back as soon as it has left
-	stops         bool // it leaves for good
+	rejoins       bool // it rejoins as soon as it has left
+	stops         bool // it leaves permanently
 	frozenUntil   int64
-	offset, drift int64 // of its clock: ns, and parts of a million
-	wall          int64 // by how much its wall clock was set, ns
-	// when the last heartbeat was sent that was answered, and the wall clock's then
+	offset, drift int64 // of its clock: ns, and parts per million
+	wall          int64 // how far its wall clock was changed, ns
+	// when the last heartbeat with a response was sent, by both clocks
 	proof, proofWall  int64
 	beatsSent         int
-	wakeAt            int64 // when it looks again; 0: not before something comes in
+	wakeAt            int64 // when it rechecks; 0: not before something arrives
 	wakes, spins      int
 	calls             []*request
-	writing           []*engine.Letter // on their way to the dead-letter topic
+	writing           []*engine.Letter // dead letters in flight to the topic
 	acked             []bool
 	writes            int
-	writeBackoff      bool // before the next try to write
+	writeBackoff      bool // waiting before the next attempt to write
 	committing        []commitment
 	commits           int
 	lastCommitUntil   int64
@@ -60,13 +60,13 @@ type generation struct {
 	started    int64
 	received   uint64
 	finished   uint64
-	expired    bool // the coordinator has given this member up
+	expired    bool // the coordinator has removed this member
 }
 
 type assignedPartition struct {
 	*log
 	tracker offsets.Tracker
-	first   int // index of the record that arrived first
+	first   int // index of the record that was read first
 	next    int // index of the record to fetch next
 	blocked bool
 	idle    bool
@@ -104,12 +104,12 @@ func (h *process) later(wait int64, kind kind, a int) {
 	h.queue.push(entry{at: h.now + wait, kind: kind, w: int16(h.id), life: h.life, a: a})
 }
 
-// time is the worker's own.
+// time returns the time by the worker's clock.
 func (h *process) time() time.Time {
 	return epoch.Add(time.Duration(h.offset + h.now + h.now/1e6*h.drift))
 }
 
-// simTime is the simulation's time of a time of the worker's, or a little later.
+// simTime converts a time of the worker's clock to simulated time, or a little later.
 func (h *process) simTime(t time.Time) int64 {
 	own := int64(t.Sub(epoch)) - h.offset
 	at := own - own/1e6*h.drift
@@ -168,8 +168,8 @@ func (h *process) handle(e entry) {
 	}
 }
 
-// after does what may be possible now: fetch, write, call, end. The dispatcher sleeps on unless
-// something woke it: what wakes it in Worker.
+// after does what may have become possible: fetch, write, call, end. The dispatcher continues
+// sleeping unless something woke it that would wake it in Worker.
 func (h *process) after(k kind) {
 	if h.gen == nil {
 		return
@@ -214,9 +214,8 @@ func (h *process) dispatch() {
 		if at <= h.now {
 			h.spins++
 			if h.spins > 100 {
-				h.fail("busy loop", "worker %d looks again and again: %v at %v", h.id,
-					again.Sub(now),
-					time.Duration(h.now))
+				h.fail("busy loop", "worker %d rechecks without end: %v at %v", h.id,
+					again.Sub(now), time.Duration(h.now))
 			}
 			at = h.now + int64(time.Microsecond)
 		}
@@ -250,7 +249,7 @@ func (h *process) send(todo *engine.Call) {
 	h.server.send(r)
 }
 
-// callEnded is a call's end: its answer, or its time is over.
+// callEnded is the end of a call: its response, or its timeout.
 func (h *process) callEnded(r *request, answered bool) {
 	if !h.forget(r) {
 		return

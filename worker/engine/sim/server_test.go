@@ -8,36 +8,37 @@ import (
 	"markread/worker/engine"
 )
 
-// server is a model of the IM server, and of the network before it.
+// server is a model of the IM server, and of the network in front of it.
 type server struct {
 	*world
 	readStates  []readState
-	arrivals    window // of the last second: what the promise is about
-	accepted    window // those that the server's own limit counts
-	key         int    // the right key
-	signedAfter int64  // older signatures have ended
+	arrivals    window // in the last second: the promise is about these
+	accepted    window // those that count for the server's own limit
+	key         int    // the correct key
+	signedAfter int64  // earlier signatures have expired
 	keepsLast   bool   // the last write must be the largest
 
-	// since the limit became stricter, and the workers had time to find out
+	// since the limit became stricter, and the workers had time to detect that
 	acceptedCalls, refusedCalls int
 }
 
-// readState is a conversation at the server.
+// readState is the state of a conversation at the server.
 type readState struct {
 	largest int64 // the largest T applied
 	last    int64 // the T that was applied last
 	lastAt  int64
 	calls   int
-	applied []application // the latest of each T that no later one covers: T falls, the time grows
+	// for each T that no later one covers, the last time it was applied: T falls, the time grows
+	applied []application
 }
 
 type application struct{ readTime, at int64 }
 
-// rememberedAtMost is how long before an event was delivered the success may have been that covers
-// it: ten minutes by the worker's clock, and the way of an answer.
+// rememberedAtMost is how long before the delivery of an event the success may have been that
+// covers it: ten minutes by the worker's clock, plus the time of a response.
 const rememberedAtMost = int64(10*time.Minute + 10*time.Second)
 
-// covers says whether readTime or more was applied at that time or later.
+// covers reports whether readTime or more was applied at since or later.
 func (t *readState) covers(readTime, since int64) bool {
 	for i := len(t.applied) - 1; i >= 0; i-- {
 		if t.applied[i].readTime >= readTime {
@@ -61,7 +62,7 @@ type window struct {
 	next int
 }
 
-// exceeds says whether one more now makes more than n in a second.
+// exceeds reports whether one more now makes more than n in a second.
 func (x *window) exceeds(now int64, n int) bool {
 	if len(x.at) < n {
 		return false
@@ -83,32 +84,32 @@ func (s *server) open(w *world) {
 	s.readStates = make([]readState, w.conversations)
 }
 
-// request is a call on its way.
+// request is a call in flight.
 type request struct {
 	*engine.Call
 	process      *process
 	life         int32
 	conversation int32
-	n            uint64 // which call of the conversation it is
+	n            uint64 // the number of the call, with its conversation
 	sent         int64
-	down         int64 // how long its answer takes
+	down         int64 // how long its response takes
 	cut          bool  // its connection was closed
 	sig          *signature
-	rate         int // that its worker went by
+	rate         int // the rate of its worker
 	failure      *imclient.Error
-	responded    bool // by the server, whatever became of the answer
+	responded    bool // by the server, even if the response is lost
 }
 
 const callTimeout = int64(5 * time.Second)
 
-// behaviour is what a conversation is like.
+// behaviour is how calls of a conversation end.
 type behaviour int
 
 const (
 	healthy       behaviour = iota
 	poison                  // always rejected
 	alwaysFailing           // always fails with a transient code
-	unanswered              // never answered
+	unanswered              // never gets a response
 )
 
 func (s *server) behaviour(talk int32) behaviour {
@@ -116,7 +117,7 @@ func (s *server) behaviour(talk int32) behaviour {
 	switch {
 	case p < s.poison:
 		return poison
-	case s.faultsOver: // a trouble, and over
+	case s.faultsOver: // these are faults, which are over
 		return healthy
 	case p < s.poison+s.alwaysFailing:
 		return alwaysFailing
@@ -151,12 +152,12 @@ func (s *server) delay(n, way uint64) int64 {
 	return int64(d)
 }
 
-// arrive is the moment that the promise is about. What the server answers is decided here.
+// arrive is the moment that the promise is about. The server's response is decided here.
 func (s *server) arrive(r *request) {
 	if r.cut {
 		return
 	}
-	// Also where the rate has just changed: what was sent under the old one has had its second.
+	// Also when the rate has just changed: calls sent under the old rate had a second.
 	if s.arrivals.exceeds(s.now, r.rate) {
 		s.fail("cap", "more than %d calls reached the server in a second", r.rate)
 	}
@@ -174,7 +175,7 @@ func (s *server) arrive(r *request) {
 	}
 }
 
-// respond says how the call fails, and whether the answer never comes.
+// respond returns how the call fails, and whether the response is lost.
 func (s *server) respond(r *request) (failure *imclient.Error, lost bool) {
 	if s.faultsOver {
 		return s.respondToCall(r), false
@@ -237,7 +238,7 @@ func (s *server) respond(r *request) (failure *imclient.Error, lost bool) {
 	return s.respondToCall(r), false
 }
 
-// allowed is how many calls the server allows a second.
+// allowed returns how many calls per second the server allows.
 func (s *server) allowed() int {
 	if s.active[strictServer] == 0 {
 		return s.rate
@@ -245,26 +246,24 @@ func (s *server) allowed() int {
 	return max(1, int(float64(s.rate)*(0.3+0.6*s.current[strictServer].strength)))
 }
 
-// checkLimit holds the workers to what a stricter server allows: after 20 seconds at most a tenth
-// is refused, and a second's calls for those who find out later. It is for limits that are not so
-// small that one permit more or less is a large part.
+// checkLimit checks how the workers follow a stricter server: after 20 seconds at most a tenth of
+// the calls is refused, plus a second's calls for workers that detect it later. It requires a limit
+// large enough that one permit more or less makes little difference.
 func (s *server) checkLimit() {
 	if s.allowed() >= 10*s.plan.workers &&
 		s.refusedCalls > s.plan.rate+(s.acceptedCalls+s.refusedCalls)/10 {
 		s.fail("throttling", "%d of %d calls are refused at a limit of %d instead of %d",
-			s.refusedCalls,
-			s.acceptedCalls+s.refusedCalls,
-			s.allowed(), s.rate)
+			s.refusedCalls, s.acceptedCalls+s.refusedCalls, s.allowed(), s.rate)
 	}
 }
 
-// rejectedNow says whether a phase that rejects is about this conversation: about all, or the odd
-// ones.
+// rejectedNow reports whether a phase that rejects affects this conversation: it affects all, or
+// the odd ones.
 func (s *server) rejectedNow(talk int32) bool {
 	return s.current[rejectsAll].lane == 0 || talk%2 == 1
 }
 
-// refusal is what the server says of the signature and the caller.
+// refusal is the server's response to the signature and the caller.
 func (s *server) refusal(r *request) *imclient.Error {
 	switch {
 	case s.active[locked] > 0:
@@ -317,13 +316,13 @@ type signature struct {
 	afterRefusal bool
 }
 
-// signer is a model of imclient's: it keeps a signature until one is refused, and says once that
-// the next may fare better.
+// signer is a model of imclient's signer: it keeps a signature until one is refused, and reports
+// once that the next one may succeed.
 type signer struct {
 	current    *signature
 	refused    bool
 	used       int  // the key of the last signature
-	unreadable bool // the key could not be read for the last one
+	unreadable bool // the key could not be read for the last signature
 	keyChanged bool // the key has changed since
 }
 
@@ -340,12 +339,12 @@ func (g *signer) get(w *world) *signature {
 	return g.current
 }
 
-// keyFixed says whether the key is another one than was used, or can be read again.
+// keyFixed reports whether the key differs from the one that was used, or is readable again.
 func (g *signer) keyFixed(w *world) bool {
 	return w.active[keyUnreadable] == 0 && (g.unreadable || g.used != w.keyFile) && !g.keyChanged
 }
 
-// classify turns what the server said into what the client makes of it.
+// classify returns what the client makes of the server's response.
 func (g *signer) classify(sig *signature, failure *imclient.Error) *imclient.Error {
 	if failure == nil {
 		sig.afterRefusal = false

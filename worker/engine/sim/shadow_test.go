@@ -9,23 +9,23 @@ import (
 	"markread/worker/hold"
 )
 
-// shadow is what a worker's engine should know, kept a second time and simply: of each conversation
-// in memory whether it waits, how often it failed, and what its next call must carry. It judges
-// calls, retries and letters.
+// shadow is a second, simple copy of what a worker's engine should know: for each conversation in
+// memory whether it waits, how often it failed, and what its next call must carry. It checks calls,
+// retries and dead letters.
 type shadow struct {
 	conversations []shadowConversation
 	inMemory      int
-	fresh         [backlog.Lanes]int // conversations that wait for their first try
+	fresh         [backlog.Lanes]int // conversations that wait for their first attempt
 	withErrorCode uint64             // calls with an ErrorCode
 	expected      map[int32][]expectedLetter
 	seen          map[*engine.Letter]bool
 	turns         [backlog.Lanes]turns
 	holds         holdView
-	writtenRefs   uint64 // events that acknowledged letters stand for
-	writing       bool   // what ends just now ends with a letter
-	// the attempts that the engine has said of an event; -1: none since the last answer
+	writtenRefs   uint64 // events that acknowledged dead letters stand for
+	writing       bool   // the events that finish now are those of a dead letter
+	// the attempts that the engine has reported for an event; -1: none since the last response
 	attemptsReported int
-	beingChecked     int32 // 1 more than the conversation whose call is being judged
+	beingChecked     int32 // 1 more than the conversation whose call is being checked
 }
 
 type shadowState uint8
@@ -42,11 +42,11 @@ type shadowConversation struct {
 	sent         int64
 	baseline     uint64
 	events       int32
-	newer        int32 // events that came while a call was out, and that it doesn't cover
+	newer        int32 // events that arrived during the call in flight, which doesn't cover them
 	failures     int32
 	attempts     int32
 	state        shadowState
-	wasFresh     bool // before the call that is out
+	wasFresh     bool // before the call in flight
 	newSignature bool
 	lane         int8
 	newerLane    int8
@@ -60,9 +60,9 @@ type expectedLetter struct {
 	readTime int64
 }
 
-// turns counts whose turn it was: of the calls of a lane while its first tries waited how many were
-// retries, and how many calls of the other lane there were since this one's last, while both had
-// first tries waiting.
+// turns counts the order of calls: of a lane's calls while its first attempts waited, how many were
+// retries; and how many calls of the other lane there were since this lane's last, while first
+// attempts of both waited.
 type turns struct{ all, retries, overtaken int }
 
 func (s *shadow) begin(conversations int) {
@@ -75,8 +75,7 @@ func (s *shadow) begin(conversations int) {
 	s.turns = [backlog.Lanes]turns{}
 }
 
-// afterReceive notes the events that were just delivered; those that ended at once have ended
-// already.
+// afterReceive notes the events that were just delivered; some have already finished.
 func (h *process) afterReceive(p *assignedPartition) {
 	s := &h.shadow
 	lane := int8(p.lane)
@@ -87,7 +86,7 @@ func (h *process) afterReceive(p *assignedPartition) {
 			continue
 		}
 		t := &s.conversations[r.conversation]
-		t.events++ // Finish has counted it off, if it is finished
+		t.events++ // Finish has already subtracted it, if it is finished
 		if r.finishedIn == h.gen.unique {
 			h.noteOutcome(int(lane), outcomeCalled)
 			continue
@@ -127,20 +126,19 @@ func (h *process) afterReceive(p *assignedPartition) {
 	}
 }
 
-// checkCall judges a call at the moment that it is made.
+// checkCall checks a call at the moment it is made.
 func (h *process) checkCall(r *request) {
 	s := &h.shadow
 	t := &s.conversations[r.conversation]
 	name := r.Read.Report
 	switch {
 	case t.state == calling:
-		h.fail("order", "worker %d: two calls of %s are out", h.id, name)
+		h.fail("order", "worker %d: two calls of %s are in flight", h.id, name)
 	case t.state == absent:
-		h.fail("order", "worker %d: a call of %s, of which nothing waits", h.id, name)
+		h.fail("order", "worker %d: a call of %s, which has no waiting event", h.id, name)
 	case r.Read.Time != t.readTime:
-		h.fail("order", "worker %d: the call of %s carries %d, the largest T that waits is %d",
-			h.id, name, r.Read.Time,
-			t.readTime)
+		h.fail("order", "worker %d: the call of %s carries %d, the largest waiting T is %d", h.id,
+			name, r.Read.Time, t.readTime)
 	case r.Lane != int(t.lane):
 		h.fail("order", "worker %d: the call of %s is in lane %d, it waits in lane %d", h.id, name,
 			r.Lane, t.lane)
@@ -165,8 +163,8 @@ func (h *process) checkCall(r *request) {
 	t.state, t.sent, t.newer, t.laneAfter = calling, t.readTime, 0, t.lane
 }
 
-// checkTurn holds retries to a tenth of their lane's calls while first tries wait, and the backfill
-// lane to its twentieth.
+// checkTurn limits retries to a tenth of their lane's calls while first attempts wait, and the
+// backfill lane to a twentieth.
 func (h *process) checkTurn(t *shadowConversation) {
 	s := &h.shadow
 	live, backfill := &s.turns[0], &s.turns[1]
@@ -179,8 +177,7 @@ func (h *process) checkTurn(t *shadowConversation) {
 	} else {
 		if backfill.overtaken < 17 {
 			h.fail("starvation", "worker %d: a backfill call after %d live ones, while both "+
-				"lanes waited", h.id,
-				backfill.overtaken)
+				"lanes waited", h.id, backfill.overtaken)
 		}
 		backfill.overtaken = 0
 		h.stats.backfillAmongLive++
@@ -201,24 +198,22 @@ func (h *process) checkTurn(t *shadowConversation) {
 			}
 		}
 		if most := max(1, h.engine.State(h.time()).Limit/10); inFlight >= most {
-			h.fail("retries", "worker %d: a retry while first tries wait and %d retries are out, "+
-				"of at most %d", h.id,
-				inFlight, most)
+			h.fail("retries", "worker %d: a retry while first attempts wait and %d retries are "+
+				"in flight, of at most %d", h.id, inFlight, most)
 		}
 	}
 	if turns.retries > turns.all/10+1 {
-		h.fail("retries", "worker %d: of %d calls of lane %d %d were retries, while first tries "+
-			"waited", h.id,
-			turns.all, t.lane, turns.retries)
+		h.fail("retries", "worker %d: of %d calls of lane %d %d were retries, while first "+
+			"attempts waited", h.id, turns.all, t.lane, turns.retries)
 	}
 }
 
-// expectation is what an answer must bring about.
+// expectation is what a response must cause.
 type expectation struct {
-	failure      *imclient.Error // as believed
+	failure      *imclient.Error // as the engine treats it
 	heldBefore   bool
 	rejectedHeld bool
-	inMemory     int // in memory before
+	inMemory     int // conversations in memory before the response
 }
 
 func (h *process) beforeResult(r *request, failure *imclient.Error) expectation {
@@ -242,7 +237,7 @@ func (h *process) beforeResult(r *request, failure *imclient.Error) expectation 
 	return v
 }
 
-// afterResult judges what an answer brought about.
+// afterResult checks what a response caused.
 func (h *process) afterResult(r *request, failure *imclient.Error, v expectation) {
 	s := &h.shadow
 	t := &s.conversations[r.conversation]
@@ -272,13 +267,12 @@ func (h *process) afterResult(r *request, failure *imclient.Error, v expectation
 			t.attempts++
 			reported = int(t.attempts)
 		}
-		// The answer that begins a hold for rejections may or may not count.
+		// The response that begins a hold for rejections may or may not count.
 		slack := failure.Class == imclient.Rejected && !counts &&
 			s.attemptsReported == int(t.attempts)+1
 		if s.attemptsReported != reported && !slack {
-			h.fail("metadata", "worker %d: %s has had %d attempts, the next owner would be told "+
-				"of %d", h.id,
-				r.Read.Report, reported, s.attemptsReported)
+			h.fail("metadata", "worker %d: %s has had %d attempts, the next owner would read of %d",
+				h.id, r.Read.Report, reported, s.attemptsReported)
 		}
 		switch {
 		case failure.Class == imclient.Rejected && !v.rejectedHeld:
@@ -290,23 +284,20 @@ func (h *process) afterResult(r *request, failure *imclient.Error, v expectation
 	t.baseline = s.withErrorCode
 	switch {
 	case dropped && class == "":
-		h.fail("letters", "worker %d gives up %s after %v: attempt %d of %d, held %v", h.id,
-			r.Read.Report,
-			failure.Label, t.attempts, h.attempts, v.heldBefore)
+		h.fail("letters", "worker %d dead-letters %s after %v: attempt %d of %d, held %v", h.id,
+			r.Read.Report, failure.Label, t.attempts, h.attempts, v.heldBefore)
 	case !dropped && class != "":
-		h.fail("letters", "worker %d does not give up %s after %v: attempt %d of %d, held %v", h.id,
-			r.Read.Report,
-			failure.Label, t.attempts, h.attempts, v.heldBefore)
+		h.fail("letters", "worker %d does not dead-letter %s after %v: attempt %d of %d, held %v",
+			h.id, r.Read.Report, failure.Label, t.attempts, h.attempts, v.heldBefore)
 	case dropped && class == "exhausted" && v.heldBefore:
-		h.fail("letters", "worker %d gives up %s after %v, attempt %d, though calls are held", h.id,
-			r.Read.Report,
-			failure.Label, t.attempts)
+		h.fail("letters", "worker %d dead-letters %s after %v, attempt %d, though calls are held",
+			h.id, r.Read.Report, failure.Label, t.attempts)
 	case dropped:
 		s.expected[r.conversation] = append(s.expected[r.conversation],
 			expectedLetter{class, int(t.attempts), t.events, t.readTime})
 		*t = shadowConversation{}
 		s.inMemory--
-		s.holds.lastProbed = -1 // it may have a new life
+		s.holds.lastProbed = -1 // it may return without attempts
 		if class == "rejected" {
 			h.noteOutcome(r.Lane, outcomeRejected)
 		} else {
@@ -317,7 +308,7 @@ func (h *process) afterResult(r *request, failure *imclient.Error, v expectation
 	}
 }
 
-// counts says whether a failure is an attempt.
+// counts reports whether a failure counts as an attempt.
 func (h *process) counts(t *shadowConversation, failure *imclient.Error, held bool) bool {
 	switch {
 	case held || failure.Class == imclient.Throttled || failure.Class == imclient.Held:
@@ -328,7 +319,7 @@ func (h *process) counts(t *shadowConversation, failure *imclient.Error, held bo
 	return h.shadow.withErrorCode > t.baseline
 }
 
-// finishCall ends a call: what it covered is gone, what it didn't waits.
+// finishCall ends a call: covered events are gone, the others wait.
 func (h *process) finishCall(t *shadowConversation, succeeded bool) {
 	s := &h.shadow
 	switch {
@@ -337,15 +328,14 @@ func (h *process) finishCall(t *shadowConversation, succeeded bool) {
 	case t.newer > 0:
 		if t.events != t.newer {
 			h.fail("loss", "worker %d: %d events wait after a success, which left %d uncovered",
-				h.id, t.events,
-				t.newer)
+				h.id, t.events, t.newer)
 		}
 		*t = shadowConversation{state: fresh, lane: t.newerLane, readTime: t.readTime,
 			events: t.newer}
 		s.fresh[t.lane]++
 	default:
 		if t.events != 0 {
-			h.fail("loss", "worker %d: %d events of a conversation have not ended with its success",
+			h.fail("loss", "worker %d: %d events of a conversation are not finished by its success",
 				h.id, t.events)
 		}
 		*t = shadowConversation{}
@@ -353,14 +343,14 @@ func (h *process) finishCall(t *shadowConversation, succeeded bool) {
 	}
 }
 
-// cutOff notes that a call was given up.
+// cutOff notes that a call was interrupted.
 func (s *shadow) cutOff(r *request) {
 	t := &s.conversations[r.conversation]
 	t.state, t.lane = retrying, t.laneAfter
 }
 
-// checkLetter judges a letter that reaches the dead-letter topic. One that is tried again was
-// judged before.
+// checkLetter checks a dead letter that reaches the dead-letter topic. One that is retried was
+// checked before.
 func (h *process) checkLetter(l *engine.Letter) {
 	s := &h.shadow
 	if s.seen[l] {
@@ -370,7 +360,7 @@ func (h *process) checkLetter(l *engine.Letter) {
 	first := h.gen.record(l.Refs[0])
 	if l.Class == "invalid" {
 		if !first.invalid || len(l.Refs) != 1 || l.Attempts != 0 || l.Collapsed != 1 {
-			h.fail("letters", "a letter says that offset %d is invalid: %+v", first.offset,
+			h.fail("letters", "a dead letter says that offset %d is invalid: %+v", first.offset,
 				l.DeadLetter)
 		}
 		return
@@ -379,37 +369,36 @@ func (h *process) checkLetter(l *engine.Letter) {
 	for _, ref := range l.Refs {
 		r := h.gen.record(ref)
 		if r.conversation != first.conversation || r.invalid || r.finishedIn == h.gen.unique {
-			h.fail("letters", "a letter of %s stands for offset %d of %s", l.Event.Report, r.offset,
-				h.kafka.names[r.conversation])
+			h.fail("letters", "a dead letter of %s stands for offset %d of %s", l.Event.Report,
+				r.offset, h.kafka.names[r.conversation])
 		}
 		largest = max(largest, r.readTime)
 	}
 	queue := s.expected[first.conversation]
 	if len(queue) == 0 {
-		h.fail("letters", "worker %d writes a letter of %s (%s), which is not to have one", h.id,
-			l.Event.Report,
-			l.Class)
+		h.fail("letters", "worker %d writes a dead letter of %s (%s), which must not have one",
+			h.id, l.Event.Report, l.Class)
 	}
 	want := queue[0]
 	s.expected[first.conversation] = queue[1:]
-	// The answer that begins a hold for rejections may or may not count.
+	// The response that begins a hold for rejections may or may not count.
 	slack := l.Class == "rejected" && l.Attempts == want.attempts+1
 	if l.Class != want.class || l.Attempts != want.attempts && !slack ||
 		l.Collapsed != len(l.Refs) ||
 		int32(len(l.Refs)) != want.events ||
 		l.Event.ReadTime != want.readTime || largest != want.readTime {
-		h.fail("letters", "letter of %s: %s, %d attempts, %d events (%d) up to %d (%d); want %+v",
-			l.Event.Report, l.Class, l.Attempts, l.Collapsed, len(l.Refs), l.Event.ReadTime,
-			largest, want)
+		h.fail("letters", "dead letter of %s: %s, %d attempts, %d events (%d) up to %d (%d); "+
+			"want %+v", l.Event.Report, l.Class, l.Attempts, l.Collapsed, len(l.Refs),
+			l.Event.ReadTime, largest, want)
 	}
 }
 
-// Evidence for a hold of rejections: how the last events of a lane ended.
+// Evidence for a hold for rejections: the last outcomes of a lane.
 const (
 	outcomeCalled uint8 = iota
 	outcomeRejected
 	outcomeInvalid
 )
 
-// holdSlack is what clocks may disagree on over an interval.
+// holdSlack is what clocks may differ by over an interval.
 func holdSlack(d time.Duration) int64 { return int64(d)/300 + int64(5*time.Millisecond) }

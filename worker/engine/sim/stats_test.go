@@ -11,30 +11,31 @@ import (
 	"markread/worker/hold"
 )
 
-// stats is what happened in a run, or in many: proof that the faults fired and that the load was
-// one.
+// stats is what happened in a run, or in many: evidence that the faults fired and that there was
+// load.
 type stats struct {
 	entries, calls, applied, records, repeated, commits, generations, kills, left int
 	commitsFailed, commitsLost                                                    int
 	lostResponses, throttled, uncounted, keysChanged, retriesAmongFirst, cutCalls int
 	cutLetters, lettersRefused, lettersLost, backfillAmongLive                    int
-	// events of which a commit had to say what is known
+	// events whose state a commit had to contain
 	known, withheld, clockWithheld, otherRate int
-	// partitions added; restarts with another rate; members that went by something else than their
-	// leader
+	// partitions added; restarts with another rate; members whose terms differed from their
+	// leader's
 	grown, rolled, mismatched int
-	// commits with metadata; events that it spared, or whose attempts it had; refused
+	// commits with metadata; events skipped because of it, or with attempts from it; commits
+	// refused
 	metadata, unread, skipped, inherited, expired, stale int
-	blocked                                              [2]int // fetches that waited for room
+	blocked                                              [2]int // fetches that waited for capacity
 	letters                                              [3]int // by class
 	fired, succeeded                                     [faults]int
 	begun, ended, probes                                 map[hold.Reason]int
 	drained, simulated, took                             time.Duration
 
-	tightest      float64 // the largest part of the time to drain that was needed
+	tightest      float64 // the largest used share of the time to drain
 	unique        int32   // numbers the generations of a run's workers
 	callsPerRun   []int   // calls of each run
-	runsByWorkers [5]int  // runs with so many workers
+	runsByWorkers [5]int  // runs by number of workers
 }
 
 func newStats() *stats {
@@ -61,7 +62,7 @@ func (t *stats) numbers() []*int {
 	return list
 }
 
-// add adds the tally of one more run.
+// add adds the statistics of one more run.
 func (t *stats) add(run *stats) {
 	more := run.numbers()
 	for i, n := range t.numbers() {
@@ -81,8 +82,8 @@ func (t *stats) add(run *stats) {
 	}
 }
 
-// notVacuous: each fault fired, each hold began and ended, letters of each class were written, and
-// calls succeeded while the faults were on that let any succeed.
+// notVacuous checks that each fault fired, each hold began and ended, dead letters of each class
+// were written, and calls succeeded during the faults that allow any to succeed.
 func (t *stats) notVacuous(test *testing.T) {
 	test.Helper()
 	for f := range faults {
@@ -96,12 +97,11 @@ func (t *stats) notVacuous(test *testing.T) {
 	for _, reason := range hold.Reasons() {
 		if t.begun[reason] == 0 || t.ended[reason] == 0 {
 			test.Errorf("vacuous: the hold for %s began %d times and ended %d times", reason,
-				t.begun[reason],
-				t.ended[reason])
+				t.begun[reason], t.ended[reason])
 		}
 	}
 	for i, n := range t.numbers() {
-		if *n == 0 && i < 39 { // the others are about faults, see above
+		if *n == 0 && i < 39 { // the others are about faults, checked above
 			test.Errorf("vacuous: count %d is 0", i)
 		}
 	}
@@ -111,19 +111,19 @@ func (t *stats) notVacuous(test *testing.T) {
 			test.Errorf("vacuous: %d of %d runs have %d workers", few, runs, n)
 		}
 	}
-	// each at least as often as there are runs, or in so many of them
+	// each at least as often as there are runs, or in that share of them
 	for what, n := range map[string]int{
-		"members that were given up": 5 * t.expired, "commits of theirs": 5 * t.stale,
-		"calls that were held back for want of a proof": t.withheld,
-		"of those for the wall clock":                   5 * t.clockWithheld,
-		"events that were skipped":                      t.skipped / 100,
-		"events with attempts":                          t.inherited,
-		"events of which all is known":                  t.known / 100,
-		"commits whose metadata could not be read":      t.unread,
-		"restarts with another rate":                    t.rolled,
-		"calls with another rate":                       t.otherRate,
-		"members that go by something else":             2 * t.mismatched,
-		"new partitions":                                t.grown,
+		"members removed from the group": 5 * t.expired, "commits of removed members": 5 * t.stale,
+		"calls withheld without a proof":           t.withheld,
+		"of those for the wall clock":              5 * t.clockWithheld,
+		"events that were skipped":                 t.skipped / 100,
+		"events with attempts":                     t.inherited,
+		"events of which all is known":             t.known / 100,
+		"commits whose metadata could not be read": t.unread,
+		"restarts with another rate":               t.rolled,
+		"calls with another rate":                  t.otherRate,
+		"members with other terms":                 2 * t.mismatched,
+		"new partitions":                           t.grown,
 	} {
 		if n < runs {
 			test.Errorf("vacuous: %d in %d runs: %s", n, runs, what)
@@ -134,8 +134,7 @@ func (t *stats) notVacuous(test *testing.T) {
 	}
 }
 
-// stopsAll says whether no call succeeds while the fault is on, or that it is over as soon as it
-// began.
+// stopsAll reports whether no call succeeds during the fault, or it ends when it begins.
 func (f fault) stopsAll() bool {
 	switch f {
 	case serverBadGateway, serverRefuses, serverFails, notAdmin, locked, signatureEnds, rebalance,
@@ -148,41 +147,26 @@ func (f fault) stopsAll() bool {
 func (t *stats) String() string {
 	slices.Sort(t.callsPerRun)
 	var s strings.Builder
-	fmt.Fprintf(&s,
-		"%d runs, %v simulated, %.0f simulated hours an hour and core; calls: %d (median run "+
-			"%d), applied %d; "+
-			"events %d, delivered again %d; "+
-			"commits %d (failed %d, answer lost %d); generations %d, kills %d, leaves %d",
-		len(t.callsPerRun), t.simulated.Round(time.Second),
-		float64(t.simulated)/float64(max(1, t.took)),
-		t.calls,
-		t.callsPerRun[len(t.callsPerRun)/2], t.applied, t.records, t.repeated,
-		t.commits, t.commitsFailed, t.commitsLost, t.generations, t.kills, t.left)
-	fmt.Fprintf(&s,
-		"; letters: invalid %d, rejected %d, exhausted %d (refused %d, acknowledgement lost %d, "+
-			"cut off %d)",
-		t.letters[0], t.letters[1], t.letters[2], t.lettersRefused, t.lettersLost, t.cutLetters)
-	fmt.Fprintf(&s,
-		"; answers lost %d, 60007 %d, not counted %d, cut off %d, keys changed %d, no room %v, "+
-			"retries among first "+
-			"tries %d, backfill among live %d, drained after %v in the mean, at most %.0f %% of "+
-			"the bound",
-		t.lostResponses, t.throttled, t.uncounted, t.cutCalls, t.keysChanged, t.blocked,
-		t.retriesAmongFirst,
-		t.backfillAmongLive, (t.drained / time.Duration(max(1, len(t.callsPerRun)))).
-			Round(time.Second),
-		100*t.tightest)
-	fmt.Fprintf(&s,
-		"; runs by workers %v, calls held back for want of a proof %d, of those for the wall "+
-			"clock %d; restarts "+
-			"with another rate %d, calls with it %d, members apart from their leader %d, "+
-			"partitions added %d",
-		t.runsByWorkers[1:], t.withheld, t.clockWithheld, t.rolled, t.otherRate, t.mismatched,
-		t.grown)
-	fmt.Fprintf(&s,
-		"; commits with metadata %d, not readable %d; events skipped by it %d, with attempts %d, "+
-			"known by a commit "+
-			"%d; members expired %d, their commits refused %d",
+	fmt.Fprintf(&s, "%d runs, %v simulated, %.0f simulated hours an hour and core; calls: %d "+
+		"(median run %d), applied %d; events %d, redelivered %d; commits %d (failed %d, response "+
+		"lost %d); generations %d, kills %d, leaves %d", len(t.callsPerRun),
+		t.simulated.Round(time.Second), float64(t.simulated)/float64(max(1, t.took)), t.calls,
+		t.callsPerRun[len(t.callsPerRun)/2], t.applied, t.records, t.repeated, t.commits,
+		t.commitsFailed, t.commitsLost, t.generations, t.kills, t.left)
+	fmt.Fprintf(&s, "; dead letters: invalid %d, rejected %d, exhausted %d (refused %d, "+
+		"acknowledgement lost %d, interrupted %d)", t.letters[0], t.letters[1], t.letters[2],
+		t.lettersRefused, t.lettersLost, t.cutLetters)
+	fmt.Fprintf(&s, "; responses lost %d, 60007 %d, not counted %d, interrupted %d, keys changed "+
+		"%d, no capacity %v, retries among first attempts %d, backfill among live %d, drained "+
+		"after %v on average, at most %.0f %% of the bound", t.lostResponses, t.throttled,
+		t.uncounted, t.cutCalls, t.keysChanged, t.blocked, t.retriesAmongFirst, t.backfillAmongLive,
+		(t.drained / time.Duration(max(1, len(t.callsPerRun)))).Round(time.Second), 100*t.tightest)
+	fmt.Fprintf(&s, "; runs by workers %v, calls withheld without a proof %d, of those for the "+
+		"wall clock %d; restarts with another rate %d, calls with it %d, members with other "+
+		"terms than their leader %d, partitions added %d", t.runsByWorkers[1:], t.withheld,
+		t.clockWithheld, t.rolled, t.otherRate, t.mismatched, t.grown)
+	fmt.Fprintf(&s, "; commits with metadata %d, not readable %d; events skipped by it %d, with "+
+		"attempts %d, known by a commit %d; members expired %d, their commits refused %d",
 		t.metadata, t.unread, t.skipped, t.inherited, t.known, t.expired, t.stale)
 	s.WriteString("; faults (calls that succeeded meanwhile):")
 	for f := range faults {

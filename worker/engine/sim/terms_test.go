@@ -7,15 +7,15 @@ import (
 	"markread/consumer/event"
 )
 
-// quotaTerms is what a member goes by, as consumer's members do: it publishes it when it joins, and
-// the leader gives partitions to those only that go by the same.
+// quotaTerms is what a member's share depends on, as for consumer's members: a member publishes it
+// when it joins, and the leader assigns partitions only to members with the same terms.
 type quotaTerms struct {
 	rate       int
 	partitions [2]int // by lane
 }
 
-// staleAgainst says whether the two differ only in how many partitions there are: one of both has not
-// noticed new ones yet.
+// staleAgainst reports whether the two differ only in the number of partitions: one of them has not
+// detected new ones yet.
 func (o quotaTerms) staleAgainst(other quotaTerms) bool {
 	return o != other &&
 		o.rate == other.rate
@@ -23,7 +23,7 @@ func (o quotaTerms) staleAgainst(other quotaTerms) bool {
 
 func (o quotaTerms) all() int { return o.partitions[event.Live] + o.partitions[event.Backfill] }
 
-// index is which one of all partitions a log is.
+// index returns the position of a log among all partitions.
 func (o quotaTerms) index(l *log) int {
 	if l.lane == event.Live {
 		return l.number
@@ -31,10 +31,10 @@ func (o quotaTerms) index(l *log) int {
 	return o.partitions[event.Live] + l.number
 }
 
-// staleFor is how long a member may go by an old number of partitions.
+// staleFor is how long a member may use an old number of partitions.
 const staleFor = int64(3 * time.Second)
 
-// currentTerms is what a member finds when it joins.
+// currentTerms returns the terms with which the member joins.
 func (h *process) currentTerms() quotaTerms {
 	k := &h.kafka
 	o := quotaTerms{h.ownRate, k.partitions}
@@ -45,12 +45,12 @@ func (h *process) currentTerms() quotaTerms {
 	return o
 }
 
-// grow gives a topic more partitions.
+// grow adds partitions to a topic.
 func (k *kafka) grow(w *world, lane event.Lane, more int) {
 	k.before, k.grownAt = k.partitions, w.now
 	for range more {
 		l := &log{topic: "mark-read", number: k.partitions[lane], lane: lane, committed: -1}
-		at := k.partitions[event.Live] // behind the live ones, or at the end
+		at := k.partitions[event.Live] // after the live ones, or at the end
 		if lane == event.Backfill {
 			l.topic, at = "mark-read-backfill", len(k.logs)
 		}
@@ -83,12 +83,12 @@ func (w *world) rollOut(p phase) {
 	}
 }
 
-// roll restarts this worker, unless it has been already.
+// roll restarts this worker, unless it was already restarted.
 func (h *process) roll() {
 	switch {
 	case h.ownRate == h.rateNow || h.leaving || h.stops:
 	case h.gen == nil || !h.working:
-		h.later(int64(time.Second), rolls, 0) // it joins, or drains
+		h.later(int64(time.Second), rolls, 0) // it is joining or draining
 	default:
 		h.stats.rolled++
 		h.leave()
@@ -96,8 +96,8 @@ func (h *process) roll() {
 	}
 }
 
-// assign gives the partitions to the members that go by the same as the leader, which is the first
-// one; and has it rebalance again soon where a number of partitions is not known yet.
+// assign assigns the partitions to the members with the same terms as the leader, which is the
+// first member. It schedules another rebalance soon if a number of partitions is not yet known.
 func (g *group) assign(w *world) {
 	leader := g.members[0].quotaTerms
 	var agreed []member

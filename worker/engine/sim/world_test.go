@@ -15,14 +15,14 @@ type world struct {
 	*plan
 	now        int64
 	queue      eventQueue
-	faultsOver bool  // faults and load are over
-	drainBy    int64 // all must have drained by then
-	drainedAt  int64 // when it had; 0: not yet
+	faultsOver bool  // faults and load have ended
+	drainBy    int64 // everything must have drained by then
+	drainedAt  int64 // when everything had drained; 0: not yet
 
-	active  [faults]int // phases of a kind that are on
+	active  [faults]int // active phases by kind
 	current [faults]phase
-	keyFile int // which key the workers' file holds
-	rateNow int // with which processes are started
+	keyFile int // the key in the workers' file
+	rateNow int // the rate with which processes are started
 
 	kafka   kafka
 	server  server
@@ -33,7 +33,7 @@ type world struct {
 	stats *stats
 }
 
-// kind says what an entry of the agenda is.
+// kind is the kind of an entry of the event queue.
 type kind uint8
 
 const (
@@ -69,7 +69,8 @@ const (
 	faultsEnd
 )
 
-// entry is something that will happen. life is the worker's, so that the dead don't act.
+// entry is a future event of the simulation. life is the worker's, so that dead processes do
+// nothing.
 type entry struct {
 	at   int64
 	seq  uint64
@@ -81,7 +82,7 @@ type entry struct {
 	seen [2]int64
 }
 
-// eventQueue is a heap of entries, by time and then by when they were made.
+// eventQueue is a heap of entries, ordered by time and then by creation.
 type eventQueue struct {
 	items []entry
 	seq   uint64
@@ -169,7 +170,7 @@ func (w *world) fail(oracle, format string, args ...any) {
 	panic(violation{oracle, fmt.Sprintf(format, args...)})
 }
 
-// simulate runs a plan to its end, and returns the trace's hash and what went wrong.
+// simulate runs a plan to its end, and returns the trace's hash and the first failure.
 func simulate(p *plan, t *stats) (hash uint64, err error) {
 	w := newWorld(p, t)
 	defer func() {
@@ -191,7 +192,7 @@ func simulate(p *plan, t *stats) (hash uint64, err error) {
 func (w *world) run() {
 	for !w.done() {
 		if len(w.queue.items) == 0 {
-			w.fail("liveness", "nothing will ever happen again")
+			w.fail("liveness", "no event is scheduled")
 		}
 		e := w.queue.pop()
 		if e.at < w.now {
@@ -203,7 +204,7 @@ func (w *world) run() {
 	w.finalChecks()
 }
 
-// handle lets an entry happen, unless its process stands still or is dead.
+// handle processes an entry, unless its process is suspended or dead.
 func (w *world) handle(e entry) {
 	w.stats.entries++
 	switch e.kind {
@@ -236,7 +237,7 @@ func (w *world) handle(e entry) {
 		switch {
 		case e.life != h.life:
 		case h.frozenUntil > w.now:
-			// Whatever has come due meanwhile: in no order when it goes on.
+			// Whatever has become due meanwhile happens in random order when the process resumes.
 			e.at = h.frozenUntil + int64(w.unit(dieClock, e.seq,
 				uint64(h.frozenUntil))*float64(5*time.Millisecond))
 			w.queue.push(e)
@@ -264,7 +265,7 @@ func (w *world) begin(p phase) {
 	case signatureEnds:
 		w.server.signedAfter = w.now
 	case lettersRefused:
-		if w.on[rebalance] && p.lane == 0 { // when the letters are a hold by now
+		if w.on[rebalance] && p.lane == 0 { // when the dead letters have begun a hold
 			w.queue.push(entry{at: w.now + int64(7*time.Second), kind: rebalanceDue})
 		}
 	case rebalance:
@@ -290,7 +291,7 @@ func (w *world) begin(p phase) {
 			lane = event.Live
 		}
 		w.kafka.grow(w, lane, 1+int(3*p.strength))
-		// the leader has noticed it twice
+		// the leader has detected it twice by then
 		w.queue.push(entry{at: w.now + int64(20*time.Second), kind: rebalanceDue})
 	}
 }
@@ -315,7 +316,7 @@ func (w *world) end(p phase) {
 	}
 }
 
-// trace is what happened: a hash of all, and the last lines.
+// trace is what happened: a hash of everything, and the last lines.
 type trace struct {
 	hash  uint64
 	lines [40]traceLine

@@ -123,9 +123,8 @@ var (
 		"Events dropped unfinished at a revoke; their partition's next owner gets them.", "lane")
 	descLost = desc("events_lost_total",
 		"Records that retention deleted before they were read.", "topic")
-	descBacklogEvents = desc("backlog_events",
-		"Unfinished events in memory.", "lane")
-	descBacklog = desc("backlog_conversations",
+	descBacklogEvents = desc("backlog_events", "Unfinished events in memory.", "lane")
+	descBacklog       = desc("backlog_conversations",
 		"Conversations that wait for a call or its response.", "lane")
 	descInFlight = desc("calls_in_flight", "Calls in flight.")
 	descLimit    = desc("quota_limit", "Calls a second that this worker may make now.")

@@ -37,13 +37,11 @@ func (s *stack) client(key imclient.KeySource) *imclient.Client {
 	s.t.Helper()
 	pool := imclient.NewTransport(5*time.Second, 200)
 	pool.Proxy = nil
-	pool.DialContext = func(ctx context.Context, _, _ string) (net.Conn,
-		error) {
+	pool.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return s.dial(ctx, "tcp", imAddr)
 	}
 	im, err := imclient.New(imclient.Options{BaseURL: "http://" + imAddr, AppID: appID,
-		Admin: "administrator",
-		Key:   key, Transport: pool})
+		Admin: "administrator", Key: key, Transport: pool})
 	if err != nil {
 		s.t.Fatal(err)
 	}

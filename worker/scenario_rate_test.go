@@ -75,8 +75,7 @@ func TestRetryAfterIsKept(t *testing.T) {
 		w := s.start(nil)
 		time.Sleep(8 * time.Second)
 		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 429,
-			RetryAfter: "7",
-			Share:      0.5, For: 100 * time.Millisecond}}})
+			RetryAfter: "7", Share: 0.5, For: 100 * time.Millisecond}}})
 		asked := time.Now()
 		time.Sleep(500 * time.Millisecond)
 		if !s.heldFor(w, "throttled") {
@@ -127,8 +126,7 @@ func TestBrownOut(t *testing.T) {
 			140, ""},
 		{"slow", sandbox.Faults{Latency: slow}, 200 / 1.4, ""},
 		{"flapping", sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 502,
-			For:   5 * time.Second,
-			Every: 10 * time.Second}}}, 100, probes},
+			For: 5 * time.Second, Every: 10 * time.Second}}}, 100, probes},
 		{"flapping code", sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindCode, Code: 91000,
 			For: 5 * time.Second, Every: 10 * time.Second}}}, 100, probes},
 	} {

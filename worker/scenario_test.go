@@ -175,8 +175,7 @@ func TestTotalOutage(t *testing.T) {
 // It waits, and is applied.
 func TestSingleEventInAnOutage(t *testing.T) {
 	for _, rule := range []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 502},
-		{Kind: sandbox.KindHang},
-		{Kind: sandbox.KindReset}} {
+		{Kind: sandbox.KindHang}, {Kind: sandbox.KindReset}} {
 		t.Run(string(rule.Kind), func(t *testing.T) {
 			oneIsEnough(t, rule.Kind == sandbox.KindStatus)
 			inBubble(t, func(s *stack) {

@@ -60,8 +60,7 @@ func inBubbleOf(t *testing.T, partitions int, test func(s *stack)) {
 		}
 		t.Cleanup(s.broker.Close)
 		s.sandbox = sandbox.New(sandbox.Options{AppID: appID, Admin: "administrator", Key: key,
-			Rate:         200,
-			OpenAccounts: true})
+			Rate: 200, OpenAccounts: true})
 		listener, err := s.network.Listen("tcp", imAddr)
 		if err != nil {
 			t.Fatal(err)
@@ -80,8 +79,7 @@ func (s *stack) dial(ctx context.Context, network, addr string) (net.Conn, error
 func (s *stack) kafka() *kafkaclient.Client {
 	s.t.Helper()
 	c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{s.broker.Addr()},
-		ClientID: "test", Dial: s.dial,
-		Log: zerolog.Nop()})
+		ClientID: "test", Dial: s.dial, Log: zerolog.Nop()})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -98,8 +96,7 @@ type member struct {
 func (s *stack) start(change func(*worker.Options)) *member {
 	s.t.Helper()
 	pool := &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn,
-			error) {
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return s.dial(ctx, "tcp", imAddr)
 		},
 		MaxIdleConnsPerHost: 200,

@@ -72,8 +72,7 @@ func TestStalledPartitionIsLogged(t *testing.T) {
 		}
 		logged := log.withMessage(t, "has not moved")
 		if len(logged) != 1 || logged[0]["topic"] != topic || logged[0]["partition"] != partition ||
-			logged[0]["offset"] != offset ||
-			logged[0]["waits_for"] != "retry" ||
+			logged[0]["offset"] != offset || logged[0]["waits_for"] != "retry" ||
 			!strings.Contains(logged[0]["reason"].(string), "its calls fail") ||
 			logged[0]["level"] != "warn" {
 			t.Errorf("logged %v; stalled is %s/%v at %v", logged, topic, partition, offset)

@@ -30,8 +30,7 @@ func (b *fixture) add(id string, lane int, readTime int64) (ref uint64) {
 	b.t.Helper()
 	b.next++
 	if !b.Add(start, Event{Payload: fmt.Sprint(id, b.next), IDLen: uint8(len(id)), Lane: lane,
-		ReadTime: readTime,
-		Ref:      b.next}) {
+		ReadTime: readTime, Ref: b.next}) {
 		b.t.Fatalf("%s at %d: not kept", id, readTime)
 	}
 	return b.next

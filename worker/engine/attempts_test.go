@@ -228,8 +228,7 @@ func TestInterruptedCallIsNotAFailure(t *testing.T) {
 	c := r.mustCall(start, "a")
 	r.CallInterrupted(start, c)
 	if c.conversation.Attempts != 0 || c.conversation.Failures != 0 || r.calls != 0 ||
-		r.holds.LaneHeld(0) ||
-		r.quota.InFlight() != 0 {
+		r.holds.LaneHeld(0) || r.quota.InFlight() != 0 {
 		t.Fatalf("%+v", c.conversation)
 	}
 	r.mustCall(start, "a")

@@ -13,8 +13,7 @@ import (
 func (r *rig) damaged(lane event.Lane, count int) event.Event {
 	e := r.event("", 0, lane)
 	e.Record.Damage = &event.Damage{Last: e.Record.Offset + int64(count) - 1, Count: count,
-		Size: 90,
-		Err:  errors.New("bad length")}
+		Size: 90, Err: errors.New("bad length")}
 	e = withRef(event.Decode(e.Record, start), e)
 	r.tracker.events[e.Ref] = e
 	return e
@@ -57,8 +56,7 @@ func TestDamagedRecordsCountOneByOneAndTakeMemoryOnce(t *testing.T) {
 	batch := r.NextLetters(10)
 	l := batch[0]
 	if len(batch) != 2 || l.Class != "invalid" || l.Code != "" || l.Attempts != 0 ||
-		l.Collapsed != forged ||
-		!strings.Contains(l.Message, "2147483648 records") {
+		l.Collapsed != forged || !strings.Contains(l.Message, "2147483648 records") {
 		t.Fatalf("%d dead letters, %+v", len(batch), l.DeadLetter)
 	}
 	r.refuse(start, batch)
@@ -68,8 +66,7 @@ func TestDamagedRecordsCountOneByOneAndTakeMemoryOnce(t *testing.T) {
 	}
 	r.LettersWritten(start, r.NextLetters(1), make([]error, 1))
 	if n := r.sums(event.Backfill); n.Finished[DeadLettered] != forged ||
-		r.memoryUse(event.Backfill) != (memoryUse{}) ||
-		r.tracker.finished[l.Event.Ref] != 1 {
+		r.memoryUse(event.Backfill) != (memoryUse{}) || r.tracker.finished[l.Event.Ref] != 1 {
 		t.Fatalf("written: %+v, %+v, finished %d times", n, r.memoryUse(event.Backfill),
 			r.tracker.finished[l.Event.Ref])
 	}

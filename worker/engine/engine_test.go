@@ -105,7 +105,7 @@ func (r *rig) refuse(now time.Time, batch []*Letter) {
 		failures[i] = errors.New("not enough replicas")
 	}
 	if !r.LettersWritten(now, batch, failures) {
-		r.t.Fatal("a refusal is not noticed")
+		r.t.Fatal("a refusal is not reported")
 	}
 }
 
@@ -384,7 +384,7 @@ func TestEveryEventFinishesOnce(t *testing.T) {
 func TestMismatchedRateIsExplained(t *testing.T) {
 	r := newRig(t)
 	r.receiveOne("a", 10)
-	const why = "the group's leader goes by a rate of 200, this worker by 100"
+	const why = "the group's leader uses a rate of 200, this worker 100"
 	r.SetMismatch(start, why, "give all workers the same --rate")
 	if active := r.holds.Active(); len(active) != 1 || active[0].Reason != hold.Quota ||
 		!strings.Contains(active[0].Detail, why) || !strings.Contains(active[0].Do, "--rate") {

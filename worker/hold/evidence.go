@@ -10,7 +10,7 @@ import (
 const (
 	recentCalls         = 20 // an outage needs so many calls,
 	recentFailed        = 16 // of which so many (80 %) failed transiently,
-	recentConversations = 5  // those of at least so many conversations;
+	recentConversations = 5  // of at least so many conversations;
 	noCodeCalls         = 5  // or so many in a row that got no ErrorCode,
 	// over so long: of many calls per second, five fail in a row by chance
 	noCodeFor = time.Second

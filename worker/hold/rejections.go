@@ -51,7 +51,7 @@ func (h *Holds) MemoryFull(lane int) (change Change) {
 	return change
 }
 
-const memoryFullDo = "memory is full of such events, and newer ones are not read: " +
+const memoryFullDo = "memory is full of rejected or invalid events, and newer ones are not read: " +
 	"fix the configuration or the producer, then markread resume --accept-rejections, " +
 	"which sends the next 10,000 of them to the dead letters, until good ones arrive"
 

@@ -185,7 +185,7 @@ func TestGrowingPermitsCoolAfterATakeover(t *testing.T) {
 	limit := q.Limit(now)
 	for soon := now; soon.Before(now.Add(Window)); soon = soon.Add(10 * time.Millisecond) {
 		if ok, _ := q.Take(soon); ok {
-			t.Fatalf("a call %v after a take-over, when the limit had grown from %d to %d",
+			t.Fatalf("a call %v after a takeover, when the limit had grown from %d to %d",
 				soon.Sub(now), limit, q.Limit(soon))
 		}
 	}

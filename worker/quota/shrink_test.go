@@ -68,8 +68,7 @@ func TestShrinkingFindsWhatTheServerAllows(t *testing.T) {
 		allowed, callers int
 		latency          time.Duration
 	}{{120, 1, 5 * time.Millisecond}, {120, 1, 100 * time.Millisecond},
-		{150, 1, 20 * time.Millisecond},
-		{120, 4, 20 * time.Millisecond}} {
+		{150, 1, 20 * time.Millisecond}, {120, 4, 20 * time.Millisecond}} {
 		s := &server{allowed: row.allowed}
 		quotas := make([]*Quota, row.callers)
 		for i := range quotas {

@@ -19,8 +19,7 @@ var changes = []kind{
 	{name: "rolled-out", noRepeats: true, progress: true, shortest: time.Second,
 		longest: 20 * time.Second, begin: rollOut},
 	{name: "partitions-added", noRepeats: true, progress: true, shortest: 30 * time.Second,
-		longest: time.Minute,
-		begin:   addPartitions},
+		longest: time.Minute, begin: addPartitions},
 	{name: "metadata-refused", progress: true, shortest: time.Second, longest: 30 * time.Second,
 		begin: func(s *simulation, n int, _ time.Duration) func() {
 			f := s.broker.Cluster().Fault(kfake.Fault{

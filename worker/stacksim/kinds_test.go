@@ -57,8 +57,7 @@ var kinds = []kind{
 	{name: "letters-unanswered", progress: true, shortest: time.Second, longest: 30 * time.Second,
 		begin: loseResponses(kmsg.Produce)},
 	{name: "letters-refused", progress: true, noRepeats: true, shortest: time.Second,
-		longest: 30 * time.Second,
-		begin:   refuseLetters},
+		longest: 30 * time.Second, begin: refuseLetters},
 
 	{name: "im-refused", noRepeats: true, shortest: time.Second, longest: time.Minute,
 		begin: func(s *simulation, _ int, _ time.Duration) func() {
@@ -68,12 +67,9 @@ var kinds = []kind{
 	{name: "im-outage", noRepeats: true, shortest: time.Second, longest: time.Minute,
 		begin: ruleOf("im-outage", 1)},
 	{name: "im-brown-out", usesAttempts: true, noRepeats: true, progress: true,
-		shortest: time.Second,
-		longest:  time.Minute,
-		begin:    ruleOf("im-brown-out", 0.3)},
+		shortest: time.Second, longest: time.Minute, begin: ruleOf("im-brown-out", 0.3)},
 	{name: "im-poison", usesAttempts: true, noRepeats: true, progress: true, shortest: time.Second,
-		longest: 2 * time.Minute,
-		begin:   poison},
+		longest: 2 * time.Minute, begin: poison},
 	{name: "wrong-key", noRepeats: true, shortest: 5 * time.Second, longest: time.Minute,
 		begin: wrongKeyFor},
 	{name: "kicked", noRepeats: true, progress: true, shortest: time.Second, longest: time.Second,
@@ -90,8 +86,7 @@ var kinds = []kind{
 		begin: func(s *simulation, n int, _ time.Duration) func() {
 			return s.setFaults(func(f *sandbox.Faults) {
 				f.Rate = max(1, int(float64(s.plan.rate)*(0.3+0.6*s.plan.unit("stricter", n))))
-			},
-				func(f *sandbox.Faults) { f.Rate = 0 })
+			}, func(f *sandbox.Faults) { f.Rate = 0 })
 		}},
 	{name: "throttled", noRepeats: true, progress: true, shortest: time.Second,
 		longest: 10 * time.Second, begin: throttle},
@@ -100,10 +95,8 @@ var kinds = []kind{
 		begin: func(s *simulation, n int, _ time.Duration) func() {
 			p50 := s.plan.between(5*time.Millisecond, 500*time.Millisecond, "p50", n)
 			return s.setFaults(func(f *sandbox.Faults) {
-				f.Latency = sandbox.Latency{P50: p50, P99: 10 * p50,
-					Max: 20 * time.Second}
-			},
-				func(f *sandbox.Faults) { f.Latency = sandbox.Latency{} })
+				f.Latency = sandbox.Latency{P50: p50, P99: 10 * p50, Max: 20 * time.Second}
+			}, func(f *sandbox.Faults) { f.Latency = sandbox.Latency{} })
 		}},
 
 	{name: "all-rejected", noRepeats: true, shortest: time.Second, longest: 40 * time.Second,
@@ -205,17 +198,13 @@ func brokerDown(s *simulation, _ int, _ time.Duration) func() {
 
 var (
 	anyError = []*kerr.Error{kerr.UnknownServerError, kerr.RequestTimedOut,
-		kerr.ThrottlingQuotaExceeded,
-		kerr.NetworkException}
+		kerr.ThrottlingQuotaExceeded, kerr.NetworkException}
 	logErrors = []*kerr.Error{kerr.NotLeaderForPartition, kerr.LeaderNotAvailable,
-		kerr.UnknownTopicOrPartition,
-		kerr.KafkaStorageError, kerr.FencedLeaderEpoch, kerr.OffsetNotAvailable,
-		kerr.CorruptMessage,
-		kerr.OffsetOutOfRange}
+		kerr.UnknownTopicOrPartition, kerr.KafkaStorageError, kerr.FencedLeaderEpoch,
+		kerr.OffsetNotAvailable, kerr.CorruptMessage, kerr.OffsetOutOfRange}
 	groupError = []*kerr.Error{kerr.NotCoordinator, kerr.CoordinatorNotAvailable,
 		kerr.CoordinatorLoadInProgress}
-	fenced = []*kerr.Error{kerr.UnknownMemberID, kerr.IllegalGeneration,
-		kerr.RebalanceInProgress}
+	fenced = []*kerr.Error{kerr.UnknownMemberID, kerr.IllegalGeneration, kerr.RebalanceInProgress}
 )
 
 // possibleErrors is what each request may be answered with.

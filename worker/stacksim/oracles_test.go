@@ -62,12 +62,10 @@ func TestStackOraclesDetectViolations(t *testing.T) {
 		}, ""},
 		"past an unfinished event": {func(g *ledger, apply func(int64)) { apply(5); commit(g, 1) },
 			"commit: mark-read/0: commit of 1, but offset 0"},
-		"past an invalid one without a dead letter": {func(g *ledger,
-			apply func(int64)) {
+		"past an invalid one without a dead letter": {func(g *ledger, apply func(int64)) {
 			apply(20)
 			commit(g, 2)
-		},
-			"commit: mark-read/0: commit of 2, but offset 1"},
+		}, "commit: mark-read/0: commit of 2, but offset 1"},
 		"beyond the end": {func(g *ledger, _ func(int64)) { commit(g, 4) },
 			"commit: mark-read/0: commit of 4, the log has 3"},
 		"not the owner": {func(g *ledger, apply func(int64)) {
@@ -81,11 +79,9 @@ func TestStackOraclesDetectViolations(t *testing.T) {
 			time.Sleep(time.Second)
 			commit(g, 1)
 		}, "commit: mark-read/0: commit of 1 was accepted after one of 3"},
-		"two owners": {func(g *ledger,
-			_ func(int64)) {
+		"two owners": {func(g *ledger, _ func(int64)) {
 			g.assigned("other", 1, []topicPartition{p})
-		},
-			"mark-read/0 belongs to two"},
+		}, "mark-read/0 belongs to two"},
 		"a lost event": {func(g *ledger, apply func(int64)) {
 			apply(10)
 			g.letterWritten(letter("invalid", "", "1"))
@@ -97,19 +93,15 @@ func TestStackOraclesDetectViolations(t *testing.T) {
 		}, "letters: no dead letter of mark-read/0 offset 1"},
 		"a wrong dead letter": {func(g *ledger, _ func(int64)) {
 			g.letterWritten(letter("rejected", "90012", "0"))
-			g.checkAll(200,
-				1, 0)
+			g.checkAll(200, 1, 0)
 		}, `letters: a dead letter "rejected"`},
 		"in an outage": {func(g *ledger, _ func(int64)) {
-			g.letterWritten(letter("exhausted", "http_502",
-				"0"))
+			g.letterWritten(letter("exhausted", "http_502", "0"))
 			g.checkAll(200, 1, 0)
 		}, `letters: a dead letter "exhausted"`},
-		"a dead letter of an unknown record": {func(g *ledger,
-			_ func(int64)) {
+		"a dead letter of an unknown record": {func(g *ledger, _ func(int64)) {
 			g.letterWritten(letter("invalid", "", "77"))
-		},
-			"letters: a dead letter of"},
+		}, "letters: a dead letter of"},
 		"too large a T": {func(g *ledger, apply func(int64)) { apply(21); g.checkAll(200, 1, 0) },
 			"order: r is read up to 21"},
 		"a key in a log": {func(g *ledger, _ func(int64)) { g.checkLeak("a log", "x "+wrongKey) },
@@ -133,11 +125,9 @@ func TestStackOraclesDetectViolations(t *testing.T) {
 			commitMetadata(g, 1)
 			commitMetadata(g)
 		}, "metadata: mark-read/0: offset 1 was finished, the commit of 0 does not contain that"},
-		"attempts that were not made": {func(g *ledger,
-			_ func(int64)) {
+		"attempts that were not made": {func(g *ledger, _ func(int64)) {
 			g.commitAccepted(p.topic, p.partition, 0, tried(3), time.Now())
-		},
-			"metadata: mark-read/0: offset 0 has had 3 attempts"},
+		}, "metadata: mark-read/0: offset 0 has had 3 attempts"},
 		"attempts forgotten": {func(g *ledger, _ func(int64)) {
 			g.tries[conversation{"r", "p"}] = 3
 			g.commitAccepted(p.topic, p.partition, 0, tried(3), time.Now())
@@ -162,13 +152,11 @@ func TestStackOraclesDetectViolations(t *testing.T) {
 		}, "cap: 2 calls arrived within a second up to"},
 		"without a proof": {func(g *ledger, _ func(int64)) { g.checkAll(200, 1, 1) },
 			"cap: 1 calls without a fresh proof"},
-		"too fast": {func(g *ledger,
-			apply func(int64)) {
+		"too fast": {func(g *ledger, apply func(int64)) {
 			apply(20)
 			apply(20)
 			g.checkAll(1, 1, 0)
-		},
-			"cap: 2 calls"},
+		}, "cap: 2 calls"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			brokertest.Bubble(t, func(t *testing.T) {

@@ -108,8 +108,7 @@ func simulate(t *testing.T, p plan, all *stats) *simulation {
 	}
 	s.rate.Store(int64(p.rate))
 	s.sandbox = sandbox.New(sandbox.Options{AppID: appID, Admin: "administrator",
-		Key:  imclient.NewSecret(rightKey),
-		Rate: p.rate, OpenAccounts: true})
+		Key: imclient.NewSecret(rightKey), Rate: p.rate, OpenAccounts: true})
 	s.ledger = newLedger(s.sandbox)
 	s.ledger.lose = func(l *link, key int16, n int) bool {
 		return l.client != "load" && s.losingResponses[kmsg.Key(key)].Load() &&
@@ -121,8 +120,7 @@ func simulate(t *testing.T, p plan, all *stats) *simulation {
 		return k.usesAttempts || k.name == "im-outage" && p.conversations < 5*10*p.workers
 	})
 	s.ledger.cutsMetadata = slices.ContainsFunc(p.kinds, func(k kind) bool {
-		return k.name == "metadata-refused" ||
-			k.name == "metadata-cut"
+		return k.name == "metadata-refused" || k.name == "metadata-cut"
 	})
 	s.network.fates = s.fates
 	b, err := broker.Start(broker.Options{

@@ -187,8 +187,7 @@ func (s *simulation) stopAll() {
 		state := h.State()
 		n := state.Totals
 		sum := n.Applied + n.Collapsed + n.Superseded + n.DeadLettered + n.Returned
-		if sum != n.Received ||
-			state.Quota.InFlight != 0 || *state.Quota.Cooling != 0 {
+		if sum != n.Received || state.Quota.InFlight != 0 || *state.Quota.Cooling != 0 {
 			text, _ := json.Marshal(state)
 			s.ledger.Problem("leak: %s at rest: %s", h.name, text)
 		}

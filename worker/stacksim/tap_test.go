@@ -104,8 +104,7 @@ func (t *tap) frame(b []byte) {
 		for _, topic := range r.Topics {
 			for _, p := range topic.Partitions {
 				t.recorder.commitReceived(r.MemberID, r.Generation, topic.Topic, p.Partition,
-					p.Offset,
-					t.link.lastWritten())
+					p.Offset, t.link.lastWritten())
 			}
 		}
 	case *kmsg.JoinGroupRequest:
@@ -149,12 +148,10 @@ func (t *tap) response(b []byte) bool {
 		t.heartbeats.response(request.MemberID, t.link, false, response.ErrorCode, a.sent)
 	case *kmsg.JoinGroupResponse:
 		t.heartbeats.response(a.request.(*kmsg.JoinGroupRequest).MemberID, t.link, true,
-			response.ErrorCode,
-			a.sent)
+			response.ErrorCode, a.sent)
 	case *kmsg.HeartbeatResponse:
 		t.heartbeats.response(a.request.(*kmsg.HeartbeatRequest).MemberID, t.link, false,
-			response.ErrorCode,
-			a.sent)
+			response.ErrorCode, a.sent)
 	}
 	return !done || t.recorder.deliverResponse(t.link, a.request.Key())
 }

@@ -39,14 +39,14 @@ func (s *simulation) startWorker(slot int) {
 	name := fmt.Sprintf("w%d.%d", slot, s.starts[slot])
 	log := zerolog.New(s.logs).With().Str("worker", name).Logger().Hook(s.logs)
 	rate := int(s.rate.Load())
-	pool := imclient.NewTransport(imTimeout, rate)
-	pool.Proxy = nil
-	pool.DialContext = s.network.dialer(name, serviceIM, imAddr)
+	transport := imclient.NewTransport(imTimeout, rate)
+	transport.Proxy = nil
+	transport.DialContext = s.network.dialer(name, serviceIM, imAddr)
 	h := &workerRun{name: name, rate: rate, done: make(chan struct{})}
 	im, err := imclient.New(imclient.Options{
 		BaseURL: "http://" + imAddr, AppID: appID, Admin: "administrator", Key: s.key,
 		Timeout: imTimeout,
-		Transport: &callWatch{pool: pool, ledger: s.ledger, name: name, freeze: &h.freeze,
+		Transport: &callWatch{pool: transport, ledger: s.ledger, name: name, freeze: &h.freeze,
 			inFlight: map[conversation]int{}},
 	})
 	if err != nil {

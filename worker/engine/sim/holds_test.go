@@ -199,8 +199,7 @@ func (h *process) checkEnd(a seenHold) {
 	switch a.reason {
 	case hold.Outage:
 		ok = v.cause == "probe succeeded" || v.cause == "probe failed otherwise" ||
-			v.cause == "held" ||
-			v.cause == "locked"
+			v.cause == "held" || v.cause == "locked"
 	case hold.Credentials:
 		ok = v.cause == "probe succeeded" || v.cause == "probe failed otherwise"
 	case hold.Rejections:

@@ -122,11 +122,11 @@ func (w *world) produceBulk() {
 
 // emit appends one event.
 func (w *world) emit(lane event.Lane, id uint64) {
-	talk := int32(w.roll(dieRecord, id, 0) % uint64(w.conversations))
+	conversation := int32(w.roll(dieRecord, id, 0) % uint64(w.conversations))
 	if w.chance(w.hot, dieRecord, id, 1) {
-		talk = int32(w.roll(dieRecord, 0, 1) % uint64(w.conversations))
+		conversation = int32(w.roll(dieRecord, 0, 1) % uint64(w.conversations))
 	}
-	r := record{conversation: talk, readTime: 1_700_000_000 + w.now/int64(time.Second)}
+	r := record{conversation: conversation, readTime: 1_700_000_000 + w.now/int64(time.Second)}
 	switch kind := w.unit(dieRecord, id, 2); {
 	case kind < w.repeated:
 		r.readTime -= r.readTime % 30
@@ -136,7 +136,7 @@ func (w *world) emit(lane event.Lane, id uint64) {
 	r.invalid = w.chance(w.invalid, dieRecord, id, 4) ||
 		w.active[onlyInvalid] > 0 && int(lane) == w.current[onlyInvalid].lane
 	logs := w.kafka.ofLane(lane)
-	key := mix(uint64(talk))
+	key := mix(uint64(conversation))
 	if !w.keyed {
 		key = w.roll(dieRecord, id, 5)
 	}
@@ -179,7 +179,7 @@ func (g *group) join(w *world, h *process) {
 	g.completeIfJoined(w)
 }
 
-// rebalance tells all members that a new generation starts.
+// rebalance informs all members that a new generation starts.
 func (g *group) rebalance(w *world) {
 	if g.preparing {
 		return
@@ -306,8 +306,7 @@ func (k *kafka) commit(h *process, e entry) {
 	g := h.gen
 	id := uint64(h.id)<<40 | uint64(e.a)
 	response := entry{at: w.now + w.span(time.Millisecond, 200*time.Millisecond, dieCommit, id, 0),
-		kind: commitEnds,
-		w:    int16(h.id), life: h.life}
+		kind: commitEnds, w: int16(h.id), life: h.life}
 	switch {
 	case w.active[commitFails] > 0:
 		w.stats.commitsFailed++

@@ -61,8 +61,7 @@ func (h *process) beat(generation int) {
 		return
 	}
 	response := entry{at: h.now + h.span(time.Millisecond, 800*time.Millisecond, dieGroup,
-		8<<32|uint64(h.id),
-		uint64(h.beatsSent)),
+		8<<32|uint64(h.id), uint64(h.beatsSent)),
 		kind: proven, w: int16(h.id), life: h.life, a: generation,
 		seen: [2]int64{h.now, h.now + h.wall}}
 	if h.gen.expired {
@@ -155,8 +154,7 @@ func (h *process) endGeneration() {
 	}
 	if !h.leaving {
 		h.later(h.span(time.Millisecond, 100*time.Millisecond, dieGroup, 6<<32|uint64(h.id),
-			uint64(g.unique)), joins,
-			0)
+			uint64(g.unique)), joins, 0)
 		return
 	}
 	life, returns := h.life, h.rejoins

@@ -112,8 +112,8 @@ const (
 	unanswered              // never gets a response
 )
 
-func (s *server) behaviour(talk int32) behaviour {
-	p := s.unit(dieConversation, uint64(talk), 0)
+func (s *server) behaviour(conversation int32) behaviour {
+	p := s.unit(dieConversation, uint64(conversation), 0)
 	switch {
 	case p < s.poison:
 		return poison
@@ -144,8 +144,7 @@ func (s *server) send(r *request) {
 func (s *server) delay(n, way uint64) int64 {
 	d := float64(s.latency) / 2 * (0.5 + s.unit(dieLatency, n, way))
 	d += float64(s.jitter) * s.unit(dieLatency, n, way+1) * s.unit(dieLatency, n,
-		way+10) * s.unit(dieLatency, n,
-		way+20)
+		way+10) * s.unit(dieLatency, n, way+20)
 	if s.active[slowNetwork] > 0 {
 		d *= 2 + 10*s.current[slowNetwork].strength
 	}
@@ -259,8 +258,8 @@ func (s *server) checkLimit() {
 
 // rejectedNow reports whether a phase that rejects affects this conversation: it affects all, or
 // the odd ones.
-func (s *server) rejectedNow(talk int32) bool {
-	return s.current[rejectsAll].lane == 0 || talk%2 == 1
+func (s *server) rejectedNow(conversation int32) bool {
+	return s.current[rejectsAll].lane == 0 || conversation%2 == 1
 }
 
 // refusal is the server's response to the signature and the caller.
@@ -358,9 +357,9 @@ func (g *signer) classify(sig *signature, failure *imclient.Error) *imclient.Err
 	}
 	if (!sig.afterRefusal || g.current != nil || g.keyChanged) &&
 		failure.ErrorCode != failLocked.ErrorCode {
-		anew := *failure
-		anew.RetryWithNewSignature = true
-		return &anew
+		retry := *failure
+		retry.RetryWithNewSignature = true
+		return &retry
 	}
 	return failure
 }

@@ -94,8 +94,7 @@ func (h *process) afterReceive(p *assignedPartition) {
 		switch t.state {
 		case absent:
 			*t = shadowConversation{state: fresh, lane: lane, readTime: r.readTime,
-				events:   t.events,
-				attempts: attempts}
+				events: t.events, attempts: attempts}
 			s.inMemory++
 			s.fresh[lane]++
 			s.holds.newConversations++
@@ -384,8 +383,7 @@ func (h *process) checkLetter(l *engine.Letter) {
 	// The response that begins a hold for rejections may or may not count.
 	slack := l.Class == "rejected" && l.Attempts == want.attempts+1
 	if l.Class != want.class || l.Attempts != want.attempts && !slack ||
-		l.Collapsed != len(l.Refs) ||
-		int32(len(l.Refs)) != want.events ||
+		l.Collapsed != len(l.Refs) || int32(len(l.Refs)) != want.events ||
 		l.Event.ReadTime != want.readTime || largest != want.readTime {
 		h.fail("letters", "dead letter of %s: %s, %d attempts, %d events (%d) up to %d (%d); "+
 			"want %+v", l.Event.Report, l.Class, l.Attempts, l.Collapsed, len(l.Refs),

@@ -17,8 +17,7 @@ type quotaTerms struct {
 // staleAgainst reports whether the two differ only in the number of partitions: one of them has not
 // detected new ones yet.
 func (o quotaTerms) staleAgainst(other quotaTerms) bool {
-	return o != other &&
-		o.rate == other.rate
+	return o != other && o.rate == other.rate
 }
 
 func (o quotaTerms) all() int { return o.partitions[event.Live] + o.partitions[event.Backfill] }
@@ -78,8 +77,7 @@ func (w *world) rollOut(p phase) {
 	}
 	for i, h := range w.workers {
 		w.queue.push(entry{at: w.now + (p.to-p.from)*int64(i)/int64(len(w.workers)), kind: rolls,
-			w:    int16(i),
-			life: h.life})
+			w: int16(i), life: h.life})
 	}
 }
 

@@ -2,13 +2,12 @@ package worker_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kfake"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"markread/imclient/sandbox"
 )
@@ -126,8 +125,7 @@ func TestDeadLetterTopicRefusesForTenSeconds(t *testing.T) {
 			inBubble(t, func(s *stack) {
 				w := s.start(nil)
 				time.Sleep(3 * time.Second)
-				refuses := s.broker.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce},
-					Topic: topics.DeadLetter, Err: code, Count: -1})
+				refuses := s.refuseLetters(code)
 				began := time.Now()
 				s.publishMany(topics.Live, "nobody", 0, 50)
 				s.publishMany(topics.Live, "reader", 0, 4000)
@@ -185,14 +183,8 @@ func TestOutageAndRefusedLettersTogether(t *testing.T) {
 		s.publishMany(topics.Live, "before", 0, 500)
 		w.waitSettled(t, 500)
 		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 503}}})
-		refuses := s.broker.Cluster().
-			Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topics.DeadLetter,
-				Err: kerr.NotEnoughReplicas, Count: -1})
-		values := make([]string, 20)
-		for i := range values {
-			values[i] = "no event"
-		}
-		s.publish(topics.Live, values...)
+		refuses := s.refuseLetters(kerr.NotEnoughReplicas)
+		s.publish(topics.Live, slices.Repeat([]string{"no event"}, 20)...)
 		s.publishMany(topics.Live, "reader", 0, 2000)
 		time.Sleep(time.Minute)
 		if !s.heldFor(w, "outage") || !s.heldFor(w, "dead-letter") {

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"markread/consumer/event"
@@ -51,6 +53,12 @@ func (s *stack) fault(f sandbox.Faults) {
 	if err := s.sandbox.SetFaults(f); err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+// refuseLetters makes the broker refuse records of the dead-letter topic until the fault is removed.
+func (s *stack) refuseLetters(err *kerr.Error) *kfake.FaultHandle {
+	return s.broker.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce},
+		Topic: topics.DeadLetter, Err: err, Count: -1})
 }
 
 // publishMany publishes n events of n conversations, numbered from first.

@@ -95,20 +95,7 @@ type member struct {
 // start starts a worker. Its stop function stops it as SIGTERM would, and waits.
 func (s *stack) start(change func(*worker.Options)) *member {
 	s.t.Helper()
-	pool := &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return s.dial(ctx, "tcp", imAddr)
-		},
-		MaxIdleConnsPerHost: 200,
-	}
-	im, err := imclient.New(imclient.Options{
-		BaseURL: "http://" + imAddr, AppID: appID, Admin: "administrator", Key: imclient.Key(key),
-		Timeout: 5 * time.Second, Transport: pool,
-	})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	kafka := s.kafka()
+	im, kafka := s.client(imclient.Key(key)), s.kafka()
 	options := worker.Options{
 		Kafka: kafka, IM: im, Topics: topics, Group: "markread",
 		Rate: 200, MaxPending: 100_000, MaxRejected: 95, Attempts: 8,

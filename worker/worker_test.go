@@ -8,8 +8,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kfake"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"markread/imclient/sandbox"
 	"markread/worker"
@@ -54,12 +52,7 @@ func TestMainJob(t *testing.T) {
 // A shutdown under load: the events of finished calls are committed, so that none is called again.
 func TestStopAndContinue(t *testing.T) {
 	inBubble(t, func(s *stack) {
-		now := time.Now().Unix()
-		var values []string
-		for i := range 6000 {
-			values = append(values, eventJSON(fmt.Sprint("reader", i), "peer", now))
-		}
-		s.publish(topics.Live, values...)
+		s.publishMany(topics.Live, "reader", 0, 6000)
 		for range 5 {
 			w := s.start(nil)
 			time.Sleep(4 * time.Second)
@@ -94,11 +87,7 @@ func TestStopAndContinue(t *testing.T) {
 // A shutdown whose last commit fails is unclean, and Run reports that.
 func TestStopWithoutKafka(t *testing.T) {
 	inBubble(t, func(s *stack) {
-		var values []string
-		for i := range 2000 {
-			values = append(values, eventJSON(fmt.Sprint("reader", i), "peer", time.Now().Unix()))
-		}
-		s.publish(topics.Live, values...)
+		s.publishMany(topics.Live, "reader", 0, 2000)
 		w := s.start(nil)
 		time.Sleep(4 * time.Second)
 		s.broker.Close()
@@ -117,10 +106,7 @@ func TestStopWithoutKafka(t *testing.T) {
 // timeout.
 func TestStopWhileCallsHang(t *testing.T) {
 	inBubble(t, func(s *stack) {
-		if err := s.sandbox.SetFaults(
-			sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindHang}}}); err != nil {
-			t.Fatal(err)
-		}
+		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindHang}}})
 		s.publish(topics.Live, eventJSON("a", "b", time.Now().Unix()),
 			eventJSON("c", "d", time.Now().Unix()))
 		w := s.start(nil)
@@ -161,16 +147,10 @@ func TestReadyAndHealthy(t *testing.T) {
 // and the topic is not flooded; afterwards it gets all dead letters.
 func TestDeadLetterTopicRefuses(t *testing.T) {
 	inBubble(t, func(s *stack) {
-		refuses := s.broker.Cluster().
-			Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topics.DeadLetter,
-				Err: kerr.NotEnoughReplicas, Count: -1})
+		refuses := s.refuseLetters(kerr.NotEnoughReplicas)
 		w := s.start(nil)
 		time.Sleep(3 * time.Second)
-		values := make([]string, 300)
-		for i := range values {
-			values[i] = "no event"
-		}
-		s.publish(topics.Live, values...)
+		s.publish(topics.Live, slices.Repeat([]string{"no event"}, 300)...)
 		time.Sleep(20 * time.Second)
 		state := w.State()
 		if state.Totals.DeadLettered != 0 || state.Totals.Received != 300 {
@@ -200,11 +180,7 @@ func TestDeadLetterTopicRefuses(t *testing.T) {
 func TestFetchingPausesAndResumes(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		now := time.Now().Unix()
-		values := make([]string, 6000)
-		for i := range values {
-			values[i] = eventJSON(fmt.Sprint("reader", i), "peer", now)
-		}
-		s.publish(topics.Backfill, values...)
+		s.publishMany(topics.Backfill, "reader", 0, 6000)
 		w := s.start(func(o *worker.Options) { o.MaxPending = 20 })
 		time.Sleep(5 * time.Second)
 		if n := w.State().Lanes.Backfill.Conversations; n == 0 || n > 4*512 {
@@ -274,11 +250,7 @@ func TestBacklogFullOfRetries(t *testing.T) {
 func TestTwoWorkers(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		now := time.Now().Unix()
-		var values []string
-		for i := range 8000 {
-			values = append(values, eventJSON(fmt.Sprint("reader", i), "peer", now))
-		}
-		s.publish(topics.Live, values...)
+		s.publishMany(topics.Live, "reader", 0, 8000)
 		a := s.start(nil)
 		time.Sleep(5 * time.Second)
 		b := s.start(nil)
@@ -306,17 +278,8 @@ func TestOutageHolds(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		w := s.start(nil)
 		time.Sleep(5 * time.Second)
-		if err := s.sandbox.SetFaults(
-			sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus,
-				Status: 502}}}); err != nil {
-			t.Fatal(err)
-		}
-		now := time.Now().Unix()
-		var values []string
-		for i := range 2000 {
-			values = append(values, eventJSON(fmt.Sprint("reader", i), "peer", now))
-		}
-		s.publish(topics.Live, values...)
+		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 502}}})
+		s.publishMany(topics.Live, "reader", 0, 2000)
 		time.Sleep(5 * time.Minute)
 		state := w.State()
 		if len(state.Held) != 1 || state.Held[0].Reason != "outage" || !state.Ready {
@@ -325,9 +288,7 @@ func TestOutageHolds(t *testing.T) {
 		if state.Totals.DeadLettered != 0 || state.Totals.Calls > 60 {
 			t.Errorf("totals %+v", state.Totals)
 		}
-		if err := s.sandbox.SetFaults(sandbox.Faults{}); err != nil {
-			t.Fatal(err)
-		}
+		s.fault(sandbox.Faults{})
 		w.waitSettled(s.t, 2000)
 		if state := w.State(); state.Totals.DeadLettered != 0 || len(state.Held) != 0 {
 			t.Errorf("after it: %+v", state)

@@ -55,7 +55,8 @@ func (s *stack) fault(f sandbox.Faults) {
 	}
 }
 
-// refuseLetters makes the broker refuse records of the dead-letter topic until the fault is removed.
+// refuseLetters makes the broker refuse records of the dead-letter topic, until the fault is
+// removed.
 func (s *stack) refuseLetters(err *kerr.Error) *kfake.FaultHandle {
 	return s.broker.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce},
 		Topic: topics.DeadLetter, Err: err, Count: -1})

@@ -160,7 +160,7 @@ const (
 	unacceptedPace  = 250 * time.Millisecond
 )
 
-// retryDivisor: retries may hold a tenth of the permits while first attempts wait.
+// retryDivisor bounds retries: they may hold a tenth of the permits while first attempts wait.
 const retryDivisor = 10
 
 // Next returns the call to make now. It takes the permit and the token first, then chooses the best

@@ -43,7 +43,7 @@ import (
 // Window is the server's second, plus what two clocks may differ by over it.
 const Window = 1005 * time.Millisecond
 
-// burstDivisor: a fortieth of a second's calls, 25 ms of them, may go at once.
+// burstDivisor sets the burst: a fortieth of a second's calls, 25 ms of them, may go together.
 const burstDivisor = 40
 
 const (

@@ -18,9 +18,9 @@ type link struct {
 	abrupt          bool   // closing it discards what is in flight, as SO_LINGER 0 does
 	latency         time.Duration
 	fate            fate
-	onFate          func(kind fateKind) // called when the fate occurs
-	tap             *tap                // nil: not observed
-	onClientWrite   func()              // called after each write of the client; may be nil
+	onFate          func() // called when the fate occurs
+	tap             *tap   // nil: not observed
+	onClientWrite   func() // called after each write of the client; may be nil
 
 	mu           sync.Mutex
 	up, down     flow // client to server, server to client
@@ -86,22 +86,20 @@ func (l *link) write(f *flow, b []byte) (int, error) {
 	}
 	l.bytesWritten += len(b)
 	keep := len(b)
-	struck := l.fate.kind != lives && l.bytesWritten > l.fate.after
-	if struck {
+	fateDue := l.fate.kind != lives && l.bytesWritten > l.fate.after
+	if fateDue {
 		keep = max(0, len(b)-(l.bytesWritten-l.fate.after))
-	}
-	if struck {
-		l.onFate(l.fate.kind)
+		l.onFate()
 	}
 	now := time.Now()
-	if struck && l.fate.kind == cuts {
+	if fateDue && l.fate.kind == cuts {
 		f.put(b[:keep], now, now.Add(l.latency))
 		l.cut(false)
 		return keep, broken("write")
 	}
 	from := f.written
 	f.put(b, now, now.Add(l.latency))
-	if struck {
+	if fateDue {
 		then := l.fate.resumes
 		l.freeze()
 		if f.limit < 0 || f.limit > from+keep {

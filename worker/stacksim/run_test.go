@@ -82,10 +82,16 @@ func newStats() *stats {
 		letters: map[string]int{}}
 }
 
-func (s *simulation) fire(name string) {
+// noteFault counts a fault that has begun.
+func (s *simulation) noteFault(k kind) {
 	s.stats.mu.Lock()
-	defer s.stats.mu.Unlock()
-	s.stats.fired[name]++
+	s.stats.fired[k.name]++
+	s.stats.mu.Unlock()
+	if !k.noRepeats {
+		s.ledger.mu.Lock()
+		defer s.ledger.mu.Unlock()
+		s.ledger.troubles++
+	}
 }
 
 func (s *simulation) note(detail string, n int) {
@@ -179,20 +185,9 @@ func (s *simulation) fates(l *link) {
 			continue
 		}
 		if f := k.fate(s.plan, l); f.kind != lives {
-			l.fate, l.onFate = f, func(fateKind) {
-				s.fire(k.name)
-				s.noteTrouble(k)
-			}
+			l.fate, l.onFate = f, func() { s.noteFault(k) }
 			return
 		}
-	}
-}
-
-func (s *simulation) noteTrouble(k kind) {
-	if !k.noRepeats {
-		s.ledger.mu.Lock()
-		defer s.ledger.mu.Unlock()
-		s.ledger.troubles++
 	}
 }
 
@@ -221,8 +216,7 @@ func (s *simulation) incidents(i int, k kind, end time.Time) {
 		if stop == nil {
 			continue
 		}
-		s.fire(k.name)
-		s.noteTrouble(k)
+		s.noteFault(k)
 		time.Sleep(long)
 		stop()
 		s.stats.mu.Lock()

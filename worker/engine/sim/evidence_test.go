@@ -41,7 +41,7 @@ func (h *process) checkProbes(r *request, failure *imclient.Error) {
 	for i := range v.active {
 		a := &v.active[i]
 		switch {
-		case a.lane != hold.All && a.lane != r.Lane || a.since == h.now:
+		case !a.holds(r.Lane) || a.since == h.now:
 		case failure != nil && failure.RetryWithNewSignature:
 			// immediately again, if no hold began meanwhile
 			if a.since <= r.sent {
@@ -64,21 +64,14 @@ func (v *holdView) outage(within int64) string {
 	if v.noCode >= 5 && within >= int64(time.Second) {
 		return "five calls in a row got no ErrorCode"
 	}
-	failed, conversations := 0, 0
-	for i, a := range v.recent {
-		if !a.failed {
-			continue
-		}
-		failed++
-		conversations++
-		for _, b := range v.recent[:i] {
-			if b.failed && b.conversation == a.conversation {
-				conversations--
-				break
-			}
+	failed, conversations := 0, map[int32]bool{}
+	for _, a := range v.recent {
+		if a.failed {
+			failed++
+			conversations[a.conversation] = true
 		}
 	}
-	if failed >= 16 && conversations >= 5 && len(v.recent) == 20 {
+	if failed >= 16 && len(conversations) >= 5 && len(v.recent) == 20 {
 		return "four of five calls failed"
 	}
 	return ""

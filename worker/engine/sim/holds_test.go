@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"time"
 
 	"markread/imclient"
@@ -46,27 +47,20 @@ type seenHold struct {
 	interval  time.Duration
 }
 
+func (a seenHold) holds(lane int) bool { return a.lane == hold.All || a.lane == lane }
+
 type recentResult struct {
 	conversation int32
 	failed       bool
 }
 
 func (v *holdView) on(lane int) bool {
-	for _, a := range v.active {
-		if a.lane == hold.All || a.lane == lane {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(v.active, func(a seenHold) bool { return a.holds(lane) })
 }
 
 func (v *holdView) held(reason hold.Reason, lane int) bool {
-	for _, a := range v.active {
-		if a.reason == reason && (a.lane == hold.All || a.lane == lane) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(v.active,
+		func(a seenHold) bool { return a.reason == reason && a.holds(lane) })
 }
 
 // watchHolds compares the active holds with the previous ones, and checks the ended and the new
@@ -113,21 +107,14 @@ func (h *process) watchHolds() {
 // since is another one: parked records may cause a new hold for rejections as soon as the first one
 // ends.
 func find(active []hold.Hold, was seenHold) bool {
-	for _, a := range active {
-		if a.Reason == was.reason && a.Lane == was.lane && a.Since.Equal(was.began) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(active, func(a hold.Hold) bool {
+		return a.Reason == was.reason && a.Lane == was.lane && a.Since.Equal(was.began)
+	})
 }
 
 func seen(active []seenHold, is hold.Hold) bool {
-	for _, a := range active {
-		if a.reason == is.Reason && a.lane == is.Lane {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(active,
+		func(a seenHold) bool { return a.reason == is.Reason && a.lane == is.Lane })
 }
 
 // spread is the factor by which the intervals of this worker's probes are longer.
@@ -254,7 +241,7 @@ func (h *process) checkIdle() {
 		due, waits := since, h.shadow.fresh[lane] > 0
 		for _, a := range v.active {
 			switch {
-			case a.lane != hold.All && a.lane != lane:
+			case !a.holds(lane):
 			case a.reason == hold.Throttled:
 				due = max(due, v.pausedTo)
 			case a.interval == 0:
@@ -308,7 +295,7 @@ func (h *process) checkHeld(r *request) {
 	}
 	for i := range v.active {
 		a := &v.active[i]
-		if a.lane != hold.All && a.lane != r.Lane {
+		if !a.holds(r.Lane) {
 			continue
 		}
 		h.stats.probes[a.reason]++

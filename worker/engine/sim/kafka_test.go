@@ -2,6 +2,7 @@ package sim
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"markread/consumer/event"
@@ -164,17 +165,12 @@ const session = 15 * time.Second
 
 // join adds a member to the next generation.
 func (g *group) join(w *world, h *process) {
-	found := false
-	for i := range g.members {
-		m := &g.members[i]
-		if m.id == h.id && m.life == h.life {
-			m.joined, m.quotaTerms, found = true, h.currentTerms(), true
-		}
+	i := g.find(h.id, h.life)
+	if i < 0 {
+		i = len(g.members)
+		g.members = append(g.members, member{id: h.id, life: h.life})
 	}
-	if !found {
-		g.members = append(g.members,
-			member{id: h.id, life: h.life, joined: true, quotaTerms: h.currentTerms()})
-	}
+	g.members[i].joined, g.members[i].quotaTerms = true, h.currentTerms()
 	g.rebalance(w)
 	g.completeIfJoined(w)
 }
@@ -199,51 +195,39 @@ func (g *group) rebalance(w *world) {
 
 // remove removes a member that left or whose session expired.
 func (g *group) remove(w *world, id int, life int32) {
-	for i, m := range g.members {
-		if m.id == id && m.life == life {
-			g.members = append(g.members[:i:i], g.members[i+1:]...)
-			w.note("member removed", id, int64(life), 0, 0)
-			g.rebalance(w)
-			g.completeIfJoined(w)
-			return
-		}
+	if i := g.find(id, life); i >= 0 {
+		g.members = append(g.members[:i:i], g.members[i+1:]...)
+		w.note("member removed", id, int64(life), 0, 0)
+		g.rebalance(w)
+		g.completeIfJoined(w)
 	}
 }
 
 // expire removes a member without a heartbeat for a session.
 func (g *group) expire(w *world, id int, life int32) {
-	for _, m := range g.members {
-		if m.id == id && m.life == life && !m.joined && w.now-m.lastHeartbeat >= int64(session) {
-			if h := w.workers[id]; h.life == life && h.gen != nil {
-				h.gen.expired = true
-				w.stats.expired++
-			}
-			g.remove(w, id, life)
-			return
-		}
+	i := g.find(id, life)
+	if i < 0 || g.members[i].joined || w.now-g.members[i].lastHeartbeat < int64(session) {
+		return
 	}
+	if h := w.workers[id]; h.life == life && h.gen != nil {
+		h.gen.expired = true
+		w.stats.expired++
+	}
+	g.remove(w, id, life)
 }
 
 // beat is the arrival of a heartbeat.
 func (g *group) beat(w *world, id int, life int32) {
-	for i := range g.members {
-		if m := &g.members[i]; m.id == id && m.life == life {
-			m.lastHeartbeat = w.now
-			w.queue.push(entry{at: w.now + int64(session), kind: sessionEnds, w: int16(id),
-				life: life})
-		}
+	if i := g.find(id, life); i >= 0 {
+		g.members[i].lastHeartbeat = w.now
+		w.queue.push(entry{at: w.now + int64(session), kind: sessionEnds, w: int16(id), life: life})
 	}
 }
 
 // completeIfJoined creates the generation when all members have joined.
 func (g *group) completeIfJoined(w *world) {
-	if !g.preparing || len(g.members) == 0 {
+	if !g.preparing || len(g.members) == 0 || !g.allJoined() {
 		return
-	}
-	for _, m := range g.members {
-		if !m.joined {
-			return
-		}
 	}
 	g.next++
 	w.queue.push(entry{at: w.now + w.span(2*time.Millisecond, 500*time.Millisecond, dieGroup, 1<<32,
@@ -253,13 +237,8 @@ func (g *group) completeIfJoined(w *world) {
 
 // complete creates the generation and sends the members their partitions.
 func (g *group) complete(w *world, n int) {
-	if n != g.next || !g.preparing {
+	if n != g.next || !g.preparing || !g.allJoined() {
 		return // another member joined or left meanwhile
-	}
-	for _, m := range g.members {
-		if !m.joined {
-			return
-		}
 	}
 	g.preparing = false
 	g.generation++
@@ -285,15 +264,16 @@ func (g *group) complete(w *world, n int) {
 
 // isMember reports whether a member belongs to the generation with that number.
 func (g *group) isMember(id int, life int32, generation int) bool {
-	if generation != g.generation {
-		return false
-	}
-	for _, m := range g.members {
-		if m.id == id && m.life == life {
-			return true
-		}
-	}
-	return false
+	return generation == g.generation && g.find(id, life) >= 0
+}
+
+// find returns the index of a member, or -1.
+func (g *group) find(id int, life int32) int {
+	return slices.IndexFunc(g.members, func(m member) bool { return m.id == id && m.life == life })
+}
+
+func (g *group) allJoined() bool {
+	return !slices.ContainsFunc(g.members, func(m member) bool { return !m.joined })
 }
 
 // commit is the arrival of a commit at the coordinator. It is checked here against the server and

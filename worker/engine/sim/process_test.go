@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"markread/consumer/event"
@@ -283,14 +284,13 @@ func (h *process) deliver(r *request, failure *imclient.Error) {
 }
 
 func (h *process) forget(r *request) bool {
-	for i, c := range h.calls {
-		if c == r {
-			last := len(h.calls) - 1
-			h.calls[i] = h.calls[last]
-			h.calls[last] = nil
-			h.calls = h.calls[:last]
-			return true
-		}
+	i := slices.Index(h.calls, r)
+	if i < 0 {
+		return false
 	}
-	return false
+	last := len(h.calls) - 1
+	h.calls[i] = h.calls[last]
+	h.calls[last] = nil
+	h.calls = h.calls[:last]
+	return true
 }

@@ -7,10 +7,10 @@ import (
 	"markread/consumer/event"
 )
 
-// sink receives what is fetched.
+// sink receives the fetched events.
 type sink struct{ *Worker }
 
-// WaitForCapacity blocks while the lane has no capacity.
+// WaitForCapacity blocks while the lane has no capacity in memory.
 func (s sink) WaitForCapacity(ctx context.Context, lane event.Lane) error {
 	for {
 		s.mu.Lock()
@@ -18,10 +18,10 @@ func (s sink) WaitForCapacity(ctx context.Context, lane event.Lane) error {
 			s.mu.Unlock()
 			return ctx.Err()
 		}
-		if s.full[lane] == nil {
-			s.full[lane] = make(chan struct{})
+		if s.capacityFreed[lane] == nil {
+			s.capacityFreed[lane] = make(chan struct{})
 		}
-		capacity := s.full[lane]
+		capacity := s.capacityFreed[lane]
 		s.mu.Unlock()
 		select {
 		case <-ctx.Done():

@@ -24,9 +24,9 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// rowsFile has the generator make a file of rows, and returns the largest T of each conversation,
+// generateRows has the generator make a file of rows, and returns the largest T of each conversation,
 // reckoned from the file, and how many rows are bad.
-func rowsFile(t *testing.T, rows int, flags ...string) (file string,
+func generateRows(t *testing.T, rows int, flags ...string) (file string,
 	want map[kit.Conversation]int64, bad int) {
 	t.Helper()
 	folder := t.TempDir()
@@ -71,15 +71,15 @@ func rowsFile(t *testing.T, rows int, flags ...string) (file string,
 }
 
 // backfill starts the command over a file.
-func backfillOf(k *kit.Kafka, t *testing.T, file string, extra ...string) *kit.Proc {
+func startBackfill(k *kit.Kafka, t *testing.T, file string, extra ...string) *kit.Proc {
 	t.Helper()
 	args := []string{"backfill", "--brokers", k.Addr, "--backfill-topic", k.Backfill, "--group",
 		k.Group, file}
 	return kit.Start(t, "backfill", "product", nil, append(args, extra...)...)
 }
 
-// most polls a process until it ends, and returns its largest resident memory.
-func most(p *kit.Proc, within time.Duration) (bytes int) {
+// peakMemory polls a process until it ends, and returns its largest resident memory.
+func peakMemory(p *kit.Proc, within time.Duration) (bytes int) {
 	limit, tick := time.After(within), time.NewTicker(20*time.Millisecond)
 	defer tick.Stop()
 	line := regexp.MustCompile(`(?m)^VmHWM:\s+(\d+) kB$`)
@@ -100,13 +100,13 @@ func most(p *kit.Proc, within time.Duration) (bytes int) {
 	}
 }
 
-// records returns how many records a topic has.
-func records(k *kit.Kafka, t *testing.T, topic string) (n int64) {
+// countRecords returns how many records a topic has.
+func countRecords(k *kit.Kafka, t *testing.T, topic string) (n int64) {
 	t.Helper()
 	var ends map[kit.Partition]int64
 	var err error
 	kit.Wait(t, "the leaders of "+topic+" say where it ends", 30*time.Second, func() bool {
-		ends, err = k.TryEnds(kit.Context(t), topic)
+		ends, err = k.TryEndOffsets(kit.Context(t), topic)
 		return err == nil
 	})
 	for _, end := range ends {
@@ -115,8 +115,8 @@ func records(k *kit.Kafka, t *testing.T, topic string) (n int64) {
 	return n
 }
 
-// fold reads a topic and returns the largest T of each conversation.
-func fold(k *kit.Kafka, t *testing.T, topic string) map[kit.Conversation]int64 {
+// largestInTopic reads a topic and returns the largest T of each conversation.
+func largestInTopic(k *kit.Kafka, t *testing.T, topic string) map[kit.Conversation]int64 {
 	t.Helper()
 	cl, err := kgo.NewClient(k.Seeds(), kgo.ConsumeTopics(topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
@@ -127,7 +127,7 @@ func fold(k *kit.Kafka, t *testing.T, topic string) map[kit.Conversation]int64 {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	out := map[kit.Conversation]int64{}
-	for left := records(k, t, topic); left > 0; {
+	for left := countRecords(k, t, topic); left > 0; {
 		fetches := cl.PollFetches(ctx)
 		if err := fetches.Err(); err != nil {
 			t.Fatalf("reading %s: %v, %d records left", topic, err, left)
@@ -157,14 +157,14 @@ func TestExamBackfill(t *testing.T) {
 	if testing.Short() {
 		rows = 300_000
 	}
-	file, want, _ := rowsFile(t, rows)
+	file, want, _ := generateRows(t, rows)
 	k := kit.StartEmbedded(t, "the command is measured, not the brokers")
-	p := backfillOf(k, t, file)
-	most := most(p, 10*time.Minute)
+	p := startBackfill(k, t, file)
+	most := peakMemory(p, 10*time.Minute)
 	if code := p.Exit(t, time.Second); code != 0 {
 		t.Fatalf("exit %d", code)
 	}
-	records := records(k, t, k.Backfill)
+	records := countRecords(k, t, k.Backfill)
 	each, ratio := float64(rows)/p.Duration.Seconds(), float64(records)/float64(len(want))
 	kit.Figure(t, "backfill", "%d rows of %d conversations in %.1f s: %.0f rows/s, %d MiB of RSS "+
 		"at most, %d "+
@@ -173,7 +173,7 @@ func TestExamBackfill(t *testing.T) {
 	kit.Check(t, each >= 150_000, "%.0f rows a second", each)
 	kit.Check(t, most > 0 && most <= 300<<20, "%d bytes of RSS", most)
 	kit.Check(t, ratio <= 1.02, "%.4f records for each conversation", ratio)
-	kit.ComparePointers(t, want, fold(k, t, k.Backfill))
+	kit.CompareReadTimes(t, want, largestInTopic(k, t, k.Backfill))
 }
 
 // TestExamBackfillKilled: SIGKILL while it reads and twice while it publishes, at random points,
@@ -184,24 +184,24 @@ func TestExamBackfillKilled(t *testing.T) {
 	if testing.Short() {
 		rows = 1_000_000
 	}
-	file, want, bad := rowsFile(t, rows, "-bad", "0.001")
+	file, want, bad := generateRows(t, rows, "-bad", "0.001")
 	rejects := file + ".rejects"
 	k := kit.StartBroker(t)
 	var killed []string
 	resume := []string(nil)
 	for kill := range 3 {
-		p := backfillOf(k, t, file, append(resume, "--rejects", rejects)...)
+		p := startBackfill(k, t, file, append(resume, "--rejects", rejects)...)
 		resume = []string{"--resume"}
 		kit.Wait(t, "a state", 30*time.Second,
 			func() bool { _, err := os.Stat(file + ".markread-resume"); return err == nil })
-		before := records(k, t, k.Backfill)
+		before := countRecords(k, t, k.Backfill)
 		after := int64(0) // records: in the first run none, so that it dies while it reads
 		if kill > 0 {
 			after = 1 + rand.Int64N(int64(len(want))/4)
 		} else {
 			<-time.After(time.Duration(50+rand.IntN(200)) * time.Millisecond)
 		}
-		for records(k, t, k.Backfill) < before+after {
+		for countRecords(k, t, k.Backfill) < before+after {
 			select {
 			case <-p.Exited:
 				t.Fatalf("it ended before it was killed: the row says nothing")
@@ -210,19 +210,19 @@ func TestExamBackfillKilled(t *testing.T) {
 		}
 		p.Signal(t, syscall.SIGKILL)
 		p.Exit(t, 5*time.Second)
-		killed = append(killed, fmt.Sprint(records(k, t, k.Backfill)-before))
+		killed = append(killed, fmt.Sprint(countRecords(k, t, k.Backfill)-before))
 	}
-	p := backfillOf(k, t, file, append(resume, "--rejects", rejects)...)
+	p := startBackfill(k, t, file, append(resume, "--rejects", rejects)...)
 	if code := p.Exit(t, 10*time.Minute); code != 3 {
 		t.Fatalf("exit %d, want 3", code)
 	}
-	records := records(k, t, k.Backfill)
+	records := countRecords(k, t, k.Backfill)
 	kit.Figure(t, "backfill-killed",
 		"%d rows of %d conversations, killed three times after %s records; %d records in all, "+
 			"%.2f for each "+
 			"conversation", rows,
 		len(want), strings.Join(killed, ", "), records, float64(records)/float64(len(want)))
-	kit.ComparePointers(t, want, fold(k, t, k.Backfill))
+	kit.CompareReadTimes(t, want, largestInTopic(k, t, k.Backfill))
 	text, err := os.ReadFile(rejects)
 	if err != nil {
 		t.Fatal(err)
@@ -246,20 +246,20 @@ func TestExamBackfillKilled(t *testing.T) {
 // its largest T, by one call.
 func TestExamBackfillApplied(t *testing.T) {
 	t.Parallel()
-	file, want, _ := rowsFile(t, 20_000, "-format", "csv", "-seed", "3")
+	file, want, _ := generateRows(t, 20_000, "-format", "csv", "-seed", "3")
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-rate", "0")
-	p := backfillOf(k, t, file)
+	p := startBackfill(k, t, file)
 	if code := p.Exit(t, time.Minute); code != 0 {
 		t.Fatalf("exit %d", code)
 	}
 	w := kit.StartWorker(t, k, im.URL, "--rate", "0")
-	k.Settled(t, time.Minute, k.Backfill)
+	k.WaitCommitted(t, time.Minute, k.Backfill)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 	arrivals := im.Arrivals(t)
 	kit.Check(t, len(arrivals) == len(want), "%d calls for %d conversations", len(arrivals),
 		len(want))
-	kit.ComparePointers(t, want, kit.Pointers(arrivals))
+	kit.CompareReadTimes(t, want, kit.ReadTimes(arrivals))
 }
 
 // TestExamBackfillInterrupted: Ctrl-C; Ctrl-C while the brokers are dead; brokers that die and come
@@ -267,18 +267,18 @@ func TestExamBackfillApplied(t *testing.T) {
 // brokers come back by themselves.
 func TestExamBackfillInterrupted(t *testing.T) {
 	t.Parallel()
-	file, want, _ := rowsFile(t, 3_000_000, "-seed", "5")
+	file, want, _ := generateRows(t, 3_000_000, "-seed", "5")
 	data := t.TempDir()
 	k := kit.StartEmbedded(t, "the brokers are killed", "-data-dir", data)
 	published := func(p *kit.Proc, n int64) {
-		before := records(k, t, k.Backfill)
+		before := countRecords(k, t, k.Backfill)
 		kit.Wait(t, "records are published", time.Minute, func() bool {
 			select {
 			case <-p.Exited:
 				t.Fatalf("it ended before it was interrupted: the row says nothing")
 			default:
 			}
-			return records(k, t, k.Backfill) >= before+n
+			return countRecords(k, t, k.Backfill) >= before+n
 		})
 	}
 	says := func(p *kit.Proc, status int, want string) {
@@ -290,12 +290,12 @@ func TestExamBackfillInterrupted(t *testing.T) {
 			"the last line does not say %q: %s", want,
 			lines[len(lines)-1])
 	}
-	p := backfillOf(k, t, file)
+	p := startBackfill(k, t, file)
 	published(p, 1)
 	p.Signal(t, syscall.SIGINT)
 	says(p, 1, "go on with the same command and --resume")
 
-	p = backfillOf(k, t, file, "--resume")
+	p = startBackfill(k, t, file, "--resume")
 	published(p, 1)
 	k.Signal(t, syscall.SIGKILL)
 	k.Exit(t, 5*time.Second)
@@ -309,7 +309,7 @@ func TestExamBackfillInterrupted(t *testing.T) {
 		return broker
 	}
 	broker := start()
-	p = backfillOf(k, t, file, "--resume")
+	p = startBackfill(k, t, file, "--resume")
 	published(p, 1)
 	broker.Signal(t, syscall.SIGKILL)
 	broker.Exit(t, 5*time.Second)
@@ -318,5 +318,5 @@ func TestExamBackfillInterrupted(t *testing.T) {
 	if code := p.Exit(t, time.Minute); code != 0 {
 		t.Fatalf("exit %d", code)
 	}
-	kit.ComparePointers(t, want, fold(k, t, k.Backfill))
+	kit.CompareReadTimes(t, want, largestInTopic(k, t, k.Backfill))
 }

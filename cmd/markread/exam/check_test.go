@@ -20,24 +20,26 @@ func TestExamCheck(t *testing.T) {
 	k := kit.StartBroker(t)
 	im := kit.StartSandbox(t)
 	w := kit.StartWorker(t, k, im.URL)
-	w.Ready(t)
-	events := kit.OneEach(kit.Conversations("check", 40))
+	w.WaitReady(t)
+	events := kit.OneEventEach(kit.Conversations("check", 40))
 	kit.ProduceEvents(t, k, k.Live, events)
-	k.Settled(t, 30*time.Second, k.Live)
-	ends, committed := k.Ends(t, k.Topics()...), k.Committed(t)
+	k.WaitCommitted(t, 30*time.Second, k.Live)
+	ends, committed := k.EndOffsets(t, k.Topics()...), k.Committed(t)
 	generations := kit.Scrape(t, w.Admin).Sum("markread_generations_total")
 	right := kit.RunCheck(t, k, im.URL, nil)
-	right.Is(t, preflight.Good("group", k.Group, "1 worker runs, 200 calls a second for all"))
-	right.Is(t, preflight.Good("lag", k.Live, "0 events to do"))
-	right.Is(t, preflight.Good("IM account", "", "the key and --im-admin administrator are right"))
+	right.Expect(t, preflight.Good("group", k.Group, "1 worker runs, 200 calls a second for all"))
+	right.Expect(t, preflight.Good("lag", k.Live, "0 events to do"))
+	right.Expect(t, preflight.Good("IM account", "",
+		"the key and --im-admin administrator are right"))
 	taken := kit.RunCheck(t, k, im.URL, nil, "--admin-addr", strings.TrimPrefix(w.Admin, "http://"))
-	taken.Is(t, preflight.Warning("admin server", "", "a worker runs here already", "--admin-addr"))
+	taken.Expect(t, preflight.Warning("admin server", "", "a worker runs here already",
+		"--admin-addr"))
 	key := kit.RunCheck(t, k, im.URL, []string{"MARKREAD_IM_KEY=another"})
-	key.Is(t, preflight.Wrong("IM account", "", "70009", "MARKREAD_IM_KEY"))
+	key.Expect(t, preflight.Wrong("IM account", "", "70009", "MARKREAD_IM_KEY"))
 	after := kit.Scrape(t, w.Admin).Sum("markread_generations_total")
 	kit.Check(t, after == generations, "%v generations, %v before: a check joined", after,
 		generations)
-	kit.Check(t, maps.Equal(ends, k.Ends(t, k.Topics()...)) &&
+	kit.Check(t, maps.Equal(ends, k.EndOffsets(t, k.Topics()...)) &&
 		maps.Equal(committed, k.Committed(t)),
 		"a record was written, or an offset committed")
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
@@ -58,7 +60,7 @@ func TestExamCodes(t *testing.T) {
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-latency", "2ms")
 	want := map[kit.Conversation][3]string{} // class, code, delivery count
-	events := kit.OneEach(kit.Conversations("codes", 300))
+	events := kit.OneEventEach(kit.Conversations("codes", 300))
 	for i, code := range []int{60003, 60015, 70107, 70402, 20003, 90001, 90003, 90008, 90012, 90048,
 		93000} {
 		c := kit.Conversation{Report: fmt.Sprintf("reject-%d-r", code), Peer: fmt.Sprintf("p%d", i)}
@@ -82,7 +84,7 @@ func TestExamCodes(t *testing.T) {
 	kit.ProduceEvents(t, k, k.Live, spread)
 	w := kit.StartWorker(t, k, im.URL, "--attempts", "3", "--backoff-initial", "20ms",
 		"--backoff-max", "200ms")
-	k.Settled(t, 30*time.Second, k.Live)
+	k.WaitCommitted(t, 30*time.Second, k.Live)
 	metrics := kit.Scrape(t, w.Admin)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
@@ -94,7 +96,7 @@ func TestExamCodes(t *testing.T) {
 	for c := range want {
 		byKey[string(c.Key())] = c
 	}
-	letters := k.ReadAll(t, k.Letters)
+	letters := k.ReadAll(t, k.DeadLetters)
 	for _, letter := range letters {
 		c, ok := byKey[string(letter.Key)]
 		if !ok {
@@ -102,7 +104,7 @@ func TestExamCodes(t *testing.T) {
 			continue
 		}
 		delete(byKey, string(letter.Key))
-		ours := ourHeaders(letter)
+		ours := markreadHeaders(letter)
 		got := [3]string{ours["markread.class"], ours["markread.code"],
 			ours["__dlq.errors.delivery.count"]}
 		kit.Check(t, got == want[c], "%v: class, code and count %v, want %v", c, got, want[c])

@@ -153,7 +153,7 @@ func TestExamTopics(t *testing.T) {
 	k := kit.StartBrokerWithoutTopics(t)
 	im := kit.StartRecorder(t)
 	p := kit.Start(t, "markread", "product", []string{"MARKREAD_IM_KEY=" + kit.Key},
-		k.Run(im.URL)...)
+		k.RunArgs(im.URL)...)
 	code := p.Exit(t, 30*time.Second)
 	kit.Check(t, code == 1, "exit %d, want 1", code)
 	said := p.Stderr.String()
@@ -161,20 +161,20 @@ func TestExamTopics(t *testing.T) {
 		"standard error names neither topic nor --create-topics:\n%s", said)
 
 	w := kit.StartWorker(t, k, im.URL, "--create-topics")
-	w.Ready(t)
-	events := kit.OneEach(kit.Conversations("topics", 20))
+	w.WaitReady(t)
+	events := kit.OneEventEach(kit.Conversations("topics", 20))
 	kit.ProduceEvents(t, k, k.Live, events[:10])
 	kit.ProduceEvents(t, k, k.Backfill, events[10:])
-	k.Settled(t, 30*time.Second, k.Live, k.Backfill)
+	k.WaitCommitted(t, 30*time.Second, k.Live, k.Backfill)
 	partitions := map[string]int{}
-	for p := range k.Ends(t, k.Topics()...) {
+	for p := range k.EndOffsets(t, k.Topics()...) {
 		partitions[p.Topic]++
 	}
 	for _, topic := range k.Topics() {
 		kit.Check(t, partitions[topic] == 12, "%s has %d partitions, want 12", topic,
 			partitions[topic])
 	}
-	kit.ComparePointers(t, kit.Largest(events), kit.Pointers(im.Arrivals(t)))
+	kit.CompareReadTimes(t, kit.Largest(events), kit.ReadTimes(im.Arrivals(t)))
 }
 
 // TestExamCall: one call by hand, whose exit status says how it went, and a variable that nothing
@@ -227,9 +227,9 @@ func startDev(t *testing.T, extra ...string) *dev {
 	return d
 }
 
-// ask asks dev's sandbox for a conversation's read pointer (-1: none) and how many messages are
+// readPointer asks dev's sandbox for a conversation's read pointer (-1: none) and how many messages are
 // unread.
-func (d *dev) ask(t *testing.T, c kit.Conversation) (readTime int64, unread int) {
+func (d *dev) readPointer(t *testing.T, c kit.Conversation) (readTime int64, unread int) {
 	t.Helper()
 	var row struct {
 		ReadTime *int64 `json:"read_time"`
@@ -270,11 +270,11 @@ func TestExamDev(t *testing.T) {
 	flowing := time.Since(d.Started)
 
 	// What dev suggests to try: three messages to alice are unread, until she reads them.
-	_, unread := d.ask(t, kit.Conversation{Report: "alice", Peer: "bob"})
+	_, unread := d.readPointer(t, kit.Conversation{Report: "alice", Peer: "bob"})
 	kit.Check(t, unread == 3, "%d unread messages at first, want 3", unread)
 	d.emit(t, "", "--report", "alice", "--peer", "bob")
 	kit.Wait(t, "alice's messages are read", 20*time.Second, func() bool {
-		_, unread := d.ask(t, kit.Conversation{Report: "alice", Peer: "bob"})
+		_, unread := d.readPointer(t, kit.Conversation{Report: "alice", Peer: "bob"})
 		return unread == 0
 	})
 	readTime := time.Now().Unix() - 30
@@ -284,20 +284,20 @@ func TestExamDev(t *testing.T) {
 		"{\"Report_Account\":\"exam-reader\",\"Peer_Account\":\"third\",\"MsgReadTime\":\"%d\"}\n",
 		readTime))
 	kit.Wait(t, "the events from standard input are applied", 20*time.Second, func() bool {
-		now, _ := d.ask(t, second)
-		then, _ := d.ask(t, third)
+		now, _ := d.readPointer(t, second)
+		then, _ := d.readPointer(t, third)
 		return now >= readTime+30 && then == readTime
 	})
 
 	k := kit.Connect(t, d.kafka, kit.Defaults)
-	before, committed := k.Ends(t, k.Live), k.Committed(t)
+	before, committed := k.EndOffsets(t, k.Live), k.Committed(t)
 	took := d.Stop(t, syscall.SIGINT, kit.StopLimit)
 
 	// Again on the same directory, without traffic: the records and the group's offsets are still
 	// there, and nothing is left to do.
 	again := startDev(t, "--data-dir", dir, "--traffic", "0")
 	k = kit.Connect(t, again.kafka, kit.Defaults)
-	after := k.Ends(t, k.Live)
+	after := k.EndOffsets(t, k.Live)
 	records := int64(0)
 	for p, end := range before {
 		records += end
@@ -310,7 +310,7 @@ func TestExamDev(t *testing.T) {
 			p.Topic, p.Partition,
 			offset, now[p])
 	}
-	k.Settled(t, 30*time.Second, k.Live)
+	k.WaitCommitted(t, 30*time.Second, k.Live)
 
 	// A port that is taken is said so, at once.
 	taken := kit.Start(t, "dev", "product", nil, "dev", "--kafka-addr", again.kafka, "--im-addr",

@@ -20,21 +20,21 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// squatters hold connections to an admin server open that they don't use.
-type squatters struct {
-	addr  string
-	again atomic.Bool // connect anew when the server closes one
-	stop  chan struct{}
-	done  sync.WaitGroup
+// idleConns hold connections to an admin server open that they don't use.
+type idleConns struct {
+	addr      string
+	reconnect atomic.Bool // connect anew when the server closes one
+	stop      chan struct{}
+	done      sync.WaitGroup
 
 	opened atomic.Int64
 }
 
-// squat begins with n of them, of three kinds: silent, with half a header,
+// openIdleConns begins with n of them, of three kinds: silent, with half a header,
 // idle after a request.
-func squat(t *testing.T, addr string, n int) *squatters {
+func openIdleConns(t *testing.T, addr string, n int) *idleConns {
 	t.Helper()
-	s := &squatters{addr: strings.TrimPrefix(addr, "http://"), stop: make(chan struct{})}
+	s := &idleConns{addr: strings.TrimPrefix(addr, "http://"), stop: make(chan struct{})}
 	const half = "GET /healthz HTTP/1.1\r\nHost: x"
 	texts := []string{"", half, half + "\r\n\r\n"}
 	for i := range n {
@@ -46,7 +46,7 @@ func squat(t *testing.T, addr string, n int) *squatters {
 					return
 				case <-time.After(10 * time.Millisecond):
 				}
-				for !s.again.Load() {
+				for !s.reconnect.Load() {
 					select {
 					case <-s.stop:
 						return
@@ -61,7 +61,7 @@ func squat(t *testing.T, addr string, n int) *squatters {
 }
 
 // hold opens a connection and keeps it until the server closes it.
-func (s *squatters) hold(text string) {
+func (s *idleConns) hold(text string) {
 	conn, err := net.DialTimeout("tcp", s.addr, 5*time.Second)
 	if err != nil {
 		return
@@ -89,10 +89,10 @@ func TestExamConnections(t *testing.T) {
 	sandbox := kit.StartSandbox(t)
 	limited := inShell(fmt.Sprintf(`ulimit -n %d; exec "$@"`, descriptors))
 	w := startWorkerPrepared(t, k, sandbox.URL, limited)
-	w.Ready(t)
-	flow := kit.StartFlow(t, k, k.Live, "squat", 100)
+	w.WaitReady(t)
+	flow := kit.StartTraffic(t, k, k.Live, "squat", 100)
 	kit.Wait(t, "calls", 30*time.Second, func() bool { return sandbox.Stats(t).Applied >= 200 })
-	w.KeepsUp(t)
+	w.WaitCaughtUp(t)
 
 	probe := &http.Client{Timeout: time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true, Proxy: func(*http.Request) (*url.URL, error) { return nil, nil },
@@ -124,22 +124,22 @@ func TestExamConnections(t *testing.T) {
 		kit.Check(t, most < descriptors-200, "%d of %d descriptors are used", most, descriptors)
 	}
 	began := time.Now()
-	s := squat(t, w.Admin, squatters)
+	s := openIdleConns(t, w.Admin, squatters)
 	probes, failed, most, slowest := watch(4 * time.Second)
 	report("held open", probes, failed, most, slowest)
-	s.again.Store(true)
+	s.reconnect.Store(true)
 	probes, failed, most, slowest = watch(4 * time.Second)
 	report(fmt.Sprintf("opened again, %d in all", s.opened.Load()), probes, failed, most, slowest)
-	s.again.Store(false)
+	s.reconnect.Store(false)
 
 	events := flow.End()
-	k.Settled(t, 20*time.Second, k.Live)
+	k.WaitCommitted(t, 20*time.Second, k.Live)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
-	delays := flow.Delays(sandbox.Served(t).Between(began, time.Now()))
+	delays := flow.Delays(sandbox.Calls(t).Between(began, time.Now()))
 	slices.Sort(delays)
 	kit.Figure(t, "connections-flow", "%d events at 100/s, delay p50 %v, most %v", len(events),
 		delays[len(delays)/2].Round(time.Millisecond),
 		delays[len(delays)-1].Round(time.Millisecond))
 	kit.Check(t, delays[len(delays)-1] < 2*time.Second, "an event took %v", delays[len(delays)-1])
-	kit.ComparePointers(t, kit.Largest(events), sandbox.Pointers(t))
+	kit.CompareReadTimes(t, kit.Largest(events), sandbox.ReadTimes(t))
 }

@@ -31,13 +31,13 @@ func TestExamDamage(t *testing.T) {
 	}
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-rate", "1000")
-	good := kit.OneEach(kit.Conversations("good", events))
+	good := kit.OneEventEach(kit.Conversations("good", events))
 	raw, err := kgo.NewClient(k.Seeds(), kgo.MaxVersions(kversion.V2_3_0()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer raw.Close()
-	kinds := allDamages(t)
+	kinds := damagedBatches(t)
 	want := map[string]int{} // how many letters stand for how many records
 	accepted := map[string]int{}
 	for i := range damages {
@@ -53,21 +53,21 @@ func TestExamDamage(t *testing.T) {
 			continue // a real Kafka refuses some of them
 		}
 		accepted[kind.name]++
-		for _, stands := range kind.letters {
+		for _, stands := range kind.collapsed {
 			want[stands]++
 		}
-		for range kind.inside {
+		for range kind.goodEvents {
 			good = append(good, inside)
 		}
 	}
 	w := kit.StartWorker(t, k, im.URL, "--rate", "1000")
-	k.Settled(t, 2*time.Minute, k.Live)
+	k.WaitCommitted(t, 2*time.Minute, k.Live)
 	peak := memory(w.Proc, t, "VmHWM")
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
-	kit.ComparePointers(t, kit.Largest(good), kit.Pointers(im.Arrivals(t)))
+	kit.CompareReadTimes(t, kit.Largest(good), kit.ReadTimes(im.Arrivals(t)))
 	got, sum := map[string]int{}, 0
-	for _, letter := range k.ReadAll(t, k.Letters) {
-		ours := ourHeaders(letter)
+	for _, letter := range k.ReadAll(t, k.DeadLetters) {
+		ours := markreadHeaders(letter)
 		got[ours["markread.collapsed"]]++
 		sum++
 		kit.Check(t, ours["markread.class"] == "invalid" && ours["markread.code"] == "" &&
@@ -85,15 +85,15 @@ func TestExamDamage(t *testing.T) {
 		peak>>20)
 }
 
-// damaged is a kind of damaged batch.
-type damaged struct {
-	name    string
-	batch   func(event []byte) []byte
-	letters []string // markread.collapsed of each dead letter
-	inside  int      // how many of the event are in it and good
+// damagedBatch is a kind of damaged batch.
+type damagedBatch struct {
+	name       string
+	batch      func(event []byte) []byte
+	collapsed  []string // markread.collapsed of each dead letter
+	goodEvents int      // how many of the event are in it and good
 }
 
-func allDamages(t *testing.T) []damaged {
+func damagedBatches(t *testing.T) []damagedBatch {
 	t.Helper()
 	encoder, err := zstd.NewWriter(nil)
 	if err != nil {
@@ -117,22 +117,22 @@ func allDamages(t *testing.T) []damaged {
 			LastOffsetDelta: count - 1,
 			FirstTimestamp:  now, MaxTimestamp: now, Records: all})
 	}
-	one := func(name string, of func(event []byte, n int64) []byte) []damaged {
-		var kinds []damaged
+	one := func(name string, of func(event []byte, n int64) []byte) []damagedBatch {
+		var kinds []damagedBatch
 		for _, codec := range []int16{0, 4} {
 			kinds = append(kinds,
-				damaged{fmt.Sprintf("%s/%d", name, codec),
+				damagedBatch{fmt.Sprintf("%s/%d", name, codec),
 					func(e []byte) []byte { return batch(codec, 1, of(e, 0)) },
 					[]string{"1"}, 0},
-				damaged{fmt.Sprintf("%s within/%d", name, codec), func(e []byte) []byte {
+				damagedBatch{fmt.Sprintf("%s within/%d", name, codec), func(e []byte) []byte {
 					n := int64(len(e))
 					return batch(codec, 3, record(e, 0, n, 0), of(e, 1), record(e, 2, n, 0))
 				}, []string{"1"}, 2})
 		}
 		return kinds
 	}
-	var kinds []damaged
-	add := func(some ...damaged) { kinds = append(kinds, some...) }
+	var kinds []damagedBatch
+	add := func(some ...damagedBatch) { kinds = append(kinds, some...) }
 	add(one("2^31 headers",
 		func(e []byte, at int64) []byte { return record(e, at, int64(len(e)), 1<<31) })...)
 	add(one("offset 100",
@@ -144,7 +144,7 @@ func allDamages(t *testing.T) []damaged {
 	add(one("a value of 2^31 more",
 		func(e []byte, at int64) []byte { return record(e, at, int64(len(e))+1<<31, 0) })...)
 	large := bytes.Repeat([]byte(" "), 5<<20)
-	add(damaged{"5 MB", func(e []byte) []byte {
+	add(damagedBatch{"5 MB", func(e []byte) []byte {
 		n := int64(len(e))
 		return batch(4, 3, record(e, 0, n, 0), record(large, 1, int64(len(large)), 0),
 			record(e, 2, n, 0))
@@ -156,14 +156,14 @@ func allDamages(t *testing.T) []damaged {
 			FirstTimestamp:  now, MaxTimestamp: now, Records: b})
 	}
 	for codec := int16(1); codec <= 7; codec++ {
-		add(damaged{fmt.Sprintf("garbage/%d", codec),
+		add(damagedBatch{fmt.Sprintf("garbage/%d", codec),
 			func([]byte) []byte {
 				return garbage(codec, 7,
 					[]byte("\xff\xff\xff\xff\xff\xff\xff\xff garbage"))
 			},
 			[]string{"7"}, 0})
 	}
-	add(damaged{"more than there are",
+	add(damagedBatch{"more than there are",
 		func(e []byte) []byte { return batch(0, 5, record(e, 0, int64(len(e)), 0)) },
 		[]string{"4"}, 1})
 	return kinds

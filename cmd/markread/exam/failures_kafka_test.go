@@ -26,7 +26,7 @@ func TestExamDeadLetterTopic(t *testing.T) {
 	// Every tenth is rejected by the server, and every tenth is no event at all.
 	var records []*kgo.Record
 	var events []kit.Event
-	for i, e := range kit.OneEach(kit.Conversations("x", 4000)) {
+	for i, e := range kit.OneEventEach(kit.Conversations("x", 4000)) {
 		switch i % 10 {
 		case 3:
 			e.Report = fmt.Sprintf("nobody-%d", i)
@@ -48,23 +48,23 @@ func TestExamDeadLetterTopic(t *testing.T) {
 	w := kit.StartWorker(t, k, sandbox.URL)
 	kit.Wait(t, "calls", 30*time.Second, func() bool { return sandbox.Stats(t).Applied >= 200 })
 
-	k.Refuse(t, k.Letters, "NOT_ENOUGH_REPLICAS")
+	k.RefuseWrites(t, k.DeadLetters, "NOT_ENOUGH_REPLICAS")
 	began := time.Now()
-	before := len(k.ReadAll(t, k.Letters))
-	held := w.Held(t, "dead-letter", 8*time.Second)
+	before := len(k.ReadAll(t, k.DeadLetters))
+	held := w.WaitHeld(t, "dead-letter", 8*time.Second)
 	quiet := time.Now().Add(300 * time.Millisecond) // calls that were out have arrived by then
 	for time.Since(began) < refused-time.Second {
-		nothingPastLetters(k, t, records, bad)
+		checkNotCommittedPast(k, t, records, bad)
 		<-time.After(time.Second)
 	}
 	<-time.After(time.Until(began.Add(refused)))
-	w.Shows(t, "dead-letter")
-	tries := k.Tries(t, k.Letters)
-	during := len(k.ReadAll(t, k.Letters))
-	k.Accept(t, k.Letters)
+	w.CheckHeld(t, "dead-letter")
+	tries := k.WriteAttempts(t, k.DeadLetters)
+	during := len(k.ReadAll(t, k.DeadLetters))
+	k.AcceptWrites(t, k.DeadLetters)
 	ended := time.Now()
-	released := w.Released(t, "dead-letter", 10*time.Second)
-	k.Settled(t, time.Minute, k.Live)
+	released := w.WaitReleased(t, "dead-letter", 10*time.Second)
+	k.WaitCommitted(t, time.Minute, k.Live)
 	metrics := kit.Scrape(t, w.Admin)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
@@ -92,8 +92,8 @@ func TestExamDeadLetterTopic(t *testing.T) {
 			complaints++
 		}
 	}
-	served := sandbox.Served(t)
-	letters := k.ReadAll(t, k.Letters)
+	served := sandbox.Calls(t)
+	letters := k.ReadAll(t, k.DeadLetters)
 	wrong := map[string]int{}
 	for _, r := range records {
 		if bad(r) {
@@ -118,7 +118,7 @@ func TestExamDeadLetterTopic(t *testing.T) {
 		len(served.Between(quiet, ended)),
 		len(tries)-firstTry, len(tries)-firstTry-later, most, released.Sub(ended).
 			Round(time.Millisecond), len(letters),
-		complaints, w.LoggedOnce(t, "dead-letter", 1), metrics.Balance(t))
+		complaints, w.CheckHoldLogged(t, "dead-letter", 1), metrics.Balance(t))
 	kit.Check(t, complaints >= 1 && complaints <= 3,
 		"%d lines about refused letters: repeats are not thinned",
 		complaints)
@@ -130,18 +130,18 @@ func TestExamDeadLetterTopic(t *testing.T) {
 	kit.Check(t, len(letters) == 800 && len(wrong) == 0 && unexpected == 0,
 		"%d letters for 800 failing records, %d without one, %d unexpected", len(letters),
 		len(wrong), unexpected)
-	kit.Check(t, mostServed(served) <= 200, "more than 200 arrivals in one second")
-	kit.ComparePointers(t, kit.Largest(events), sandbox.Pointers(t))
+	kit.Check(t, maxInOneSecond(served) <= 200, "more than 200 arrivals in one second")
+	kit.CompareReadTimes(t, kit.Largest(events), sandbox.ReadTimes(t))
 }
 
-// nothingPastLetters requires that no offset is committed past a failing record that has no letter.
-func nothingPastLetters(k *kit.Kafka, t *testing.T, records []*kgo.Record,
+// checkNotCommittedPast requires that no offset is committed past a failing record that has no letter.
+func checkNotCommittedPast(k *kit.Kafka, t *testing.T, records []*kgo.Record,
 	bad func(*kgo.Record) bool) {
 	t.Helper()
 	// before the letters are read: those that come between would only help
 	committed := k.Committed(t)
 	written := map[string]bool{}
-	for _, letter := range k.ReadAll(t, k.Letters) {
+	for _, letter := range k.ReadAll(t, k.DeadLetters) {
 		written[string(letter.Key)] = true
 	}
 	for _, r := range records {
@@ -162,8 +162,8 @@ func TestExamDeadLetterTopicGone(t *testing.T) {
 	const gone = 12 * time.Second
 	k := kit.StartBroker(t)
 	sandbox := kit.StartSandbox(t)
-	events := kit.OneEach(kit.Conversations("gone", 1500))
-	bad := noEvents(k.Live, "bad", 45) // far from a hold for rejections
+	events := kit.OneEventEach(kit.Conversations("gone", 1500))
+	bad := invalidRecords(k.Live, "bad", 45) // far from a hold for rejections
 	produce := func(from, to int) {
 		t.Helper()
 		for i := from; i < to; i += 100 {
@@ -173,15 +173,15 @@ func TestExamDeadLetterTopicGone(t *testing.T) {
 	}
 	produce(0, 500)
 	w := kit.StartWorker(t, k, sandbox.URL)
-	k.Settled(t, 30*time.Second, k.Live)
-	before := k.ReadAll(t, k.Letters)
+	k.WaitCommitted(t, 30*time.Second, k.Live)
+	before := k.ReadAll(t, k.DeadLetters)
 
-	k.DeleteTopics(t, kit.Context(t), k.Letters)
+	k.DeleteTopics(t, kit.Context(t), k.DeadLetters)
 	began := time.Now()
 	produce(500, 1500)
-	held := w.Held(t, "dead-letter", gone)
+	held := w.WaitHeld(t, "dead-letter", gone)
 	<-time.After(time.Until(began.Add(gone)))
-	w.Shows(t, "dead-letter")
+	w.CheckHeld(t, "dead-letter")
 	committed := k.Committed(t)
 	past := 0
 	for _, r := range bad[15:] {
@@ -189,13 +189,13 @@ func TestExamDeadLetterTopicGone(t *testing.T) {
 			past++
 		}
 	}
-	k.CreateTopics(t, k.Letters)
+	k.CreateTopics(t, k.DeadLetters)
 	ended := time.Now()
-	released := w.Released(t, "dead-letter", 20*time.Second)
-	k.Settled(t, time.Minute, k.Live)
+	released := w.WaitReleased(t, "dead-letter", 20*time.Second)
+	k.WaitCommitted(t, time.Minute, k.Live)
 	metrics := kit.Scrape(t, w.Admin)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
-	after := lettered(k.ReadAll(t, k.Letters))
+	after := countByKey(k.ReadAll(t, k.DeadLetters))
 	missing := 0
 	for _, r := range bad[15:] {
 		if after[string(r.Key)] == 0 {
@@ -208,12 +208,12 @@ func TestExamDeadLetterTopicGone(t *testing.T) {
 			"letters before, %d after; %s; %s",
 		held.Since.Sub(began).Round(time.Millisecond), past, released.Sub(ended).
 			Round(time.Millisecond), len(before),
-		len(after), w.LoggedOnce(t, "dead-letter", 1), metrics.Balance(t))
+		len(after), w.CheckHoldLogged(t, "dead-letter", 1), metrics.Balance(t))
 	kit.Check(t, len(before) == 15, "%d letters before, want 15", len(before))
 	kit.Check(t, past == 0, "%d failing records without a letter are committed", past)
 	kit.Check(t, missing == 0 && len(after) == 30, "%d letters, %d missing, want 30", len(after),
 		missing)
-	kit.ComparePointers(t, kit.Largest(events), sandbox.Pointers(t))
+	kit.CompareReadTimes(t, kit.Largest(events), sandbox.ReadTimes(t))
 }
 
 // TestExamBrokerKilled: the broker is killed in full flow and is back after 5 s, with what it had
@@ -224,10 +224,10 @@ func TestExamBrokerKilled(t *testing.T) {
 	dir := t.TempDir()
 	k := kit.StartEmbedded(t, "it kills the broker, and starts it again", "-data-dir", dir)
 	sandbox := kit.StartSandbox(t)
-	backlog := kit.OneEach(kit.Conversations("disk", 3000))
+	backlog := kit.OneEventEach(kit.Conversations("disk", 3000))
 	kit.ProduceEvents(t, k, k.Live, backlog)
 	w := kit.StartWorker(t, k, sandbox.URL)
-	flow := kit.StartFlow(t, k, k.Live, "flow", 20)
+	flow := kit.StartTraffic(t, k, k.Live, "flow", 20)
 	kit.Wait(t, "calls", 30*time.Second, func() bool { return sandbox.Stats(t).Applied >= 600 })
 
 	k.Signal(t, syscall.SIGKILL)
@@ -237,7 +237,7 @@ func TestExamBrokerKilled(t *testing.T) {
 	again := kit.Start(t, "broker again", "broker", nil, "-data-dir", dir, "-addr", k.Addr)
 	again.Line(t, `listening on (\S+)`, 20*time.Second)
 	back := time.Now()
-	ends := k.Ends(t, k.Live) // of what must be settled at least, with nothing new
+	ends := k.EndOffsets(t, k.Live) // of what must be settled at least, with nothing new
 	committed := k.Committed(t)
 	var first time.Duration
 	kit.Wait(t, "a commit after the broker's return", time.Minute, func() bool {
@@ -249,7 +249,7 @@ func TestExamBrokerKilled(t *testing.T) {
 		return first > 0
 	})
 	events := append(flow.End(), backlog...)
-	k.Settled(t, time.Minute, k.Live)
+	k.WaitCommitted(t, time.Minute, k.Live)
 	settled := time.Since(back)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
@@ -257,7 +257,7 @@ func TestExamBrokerKilled(t *testing.T) {
 	for _, end := range ends {
 		records += end
 	}
-	served := sandbox.Served(t)
+	served := sandbox.Calls(t)
 	calls := map[kit.Conversation]int{}
 	repeated := 0
 	for _, a := range served {
@@ -272,11 +272,11 @@ func TestExamBrokerKilled(t *testing.T) {
 			"%v; %d calls repeated",
 		back.Sub(killed).Round(time.Millisecond), len(served.Between(killed, back)),
 		first.Round(time.Millisecond),
-		served.After(t, back).Round(time.Millisecond),
+		served.FirstAppliedAfter(t, back).Round(time.Millisecond),
 		len(events), settled.Round(time.Millisecond), repeated)
 	kit.Check(t, records >= 3000, "the broker came back with %d records", records)
 	kit.Check(t, first <= 30*time.Second, "went on after %v, at most 30 s allowed", first)
-	kit.Check(t, mostServed(served) <= 200, "more than 200 arrivals in one second")
-	k.NoLetters(t, "a broker that was away")
-	kit.ComparePointers(t, kit.Largest(events), sandbox.Pointers(t))
+	kit.Check(t, maxInOneSecond(served) <= 200, "more than 200 arrivals in one second")
+	k.CheckNoDeadLetters(t, "a broker that was away")
+	kit.CompareReadTimes(t, kit.Largest(events), sandbox.ReadTimes(t))
 }

@@ -30,15 +30,15 @@ func TestExamThrottled(t *testing.T) {
 	}
 	k := kit.StartBroker(t)
 	sandbox := kit.StartSandbox(t)
-	events := kit.OneEach(kit.Conversations("strict", 18_000))
+	events := kit.OneEventEach(kit.Conversations("strict", 18_000))
 	kit.ProduceEvents(t, k, k.Live, events)
 	w := kit.StartWorker(t, k, sandbox.URL)
 	kit.Wait(t, "calls", 30*time.Second, func() bool { return sandbox.Stats(t).Applied >= 500 })
 
-	sandbox.Faults(t, `{"rate":120}`)
+	sandbox.SetFaults(t, `{"rate":120}`)
 	strict := time.Now()
 	<-time.After(settling + measured)
-	sandbox.Faults(t, `{}`)
+	sandbox.SetFaults(t, `{}`)
 	free := time.Now()
 	refused := sandbox.Stats(t).Codes["60007"]
 
@@ -50,19 +50,19 @@ func TestExamThrottled(t *testing.T) {
 			return false
 		}
 		<-time.After(250 * time.Millisecond) // the whole list each time: not too often
-		served := sandbox.Served(t)
+		served := sandbox.Calls(t)
 		now = served[len(served)-1].At
 		back = now.Sub(free) - window
 		return float64(served.Between(now.Add(-window), now).Applied()) > 190*window.Seconds()
 	})
-	left := k.Unsettled(t, k.Live)
+	left := k.Lag(t, k.Live)
 	metrics := kit.Scrape(t, w.Admin)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
-	served := sandbox.Served(t)
+	served := sandbox.Calls(t)
 	early := served.Between(strict, strict.Add(settling))
 	steady := served.Between(strict.Add(settling), free)
-	throttled := func(a kit.Served) bool { return a.Code == 60007 }
+	throttled := func(a kit.SandboxCall) bool { return a.Code == 60007 }
 	perSecond := float64(steady.Applied()) / free.Sub(strict.Add(settling)).Seconds()
 	share := float64(steady.Count(throttled)) / float64(len(steady))
 	kit.Figure(t, "throttled", "%d/s allowed: first 10 s %d of %d calls 60007; then %.1f/s "+
@@ -77,7 +77,7 @@ func TestExamThrottled(t *testing.T) {
 		0.85*allowed)
 	kit.Check(t, share <= 0.02, "%.2f %% of the calls got 60007, at most 2 %% allowed", 100*share)
 	kit.Check(t, back <= within, "above 190/s after %v, at most %v allowed", back, within)
-	k.NoLetters(t, "a stricter server")
+	k.CheckNoDeadLetters(t, "a stricter server")
 }
 
 // TestExamRetryAfter: an answer that asks for 7 s of silence gets them, from both lanes; only calls
@@ -90,30 +90,30 @@ func TestExamRetryAfter(t *testing.T) {
 	)
 	k := kit.StartBroker(t)
 	sandbox := kit.StartSandbox(t)
-	events := kit.OneEach(kit.Conversations("later", 1500))
+	events := kit.OneEventEach(kit.Conversations("later", 1500))
 	kit.ProduceEvents(t, k, k.Backfill, events[:1000])
 	kit.ProduceEvents(t, k, k.Live, events[1000:])
 	w := kit.StartWorker(t, k, sandbox.URL)
-	sandbox.Faults(t, `{"latency":{"min":"50ms"}}`)
+	sandbox.SetFaults(t, `{"latency":{"min":"50ms"}}`)
 	// half way between two gaps
 	kit.Wait(t, "calls", 30*time.Second, func() bool { return sandbox.Stats(t).Applied >= 330 })
 	// A few answers in full flow. They reach the worker a latency after their calls arrived, and
 	// some calls are out by then. again if nothing came in those 20 ms
 	for tries := 0; !w.IsHeld(t, "throttled") && tries < 10; tries++ {
-		sandbox.Faults(t, `{"latency":{"min":"50ms"},"rules":[{"kind":"status","status":429,`+
+		sandbox.SetFaults(t, `{"latency":{"min":"50ms"},"rules":[{"kind":"status","status":429,`+
 			`"retry_after":"7",`+
 			`"for":"20ms"}]}`)
 		<-time.After(300 * time.Millisecond)
 	}
-	hold := w.Shows(t, "throttled")
-	flow := kit.StartFlow(t, k, k.Live, "meanwhile", 20)
-	ended := w.Released(t, "throttled", 15*time.Second)
+	hold := w.CheckHeld(t, "throttled")
+	flow := kit.StartTraffic(t, k, k.Live, "meanwhile", 20)
+	ended := w.WaitReleased(t, "throttled", 15*time.Second)
 	metrics := kit.Scrape(t, w.Admin)
 	all := append(flow.End(), events...)
-	k.Settled(t, 30*time.Second, k.Live, k.Backfill)
+	k.WaitCommitted(t, 30*time.Second, k.Live, k.Backfill)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
-	served := sandbox.Served(t)
+	served := sandbox.Calls(t)
 	var first, last time.Time // answers that asked for a pause
 	for _, a := range served {
 		if a.Status == 429 {
@@ -135,9 +135,9 @@ func TestExamRetryAfter(t *testing.T) {
 		"rest of the 7 s, the next %v after the last of them; shown: %q, end %v after the first "+
 		"answer, hold seen to "+
 		"end after %v; %s",
-		served.Count(func(a kit.Served) bool { return a.Status == 429 }), out, len(inside),
+		served.Count(func(a kit.SandboxCall) bool { return a.Status == 429 }), out, len(inside),
 		resumed.Round(time.Millisecond), hold.Detail, shown,
-		ended.Sub(first).Round(time.Millisecond), w.LoggedOnce(t, "throttled", 1))
+		ended.Sub(first).Round(time.Millisecond), w.CheckHoldLogged(t, "throttled", 1))
 	kit.Check(t, len(inside) == 0, "%d calls in the 7 s, the first %v after the answer",
 		len(inside),
 		func() time.Duration {
@@ -152,8 +152,8 @@ func TestExamRetryAfter(t *testing.T) {
 		"the hold shows its end %v after the answer", shown)
 	kit.Check(t, metrics.Sum("markread_calls_total", `result="throttled"`, `code="http_429"`) > 0,
 		"no call counts as throttled")
-	k.NoLetters(t, "Retry-After")
-	kit.ComparePointers(t, kit.Largest(all), sandbox.Pointers(t))
+	k.CheckNoDeadLetters(t, "Retry-After")
+	kit.CompareReadTimes(t, kit.Largest(all), sandbox.ReadTimes(t))
 }
 
 // TestExamHang: calls that hang hold a permit for as long as the timeout lasts. The rows run side
@@ -169,22 +169,22 @@ func hangCalls(t *testing.T) {
 	const measured = 30 * time.Second
 	k := kit.StartBroker(t)
 	sandbox := kit.StartSandbox(t)
-	sandbox.Faults(t, `{"seed":1,"rules":[{"kind":"hang","share":0.02}]}`)
-	events := kit.OneEach(kit.Conversations("hang", 7000))
+	sandbox.SetFaults(t, `{"seed":1,"rules":[{"kind":"hang","share":0.02}]}`)
+	events := kit.OneEventEach(kit.Conversations("hang", 7000))
 	kit.ProduceEvents(t, k, k.Live, events)
 	w := kit.StartWorker(t, k, sandbox.URL)
 	kit.Wait(t, "the first call", 30*time.Second, func() bool { return sandbox.Stats(t).Calls > 0 })
 	<-time.After(measured)
-	left := k.Unsettled(t, k.Live)
+	left := k.Lag(t, k.Live)
 	metrics := kit.Scrape(t, w.Admin)
-	begun, _, _ := w.Logged(t, "outage") // at the end only calls that hang are left
-	sandbox.Faults(t, `{}`)
+	begun, _, _ := w.HoldLogLines(t, "outage") // at the end only calls that hang are left
+	sandbox.SetFaults(t, `{}`)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
-	served := sandbox.Served(t)
+	served := sandbox.Calls(t)
 	window := served.Between(served[0].At, served[0].At.Add(measured))
 	perSecond := float64(window.Applied()) / measured.Seconds()
-	hung := window.Count(func(a kit.Served) bool { return !a.Applied })
+	hung := window.Count(func(a kit.SandboxCall) bool { return !a.Applied })
 	kit.Figure(t, "hang-calls", "2 %% of the calls hang for 5 s: %.1f/s applied over 30 s (%.1f "+
 		"%% of 200), %d of %d "+
 		"calls hung, %d holds; %s",
@@ -193,7 +193,7 @@ func hangCalls(t *testing.T) {
 	kit.Check(t, hung >= 60, "only %d calls hung: the row says little", hung)
 	kit.Check(t, begun == 0, "2 %% are no outage, but it was held %d times", begun)
 	kit.Check(t, perSecond >= 0.85*200, "%.1f/s, at least 170 required", perSecond)
-	k.NoLetters(t, "calls that hang")
+	k.CheckNoDeadLetters(t, "calls that hang")
 }
 
 // hangConversations: 60 of 3,000 conversations always hang. The others are done nearly as soon as
@@ -207,8 +207,8 @@ func hangConversations(t *testing.T) {
 	)
 	k := kit.StartBroker(t)
 	sandbox := kit.StartSandbox(t)
-	sandbox.Faults(t, `{"rules":[{"kind":"hang","report":"stuck"}]}`)
-	events := kit.OneEach(kit.Conversations("healthy", all-stuck))
+	sandbox.SetFaults(t, `{"rules":[{"kind":"hang","report":"stuck"}]}`)
+	events := kit.OneEventEach(kit.Conversations("healthy", all-stuck))
 	for i := range stuck {
 		events = append(events,
 			kit.Event{Conversation: kit.Conversation{Report: "stuck", Peer: "p" + strconv.Itoa(i)},
@@ -223,10 +223,10 @@ func hangConversations(t *testing.T) {
 	kit.Wait(t, "all that don't hang are applied", 2*time.Minute,
 		func() bool { return sandbox.Stats(t).Applied >= len(healthy) })
 	metrics := kit.Scrape(t, w.Admin)
-	served := sandbox.Served(t)
-	kit.ComparePointers(t, healthy, sandbox.Pointers(t))
-	sandbox.Faults(t, `{}`)
-	k.Settled(t, time.Minute, k.Live) // and the stuck ones as soon as they don't hang
+	served := sandbox.Calls(t)
+	kit.CompareReadTimes(t, healthy, sandbox.ReadTimes(t))
+	sandbox.SetFaults(t, `{}`)
+	k.WaitCommitted(t, time.Minute, k.Live) // and the stuck ones as soon as they don't hang
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
 	last := served[0].At
@@ -241,15 +241,15 @@ func hangConversations(t *testing.T) {
 			"%d calls hung "+
 			"meanwhile, %d letters; %s", took.Round(time.Millisecond),
 		took.Seconds()/ideal.Seconds(), ideal,
-		served.Count(func(a kit.Served) bool { return a.Report == "stuck" }),
-		len(k.ReadAll(t, k.Letters)), metrics.Balance(t))
+		served.Count(func(a kit.SandboxCall) bool { return a.Report == "stuck" }),
+		len(k.ReadAll(t, k.DeadLetters)), metrics.Balance(t))
 	kit.Check(t, took.Seconds() <= 1.3*ideal.Seconds(), "took %v, at most %v allowed", took,
 		ideal*13/10)
-	kit.Check(t, mostServed(served) <= 200, "more than 200 arrivals in one second")
+	kit.Check(t, maxInOneSecond(served) <= 200, "more than 200 arrivals in one second")
 }
 
-// mostServed is the fullest window of 1.000 s, wherever it begins.
-func mostServed(served kit.ServedList) int {
+// maxInOneSecond is the fullest window of 1.000 s, wherever it begins.
+func maxInOneSecond(served kit.SandboxCalls) int {
 	most, first := 0, 0
 	for last := range served {
 		for served[last].At.Sub(served[first].At) >= time.Second {

@@ -22,7 +22,7 @@ type input struct {
 	kit.Event
 	class     string // "": it is applied; else the class of its letter
 	kind      string // which form or which defect, for failures
-	says      string // what the letter's message has to mention
+	mentions  string // what the letter's message has to mention
 	eventTime string // the letter's markread.event-time
 	replays   string // the letter's markread.replays
 }
@@ -34,8 +34,8 @@ type generator struct {
 	live, backfill string // topics
 }
 
-// text is a JSON string.
-func text(s string) string {
+// jsonString is a JSON string.
+func jsonString(s string) string {
 	out, _ := json.Marshal(s)
 	return string(out)
 }
@@ -46,7 +46,8 @@ func (g *generator) valid(topic string, c kit.Conversation, form int) input {
 	readTime := g.now.Unix() - 1 - g.random.Int64N(86_400)
 	millis := readTime*1000 + g.random.Int64N(1000) // rounded down, it is T
 	other := (g.now.Unix() - g.random.Int64N(86_400)) * 1000
-	accounts := fmt.Sprintf(`"Report_Account":%s,"Peer_Account":%s`, text(c.Report), text(c.Peer))
+	accounts := fmt.Sprintf(`"Report_Account":%s,"Peer_Account":%s`, jsonString(c.Report),
+		jsonString(c.Peer))
 	in := input{Event: kit.Event{Conversation: c, ReadTime: readTime},
 		record:  &kgo.Record{Topic: topic, Key: c.Key(), Timestamp: time.UnixMilli(other)},
 		replays: "0"}
@@ -224,7 +225,7 @@ func (g *generator) invalid(n int) []input {
 	for i := range out {
 		k := kinds[i%len(kinds)]
 		at := time.UnixMilli(now*1000 - g.random.Int64N(86_400_000))
-		in := input{class: "invalid", kind: k.kind, says: k.says, replays: "0",
+		in := input{class: "invalid", kind: k.kind, mentions: k.says, replays: "0",
 			eventTime: strconv.FormatInt(at.UnixMilli(), 10),
 			record: &kgo.Record{Topic: g.live,
 				Key:   [][]byte{nil, {}, []byte("r|p"), {0, 255, 1}}[i%4],
@@ -266,7 +267,7 @@ func (g *generator) rejected() []input {
 			in.record.Key = c.Key()
 			in.record.Value = fmt.Appendf(nil,
 				`{"Report_Account":%s,"Peer_Account":%s,"MsgReadTime":"%d"}`,
-				text(c.Report), text(c.Peer), in.ReadTime)
+				jsonString(c.Report), jsonString(c.Peer), in.ReadTime)
 			out = append(out, in)
 		}
 	}

@@ -17,8 +17,8 @@ import (
 // what it had finished since its last commit, a second ago, and what finished while that was under
 // way. On a busy machine the next one may take another second.
 const (
-	uncommitted   = 260
-	killedRepeats = 2 * uncommitted
+	maxUncommitted    = 260
+	maxRepeatsPerKill = 2 * maxUncommitted
 )
 
 // TestExamKill: SIGKILL in full flow, and a successor at once, twice; once in a short run. Nothing
@@ -33,7 +33,7 @@ func TestExamKill(t *testing.T) {
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "20ms")
 	// one event each: a call repeated is an event repeated
-	events := kit.OneEach(kit.Conversations("kill", 2600))
+	events := kit.OneEventEach(kit.Conversations("kill", 2600))
 	kit.ProduceEvents(t, k, k.Live, events[:2000])
 	kit.ProduceEvents(t, k, k.Backfill, events[2000:])
 
@@ -51,34 +51,34 @@ func TestExamKill(t *testing.T) {
 		kit.Wait(t, "calls of the next worker", time.Minute, func() bool { return im.Count(t) > n })
 		paused = append(paused, time.Since(killed).Round(100*time.Millisecond).String())
 	}
-	middle := k.Unsettled(t, k.Live, k.Backfill)
-	k.Settled(t, time.Minute, k.Live, k.Backfill)
+	middle := k.Lag(t, k.Live, k.Backfill)
+	k.WaitCommitted(t, time.Minute, k.Live, k.Backfill)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
 	arrivals := im.Arrivals(t)
-	repeated := kit.Repeated(arrivals)
+	repeated := kit.CountRepeated(arrivals)
 	kit.Figure(t, "kill", "%d SIGKILLs in full flow: %d events, %d calls, %d answered calls "+
 		"repeated; the next "+
 		"worker's first call after %s; %v",
 		kills, len(events), len(arrivals), repeated, strings.Join(paused, " and "),
-		kit.Measure(arrivals))
+		kit.MeasureCalls(arrivals))
 	kit.Check(t, middle > 0, "nothing was left after the last kill: the row says nothing")
-	kit.Check(t, repeated <= kills*killedRepeats,
+	kit.Check(t, repeated <= kills*maxRepeatsPerKill,
 		"%d answered calls were repeated, at most %d allowed", repeated,
-		kills*killedRepeats)
-	kit.Check(t, kit.Measure(arrivals).MostIn1s <= 200,
+		kills*maxRepeatsPerKill)
+	kit.Check(t, kit.MeasureCalls(arrivals).MostIn1s <= 200,
 		"more than 200 arrivals in one second over the kills")
-	k.NoLetters(t, "a killed worker")
-	kit.ComparePointers(t, kit.Largest(events), kit.Pointers(arrivals))
+	k.CheckNoDeadLetters(t, "a killed worker")
+	kit.CompareReadTimes(t, kit.Largest(events), kit.ReadTimes(arrivals))
 }
 
 // step is something that happens to a group, how long it is watched, and whether the group is told
 // of it.
 type step struct {
-	what   string
-	do     func()
-	lasts  time.Duration
-	polite bool
+	what     string
+	do       func()
+	duration time.Duration
+	clean    bool
 }
 
 // TestExamRebalance: three workers come and go while there is more to do than they may: some say
@@ -88,7 +88,7 @@ func TestExamRebalance(t *testing.T) {
 	t.Parallel()
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "20ms")
-	backlog := kit.OneEach(kit.Conversations("crowd", 1500))
+	backlog := kit.OneEventEach(kit.Conversations("crowd", 1500))
 	kit.ProduceEvents(t, k, k.Live, backlog)
 
 	workers := map[string]*kit.Worker{}
@@ -108,7 +108,7 @@ func TestExamRebalance(t *testing.T) {
 	start("a")
 	kit.Wait(t, "calls", 30*time.Second, func() bool { return im.Count(t) >= 200 })
 	// with those who are missing, more than is called
-	flow := kit.StartFlow(t, k, k.Live, "flow", 150)
+	flow := kit.StartTraffic(t, k, k.Live, "flow", 150)
 
 	var stands []string
 	worst := time.Duration(0)
@@ -126,43 +126,43 @@ func TestExamRebalance(t *testing.T) {
 		steps = slices.DeleteFunc(steps,
 			func(s step) bool { return s.what == "c is killed and joins" })
 	}
-	var spans []kit.Span
+	var spans []kit.Interval
 	for _, step := range steps {
 		began := time.Now()
 		step.do()
-		<-time.After(time.Until(began.Add(step.lasts)))
-		spans = append(spans, kit.Span{From: began, To: time.Now()})
+		<-time.After(time.Until(began.Add(step.duration)))
+		spans = append(spans, kit.Interval{From: began, To: time.Now()})
 	}
-	left := k.Unsettled(t, k.Live)
+	left := k.Lag(t, k.Live)
 	events := append(flow.End(), backlog...)
-	k.Settled(t, 2*time.Minute, k.Live)
+	k.WaitCommitted(t, 2*time.Minute, k.Live)
 	for name := range workers {
 		stop(name)
 	}
 
 	arrivals := im.Arrivals(t)
 	for i, step := range steps {
-		stood, _ := kit.StandStill(arrivals, spans[i].From, spans[i].To)
+		stood, _ := kit.LongestGap(arrivals, spans[i].From, spans[i].To)
 		stands = append(stands, fmt.Sprintf("%s %.1f s", step.what, stood.Seconds()))
-		if step.polite {
+		if step.clean {
 			worst = max(worst, stood)
 		}
 	}
-	repeated := kit.Repeated(arrivals)
+	repeated := kit.CountRepeated(arrivals)
 	kit.Figure(t, "rebalance", "%d events, %d calls, %d answered calls repeated; longest time "+
 		"without a call: %s; %v",
 		len(events), len(arrivals), repeated,
-		strings.Join(stands, ", "), kit.Measure(arrivals))
+		strings.Join(stands, ", "), kit.MeasureCalls(arrivals))
 	kit.Check(t, left > 0, "the backlog ran dry: the row says nothing")
-	kit.Check(t, repeated <= killed*killedRepeats,
+	kit.Check(t, repeated <= killed*maxRepeatsPerKill,
 		"%d answered calls were repeated, at most %d allowed", repeated,
-		killed*killedRepeats)
-	kit.Check(t, kit.Measure(arrivals).MostIn1s <= 200,
+		killed*maxRepeatsPerKill)
+	kit.Check(t, kit.MeasureCalls(arrivals).MostIn1s <= 200,
 		"more than 200 arrivals in one second over all workers")
 	kit.Check(t, worst <= 10*time.Second, "nobody called for %v although nobody was killed", worst)
 	kit.CheckCommits(t, k)
-	k.NoLetters(t, "workers that come and go")
-	kit.ComparePointers(t, kit.Largest(events), kit.Pointers(arrivals))
+	k.CheckNoDeadLetters(t, "workers that come and go")
+	kit.CompareReadTimes(t, kit.Largest(events), kit.ReadTimes(arrivals))
 }
 
 // TestExamStop: SIGTERM in full flow, four times. Each stop ends with 0 within its limit; over all
@@ -175,7 +175,7 @@ func TestExamStop(t *testing.T) {
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "20ms")
 	// one event each: a call repeated is an event repeated
-	events := kit.OneEach(kit.Conversations("stop", 4000))
+	events := kit.OneEventEach(kit.Conversations("stop", 4000))
 	kit.ProduceEvents(t, k, k.Live, events[:3000])
 	kit.ProduceEvents(t, k, k.Backfill, events[3000:])
 
@@ -189,9 +189,9 @@ func TestExamStop(t *testing.T) {
 		took = append(took, w.Stop(t, syscall.SIGTERM, kit.StopLimit))
 		ends = append(ends, im.Count(t))
 	}
-	middle := k.Unsettled(t, k.Live, k.Backfill)
+	middle := k.Lag(t, k.Live, k.Backfill)
 	w := kit.StartWorker(t, k, im.URL)
-	k.Settled(t, time.Minute, k.Live, k.Backfill)
+	k.WaitCommitted(t, time.Minute, k.Live, k.Backfill)
 	took = append(took, w.Stop(t, syscall.SIGTERM, kit.StopLimit))
 
 	arrivals := im.Arrivals(t)
@@ -199,18 +199,18 @@ func TestExamStop(t *testing.T) {
 	for _, n := range ends {
 		pause = min(pause, time.Duration(arrivals[n].At-arrivals[n-1].At))
 	}
-	repeated := kit.Repeated(arrivals)
+	repeated := kit.CountRepeated(arrivals)
 	kit.Figure(t, "stop", "%d SIGTERMs in full flow took %v; %d events, %d calls, %d answered "+
 		"calls repeated; "+
 		"shortest pause between two workers %v; %v",
 		stops, took[:stops], len(events), len(arrivals), repeated, pause.Round(time.Millisecond),
-		kit.Measure(arrivals))
+		kit.MeasureCalls(arrivals))
 	kit.Check(t, middle > 0, "nothing was left after the last stop in flow: the row says nothing")
 	kit.Check(t, pause >= time.Second,
 		"a restarted worker called %v after its predecessor's last call", pause)
 	kit.Check(t, repeated == 0, "%d answered calls were repeated", repeated)
-	kit.ComparePointers(t, kit.Largest(events), kit.Pointers(arrivals))
-	kit.Check(t, kit.Measure(arrivals).MostIn1s <= 200,
+	kit.CompareReadTimes(t, kit.Largest(events), kit.ReadTimes(arrivals))
+	kit.Check(t, kit.MeasureCalls(arrivals).MostIn1s <= 200,
 		"more than 200 arrivals in one second over the restarts")
 }
 
@@ -218,7 +218,7 @@ func TestExamStop(t *testing.T) {
 func TestExamStopNow(t *testing.T) {
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-latency", "4s")
-	kit.ProduceEvents(t, k, k.Live, kit.OneEach(kit.Conversations("now", 50)))
+	kit.ProduceEvents(t, k, k.Live, kit.OneEventEach(kit.Conversations("now", 50)))
 	w := kit.StartWorker(t, k, im.URL)
 	kit.Wait(t, "calls that hang", 30*time.Second, func() bool { return im.Count(t) >= 10 })
 	w.Signal(t, syscall.SIGTERM)
@@ -245,7 +245,7 @@ func TestExamStopWithoutKafka(t *testing.T) {
 	t.Parallel()
 	k := kit.StartEmbedded(t, "it kills the broker")
 	im := kit.StartRecorder(t, "-latency", "2ms")
-	kit.ProduceEvents(t, k, k.Live, kit.OneEach(kit.Conversations("gone", 2000)))
+	kit.ProduceEvents(t, k, k.Live, kit.OneEventEach(kit.Conversations("gone", 2000)))
 	w := kit.StartWorker(t, k, im.URL)
 	kit.Wait(t, "calls in full flow", 30*time.Second, func() bool { return im.Count(t) >= 300 })
 	k.Signal(t, syscall.SIGKILL)

@@ -64,7 +64,7 @@ func TestExamTransactions(t *testing.T) {
 	im := kit.StartRecorder(t)
 	producer := startTransactor(t, k, "alone")
 	conversations := kit.Conversations("tx", 40)
-	good := kit.Many(5, conversations, 400)
+	good := kit.RandomEvents(5, conversations, 400)
 	var bad []kit.Event // later T, so that each of them would show
 	for _, e := range good {
 		bad = append(bad,
@@ -85,10 +85,10 @@ func TestExamTransactions(t *testing.T) {
 	}
 
 	w := kit.StartWorker(t, k, im.URL)
-	k.Settled(t, 30*time.Second, k.Live)
+	k.WaitCommitted(t, 30*time.Second, k.Live)
 	metrics := kit.Scrape(t, w.Admin)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
-	kit.ComparePointers(t, kit.Largest(good), kit.Pointers(im.Arrivals(t)))
+	kit.CompareReadTimes(t, kit.Largest(good), kit.ReadTimes(im.Arrivals(t)))
 	received := metrics.Sum("markread_events_received_total")
 	kit.Check(t, received == 400, "%v events received, 400 were committed", received)
 	kit.Figure(t, "transactions", "400 records committed, 800 aborted: %s", metrics.Balance(t))
@@ -110,7 +110,7 @@ func TestExamTransactionsMixed(t *testing.T) {
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "2ms")
 	w := kit.StartWorker(t, k, im.URL)
-	w.Ready(t)
+	w.WaitReady(t)
 	conversations := kit.Conversations("mixed", 60)
 	long := time.Now().Unix() - 500_000
 
@@ -152,7 +152,7 @@ func TestExamTransactionsMixed(t *testing.T) {
 		})
 	}
 	all.Go(func() {
-		plain := kit.Many(12, conversations, 400)
+		plain := kit.RandomEvents(12, conversations, 400)
 		for i := range plain {
 			plain[i].ReadTime = long + int64(i)*100
 			if err := k.Client.ProduceSync(kit.Context(t), kit.RecordOf(k.Live, plain[i])).
@@ -166,7 +166,7 @@ func TestExamTransactionsMixed(t *testing.T) {
 		mu.Unlock()
 	})
 	all.Wait()
-	k.Settled(t, 30*time.Second, k.Live)
+	k.WaitCommitted(t, 30*time.Second, k.Live)
 	metrics := kit.Scrape(t, w.Admin)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 	received := metrics.Sum("markread_events_received_total")
@@ -175,8 +175,8 @@ func TestExamTransactionsMixed(t *testing.T) {
 		aborted, producers+1, metrics.Balance(t))
 	kit.Check(t, received == float64(len(good)), "%v events received, %d were committed", received,
 		len(good))
-	k.NoLetters(t, "transactions")
-	kit.ComparePointers(t, kit.Largest(good), kit.Pointers(im.Arrivals(t)))
+	k.CheckNoDeadLetters(t, "transactions")
+	kit.CompareReadTimes(t, kit.Largest(good), kit.ReadTimes(im.Arrivals(t)))
 }
 
 // TestExamTransactionsOpen: an open transaction holds up what comes after it in its partitions, and
@@ -191,9 +191,9 @@ func TestExamTransactionsOpen(t *testing.T) {
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "2ms")
 	w := kit.StartWorker(t, k, im.URL)
-	w.Ready(t)
+	w.WaitReady(t)
 	conversations := kit.Conversations("open", 300)
-	now := kit.OneEach(conversations)
+	now := kit.OneEventEach(conversations)
 	events := func(from, to int, later int64) []kit.Event {
 		out := slices.Clone(now[from:to])
 		for i := range out {
@@ -214,7 +214,7 @@ func TestExamTransactionsOpen(t *testing.T) {
 	}
 	early := events(0, 100, 0)
 	kit.ProduceEvents(t, k, k.Live, early)
-	k.Settled(t, 30*time.Second, k.Live)
+	k.WaitCommitted(t, 30*time.Second, k.Live)
 
 	slow := startTransactor(t, k, "slow")
 	held := events(100, 200, 0)
@@ -231,7 +231,7 @@ func TestExamTransactionsOpen(t *testing.T) {
 	if err := slow.cl.EndTransaction(kit.Context(t), kgo.TryCommit); err != nil {
 		t.Fatal(err)
 	}
-	k.Settled(t, 30*time.Second, k.Live)
+	k.WaitCommitted(t, 30*time.Second, k.Live)
 	committed := time.Since(began)
 
 	gone := startTransactor(t, k, "gone", kgo.TransactionTimeout(timeout))
@@ -244,7 +244,7 @@ func TestExamTransactionsOpen(t *testing.T) {
 	gone.cl.Close()
 	last := events(100, 200, 50)
 	kit.ProduceEvents(t, k, k.Live, last)
-	k.Settled(t, time.Minute, k.Live)
+	k.WaitCommitted(t, time.Minute, k.Live)
 	aborted := time.Since(began)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
@@ -255,5 +255,5 @@ func TestExamTransactionsOpen(t *testing.T) {
 		open, during, committed.Round(time.Millisecond), aborted.Round(time.Millisecond))
 	kit.Check(t, during == 0, "%d calls for records that are undecided, or behind such", during)
 	all := slices.Concat(early, held, late, last)
-	kit.ComparePointers(t, kit.Largest(all), kit.Pointers(im.Arrivals(t)))
+	kit.CompareReadTimes(t, kit.Largest(all), kit.ReadTimes(im.Arrivals(t)))
 }

@@ -45,13 +45,13 @@ func TestExamMainJob(t *testing.T) {
 	}
 	produce(waiting)
 	w := kit.StartWorker(t, k, sandbox.URL)
-	w.Ready(t)
+	w.WaitReady(t)
 	for part := range slices.Chunk(later[:len(later)/2], 200) {
 		produce(part)
 	}
-	k.Settled(t, time.Minute, k.Live, k.Backfill)
+	k.WaitCommitted(t, time.Minute, k.Live, k.Backfill)
 	produce(later[len(later)/2:]) // half of these bring nothing new
-	k.Settled(t, time.Minute, k.Live, k.Backfill)
+	k.WaitCommitted(t, time.Minute, k.Live, k.Backfill)
 	metrics := kit.Scrape(t, w.Admin)
 	took := w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
@@ -66,8 +66,8 @@ func TestExamMainJob(t *testing.T) {
 			failed[in.record.Topic]++
 		}
 	}
-	kit.ComparePointers(t, kit.Largest(valid), sandbox.Pointers(t))
-	letters := checkLetters(t, k, began, all)
+	kit.CompareReadTimes(t, kit.Largest(valid), sandbox.ReadTimes(t))
+	letters := checkDeadLetters(t, k, began, all)
 	kit.CheckCommits(t, k)
 
 	for lane, topic := range map[string]string{"live": k.Live, "backfill": k.Backfill} {
@@ -108,9 +108,9 @@ func TestExamMainJob(t *testing.T) {
 		took.Round(time.Millisecond))
 }
 
-// checkLetters compares the dead-letter topic with the input, and returns how many letters there
+// checkDeadLetters compares the dead-letter topic with the input, and returns how many letters there
 // are.
-func checkLetters(t *testing.T, k *kit.Kafka, began time.Time, all []input) int {
+func checkDeadLetters(t *testing.T, k *kit.Kafka, began time.Time, all []input) int {
 	t.Helper()
 	type origin struct {
 		topic             string
@@ -131,11 +131,11 @@ func checkLetters(t *testing.T, k *kit.Kafka, began time.Time, all []input) int 
 			wantInvalid++
 		}
 	}
-	letters := k.ReadAll(t, k.Letters)
+	letters := k.ReadAll(t, k.DeadLetters)
 	collapsed := map[kit.Conversation]int{}
 	newest := map[kit.Conversation]bool{}
 	for _, letter := range letters {
-		ours := ourHeaders(letter)
+		ours := markreadHeaders(letter)
 		from := origin{ours["__dlq.errors.topic"], ours["__dlq.errors.partition"],
 			ours["__dlq.errors.offset"]}
 		in, ok := inputs[from]
@@ -151,10 +151,10 @@ func checkLetters(t *testing.T, k *kit.Kafka, began time.Time, all []input) int 
 		} else {
 			collapsed[in.Conversation] += stands
 			newest[in.Conversation] = newest[in.Conversation] ||
-				in.record == newestLetters(events[in.Conversation]).
+				in.record == representative(events[in.Conversation]).
 					record
 		}
-		checkLetter(t, k, in, letter, ours, began)
+		checkDeadLetter(t, k, in, letter, ours, began)
 	}
 	kit.Check(t, wantInvalid == 0, "%d invalid records have no letter", wantInvalid)
 	for c, group := range events {
@@ -167,8 +167,8 @@ func checkLetters(t *testing.T, k *kit.Kafka, began time.Time, all []input) int 
 	return len(letters)
 }
 
-// newestLetters is the event that a letter for the whole group shows.
-func newestLetters(group []input) input {
+// representative is the event that a letter for the whole group shows.
+func representative(group []input) input {
 	out := group[0]
 	for _, in := range group[1:] {
 		if in.ReadTime >= out.ReadTime {
@@ -178,23 +178,24 @@ func newestLetters(group []input) input {
 	return out
 }
 
-// isOurs tells which headers of a letter are ours.
-func isOurs(name string) bool {
+// isMarkreadHeader tells which headers of a letter are ours.
+func isMarkreadHeader(name string) bool {
 	return strings.HasPrefix(name, "markread.") || strings.HasPrefix(name, "__dlq.")
 }
 
-func ourHeaders(letter *kgo.Record) map[string]string {
+func markreadHeaders(letter *kgo.Record) map[string]string {
 	out := map[string]string{}
 	for _, h := range letter.Headers {
-		if isOurs(h.Key) {
+		if isMarkreadHeader(h.Key) {
 			out[h.Key] = string(h.Value)
 		}
 	}
 	return out
 }
 
-// checkLetter compares one letter with its record, header by header.
-func checkLetter(t *testing.T, k *kit.Kafka, in input, letter *kgo.Record, ours map[string]string,
+// checkDeadLetter compares one letter with its record, header by header.
+func checkDeadLetter(t *testing.T, k *kit.Kafka, in input, letter *kgo.Record,
+	ours map[string]string,
 	began time.Time) {
 	t.Helper()
 	same := func(a, b []byte) bool { return bytes.Equal(a, b) && (a == nil) == (b == nil) }
@@ -206,7 +207,7 @@ func checkLetter(t *testing.T, k *kit.Kafka, in input, letter *kgo.Record, ours 
 		letter.Value == nil, in.record.Value, in.record.Value == nil)
 	kept := func(headers []kgo.RecordHeader) (out []string) {
 		for _, h := range headers {
-			if !isOurs(h.Key) {
+			if !isMarkreadHeader(h.Key) {
 				out = append(out, fmt.Sprintf("%q=%q", h.Key, h.Value))
 			}
 		}
@@ -240,7 +241,7 @@ func checkLetter(t *testing.T, k *kit.Kafka, in input, letter *kgo.Record, ours 
 		slices.Collect(maps.Keys(want))...)
 	count := 0
 	for _, h := range letter.Headers {
-		if isOurs(h.Key) {
+		if isMarkreadHeader(h.Key) {
 			count++
 			kit.Check(t, slices.Contains(names, h.Key),
 				"%s: forged or unknown header %s=%q in the letter", in.kind,
@@ -251,9 +252,9 @@ func checkLetter(t *testing.T, k *kit.Kafka, in input, letter *kgo.Record, ours 
 		"%s: %d headers of ours, %d names, want %d: %v",
 		in.kind, count, len(ours), len(names), ours)
 	message := ours["__dlq.errors.message"]
-	kit.Check(t, message != "" && strings.Contains(message, in.says),
+	kit.Check(t, message != "" && strings.Contains(message, in.mentions),
 		"%s: the message %q does not say %q", in.kind,
-		message, in.says)
+		message, in.mentions)
 	at, err := time.Parse(time.RFC3339, ours["markread.failed-at"])
 	kit.Check(t, err == nil && at.After(began.Add(-time.Second)) &&
 		at.Before(time.Now().Add(time.Second)),

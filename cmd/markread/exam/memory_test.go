@@ -31,12 +31,12 @@ func TestExamMemoryHeld(t *testing.T) {
 	}
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-rate", "200")
-	gate := kit.StartGate(t, im.URL)
+	gate := kit.StartProxy(t, im.URL)
 	gate.Refuse()
 	w := kit.StartWorker(t, k, gate.URL, "--max-pending", strconv.Itoa(2*conversations))
-	w.Ready(t)
+	w.WaitReady(t)
 	before := memory(w.Proc, t, "VmRSS")
-	bulk(t, k, k.Live, conversations, func(i int) kit.Event {
+	produceBulk(t, k, k.Live, conversations, func(i int) kit.Event {
 		return kit.Event{Conversation: kit.Conversation{Report: fmt.Sprintf("user%010d", i),
 			Peer: fmt.Sprintf("user%010d", i*7%conversations)}, ReadTime: time.Now().Unix()}
 	})
@@ -72,7 +72,7 @@ func TestExamMemoryEvents(t *testing.T) {
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "2ms")
 	now := time.Now().Unix()
-	bulk(t, k, k.Backfill, events, func(i int) kit.Event {
+	produceBulk(t, k, k.Backfill, events, func(i int) kit.Event {
 		c := i * 7919 % conversations
 		return kit.Event{Conversation: kit.Conversation{Report: fmt.Sprintf("user%010d", c),
 			Peer: "peer" + strconv.Itoa(c%97)}, ReadTime: now - int64(events-i)/1000}
@@ -98,10 +98,10 @@ func TestExamMemoryEvents(t *testing.T) {
 			}
 		})
 	}
-	k.Settled(t, 30*time.Second, k.Live)
+	k.WaitCommitted(t, 30*time.Second, k.Live)
 	m := kit.Scrape(t, w.Admin)
 	pending := m.Sum("markread_backlog_events")
-	left := k.Unsettled(t, k.Backfill)
+	left := k.Lag(t, k.Backfill)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 	delay := make([]time.Duration, 0, len(produced))
 	arrivals := im.Arrivals(t)
@@ -115,7 +115,7 @@ func TestExamMemoryEvents(t *testing.T) {
 		t.Fatalf("%d calls for %d live events", len(delay), len(produced))
 	}
 	slices.Sort(delay)
-	p99, traffic := delay[len(delay)*99/100], kit.Measure(arrivals)
+	p99, traffic := delay[len(delay)*99/100], kit.MeasureCalls(arrivals)
 	kit.Figure(t, "memory-events",
 		"%d events over %d conversations: %d MiB of RSS at most; after %d s %.0f events in "+
 			"memory, %d not settled; "+
@@ -130,8 +130,8 @@ func TestExamMemoryEvents(t *testing.T) {
 	kit.Check(t, traffic.MostIn1s <= 200, "%d arrivals in one second", traffic.MostIn1s)
 }
 
-// bulk publishes n events.
-func bulk(t *testing.T, k *kit.Kafka, topic string, n int, event func(i int) kit.Event) {
+// produceBulk publishes n events.
+func produceBulk(t *testing.T, k *kit.Kafka, topic string, n int, event func(i int) kit.Event) {
 	t.Helper()
 	const at = 100_000
 	for from := 0; from < n; from += at {
@@ -204,11 +204,11 @@ func TestExamMemoryBatches(t *testing.T) {
 		return kit.Scrape(t, w.Admin).Sum("markread_events_received_total") == float64(events+bombs)
 	})
 	kit.Wait(t, "the large records are dead letters", time.Minute,
-		func() bool { return len(k.ReadAll(t, k.Letters)) == bombs })
+		func() bool { return len(k.ReadAll(t, k.DeadLetters)) == bombs })
 	peak := memory(w.Proc, t, "VmHWM")
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
-	for _, letter := range k.ReadAll(t, k.Letters) {
-		ours := ourHeaders(letter)
+	for _, letter := range k.ReadAll(t, k.DeadLetters) {
+		ours := markreadHeaders(letter)
 		kit.Check(t, ours["markread.class"] == "invalid" && ours["markread.collapsed"] == "1" &&
 			len(letter.Value) == 0 && len(ours["markread.value-omitted"]) == 9,
 			"letter %v with a value of %d bytes", ours, len(letter.Value))

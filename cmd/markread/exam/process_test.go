@@ -76,12 +76,12 @@ func startWorkerPrepared(
 	addr := l.Addr().String()
 	l.Close()
 	p := kit.StartPrepared(t, "worker", "product", []string{"MARKREAD_IM_KEY=" + kit.Key}, prepare,
-		append(k.Run(imURL, extra...), "--admin-addr", addr)...)
+		append(k.RunArgs(imURL, extra...), "--admin-addr", addr)...)
 	return &kit.Worker{Proc: p, Admin: "http://" + addr}
 }
 
-// failing makes a third of the calls fail, each with a line at debug level.
-const failing = `{"latency":{"p50":"20ms","p99":"25ms"},"rules":[{"kind":"code","code":60008,` +
+// failingCalls makes a third of the calls fail, each with a line at debug level.
+const failingCalls = `{"latency":{"p50":"20ms","p99":"25ms"},"rules":[{"kind":"code","code":60008,` +
 	`"share":0.33}]}`
 
 // TestExamStderrUnread: a third of the calls fail, each with a log line, and
@@ -91,8 +91,8 @@ const failing = `{"latency":{"p50":"20ms","p99":"25ms"},"rules":[{"kind":"code",
 func TestExamStderrUnread(t *testing.T) {
 	k := kit.StartBroker(t)
 	sandbox := kit.StartSandbox(t, "--rate", "0")
-	sandbox.Faults(t, failing)
-	kit.ProduceEvents(t, k, k.Live, kit.OneEach(kit.Conversations("unread", 60_000)))
+	sandbox.SetFaults(t, failingCalls)
+	kit.ProduceEvents(t, k, k.Live, kit.OneEventEach(kit.Conversations("unread", 60_000)))
 	pipe := newPipe(t)
 	w := startWorkerPrepared(t, k, sandbox.URL, func(cmd *exec.Cmd) { cmd.Stderr = pipe.write },
 		"--rate", "0", "--max-in-flight", "50", "--log-level", "debug", "--attempts", "100")
@@ -128,7 +128,7 @@ func TestExamStderrUnread(t *testing.T) {
 		}
 		return dropped > 0
 	})
-	sandbox.Faults(t, `{}`)
+	sandbox.SetFaults(t, `{}`)
 	took := w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 	kit.Wait(t, "the last line", 2*time.Second, func() bool {
 		return strings.Contains(stderr.String(), "stopped cleanly")
@@ -147,8 +147,8 @@ func TestExamStopStderrUnread(t *testing.T) {
 	t.Parallel()
 	k := kit.StartBroker(t)
 	sandbox := kit.StartSandbox(t, "--rate", "0")
-	sandbox.Faults(t, failing)
-	kit.ProduceEvents(t, k, k.Live, kit.OneEach(kit.Conversations("stop-unread", 10_000)))
+	sandbox.SetFaults(t, failingCalls)
+	kit.ProduceEvents(t, k, k.Live, kit.OneEventEach(kit.Conversations("stop-unread", 10_000)))
 	pipe := newPipe(t)
 	w := startWorkerPrepared(t, k, sandbox.URL, func(cmd *exec.Cmd) { cmd.Stderr = pipe.write },
 		"--rate", "800", "--log-level", "debug", "--attempts", "100")
@@ -176,12 +176,12 @@ func TestExamStderrClosed(t *testing.T) {
 			t.Parallel()
 			k := kit.StartBroker(t)
 			sandbox := kit.StartSandbox(t)
-			sandbox.Faults(t, failing)
-			events := kit.OneEach(kit.Conversations("closed", 400))
+			sandbox.SetFaults(t, failingCalls)
+			events := kit.OneEventEach(kit.Conversations("closed", 400))
 			kit.ProduceEvents(t, k, k.Live, events[:300])
 			w := startWorkerPrepared(t, k, sandbox.URL, prepare(t),
 				"--log-level", "debug", "--attempts", "100")
-			k.Settled(t, 30*time.Second, k.Live)
+			k.WaitCommitted(t, 30*time.Second, k.Live)
 
 			var rows strings.Builder
 			fmt.Fprintln(&rows, "Report_Account,Peer_Account,MsgReadTime")
@@ -197,9 +197,9 @@ func TestExamStderrClosed(t *testing.T) {
 				"--log-level", "debug", file)
 			kit.Check(t, job.Exit(t, 30*time.Second) == 0, "the backfill ended with %v",
 				job.Cmd.ProcessState)
-			k.Settled(t, 30*time.Second, k.Live, k.Backfill)
+			k.WaitCommitted(t, 30*time.Second, k.Live, k.Backfill)
 			w.Stop(t, syscall.SIGTERM, kit.StopLimit)
-			kit.ComparePointers(t, kit.Largest(events), sandbox.Pointers(t))
+			kit.CompareReadTimes(t, kit.Largest(events), sandbox.ReadTimes(t))
 		})
 	}
 }
@@ -210,15 +210,15 @@ func TestExamListIntoHead(t *testing.T) {
 	t.Parallel()
 	k := kit.StartBroker(t)
 	now := time.Now()
-	kit.WriteLetters(t, k, 20_000, func(i int) kit.Letter {
+	kit.ProduceDeadLetters(t, k, 20_000, func(i int) kit.DeadLetter {
 		e := kit.Event{Conversation: kit.Conversation{Report: "u" + strconv.Itoa(i), Peer: "p"},
 			ReadTime: now.Unix()}
-		return kit.Letter{Event: e, Class: "rejected", Code: "90048", FailedAt: now}
+		return kit.DeadLetter{Event: e, Class: "rejected", Code: "90048", FailedAt: now}
 	})
 	pipe := newPipe(t)
 	ls := kit.StartPrepared(t, "dead-letters ls", "product", nil,
 		func(cmd *exec.Cmd) { cmd.Stdout = pipe.write },
-		"dead-letters", "ls", "--json", "--brokers", k.Addr, "--dead-letter-topic", k.Letters)
+		"dead-letters", "ls", "--json", "--brokers", k.Addr, "--dead-letter-topic", k.DeadLetters)
 	pipe.write.Close()
 	first := pipe.line(t, `^(\{"id":)`)
 	pipe.read.Close()
@@ -235,7 +235,7 @@ func TestExamHangup(t *testing.T) {
 	t.Parallel()
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-latency", "2ms")
-	events := kit.OneEach(kit.Conversations("hangup", 2000))
+	events := kit.OneEventEach(kit.Conversations("hangup", 2000))
 	kit.ProduceEvents(t, k, k.Live, events)
 	called := func() {
 		t.Helper()
@@ -251,11 +251,11 @@ func TestExamHangup(t *testing.T) {
 	called()
 	w.Signal(t, syscall.SIGHUP)
 	called()
-	k.Settled(t, 30*time.Second, k.Live)
+	k.WaitCommitted(t, 30*time.Second, k.Live)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
-	repeated := kit.Repeated(im.Arrivals(t))
+	repeated := kit.CountRepeated(im.Arrivals(t))
 	kit.Figure(t, "hangup", "SIGHUP: exit 0 after %v; ignored: it continues; %d calls repeated",
 		took.Round(time.Millisecond), repeated)
 	kit.Check(t, repeated == 0, "%d answered calls were repeated", repeated)
-	kit.ComparePointers(t, kit.Largest(events), kit.Pointers(im.Arrivals(t)))
+	kit.CompareReadTimes(t, kit.Largest(events), kit.ReadTimes(im.Arrivals(t)))
 }

@@ -26,17 +26,17 @@ import (
 func TestExamCollapse(t *testing.T) {
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "2ms")
-	events := kit.Many(2, kit.Conversations("collapse", 1000), 200_000)
+	events := kit.RandomEvents(2, kit.Conversations("collapse", 1000), 200_000)
 	kit.ProduceEvents(t, k, k.Live, events)
 
 	w := kit.StartWorker(t, k, im.URL)
-	k.Settled(t, time.Minute, k.Live)
+	k.WaitCommitted(t, time.Minute, k.Live)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
 	arrivals := im.Arrivals(t)
-	traffic := kit.Measure(arrivals)
+	traffic := kit.MeasureCalls(arrivals)
 	kit.Figure(t, "collapse", "200000 events over 1000 conversations: %v", traffic)
-	kit.ComparePointers(t, kit.Largest(events), kit.Pointers(arrivals))
+	kit.CompareReadTimes(t, kit.Largest(events), kit.ReadTimes(arrivals))
 	kit.Check(t, traffic.Calls <= 1050, "%d calls, at most 1050 allowed", traffic.Calls)
 	kit.Check(t, traffic.Span <= 5500*time.Millisecond,
 		"%v from the first arrival to the last, at most 5.5 s allowed",
@@ -53,17 +53,17 @@ func TestExamQuota(t *testing.T) {
 	}
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "2ms")
-	events := kit.OneEach(kit.Conversations("quota", conversations))
+	events := kit.OneEventEach(kit.Conversations("quota", conversations))
 	kit.ProduceEvents(t, k, k.Live, events)
 
 	w := kit.StartWorker(t, k, im.URL)
-	k.Settled(t, time.Minute, k.Live)
+	k.WaitCommitted(t, time.Minute, k.Live)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
 	arrivals := im.Arrivals(t)
-	traffic := kit.Measure(arrivals)
+	traffic := kit.MeasureCalls(arrivals)
 	kit.Figure(t, "quota", "%v, %.1f %% of 200/s", traffic, traffic.PerSecond/2)
-	kit.ComparePointers(t, kit.Largest(events), kit.Pointers(arrivals))
+	kit.CompareReadTimes(t, kit.Largest(events), kit.ReadTimes(arrivals))
 	kit.Check(t, traffic.MostIn1s <= 200, "%d arrivals in one second", traffic.MostIn1s)
 	kit.Check(t, traffic.Throttled == 0, "%d times 60007", traffic.Throttled)
 	kit.Check(t, traffic.PerSecond >= 194, "%.1f/s, at least 194 required", traffic.PerSecond)
@@ -77,7 +77,7 @@ func TestExamQuotaFrozen(t *testing.T) {
 	t.Parallel()
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "2ms")
-	kit.ProduceEvents(t, k, k.Live, kit.OneEach(kit.Conversations("frozen", 9000)))
+	kit.ProduceEvents(t, k, k.Live, kit.OneEventEach(kit.Conversations("frozen", 9000)))
 	w := kit.StartWorker(t, k, im.URL)
 	kit.Wait(t, "calls", 30*time.Second, func() bool { return im.Count(t) > 100 })
 
@@ -88,10 +88,10 @@ func TestExamQuotaFrozen(t *testing.T) {
 		<-time.After(1500 * time.Millisecond)
 		w.Signal(t, syscall.SIGCONT)
 	}
-	left := k.Unsettled(t, k.Live)
+	left := k.Lag(t, k.Live)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
-	traffic := kit.Measure(im.Arrivals(t))
+	traffic := kit.MeasureCalls(im.Arrivals(t))
 	kit.Figure(t, "quota-frozen", "frozen %d times for 1.5 s: %v", frozen, traffic)
 	kit.Check(t, left > 0, "the backlog ran dry: the row says nothing")
 	kit.Check(t, traffic.MostIn1s <= 200, "%d arrivals in one second", traffic.MostIn1s)
@@ -126,7 +126,7 @@ func TestExamQuotaControl(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	traffic := kit.Measure(im.Arrivals(t))
+	traffic := kit.MeasureCalls(im.Arrivals(t))
 	kit.Figure(t, "quota-control", "rate.NewLimiter(200, 200): %v", traffic)
 	kit.Check(t, traffic.MostIn1s > 200 && traffic.Throttled > 0,
 		"the plain limiter was not caught: %v", traffic)
@@ -142,7 +142,7 @@ func TestExamPriority(t *testing.T) {
 	}
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "2ms")
-	kit.ProduceEvents(t, k, k.Backfill, kit.OneEach(kit.Conversations("bulk", 30_000)))
+	kit.ProduceEvents(t, k, k.Backfill, kit.OneEventEach(kit.Conversations("bulk", 30_000)))
 	w := kit.StartWorker(t, k, im.URL)
 	kit.Wait(t, "backfill calls", 30*time.Second, func() bool { return im.Count(t) > 300 })
 	before := im.Count(t)
@@ -163,12 +163,12 @@ func TestExamPriority(t *testing.T) {
 			}
 		})
 	}
-	k.Settled(t, 30*time.Second, k.Live)
-	left := k.Unsettled(t, k.Backfill)
+	k.WaitCommitted(t, 30*time.Second, k.Live)
+	left := k.Lag(t, k.Backfill)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
 	arrivals := im.Arrivals(t)
-	traffic := kit.Measure(arrivals)
+	traffic := kit.MeasureCalls(arrivals)
 	delay := make([]time.Duration, 0, len(produced))
 	backfill, live := 0, 0
 	for _, a := range arrivals[before:] {
@@ -204,11 +204,11 @@ func TestExamPriority(t *testing.T) {
 func TestExamPriorityFloor(t *testing.T) {
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "2ms")
-	kit.ProduceEvents(t, k, k.Backfill, kit.OneEach(kit.Conversations("bulk", 1000)))
-	kit.ProduceEvents(t, k, k.Live, kit.OneEach(kit.Conversations("live", 1500)))
+	kit.ProduceEvents(t, k, k.Backfill, kit.OneEventEach(kit.Conversations("bulk", 1000)))
+	kit.ProduceEvents(t, k, k.Live, kit.OneEventEach(kit.Conversations("live", 1500)))
 	w := kit.StartWorker(t, k, im.URL)
-	k.Settled(t, 30*time.Second, k.Live)
-	left := k.Unsettled(t, k.Backfill)
+	k.WaitCommitted(t, 30*time.Second, k.Live)
+	left := k.Lag(t, k.Backfill)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
 	backfill, live := 0, 0

@@ -15,20 +15,20 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// stuckEvents is a conversation whose every call gets a passing failure (60008): its event stays
+// failingEvent is a conversation whose every call gets a passing failure (60008): its event stays
 // where it is, and so does the offset.
-func stuckEvents(i int) kit.Event {
+func failingEvent(i int) kit.Event {
 	return kit.Event{Conversation: kit.Conversation{Report: fmt.Sprintf("reject-60008-stuck%d", i),
 		Peer: "p"},
 		ReadTime: time.Now().Unix()}
 }
 
-// patient keeps a conversation that never succeeds from becoming a letter.
-var patient = []string{"--attempts", "1000000", "--backoff-max", "2s"}
+// keepRetrying keeps a conversation that never succeeds from becoming a letter.
+var keepRetrying = []string{"--attempts", "1000000", "--backoff-max", "2s"}
 
-// attemptsOf returns how often the event at the beginning of the live partition 0 was tried, by the
+// oldestAttempts returns how often the event at the beginning of the live partition 0 was tried, by the
 // worker's own account.
-func attemptsOf(m *kit.Member) int {
+func oldestAttempts(m *kit.Member) int {
 	state := m.State()
 	if state == nil {
 		return 0
@@ -54,51 +54,51 @@ func TestExamWorkersKill(t *testing.T) {
 	}
 	t.Run("one event each", func(t *testing.T) {
 		t.Parallel()
-		killAmid(t, kit.OneEach(kit.Conversations("one", n)), n/2, uncommitted)
+		killUnderLoad(t, kit.OneEventEach(kit.Conversations("one", n)), n/2, maxUncommitted)
 	})
 	if testing.Short() {
 		return
 	}
 	t.Run("five events each", func(t *testing.T) {
 		t.Parallel()
-		killAmid(t, kit.Many(5, kit.Conversations("five", n), 5*n), n/2, n)
+		killUnderLoad(t, kit.RandomEvents(5, kit.Conversations("five", n), 5*n), n/2, n)
 	})
 }
 
-func killAmid(t *testing.T, events []kit.Event, after, allowed int) {
+func killUnderLoad(t *testing.T, events []kit.Event, after, allowed int) {
 	t.Helper()
-	k := kit.StartBrokerOf(t, 1)
+	k := kit.StartBrokerWithPartitions(t, 1)
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "20ms")
-	kit.ProduceEvents(t, k, k.Live, []kit.Event{stuckEvents(0)})
+	kit.ProduceEvents(t, k, k.Live, []kit.Event{failingEvent(0)})
 	kit.ProduceEvents(t, k, k.Live, events)
-	commits := kit.WatchOffsets(t, k)
-	c := kit.CrewOf(k, im, 200)
-	first := c.Start(t, "a", patient...)
+	commits := kit.WatchCommits(t, k)
+	c := kit.NewWorkerGroup(k, im, 200)
+	first := c.Start(t, "a", keepRetrying...)
 	kit.Wait(t, "calls in full flow", time.Minute, func() bool { return im.Count(t) >= after })
 	<-time.After(rand.N(time.Second)) // anywhere between two commits
-	attempts := attemptsOf(first)
+	attempts := oldestAttempts(first)
 	first.Signal(t, syscall.SIGKILL)
 	first.Exit(t, 5*time.Second)
 	killed := time.Now()
 	called := im.Arrivals(t)
-	commits.End()
+	commits.Stop()
 	// a second, but for a busy machine
-	longest := commits.At.Longest(time.Unix(0, called[0].Wall), killed)
-	allowed = max(allowed, int(200*longest.Seconds())+uncommitted-200)
+	longest := commits.ChangedAt.LongestGap(time.Unix(0, called[0].Wall), killed)
+	allowed = max(allowed, int(200*longest.Seconds())+maxUncommitted-200)
 
-	second := c.Start(t, "a", patient...)
+	second := c.Start(t, "a", keepRetrying...)
 	kit.Wait(t, "calls of the next worker", time.Minute,
-		func() bool { return im.CountOf(t, second.Account) > 0 })
+		func() bool { return im.CountBy(t, second.Account) > 0 })
 	paused := time.Since(killed)
 	resumed := 0
 	kit.Wait(t, "the next worker tells of the attempts", 10*time.Second,
-		func() bool { resumed = attemptsOf(second); return resumed > 0 })
-	im.Called(t, events, time.Minute)
+		func() bool { resumed = oldestAttempts(second); return resumed > 0 })
+	im.WaitApplied(t, events, time.Minute)
 	committed := k.Committed(t)[kit.Partition{Topic: k.Live, Partition: 0}]
 	second.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
 	arrivals := im.Arrivals(t)
-	repeated := kit.Repeated(arrivals)
+	repeated := kit.CountRepeated(arrivals)
 	done := 0
 	for _, a := range called {
 		if a.Code == 0 && a.Answered {
@@ -112,7 +112,7 @@ func killAmid(t *testing.T, events []kit.Event, after, allowed int) {
 		"answered calls repeated; attempts of the stuck one %d before, %d after; %v",
 		len(events), len(kit.Largest(events)), done, longest.Seconds(), paused.Seconds(), repeated,
 		attempts, resumed,
-		kit.Measure(arrivals))
+		kit.MeasureCalls(arrivals))
 	kit.Check(t, done < len(kit.Largest(events))*9/10,
 		"hardly anything was left when the worker was killed: the row says nothing")
 	kit.Check(t, done > allowed || allowed >= len(kit.Largest(events)),
@@ -124,10 +124,10 @@ func killAmid(t *testing.T, events []kit.Event, after, allowed int) {
 		attempts, resumed)
 	kit.Check(t, committed == 0,
 		"the offset %d is committed, beyond an event that has not finished", committed)
-	kit.Check(t, kit.Measure(arrivals).MostIn1s <= 200,
+	kit.Check(t, kit.MeasureCalls(arrivals).MostIn1s <= 200,
 		"more than 200 arrivals in one second over the kill")
-	k.NoLetters(t, "a conversation that never succeeds")
-	kit.ComparePointers(t, kit.Largest(events), kit.Pointers(arrivals))
+	k.CheckNoDeadLetters(t, "a conversation that never succeeds")
+	kit.CompareReadTimes(t, kit.Largest(events), kit.ReadTimes(arrivals))
 }
 
 // TestExamWorkersRebalance: the same with a second worker that joins, the first that leaves, and
@@ -140,54 +140,54 @@ func TestExamWorkersRebalance(t *testing.T) {
 	if testing.Short() {
 		n = 1200
 	}
-	k := kit.StartBrokerOf(t, partitions)
+	k := kit.StartBrokerWithPartitions(t, partitions)
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "20ms")
 	var stuck []kit.Event
 	for i := range partitions {
-		stuck = append(stuck, stuckEvents(i))
+		stuck = append(stuck, failingEvent(i))
 	}
 	k.ProduceTo(t, k.Live, stuck, func(i int) int32 { return int32(i) })
-	c := kit.StartCrew(t, k, im, 200, n)
+	c := kit.StartLoadedGroup(t, k, im, 200, n)
 
-	a := c.Start(t, "a", patient...)
-	more(c, t, 400)
-	b := c.Start(t, "b", patient...)
-	joins := c.Shared(t, 30*time.Second)
-	more(c, t, 400)
+	a := c.Start(t, "a", keepRetrying...)
+	waitForCalls(c, t, 400)
+	b := c.Start(t, "b", keepRetrying...)
+	joins := c.WaitShared(t, 30*time.Second)
+	waitForCalls(c, t, 400)
 	a.Stop(t, syscall.SIGTERM, kit.StopLimit)
-	leaves := b.OwnsAll(t, 30*time.Second)
-	more(c, t, 400)
-	c.Start(t, "a", patient...)
-	again := c.Shared(t, 30*time.Second)
-	more(c, t, 400)
-	events := append(c.Flow.End(), c.Backlog...)
-	im.Called(t, events, time.Minute)
+	leaves := b.WaitOwnsAll(t, 30*time.Second)
+	waitForCalls(c, t, 400)
+	c.Start(t, "a", keepRetrying...)
+	again := c.WaitShared(t, 30*time.Second)
+	waitForCalls(c, t, 400)
+	events := append(c.Traffic.End(), c.Backlog...)
+	im.WaitApplied(t, events, time.Minute)
 	for _, m := range c.Running() {
 		m.Stop(t, syscall.SIGTERM, kit.StopLimit)
 	}
 
 	arrivals := im.Arrivals(t)
-	repeated := kit.Repeated(arrivals)
+	repeated := kit.CountRepeated(arrivals)
 	kit.Figure(t, "workers-rebalance",
 		"%d events behind %d that never succeed; a second worker joins (%v until both call), the "+
 			"first leaves (%v) "+
 			"and comes back (%v): %d answered calls repeated; %v",
-		len(events), partitions, joins, leaves, again, repeated, kit.Measure(arrivals))
+		len(events), partitions, joins, leaves, again, repeated, kit.MeasureCalls(arrivals))
 	kit.Check(t, repeated == 0, "%d answered calls were repeated although nobody was killed",
 		repeated)
-	kit.Check(t, kit.Measure(arrivals).MostIn1s <= 200,
+	kit.Check(t, kit.MeasureCalls(arrivals).MostIn1s <= 200,
 		"more than 200 arrivals in one second over the rebalances")
 	for p, offset := range k.Committed(t) {
 		kit.Check(t, p.Topic != k.Live || offset == 0,
 			"%s %d is committed to %d, beyond an event that has not finished", p.Topic, p.Partition,
 			offset)
 	}
-	k.NoLetters(t, "conversations that never succeed")
-	kit.ComparePointers(t, kit.Largest(events), kit.Pointers(arrivals))
+	k.CheckNoDeadLetters(t, "conversations that never succeed")
+	kit.CompareReadTimes(t, kit.Largest(events), kit.ReadTimes(arrivals))
 }
 
-// more waits for so many calls.
-func more(c *kit.Crew, t *testing.T, calls int) {
+// waitForCalls waits for so many calls.
+func waitForCalls(c *kit.WorkerGroup, t *testing.T, calls int) {
 	t.Helper()
 	before := c.IM.Count(t)
 	kit.Wait(t, "calls in full flow", time.Minute,
@@ -209,27 +209,27 @@ func TestExamWorkersFrozen(t *testing.T) {
 		rate = 40
 		// a session of 15 s, the heartbeat, and what that takes
 		lasts   = 16500 * time.Millisecond
-		repeats = rate * uncommitted / 200 * 2 // of one freeze; the machine is busy
+		repeats = rate * maxUncommitted / 200 * 2 // of one freeze; the machine is busy
 	)
 	groups, rounds, behind := *frozenGroups, *frozenRounds, 500
 	if testing.Short() {
 		groups, rounds, behind = 6, 1, 250
 	}
 	k := kit.StartBroker(t)
-	var crews []*kit.Crew
+	var crews []*kit.WorkerGroup
 	for range groups {
 		im := kit.StartRecorder(t, "-rate", fmt.Sprint(rate), "-latency", "50ms")
-		c := kit.StartCrew(t, kit.OwnTopics(t, k.Addr, 4), im, rate, behind)
+		c := kit.StartLoadedGroup(t, kit.CreateOwnTopics(t, k.Addr, 4), im, rate, behind)
 		c.Start(t, "a")
 		c.Start(t, "b")
 		crews = append(crews, c)
 	}
 	shared := func() {
 		for _, c := range crews {
-			c.Shared(t, 40*time.Second)
+			c.WaitShared(t, 40*time.Second)
 		}
 	}
-	freezes := map[*kit.Crew][]*kit.Freeze{}
+	freezes := map[*kit.WorkerGroup][]*kit.Freeze{}
 	for round := range rounds {
 		shared()
 		var now []*kit.Freeze
@@ -259,12 +259,12 @@ func TestExamWorkersFrozen(t *testing.T) {
 			"%d answered calls were repeated after %d freezes, at most %d allowed",
 			again, rounds, rounds*repeats)
 		for _, a := range arrivals {
-			if a.Cut {
+			if a.Truncated {
 				cut++
 			}
 		}
 		for _, f := range freezes[c] {
-			n := f.Late(arrivals)
+			n := f.LateCalls(arrivals)
 			kit.Check(t, n <= 1, "%d late calls of %s after it was frozen, at most 1 allowed", n,
 				f.Member.Account)
 			late, most, took = late+min(n, 1), max(most, n), append(took, f.Took)

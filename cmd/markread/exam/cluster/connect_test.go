@@ -22,18 +22,18 @@ const connectLimit = 10 * time.Second
 // What only an operator can mend ends `run` and `emit` with 1; the last line names the flag. What
 // may mend itself is waited out by `run`, which says so at once.
 func TestExamClusterConnect(t *testing.T) {
-	c := disturb(t)
+	c := newCluster(t)
 	v := c.variables(t)
 	user := c.newUser(t, "connect")
-	c.grant(t, user.name)
+	c.grantWorker(t, user.name)
 	other := newIssuer(t, "somebody else")
 	dir := t.TempDir()
 	otherCA, otherCert, otherKey := filepath.Join(dir, "other.crt"), filepath.Join(dir, "cert.pem"),
 		filepath.Join(dir, "key.pem")
 	cert, key := other.issue(t, "markread")
-	file(t, otherCA, other.pem)
-	file(t, otherCert, cert)
-	file(t, otherKey, key)
+	writeFile(t, otherCA, other.pem)
+	writeFile(t, otherCert, cert)
+	writeFile(t, otherKey, key)
 	ca := []string{"--tls", "--tls-ca", v["CA"]}
 	ours := slices.Concat(ca,
 		[]string{"--tls-cert", v["CLIENT_CERT"], "--tls-key", v["CLIENT_KEY"]})
@@ -104,12 +104,13 @@ func TestExamClusterConnect(t *testing.T) {
 				k := *c.Kafka
 				k.Addr = row.brokers
 				began := time.Now()
-				p := kit.Start(t, "run", "product", env, slices.Concat(k.Run(im.URL), row.flags)...)
+				p := kit.Start(t, "run", "product", env,
+					slices.Concat(k.RunArgs(im.URL), row.flags)...)
 				switch row.status {
 				case 1:
 					code := p.Exit(t, connectLimit)
 					kit.Check(t, code == 1, "exit %d, want 1", code)
-					kit.OneFailure(t, p, row.says)
+					kit.CheckOneError(t, p, row.says)
 				default:
 					want := "joined the group"
 					if row.status == waits {
@@ -136,7 +137,7 @@ func TestExamClusterConnect(t *testing.T) {
 				code := emit.Exit(t, connectLimit)
 				kit.Check(t, code == 1, "emit: exit %d, want 1", code)
 				if row.status == 1 {
-					kit.OneFailure(t, emit, row.says)
+					kit.CheckOneError(t, emit, row.says)
 				}
 				kit.Figure(t, "connect", "%s: run %.2f s, emit %.2f s", row.name, took.Seconds(),
 					time.Since(began).
@@ -148,7 +149,7 @@ func TestExamClusterConnect(t *testing.T) {
 // TestExamClusterPermissions: a permission that is missing ends `run` with a line that names the
 // flag; without the one to write letters nothing is committed past the first, until it is given.
 func TestExamClusterPermissions(t *testing.T) {
-	c := disturb(t)
+	c := newCluster(t)
 	v := c.variables(t)
 	im := kit.StartRecorder(t)
 	start := func(t *testing.T, user user, extra ...string) *kit.Proc {
@@ -156,34 +157,34 @@ func TestExamClusterPermissions(t *testing.T) {
 		k.Addr = v["SASL_PLAINTEXT"]
 		return kit.Start(t, "run", "product",
 			[]string{"MARKREAD_IM_KEY=" + kit.Key, "MARKREAD_SASL_PASSWORD=" + user.password},
-			slices.Concat(k.Run(im.URL), user.flags(), extra)...)
+			slices.Concat(k.RunArgs(im.URL), user.flags(), extra)...)
 	}
 	for missing, flag := range map[string]string{"read live": "--topic",
 		"read backfill": "--backfill-topic",
 		"read group":    "--group"} {
 		t.Run(strings.ReplaceAll(missing, " ", "-"), func(t *testing.T) {
 			user := c.newUser(t, strings.ReplaceAll(missing, " ", "-"))
-			c.grant(t, user.name, missing)
+			c.grantWorker(t, user.name, missing)
 			p := start(t, user)
 			code := p.Exit(t, connectLimit)
 			kit.Check(t, code == 1, "exit %d, want 1", code)
-			kit.OneFailure(t, p, flag)
+			kit.CheckOneError(t, p, flag)
 		})
 	}
 	t.Run("create", func(t *testing.T) {
 		user := c.newUser(t, "create")
-		c.grant(t, user.name)
+		c.grantWorker(t, user.name)
 		p := start(t, user, "--create-topics", "--topic", c.Live+"-new") // nor may it see that
 		code := p.Exit(t, connectLimit)
 		kit.Check(t, code == 1, "exit %d, want 1", code)
-		kit.OneFailure(t, p, "--topic")
+		kit.CheckOneError(t, p, "--topic")
 	})
 	t.Run("write-letters", func(t *testing.T) {
 		user := c.newUser(t, "letters")
-		c.grant(t, user.name, "write letters")
+		c.grantWorker(t, user.name, "write letters")
 		// describe, so that only the write fails
-		c.allow(t, user.name, kmsg.ACLResourceTypeTopic, c.Letters, kmsg.ACLOperationDescribe)
-		events := kit.OneEach(append(kit.Conversations("allowed", 20),
+		c.allow(t, user.name, kmsg.ACLResourceTypeTopic, c.DeadLetters, kmsg.ACLOperationDescribe)
+		events := kit.OneEventEach(append(kit.Conversations("allowed", 20),
 			kit.Conversation{Report: "reject-90048-r", Peer: "p"}))
 		kit.ProduceEvents(t, c.Kafka, c.Live, events)
 		p := start(t, user)
@@ -192,13 +193,13 @@ func TestExamClusterPermissions(t *testing.T) {
 			_, body, err := kit.TryGet(admin + "/readyz")
 			return err == nil && strings.Contains(body, "dead-letter")
 		})
-		left := c.Unsettled(t, c.Live)
+		left := c.Lag(t, c.Live)
 		kit.Check(t, left > 0, "all is committed, although a letter was not written")
 		p.Line(t, "Topic Authorization Failed", connectLimit)
-		c.allow(t, user.name, kmsg.ACLResourceTypeTopic, c.Letters, kmsg.ACLOperationWrite)
-		c.Settled(t, 30*time.Second, c.Live, c.Backfill)
+		c.allow(t, user.name, kmsg.ACLResourceTypeTopic, c.DeadLetters, kmsg.ACLOperationWrite)
+		c.WaitCommitted(t, 30*time.Second, c.Live, c.Backfill)
 		p.Stop(t, syscall.SIGTERM, kit.StopLimit)
-		letters := c.ReadAll(t, c.Letters)
+		letters := c.ReadAll(t, c.DeadLetters)
 		kit.Check(t, len(letters) == 1, "%d letters, want 1", len(letters))
 	})
 }

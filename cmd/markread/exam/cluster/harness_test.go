@@ -33,7 +33,7 @@ type cluster struct {
 	dir string
 }
 
-func disturb(t *testing.T) *cluster {
+func newCluster(t *testing.T) *cluster {
 	t.Helper()
 	dir := os.Getenv(clusterDir)
 	if dir == "" {
@@ -51,7 +51,7 @@ func disturb(t *testing.T) *cluster {
 	if brokers == nil {
 		t.Fatalf("%s does not say where the brokers are", c.script(t, "env"))
 	}
-	c.Kafka = kit.OwnNames(t, brokers[1])
+	c.Kafka = kit.UniqueNames(t, brokers[1])
 	t.Cleanup(func() {
 		for n := 1; n <= nodes; n++ {
 			// it fails for one that does not run
@@ -60,7 +60,7 @@ func disturb(t *testing.T) *cluster {
 		c.script(t, "start")
 	})
 	c.CreateTopics(t, c.Topics()...)
-	c.inSync(t)
+	c.waitInSync(t)
 	return c
 }
 
@@ -83,14 +83,14 @@ func (c *cluster) script(t *testing.T, args ...string) string {
 	return string(out)
 }
 
-func (c *cluster) node(t *testing.T, command string, n int32) {
+func (c *cluster) nodeCommand(t *testing.T, command string, n int32) {
 	t.Helper()
 	c.script(t, command, strconv.Itoa(int(n)))
 }
 
-// inSync waits until all replicas of all partitions of the cluster are in sync, and returns how
+// waitInSync waits until all replicas of all partitions of the cluster are in sync, and returns how
 // long that took.
-func (c *cluster) inSync(t *testing.T) time.Duration {
+func (c *cluster) waitInSync(t *testing.T) time.Duration {
 	t.Helper()
 	began := time.Now()
 	behind := "no answer"
@@ -127,7 +127,7 @@ func (c *cluster) inSync(t *testing.T) time.Duration {
 // leaders returns the node that leads each of the topic's partitions.
 func (c *cluster) leaders(t *testing.T, topic string) map[int32]int32 {
 	t.Helper()
-	found, err := c.Layout(kit.Context(t), topic)
+	found, err := c.Metadata(kit.Context(t), topic)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,8 +157,8 @@ func (c *cluster) coordinator(t *testing.T) int32 {
 	return answer.NodeID
 }
 
-// another returns a node that is none of these and leads partitions of the live topic.
-func (c *cluster) another(t *testing.T, not ...int32) int32 {
+// otherLeader returns a node that is none of these and leads partitions of the live topic.
+func (c *cluster) otherLeader(t *testing.T, not ...int32) int32 {
 	t.Helper()
 	for _, leader := range c.leaders(t, c.Live) {
 		if !slices.Contains(not, leader) {

@@ -18,11 +18,11 @@ import (
 // write: a node that is gone holds up all writes until the cluster has noticed.
 type load struct {
 	c       *cluster
-	im      *kit.IM
+	im      *kit.Recorder
 	workers []*kit.Worker
 	backlog []kit.Event
-	flow    *kit.Flow
-	commits *commits
+	traffic *kit.Traffic
+	commits *commitWatcher
 	began   time.Time
 	phases  []phase
 }
@@ -36,7 +36,7 @@ type phase struct {
 func startLoad(t *testing.T, c *cluster, before int) *load {
 	t.Helper()
 	l := &load{c: c, im: kit.StartRecorder(t, "-rate", "200", "-latency", "5ms"),
-		backlog: kit.OneEach(kit.Conversations("backlog", before))}
+		backlog: kit.OneEventEach(kit.Conversations("backlog", before))}
 	kit.ProduceEvents(t, c.Kafka, c.Live, l.backlog)
 	l.workers = []*kit.Worker{kit.StartWorker(t, c.Kafka, l.im.URL),
 		kit.StartWorker(t, c.Kafka, l.im.URL)}
@@ -45,7 +45,7 @@ func startLoad(t *testing.T, c *cluster, before int) *load {
 	})
 	kit.Wait(t, "calls", 30*time.Second, func() bool { return l.im.Count(t) >= 100 })
 	// at 5 ms of latency 199 are called
-	l.flow = kit.StartFlowBehind(t, c.Kafka, c.Live, "flow", 220, l.im)
+	l.traffic = kit.StartTrafficBehindCalls(t, c.Kafka, c.Live, "flow", 220, l.im)
 	l.commits = watchCommits(t, l.workers)
 	l.began = time.Now()
 	return l
@@ -65,10 +65,10 @@ func (l *load) end(t *testing.T, name string, limit time.Duration, more ...kit.E
 	t.Helper()
 	ended := time.Now()
 	calls := l.im.Count(t)
-	pauses := l.commits.end()
-	events := append(append(l.flow.End(), l.backlog...), more...)
+	pauses := l.commits.finish()
+	events := append(append(l.traffic.End(), l.backlog...), more...)
 	left := len(events) - calls
-	l.c.Settled(t, 2*time.Minute, l.c.Live, l.c.Backfill)
+	l.c.WaitCommitted(t, 2*time.Minute, l.c.Live, l.c.Backfill)
 	settled := time.Since(ended)
 	for _, w := range l.workers {
 		w.Stop(t, syscall.SIGTERM, kit.StopLimit)
@@ -78,8 +78,8 @@ func (l *load) end(t *testing.T, name string, limit time.Duration, more ...kit.E
 	var told []string
 	longest := time.Duration(0)
 	for _, p := range l.phases {
-		stood, at := kit.StandStill(arrivals, p.from, p.to)
-		pause := pauses.Longest(p.from, p.to)
+		stood, at := kit.LongestGap(arrivals, p.from, p.to)
+		pause := pauses.LongestGap(p.from, p.to)
 		told = append(told, fmt.Sprintf("%s (%.1f s): no call for %.2f s, %.1f s after its "+
 			"beginning; no commit for "+
 			"%.1f s",
@@ -93,20 +93,20 @@ func (l *load) end(t *testing.T, name string, limit time.Duration, more ...kit.E
 			inTime++
 		}
 	}
-	repeated := kit.Repeated(arrivals)
+	repeated := kit.CountRepeated(arrivals)
 	goodput := float64(inTime-repeated) / ended.Sub(l.began).Seconds()
 	kit.Figure(t, name, "longest stand-still %.2f s; %d events, %d calls, %d answered calls "+
 		"repeated, %.1f/s of "+
 		"goodput over %.0f s, the rest of %d settled %.1f s later, at most %d in any 1.000 s; %s",
 		longest.Seconds(), len(events), len(arrivals), repeated, goodput, ended.Sub(l.began).
 			Seconds(), left,
-		settled.Seconds(), kit.Measure(arrivals).MostIn1s, strings.Join(told, "; "))
+		settled.Seconds(), kit.MeasureCalls(arrivals).MostIn1s, strings.Join(told, "; "))
 	kit.Check(t, left > 0, "the backlog ran dry: the row says nothing")
 	kit.Check(t, longest <= limit, "nobody called for %v, at most %v allowed", longest, limit)
-	kit.Check(t, kit.Measure(arrivals).MostIn1s <= 200, "more than 200 arrivals in one second")
-	l.c.NoLetters(t, "a cluster in trouble")
+	kit.Check(t, kit.MeasureCalls(arrivals).MostIn1s <= 200, "more than 200 arrivals in one second")
+	l.c.CheckNoDeadLetters(t, "a cluster in trouble")
 	kit.CheckCommits(t, l.c.Kafka)
-	kit.ComparePointers(t, kit.Largest(events), kit.Pointers(arrivals))
+	kit.CompareReadTimes(t, kit.Largest(events), kit.ReadTimes(arrivals))
 }
 
 // committed returns what the worker shows as committed, of each partition that it has; nil if it
@@ -127,16 +127,16 @@ func committed(w *kit.Worker) map[kit.Partition]int64 {
 	return out
 }
 
-// commits watches by the workers' own account when they commit: the cluster may not be able to
+// commitWatcher watches by the workers' own account when they commit: the cluster may not be able to
 // tell.
-type commits struct {
+type commitWatcher struct {
 	stop, done chan struct{}
 	once       sync.Once
-	at         kit.Times // whenever an offset had advanced; only after done
+	advancedAt kit.Times // whenever an offset had advanced; only after done
 }
 
-func watchCommits(t *testing.T, workers []*kit.Worker) *commits {
-	c := &commits{stop: make(chan struct{}), done: make(chan struct{})}
+func watchCommits(t *testing.T, workers []*kit.Worker) *commitWatcher {
+	c := &commitWatcher{stop: make(chan struct{}), done: make(chan struct{})}
 	go func() {
 		defer close(c.done)
 		known := map[kit.Partition]int64{}
@@ -158,16 +158,16 @@ func watchCommits(t *testing.T, workers []*kit.Worker) *commits {
 				}
 			}
 			if advanced {
-				c.at = append(c.at, time.Now())
+				c.advancedAt = append(c.advancedAt, time.Now())
 			}
 		}
 	}()
-	t.Cleanup(func() { c.end() })
+	t.Cleanup(func() { c.finish() })
 	return c
 }
 
-func (c *commits) end() kit.Times {
+func (c *commitWatcher) finish() kit.Times {
 	c.once.Do(func() { close(c.stop) })
 	<-c.done
-	return c.at
+	return c.advancedAt
 }

@@ -90,8 +90,8 @@ func TestExamClusterRotations(t *testing.T) {
 	if testing.Short() {
 		rotations = 8
 	}
-	c := disturb(t)
-	lifetime := c.lifetime(t)
+	c := newCluster(t)
+	lifetime := c.connectionLifetime(t)
 	if lifetime == 0 || lifetime > 5*time.Second {
 		t.Skip("skipped: connections.max.reauth.ms of the cluster must be set, to at most 5000: " +
 			"else connections " +
@@ -99,27 +99,27 @@ func TestExamClusterRotations(t *testing.T) {
 	}
 	v := c.variables(t)
 	user := c.newUser(t, "rotate")
-	c.grant(t, user.name)
+	c.grantWorker(t, user.name)
 	dir := t.TempDir()
 	passwordFile, caFile := filepath.Join(dir, "password"), filepath.Join(dir, "ca.crt")
 	authority := newIssuer(t, "authority 0")
 	listeners := strings.Split(v["SASL_SSL"], ",")
 	c.useCertificate(t, dir, 0, authority, listeners)
 	t.Cleanup(func() { c.alterListener(t, "") })
-	file(t, passwordFile, user.password+"\n")
-	file(t, caFile, authority.pem)
+	writeFile(t, passwordFile, user.password+"\n")
+	writeFile(t, caFile, authority.pem)
 
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "5ms")
 	k := *c.Kafka
 	k.Addr = v["SASL_SSL"]
 	p := kit.Start(t, "worker", "product",
 		[]string{"MARKREAD_IM_KEY=" + kit.Key, "MARKREAD_SASL_PASSWORD_FILE=" + passwordFile},
-		slices.Concat(k.Run(im.URL), user.flags(), []string{"--tls", "--tls-ca", caFile})...)
+		slices.Concat(k.RunArgs(im.URL), user.flags(), []string{"--tls", "--tls-ca", caFile})...)
 	w := &kit.Worker{Proc: p, Admin: "http://" + p.Line(t, kit.AdminLine, 10*time.Second)[1]}
-	w.Ready(t)
-	flow := kit.StartFlow(t, c.Kafka, c.Live, "rotate", 150)
+	w.WaitReady(t)
+	flow := kit.StartTraffic(t, c.Kafka, c.Live, "rotate", 150)
 	began := time.Now()
-	var wrong []kit.Span // when the worker's files were not right
+	var wrong []kit.Interval // when the worker's files were not right
 	for i := 1; i <= rotations; i++ {
 		changed := time.Now()
 		user.password = "exam-password-" + strconv.Itoa(i)
@@ -127,24 +127,24 @@ func TestExamClusterRotations(t *testing.T) {
 		c.setPassword(t, user.name, user.password)
 		c.useCertificate(t, dir, i, authority, listeners)
 		<-time.After(late)
-		file(t, passwordFile, user.password+"\n")
-		file(t, caFile, authority.pem)
-		wrong = append(wrong, kit.Span{From: changed, To: time.Now()})
+		writeFile(t, passwordFile, user.password+"\n")
+		writeFile(t, caFile, authority.pem)
+		wrong = append(wrong, kit.Interval{From: changed, To: time.Now()})
 		<-time.After(lifetime - late) // every connection is made anew
 	}
 	ended := time.Now()
 	events := flow.End()
-	c.Settled(t, time.Minute, c.Live, c.Backfill)
+	c.WaitCommitted(t, time.Minute, c.Live, c.Backfill)
 	metrics := kit.Scrape(t, w.Admin)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
 	arrivals := im.Arrivals(t)
-	stood, _ := kit.StandStill(arrivals, began, ended)
+	stood, _ := kit.LongestGap(arrivals, began, ended)
 	// The same by a clock that stands while the files are wrong.
 	clock := func(t time.Time) time.Time {
 		off := time.Duration(0)
 		for _, w := range wrong {
-			off += w.Within(began, t)
+			off += w.Overlap(began, t)
 		}
 		return t.Add(-off)
 	}
@@ -152,27 +152,28 @@ func TestExamClusterRotations(t *testing.T) {
 	for i := range byClock {
 		byClock[i].Wall = clock(time.Unix(0, byClock[i].Wall)).UnixNano()
 	}
-	right, _ := kit.StandStill(byClock, began, clock(ended))
+	right, _ := kit.LongestGap(byClock, began, clock(ended))
 	kit.Figure(t, "rotations", "%d of password, certificate and authority in %.0f s; %d events, "+
 		"%d calls, %d "+
 		"answered calls repeated, longest stand-still %.2f s, %.2f s with the right files, %v "+
 		"generations",
-		rotations, ended.Sub(began).Seconds(), len(events), len(arrivals), kit.Repeated(arrivals),
+		rotations, ended.Sub(began).Seconds(), len(events), len(arrivals),
+		kit.CountRepeated(arrivals),
 		stood.Seconds(),
 		right.Seconds(), metrics.Sum("markread_generations_total"))
 	kit.Check(t, right < 5*time.Second, "nobody called for %v with the right files", right)
 	kit.Check(t, metrics.Sum("markread_generations_total") == 1,
 		"the worker has lost its place in the group")
-	kit.ComparePointers(t, kit.Largest(events), kit.Pointers(arrivals))
-	c.NoLetters(t, "rotations")
+	kit.CompareReadTimes(t, kit.Largest(events), kit.ReadTimes(arrivals))
+	c.CheckNoDeadLetters(t, "rotations")
 	out := p.Stdout.String() + p.Stderr.String()
 	kit.Check(t, !strings.Contains(out, "exam-password"), "the password is shown")
 	kit.Check(t, strings.Contains(out, "--tls-ca") || strings.Contains(out, "--sasl-user"),
 		"the worker was never refused: the row says little")
 }
 
-// lifetime is how long the cluster lets a connection authenticated with SASL live.
-func (c *cluster) lifetime(t *testing.T) time.Duration {
+// connectionLifetime is how long the cluster lets a connection authenticated with SASL live.
+func (c *cluster) connectionLifetime(t *testing.T) time.Duration {
 	t.Helper()
 	req := kmsg.NewPtrDescribeConfigsRequest()
 	resource := kmsg.NewDescribeConfigsRequestResource()
@@ -198,7 +199,7 @@ func (c *cluster) useCertificate(t *testing.T, dir string, i int, authority *cer
 	t.Helper()
 	path := filepath.Join(dir, fmt.Sprintf("node-%d.pem", i))
 	cert, key := authority.issue(t, "node")
-	file(t, path, key+cert)
+	writeFile(t, path, key+cert)
 	c.alterListener(t, path)
 	trusted := x509.NewCertPool()
 	trusted.AddCert(authority.cert)

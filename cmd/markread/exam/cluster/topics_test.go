@@ -25,33 +25,33 @@ func TestExamClusterTopicsAndPartitions(t *testing.T) {
 			"have the same without " +
 			"load")
 	}
-	c := disturb(t)
-	old := kit.OneEach(kit.Conversations("old", 240))
+	c := newCluster(t)
+	old := kit.OneEventEach(kit.Conversations("old", 240))
 	kit.ProduceEvents(t, c.Kafka, c.Backfill, old)
 	l := startLoad(t, c, 1000)
 	// so that offsets are committed beyond what the next topic will have
-	c.Settled(t, 30*time.Second, c.Backfill)
+	c.WaitCommitted(t, 30*time.Second, c.Backfill)
 
 	var found time.Duration
-	added := kit.OneEach(kit.Conversations("added", 60))
+	added := kit.OneEventEach(kit.Conversations("added", 60))
 	l.phase("6 partitions added", func() {
 		began := time.Now()
-		c.Grow(t, c.Live, grown)
+		c.AddPartitions(t, c.Live, grown)
 		c.ProduceTo(t, c.Live, added,
 			func(i int) int32 { return int32(kit.Partitions + i%(grown-kit.Partitions)) })
-		l.im.Called(t, added, within)
+		l.im.WaitApplied(t, added, within)
 		found = time.Since(began)
 	})
 
 	var again time.Duration
-	remade := kit.OneEach(kit.Conversations("remade", 48))
+	remade := kit.OneEventEach(kit.Conversations("remade", 48))
 	l.phase("the backfill topic deleted and made again", func() {
 		c.DeleteTopics(t, kit.Context(t), c.Backfill)
 		<-time.After(3 * time.Second)
 		c.CreateTopics(t, c.Backfill)
 		began := time.Now()
 		c.ProduceTo(t, c.Backfill, remade, func(i int) int32 { return int32(i % kit.Partitions) })
-		l.im.Called(t, remade, within)
+		l.im.WaitApplied(t, remade, within)
 		again = time.Since(began)
 	})
 	said := 0
@@ -64,7 +64,7 @@ func TestExamClusterTopicsAndPartitions(t *testing.T) {
 		moved = c.moveLeaders(t, c.Live)
 		<-time.After(12 * time.Second)
 	})
-	stood, _ := kit.StandStill(l.im.Arrivals(t), l.phases[2].from, l.phases[2].to)
+	stood, _ := kit.LongestGap(l.im.Arrivals(t), l.phases[2].from, l.phases[2].to)
 	kit.Figure(t, "cluster-topics",
 		"added partitions were read %v after they were asked for, the topic made again %v after "+
 			"its first record (%d "+
@@ -76,7 +76,7 @@ func TestExamClusterTopicsAndPartitions(t *testing.T) {
 	kit.Check(t, moved > 0, "no leader moved: the row says nothing")
 	kit.Check(t, stood <= 5*time.Second,
 		"nobody called for %v after leaders moved, at most 5 s allowed", stood)
-	l.end(t, "cluster-topics-and-partitions", planned, slices.Concat(old, added, remade)...)
+	l.end(t, "cluster-topics-and-partitions", plannedLimit, slices.Concat(old, added, remade)...)
 }
 
 // moveLeaders makes another replica the preferred leader of each of the topic's partitions, has it
@@ -85,7 +85,7 @@ func (c *cluster) moveLeaders(t *testing.T, name string) int {
 	t.Helper()
 	ctx := kit.Context(t)
 	before := c.leaders(t, name)
-	found, err := c.Layout(ctx, name)
+	found, err := c.Metadata(ctx, name)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -85,14 +85,14 @@ type permission struct {
 var permissions = map[string]permission{
 	"read live":     {func(n kit.Names) string { return n.Live }, kmsg.ACLOperationRead},
 	"read backfill": {func(n kit.Names) string { return n.Backfill }, kmsg.ACLOperationRead},
-	"write letters": {func(n kit.Names) string { return n.Letters }, kmsg.ACLOperationWrite},
-	"settings letters": {func(n kit.Names) string { return n.Letters },
+	"write letters": {func(n kit.Names) string { return n.DeadLetters }, kmsg.ACLOperationWrite},
+	"settings letters": {func(n kit.Names) string { return n.DeadLetters },
 		kmsg.ACLOperationDescribeConfigs},
 	"read group": {func(n kit.Names) string { return n.Group }, kmsg.ACLOperationRead},
 }
 
-// grant gives a user what a worker needs, but for what is left out.
-func (c *cluster) grant(t *testing.T, user string, leftOut ...string) {
+// grantWorker gives a user what a worker needs, but for what is left out.
+func (c *cluster) grantWorker(t *testing.T, user string, leftOut ...string) {
 	t.Helper()
 	for name, p := range permissions {
 		if slices.Contains(leftOut, name) {
@@ -121,8 +121,8 @@ func (u user) flags() []string {
 	return []string{"--sasl", "scram-sha-512", "--sasl-user", u.name}
 }
 
-// file writes a file in one step, so that nobody reads half of it.
-func file(t *testing.T, path, text string) {
+// writeFile writes a file in one step, so that nobody reads half of it.
+func writeFile(t *testing.T, path, text string) {
 	t.Helper()
 	next := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".next")
 	if err := os.WriteFile(next, []byte(text), 0o600); err != nil {

@@ -15,8 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Faults switches the sandbox's faults; {} takes them back.
-func (s *Sandbox) Faults(t *testing.T, form string) {
+// SetFaults switches the sandbox's faults; {} takes them back.
+func (s *Sandbox) SetFaults(t *testing.T, form string) {
 	t.Helper()
 	req, err := http.NewRequest(http.MethodPut, s.URL+"/sandbox/faults", strings.NewReader(form))
 	if err != nil {
@@ -32,8 +32,8 @@ func (s *Sandbox) Faults(t *testing.T, form string) {
 	}
 }
 
-// Served is one call as the sandbox saw it.
-type Served struct {
+// SandboxCall is one call as the sandbox saw it.
+type SandboxCall struct {
 	At       time.Time `json:"at"`
 	Report   string    `json:"report"`
 	Peer     string    `json:"peer"`
@@ -43,14 +43,14 @@ type Served struct {
 	Status   int       `json:"status"` // 0: no answer
 }
 
-type ServedList []Served
+type SandboxCalls []SandboxCall
 
-func (s *Sandbox) Served(t *testing.T) ServedList {
+func (s *Sandbox) Calls(t *testing.T) SandboxCalls {
 	t.Helper()
-	var out ServedList
+	var out SandboxCalls
 	dec := json.NewDecoder(strings.NewReader(Get(t, s.URL+"/sandbox/arrivals")))
 	for dec.More() {
-		var a Served
+		var a SandboxCall
 		if err := dec.Decode(&a); err != nil {
 			t.Fatal(err)
 		}
@@ -60,8 +60,8 @@ func (s *Sandbox) Served(t *testing.T) ServedList {
 }
 
 // Between returns the calls that arrived in [from, to).
-func (l ServedList) Between(from, to time.Time) ServedList {
-	var out ServedList
+func (l SandboxCalls) Between(from, to time.Time) SandboxCalls {
+	var out SandboxCalls
 	for _, a := range l {
 		if !a.At.Before(from) && a.At.Before(to) {
 			out = append(out, a)
@@ -70,7 +70,7 @@ func (l ServedList) Between(from, to time.Time) ServedList {
 	return out
 }
 
-func (l ServedList) Count(which func(Served) bool) int {
+func (l SandboxCalls) Count(which func(SandboxCall) bool) int {
 	n := 0
 	for _, a := range l {
 		if which(a) {
@@ -80,10 +80,12 @@ func (l ServedList) Count(which func(Served) bool) int {
 	return n
 }
 
-func (l ServedList) Applied() int { return l.Count(func(a Served) bool { return a.Applied }) }
+func (l SandboxCalls) Applied() int {
+	return l.Count(func(a SandboxCall) bool { return a.Applied })
+}
 
-// After is how long after a moment the first call was carried out.
-func (l ServedList) After(t *testing.T, moment time.Time) time.Duration {
+// FirstAppliedAfter is how long after a moment the first call was carried out.
+func (l SandboxCalls) FirstAppliedAfter(t *testing.T, moment time.Time) time.Duration {
 	t.Helper()
 	for _, a := range l {
 		if a.Applied && a.At.After(moment) {
@@ -122,15 +124,15 @@ func (w *Worker) holds(t *testing.T, path string) map[string]Hold {
 	return out
 }
 
-// Held waits for a hold, checks that the worker shows it where the contract says, and returns it.
-func (w *Worker) Held(t *testing.T, reason string, within time.Duration) Hold {
+// WaitHeld waits for a hold, checks that the worker shows it where the contract says, and returns it.
+func (w *Worker) WaitHeld(t *testing.T, reason string, within time.Duration) Hold {
 	t.Helper()
 	Wait(t, "hold "+reason, within, func() bool { return w.IsHeld(t, reason) })
-	return w.Shows(t, reason)
+	return w.CheckHeld(t, reason)
 }
 
-// Shows checks that a hold is shown now.
-func (w *Worker) Shows(t *testing.T, reason string) Hold {
+// CheckHeld checks that a hold is shown now.
+func (w *Worker) CheckHeld(t *testing.T, reason string) Hold {
 	t.Helper()
 	Check(t, w.IsHeld(t, reason), "markread_held does not show %s", reason)
 	ready, state := w.holds(t, "/readyz")[reason], w.holds(t, "/api/state")[reason]
@@ -147,16 +149,16 @@ func (w *Worker) IsHeld(t *testing.T, reason string) bool {
 	return Scrape(t, w.Admin).Sum("markread_held", `reason="`+reason+`"`) == 1
 }
 
-// Released waits for the end of a hold and returns when it was first seen to be over.
-func (w *Worker) Released(t *testing.T, reason string, within time.Duration) time.Time {
+// WaitReleased waits for the end of a hold and returns when it was first seen to be over.
+func (w *Worker) WaitReleased(t *testing.T, reason string, within time.Duration) time.Time {
 	t.Helper()
 	Wait(t, "end of hold "+reason, within, func() bool { return !w.IsHeld(t, reason) })
 	return time.Now()
 }
 
-// Logged counts the lines about a hold: one at its beginning and one at its end are the contract's,
+// HoldLogLines counts the lines about a hold: one at its beginning and one at its end are the contract's,
 // between them one for each new cause.
-func (w *Worker) Logged(t *testing.T, reason string) (begun, between, ended int) {
+func (w *Worker) HoldLogLines(t *testing.T, reason string) (begun, between, ended int) {
 	t.Helper()
 	for _, line := range w.Stderr.Lines() {
 		var entry struct {
@@ -180,49 +182,49 @@ func (w *Worker) Logged(t *testing.T, reason string) (begun, between, ended int)
 	return begun, between, ended
 }
 
-// LoggedOnce requires that a hold began and ended n times by the log, each told once.
-func (w *Worker) LoggedOnce(t *testing.T, reason string, n int) string {
+// CheckHoldLogged requires that a hold began and ended n times by the log, each told once.
+func (w *Worker) CheckHoldLogged(t *testing.T, reason string, n int) string {
 	t.Helper()
-	begun, between, ended := w.Logged(t, reason)
+	begun, between, ended := w.HoldLogLines(t, reason)
 	Check(t, begun == n && ended == n,
 		"hold %s: %d lines of its beginning and %d of its end, want %d of each", reason, begun,
 		ended, n)
 	return fmt.Sprintf("%d+%d+%d log lines of the hold", begun, between, ended)
 }
 
-// NoLetters requires that the dead-letter topic is empty.
-func (k *Kafka) NoLetters(t *testing.T, why string) {
+// CheckNoDeadLetters requires that the dead-letter topic is empty.
+func (k *Kafka) CheckNoDeadLetters(t *testing.T, why string) {
 	t.Helper()
-	if letters := k.ReadAll(t, k.Letters); len(letters) > 0 {
+	if letters := k.ReadAll(t, k.DeadLetters); len(letters) > 0 {
 		t.Errorf("%d dead letters because of %s; the first: %v", len(letters), why,
 			letters[0].Headers)
 	}
 }
 
-// Flow is live traffic: events at a steady pace, each in a conversation of its own, so that a delay
+// Traffic is live traffic: events at a steady pace, each in a conversation of its own, so that a delay
 // can be told.
-type Flow struct {
+type Traffic struct {
 	t    *testing.T
 	stop chan struct{}
 	done chan struct{}
 
-	mu     sync.Mutex
-	Events []Event
-	At     map[Conversation]time.Time
+	mu         sync.Mutex
+	Events     []Event
+	ProducedAt map[Conversation]time.Time
 }
 
-// StartFlow begins to produce perSecond events a second, until end.
-func StartFlow(t *testing.T, k *Kafka, topic, prefix string, perSecond int) *Flow {
+// StartTraffic begins to produce perSecond events a second, until end.
+func StartTraffic(t *testing.T, k *Kafka, topic, prefix string, perSecond int) *Traffic {
 	t.Helper()
-	return StartFlowWhile(t, k, topic, prefix, perSecond, func(int) bool { return true })
+	return startTrafficWhile(t, k, topic, prefix, perSecond, func(int) bool { return true })
 }
 
-// StartFlowWhile writes an event only when due says so; due is told how many were written.
-func StartFlowWhile(t *testing.T, k *Kafka, topic, prefix string, perSecond int,
-	due func(written int) bool) *Flow {
+// startTrafficWhile writes an event only when due says so; due is told how many were written.
+func startTrafficWhile(t *testing.T, k *Kafka, topic, prefix string, perSecond int,
+	due func(written int) bool) *Traffic {
 	t.Helper()
-	f := &Flow{t: t, stop: make(chan struct{}), done: make(chan struct{}),
-		At: map[Conversation]time.Time{}}
+	f := &Traffic{t: t, stop: make(chan struct{}), done: make(chan struct{}),
+		ProducedAt: map[Conversation]time.Time{}}
 	go func() {
 		defer close(f.done)
 		var sent sync.WaitGroup
@@ -243,7 +245,7 @@ func StartFlowWhile(t *testing.T, k *Kafka, topic, prefix string, perSecond int,
 			e := Event{Conversation{prefix + "-" + strconv.Itoa(i), "p"}, now.Unix()}
 			f.mu.Lock()
 			f.Events = append(f.Events, e)
-			f.At[e.Conversation] = now
+			f.ProducedAt[e.Conversation] = now
 			f.mu.Unlock()
 			sent.Add(1)
 			k.Client.Produce(t.Context(), RecordOf(topic, e), func(_ *kgo.Record, err error) {
@@ -258,12 +260,13 @@ func StartFlowWhile(t *testing.T, k *Kafka, topic, prefix string, perSecond int,
 	return f
 }
 
-// StartFlowBehind writes an event for each call that the server gets: as many wait all the time as
+// StartTrafficBehindCalls writes an event for each call that the server gets: as many wait all the time as
 // did before.
-func StartFlowBehind(t *testing.T, k *Kafka, topic, prefix string, perSecond int, im *IM) *Flow {
+func StartTrafficBehindCalls(t *testing.T, k *Kafka, topic, prefix string, perSecond int,
+	im *Recorder) *Traffic {
 	t.Helper()
 	called, asked := 0, time.Time{}
-	return StartFlowWhile(t, k, topic, prefix, perSecond, func(written int) bool {
+	return startTrafficWhile(t, k, topic, prefix, perSecond, func(written int) bool {
 		if now := time.Now(); now.Sub(asked) > 100*time.Millisecond {
 			asked = now
 			if _, body, err := TryGet(im.URL + "/count"); err == nil {
@@ -275,7 +278,7 @@ func StartFlowBehind(t *testing.T, k *Kafka, topic, prefix string, perSecond int
 }
 
 // End stops the traffic, waits until all of it is acknowledged, and returns it.
-func (f *Flow) End() []Event {
+func (f *Traffic) End() []Event {
 	f.mu.Lock()
 	select {
 	case <-f.stop:
@@ -289,12 +292,12 @@ func (f *Flow) End() []Event {
 
 // Delays returns how long after it was produced each event was first carried out, in the order of
 // the calls.
-func (f *Flow) Delays(served ServedList) []time.Duration {
+func (f *Traffic) Delays(served SandboxCalls) []time.Duration {
 	var out []time.Duration
 	seen := map[Conversation]bool{}
 	for _, a := range served {
 		c := Conversation{a.Report, a.Peer}
-		if at, ours := f.At[c]; ours && a.Applied && !seen[c] {
+		if at, ours := f.ProducedAt[c]; ours && a.Applied && !seen[c] {
 			seen[c] = true
 			out = append(out, a.At.Sub(at))
 		}

@@ -25,12 +25,12 @@ import (
 )
 
 // Names are the topics and the group of a row.
-type Names struct{ Live, Backfill, Letters, Group string }
+type Names struct{ Live, Backfill, DeadLetters, Group string }
 
 // Defaults are the names that the product uses by default: the contract.
 var Defaults = Names{"mark-read", "mark-read-backfill", "mark-read-dead-letters", "markread"}
 
-func (n Names) Topics() []string { return []string{n.Live, n.Backfill, n.Letters} }
+func (n Names) Topics() []string { return []string{n.Live, n.Backfill, n.DeadLetters} }
 
 // flags are the product's flags for names that are not its own.
 func (n Names) flags() []string {
@@ -38,11 +38,11 @@ func (n Names) flags() []string {
 		return nil
 	}
 	return []string{"--topic", n.Live, "--backfill-topic", n.Backfill, "--dead-letter-topic",
-		n.Letters, "--group", n.Group}
+		n.DeadLetters, "--group", n.Group}
 }
 
-// BrokerRole runs the embedded broker until SIGTERM.
-func BrokerRole(args []string, stdout io.Writer) int {
+// runBroker runs the embedded broker until SIGTERM.
+func runBroker(args []string, stdout io.Writer) int {
 	flags := flag.NewFlagSet("broker", flag.ExitOnError)
 	partitions := flags.Int("partitions", Partitions, "")
 	topics := flags.String("topics", strings.Join(Defaults.Topics(), ","), "")
@@ -60,7 +60,7 @@ func BrokerRole(args []string, stdout io.Writer) int {
 	}
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM)
-	control, err := ControlBroker(b.Cluster())
+	control, err := serveBrokerControl(b.Cluster())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -86,14 +86,14 @@ type Kafka struct {
 // makes topics of the row's own there.
 func StartBroker(t *testing.T) *Kafka {
 	t.Helper()
-	return StartBrokerOf(t, Partitions)
+	return StartBrokerWithPartitions(t, Partitions)
 }
 
-// StartBrokerOf is StartBroker for a row that wants so many partitions of each topic.
-func StartBrokerOf(t *testing.T, partitions int) *Kafka {
+// StartBrokerWithPartitions is StartBroker for a row that wants so many partitions of each topic.
+func StartBrokerWithPartitions(t *testing.T, partitions int) *Kafka {
 	t.Helper()
-	if brokers := os.Getenv(Brokers); brokers != "" {
-		return OwnTopics(t, brokers, partitions)
+	if brokers := os.Getenv(BrokersVariable); brokers != "" {
+		return CreateOwnTopics(t, brokers, partitions)
 	}
 	return StartEmbedded(t, "", "-partitions", strconv.Itoa(partitions))
 }
@@ -102,8 +102,8 @@ func StartBrokerOf(t *testing.T, partitions int) *Kafka {
 // it needs.
 func StartEmbedded(t *testing.T, why string, args ...string) *Kafka {
 	t.Helper()
-	if os.Getenv(Brokers) != "" {
-		t.Skipf("skipped: on a real Kafka (%s) this row can't run: %s", Brokers, why)
+	if os.Getenv(BrokersVariable) != "" {
+		t.Skipf("skipped: on a real Kafka (%s) this row can't run: %s", BrokersVariable, why)
 	}
 	p := Start(t, "broker", "broker", nil, args...)
 	k := Connect(t, p.Line(t, `listening on (\S+)`, 10*time.Second)[1], Defaults)
@@ -129,8 +129,8 @@ func Connect(t *testing.T, addr string, names Names) *Kafka {
 // Seeds is where a franz-go client begins.
 func (k *Kafka) Seeds() kgo.Opt { return kgo.SeedBrokers(strings.Split(k.Addr, ",")...) }
 
-// Run are the arguments of a worker.
-func (k *Kafka) Run(imURL string, extra ...string) []string {
+// RunArgs are the arguments of a worker.
+func (k *Kafka) RunArgs(imURL string, extra ...string) []string {
 	args := []string{"run", "--brokers", k.Addr, "--im-url", imURL, "--im-app-id", AppID,
 		"--admin-addr", "127.0.0.1:0"}
 	return slices.Concat(args, k.flags(), extra)
@@ -177,18 +177,18 @@ type Partition struct {
 	Partition int32
 }
 
-// Ends returns the log end of each partition of the topics.
-func (k *Kafka) Ends(t *testing.T, topics ...string) map[Partition]int64 {
+// EndOffsets returns the log end of each partition of the topics.
+func (k *Kafka) EndOffsets(t *testing.T, topics ...string) map[Partition]int64 {
 	t.Helper()
-	out, err := k.TryEnds(Context(t), topics...)
+	out, err := k.TryEndOffsets(Context(t), topics...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return out
 }
 
-func (k *Kafka) TryEnds(ctx context.Context, topics ...string) (map[Partition]int64, error) {
-	found, err := k.Layout(ctx, topics...)
+func (k *Kafka) TryEndOffsets(ctx context.Context, topics ...string) (map[Partition]int64, error) {
+	found, err := k.Metadata(ctx, topics...)
 	if err != nil {
 		return nil, err
 	}
@@ -219,14 +219,15 @@ func (k *Kafka) TryEnds(ctx context.Context, topics ...string) (map[Partition]in
 	return out, nil
 }
 
-// Layout returns the metadata of the topics.
-func (k *Kafka) Layout(ctx context.Context, topics ...string) ([]kmsg.MetadataResponseTopic,
+// Metadata returns the metadata of the topics.
+func (k *Kafka) Metadata(ctx context.Context, topics ...string) ([]kmsg.MetadataResponseTopic,
 	error) {
-	return Layout(ctx, k.Client, topics...)
+	return metadata(ctx, k.Client, topics...)
 }
 
-// Layout asks any broker, or the one that is given.
-func Layout(ctx context.Context, of kmsg.Requestor, topics ...string) ([]kmsg.MetadataResponseTopic,
+// metadata asks any broker, or the one that is given.
+func metadata(ctx context.Context, of kmsg.Requestor,
+	topics ...string) ([]kmsg.MetadataResponseTopic,
 	error) {
 	meta := kmsg.NewPtrMetadataRequest()
 	for _, name := range topics {
@@ -260,13 +261,13 @@ func (k *Kafka) tryCommitted(ctx context.Context) (map[Partition]int64, error) {
 	return out, err
 }
 
-// Commit is an offset and the text beside it.
-type Commit struct {
-	offset int64
-	text   string
+// commit is an offset and the text beside it.
+type commit struct {
+	offset   int64
+	metadata string
 }
 
-func (k *Kafka) tryCommits(ctx context.Context) (map[Partition]Commit, error) {
+func (k *Kafka) tryCommits(ctx context.Context) (map[Partition]commit, error) {
 	req := kmsg.NewPtrOffsetFetchRequest()
 	req.Group = k.Group
 	group := kmsg.NewOffsetFetchRequestGroup()
@@ -276,7 +277,7 @@ func (k *Kafka) tryCommits(ctx context.Context) (map[Partition]Commit, error) {
 	if err != nil {
 		return nil, fmt.Errorf("offset fetch: %w", err)
 	}
-	out := map[Partition]Commit{}
+	out := map[Partition]commit{}
 	for _, group := range answer.Groups {
 		if err := kerr.ErrorForCode(group.ErrorCode); err != nil {
 			return nil, fmt.Errorf("offset fetch: %w", err)
@@ -284,9 +285,9 @@ func (k *Kafka) tryCommits(ctx context.Context) (map[Partition]Commit, error) {
 		for _, topic := range group.Topics {
 			for _, p := range topic.Partitions {
 				if p.Offset >= 0 {
-					c := Commit{offset: p.Offset}
+					c := commit{offset: p.Offset}
 					if p.Metadata != nil {
-						c.text = *p.Metadata
+						c.metadata = *p.Metadata
 					}
 					out[Partition{topic.Topic, p.Partition}] = c
 				}
@@ -296,22 +297,22 @@ func (k *Kafka) tryCommits(ctx context.Context) (map[Partition]Commit, error) {
 	return out, nil
 }
 
-// Unsettled returns how many records of the topics lie beyond the committed offsets.
-func (k *Kafka) Unsettled(t *testing.T, topics ...string) int64 {
+// Lag returns how many records of the topics lie beyond the committed offsets.
+func (k *Kafka) Lag(t *testing.T, topics ...string) int64 {
 	t.Helper()
-	left, err := k.tryUnsettled(Context(t), topics...)
+	left, err := k.tryLag(Context(t), topics...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return left
 }
 
-func (k *Kafka) tryUnsettled(ctx context.Context, topics ...string) (int64, error) {
+func (k *Kafka) tryLag(ctx context.Context, topics ...string) (int64, error) {
 	committed, err := k.tryCommitted(ctx)
 	if err != nil {
 		return 0, err
 	}
-	ends, err := k.TryEnds(ctx, topics...)
+	ends, err := k.TryEndOffsets(ctx, topics...)
 	var left int64
 	for p, end := range ends {
 		left += end - committed[p]
@@ -319,8 +320,8 @@ func (k *Kafka) tryUnsettled(ctx context.Context, topics ...string) (int64, erro
 	return left, err
 }
 
-// Settled waits until every record of the topics is committed.
-func (k *Kafka) Settled(t *testing.T, within time.Duration, topics ...string) {
+// WaitCommitted waits until every record of the topics is committed.
+func (k *Kafka) WaitCommitted(t *testing.T, within time.Duration, topics ...string) {
 	t.Helper()
 	var left int64
 	var err error
@@ -332,7 +333,7 @@ func (k *Kafka) Settled(t *testing.T, within time.Duration, topics ...string) {
 	ctx, cancel := context.WithTimeout(context.Background(), within+time.Second)
 	defer cancel()
 	Wait(t, "all offsets committed", within, func() bool {
-		left, err = k.tryUnsettled(ctx, topics...)
+		left, err = k.tryLag(ctx, topics...)
 		return err == nil && left == 0
 	})
 }
@@ -341,7 +342,7 @@ func (k *Kafka) Settled(t *testing.T, within time.Duration, topics ...string) {
 func (k *Kafka) ReadAll(t *testing.T, topic string) []*kgo.Record {
 	t.Helper()
 	want := int64(0)
-	for _, end := range k.Ends(t, topic) {
+	for _, end := range k.EndOffsets(t, topic) {
 		want += end
 	}
 	cl, err := kgo.NewClient(k.Seeds(), kgo.ConsumeTopics(topic),

@@ -35,19 +35,19 @@ import (
 	"markread/cmd/markread/cli"
 )
 
-// Role is the variable that tells the test binary which part to play; without it the binary is the
+// roleVariable is the variable that tells the test binary which part to play; without it the binary is the
 // exam itself.
-const Role = "EXAM_ROLE"
+const roleVariable = "EXAM_ROLE"
 
 // Main runs the tests of a package of the exam, or plays a role.
 func Main(m *testing.M) {
-	role := os.Getenv(Role)
+	role := os.Getenv(roleVariable)
 	if role == "" {
-		SideBySide()
+		setParallelism()
 		os.Exit(m.Run())
 	}
-	os.Unsetenv(Role)
-	go EndWithParent()
+	os.Unsetenv(roleVariable)
+	go dieWithParent()
 	switch role {
 	case "product":
 		ctx, stop := cli.UntilSignal(context.Background())
@@ -55,18 +55,18 @@ func Main(m *testing.M) {
 		stop()
 		os.Exit(status)
 	case "broker":
-		os.Exit(BrokerRole(os.Args[1:], os.Stdout))
+		os.Exit(runBroker(os.Args[1:], os.Stdout))
 	case "recorder":
-		os.Exit(RecorderRole(os.Args[1:], os.Stdout))
+		os.Exit(runRecorder(os.Args[1:], os.Stdout))
 	}
 	fmt.Fprintln(os.Stderr, "exam: no such role:", role)
 	os.Exit(2)
 }
 
-// SideBySide lets more rows run at a time than there are cores, unless the command line says how
+// setParallelism lets more rows run at a time than there are cores, unless the command line says how
 // many: those that call t.Parallel mostly wait. Those that measure a rate to the per cent don't
 // call it, and have the machine to themselves.
-func SideBySide() {
+func setParallelism() {
 	flag.Parse()
 	chosen := false
 	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
@@ -75,9 +75,9 @@ func SideBySide() {
 	}
 }
 
-// EndWithParent ends this process when the exam is gone: descriptor 3 is a pipe whose other end
+// dieWithParent ends this process when the exam is gone: descriptor 3 is a pipe whose other end
 // only the exam holds. So nothing outlives an exam that was killed.
-func EndWithParent() {
+func dieWithParent() {
 	pipe := os.NewFile(3, "parent")
 	if pipe == nil {
 		return
@@ -129,7 +129,7 @@ func StartPrepared(
 	p := &Proc{name: name, Cmd: exec.Command(self, args...), Exited: make(chan struct{}),
 		parent: write, Started: time.Now()}
 	p.Cmd.Env = append([]string{
-		Role + "=" + role, "PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"),
+		roleVariable + "=" + role, "PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"),
 		"TMPDIR=" + os.TempDir(), "GOTRACEBACK=all",
 	}, env...)
 	p.Cmd.Stdout, p.Cmd.Stderr = &p.Stdout, &p.Stderr
@@ -150,7 +150,7 @@ func StartPrepared(
 		_ = p.Cmd.Process.Kill() // this very process; an error means that it has ended by itself
 		<-p.Exited
 		p.parent.Close()
-		if secret := Secret.FindString(p.Stdout.String() + p.Stderr.String()); secret != "" {
+		if secret := secret.FindString(p.Stdout.String() + p.Stderr.String()); secret != "" {
 			t.Errorf("%s prints a secret: %s", p.name, secret)
 		}
 		if t.Failed() {
@@ -220,8 +220,8 @@ func (p *Proc) Line(t *testing.T, pattern string, within time.Duration) []string
 	return found
 }
 
-// Secret is what no process may print: the app's key, or a signature in a URL.
-var Secret = regexp.MustCompile(regexp.QuoteMeta(Key) + `|usersig=[A-Za-z0-9*_-]{20,}`)
+// secret is what no process may print: the app's key, or a signature in a URL.
+var secret = regexp.MustCompile(regexp.QuoteMeta(Key) + `|usersig=[A-Za-z0-9*_-]{20,}`)
 
 // Log collects what a process prints.
 type Log struct {

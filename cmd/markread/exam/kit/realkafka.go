@@ -15,25 +15,25 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Brokers is the variable that lets the exam run on a real Kafka instead of the embedded broker:
+// BrokersVariable is the variable that lets the exam run on a real Kafka instead of the embedded broker:
 // host:port,host:port of listeners without TLS and authentication, where everything is allowed.
 // deploy/kafka/kafka makes one.
-const Brokers = "MARKREAD_TEST_BROKERS"
+const BrokersVariable = "MARKREAD_TEST_BROKERS"
 
 // Partitions is how many partitions a topic of the exam has.
 const Partitions = 12
 
-// OwnTopics makes topics that are the row's alone, with the cluster's replication, and deletes them
+// CreateOwnTopics makes topics that are the row's alone, with the cluster's replication, and deletes them
 // when it ends.
-func OwnTopics(t *testing.T, brokers string, partitions int) *Kafka {
+func CreateOwnTopics(t *testing.T, brokers string, partitions int) *Kafka {
 	t.Helper()
-	k := OwnNames(t, brokers)
-	k.createTopicsOf(t, partitions, k.Topics()...)
+	k := UniqueNames(t, brokers)
+	k.createTopics(t, partitions, k.Topics()...)
 	return k
 }
 
-// OwnNames invents a row's names; topics and a group of these names are deleted when it ends.
-func OwnNames(t *testing.T, brokers string) *Kafka {
+// UniqueNames invents a row's names; topics and a group of these names are deleted when it ends.
+func UniqueNames(t *testing.T, brokers string) *Kafka {
 	t.Helper()
 	var id [4]byte
 	_, _ = rand.Read(id[:])
@@ -56,8 +56,8 @@ func OwnNames(t *testing.T, brokers string) *Kafka {
 // StartBrokerWithoutTopics is for rows that make the topics.
 func StartBrokerWithoutTopics(t *testing.T) *Kafka {
 	t.Helper()
-	if brokers := os.Getenv(Brokers); brokers != "" {
-		return OwnNames(t, brokers)
+	if brokers := os.Getenv(BrokersVariable); brokers != "" {
+		return UniqueNames(t, brokers)
 	}
 	return StartEmbedded(t, "", "-topics", "other")
 }
@@ -65,10 +65,10 @@ func StartBrokerWithoutTopics(t *testing.T) *Kafka {
 // CreateTopics returns when every broker knows the topics, and a leader of each partition.
 func (k *Kafka) CreateTopics(t *testing.T, topics ...string) {
 	t.Helper()
-	k.createTopicsOf(t, Partitions, topics...)
+	k.createTopics(t, Partitions, topics...)
 }
 
-func (k *Kafka) createTopicsOf(t *testing.T, partitions int, topics ...string) {
+func (k *Kafka) createTopics(t *testing.T, partitions int, topics ...string) {
 	t.Helper()
 	ctx := Context(t)
 	req := kmsg.NewPtrCreateTopicsRequest()
@@ -87,16 +87,16 @@ func (k *Kafka) createTopicsOf(t *testing.T, partitions int, topics ...string) {
 			t.Fatalf("create topic %s: %v", topic.Topic, err)
 		}
 	}
-	k.known(t, partitions, topics...)
+	k.waitForTopics(t, partitions, topics...)
 }
 
-// known waits until every broker knows so many partitions of each of the topics, and their leaders.
-func (k *Kafka) known(t *testing.T, partitions int, topics ...string) {
+// waitForTopics waits until every broker knows so many partitions of each of the topics, and their leaders.
+func (k *Kafka) waitForTopics(t *testing.T, partitions int, topics ...string) {
 	t.Helper()
 	ctx := Context(t)
 	Wait(t, "all brokers know the topics", 30*time.Second, func() bool {
 		for _, seed := range k.Client.SeedBrokers() {
-			found, err := Layout(ctx, seed, topics...)
+			found, err := metadata(ctx, seed, topics...)
 			if err != nil {
 				return false
 			}
@@ -113,8 +113,8 @@ func (k *Kafka) known(t *testing.T, partitions int, topics ...string) {
 	})
 }
 
-// Grow gives the topic more partitions, and returns when they have leaders.
-func (k *Kafka) Grow(t *testing.T, name string, count int32) {
+// AddPartitions gives the topic more partitions, and returns when they have leaders.
+func (k *Kafka) AddPartitions(t *testing.T, name string, count int32) {
 	t.Helper()
 	req := kmsg.NewPtrCreatePartitionsRequest()
 	req.TimeoutMillis = 30_000
@@ -128,7 +128,7 @@ func (k *Kafka) Grow(t *testing.T, name string, count int32) {
 	if err := kerr.ErrorForCode(answer.Topics[0].ErrorCode); err != nil {
 		t.Fatalf("create partitions: %v", err)
 	}
-	k.known(t, int(count), name)
+	k.waitForTopics(t, int(count), name)
 }
 
 // DeleteTopics deletes those of the topics that exist.

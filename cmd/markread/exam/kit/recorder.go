@@ -31,27 +31,27 @@ type Arrival struct {
 	Code     int    `json:"code"`
 	Answered bool   `json:"answered"`
 	// the connection ended before the call was whole: it has no accounts, and was not carried out
-	Cut bool `json:"cut"`
+	Truncated bool `json:"cut"`
 }
 
-// Recorder is a very lean IM server: it notes when each call arrived, limits by an exact sliding
+// recorder is a very lean IM server: it notes when each call arrived, limits by an exact sliding
 // window, and answers after a fixed latency. An account named reject-CODE-… is refused with that
 // code. It shares no code with the product's own sandbox.
-type Recorder struct {
+type recorder struct {
 	began time.Time
 	// 60007 for a call with at least this many arrivals in the second before it; 0: no limit
 	rate    int
 	latency time.Duration
 
-	mu       sync.Mutex
-	arrivals []Arrival
-	by       map[string]int // how many of them each account signed
-	wrong    []string       // calls that are not as documented
+	mu           sync.Mutex
+	arrivals     []Arrival
+	countByAdmin map[string]int // how many of them each account signed
+	violations   []string       // calls that are not as documented
 }
 
-func RecorderRole(args []string, stdout io.Writer) int {
+func runRecorder(args []string, stdout io.Writer) int {
 	flags := flag.NewFlagSet("recorder", flag.ExitOnError)
-	r := &Recorder{began: time.Now(), by: map[string]int{}}
+	r := &recorder{began: time.Now(), countByAdmin: map[string]int{}}
 	flags.IntVar(&r.rate, "rate", 0, "")
 	flags.DurationVar(&r.latency, "latency", 0, "")
 	_ = flags.Parse(args)
@@ -61,8 +61,8 @@ func RecorderRole(args []string, stdout io.Writer) int {
 		return 1
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("/v4/openim/admin_set_msg_read", r.call)
-	mux.HandleFunc("GET /arrivals", r.report)
+	mux.HandleFunc("/v4/openim/admin_set_msg_read", r.serveCall)
+	mux.HandleFunc("GET /arrivals", r.serveArrivals)
 	mux.HandleFunc("GET /count", func(w http.ResponseWriter, _ *http.Request) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -71,21 +71,21 @@ func RecorderRole(args []string, stdout io.Writer) int {
 	mux.HandleFunc("GET /count/{admin}", func(w http.ResponseWriter, req *http.Request) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		fmt.Fprint(w, r.by[req.PathValue("admin")])
+		fmt.Fprint(w, r.countByAdmin[req.PathValue("admin")])
 	})
 	mux.HandleFunc("GET /wrong", func(w http.ResponseWriter, _ *http.Request) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		fmt.Fprint(w, strings.Join(r.wrong, "\n"))
+		fmt.Fprint(w, strings.Join(r.violations, "\n"))
 	})
 	fmt.Fprintln(stdout, "listening on", listener.Addr())
 	fmt.Fprintln(os.Stderr, http.Serve(listener, mux))
 	return 1
 }
 
-// arrive stamps the arrival under the lock, so that the log is in the order of its stamps and the
+// addArrival stamps the arrival under the lock, so that the log is in the order of its stamps and the
 // window is exact.
-func (r *Recorder) arrive(admin string) int {
+func (r *recorder) addArrival(admin string) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
@@ -95,12 +95,12 @@ func (r *Recorder) arrive(admin string) int {
 		a.Code = 60007
 	}
 	r.arrivals = append(r.arrivals, a)
-	r.by[admin]++
+	r.countByAdmin[admin]++
 	return len(r.arrivals) - 1
 }
 
-func (r *Recorder) call(w http.ResponseWriter, req *http.Request) {
-	i := r.arrive(req.URL.Query().Get("identifier"))
+func (r *recorder) serveCall(w http.ResponseWriter, req *http.Request) {
+	i := r.addArrival(req.URL.Query().Get("identifier"))
 	var body struct {
 		Report  string          `json:"Report_Account"`
 		Peer    string          `json:"Peer_Account"`
@@ -109,20 +109,20 @@ func (r *Recorder) call(w http.ResponseWriter, req *http.Request) {
 	raw, err := io.ReadAll(io.LimitReader(req.Body, 1<<16))
 	if err != nil { // it has arrived, but who sent it was killed, or has given it up
 		r.mu.Lock()
-		r.arrivals[i].Cut = true
+		r.arrivals[i].Truncated = true
 		r.mu.Unlock()
 		return
 	}
 	err = json.Unmarshal(raw, &body)
-	readTime, why := JudgeCall(req, body.ReadRaw)
+	readTime, why := checkCall(req, body.ReadRaw)
 	if err != nil {
 		why = err.Error()
 	}
 	r.mu.Lock()
 	a := &r.arrivals[i]
 	a.Report, a.Peer, a.ReadTime = body.Report, body.Peer, readTime
-	if why != "" && len(r.wrong) < 20 {
-		r.wrong = append(r.wrong, why)
+	if why != "" && len(r.violations) < 20 {
+		r.violations = append(r.violations, why)
 	}
 	if rest, ok := strings.CutPrefix(body.Report, "reject-"); ok && a.Code == 0 {
 		code, _, _ := strings.Cut(rest, "-")
@@ -143,8 +143,8 @@ func (r *Recorder) call(w http.ResponseWriter, req *http.Request) {
 	r.mu.Unlock()
 }
 
-// JudgeCall says what in a call is not as the vendor documents it.
-func JudgeCall(req *http.Request, readTime json.RawMessage) (int64, string) {
+// checkCall says what in a call is not as the vendor documents it.
+func checkCall(req *http.Request, readTime json.RawMessage) (int64, string) {
 	query := req.URL.Query()
 	for _, name := range []string{"sdkappid", "identifier", "usersig", "random", "contenttype"} {
 		if query.Get(name) == "" {
@@ -168,7 +168,7 @@ func JudgeCall(req *http.Request, readTime json.RawMessage) (int64, string) {
 	return n, ""
 }
 
-func (r *Recorder) report(w http.ResponseWriter, _ *http.Request) {
+func (r *recorder) serveArrivals(w http.ResponseWriter, _ *http.Request) {
 	r.mu.Lock()
 	copied := append([]Arrival(nil), r.arrivals...)
 	r.mu.Unlock()
@@ -180,16 +180,16 @@ func (r *Recorder) report(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// IM is a recorder process.
-type IM struct {
+// Recorder is a recorder process.
+type Recorder struct {
 	*Proc
 	URL string
 }
 
-func StartRecorder(t *testing.T, args ...string) *IM {
+func StartRecorder(t *testing.T, args ...string) *Recorder {
 	t.Helper()
 	p := Start(t, "recorder", "recorder", nil, args...)
-	im := &IM{p, "http://" + p.Line(t, `listening on (\S+)`, 10*time.Second)[1]}
+	im := &Recorder{p, "http://" + p.Line(t, `listening on (\S+)`, 10*time.Second)[1]}
 	t.Cleanup(func() {
 		if wrong := Get(t, im.URL+"/wrong"); wrong != "" {
 			t.Errorf("calls that are not as documented:\n%s", wrong)
@@ -198,10 +198,10 @@ func StartRecorder(t *testing.T, args ...string) *IM {
 	return im
 }
 
-func (im *IM) Count(t *testing.T) int { return im.CountOf(t, "") }
+func (im *Recorder) Count(t *testing.T) int { return im.CountBy(t, "") }
 
-// CountOf returns how many calls an account has signed; "": all.
-func (im *IM) CountOf(t *testing.T, admin string) int {
+// CountBy returns how many calls an account has signed; "": all.
+func (im *Recorder) CountBy(t *testing.T, admin string) int {
 	t.Helper()
 	n, err := strconv.Atoi(Get(t, strings.TrimSuffix(im.URL+"/count/"+admin, "/")))
 	if err != nil {
@@ -210,13 +210,13 @@ func (im *IM) CountOf(t *testing.T, admin string) int {
 	return n
 }
 
-// Called waits until each of the events was answered, or one of its conversation with a larger T.
-func (im *IM) Called(t *testing.T, events []Event, within time.Duration) {
+// WaitApplied waits until each of the events was answered, or one of its conversation with a larger T.
+func (im *Recorder) WaitApplied(t *testing.T, events []Event, within time.Duration) {
 	t.Helper()
 	want := Largest(events)
 	limit := time.Now().Add(within)
 	for {
-		got := Pointers(im.Arrivals(t))
+		got := ReadTimes(im.Arrivals(t))
 		missing := 0
 		for conversation, readTime := range want {
 			if got[conversation] < readTime {
@@ -233,7 +233,7 @@ func (im *IM) Called(t *testing.T, events []Event, within time.Duration) {
 	}
 }
 
-func (im *IM) Arrivals(t *testing.T) []Arrival {
+func (im *Recorder) Arrivals(t *testing.T) []Arrival {
 	t.Helper()
 	var out []Arrival
 	dec := json.NewDecoder(strings.NewReader(Get(t, im.URL+"/arrivals")))
@@ -270,8 +270,8 @@ func TryGet(at string) (int, string, error) {
 	return res.StatusCode, string(body), err
 }
 
-// Traffic is what the arrivals show about the speed.
-type Traffic struct {
+// CallStats is what the arrivals show about the speed.
+type CallStats struct {
 	Calls     int
 	Throttled int
 	MostIn1s  int           // arrivals in the fullest window of 1.000 s, wherever it begins
@@ -279,8 +279,8 @@ type Traffic struct {
 	PerSecond float64       // calls after the first over the span
 }
 
-func Measure(arrivals []Arrival) Traffic {
-	out := Traffic{Calls: len(arrivals)}
+func MeasureCalls(arrivals []Arrival) CallStats {
+	out := CallStats{Calls: len(arrivals)}
 	for first, last := 0, 0; last < len(arrivals); last++ {
 		for arrivals[last].At-arrivals[first].At >= int64(time.Second) {
 			first++
@@ -297,7 +297,7 @@ func Measure(arrivals []Arrival) Traffic {
 	return out
 }
 
-func (m Traffic) String() string {
+func (m CallStats) String() string {
 	return fmt.Sprintf("%d calls in %.3f s, %.1f/s, at most %d in any 1.000 s, %d times 60007",
 		m.Calls, m.Span.Seconds(), m.PerSecond, m.MostIn1s, m.Throttled)
 }

@@ -22,7 +22,7 @@ func StartSandbox(t *testing.T, extra ...string) *Sandbox {
 	return &Sandbox{p, "http://" + p.Line(t, SandboxLine, 10*time.Second)[1]}
 }
 
-func (s *Sandbox) Pointers(t *testing.T) map[Conversation]int64 {
+func (s *Sandbox) ReadTimes(t *testing.T) map[Conversation]int64 {
 	t.Helper()
 	out := map[Conversation]int64{}
 	dec := json.NewDecoder(strings.NewReader(Get(t, s.URL+"/sandbox/read-times")))

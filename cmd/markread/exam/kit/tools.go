@@ -17,14 +17,14 @@ import (
 func CheckCommits(t *testing.T, k *Kafka) {
 	t.Helper()
 	committed := k.Committed(t)
-	for p, end := range k.Ends(t, k.Live, k.Backfill) {
+	for p, end := range k.EndOffsets(t, k.Live, k.Backfill) {
 		Check(t, committed[p] == end, "%s %d is committed to %d, its end is %d", p.Topic,
 			p.Partition, committed[p], end)
 	}
 }
 
-// Repeated counts the calls that were made again although one with the same T had been answered.
-func Repeated(arrivals []Arrival) int {
+// CountRepeated counts the calls that were made again although one with the same T had been answered.
+func CountRepeated(arrivals []Arrival) int {
 	answered := map[Event]bool{}
 	repeated := 0
 	for _, a := range arrivals {
@@ -39,11 +39,11 @@ func Repeated(arrivals []Arrival) int {
 	return repeated
 }
 
-// Span is the time between two moments.
-type Span struct{ From, To time.Time }
+// Interval is the time between two moments.
+type Interval struct{ From, To time.Time }
 
-// Within returns how much of it is between two moments.
-func (s Span) Within(from, to time.Time) time.Duration {
+// Overlap returns how much of it is between two moments.
+func (s Interval) Overlap(from, to time.Time) time.Duration {
 	if s.From.After(from) {
 		from = s.From
 	}
@@ -53,8 +53,8 @@ func (s Span) Within(from, to time.Time) time.Duration {
 	return max(0, to.Sub(from))
 }
 
-// StandStill returns the longest time without a call between two moments, and when it began.
-func StandStill(arrivals []Arrival, from, to time.Time) (longest time.Duration, at time.Time) {
+// LongestGap returns the longest time without a call between two moments, and when it began.
+func LongestGap(arrivals []Arrival, from, to time.Time) (longest time.Duration, at time.Time) {
 	last := from
 	note := func(now time.Time) {
 		if now.Sub(last) > longest {
@@ -73,8 +73,8 @@ func StandStill(arrivals []Arrival, from, to time.Time) (longest time.Duration, 
 
 type Times []time.Time
 
-// Longest returns the longest time without a commit between two moments.
-func (at Times) Longest(from, to time.Time) time.Duration {
+// LongestGap returns the longest time without a commit between two moments.
+func (at Times) LongestGap(from, to time.Time) time.Duration {
 	longest, last := time.Duration(0), from
 	for _, now := range append(at[:len(at):len(at)], to) {
 		if now.After(from) && !now.After(to) {
@@ -85,21 +85,21 @@ func (at Times) Longest(from, to time.Time) time.Duration {
 	return longest
 }
 
-// Checked is a check that has ended.
-type Checked struct {
+// CheckResult is a check that has ended.
+type CheckResult struct {
 	preflight.Report
 	Took time.Duration
 }
 
 // RunCheck runs `check --json` with the flags of a worker.
-func RunCheck(t *testing.T, k *Kafka, imURL string, env []string, extra ...string) Checked {
+func RunCheck(t *testing.T, k *Kafka, imURL string, env []string, extra ...string) CheckResult {
 	t.Helper()
 	began := time.Now()
-	args := append(k.Run(imURL, extra...), "--json")
+	args := append(k.RunArgs(imURL, extra...), "--json")
 	args[0] = "check"
 	p := Start(t, "check", "product", append([]string{"MARKREAD_IM_KEY=" + Key}, env...), args...)
 	code := p.Exit(t, CheckLimit)
-	r := Checked{Took: time.Since(began)}
+	r := CheckResult{Took: time.Since(began)}
 	if err := json.Unmarshal([]byte(p.Stdout.String()), &r.Report); err != nil {
 		t.Fatalf("%v: %s%s", err, p.Stdout.String(), p.Stderr.String())
 	}
@@ -107,13 +107,13 @@ func RunCheck(t *testing.T, k *Kafka, imURL string, env []string, extra ...strin
 	Check(t, !strings.Contains(p.Stdout.String()+p.Stderr.String(), Key),
 		"the key is in the output")
 	if !r.OK {
-		OneFailure(t, p, "check: wrong: ")
+		CheckOneError(t, p, "check: wrong: ")
 	}
 	return r
 }
 
-// Is requires a finding whose parts have these in them, and that nothing else is wrong.
-func (r Checked) Is(t *testing.T, want preflight.Finding) {
+// Expect requires a finding whose parts have these in them, and that nothing else is wrong.
+func (r CheckResult) Expect(t *testing.T, want preflight.Finding) {
 	t.Helper()
 	found := false
 	for _, f := range r.Checks {
@@ -128,8 +128,8 @@ func (r Checked) Is(t *testing.T, want preflight.Finding) {
 	Check(t, found, "want %+v in %+v", want, r.Checks)
 }
 
-// OneFailure requires exactly one line of a failure, the last, that says this.
-func OneFailure(t *testing.T, p *Proc, says string) {
+// CheckOneError requires exactly one line of a failure, the last, that says this.
+func CheckOneError(t *testing.T, p *Proc, says string) {
 	t.Helper()
 	lines := p.Stderr.Lines()
 	failures := slices.DeleteFunc(slices.Clone(lines),

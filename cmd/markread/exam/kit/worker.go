@@ -33,12 +33,12 @@ type Worker struct {
 func StartWorker(t *testing.T, k *Kafka, imURL string, extra ...string) *Worker {
 	t.Helper()
 	p := Start(t, "worker", "product", []string{"MARKREAD_IM_KEY=" + Key},
-		k.Run(imURL, extra...)...)
+		k.RunArgs(imURL, extra...)...)
 	return &Worker{p, "http://" + p.Line(t, AdminLine, 10*time.Second)[1]}
 }
 
-// Ready waits until the worker is a member of its group.
-func (w *Worker) Ready(t *testing.T) {
+// WaitReady waits until the worker is a member of its group.
+func (w *Worker) WaitReady(t *testing.T) {
 	t.Helper()
 	Wait(t, "the worker is ready", 30*time.Second, func() bool {
 		status, _, err := TryGet(w.Admin + "/readyz")
@@ -78,8 +78,8 @@ func (w *Worker) State() *State {
 	return state
 }
 
-// KeepsUp waits until hardly anything waits: what came before the first call has been worked off.
-func (w *Worker) KeepsUp(t *testing.T) {
+// WaitCaughtUp waits until hardly anything waits: what came before the first call has been worked off.
+func (w *Worker) WaitCaughtUp(t *testing.T) {
 	t.Helper()
 	Wait(t, "the worker keeps up", 30*time.Second,
 		func() bool { return Scrape(t, w.Admin).Sum("markread_backlog_events") < 5 })
@@ -107,8 +107,8 @@ func Conversations(prefix string, n int) []Conversation {
 	return out
 }
 
-// OneEach returns one event for each conversation.
-func OneEach(conversations []Conversation) []Event {
+// OneEventEach returns one event for each conversation.
+func OneEventEach(conversations []Conversation) []Event {
 	now := time.Now().Unix()
 	out := make([]Event, len(conversations))
 	for i, c := range conversations {
@@ -117,9 +117,9 @@ func OneEach(conversations []Conversation) []Event {
 	return out
 }
 
-// Many returns n events over the conversations, every conversation at least once, in an order that
+// RandomEvents returns n events over the conversations, every conversation at least once, in an order that
 // the seed decides.
-func Many(seed uint64, conversations []Conversation, n int) []Event {
+func RandomEvents(seed uint64, conversations []Conversation, n int) []Event {
 	random := rand.New(rand.NewPCG(seed, 1))
 	now := time.Now().Unix()
 	out := make([]Event, n)
@@ -143,8 +143,8 @@ func Largest(events []Event) map[Conversation]int64 {
 	return out
 }
 
-// ComparePointers compares the pointers that a server came to with the expected ones.
-func ComparePointers(t *testing.T, want, got map[Conversation]int64) {
+// CompareReadTimes compares the pointers that a server came to with the expected ones.
+func CompareReadTimes(t *testing.T, want, got map[Conversation]int64) {
 	t.Helper()
 	wrong := 0
 	for c, readTime := range want {
@@ -164,11 +164,11 @@ func ComparePointers(t *testing.T, want, got map[Conversation]int64) {
 	Check(t, wrong == 0, "%d of %d pointers are wrong", wrong, len(want))
 }
 
-// Pointers is what a server that keeps the maximum has after these calls.
-func Pointers(arrivals []Arrival) map[Conversation]int64 {
+// ReadTimes is what a server that keeps the maximum has after these calls.
+func ReadTimes(arrivals []Arrival) map[Conversation]int64 {
 	out := map[Conversation]int64{}
 	for _, a := range arrivals {
-		if a.Code == 0 && !a.Cut {
+		if a.Code == 0 && !a.Truncated {
 			c := Conversation{a.Report, a.Peer}
 			out[c] = max(out[c], a.ReadTime)
 		}

@@ -16,16 +16,18 @@ import (
 // TestExamClusterLetters: what a user may not do is said in one line, before anything is published.
 // Kafka itself judges.
 func TestExamClusterLetters(t *testing.T) {
-	c := disturb(t)
+	c := newCluster(t)
 	v := c.variables(t)
 	now := time.Now()
-	c.Produce(t, kit.Letter{Event: kit.Event{Conversation: kit.Conversation{Report: "a", Peer: "b"},
+	c.Produce(t, kit.DeadLetter{Event: kit.Event{Conversation: kit.Conversation{Report: "a",
+		Peer: "b"},
 		ReadTime: now.Unix() - 100}, Class: "rejected", Code: "90048",
-		FailedAt: now}.Record(c.Letters))
+		FailedAt: now}.Record(c.DeadLetters))
 	try := func(u user, status int, says string, args ...string) {
 		t.Helper()
 		args = slices.Concat([]string{"dead-letters"}, args,
-			[]string{"--brokers", v["SASL_PLAINTEXT"], "--dead-letter-topic", c.Letters}, u.flags())
+			[]string{"--brokers", v["SASL_PLAINTEXT"], "--dead-letter-topic", c.DeadLetters},
+			u.flags())
 		if args[1] == "replay" {
 			args = append(args, "--topic", c.Live, "--backfill-topic", c.Backfill)
 		}
@@ -39,19 +41,19 @@ func TestExamClusterLetters(t *testing.T) {
 		}
 	}
 	nobody := c.newUser(t, "letters-nobody")
-	try(nobody, 1, c.Letters, "ls")
+	try(nobody, 1, c.DeadLetters, "ls")
 	reader := c.newUser(t, "letters-reader")
-	c.allow(t, reader.name, kmsg.ACLResourceTypeTopic, c.Letters, kmsg.ACLOperationRead)
+	c.allow(t, reader.name, kmsg.ACLResourceTypeTopic, c.DeadLetters, kmsg.ACLOperationRead)
 	try(reader, 0, "1 open", "ls")
 	c.allow(t, reader.name, kmsg.ACLResourceTypeTopic, c.Backfill, kmsg.ACLOperationWrite)
 	try(reader, 1, "Write of the topic", "replay", "--yes")
 	try(reader, 1, "Write of the topic", "discard", "--all", "--yes")
-	before := c.Ends(t, c.Backfill)
+	before := c.EndOffsets(t, c.Backfill)
 	operator := c.newUser(t, "letters-operator")
-	c.allow(t, operator.name, kmsg.ACLResourceTypeTopic, c.Letters, kmsg.ACLOperationRead)
-	c.allow(t, operator.name, kmsg.ACLResourceTypeTopic, c.Letters, kmsg.ACLOperationWrite)
+	c.allow(t, operator.name, kmsg.ACLResourceTypeTopic, c.DeadLetters, kmsg.ACLOperationRead)
+	c.allow(t, operator.name, kmsg.ACLResourceTypeTopic, c.DeadLetters, kmsg.ACLOperationWrite)
 	try(operator, 1, c.Backfill, "replay", "--yes")
-	for p, end := range c.Ends(t, c.Backfill) {
+	for p, end := range c.EndOffsets(t, c.Backfill) {
 		kit.Check(t, end == before[p], "something was published to partition %d", p.Partition)
 	}
 	c.allow(t, operator.name, kmsg.ACLResourceTypeTopic, c.Backfill, kmsg.ACLOperationWrite)

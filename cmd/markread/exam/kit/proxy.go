@@ -11,27 +11,27 @@ import (
 	"time"
 )
 
-// Gate stands between a worker and the IM server and passes bytes on, so that a row can have
+// Proxy stands between a worker and the IM server and passes bytes on, so that a row can have
 // connections refused, or another server answer at the same address, without a word to either side.
-type Gate struct {
+type Proxy struct {
 	URL string
 
 	mu       sync.Mutex
 	listener net.Listener // nil: connections are refused
-	to       string
-	open     map[net.Conn]struct{}
+	target   string
+	conns    map[net.Conn]struct{}
 }
 
-func StartGate(t *testing.T, serverURL string) *Gate {
+func StartProxy(t *testing.T, serverURL string) *Proxy {
 	t.Helper()
-	g := &Gate{to: strings.TrimPrefix(serverURL, "http://"), open: map[net.Conn]struct{}{}}
+	g := &Proxy{target: strings.TrimPrefix(serverURL, "http://"), conns: map[net.Conn]struct{}{}}
 	g.listen(t, "127.0.0.1:0")
 	g.URL = "http://" + g.listener.Addr().String()
 	t.Cleanup(g.Refuse)
 	return g
 }
 
-func (g *Gate) listen(t *testing.T, addr string) {
+func (g *Proxy) listen(t *testing.T, addr string) {
 	t.Helper()
 	var listener net.Listener
 	Wait(t, "the gate listens", 5*time.Second, func() bool {
@@ -48,50 +48,50 @@ func (g *Gate) listen(t *testing.T, addr string) {
 			if err != nil {
 				return // closed by refuse
 			}
-			go g.pass(conn)
+			go g.forward(conn)
 		}
 	}()
 }
 
 // Refuse resets all connections and has new ones refused.
-func (g *Gate) Refuse() {
+func (g *Proxy) Refuse() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.listener != nil {
 		g.listener.Close()
 		g.listener = nil
 	}
-	g.cut()
+	g.resetAll()
 }
 
 // Accept ends refuse.
-func (g *Gate) Accept(t *testing.T) {
+func (g *Proxy) Accept(t *testing.T) {
 	t.Helper()
 	g.listen(t, strings.TrimPrefix(g.URL, "http://"))
 }
 
-// Lead resets all connections and has new ones lead to another server.
-func (g *Gate) Lead(serverURL string) {
+// Redirect resets all connections and has new ones lead to another server.
+func (g *Proxy) Redirect(serverURL string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.to = strings.TrimPrefix(serverURL, "http://")
-	g.cut()
+	g.target = strings.TrimPrefix(serverURL, "http://")
+	g.resetAll()
 }
 
-// cut resets all connections. The lock is held.
-func (g *Gate) cut() {
-	for conn := range g.open {
+// resetAll resets all connections. The lock is held.
+func (g *Proxy) resetAll() {
+	for conn := range g.conns {
 		_ = conn.(*net.TCPConn).SetLinger(0)
 		conn.Close()
 	}
-	clear(g.open)
+	clear(g.conns)
 }
 
-// pass copies both ways until one side ends. An end is passed on as a reset: a server that only
+// forward copies both ways until one side ends. An end is passed on as a reset: a server that only
 // says good-bye does so in its answers, and a client that goes away must be missed at once.
-func (g *Gate) pass(client net.Conn) {
+func (g *Proxy) forward(client net.Conn) {
 	g.mu.Lock()
-	to, refused := g.to, g.listener == nil
+	to, refused := g.target, g.listener == nil
 	g.mu.Unlock()
 	server, err := net.Dial("tcp", to)
 	if err != nil || refused {
@@ -103,9 +103,9 @@ func (g *Gate) pass(client net.Conn) {
 		return
 	}
 	g.mu.Lock()
-	g.open[client], g.open[server] = struct{}{}, struct{}{}
-	if g.to != to || g.listener == nil { // changed while we dialled
-		g.cut()
+	g.conns[client], g.conns[server] = struct{}{}, struct{}{}
+	if g.target != to || g.listener == nil { // changed while we dialled
+		g.resetAll()
 	}
 	g.mu.Unlock()
 	var once sync.Once
@@ -115,7 +115,7 @@ func (g *Gate) pass(client net.Conn) {
 		for _, conn := range []net.Conn{client, server} {
 			_ = conn.(*net.TCPConn).SetLinger(0)
 			conn.Close()
-			delete(g.open, conn)
+			delete(g.conns, conn)
 		}
 	}
 	go func() {

@@ -28,11 +28,11 @@ func header(r *kgo.Record, name string) (value string, ok bool) {
 	return value, ok
 }
 
-// writtenLetters counts the letters and the resolutions on the dead-letter topic, by the naive
+// countDeadLetters counts the letters and the resolutions on the dead-letter topic, by the naive
 // reading of the contract.
-func writtenLetters(k *kit.Kafka, t *testing.T) (letters, resolutions int) {
+func countDeadLetters(k *kit.Kafka, t *testing.T) (letters, resolutions int) {
 	t.Helper()
-	for _, r := range k.ReadAll(t, k.Letters) {
+	for _, r := range k.ReadAll(t, k.DeadLetters) {
 		if _, is := header(r, "markread.class"); is {
 			letters++
 		} else if _, is := header(r, "markread.resolves"); is && r.Value == nil {
@@ -42,10 +42,10 @@ func writtenLetters(k *kit.Kafka, t *testing.T) (letters, resolutions int) {
 	return letters, resolutions
 }
 
-// listed returns what ls prints as JSON.
-func listed(k *kit.Kafka, t *testing.T, args ...string) (all []map[string]any) {
+// listDeadLetters returns what ls prints as JSON.
+func listDeadLetters(k *kit.Kafka, t *testing.T, args ...string) (all []map[string]any) {
 	t.Helper()
-	for _, line := range deadLetters(k, t, 0, append([]string{"ls", "--json"}, args...)...).
+	for _, line := range runDeadLetters(k, t, 0, append([]string{"ls", "--json"}, args...)...).
 		Stdout.Lines() {
 		var l map[string]any
 		if err := json.Unmarshal([]byte(line), &l); err != nil {
@@ -68,14 +68,14 @@ func TestExamLettersReplay(t *testing.T) {
 	)
 	k := kit.StartBroker(t)
 	sandbox := kit.StartSandbox(t)
-	sandbox.Faults(t, `{"rules":[{"kind":"code","code":90994,"report":"slow"}]}`)
+	sandbox.SetFaults(t, `{"rules":[{"kind":"code","code":90994,"report":"slow"}]}`)
 	w := kit.StartWorker(t, k, sandbox.URL, "--attempts", "2", "--backoff-initial", "20ms",
 		"--backoff-max", "50ms",
 		"--max-rejected", "100")
-	w.Ready(t)
-	healthy := kit.StartFlow(t, k, k.Live, "healthy", 50)
+	w.WaitReady(t)
+	healthy := kit.StartTraffic(t, k, k.Live, "healthy", 50)
 	kit.Wait(t, "healthy traffic", 30*time.Second,
-		func() bool { return len(sandbox.Pointers(t)) > 20 })
+		func() bool { return len(sandbox.ReadTimes(t)) > 20 })
 
 	// The time when the user read is in the header: the events have none of their own, as those of
 	// most backends.
@@ -107,7 +107,7 @@ func TestExamLettersReplay(t *testing.T) {
 	delete(want, kit.Conversation{Report: "nobody-ever", Peer: "p0"})
 	k.Produce(t, records...)
 	count := func(class string) (letters, parked int) {
-		for _, l := range listed(k, t, "--class", class, "--parked") {
+		for _, l := range listDeadLetters(k, t, "--class", class, "--parked") {
 			letters++
 			if l["state"] == "parked" {
 				parked++
@@ -117,7 +117,7 @@ func TestExamLettersReplay(t *testing.T) {
 	}
 	kit.Wait(t, "all letters", time.Minute, func() bool {
 		represented := 0.0
-		for _, l := range listed(k, t) {
+		for _, l := range listDeadLetters(k, t) {
 			represented += l["collapsed"].(float64)
 		}
 		return int(represented) == len(records)
@@ -129,49 +129,49 @@ func TestExamLettersReplay(t *testing.T) {
 		"%d exhausted, %d rejected, %d invalid letters", exhausted, rejected, invalid)
 
 	// Nothing is mended: what is replayed comes back, counted.
-	out := deadLetters(k, t, 0, "replay", "--class", "exhausted", "--yes").Stdout.String()
+	out := runDeadLetters(k, t, 0, "replay", "--class", "exhausted", "--yes").Stdout.String()
 	if !strings.HasPrefix(out,
 		fmt.Sprintf("replayed %d letters of %d conversations", exhausted, slow)) {
 		t.Errorf("replay says %q", out)
 	}
-	k.Settled(t, time.Minute, k.Backfill)
+	k.WaitCommitted(t, time.Minute, k.Backfill)
 	for _, e := range healthy.End() {
 		want[e.Conversation] = e.ReadTime
 	}
-	for _, l := range listed(k, t, "--class", "exhausted") {
+	for _, l := range listDeadLetters(k, t, "--class", "exhausted") {
 		kit.Check(t, l["replays"] == 1.0 && l["event_time"] != nil && l["lane"] == "backfill",
 			"a letter that came back: %v", l)
 	}
 
 	// Mended: the accounts exist, the server works. A user has read further meanwhile.
-	sandbox.Faults(t, `{}`)
-	asAdmin(sandbox, t, "/v4/im_open_login_svc/account_import", `{"UserID":"nobody-late"}`)
+	sandbox.SetFaults(t, `{}`)
+	postAsAdmin(sandbox, t, "/v4/im_open_login_svc/account_import", `{"UserID":"nobody-late"}`)
 	newer := kit.Conversation{Report: "nobody-late", Peer: "p7"}
 	want[newer] = time.Now().Unix()
 	kit.ProduceEvents(t, k, k.Live, []kit.Event{{Conversation: newer, ReadTime: want[newer]}})
-	k.Settled(t, time.Minute, k.Live)
-	deadLetters(k, t, 0, "replay", "--class", "rejected", "--yes")
-	deadLetters(k, t, 0, "replay", "--class", "exhausted", "--yes")
-	k.Settled(t, time.Minute, k.Live, k.Backfill)
-	kit.ComparePointers(t, want, sandbox.Pointers(t))
-	again := deadLetters(k, t, 0, "replay", "--class", "exhausted", "--yes").Stdout.String()
+	k.WaitCommitted(t, time.Minute, k.Live)
+	runDeadLetters(k, t, 0, "replay", "--class", "rejected", "--yes")
+	runDeadLetters(k, t, 0, "replay", "--class", "exhausted", "--yes")
+	k.WaitCommitted(t, time.Minute, k.Live, k.Backfill)
+	kit.CompareReadTimes(t, want, sandbox.ReadTimes(t))
+	again := runDeadLetters(k, t, 0, "replay", "--class", "exhausted", "--yes").Stdout.String()
 	kit.Check(t, strings.HasPrefix(again, "nothing to replay"), "a second replay says %q", again)
-	deadLetters(k, t, 3, "replay", "--class", "invalid", "--yes") // they are no events yet
+	runDeadLetters(k, t, 3, "replay", "--class", "invalid", "--yes") // they are no events yet
 
 	// One fails for ever. It has been replayed once.
-	letters, resolutions := writtenLetters(k, t)
+	letters, resolutions := countDeadLetters(k, t)
 	for range 4 {
-		deadLetters(k, t, 0, "replay", "--class", "rejected", "--yes")
-		k.Settled(t, time.Minute, k.Backfill)
+		runDeadLetters(k, t, 0, "replay", "--class", "rejected", "--yes")
+		k.WaitCommitted(t, time.Minute, k.Backfill)
 	}
-	moreLetters, moreResolutions := writtenLetters(k, t)
+	moreLetters, moreResolutions := countDeadLetters(k, t)
 	_, parked := count("rejected")
 	kit.Check(t, parked == 1 && moreLetters-letters == 2 && moreResolutions-resolutions == 2,
 		"%d parked, %d letters and %d resolutions more; want 1, 2 and 2 after the first replay",
 		parked,
 		moreLetters-letters, moreResolutions-resolutions)
-	deadLetters(k, t, 0, "discard", "--all", "--parked", "--yes")
-	left := len(listed(k, t, "--state", "open", "--parked"))
+	runDeadLetters(k, t, 0, "discard", "--all", "--parked", "--yes")
+	left := len(listDeadLetters(k, t, "--state", "open", "--parked"))
 	kit.Check(t, left == 0, "%d letters are left", left)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 	kit.Figure(t, "letters-replay",
@@ -196,9 +196,9 @@ func TestExamLettersKilled(t *testing.T) {
 	k := kit.StartBroker(t)
 	now := time.Now()
 	want := map[kit.Conversation]int64{}
-	kit.WriteLetters(t, k, letters, func(i int) kit.Letter {
+	kit.ProduceDeadLetters(t, k, letters, func(i int) kit.DeadLetter {
 		c := kit.Conversation{Report: "u" + strconv.Itoa(i*7%(letters*4/5)), Peer: "p"}
-		l := kit.Letter{Event: kit.Event{Conversation: c,
+		l := kit.DeadLetter{Event: kit.Event{Conversation: c,
 			ReadTime: now.Unix() - 86_400 + int64(i*31%5000)},
 			Class: "rejected", Code: "90048"}
 		l.FailedAt = now.Add(time.Duration(i-letters) * time.Millisecond)
@@ -208,7 +208,7 @@ func TestExamLettersKilled(t *testing.T) {
 	})
 	random := rand.New(rand.NewPCG(4, 2))
 	size := func() (n int64) {
-		for _, end := range k.Ends(t, k.Backfill) {
+		for _, end := range k.EndOffsets(t, k.Backfill) {
 			n += end
 		}
 		return n
@@ -245,9 +245,9 @@ func TestExamLettersKilled(t *testing.T) {
 		"two at once: %s %s",
 		first.Stderr.Tail(3), second.Stderr.Tail(3))
 	checkResolved(k, t, want)
-	open := len(listed(k, t))
-	published := published(t, k)
-	written, resolutions := writtenLetters(k, t)
+	open := len(listDeadLetters(k, t))
+	published := readReplayed(t, k)
+	written, resolutions := countDeadLetters(k, t)
 	kit.Figure(t, "letters-killed",
 		"%d letters of %d conversations, %d kills, %d of them in the middle, then two replays at "+
 			"once: "+
@@ -271,26 +271,26 @@ func TestExamLettersKilled(t *testing.T) {
 		letters)
 }
 
-// publication is what was replayed: how many records, and the largest T of each conversation.
-type publication struct {
+// replayedRecords is what was replayed: how many records, and the largest T of each conversation.
+type replayedRecords struct {
 	records int
 	largest map[kit.Conversation]int64
 }
 
-func published(t *testing.T, k *kit.Kafka) publication {
+func readReplayed(t *testing.T, k *kit.Kafka) replayedRecords {
 	t.Helper()
-	out := publication{largest: map[kit.Conversation]int64{}}
+	out := replayedRecords{largest: map[kit.Conversation]int64{}}
 	for _, r := range k.ReadAll(t, k.Backfill) {
-		c, readTime := replayed(t, r)
+		c, readTime := parseReplayed(t, r)
 		out.records++
 		out.largest[c] = max(out.largest[c], readTime)
 	}
 	return out
 }
 
-// replayed reads a replayed record as a worker should: its T is that of the value, else that of the
+// parseReplayed reads a replayed record as a worker should: its T is that of the value, else that of the
 // header.
-func replayed(t *testing.T, r *kgo.Record) (kit.Conversation, int64) {
+func parseReplayed(t *testing.T, r *kgo.Record) (kit.Conversation, int64) {
 	t.Helper()
 	var e struct {
 		Report string `json:"Report_Account"`
@@ -317,8 +317,8 @@ func replayed(t *testing.T, r *kgo.Record) (kit.Conversation, int64) {
 // checkResolved requires that what is resolved was published, with a T at least as large.
 func checkResolved(k *kit.Kafka, t *testing.T, want map[kit.Conversation]int64) {
 	t.Helper()
-	records := k.ReadAll(t, k.Letters) // before what was published: that may only grow
-	largest := published(t, k).largest
+	records := k.ReadAll(t, k.DeadLetters) // before what was published: that may only grow
+	largest := readReplayed(t, k).largest
 	byID := map[string]*kgo.Record{}
 	for _, r := range records {
 		byID[fmt.Sprintf("%d:%d", r.Partition, r.Offset)] = r
@@ -357,24 +357,24 @@ func TestExamLettersLive(t *testing.T) {
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", latency.String())
 	now := time.Now()
-	kit.WriteLetters(t, k, letters, func(i int) kit.Letter {
-		return kit.Letter{Event: kit.Event{Conversation: kit.Conversation{Report: "u" +
+	kit.ProduceDeadLetters(t, k, letters, func(i int) kit.DeadLetter {
+		return kit.DeadLetter{Event: kit.Event{Conversation: kit.Conversation{Report: "u" +
 			strconv.Itoa(i), Peer: "p"},
 			ReadTime: now.Unix() - 86_400}, Class: "rejected", Code: "90048", FailedAt: now}
 	})
 	w := kit.StartWorker(t, k, im.URL)
-	w.Ready(t)
-	warm := kit.OneEach(kit.Conversations("warm", 1))
+	w.WaitReady(t)
+	warm := kit.OneEventEach(kit.Conversations("warm", 1))
 	kit.ProduceEvents(t, k, k.Live, warm)
-	im.Called(t, warm, 30*time.Second) // the permits have cooled since the start
+	im.WaitApplied(t, warm, 30*time.Second) // the permits have cooled since the start
 	measure := func(name string) []time.Duration {
-		flow := kit.StartFlow(t, k, k.Live, name, perSecond)
+		flow := kit.StartTraffic(t, k, k.Live, name, perSecond)
 		<-time.After(time.Duration(seconds) * time.Second)
 		flow.End()
-		k.Settled(t, 30*time.Second, k.Live)
+		k.WaitCommitted(t, 30*time.Second, k.Live)
 		var delays []time.Duration
 		for _, a := range im.Arrivals(t) {
-			if at, ours := flow.At[kit.Conversation{Report: a.Report, Peer: a.Peer}]; ours {
+			if at, ours := flow.ProducedAt[kit.Conversation{Report: a.Report, Peer: a.Peer}]; ours {
 				delays = append(delays, time.Unix(0, a.Wall).Sub(at)+latency)
 			}
 		}
@@ -384,17 +384,18 @@ func TestExamLettersLive(t *testing.T) {
 		return delays
 	}
 	alone := measure("alone")
-	kit.ProduceEvents(t, k, k.Backfill, kit.OneEach(kit.Conversations("bulk", 200*(seconds+5))))
+	kit.ProduceEvents(t, k, k.Backfill,
+		kit.OneEventEach(kit.Conversations("bulk", 200*(seconds+5))))
 	kit.Wait(t, "the backfill is worked off", 30*time.Second,
 		func() bool { return im.Count(t) > 200*3/2+perSecond*seconds })
 	before := measure("busy")
-	kit.Check(t, k.Unsettled(t, k.Backfill) > 0, "the backfill ran dry: the row says nothing")
+	kit.Check(t, k.Lag(t, k.Backfill) > 0, "the backfill ran dry: the row says nothing")
 	p := startDeadLetters(k, t, "replay", "--yes")
 	kit.Wait(t, "the replay publishes", 30*time.Second,
-		func() bool { return k.Unsettled(t, k.Backfill) > 0 })
+		func() bool { return k.Lag(t, k.Backfill) > 0 })
 	during := measure("during")
 	kit.Check(t, p.Exit(t, time.Minute) == 0, "the replay failed")
-	left := k.Unsettled(t, k.Backfill)
+	left := k.Lag(t, k.Backfill)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 	at := func(d []time.Duration, percent int) time.Duration {
 		return d[len(d)*percent/100].Round(100 * time.Microsecond)
@@ -408,11 +409,11 @@ func TestExamLettersLive(t *testing.T) {
 		p.Duration.Seconds(), at(alone, 50), at(alone, 99), at(before, 50), at(before, 99),
 		at(during, 50),
 		at(during, 99), ratio,
-		during[len(during)-1].Round(time.Millisecond), left, kit.Measure(im.Arrivals(t)))
+		during[len(during)-1].Round(time.Millisecond), left, kit.MeasureCalls(im.Arrivals(t)))
 	kit.Check(t, left > 0, "the replay's events ran out: the row says nothing")
 	if !testing.Short() { // too few for a p99
 		kit.Check(t, ratio <= 1.2, "live p99 is %.2f times what it was", ratio)
 	}
-	kit.Check(t, kit.Measure(im.Arrivals(t)).MostIn1s <= 200,
+	kit.Check(t, kit.MeasureCalls(im.Arrivals(t)).MostIn1s <= 200,
 		"more than 200 arrivals in one second")
 }

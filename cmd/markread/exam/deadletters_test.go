@@ -17,9 +17,9 @@ import (
 	"markread/worker/format"
 )
 
-// deadLetters runs a command about the row's dead letters to its end, which must have the exit
+// runDeadLetters runs a command about the row's dead letters to its end, which must have the exit
 // status.
-func deadLetters(k *kit.Kafka, t *testing.T, status int, args ...string) *kit.Proc {
+func runDeadLetters(k *kit.Kafka, t *testing.T, status int, args ...string) *kit.Proc {
 	t.Helper()
 	p := startDeadLetters(k, t, args...)
 	if code := p.Exit(t, time.Minute); code != status {
@@ -31,7 +31,7 @@ func deadLetters(k *kit.Kafka, t *testing.T, status int, args ...string) *kit.Pr
 
 func startDeadLetters(k *kit.Kafka, t *testing.T, args ...string) *kit.Proc {
 	t.Helper()
-	names := []string{"--brokers", k.Addr, "--dead-letter-topic", k.Letters}
+	names := []string{"--brokers", k.Addr, "--dead-letter-topic", k.DeadLetters}
 	if args[0] == "replay" {
 		names = append(names, "--topic", k.Live, "--backfill-topic", k.Backfill)
 	}
@@ -48,8 +48,8 @@ func TestExamLettersList(t *testing.T) {
 	k := kit.StartBroker(t)
 	began := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
 	codes := []string{"90048", "90008", "timeout", "http_502"}
-	kit.WriteLetters(t, k, letters, func(i int) kit.Letter {
-		l := kit.Letter{
+	kit.ProduceDeadLetters(t, k, letters, func(i int) kit.DeadLetter {
+		l := kit.DeadLetter{
 			Event: kit.Event{Conversation: kit.Conversation{Report: "u" + strconv.Itoa(i/2),
 				Peer: "p" + strconv.Itoa(i%97)}, ReadTime: began.Unix() - 60}, Class: "rejected"}
 		l.Code = codes[i%len(codes)]
@@ -72,7 +72,7 @@ func TestExamLettersList(t *testing.T) {
 		{"ls --json, one reader", []string{"--json", "--report", "u1"}, 2},
 	} {
 		p := startDeadLetters(k, t, append([]string{"ls"}, c.args...)...)
-		most := most(p, time.Minute)
+		most := peakMemory(p, time.Minute)
 		if code := p.Exit(t, time.Minute); code != 0 {
 			t.Fatalf("%s ended with %d", c.name, code)
 		}
@@ -113,16 +113,16 @@ func TestExamLettersLarge(t *testing.T) {
 	k := kit.StartBroker(t)
 	lane := strings.Repeat("x", 850_000)
 	for i := range letters {
-		l := kit.Letter{Event: kit.Event{Conversation: kit.Conversation{Report: "u" +
+		l := kit.DeadLetter{Event: kit.Event{Conversation: kit.Conversation{Report: "u" +
 			strconv.Itoa(i), Peer: "p"},
 			ReadTime: 1_700_000_000}, Class: "rejected", Code: "90048"}
 		l.FailedAt = time.Now().Add(-time.Duration(i*7919%letters) * time.Minute)
-		r := l.Record(k.Letters)
+		r := l.Record(k.DeadLetters)
 		r.Headers = append(r.Headers, kgo.RecordHeader{Key: "markread.lane", Value: []byte(lane)})
 		k.Produce(t, r)
 	}
 	p := startDeadLetters(k, t, "ls", "--json")
-	most := most(p, time.Minute)
+	most := peakMemory(p, time.Minute)
 	if code := p.Exit(t, time.Minute); code != 0 {
 		t.Fatalf("ls ended with %d", code)
 	}
@@ -142,10 +142,10 @@ func TestExamLettersTransactions(t *testing.T) {
 	x := startTransactor(t, k, "letters", kgo.RequiredAcks(kgo.AllISRAcks()))
 	now := time.Now()
 	letter := func(report string) *kgo.Record {
-		return kit.Letter{Event: kit.Event{Conversation: kit.Conversation{Report: report,
+		return kit.DeadLetter{Event: kit.Event{Conversation: kit.Conversation{Report: report,
 			Peer: "p"},
 			ReadTime: now.Unix() - 100}, Class: "rejected", Code: "90048",
-			FailedAt: now}.Record(k.Letters)
+			FailedAt: now}.Record(k.DeadLetters)
 	}
 	transaction := func(report string, end kgo.TransactionEndTry) {
 		t.Helper()
@@ -161,7 +161,7 @@ func TestExamLettersTransactions(t *testing.T) {
 		}
 	}
 	readers := func() (all []string) {
-		for _, l := range listed(k, t) {
+		for _, l := range listDeadLetters(k, t) {
 			all = append(all, l["report"].(string))
 		}
 		slices.Sort(all)
@@ -185,7 +185,7 @@ func TestExamLettersTransactions(t *testing.T) {
 	}
 	took := time.Since(began)
 	kit.Check(t, took < 10*time.Second, "ls waits %v for a transaction", took)
-	out := deadLetters(k, t, 0, "replay", "--yes", "--report", "good").Stdout.String()
+	out := runDeadLetters(k, t, 0, "replay", "--yes", "--report", "good").Stdout.String()
 	kit.Check(t, strings.HasPrefix(out, "replayed 2 letters of 1 conversation"), "replay says %q",
 		out)
 	if err := x.cl.EndTransaction(kit.Context(t), kgo.TryCommit); err != nil {
@@ -211,8 +211,8 @@ func TestExamLettersFewConversations(t *testing.T) {
 	}
 	k := kit.StartBroker(t)
 	now := time.Now()
-	kit.WriteLetters(t, k, letters, func(i int) kit.Letter {
-		l := kit.Letter{Event: kit.Event{Conversation: kit.Conversation{Report: "u" +
+	kit.ProduceDeadLetters(t, k, letters, func(i int) kit.DeadLetter {
+		l := kit.DeadLetter{Event: kit.Event{Conversation: kit.Conversation{Report: "u" +
 			strconv.Itoa(i%conversations),
 			Peer: "p"}, ReadTime: now.Unix() - int64(i*7919%letters)}, Class: "rejected",
 			Code: "90048"}
@@ -220,7 +220,7 @@ func TestExamLettersFewConversations(t *testing.T) {
 		return l
 	})
 	p := startDeadLetters(k, t, "replay", "--yes")
-	most := most(p, 2*time.Minute)
+	most := peakMemory(p, 2*time.Minute)
 	code := p.Exit(t, 2*time.Minute)
 	out := strings.TrimSpace(p.Stdout.String())
 	kit.Figure(t, "letters-few-conversations", "%s: %.2f s, %d MiB of RSS at most", out,

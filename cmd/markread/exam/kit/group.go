@@ -16,19 +16,19 @@ import (
 	"time"
 )
 
-// Crew is the workers of one group under more load than they may call, whatever becomes of them.
+// WorkerGroup is the workers of one group under more load than they may call, whatever becomes of them.
 // Each signs with an account of its own, so that the recorder tells them apart.
-type Crew struct {
-	k       *Kafka
-	IM      *IM
-	Rate    int            // that workers are started with
-	most    int            // calls in any second
-	ran     map[string]int // how often each name was started
-	All     []*Member      // that were ever started
-	Backlog []Event
-	Flow    *Flow
-	offsets *Offsets
-	left    int64 // when the load was ended
+type WorkerGroup struct {
+	k            *Kafka
+	IM           *Recorder
+	Rate         int            // that workers are started with
+	maxPerSecond int            // calls in any second
+	starts       map[string]int // how often each name was started
+	All          []*Member      // that were ever started
+	Backlog      []Event
+	Traffic      *Traffic
+	offsets      *CommitWatcher
+	leftAtEnd    int64 // when the load was ended
 }
 
 // Member is one process of a crew.
@@ -37,27 +37,27 @@ type Member struct {
 	Account string
 }
 
-// CrewOf is a crew without a load of its own.
-func CrewOf(k *Kafka, im *IM, rate int) *Crew {
-	return &Crew{k: k, IM: im, Rate: rate, most: rate, ran: map[string]int{}}
+// NewWorkerGroup is a crew without a load of its own.
+func NewWorkerGroup(k *Kafka, im *Recorder, rate int) *WorkerGroup {
+	return &WorkerGroup{k: k, IM: im, Rate: rate, maxPerSecond: rate, starts: map[string]int{}}
 }
 
-// StartCrew writes so many events, and from then on one for each call.
-func StartCrew(t *testing.T, k *Kafka, im *IM, rate, before int) *Crew {
+// StartLoadedGroup writes so many events, and from then on one for each call.
+func StartLoadedGroup(t *testing.T, k *Kafka, im *Recorder, rate, before int) *WorkerGroup {
 	t.Helper()
-	c := CrewOf(k, im, rate)
-	c.Backlog = OneEach(Conversations("backlog", before))
+	c := NewWorkerGroup(k, im, rate)
+	c.Backlog = OneEventEach(Conversations("backlog", before))
 	ProduceEvents(t, k, k.Live, c.Backlog)
-	c.offsets = WatchOffsets(t, k)
-	c.Flow = StartFlowBehind(t, k, k.Live, "flow", rate*11/10, im)
+	c.offsets = WatchCommits(t, k)
+	c.Traffic = StartTrafficBehindCalls(t, k, k.Live, "flow", rate*11/10, im)
 	return c
 }
 
 // Start starts a worker; a name that ran before is a new process with another account.
-func (c *Crew) Start(t *testing.T, name string, extra ...string) *Member {
+func (c *WorkerGroup) Start(t *testing.T, name string, extra ...string) *Member {
 	t.Helper()
-	c.ran[name]++
-	account := fmt.Sprintf("%s-%d", name, c.ran[name])
+	c.starts[name]++
+	account := fmt.Sprintf("%s-%d", name, c.starts[name])
 	flags := append([]string{"--rate", fmt.Sprint(c.Rate), "--im-admin", account}, extra...)
 	m := &Member{StartWorker(t, c.k, c.IM.URL, flags...), account}
 	c.All = append(c.All, m)
@@ -65,7 +65,7 @@ func (c *Crew) Start(t *testing.T, name string, extra ...string) *Member {
 }
 
 // Running are the members whose process has not ended.
-func (c *Crew) Running() []*Member {
+func (c *WorkerGroup) Running() []*Member {
 	return slices.DeleteFunc(slices.Clone(c.All), func(m *Member) bool {
 		select {
 		case <-m.Exited:
@@ -76,9 +76,9 @@ func (c *Crew) Running() []*Member {
 	})
 }
 
-// Shared waits until all that run have a share, together the whole rate, and call; it returns how
+// WaitShared waits until all that run have a share, together the whole rate, and call; it returns how
 // long that took.
-func (c *Crew) Shared(t *testing.T, within time.Duration) time.Duration {
+func (c *WorkerGroup) WaitShared(t *testing.T, within time.Duration) time.Duration {
 	t.Helper()
 	began := time.Now()
 	var shown []string
@@ -104,15 +104,15 @@ func (c *Crew) Shared(t *testing.T, within time.Duration) time.Duration {
 		return ok && sum == c.Rate
 	})
 	for _, m := range running {
-		before := c.IM.CountOf(t, m.Account)
+		before := c.IM.CountBy(t, m.Account)
 		Wait(t, m.Account+" calls", 10*time.Second,
-			func() bool { return c.IM.CountOf(t, m.Account) >= before+3 })
+			func() bool { return c.IM.CountBy(t, m.Account) >= before+3 })
 	}
 	return time.Since(began).Round(100 * time.Millisecond)
 }
 
-// OwnsAll waits until the member has all partitions, and returns how long that took.
-func (m *Member) OwnsAll(t *testing.T, within time.Duration) time.Duration {
+// WaitOwnsAll waits until the member has all partitions, and returns how long that took.
+func (m *Member) WaitOwnsAll(t *testing.T, within time.Duration) time.Duration {
 	t.Helper()
 	began := time.Now()
 	Wait(t, m.Account+" has all partitions", within, func() bool {
@@ -138,9 +138,9 @@ func (m *Member) Joins() []time.Time {
 	return out
 }
 
-// joined returns when the member joined a generation for the first time after a moment; zero: it
+// joinedAfter returns when the member joined a generation for the first time after a moment; zero: it
 // did not.
-func (m *Member) joined(after time.Time) time.Time {
+func (m *Member) joinedAfter(after time.Time) time.Time {
 	for _, at := range m.Joins() {
 		if at.After(after) {
 			return at
@@ -149,8 +149,8 @@ func (m *Member) joined(after time.Time) time.Time {
 	return time.Time{}
 }
 
-// calls counts those of the member between two moments.
-func (m *Member) calls(arrivals []Arrival, from, to time.Time) int {
+// countCalls counts those of the member between two moments.
+func (m *Member) countCalls(arrivals []Arrival, from, to time.Time) int {
 	n := 0
 	for _, a := range Between(arrivals, from, to) {
 		if a.Admin == m.Account {
@@ -178,7 +178,7 @@ func FreezeAll(t *testing.T, lasts time.Duration, freezes ...*Freeze) {
 		f.Member.Signal(t, syscall.SIGSTOP)
 	}
 	for _, f := range freezes {
-		f.Other.OwnsAll(t, 40*time.Second)
+		f.Other.WaitOwnsAll(t, 40*time.Second)
 		f.Took = time.Since(f.began).Round(100 * time.Millisecond)
 	}
 	for _, f := range freezes {
@@ -188,14 +188,14 @@ func FreezeAll(t *testing.T, lasts time.Duration, freezes ...*Freeze) {
 	}
 	for _, f := range freezes {
 		Wait(t, f.Member.Account+" is a member again", 30*time.Second,
-			func() bool { return !f.Member.joined(f.thawed).IsZero() })
+			func() bool { return !f.Member.joinedAfter(f.thawed).IsZero() })
 	}
 }
 
-// Late counts the calls that came from the member after it was thawed and before it had joined the
+// LateCalls counts the calls that came from the member after it was thawed and before it had joined the
 // group again: another one had its partitions and its permits.
-func (f *Freeze) Late(arrivals []Arrival) int {
-	return f.Member.calls(arrivals, f.thawed, f.Member.joined(f.thawed))
+func (f *Freeze) LateCalls(arrivals []Arrival) int {
+	return f.Member.countCalls(arrivals, f.thawed, f.Member.joinedAfter(f.thawed))
 }
 
 // CommitFailures are the member's refused commits by Kafka's error code, as its metric tells them.
@@ -212,42 +212,43 @@ func (m *Member) CommitFailures(t *testing.T) map[string]int {
 }
 
 // EndLoad ends the load.
-func (c *Crew) EndLoad(t *testing.T) {
+func (c *WorkerGroup) EndLoad(t *testing.T) {
 	t.Helper()
-	c.left = c.k.Unsettled(t, c.k.Live)
-	c.Flow.End()
+	c.leftAtEnd = c.k.Lag(t, c.k.Live)
+	c.Traffic.End()
 }
 
 // End waits until all of the load is settled, says good-bye to all that run, and judges: nothing is
 // lost, no offset went back, and nobody called too fast, or too soon after it had joined. It
 // returns the calls, and how many were made again although they had been answered.
-func (c *Crew) End(t *testing.T) (arrivals []Arrival, repeated int) {
+func (c *WorkerGroup) End(t *testing.T) (arrivals []Arrival, repeated int) {
 	t.Helper()
-	events := append(c.Flow.End(), c.Backlog...)
-	c.k.Settled(t, 2*time.Minute, c.k.Live, c.k.Backfill)
+	events := append(c.Traffic.End(), c.Backlog...)
+	c.k.WaitCommitted(t, 2*time.Minute, c.k.Live, c.k.Backfill)
 	for _, m := range c.Running() {
 		m.Stop(t, syscall.SIGTERM, StopLimit)
 	}
-	back := c.offsets.End()
+	back := c.offsets.Stop()
 	arrivals = c.IM.Arrivals(t)
-	most := Measure(arrivals).MostIn1s
-	Check(t, c.left > int64(c.most)/4,
-		"only %d events were left when the load ended: the row says nothing", c.left)
-	Check(t, most <= c.most, "%d arrivals in one second over all workers, at most %d allowed", most,
-		c.most)
+	most := MeasureCalls(arrivals).MostIn1s
+	Check(t, c.leftAtEnd > int64(c.maxPerSecond)/4,
+		"only %d events were left when the load ended: the row says nothing", c.leftAtEnd)
+	Check(t, most <= c.maxPerSecond,
+		"%d arrivals in one second over all workers, at most %d allowed", most,
+		c.maxPerSecond)
 	for _, m := range c.All {
 		for _, at := range m.Joins() {
 			// it can't know when the permits were used last
-			early := m.calls(arrivals, at, at.Add(time.Second))
+			early := m.countCalls(arrivals, at, at.Add(time.Second))
 			Check(t, early == 0, "%d calls of %s within a second after it joined a generation",
 				early, m.Account)
 		}
 	}
 	Check(t, len(back) == 0, "committed offsets went back: %v", back)
-	c.k.NoLetters(t, "workers that come and go")
+	c.k.CheckNoDeadLetters(t, "workers that come and go")
 	CheckCommits(t, c.k)
-	ComparePointers(t, Largest(events), Pointers(arrivals))
-	return arrivals, Repeated(arrivals)
+	CompareReadTimes(t, Largest(events), ReadTimes(arrivals))
+	return arrivals, CountRepeated(arrivals)
 }
 
 // Between returns the calls that arrived between two moments.
@@ -261,19 +262,20 @@ func Between(arrivals []Arrival, from, to time.Time) []Arrival {
 	return out
 }
 
-// Offsets watches what the coordinator has committed of a group.
-type Offsets struct {
+// CommitWatcher watches what the coordinator has committed of a group.
+type CommitWatcher struct {
 	stop, done chan struct{}
 	once       sync.Once
-	back       []string // whenever an offset was lower than before; only after done, as the next
-	At         Times    // when an offset or the text beside it was seen to be another one
+	// whenever an offset was lower than before; only after done, as the next
+	decreases []string
+	ChangedAt Times // when an offset or the text beside it was seen to be another one
 }
 
-func WatchOffsets(t *testing.T, k *Kafka) *Offsets {
-	o := &Offsets{stop: make(chan struct{}), done: make(chan struct{})}
+func WatchCommits(t *testing.T, k *Kafka) *CommitWatcher {
+	o := &CommitWatcher{stop: make(chan struct{}), done: make(chan struct{})}
 	go func() {
 		defer close(o.done)
-		last, highest := map[Partition]Commit{}, map[Partition]int64{}
+		last, highest := map[Partition]commit{}, map[Partition]int64{}
 		tick := time.NewTicker(100 * time.Millisecond)
 		defer tick.Stop()
 		for {
@@ -289,23 +291,24 @@ func WatchOffsets(t *testing.T, k *Kafka) *Offsets {
 				continue // it is asked again
 			}
 			if !maps.Equal(commits, last) {
-				last, o.At = commits, append(o.At, time.Now())
+				last, o.ChangedAt = commits, append(o.ChangedAt, time.Now())
 			}
 			for p, c := range commits {
-				if c.offset < highest[p] && len(o.back) < 20 {
-					o.back = append(o.back, fmt.Sprintf("%s %d from %d to %d", p.Topic, p.Partition,
-						highest[p], c.offset))
+				if c.offset < highest[p] && len(o.decreases) < 20 {
+					o.decreases = append(o.decreases,
+						fmt.Sprintf("%s %d from %d to %d", p.Topic, p.Partition,
+							highest[p], c.offset))
 				}
 				highest[p] = max(highest[p], c.offset)
 			}
 		}
 	}()
-	t.Cleanup(func() { o.End() })
+	t.Cleanup(func() { o.Stop() })
 	return o
 }
 
-func (o *Offsets) End() []string {
+func (o *CommitWatcher) Stop() []string {
 	o.once.Do(func() { close(o.stop) })
 	<-o.done
-	return o.back
+	return o.decreases
 }

@@ -48,7 +48,7 @@ func startIntruder(t *testing.T, k *kit.Kafka, metadata []byte) *intruder {
 		tick := time.NewTicker(200 * time.Millisecond)
 		defer tick.Stop()
 		for id := ""; ctx.Err() == nil; {
-			id = i.turn(ctx, tick.C, id)
+			id = i.runGeneration(ctx, tick.C, id)
 			<-tick.C
 		}
 	}()
@@ -61,8 +61,8 @@ func (i *intruder) leave() {
 	<-i.done
 }
 
-// turn is one generation, or one try to join. It returns the member's id.
-func (i *intruder) turn(ctx context.Context, tick <-chan time.Time, id string) string {
+// runGeneration is one generation, or one try to join. It returns the member's id.
+func (i *intruder) runGeneration(ctx context.Context, tick <-chan time.Time, id string) string {
 	kind, name := "consumer", "markread"
 	join := kmsg.NewPtrJoinGroupRequest()
 	join.Group, join.MemberID, join.ProtocolType, join.SessionTimeoutMillis, join.RebalanceTimeoutMillis = i.k.Group,
@@ -113,9 +113,9 @@ func (i *intruder) turn(ctx context.Context, tick <-chan time.Time, id string) s
 	return id
 }
 
-// outlook is what a worker of 200 calls a second and so many partitions of each topic
+// quotaTerms is what a worker of 200 calls a second and so many partitions of each topic
 // publishes.
-func outlook(k *kit.Kafka, partitions int) string {
+func quotaTerms(k *kit.Kafka, partitions int) string {
 	return fmt.Sprintf(`{"rate":200,"partitions":{%q:%d,%q:%d}`, k.Live, partitions, k.Backfill,
 		partitions)
 }
@@ -123,7 +123,7 @@ func outlook(k *kit.Kafka, partitions int) string {
 // allPartitions is what a leader sends to a member that gets everything.
 func allPartitions(k *kit.Kafka) []byte {
 	a := kmsg.NewConsumerMemberAssignment()
-	a.Version, a.UserData = 1, []byte(outlook(k, kit.Partitions)+"}")
+	a.Version, a.UserData = 1, []byte(quotaTerms(k, kit.Partitions)+"}")
 	for _, topic := range []string{k.Live, k.Backfill} {
 		t := kmsg.NewConsumerMemberAssignmentTopic()
 		t.Topic = topic
@@ -135,14 +135,14 @@ func allPartitions(k *kit.Kafka) []byte {
 	return a.AppendTo(nil)
 }
 
-// intruders are ten kinds of metadata that no worker writes.
-func intruders(k *kit.Kafka) [][]byte {
+// unknownMetadata are ten kinds of metadata that no worker writes.
+func unknownMetadata(k *kit.Kafka) [][]byte {
 	around := func(userData string) []byte {
 		s := kmsg.NewConsumerMemberMetadata()
 		s.Version, s.Topics, s.UserData = 1, []string{k.Live}, []byte(userData)
 		return s.AppendTo(nil)
 	}
-	ours := outlook(k, kit.Partitions)
+	ours := quotaTerms(k, kit.Partitions)
 	return [][]byte{
 		nil,
 		[]byte("\x00\x01\x00\x00\x00\x02\xff\xfd garbage \x80\x1b[31m"),
@@ -155,7 +155,7 @@ func intruders(k *kit.Kafka) [][]byte {
 		around("\x00\x00\x00\x01\x00\x09mark-read\x00\x00\x00\x01\x00\x00\x00\x00"),
 		around(`{"rate":2000000000,"partitions":{"mark-read":-4},"owned":[-1],` +
 			`"generation":2147483647}`),
-		around(outlook(k, kit.Partitions-1) + "}"),
+		around(quotaTerms(k, kit.Partitions-1) + "}"),
 	}
 }
 
@@ -170,13 +170,13 @@ func TestExamWorkersIntruders(t *testing.T) {
 	}
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "20ms")
-	c := kit.StartCrew(t, k, im, 200, 1200)
+	c := kit.StartLoadedGroup(t, k, im, 200, 1200)
 	a, b := c.Start(t, "a"), c.Start(t, "b")
-	c.Shared(t, 30*time.Second)
+	c.WaitShared(t, 30*time.Second)
 
 	var all []*intruder
 	for range 3 {
-		for _, metadata := range intruders(k) {
+		for _, metadata := range unknownMetadata(k) {
 			all = append(all, startIntruder(t, k, metadata))
 		}
 	}
@@ -188,7 +188,7 @@ func TestExamWorkersIntruders(t *testing.T) {
 		}
 		return true
 	})
-	again := c.Shared(t, 30*time.Second)
+	again := c.WaitShared(t, 30*time.Second)
 	joins := len(a.Joins()) + len(b.Joins())
 	<-time.After(quiet)
 	kit.Check(t, len(a.Joins())+len(b.Joins()) == joins, "%d more rebalances in %v",
@@ -201,19 +201,19 @@ func TestExamWorkersIntruders(t *testing.T) {
 		leaving.Go(i.leave)
 	}
 	leaving.Wait()
-	c.Shared(t, 30*time.Second)
+	c.WaitShared(t, 30*time.Second)
 
 	a.Stop(t, syscall.SIGTERM, kit.StopLimit)
 	b.Stop(t, syscall.SIGTERM, kit.StopLimit)
 	leader := startIntruder(t, k, nil)
 	kit.Wait(t, "an intruder leads", 30*time.Second, leader.leads.Load)
 	a, b = c.Start(t, "a"), c.Start(t, "b")
-	hold := a.Held(t, "quota", 30*time.Second)
-	b.Held(t, "quota", 30*time.Second)
+	hold := a.WaitHeld(t, "quota", 30*time.Second)
+	b.WaitHeld(t, "quota", 30*time.Second)
 	<-time.After(10 * time.Second)
-	calls := im.CountOf(t, a.Account) + im.CountOf(t, b.Account)
+	calls := im.CountBy(t, a.Account) + im.CountBy(t, b.Account)
 	leader.leave()
-	back := c.Shared(t, 30*time.Second)
+	back := c.WaitShared(t, 30*time.Second)
 
 	c.EndLoad(t)
 	arrivals, repeated := c.End(t)
@@ -221,7 +221,7 @@ func TestExamWorkersIntruders(t *testing.T) {
 		"30 intruders: both workers call again after %v; a leader that gives everything to "+
 			"everybody: %d calls (%q), "+
 			"both call %v after it has left; %d answered calls repeated; %v",
-		again, calls, hold.Detail, back, repeated, kit.Measure(arrivals))
+		again, calls, hold.Detail, back, repeated, kit.MeasureCalls(arrivals))
 	kit.Check(t, calls == 0, "%d calls while an intruder led the group", calls)
 	kit.Check(t, repeated == 0, "%d answered calls were repeated although nobody was killed",
 		repeated)

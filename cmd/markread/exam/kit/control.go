@@ -19,18 +19,18 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// produceLog is every produce request that a broker has seen, by topic.
+// produceLog records the arrival time of every produce request at a broker, by topic.
 type produceLog struct {
 	mu sync.Mutex
 	at map[string][]time.Time
 }
 
-// serveBrokerControl lets the exam watch and disturb a broker of another process, over HTTP at the
-// address that it returns:
+// serveBrokerControl lets a test observe and disturb a broker that runs in another process. It
+// serves HTTP and returns its address:
 //
-//	PUT /refuse?topic=T&error=E   producing to T is answered with Kafka's error of that name, until
-//	PUT /accept?topic=T           this
-//	GET /tries?topic=T            when each produce request for T came, as a JSON list
+//	PUT /refuse?topic=T&error=E   every write to T fails with the Kafka error named E, until
+//	PUT /accept?topic=T           ends that
+//	GET /tries?topic=T            arrival times of the produce requests for T, as a JSON list
 func serveBrokerControl(cluster *kfake.Cluster) (string, error) {
 	tries := &produceLog{at: map[string][]time.Time{}}
 	cluster.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
@@ -52,7 +52,8 @@ func serveBrokerControl(cluster *kfake.Cluster) (string, error) {
 			}
 		}
 		if reason == nil || refused[topic] != nil {
-			http.Error(w, "no such error, or refused already", http.StatusBadRequest)
+			http.Error(w, "unknown error, or the topic refuses writes already",
+				http.StatusBadRequest)
 			return
 		}
 		refused[topic] = cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic,
@@ -91,7 +92,8 @@ func (e *produceLog) timesFor(topic string) []time.Time {
 	return slices.Clone(e.at[topic])
 }
 
-// RefuseWrites makes the broker answer every write to the topic with the error; accept ends that.
+// RefuseWrites makes the broker respond to every write to the topic with the error, until
+// AcceptWrites.
 func (k *Kafka) RefuseWrites(t *testing.T, topic, reason string) {
 	t.Helper()
 	k.putControl(t, "/refuse?"+url.Values{"topic": {topic}, "error": {reason}}.Encode())
@@ -118,7 +120,7 @@ func (k *Kafka) putControl(t *testing.T, path string) {
 	}
 }
 
-// WriteAttempts returns when the broker got each produce request for the topic.
+// WriteAttempts returns the arrival times of the produce requests for the topic.
 func (k *Kafka) WriteAttempts(t *testing.T, topic string) []time.Time {
 	t.Helper()
 	var out []time.Time

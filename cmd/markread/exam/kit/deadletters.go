@@ -11,7 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// DeadLetter is a dead letter as the exam writes it: by the contract, not by the product's code.
+// DeadLetter is a dead letter written according to the contract, without the product's code.
 type DeadLetter struct {
 	Event
 	Class, Code string
@@ -47,7 +47,7 @@ func (l DeadLetter) Record(topic string) *kgo.Record {
 	return r
 }
 
-// ProduceDeadLetters writes n letters.
+// ProduceDeadLetters writes n dead letters.
 func ProduceDeadLetters(t *testing.T, k *Kafka, n int, letter func(i int) DeadLetter) {
 	t.Helper()
 	const at = 20_000

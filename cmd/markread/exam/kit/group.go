@@ -16,33 +16,34 @@ import (
 	"time"
 )
 
-// WorkerGroup is the workers of one group under more load than they may call, whatever becomes of them.
-// Each signs with an account of its own, so that the recorder tells them apart.
+// WorkerGroup runs the workers of one consumer group under more load than their rate allows, while
+// a test starts, stops, kills and freezes them. Each worker signs with an account of its own, so
+// that the recorder can distinguish them.
 type WorkerGroup struct {
 	k            *Kafka
 	IM           *Recorder
-	Rate         int            // that workers are started with
-	maxPerSecond int            // calls in any second
-	starts       map[string]int // how often each name was started
-	All          []*Member      // that were ever started
+	Rate         int            // --rate of the workers
+	maxPerSecond int            // upper limit of calls in any second
+	starts       map[string]int // how many times each name was started
+	All          []*Member      // every member ever started
 	Backlog      []Event
 	Traffic      *Traffic
 	offsets      *CommitWatcher
-	leftAtEnd    int64 // when the load was ended
+	leftAtEnd    int64 // lag when the load ended
 }
 
-// Member is one process of a crew.
+// Member is one process of a worker group.
 type Member struct {
 	*Worker
 	Account string
 }
 
-// NewWorkerGroup is a crew without a load of its own.
+// NewWorkerGroup returns a worker group without load.
 func NewWorkerGroup(k *Kafka, im *Recorder, rate int) *WorkerGroup {
 	return &WorkerGroup{k: k, IM: im, Rate: rate, maxPerSecond: rate, starts: map[string]int{}}
 }
 
-// StartLoadedGroup writes so many events, and from then on one for each call.
+// StartLoadedGroup writes before events and then one more for each call.
 func StartLoadedGroup(t *testing.T, k *Kafka, im *Recorder, rate, before int) *WorkerGroup {
 	t.Helper()
 	c := NewWorkerGroup(k, im, rate)
@@ -53,7 +54,7 @@ func StartLoadedGroup(t *testing.T, k *Kafka, im *Recorder, rate, before int) *W
 	return c
 }
 
-// Start starts a worker; a name that ran before is a new process with another account.
+// Start starts a worker. Starting a name again gives a new process with another account.
 func (c *WorkerGroup) Start(t *testing.T, name string, extra ...string) *Member {
 	t.Helper()
 	c.starts[name]++
@@ -64,7 +65,7 @@ func (c *WorkerGroup) Start(t *testing.T, name string, extra ...string) *Member 
 	return m
 }
 
-// Running are the members whose process has not ended.
+// Running returns the members whose process has not ended.
 func (c *WorkerGroup) Running() []*Member {
 	return slices.DeleteFunc(slices.Clone(c.All), func(m *Member) bool {
 		select {
@@ -76,19 +77,19 @@ func (c *WorkerGroup) Running() []*Member {
 	})
 }
 
-// WaitShared waits until all that run have a share, together the whole rate, and call; it returns how
-// long that took.
+// WaitShared waits until all running members have a share, the shares add up to the rate, and each
+// member calls. It returns how long that took.
 func (c *WorkerGroup) WaitShared(t *testing.T, within time.Duration) time.Duration {
 	t.Helper()
 	began := time.Now()
 	var shown []string
 	defer func() {
 		if t.Failed() {
-			t.Logf("the shares at last: %v", shown)
+			t.Logf("last shares: %v", shown)
 		}
 	}()
 	running := c.Running()
-	Wait(t, "all workers have a share, together the rate", within, func() bool {
+	Wait(t, "all workers have a share, and the shares add up to the rate", within, func() bool {
 		sum, ok := 0, true
 		shown = nil
 		for _, m := range running {
@@ -123,7 +124,7 @@ func (m *Member) WaitOwnsAll(t *testing.T, within time.Duration) time.Duration {
 	return time.Since(began).Round(100 * time.Millisecond)
 }
 
-// Joins returns when the member joined a generation, by its log.
+// Joins returns the times at which the member joined a generation, from its log.
 func (m *Member) Joins() []time.Time {
 	var out []time.Time
 	for _, line := range m.Stderr.Lines() {
@@ -138,8 +139,7 @@ func (m *Member) Joins() []time.Time {
 	return out
 }
 
-// joinedAfter returns when the member joined a generation for the first time after a moment; zero: it
-// did not.
+// joinedAfter returns when the member first joined a generation after the time; zero if it did not.
 func (m *Member) joinedAfter(after time.Time) time.Time {
 	for _, at := range m.Joins() {
 		if at.After(after) {
@@ -149,7 +149,7 @@ func (m *Member) joinedAfter(after time.Time) time.Time {
 	return time.Time{}
 }
 
-// countCalls counts those of the member between two moments.
+// countCalls counts the member's calls in [from, to).
 func (m *Member) countCalls(arrivals []Arrival, from, to time.Time) int {
 	n := 0
 	for _, a := range Between(arrivals, from, to) {
@@ -160,20 +160,21 @@ func (m *Member) countCalls(arrivals []Arrival, from, to time.Time) int {
 	return n
 }
 
-// Freeze is a member that is frozen, and the one that takes its partitions over.
+// Freeze is a frozen member, and the member that takes over its partitions.
 type Freeze struct {
 	Member, Other *Member
 	began         time.Time
-	Took          time.Duration // until the other one had all partitions
+	Took          time.Duration // until Other had all partitions
 	thawed        time.Time
 }
 
-// FreezeAll stops the members' processes, each until its other one has taken over and so much time
-// is over, lets them go on, and waits until they are members again.
-func FreezeAll(t *testing.T, lasts time.Duration, freezes ...*Freeze) {
+// FreezeAll sends SIGSTOP to the members, waits for each until its Other has taken over and
+// duration has passed since the SIGSTOP, sends SIGCONT, and waits until they have joined the group
+// again.
+func FreezeAll(t *testing.T, duration time.Duration, freezes ...*Freeze) {
 	t.Helper()
 	for _, f := range freezes {
-		<-time.After(rand.N(100 * time.Millisecond)) // anywhere between two commits
+		<-time.After(rand.N(100 * time.Millisecond)) // a random point between two commits
 		f.began = time.Now()
 		f.Member.Signal(t, syscall.SIGSTOP)
 	}
@@ -182,7 +183,7 @@ func FreezeAll(t *testing.T, lasts time.Duration, freezes ...*Freeze) {
 		f.Took = time.Since(f.began).Round(100 * time.Millisecond)
 	}
 	for _, f := range freezes {
-		<-time.After(time.Until(f.began.Add(lasts)))
+		<-time.After(time.Until(f.began.Add(duration)))
 		f.thawed = time.Now()
 		f.Member.Signal(t, syscall.SIGCONT)
 	}
@@ -192,13 +193,13 @@ func FreezeAll(t *testing.T, lasts time.Duration, freezes ...*Freeze) {
 	}
 }
 
-// LateCalls counts the calls that came from the member after it was thawed and before it had joined the
-// group again: another one had its partitions and its permits.
+// LateCalls counts the calls of the member after SIGCONT and before it joined the group again.
+// Meanwhile the other member had its partitions and permits.
 func (f *Freeze) LateCalls(arrivals []Arrival) int {
 	return f.Member.countCalls(arrivals, f.thawed, f.Member.joinedAfter(f.thawed))
 }
 
-// CommitFailures are the member's refused commits by Kafka's error code, as its metric tells them.
+// CommitFailures returns the member's refused commits by Kafka error code, from its metrics.
 func (m *Member) CommitFailures(t *testing.T) map[string]int {
 	t.Helper()
 	out := map[string]int{}
@@ -218,9 +219,9 @@ func (c *WorkerGroup) EndLoad(t *testing.T) {
 	c.Traffic.End()
 }
 
-// End waits until all of the load is settled, says good-bye to all that run, and judges: nothing is
-// lost, no offset went back, and nobody called too fast, or too soon after it had joined. It
-// returns the calls, and how many were made again although they had been answered.
+// End waits until all events of the load are committed, stops the running members, and checks that
+// no event was lost, no committed offset decreased, and no member called too fast or within a
+// second after joining. It returns the calls, and how many repeated a call that had been answered.
 func (c *WorkerGroup) End(t *testing.T) (arrivals []Arrival, repeated int) {
 	t.Helper()
 	events := append(c.Traffic.End(), c.Backlog...)
@@ -232,26 +233,26 @@ func (c *WorkerGroup) End(t *testing.T) (arrivals []Arrival, repeated int) {
 	arrivals = c.IM.Arrivals(t)
 	most := MeasureCalls(arrivals).MostIn1s
 	Check(t, c.leftAtEnd > int64(c.maxPerSecond)/4,
-		"only %d events were left when the load ended: the row says nothing", c.leftAtEnd)
+		"a lag of only %d events when the load ended: the test proves nothing", c.leftAtEnd)
 	Check(t, most <= c.maxPerSecond,
 		"%d arrivals in one second over all workers, at most %d allowed", most,
 		c.maxPerSecond)
 	for _, m := range c.All {
 		for _, at := range m.Joins() {
-			// it can't know when the permits were used last
+			// it can't know when the permits were last used
 			early := m.countCalls(arrivals, at, at.Add(time.Second))
 			Check(t, early == 0, "%d calls of %s within a second after it joined a generation",
 				early, m.Account)
 		}
 	}
-	Check(t, len(back) == 0, "committed offsets went back: %v", back)
-	c.k.CheckNoDeadLetters(t, "workers that come and go")
+	Check(t, len(back) == 0, "committed offsets decreased: %v", back)
+	c.k.CheckNoDeadLetters(t, "members that join and leave")
 	CheckCommits(t, c.k)
 	CompareReadTimes(t, Largest(events), ReadTimes(arrivals))
 	return arrivals, CountRepeated(arrivals)
 }
 
-// Between returns the calls that arrived between two moments.
+// Between returns the calls that arrived in [from, to).
 func Between(arrivals []Arrival, from, to time.Time) []Arrival {
 	var out []Arrival
 	for _, a := range arrivals {
@@ -262,15 +263,16 @@ func Between(arrivals []Arrival, from, to time.Time) []Arrival {
 	return out
 }
 
-// CommitWatcher watches what the coordinator has committed of a group.
+// CommitWatcher polls the committed offsets of a group.
 type CommitWatcher struct {
 	stop, done chan struct{}
 	once       sync.Once
-	// whenever an offset was lower than before; only after done, as the next
+	// each decrease of an offset; like ChangedAt, read it only after done
 	decreases []string
-	ChangedAt Times // when an offset or the text beside it was seen to be another one
+	ChangedAt Times // when an offset or its metadata was seen to have changed
 }
 
+// WatchCommits polls the committed offsets every 100 ms until Stop.
 func WatchCommits(t *testing.T, k *Kafka) *CommitWatcher {
 	o := &CommitWatcher{stop: make(chan struct{}), done: make(chan struct{})}
 	go func() {
@@ -288,7 +290,7 @@ func WatchCommits(t *testing.T, k *Kafka) *CommitWatcher {
 			commits, err := k.tryCommits(ctx)
 			cancel()
 			if err != nil {
-				continue // it is asked again
+				continue // polled again
 			}
 			if !maps.Equal(commits, last) {
 				last, o.ChangedAt = commits, append(o.ChangedAt, time.Now())
@@ -307,6 +309,7 @@ func WatchCommits(t *testing.T, k *Kafka) *CommitWatcher {
 	return o
 }
 
+// Stop ends the polling and returns the decreases of offsets.
 func (o *CommitWatcher) Stop() []string {
 	o.once.Do(func() { close(o.stop) })
 	<-o.done

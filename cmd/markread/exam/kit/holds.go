@@ -15,7 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// SetFaults switches the sandbox's faults; {} takes them back.
+// SetFaults sets the sandbox's faults; {} removes them.
 func (s *Sandbox) SetFaults(t *testing.T, form string) {
 	t.Helper()
 	req, err := http.NewRequest(http.MethodPut, s.URL+"/sandbox/faults", strings.NewReader(form))
@@ -32,7 +32,7 @@ func (s *Sandbox) SetFaults(t *testing.T, form string) {
 	}
 }
 
-// SandboxCall is one call as the sandbox saw it.
+// SandboxCall is one call as the sandbox recorded it.
 type SandboxCall struct {
 	At       time.Time `json:"at"`
 	Report   string    `json:"report"`
@@ -40,11 +40,13 @@ type SandboxCall struct {
 	ReadTime int64     `json:"read_time"`
 	Applied  bool      `json:"applied"`
 	Code     int       `json:"code"`   // -1: no ErrorCode
-	Status   int       `json:"status"` // 0: no answer
+	Status   int       `json:"status"` // 0: no response
 }
 
+// SandboxCalls are calls in the order of their arrival.
 type SandboxCalls []SandboxCall
 
+// Calls returns all calls so far.
 func (s *Sandbox) Calls(t *testing.T) SandboxCalls {
 	t.Helper()
 	var out SandboxCalls
@@ -70,6 +72,7 @@ func (l SandboxCalls) Between(from, to time.Time) SandboxCalls {
 	return out
 }
 
+// Count returns how many of the calls the function accepts.
 func (l SandboxCalls) Count(which func(SandboxCall) bool) int {
 	n := 0
 	for _, a := range l {
@@ -80,11 +83,12 @@ func (l SandboxCalls) Count(which func(SandboxCall) bool) int {
 	return n
 }
 
+// Applied returns how many of the calls were applied.
 func (l SandboxCalls) Applied() int {
 	return l.Count(func(a SandboxCall) bool { return a.Applied })
 }
 
-// FirstAppliedAfter is how long after a moment the first call was carried out.
+// FirstAppliedAfter returns how long after the moment the first call was applied.
 func (l SandboxCalls) FirstAppliedAfter(t *testing.T, moment time.Time) time.Duration {
 	t.Helper()
 	for _, a := range l {
@@ -92,11 +96,11 @@ func (l SandboxCalls) FirstAppliedAfter(t *testing.T, moment time.Time) time.Dur
 			return a.At.Sub(moment)
 		}
 	}
-	t.Fatalf("no call was carried out after %v", moment)
+	t.Fatalf("no call was applied after %v", moment)
 	return 0
 }
 
-// Hold is a hold as /readyz and /api/state show it.
+// Hold is a hold as /readyz and /api/state report it.
 type Hold struct {
 	Reason string     `json:"reason"`
 	Since  time.Time  `json:"since"`
@@ -104,8 +108,8 @@ type Hold struct {
 	Next   *time.Time `json:"next_probe_at"`
 }
 
-// holds reads what is held from a page of the admin server, which must answer 200: a hold does not
-// make a worker unready.
+// holds returns the holds that a page of the admin server reports, by reason. The page must respond
+// with 200: a hold does not make a worker unready.
 func (w *Worker) holds(t *testing.T, path string) map[string]Hold {
 	t.Helper()
 	var body struct {
@@ -116,7 +120,7 @@ func (w *Worker) holds(t *testing.T, path string) map[string]Hold {
 	if err := json.Unmarshal([]byte(text), &body); err != nil {
 		t.Fatalf("%s: %v: %s", path, err, text)
 	}
-	Check(t, body.Ready, "%s: not ready in a hold: %s", path, text)
+	Check(t, body.Ready, "%s: not ready during a hold: %s", path, text)
 	out := map[string]Hold{}
 	for _, h := range body.Held {
 		out[h.Reason] = h
@@ -124,14 +128,15 @@ func (w *Worker) holds(t *testing.T, path string) map[string]Hold {
 	return out
 }
 
-// WaitHeld waits for a hold, checks that the worker shows it where the contract says, and returns it.
+// WaitHeld waits for a hold, checks that the worker reports it where the contract requires, and
+// returns it.
 func (w *Worker) WaitHeld(t *testing.T, reason string, within time.Duration) Hold {
 	t.Helper()
 	Wait(t, "hold "+reason, within, func() bool { return w.IsHeld(t, reason) })
 	return w.CheckHeld(t, reason)
 }
 
-// CheckHeld checks that a hold is shown now.
+// CheckHeld checks that the worker reports the hold now, and returns it.
 func (w *Worker) CheckHeld(t *testing.T, reason string) Hold {
 	t.Helper()
 	Check(t, w.IsHeld(t, reason), "markread_held does not show %s", reason)
@@ -140,24 +145,25 @@ func (w *Worker) CheckHeld(t *testing.T, reason string) Hold {
 		"hold %s: /readyz shows %+v, /api/state %+v", reason, ready, state)
 	Check(t, ready.Since.Equal(state.Since) && time.Since(state.Since) < 5*time.Minute,
 		"hold %s since %v and %v", reason, ready.Since, state.Since)
-	Get(t, w.Admin+"/healthz") // 200: a worker that waits does not stand still
+	Get(t, w.Admin+"/healthz") // must be 200: a hold is not a stall
 	return state
 }
 
+// IsHeld reports whether the worker's metric shows the hold.
 func (w *Worker) IsHeld(t *testing.T, reason string) bool {
 	t.Helper()
 	return Scrape(t, w.Admin).Sum("markread_held", `reason="`+reason+`"`) == 1
 }
 
-// WaitReleased waits for the end of a hold and returns when it was first seen to be over.
+// WaitReleased waits for the end of a hold and returns when it was first seen to have ended.
 func (w *Worker) WaitReleased(t *testing.T, reason string, within time.Duration) time.Time {
 	t.Helper()
 	Wait(t, "end of hold "+reason, within, func() bool { return !w.IsHeld(t, reason) })
 	return time.Now()
 }
 
-// HoldLogLines counts the lines about a hold: one at its beginning and one at its end are the contract's,
-// between them one for each new cause.
+// HoldLogLines counts the log lines of a hold. The contract requires one at its beginning and one
+// at its end; between them there is one for each new cause.
 func (w *Worker) HoldLogLines(t *testing.T, reason string) (begun, between, ended int) {
 	t.Helper()
 	for _, line := range w.Stderr.Lines() {
@@ -176,18 +182,18 @@ func (w *Worker) HoldLogLines(t *testing.T, reason string) (begun, between, ende
 		default:
 			begun++
 			Check(t, entry.Detail != "" && entry.Do != "",
-				"the line of the beginning does not say what is wrong and what to do: %s", line)
+				"the first line of the hold lacks what is wrong or what to do: %s", line)
 		}
 	}
 	return begun, between, ended
 }
 
-// CheckHoldLogged requires that a hold began and ended n times by the log, each told once.
+// CheckHoldLogged requires that a hold began and ended n times, each logged once.
 func (w *Worker) CheckHoldLogged(t *testing.T, reason string, n int) string {
 	t.Helper()
 	begun, between, ended := w.HoldLogLines(t, reason)
 	Check(t, begun == n && ended == n,
-		"hold %s: %d lines of its beginning and %d of its end, want %d of each", reason, begun,
+		"hold %s: %d log lines at its beginning and %d at its end, want %d of each", reason, begun,
 		ended, n)
 	return fmt.Sprintf("%d+%d+%d log lines of the hold", begun, between, ended)
 }
@@ -201,8 +207,8 @@ func (k *Kafka) CheckNoDeadLetters(t *testing.T, why string) {
 	}
 }
 
-// Traffic is live traffic: events at a steady pace, each in a conversation of its own, so that a delay
-// can be told.
+// Traffic produces live events at a steady rate, each in a conversation of its own, so that the
+// delay of each can be measured.
 type Traffic struct {
 	t    *testing.T
 	stop chan struct{}
@@ -213,13 +219,14 @@ type Traffic struct {
 	ProducedAt map[Conversation]time.Time
 }
 
-// StartTraffic begins to produce perSecond events a second, until end.
+// StartTraffic produces perSecond events a second until End.
 func StartTraffic(t *testing.T, k *Kafka, topic, prefix string, perSecond int) *Traffic {
 	t.Helper()
 	return startTrafficWhile(t, k, topic, prefix, perSecond, func(int) bool { return true })
 }
 
-// startTrafficWhile writes an event only when due says so; due is told how many were written.
+// startTrafficWhile produces an event only when due returns true; due gets the number of events
+// written so far.
 func startTrafficWhile(t *testing.T, k *Kafka, topic, prefix string, perSecond int,
 	due func(written int) bool) *Traffic {
 	t.Helper()
@@ -256,12 +263,12 @@ func startTrafficWhile(t *testing.T, k *Kafka, topic, prefix string, perSecond i
 			})
 		}
 	}()
-	t.Cleanup(func() { f.End() }) // before the broker and the client go
+	t.Cleanup(func() { f.End() }) // before the broker and the client are closed
 	return f
 }
 
-// StartTrafficBehindCalls writes an event for each call that the server gets: as many wait all the time as
-// did before.
+// StartTrafficBehindCalls produces one event for each call that the server receives, so that the
+// number of waiting events stays constant.
 func StartTrafficBehindCalls(t *testing.T, k *Kafka, topic, prefix string, perSecond int,
 	im *Recorder) *Traffic {
 	t.Helper()
@@ -277,7 +284,7 @@ func StartTrafficBehindCalls(t *testing.T, k *Kafka, topic, prefix string, perSe
 	})
 }
 
-// End stops the traffic, waits until all of it is acknowledged, and returns it.
+// End stops the traffic, waits until all of it is acknowledged, and returns the events.
 func (f *Traffic) End() []Event {
 	f.mu.Lock()
 	select {
@@ -290,7 +297,7 @@ func (f *Traffic) End() []Event {
 	return f.Events
 }
 
-// Delays returns how long after it was produced each event was first carried out, in the order of
+// Delays returns the time from production to the first applied call of each event, in the order of
 // the calls.
 func (f *Traffic) Delays(served SandboxCalls) []time.Duration {
 	var out []time.Duration

@@ -24,15 +24,16 @@ import (
 	"markread/consumer/broker"
 )
 
-// Names are the topics and the group of a row.
+// Names are the topics and the group of a test.
 type Names struct{ Live, Backfill, DeadLetters, Group string }
 
-// Defaults are the names that the product uses by default: the contract.
+// Defaults are the product's default names, fixed by the contract.
 var Defaults = Names{"mark-read", "mark-read-backfill", "mark-read-dead-letters", "markread"}
 
+// Topics returns the three topics.
 func (n Names) Topics() []string { return []string{n.Live, n.Backfill, n.DeadLetters} }
 
-// flags are the product's flags for names that are not its own.
+// flags returns the product's flags for names that are not the defaults.
 func (n Names) flags() []string {
 	if n == Defaults {
 		return nil
@@ -72,24 +73,24 @@ func runBroker(args []string, stdout io.Writer) int {
 	return 0
 }
 
-// Kafka is what a row has of Kafka: its names, and a franz-go client. The process and its control
-// exist only of a broker that the exam started by itself.
+// Kafka gives a test its names and a franz-go client. Proc and control are set only if the test
+// started the broker.
 type Kafka struct {
 	Names
 	*Proc
-	Addr    string // as --brokers takes it
+	Addr    string // the value of --brokers
 	control string
 	Client  *kgo.Client
 }
 
-// StartBroker starts the embedded broker, with the contract's topics. If a real Kafka is given, it
-// makes topics of the row's own there.
+// StartBroker starts the embedded broker with the default topics, or, if BrokersVariable names a
+// real Kafka, creates topics there for this test only.
 func StartBroker(t *testing.T) *Kafka {
 	t.Helper()
 	return StartBrokerWithPartitions(t, Partitions)
 }
 
-// StartBrokerWithPartitions is StartBroker for a row that wants so many partitions of each topic.
+// StartBrokerWithPartitions is StartBroker with a given number of partitions for each topic.
 func StartBrokerWithPartitions(t *testing.T, partitions int) *Kafka {
 	t.Helper()
 	if brokers := os.Getenv(BrokersVariable); brokers != "" {
@@ -98,12 +99,12 @@ func StartBrokerWithPartitions(t *testing.T, partitions int) *Kafka {
 	return StartEmbedded(t, "", "-partitions", strconv.Itoa(partitions))
 }
 
-// StartEmbedded starts the embedded broker for a row that a real Kafka can't serve; why says what
-// it needs.
+// StartEmbedded starts the embedded broker for a test that can't run on a real Kafka, because of
+// why.
 func StartEmbedded(t *testing.T, why string, args ...string) *Kafka {
 	t.Helper()
 	if os.Getenv(BrokersVariable) != "" {
-		t.Skipf("skipped: on a real Kafka (%s) this row can't run: %s", BrokersVariable, why)
+		t.Skipf("skipped: on a real Kafka (%s) this test can't run: %s", BrokersVariable, why)
 	}
 	p := Start(t, "broker", "broker", nil, args...)
 	k := Connect(t, p.Line(t, `listening on (\S+)`, 10*time.Second)[1], Defaults)
@@ -111,12 +112,13 @@ func StartEmbedded(t *testing.T, why string, args ...string) *Kafka {
 	return k
 }
 
+// Connect returns a Kafka for brokers that run already.
 func Connect(t *testing.T, addr string, names Names) *Kafka {
 	t.Helper()
 	k := &Kafka{Names: names, Addr: addr}
 	cl, err := kgo.NewClient(k.Seeds(), kgo.ProducerLinger(0), kgo.MaxBufferedRecords(1<<20),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
-		// Kafka 4 has all of it; later versions name a group's topics by their ids
+		// Kafka 4 supports all of it; later versions name a group's topics by id
 		kgo.MaxVersions(kversion.V3_5_0()))
 	if err != nil {
 		t.Fatal(err)
@@ -126,16 +128,17 @@ func Connect(t *testing.T, addr string, names Names) *Kafka {
 	return k
 }
 
-// Seeds is where a franz-go client begins.
+// Seeds returns the bootstrap option of a franz-go client.
 func (k *Kafka) Seeds() kgo.Opt { return kgo.SeedBrokers(strings.Split(k.Addr, ",")...) }
 
-// RunArgs are the arguments of a worker.
+// RunArgs returns the arguments of `markread run`.
 func (k *Kafka) RunArgs(imURL string, extra ...string) []string {
 	args := []string{"run", "--brokers", k.Addr, "--im-url", imURL, "--im-app-id", AppID,
 		"--admin-addr", "127.0.0.1:0"}
 	return slices.Concat(args, k.flags(), extra)
 }
 
+// Context returns a context that ends after a minute, or with the test.
 func Context(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -143,8 +146,8 @@ func Context(t *testing.T) context.Context {
 	return ctx
 }
 
-// Produce publishes the records in order and waits for all acknowledgements; afterwards each record
-// knows its partition and offset.
+// Produce produces the records in order and waits for all acknowledgements. Afterwards each record
+// has its partition and offset.
 func (k *Kafka) Produce(t *testing.T, records ...*kgo.Record) {
 	t.Helper()
 	if err := k.Client.ProduceSync(Context(t), records...).FirstErr(); err != nil {
@@ -152,7 +155,7 @@ func (k *Kafka) Produce(t *testing.T, records ...*kgo.Record) {
 	}
 }
 
-// ProduceTo writes the events to chosen partitions.
+// ProduceTo produces the events to the partitions that partition returns.
 func (k *Kafka) ProduceTo(t *testing.T, topic string, events []Event, partition func(i int) int32) {
 	t.Helper()
 	cl, err := kgo.NewClient(k.Seeds(), kgo.RecordPartitioner(kgo.ManualPartitioner()),
@@ -171,13 +174,13 @@ func (k *Kafka) ProduceTo(t *testing.T, topic string, events []Event, partition 
 	}
 }
 
-// Partition names one partition.
+// Partition identifies one partition.
 type Partition struct {
 	Topic     string
 	Partition int32
 }
 
-// EndOffsets returns the log end of each partition of the topics.
+// EndOffsets returns the end offset of each partition of the topics.
 func (k *Kafka) EndOffsets(t *testing.T, topics ...string) map[Partition]int64 {
 	t.Helper()
 	out, err := k.TryEndOffsets(Context(t), topics...)
@@ -187,6 +190,7 @@ func (k *Kafka) EndOffsets(t *testing.T, topics ...string) map[Partition]int64 {
 	return out
 }
 
+// TryEndOffsets is EndOffsets for a caller that handles the error.
 func (k *Kafka) TryEndOffsets(ctx context.Context, topics ...string) (map[Partition]int64, error) {
 	found, err := k.Metadata(ctx, topics...)
 	if err != nil {
@@ -225,7 +229,7 @@ func (k *Kafka) Metadata(ctx context.Context, topics ...string) ([]kmsg.Metadata
 	return metadata(ctx, k.Client, topics...)
 }
 
-// metadata asks any broker, or the one that is given.
+// metadata sends a metadata request to any broker, or to the given one.
 func metadata(ctx context.Context, of kmsg.Requestor,
 	topics ...string) ([]kmsg.MetadataResponseTopic,
 	error) {
@@ -242,7 +246,7 @@ func metadata(ctx context.Context, of kmsg.Requestor,
 	return found.Topics, nil
 }
 
-// Committed returns what the group has committed; a partition without a commit is absent.
+// Committed returns the committed offsets of the group. A partition without a commit is absent.
 func (k *Kafka) Committed(t *testing.T) map[Partition]int64 {
 	t.Helper()
 	out, err := k.tryCommitted(Context(t))
@@ -261,7 +265,7 @@ func (k *Kafka) tryCommitted(ctx context.Context) (map[Partition]int64, error) {
 	return out, err
 }
 
-// commit is an offset and the text beside it.
+// commit is a committed offset and its metadata.
 type commit struct {
 	offset   int64
 	metadata string
@@ -327,7 +331,7 @@ func (k *Kafka) WaitCommitted(t *testing.T, within time.Duration, topics ...stri
 	var err error
 	defer func() {
 		if t.Failed() {
-			t.Logf("records beyond the committed offsets: %d (%v)", left, err)
+			t.Logf("lag: %d (%v)", left, err)
 		}
 	}()
 	ctx, cancel := context.WithTimeout(context.Background(), within+time.Second)
@@ -338,7 +342,7 @@ func (k *Kafka) WaitCommitted(t *testing.T, within time.Duration, topics ...stri
 	})
 }
 
-// ReadAll reads a topic from its beginning to its present end.
+// ReadAll reads a topic from its beginning to its current end.
 func (k *Kafka) ReadAll(t *testing.T, topic string) []*kgo.Record {
 	t.Helper()
 	want := int64(0)

@@ -11,17 +11,18 @@ import (
 	"time"
 )
 
-// Proxy stands between a worker and the IM server and passes bytes on, so that a row can have
-// connections refused, or another server answer at the same address, without a word to either side.
+// Proxy forwards bytes between a worker and the IM server. A test can refuse the connections or
+// redirect them to another server at the same address, without either side's cooperation.
 type Proxy struct {
 	URL string
 
 	mu       sync.Mutex
 	listener net.Listener // nil: connections are refused
-	target   string
+	target   string       // host:port of the server
 	conns    map[net.Conn]struct{}
 }
 
+// StartProxy starts a proxy in front of the server.
 func StartProxy(t *testing.T, serverURL string) *Proxy {
 	t.Helper()
 	g := &Proxy{target: strings.TrimPrefix(serverURL, "http://"), conns: map[net.Conn]struct{}{}}
@@ -34,7 +35,7 @@ func StartProxy(t *testing.T, serverURL string) *Proxy {
 func (g *Proxy) listen(t *testing.T, addr string) {
 	t.Helper()
 	var listener net.Listener
-	Wait(t, "the gate listens", 5*time.Second, func() bool {
+	Wait(t, "the proxy listens", 5*time.Second, func() bool {
 		var err error
 		listener, err = net.Listen("tcp", addr)
 		return err == nil
@@ -46,14 +47,14 @@ func (g *Proxy) listen(t *testing.T, addr string) {
 		for {
 			conn, err := listener.Accept()
 			if err != nil {
-				return // closed by refuse
+				return // closed by Refuse
 			}
 			go g.forward(conn)
 		}
 	}()
 }
 
-// Refuse resets all connections and has new ones refused.
+// Refuse resets all connections and refuses new ones.
 func (g *Proxy) Refuse() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -64,13 +65,13 @@ func (g *Proxy) Refuse() {
 	g.resetAll()
 }
 
-// Accept ends refuse.
+// Accept ends Refuse.
 func (g *Proxy) Accept(t *testing.T) {
 	t.Helper()
 	g.listen(t, strings.TrimPrefix(g.URL, "http://"))
 }
 
-// Redirect resets all connections and has new ones lead to another server.
+// Redirect resets all connections and forwards new ones to another server.
 func (g *Proxy) Redirect(serverURL string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -78,7 +79,7 @@ func (g *Proxy) Redirect(serverURL string) {
 	g.resetAll()
 }
 
-// resetAll resets all connections. The lock is held.
+// resetAll resets all connections. The caller holds the lock.
 func (g *Proxy) resetAll() {
 	for conn := range g.conns {
 		_ = conn.(*net.TCPConn).SetLinger(0)
@@ -87,8 +88,9 @@ func (g *Proxy) resetAll() {
 	clear(g.conns)
 }
 
-// forward copies both ways until one side ends. An end is passed on as a reset: a server that only
-// says good-bye does so in its answers, and a client that goes away must be missed at once.
+// forward copies in both directions until one side ends, and then resets both connections: a
+// graceful server announces the end in its response (Connection: close), and a server must detect
+// immediately that a client has gone.
 func (g *Proxy) forward(client net.Conn) {
 	g.mu.Lock()
 	to, refused := g.target, g.listener == nil
@@ -104,7 +106,7 @@ func (g *Proxy) forward(client net.Conn) {
 	}
 	g.mu.Lock()
 	g.conns[client], g.conns[server] = struct{}{}, struct{}{}
-	if g.target != to || g.listener == nil { // changed while we dialled
+	if g.target != to || g.listener == nil { // changed while dialling
 		g.resetAll()
 	}
 	g.mu.Unlock()

@@ -15,16 +15,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// BrokersVariable is the variable that lets the exam run on a real Kafka instead of the embedded broker:
-// host:port,host:port of listeners without TLS and authentication, where everything is allowed.
-// deploy/kafka/kafka makes one.
+// BrokersVariable is the environment variable that makes the exam run on a real Kafka instead of
+// the embedded broker: host:port,host:port of listeners without TLS and authentication, where
+// everything is allowed. deploy/kafka/kafka starts one.
 const BrokersVariable = "MARKREAD_TEST_BROKERS"
 
-// Partitions is how many partitions a topic of the exam has.
+// Partitions is the number of partitions of a topic of the exam.
 const Partitions = 12
 
-// CreateOwnTopics makes topics that are the row's alone, with the cluster's replication, and deletes them
-// when it ends.
+// CreateOwnTopics creates topics for this test only, with the cluster's default replication, and
+// deletes them when the test ends.
 func CreateOwnTopics(t *testing.T, brokers string, partitions int) *Kafka {
 	t.Helper()
 	k := UniqueNames(t, brokers)
@@ -32,7 +32,8 @@ func CreateOwnTopics(t *testing.T, brokers string, partitions int) *Kafka {
 	return k
 }
 
-// UniqueNames invents a row's names; topics and a group of these names are deleted when it ends.
+// UniqueNames generates names for a test. Topics and a group of these names are deleted when the
+// test ends.
 func UniqueNames(t *testing.T, brokers string) *Kafka {
 	t.Helper()
 	var id [4]byte
@@ -46,14 +47,13 @@ func UniqueNames(t *testing.T, brokers string) *Kafka {
 		k.DeleteTopics(t, ctx, k.Topics()...)
 		group := kmsg.NewPtrDeleteGroupsRequest()
 		group.Groups = []string{k.Group}
-		// a worker that was killed may still be a member: then Kafka forgets the offsets in its own
-		// time
+		// a killed worker may still be a member: then Kafka deletes the offsets when they expire
 		_, _ = group.RequestWith(ctx, k.Client)
 	})
 	return k
 }
 
-// StartBrokerWithoutTopics is for rows that make the topics.
+// StartBrokerWithoutTopics is for tests that create the topics.
 func StartBrokerWithoutTopics(t *testing.T) *Kafka {
 	t.Helper()
 	if brokers := os.Getenv(BrokersVariable); brokers != "" {
@@ -90,7 +90,8 @@ func (k *Kafka) createTopics(t *testing.T, partitions int, topics ...string) {
 	k.waitForTopics(t, partitions, topics...)
 }
 
-// waitForTopics waits until every broker knows so many partitions of each of the topics, and their leaders.
+// waitForTopics waits until every broker knows the given number of partitions of each topic, and
+// their leaders.
 func (k *Kafka) waitForTopics(t *testing.T, partitions int, topics ...string) {
 	t.Helper()
 	ctx := Context(t)
@@ -113,7 +114,8 @@ func (k *Kafka) waitForTopics(t *testing.T, partitions int, topics ...string) {
 	})
 }
 
-// AddPartitions gives the topic more partitions, and returns when they have leaders.
+// AddPartitions increases the number of partitions of the topic to count, and returns when all have
+// leaders.
 func (k *Kafka) AddPartitions(t *testing.T, name string, count int32) {
 	t.Helper()
 	req := kmsg.NewPtrCreatePartitionsRequest()
@@ -131,7 +133,7 @@ func (k *Kafka) AddPartitions(t *testing.T, name string, count int32) {
 	k.waitForTopics(t, int(count), name)
 }
 
-// DeleteTopics deletes those of the topics that exist.
+// DeleteTopics deletes the topics; one that does not exist is no error.
 func (k *Kafka) DeleteTopics(t *testing.T, ctx context.Context, topics ...string) {
 	t.Helper()
 	req := kmsg.NewPtrDeleteTopicsRequest()

@@ -21,32 +21,32 @@ import (
 
 // Arrival is one call as the recorder saw it.
 type Arrival struct {
-	At int64 `json:"at"` // nanoseconds since the recorder began, monotonic: for windows
-	// nanoseconds since 1970: to compare with what another process saw
+	At int64 `json:"at"` // nanoseconds since the recorder started, monotonic: for windows
+	// nanoseconds since 1970: to compare with times from other processes
 	Wall     int64  `json:"wall"`
-	Admin    string `json:"admin"` // the account that signed: it tells which worker called
+	Admin    string `json:"admin"` // the account that signed: it identifies the worker
 	Report   string `json:"report"`
 	Peer     string `json:"peer"`
 	ReadTime int64  `json:"read_time"`
 	Code     int    `json:"code"`
 	Answered bool   `json:"answered"`
-	// the connection ended before the call was whole: it has no accounts, and was not carried out
+	// the connection ended before the whole call was read: it has no accounts, and was not applied
 	Truncated bool `json:"cut"`
 }
 
-// recorder is a very lean IM server: it notes when each call arrived, limits by an exact sliding
-// window, and answers after a fixed latency. An account named reject-CODE-… is refused with that
-// code. It shares no code with the product's own sandbox.
+// recorder is a minimal IM server: it records the arrival of each call, limits by an exact sliding
+// window, and responds after a fixed latency. A call for an account named reject-CODE-… gets that
+// ErrorCode. It shares no code with the product's sandbox.
 type recorder struct {
 	began time.Time
-	// 60007 for a call with at least this many arrivals in the second before it; 0: no limit
+	// a call with at least this many arrivals in the second before it gets 60007; 0: no limit
 	rate    int
 	latency time.Duration
 
 	mu           sync.Mutex
 	arrivals     []Arrival
-	countByAdmin map[string]int // how many of them each account signed
-	violations   []string       // calls that are not as documented
+	countByAdmin map[string]int // number of arrivals by the account that signed
+	violations   []string       // calls that differ from the vendor's documentation
 }
 
 func runRecorder(args []string, stdout io.Writer) int {
@@ -83,8 +83,8 @@ func runRecorder(args []string, stdout io.Writer) int {
 	return 1
 }
 
-// addArrival stamps the arrival under the lock, so that the log is in the order of its stamps and the
-// window is exact.
+// addArrival takes the time under the lock, so that arrivals are in the order of their times and
+// the window is exact. It returns the index of the arrival.
 func (r *recorder) addArrival(admin string) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -107,7 +107,7 @@ func (r *recorder) serveCall(w http.ResponseWriter, req *http.Request) {
 		ReadRaw json.RawMessage `json:"MsgReadTime"`
 	}
 	raw, err := io.ReadAll(io.LimitReader(req.Body, 1<<16))
-	if err != nil { // it has arrived, but who sent it was killed, or has given it up
+	if err != nil { // it has arrived, but the client was killed or has given up
 		r.mu.Lock()
 		r.arrivals[i].Truncated = true
 		r.mu.Unlock()
@@ -143,7 +143,7 @@ func (r *recorder) serveCall(w http.ResponseWriter, req *http.Request) {
 	r.mu.Unlock()
 }
 
-// checkCall says what in a call is not as the vendor documents it.
+// checkCall returns the read time, and how the call differs from the vendor's documentation.
 func checkCall(req *http.Request, readTime json.RawMessage) (int64, string) {
 	query := req.URL.Query()
 	for _, name := range []string{"sdkappid", "identifier", "usersig", "random", "contenttype"} {
@@ -152,18 +152,18 @@ func checkCall(req *http.Request, readTime json.RawMessage) (int64, string) {
 		}
 	}
 	if _, err := strconv.ParseUint(query.Get("random"), 10, 32); err != nil {
-		return 0, "random is no 32-bit number: " + query.Get("random")
+		return 0, "random is not a 32-bit number: " + query.Get("random")
 	}
 	if req.Method != http.MethodPost || query.Get("contenttype") != "json" || req.ProtoMajor != 1 {
 		return 0, "not a POST of JSON over HTTP/1.1"
 	}
 	var text string
 	if err := json.Unmarshal(readTime, &text); err != nil {
-		return 0, "MsgReadTime is no string: " + string(readTime)
+		return 0, "MsgReadTime is not a string: " + string(readTime)
 	}
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
-		return 0, "MsgReadTime is no decimal string: " + text
+		return 0, "MsgReadTime is not a decimal string: " + text
 	}
 	return n, ""
 }
@@ -180,27 +180,30 @@ func (r *recorder) serveArrivals(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// Recorder is a recorder process.
+// Recorder is a process in the role of the recorder.
 type Recorder struct {
 	*Proc
 	URL string
 }
 
+// StartRecorder starts a recorder. The test fails if a call differs from the vendor's
+// documentation.
 func StartRecorder(t *testing.T, args ...string) *Recorder {
 	t.Helper()
 	p := Start(t, "recorder", "recorder", nil, args...)
 	im := &Recorder{p, "http://" + p.Line(t, `listening on (\S+)`, 10*time.Second)[1]}
 	t.Cleanup(func() {
 		if wrong := Get(t, im.URL+"/wrong"); wrong != "" {
-			t.Errorf("calls that are not as documented:\n%s", wrong)
+			t.Errorf("calls that differ from the documentation:\n%s", wrong)
 		}
 	})
 	return im
 }
 
+// Count returns the number of calls so far.
 func (im *Recorder) Count(t *testing.T) int { return im.CountBy(t, "") }
 
-// CountBy returns how many calls an account has signed; "": all.
+// CountBy returns how many calls an account has signed; "": all accounts.
 func (im *Recorder) CountBy(t *testing.T, admin string) int {
 	t.Helper()
 	n, err := strconv.Atoi(Get(t, strings.TrimSuffix(im.URL+"/count/"+admin, "/")))
@@ -210,7 +213,8 @@ func (im *Recorder) CountBy(t *testing.T, admin string) int {
 	return n
 }
 
-// WaitApplied waits until each of the events was answered, or one of its conversation with a larger T.
+// WaitApplied waits until each event's conversation has a successful call with a T at least as
+// large.
 func (im *Recorder) WaitApplied(t *testing.T, events []Event, within time.Duration) {
 	t.Helper()
 	want := Largest(events)
@@ -227,12 +231,14 @@ func (im *Recorder) WaitApplied(t *testing.T, events []Event, within time.Durati
 			return
 		}
 		if time.Now().After(limit) {
-			t.Fatalf("%d of %d events were not called within %v", missing, len(want), within)
+			t.Fatalf("%d of %d conversations were not applied within %v", missing, len(want),
+				within)
 		}
 		<-time.After(200 * time.Millisecond)
 	}
 }
 
+// Arrivals returns all calls so far, in the order of their arrival.
 func (im *Recorder) Arrivals(t *testing.T) []Arrival {
 	t.Helper()
 	var out []Arrival
@@ -247,7 +253,7 @@ func (im *Recorder) Arrivals(t *testing.T) []Arrival {
 	return out
 }
 
-// Get reads a page of a process of the exam; a proxy from the environment has no part in that.
+// Get returns a page of a process of the exam. It ignores proxies in the environment.
 func Get(t *testing.T, at string) string {
 	t.Helper()
 	status, body, err := TryGet(at)
@@ -257,9 +263,11 @@ func Get(t *testing.T, at string) string {
 	return body
 }
 
+// HTTP is the client of the exam.
 var HTTP = &http.Client{Timeout: 10 * time.Second,
 	Transport: &http.Transport{Proxy: func(*http.Request) (*url.URL, error) { return nil, nil }}}
 
+// TryGet is Get for a caller that handles the status and the error.
 func TryGet(at string) (int, string, error) {
 	res, err := HTTP.Get(at)
 	if err != nil {
@@ -270,15 +278,16 @@ func TryGet(at string) (int, string, error) {
 	return res.StatusCode, string(body), err
 }
 
-// CallStats is what the arrivals show about the speed.
+// CallStats describes the rate of calls.
 type CallStats struct {
 	Calls     int
 	Throttled int
 	MostIn1s  int           // arrivals in the fullest window of 1.000 s, wherever it begins
 	Span      time.Duration // from the first arrival to the last
-	PerSecond float64       // calls after the first over the span
+	PerSecond float64       // calls after the first, divided by Span
 }
 
+// MeasureCalls returns the statistics of the arrivals, which must be in order.
 func MeasureCalls(arrivals []Arrival) CallStats {
 	out := CallStats{Calls: len(arrivals)}
 	for first, last := 0, 0; last < len(arrivals); last++ {
@@ -302,7 +311,7 @@ func (m CallStats) String() string {
 		m.Calls, m.Span.Seconds(), m.PerSecond, m.MostIn1s, m.Throttled)
 }
 
-// Conversation names a conversation in the exam's models.
+// Conversation identifies a conversation in the exam's models.
 type Conversation struct{ Report, Peer string }
 
 func (c Conversation) Key() []byte { return []byte(c.Report + "|" + c.Peer) }

@@ -9,12 +9,13 @@ import (
 	"time"
 )
 
-// Sandbox is a `markread sandbox` process, seen over HTTP.
+// Sandbox is a `markread sandbox` process, used over HTTP.
 type Sandbox struct {
 	*Proc
 	URL string
 }
 
+// StartSandbox starts `markread sandbox`.
 func StartSandbox(t *testing.T, extra ...string) *Sandbox {
 	t.Helper()
 	args := append([]string{"sandbox", "--addr", "127.0.0.1:0", "--app-id", AppID}, extra...)
@@ -22,6 +23,7 @@ func StartSandbox(t *testing.T, extra ...string) *Sandbox {
 	return &Sandbox{p, "http://" + p.Line(t, SandboxLine, 10*time.Second)[1]}
 }
 
+// ReadTimes returns the read times that the sandbox has stored.
 func (s *Sandbox) ReadTimes(t *testing.T) map[Conversation]int64 {
 	t.Helper()
 	out := map[Conversation]int64{}
@@ -40,6 +42,7 @@ func (s *Sandbox) ReadTimes(t *testing.T) map[Conversation]int64 {
 	return out
 }
 
+// SandboxStats is the sandbox's own count of the calls.
 type SandboxStats struct {
 	Calls        int            `json:"calls"`
 	Applied      int            `json:"applied"`
@@ -48,6 +51,7 @@ type SandboxStats struct {
 	Encodings    map[string]int `json:"encodings"`
 }
 
+// Stats returns the sandbox's count of the calls.
 func (s *Sandbox) Stats(t *testing.T) SandboxStats {
 	t.Helper()
 	var out SandboxStats

@@ -13,7 +13,7 @@ import (
 	"markread/worker/preflight"
 )
 
-// CheckCommits requires that every partition with records is committed to its end, and none beyond.
+// CheckCommits requires that the committed offset of every partition equals its end offset.
 func CheckCommits(t *testing.T, k *Kafka) {
 	t.Helper()
 	committed := k.Committed(t)
@@ -23,7 +23,7 @@ func CheckCommits(t *testing.T, k *Kafka) {
 	}
 }
 
-// CountRepeated counts the calls that were made again although one with the same T had been answered.
+// CountRepeated counts the calls that repeat a call with the same T that had been answered.
 func CountRepeated(arrivals []Arrival) int {
 	answered := map[Event]bool{}
 	repeated := 0
@@ -42,7 +42,7 @@ func CountRepeated(arrivals []Arrival) int {
 // Interval is the time between two moments.
 type Interval struct{ From, To time.Time }
 
-// Overlap returns how much of it is between two moments.
+// Overlap returns how much of the interval lies between two moments.
 func (s Interval) Overlap(from, to time.Time) time.Duration {
 	if s.From.After(from) {
 		from = s.From
@@ -71,6 +71,7 @@ func LongestGap(arrivals []Arrival, from, to time.Time) (longest time.Duration, 
 	return longest, at
 }
 
+// Times are ordered times of commits.
 type Times []time.Time
 
 // LongestGap returns the longest time without a commit between two moments.
@@ -85,7 +86,7 @@ func (at Times) LongestGap(from, to time.Time) time.Duration {
 	return longest
 }
 
-// CheckResult is a check that has ended.
+// CheckResult is the result of `markread check`.
 type CheckResult struct {
 	preflight.Report
 	Took time.Duration
@@ -103,7 +104,7 @@ func RunCheck(t *testing.T, k *Kafka, imURL string, env []string, extra ...strin
 	if err := json.Unmarshal([]byte(p.Stdout.String()), &r.Report); err != nil {
 		t.Fatalf("%v: %s%s", err, p.Stdout.String(), p.Stderr.String())
 	}
-	Check(t, r.OK == (code == 0) && (r.OK || code == 1), "exit %d, and ok is %v", code, r.OK)
+	Check(t, r.OK == (code == 0) && (r.OK || code == 1), "exit %d, but ok is %v", code, r.OK)
 	Check(t, !strings.Contains(p.Stdout.String()+p.Stderr.String(), Key),
 		"the key is in the output")
 	if !r.OK {
@@ -112,7 +113,7 @@ func RunCheck(t *testing.T, k *Kafka, imURL string, env []string, extra ...strin
 	return r
 }
 
-// Expect requires a finding whose parts have these in them, and that nothing else is wrong.
+// Expect requires a finding whose fields contain those of want, and that nothing else is wrong.
 func (r CheckResult) Expect(t *testing.T, want preflight.Finding) {
 	t.Helper()
 	found := false
@@ -122,25 +123,25 @@ func (r CheckResult) Expect(t *testing.T, want preflight.Finding) {
 			strings.Contains(f.Do, want.Do) {
 			found = true
 		} else {
-			Check(t, f.Result != preflight.IsWrong, "wrong, too: %+v", f)
+			Check(t, f.Result != preflight.IsWrong, "also wrong: %+v", f)
 		}
 	}
 	Check(t, found, "want %+v in %+v", want, r.Checks)
 }
 
-// CheckOneError requires exactly one line of a failure, the last, that says this.
-func CheckOneError(t *testing.T, p *Proc, says string) {
+// CheckOneError requires that exactly one line, the last, is an error, and that it contains text.
+func CheckOneError(t *testing.T, p *Proc, text string) {
 	t.Helper()
 	lines := p.Stderr.Lines()
 	failures := slices.DeleteFunc(slices.Clone(lines),
 		func(line string) bool { return !strings.Contains(line, `"level":"error"`) })
-	Check(t, len(failures) == 1 && failures[0] == lines[len(lines)-1], "%d lines of a failure:\n%s",
+	Check(t, len(failures) == 1 && failures[0] == lines[len(lines)-1], "%d error lines:\n%s",
 		len(failures), strings.Join(failures, "\n"))
-	Check(t, len(failures) > 0 && strings.Contains(failures[0], says),
-		"the failure does not say %q: %s", says, strings.Join(failures, "\n"))
+	Check(t, len(failures) > 0 && strings.Contains(failures[0], text),
+		"the error does not contain %q: %s", text, strings.Join(failures, "\n"))
 }
 
-// SilentListener accepts connections, and says nothing.
+// SilentListener accepts connections and never responds.
 func SilentListener(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -148,9 +149,9 @@ func SilentListener(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { listener.Close() })
-	return listener.Addr().String() // the kernel accepts
+	return listener.Addr().String() // the kernel accepts them
 }
 
-// CheckLimit is how long a check may take, whatever does not answer: half a minute, as the help
+// CheckLimit is how long a check may take, whatever does not respond: half a minute, as its help
 // says.
 const CheckLimit = 30 * time.Second

@@ -24,8 +24,8 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// generateRows has the generator make a file of rows, and returns the largest T of each conversation,
-// reckoned from the file, and how many rows are bad.
+// generateRows runs the generator. It returns the file, and, computed from the file, the largest T
+// of each conversation and the number of bad rows.
 func generateRows(t *testing.T, rows int, flags ...string) (file string,
 	want map[kit.Conversation]int64, bad int) {
 	t.Helper()
@@ -70,7 +70,7 @@ func generateRows(t *testing.T, rows int, flags ...string) (file string,
 	return file, want, bad
 }
 
-// backfill starts the command over a file.
+// startBackfill starts the command on a file.
 func startBackfill(k *kit.Kafka, t *testing.T, file string, extra ...string) *kit.Proc {
 	t.Helper()
 	args := []string{"backfill", "--brokers", k.Addr, "--backfill-topic", k.Backfill, "--group",
@@ -78,13 +78,13 @@ func startBackfill(k *kit.Kafka, t *testing.T, file string, extra ...string) *ki
 	return kit.Start(t, "backfill", "product", nil, append(args, extra...)...)
 }
 
-// peakMemory polls a process until it ends, and returns its largest resident memory.
+// peakMemory polls a process until it ends, and returns its peak resident memory.
 func peakMemory(p *kit.Proc, within time.Duration) (bytes int) {
 	limit, tick := time.After(within), time.NewTicker(20*time.Millisecond)
 	defer tick.Stop()
 	line := regexp.MustCompile(`(?m)^VmHWM:\s+(\d+) kB$`)
 	for {
-		// when it has ended there is none
+		// fails once the process has ended
 		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Cmd.Process.Pid))
 		if found := line.FindSubmatch(status); found != nil {
 			kilobytes, _ := strconv.Atoi(string(found[1]))
@@ -105,7 +105,7 @@ func countRecords(k *kit.Kafka, t *testing.T, topic string) (n int64) {
 	t.Helper()
 	var ends map[kit.Partition]int64
 	var err error
-	kit.Wait(t, "the leaders of "+topic+" say where it ends", 30*time.Second, func() bool {
+	kit.Wait(t, "the leaders of "+topic+" return its end offsets", 30*time.Second, func() bool {
 		ends, err = k.TryEndOffsets(kit.Context(t), topic)
 		return err == nil
 	})
@@ -150,15 +150,16 @@ func largestInTopic(k *kit.Kafka, t *testing.T, topic string) map[kit.Conversati
 	return out
 }
 
-// TestExamBackfill: ten million rows, half of them of a conversation that came before, at 150,000 a
-// second or more, within 300 MiB, and hardly a record more than there are conversations.
+// TestExamBackfill: ten million rows, half of them of a conversation that has an earlier row, are
+// published at 150,000 a second or more, within 300 MiB, and with hardly more records than
+// conversations.
 func TestExamBackfill(t *testing.T) {
 	rows := 10_000_000
 	if testing.Short() {
 		rows = 300_000
 	}
 	file, want, _ := generateRows(t, rows)
-	k := kit.StartEmbedded(t, "the command is measured, not the brokers")
+	k := kit.StartEmbedded(t, "it measures the command, not the brokers")
 	p := startBackfill(k, t, file)
 	most := peakMemory(p, 10*time.Minute)
 	if code := p.Exit(t, time.Second); code != 0 {
@@ -176,9 +177,9 @@ func TestExamBackfill(t *testing.T) {
 	kit.CompareReadTimes(t, want, largestInTopic(k, t, k.Backfill))
 }
 
-// TestExamBackfillKilled: SIGKILL while it reads and twice while it publishes, at random points,
-// and --resume each time. Every conversation gets to its largest T, and every bad row is rejected
-// once.
+// TestExamBackfillKilled: SIGKILL at random points, once while it reads and twice while it
+// publishes, and --resume each time. The largest T of every conversation is published, and every
+// bad row is rejected once.
 func TestExamBackfillKilled(t *testing.T) {
 	rows := 10_000_000
 	if testing.Short() {
@@ -192,10 +193,10 @@ func TestExamBackfillKilled(t *testing.T) {
 	for kill := range 3 {
 		p := startBackfill(k, t, file, append(resume, "--rejects", rejects)...)
 		resume = []string{"--resume"}
-		kit.Wait(t, "a state", 30*time.Second,
+		kit.Wait(t, "a resume file", 30*time.Second,
 			func() bool { _, err := os.Stat(file + ".markread-resume"); return err == nil })
 		before := countRecords(k, t, k.Backfill)
-		after := int64(0) // records: in the first run none, so that it dies while it reads
+		after := int64(0) // in records; none in the first run, so that it is killed while it reads
 		if kill > 0 {
 			after = 1 + rand.Int64N(int64(len(want))/4)
 		} else {
@@ -204,7 +205,7 @@ func TestExamBackfillKilled(t *testing.T) {
 		for countRecords(k, t, k.Backfill) < before+after {
 			select {
 			case <-p.Exited:
-				t.Fatalf("it ended before it was killed: the row says nothing")
+				t.Fatalf("it ended before it was killed: the test proves nothing")
 			default:
 			}
 		}
@@ -239,10 +240,10 @@ func TestExamBackfillKilled(t *testing.T) {
 		len(slices.Compact(numbers)) == bad,
 		"%d rejects of %d bad rows", len(numbers), bad)
 	_, err = os.Stat(file + ".markread-resume")
-	kit.Check(t, os.IsNotExist(err), "the state is still there: %v", err)
+	kit.Check(t, os.IsNotExist(err), "the resume file is still there: %v", err)
 }
 
-// TestExamBackfillApplied: from the file to the server: every conversation is marked as read up to
+// TestExamBackfillApplied: from the file to the server. Every conversation is marked as read up to
 // its largest T, by one call.
 func TestExamBackfillApplied(t *testing.T) {
 	t.Parallel()
@@ -262,38 +263,38 @@ func TestExamBackfillApplied(t *testing.T) {
 	kit.CompareReadTimes(t, want, kit.ReadTimes(arrivals))
 }
 
-// TestExamBackfillInterrupted: Ctrl-C; Ctrl-C while the brokers are dead; brokers that die and come
-// back. It ends soon, with 1 and with what to do, which does it; and it needs nobody when the
-// brokers come back by themselves.
+// TestExamBackfillInterrupted: Ctrl-C; Ctrl-C while the brokers are down; and brokers that are
+// killed and restarted. After Ctrl-C it ends soon with exit status 1 and the command that
+// continues, which works. When the brokers are back, it continues without an operator.
 func TestExamBackfillInterrupted(t *testing.T) {
 	t.Parallel()
 	file, want, _ := generateRows(t, 3_000_000, "-seed", "5")
 	data := t.TempDir()
-	k := kit.StartEmbedded(t, "the brokers are killed", "-data-dir", data)
+	k := kit.StartEmbedded(t, "it kills the broker", "-data-dir", data)
 	published := func(p *kit.Proc, n int64) {
 		before := countRecords(k, t, k.Backfill)
 		kit.Wait(t, "records are published", time.Minute, func() bool {
 			select {
 			case <-p.Exited:
-				t.Fatalf("it ended before it was interrupted: the row says nothing")
+				t.Fatalf("it ended before it was interrupted: the test proves nothing")
 			default:
 			}
 			return countRecords(k, t, k.Backfill) >= before+n
 		})
 	}
-	says := func(p *kit.Proc, status int, want string) {
+	expectEnd := func(p *kit.Proc, status int, want string) {
 		if code := p.Exit(t, 20*time.Second); code != status {
 			t.Fatalf("exit %d, want %d", code, status)
 		}
 		lines := p.Stderr.Lines()
 		kit.Check(t, strings.Contains(lines[len(lines)-1], want),
-			"the last line does not say %q: %s", want,
+			"the last line does not contain %q: %s", want,
 			lines[len(lines)-1])
 	}
 	p := startBackfill(k, t, file)
 	published(p, 1)
 	p.Signal(t, syscall.SIGINT)
-	says(p, 1, "go on with the same command and --resume")
+	expectEnd(p, 1, "go on with the same command and --resume")
 
 	p = startBackfill(k, t, file, "--resume")
 	published(p, 1)
@@ -301,7 +302,7 @@ func TestExamBackfillInterrupted(t *testing.T) {
 	k.Exit(t, 5*time.Second)
 	p.Line(t, "(not published yet; trying again)", 10*time.Second)
 	p.Signal(t, syscall.SIGINT)
-	says(p, 1, "go on with the same command and --resume")
+	expectEnd(p, 1, "go on with the same command and --resume")
 
 	start := func() *kit.Proc {
 		broker := kit.Start(t, "broker", "broker", nil, "-data-dir", data, "-addr", k.Addr)

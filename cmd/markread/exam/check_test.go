@@ -14,8 +14,8 @@ import (
 	"markread/worker/preflight"
 )
 
-// TestExamCheck: beside a worker that works a check finds nothing wrong and disturbs nothing; when
-// nothing is there any more, or hangs, it says so in time.
+// TestExamCheck: beside a working worker, a check finds nothing wrong and disturbs nothing. When
+// brokers and IM server are down or hang, it reports that in time.
 func TestExamCheck(t *testing.T) {
 	k := kit.StartBroker(t)
 	im := kit.StartSandbox(t)
@@ -41,7 +41,7 @@ func TestExamCheck(t *testing.T) {
 		generations)
 	kit.Check(t, maps.Equal(ends, k.EndOffsets(t, k.Topics()...)) &&
 		maps.Equal(committed, k.Committed(t)),
-		"a record was written, or an offset committed")
+		"a record was written, or an offset was committed")
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 	nothing := *k
 	nothing.Addr = "127.0.0.1:1," + kit.SilentListener(t)
@@ -49,13 +49,14 @@ func TestExamCheck(t *testing.T) {
 	none := kit.RunCheck(t, &nothing, im.URL, nil)
 	im.Signal(t, syscall.SIGCONT)
 	kit.Check(t, none.Wrong == 3 && none.NotChecked == 8, "%+v", none.Checks)
-	kit.Figure(t, "check", "right %.2f s, with brokers and an IM server that don't answer %.2f s",
+	kit.Figure(t, "check", "all correct: %.2f s; with brokers and an IM server that don't "+
+		"respond: %.2f s",
 		right.Took.Seconds(),
 		none.Took.Seconds())
 }
 
-// TestExamCodes: each code of the contract's class `rejected` is a letter after one call; a
-// transient one is a letter after --attempts calls; the rest of the traffic is applied.
+// TestExamCodes: each code of the contract's class `rejected` becomes a dead letter after one call,
+// and a transient one after --attempts calls; all other events are applied.
 func TestExamCodes(t *testing.T) {
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-latency", "2ms")
@@ -67,12 +68,12 @@ func TestExamCodes(t *testing.T) {
 		want[c] = [3]string{"rejected", fmt.Sprint(code), "1"}
 		events = append(events, kit.Event{Conversation: c, ReadTime: time.Now().Unix() - 60})
 	}
-	for _, code := range []int{91000, 60013, 4711} { // the last is in no table: transient
+	for _, code := range []int{91000, 60013, 4711} { // the last is in no table, so it is transient
 		c := kit.Conversation{Report: fmt.Sprintf("reject-%d-r", code), Peer: "p"}
 		want[c] = [3]string{"exhausted", fmt.Sprint(code), "3"}
 		events = append(events, kit.Event{Conversation: c, ReadTime: time.Now().Unix() - 60})
 	}
-	// The failing ones in between, so that their failures are far from being an outage.
+	// The failing ones are spread among the others, so that their failures are far from an outage.
 	spread := make([]kit.Event, 0, len(events))
 	healthy, failing := events[:300], events[300:]
 	for i, e := range healthy {
@@ -100,7 +101,7 @@ func TestExamCodes(t *testing.T) {
 	for _, letter := range letters {
 		c, ok := byKey[string(letter.Key)]
 		if !ok {
-			t.Errorf("a letter for %q, which the server accepts, or a second one", letter.Key)
+			t.Errorf("a dead letter for %q, which the server accepts, or a second one", letter.Key)
 			continue
 		}
 		delete(byKey, string(letter.Key))
@@ -112,7 +113,7 @@ func TestExamCodes(t *testing.T) {
 			want[c][2])
 		kit.Check(t, ours["__dlq.errors.message"] != "", "%v: no message", c)
 	}
-	kit.Check(t, len(byKey) == 0, "no letters for %v", byKey)
+	kit.Check(t, len(byKey) == 0, "no dead letters for %v", byKey)
 	for _, e := range healthy {
 		kit.Check(t, calls[e.Conversation] == 1, "%d calls for %v", calls[e.Conversation],
 			e.Conversation)
@@ -122,5 +123,5 @@ func TestExamCodes(t *testing.T) {
 	kit.Check(t, got == 0 &&
 		metrics.Sum("markread_calls_total", `result="transient"`, `code="other"`) == 3,
 		"an unknown code must count as other")
-	kit.Figure(t, "codes", "%d letters of %d codes; %s", len(letters), len(want), balance)
+	kit.Figure(t, "codes", "%d dead letters of %d codes; %s", len(letters), len(want), balance)
 }

@@ -16,8 +16,8 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// TestExamUsage: wrong usage and wrong configuration end with 2 and exactly one line, on standard
-// error, that names what is wrong.
+// TestExamUsage: wrong usage and wrong configuration end with exit status 2 and exactly one line,
+// on standard error, that names what is wrong.
 func TestExamUsage(t *testing.T) {
 	const key = "MARKREAD_IM_KEY=" + kit.Key
 	run := []string{"run", "--brokers", "127.0.0.1:1", "--im-url", "http://127.0.0.1:1",
@@ -29,10 +29,10 @@ func TestExamUsage(t *testing.T) {
 		t.Fatal(err)
 	}
 	rows := []struct {
-		name string
-		args []string
-		env  []string
-		says string
+		name  string
+		args  []string
+		env   []string
+		names string
 	}{
 		{"unknown command", []string{"frobnicate"}, nil, "frobnicate"},
 		{"unknown flag", with("--frobnicate"), []string{key}, "--frobnicate"},
@@ -63,7 +63,7 @@ func TestExamUsage(t *testing.T) {
 			[]string{key},
 			"--uncapped"},
 		{"rate negative", with("--rate", "-1"), []string{key}, "--rate"},
-		{"rate no number", with("--rate", "fast"), []string{key}, "--rate"},
+		{"rate not a number", with("--rate", "fast"), []string{key}, "--rate"},
 		{"plain http elsewhere", with("--im-url", "http://im.invalid"), []string{key},
 			"--im-insecure"},
 		{"unknown region", with("--im-url", "atlantis"), []string{key}, "--im-url"},
@@ -91,10 +91,10 @@ func TestExamUsage(t *testing.T) {
 		{"authority without TLS", with("--tls-ca", "/etc/hostname"), []string{key}, "--tls-ca"},
 		{"authority missing", with("--tls", "--tls-ca", "/no/such/ca.crt"), []string{key},
 			"--tls-ca"},
-		{"authority no PEM", with("--tls", "--tls-ca", empty), []string{key}, "--tls-ca"},
+		{"authority not PEM", with("--tls", "--tls-ca", empty), []string{key}, "--tls-ca"},
 		{"certificate without its key", with("--tls", "--tls-cert", empty), []string{key},
 			"--tls-key"},
-		{"certificate no PEM", with("--tls", "--tls-cert", empty, "--tls-key", empty),
+		{"certificate not PEM", with("--tls", "--tls-cert", empty, "--tls-key", empty),
 			[]string{key}, "--tls-cert"},
 		{"certificate itself", with("--tls", "--tls-ca", "-----BEGIN CERTIFICATE-----"),
 			[]string{key}, "--tls-ca"},
@@ -106,13 +106,13 @@ func TestExamUsage(t *testing.T) {
 			"--brokers"},
 		{"broker with a password", []string{"run", "--im-app-id", kit.AppID},
 			[]string{key, "MARKREAD_BROKERS=u:p@kafka:9092"}, "MARKREAD_BROKERS"},
-		{"calls at a time with a rate", with("--max-in-flight", "5"), []string{key},
+		{"calls in flight with a rate", with("--max-in-flight", "5"), []string{key},
 			"--max-in-flight"},
-		{"topic with a blank", with("--topic", "mark read"), []string{key}, "--topic"},
+		{"topic with a space", with("--topic", "mark read"), []string{key}, "--topic"},
 		{"group empty", with("--group", ""), []string{key}, "--group"},
 		{"admin address", with("--admin-addr", "8780"), []string{key}, "--admin-addr"},
 		{"no replays", with("--max-replays", "0"), []string{key}, "--max-replays"},
-		{"variable no number", with(), []string{key, "MARKREAD_RATE=fast"}, "rate"},
+		{"variable not a number", with(), []string{key, "MARKREAD_RATE=fast"}, "rate"},
 		{"secret as a flag", with("--im-key", kit.Key), []string{key}, "--im-key"},
 		{"emit without a peer", []string{"emit", "--brokers", "127.0.0.1:1", "--report", "r"}, nil,
 			"--peer"},
@@ -135,8 +135,8 @@ func TestExamUsage(t *testing.T) {
 			lines := p.Stderr.Lines()
 			kit.Check(t, len(lines) == 1, "%d lines on standard error, want 1:\n%s", len(lines),
 				strings.Join(lines, "\n"))
-			kit.Check(t, strings.Contains(p.Stderr.String(), row.says),
-				"standard error does not name %q: %s", row.says,
+			kit.Check(t, strings.Contains(p.Stderr.String(), row.names),
+				"standard error does not name %q: %s", row.names,
 				p.Stderr.String())
 			kit.Check(t, p.Stdout.String() == "", "standard output: %s", p.Stdout.String())
 			kit.Check(t, !strings.Contains(p.Stderr.String(), kit.Key),
@@ -147,8 +147,8 @@ func TestExamUsage(t *testing.T) {
 	kit.Figure(t, "usage", "%d wrong usages", len(rows))
 }
 
-// TestExamTopics: a missing topic ends `run` with 1 and says how to make it; --create-topics makes
-// all three.
+// TestExamTopics: a missing topic ends `run` with exit status 1 and the advice how to create it;
+// --create-topics creates all three.
 func TestExamTopics(t *testing.T) {
 	k := kit.StartBrokerWithoutTopics(t)
 	im := kit.StartRecorder(t)
@@ -156,9 +156,9 @@ func TestExamTopics(t *testing.T) {
 		k.RunArgs(im.URL)...)
 	code := p.Exit(t, 30*time.Second)
 	kit.Check(t, code == 1, "exit %d, want 1", code)
-	said := p.Stderr.String()
-	kit.Check(t, strings.Contains(said, k.Live) && strings.Contains(said, "--create-topics"),
-		"standard error names neither topic nor --create-topics:\n%s", said)
+	output := p.Stderr.String()
+	kit.Check(t, strings.Contains(output, k.Live) && strings.Contains(output, "--create-topics"),
+		"standard error names neither topic nor --create-topics:\n%s", output)
 
 	w := kit.StartWorker(t, k, im.URL, "--create-topics")
 	w.WaitReady(t)
@@ -177,8 +177,8 @@ func TestExamTopics(t *testing.T) {
 	kit.CompareReadTimes(t, kit.Largest(events), kit.ReadTimes(im.Arrivals(t)))
 }
 
-// TestExamCall: one call by hand, whose exit status says how it went, and a variable that nothing
-// reads is one warning.
+// TestExamCall: one call by hand. The exit status is the result, and an unknown MARKREAD_ variable
+// is one warning.
 func TestExamCall(t *testing.T) {
 	im := kit.StartRecorder(t)
 	call := func(report string) *kit.Proc {
@@ -227,8 +227,8 @@ func startDev(t *testing.T, extra ...string) *dev {
 	return d
 }
 
-// readPointer asks dev's sandbox for a conversation's read pointer (-1: none) and how many messages are
-// unread.
+// readPointer returns, from dev's sandbox, a conversation's read time (-1: none) and its number of
+// unread messages.
 func (d *dev) readPointer(t *testing.T, c kit.Conversation) (readTime int64, unread int) {
 	t.Helper()
 	var row struct {
@@ -256,8 +256,8 @@ func (d *dev) emit(t *testing.T, stdin string, args ...string) {
 	}
 }
 
-// TestExamDev: one command, traffic flows, an event that somebody emits is applied, Ctrl-C ends it
-// with 0, --data-dir keeps the data.
+// TestExamDev: one command, after which traffic flows and an emitted event is applied. Ctrl-C ends
+// it with exit status 0, and --data-dir keeps the data.
 func TestExamDev(t *testing.T) {
 	dir := t.TempDir()
 	d := startDev(t, "--data-dir", dir, "--traffic", "50")
@@ -269,9 +269,9 @@ func TestExamDev(t *testing.T) {
 	})
 	flowing := time.Since(d.Started)
 
-	// What dev suggests to try: three messages to alice are unread, until she reads them.
+	// What dev suggests: three messages to alice are unread until she reads them.
 	_, unread := d.readPointer(t, kit.Conversation{Report: "alice", Peer: "bob"})
-	kit.Check(t, unread == 3, "%d unread messages at first, want 3", unread)
+	kit.Check(t, unread == 3, "%d unread messages at the start, want 3", unread)
 	d.emit(t, "", "--report", "alice", "--peer", "bob")
 	kit.Wait(t, "alice's messages are read", 20*time.Second, func() bool {
 		_, unread := d.readPointer(t, kit.Conversation{Report: "alice", Peer: "bob"})
@@ -294,7 +294,7 @@ func TestExamDev(t *testing.T) {
 	took := d.Stop(t, syscall.SIGINT, kit.StopLimit)
 
 	// Again on the same directory, without traffic: the records and the group's offsets are still
-	// there, and nothing is left to do.
+	// there, and no event is left to apply.
 	again := startDev(t, "--data-dir", dir, "--traffic", "0")
 	k = kit.Connect(t, again.kafka, kit.Defaults)
 	after := k.EndOffsets(t, k.Live)
@@ -312,17 +312,17 @@ func TestExamDev(t *testing.T) {
 	}
 	k.WaitCommitted(t, 30*time.Second, k.Live)
 
-	// A port that is taken is said so, at once.
-	taken := kit.Start(t, "dev", "product", nil, "dev", "--kafka-addr", again.kafka, "--im-addr",
+	// A port in use is reported immediately.
+	inUse := kit.Start(t, "dev", "product", nil, "dev", "--kafka-addr", again.kafka, "--im-addr",
 		"127.0.0.1:0",
 		"--admin-addr", "127.0.0.1:0")
-	code := taken.Exit(t, 20*time.Second)
-	kit.Check(t, code == 1, "dev on a taken port ended with %d, want 1", code)
-	said := taken.Stderr.Lines()
-	kit.Check(t, len(said) == 1 && strings.Contains(said[0], again.kafka) &&
-		strings.Contains(said[0], "--kafka-addr"),
-		"a taken port must be told in one line that names it and --kafka-addr:\n%s",
-		strings.Join(said, "\n"))
+	code := inUse.Exit(t, 20*time.Second)
+	kit.Check(t, code == 1, "dev on a port in use ended with %d, want 1", code)
+	lines := inUse.Stderr.Lines()
+	kit.Check(t, len(lines) == 1 && strings.Contains(lines[0], again.kafka) &&
+		strings.Contains(lines[0], "--kafka-addr"),
+		"a port in use must be reported in one line that names it and --kafka-addr:\n%s",
+		strings.Join(lines, "\n"))
 
 	stopped := again.Stop(t, syscall.SIGINT, kit.StopLimit)
 	kit.Figure(t, "dev", "listening after %v, 20 events applied after %v; Ctrl-C took %v and %v; "+

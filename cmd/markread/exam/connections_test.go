@@ -20,18 +20,18 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// idleConns hold connections to an admin server open that they don't use.
+// idleConns holds idle connections to an admin server open.
 type idleConns struct {
 	addr      string
-	reconnect atomic.Bool // connect anew when the server closes one
+	reconnect atomic.Bool // open another connection when the server closes one
 	stop      chan struct{}
 	done      sync.WaitGroup
 
 	opened atomic.Int64
 }
 
-// openIdleConns begins with n of them, of three kinds: silent, with half a header,
-// idle after a request.
+// openIdleConns opens n connections of three kinds: silent, with half a header, idle after a
+// request.
 func openIdleConns(t *testing.T, addr string, n int) *idleConns {
 	t.Helper()
 	s := &idleConns{addr: strings.TrimPrefix(addr, "http://"), stop: make(chan struct{})}
@@ -79,10 +79,9 @@ func (s *idleConns) hold(text string) {
 	}
 }
 
-// TestExamConnections: at 512 descriptors, 600 connections to the admin server
-// are opened and not used, and then opened again as fast as the server closes
-// them. Health probes are answered within a second, and events are applied as
-// before.
+// TestExamConnections: with a limit of 512 descriptors, 600 connections to the admin server are
+// opened and left idle, and then reopened as fast as the server closes them. Health probes succeed
+// within a second, and events are applied as before.
 func TestExamConnections(t *testing.T) {
 	const squatters, descriptors = 600, 512
 	k := kit.StartBroker(t)
@@ -97,7 +96,7 @@ func TestExamConnections(t *testing.T) {
 	probe := &http.Client{Timeout: time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true, Proxy: func(*http.Request) (*url.URL, error) { return nil, nil },
 	}}
-	open := func() int { // descriptors of the worker; where there is no /proc, 0
+	open := func() int { // descriptors of the worker; 0 where there is no /proc
 		entries, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", w.Cmd.Process.Pid))
 		return len(entries)
 	}
@@ -121,7 +120,7 @@ func TestExamConnections(t *testing.T) {
 		kit.Figure(t, "connections", "%s: %d probes, %d failed, slowest %v; at most %d descriptors",
 			how, probes, failed, slowest.Round(time.Millisecond), most)
 		kit.Check(t, failed == 0, "%d of %d probes failed", failed, probes)
-		kit.Check(t, most < descriptors-200, "%d of %d descriptors are used", most, descriptors)
+		kit.Check(t, most < descriptors-200, "%d of %d descriptors are in use", most, descriptors)
 	}
 	began := time.Now()
 	s := openIdleConns(t, w.Admin, squatters)
@@ -129,7 +128,7 @@ func TestExamConnections(t *testing.T) {
 	report("held open", probes, failed, most, slowest)
 	s.reconnect.Store(true)
 	probes, failed, most, slowest = watch(4 * time.Second)
-	report(fmt.Sprintf("opened again, %d in all", s.opened.Load()), probes, failed, most, slowest)
+	report(fmt.Sprintf("reopened, %d in all", s.opened.Load()), probes, failed, most, slowest)
 	s.reconnect.Store(false)
 
 	events := flow.End()

@@ -20,14 +20,15 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// TestExamDamage: 10,000 events on 12 partitions, and 200 batches among them that a hostile or
-// broken producer wrote. Each good event is applied, each damaged record or range is one dead
-// letter that says how many it stands for, all offsets are committed, and memory stays bounded.
+// TestExamDamage: 10,000 events on 12 partitions, and among them 200 batches written by a hostile
+// or broken producer. Each good event is applied, each damaged record or range of records becomes
+// one dead letter with the number of records it stands for, all offsets are committed, and memory
+// stays bounded.
 func TestExamDamage(t *testing.T) {
 	t.Parallel()
 	events, damages := 10_000, 200
 	if testing.Short() {
-		events, damages = 3000, 60 // has each kind twice
+		events, damages = 3000, 60 // still each kind twice
 	}
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-rate", "1000")
@@ -38,7 +39,7 @@ func TestExamDamage(t *testing.T) {
 	}
 	defer raw.Close()
 	kinds := damagedBatches(t)
-	want := map[string]int{} // how many letters stand for how many records
+	want := map[string]int{} // markread.collapsed to the number of dead letters that have it
 	accepted := map[string]int{}
 	for i := range damages {
 		from, to := i*events/damages, (i+1)*events/damages
@@ -50,7 +51,7 @@ func TestExamDamage(t *testing.T) {
 			ReadTime: time.Now().Unix()}
 		batch := kind.batch(kit.RecordOf(k.Live, inside).Value)
 		if produceRaw(t, raw, k.Live, int32(i*7%kit.Partitions), batch) != 0 {
-			continue // a real Kafka refuses some of them
+			continue // a real Kafka refuses some of the batches
 		}
 		accepted[kind.name]++
 		for _, stands := range kind.collapsed {
@@ -77,7 +78,8 @@ func TestExamDamage(t *testing.T) {
 			ours["markread.code"],
 			len(letter.Value), ours["markread.value-omitted"])
 	}
-	kit.Check(t, fmt.Sprint(got) == fmt.Sprint(want), "letters by what they stand for: %v, want %v",
+	kit.Check(t, fmt.Sprint(got) == fmt.Sprint(want),
+		"dead letters by markread.collapsed: %v, want %v",
 		got, want)
 	kit.Check(t, peak <= 300<<20, "%d bytes of RSS", peak)
 	kit.Figure(t, "damage", "%d events applied, %d dead letters of %v; %d MiB of RSS at most",
@@ -85,12 +87,12 @@ func TestExamDamage(t *testing.T) {
 		peak>>20)
 }
 
-// damagedBatch is a kind of damaged batch.
+// damagedBatch is one kind of damaged batch.
 type damagedBatch struct {
 	name       string
 	batch      func(event []byte) []byte
 	collapsed  []string // markread.collapsed of each dead letter
-	goodEvents int      // how many of the event are in it and good
+	goodEvents int      // how many valid copies of the event the batch contains
 }
 
 func damagedBatches(t *testing.T) []damagedBatch {
@@ -163,7 +165,7 @@ func damagedBatches(t *testing.T) []damagedBatch {
 			},
 			[]string{"7"}, 0})
 	}
-	add(damagedBatch{"more than there are",
+	add(damagedBatch{"fewer records than announced",
 		func(e []byte) []byte { return batch(0, 5, record(e, 0, int64(len(e)), 0)) },
 		[]string{"4"}, 1})
 	return kinds
@@ -179,7 +181,7 @@ func sealBatch(k kmsg.RecordBatch) []byte {
 	return raw
 }
 
-// produceRaw produces the bytes of a batch, and returns the broker's error code.
+// produceRaw produces the bytes of a batch and returns the broker's error code.
 func produceRaw(t *testing.T, cl *kgo.Client, topic string, partition int32, raw []byte) int16 {
 	t.Helper()
 	r := kmsg.NewPtrProduceRequest()

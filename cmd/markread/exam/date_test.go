@@ -15,7 +15,7 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// dateProxy stands between a worker and the IM server and writes the Date.
+// dateProxy forwards requests to the IM server and replaces the Date of its responses.
 type dateProxy struct {
 	url  string
 	date atomic.Pointer[string] // nil: the server's own
@@ -41,15 +41,15 @@ func startDateProxy(t *testing.T, serverURL string) *dateProxy {
 	return d
 }
 
-// shift makes the Date wrong by so much.
+// shift makes the Date wrong by the duration.
 func (d *dateProxy) shift(by time.Duration) {
 	date := time.Now().Add(by).UTC().Format(http.TimeFormat)
 	d.date.Store(&date)
 }
 
-// TestExamDate: the Date of the IM server is wrong by a year, in both
-// directions, or absurd, and then right again. Signatures are accepted, calls
-// continue, and what an event may say is bounded by our clock.
+// TestExamDate: the Date of the IM server is wrong by a year, in both directions, or absurd, and
+// then correct again. Signatures are accepted, calls continue, and the T of an event is bounded by
+// our clock.
 func TestExamDate(t *testing.T) {
 	t.Parallel()
 	const year = 365 * 24 * time.Hour
@@ -97,7 +97,7 @@ func TestExamDate(t *testing.T) {
 	}
 	refused := sandbox.Stats(t).Codes["70001"]
 
-	// Now the server's whole clock: a signature must be dated by it.
+	// Now the server's own clock is wrong, so signatures must be dated by it.
 	dates.date.Store(nil)
 	sandbox.SetFaults(t, `{"skew":"8760h"}`)
 	phase("year-ahead")
@@ -112,13 +112,12 @@ func TestExamDate(t *testing.T) {
 	letters := k.ReadAll(t, k.DeadLetters)
 	begun, between, ended := w.HoldLogLines(t, "credentials")
 	kit.Figure(t, "date", "%d events in %v at 100/s, %d phases: codes %v, %d dead letters of %d "+
-		"events of the future, "+
-		"%d refusals before the whole clock was wrong",
+		"events in the future, %d refusals before the server's own clock was wrong",
 		len(events), time.Since(began).Round(time.Second), phases, sandbox.Stats(t).Codes,
 		len(letters), bad, refused)
 	kit.Check(t, refused == 0, "%d signatures were refused because of the Date", refused)
 	kit.Check(t, begun+between+ended == 0, "a hold because of signatures")
-	kit.Check(t, len(letters) == bad, "%d dead letters, want %d: the events of the future",
+	kit.Check(t, len(letters) == bad, "%d dead letters, want %d: the events in the future",
 		len(letters), bad)
 	kit.CompareReadTimes(t, kit.Largest(events), sandbox.ReadTimes(t))
 }

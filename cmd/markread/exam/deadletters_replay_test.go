@@ -18,7 +18,7 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// header is the last header of that name.
+// header returns the last header of that name.
 func header(r *kgo.Record, name string) (value string, ok bool) {
 	for _, h := range r.Headers {
 		if h.Key == name {
@@ -28,7 +28,7 @@ func header(r *kgo.Record, name string) (value string, ok bool) {
 	return value, ok
 }
 
-// countDeadLetters counts the letters and the resolutions on the dead-letter topic, by the naive
+// countDeadLetters counts the dead letters and the resolutions on the dead-letter topic, by a naive
 // reading of the contract.
 func countDeadLetters(k *kit.Kafka, t *testing.T) (letters, resolutions int) {
 	t.Helper()
@@ -42,7 +42,7 @@ func countDeadLetters(k *kit.Kafka, t *testing.T) (letters, resolutions int) {
 	return letters, resolutions
 }
 
-// listDeadLetters returns what ls prints as JSON.
+// listDeadLetters returns the output of `ls --json`.
 func listDeadLetters(k *kit.Kafka, t *testing.T, args ...string) (all []map[string]any) {
 	t.Helper()
 	for _, line := range runDeadLetters(k, t, 0, append([]string{"ls", "--json"}, args...)...).
@@ -56,14 +56,15 @@ func listDeadLetters(k *kit.Kafka, t *testing.T, args ...string) (all []map[stri
 	return all
 }
 
-// TestExamLettersReplay: letters of all classes. Accounts that did not exist are made, a failure
-// ends, and replays apply the events up to when the users read, days ago; what fails again comes
-// back with one replay more, and is parked after three; a newer read time is not lowered.
+// TestExamLettersReplay: dead letters of all classes. After missing accounts are created and a
+// failure ends, replays apply the events with the read times of days ago. An event that fails again
+// becomes a dead letter with one more replay, and is parked after three. A newer read time is not
+// lowered.
 func TestExamLettersReplay(t *testing.T) {
 	t.Parallel()
 	const (
 		conversations = 40 // of each kind
-		slow          = 8  // few enough, among healthy traffic, not to look like an outage
+		slow          = 8  // few enough, beside healthy traffic, not to look like an outage
 		daysAgo       = 3
 	)
 	k := kit.StartBroker(t)
@@ -77,8 +78,7 @@ func TestExamLettersReplay(t *testing.T) {
 	kit.Wait(t, "healthy traffic", 30*time.Second,
 		func() bool { return len(sandbox.ReadTimes(t)) > 20 })
 
-	// The time when the user read is in the header: the events have none of their own, as those of
-	// most backends.
+	// The read time is in the header: like those of most backends, the events have no MsgReadTime.
 	read := time.Now().Add(-daysAgo * 24 * time.Hour).Unix()
 	want := map[kit.Conversation]int64{}
 	event := func(report string, i int, at int64) *kgo.Record {
@@ -115,7 +115,7 @@ func TestExamLettersReplay(t *testing.T) {
 		}
 		return letters, parked
 	}
-	kit.Wait(t, "all letters", time.Minute, func() bool {
+	kit.Wait(t, "all dead letters", time.Minute, func() bool {
 		represented := 0.0
 		for _, l := range listDeadLetters(k, t) {
 			represented += l["collapsed"].(float64)
@@ -126,13 +126,13 @@ func TestExamLettersReplay(t *testing.T) {
 	rejected, _ := count("rejected")
 	invalid, _ := count("invalid")
 	kit.Check(t, exhausted >= slow && rejected > conversations && invalid == conversations,
-		"%d exhausted, %d rejected, %d invalid letters", exhausted, rejected, invalid)
+		"%d exhausted, %d rejected, %d invalid dead letters", exhausted, rejected, invalid)
 
-	// Nothing is mended: what is replayed comes back, counted.
+	// Nothing is fixed: what is replayed becomes a dead letter again, with its replay counted.
 	out := runDeadLetters(k, t, 0, "replay", "--class", "exhausted", "--yes").Stdout.String()
 	if !strings.HasPrefix(out,
 		fmt.Sprintf("replayed %d letters of %d conversations", exhausted, slow)) {
-		t.Errorf("replay says %q", out)
+		t.Errorf("replay prints %q", out)
 	}
 	k.WaitCommitted(t, time.Minute, k.Backfill)
 	for _, e := range healthy.End() {
@@ -140,10 +140,10 @@ func TestExamLettersReplay(t *testing.T) {
 	}
 	for _, l := range listDeadLetters(k, t, "--class", "exhausted") {
 		kit.Check(t, l["replays"] == 1.0 && l["event_time"] != nil && l["lane"] == "backfill",
-			"a letter that came back: %v", l)
+			"a dead letter after a failed replay: %v", l)
 	}
 
-	// Mended: the accounts exist, the server works. A user has read further meanwhile.
+	// Fixed: the accounts exist, the server works. Meanwhile a user has read further.
 	sandbox.SetFaults(t, `{}`)
 	postAsAdmin(sandbox, t, "/v4/im_open_login_svc/account_import", `{"UserID":"nobody-late"}`)
 	newer := kit.Conversation{Report: "nobody-late", Peer: "p7"}
@@ -155,10 +155,10 @@ func TestExamLettersReplay(t *testing.T) {
 	k.WaitCommitted(t, time.Minute, k.Live, k.Backfill)
 	kit.CompareReadTimes(t, want, sandbox.ReadTimes(t))
 	again := runDeadLetters(k, t, 0, "replay", "--class", "exhausted", "--yes").Stdout.String()
-	kit.Check(t, strings.HasPrefix(again, "nothing to replay"), "a second replay says %q", again)
-	runDeadLetters(k, t, 3, "replay", "--class", "invalid", "--yes") // they are no events yet
+	kit.Check(t, strings.HasPrefix(again, "nothing to replay"), "a second replay prints %q", again)
+	runDeadLetters(k, t, 3, "replay", "--class", "invalid", "--yes") // they are still not events
 
-	// One fails for ever. It has been replayed once.
+	// One always fails. It has been replayed once.
 	letters, resolutions := countDeadLetters(k, t)
 	for range 4 {
 		runDeadLetters(k, t, 0, "replay", "--class", "rejected", "--yes")
@@ -167,30 +167,30 @@ func TestExamLettersReplay(t *testing.T) {
 	moreLetters, moreResolutions := countDeadLetters(k, t)
 	_, parked := count("rejected")
 	kit.Check(t, parked == 1 && moreLetters-letters == 2 && moreResolutions-resolutions == 2,
-		"%d parked, %d letters and %d resolutions more; want 1, 2 and 2 after the first replay",
+		"%d parked, %d more dead letters and %d more resolutions; want 1, 2 and 2 after the "+
+			"first replay",
 		parked,
 		moreLetters-letters, moreResolutions-resolutions)
 	runDeadLetters(k, t, 0, "discard", "--all", "--parked", "--yes")
 	left := len(listDeadLetters(k, t, "--state", "open", "--parked"))
-	kit.Check(t, left == 0, "%d letters are left", left)
+	kit.Check(t, left == 0, "%d dead letters are left", left)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 	kit.Figure(t, "letters-replay",
-		"%d rejected, %d exhausted, %d invalid letters; after the mending all of %d "+
-			"conversations have the T of %d "+
-			"days ago; "+
-			"one that fails for ever is parked after 3 replays: the topic has %d letters and %d "+
-			"resolutions", rejected,
+		"%d rejected, %d exhausted, %d invalid dead letters; after the fix all of %d "+
+			"conversations have the T of %d days ago; one that always fails is parked after 3 "+
+			"replays: the topic has %d dead letters and %d resolutions", rejected,
 		exhausted, invalid, len(want), daysAgo,
 		moreLetters, moreResolutions)
 }
 
-// TestExamLettersKilled: replays are killed at any moment, many times; then two run at once. Each
-// letter's event is published, no letter is resolved before that, and in the end all are.
+// TestExamLettersKilled: replays are killed at random points, many times; then two run at the same
+// time. Each dead letter's event is published, no dead letter is resolved before that, and in the
+// end all are.
 func TestExamLettersKilled(t *testing.T) {
 	t.Parallel()
 	letters, kills := 100_000, 20
 	if testing.Short() {
-		// as many for each as in the long form, else they are replayed before they are killed
+		// as many dead letters per kill as in the long form, else they are replayed before the kill
 		letters, kills = 20_000, 4
 	}
 	k := kit.StartBroker(t)
@@ -216,10 +216,10 @@ func TestExamLettersKilled(t *testing.T) {
 	killed, inTheMiddle := 0, 0
 	for killed < kills {
 		before := size()
-		// so that something is left for the next
+		// leaves some for the next one
 		p := startDeadLetters(k, t, "replay", "--yes", "--limit", strconv.Itoa(letters/kills))
 		// Half of them are killed as soon as something is published: before it is resolved, or
-		// while it is.
+		// meanwhile.
 		if killed%2 == 0 {
 			kit.Wait(t, "something is published", time.Minute, func() bool {
 				select {
@@ -242,22 +242,22 @@ func TestExamLettersKilled(t *testing.T) {
 	first, second := startDeadLetters(k, t, "replay", "--yes"),
 		startDeadLetters(k, t, "replay", "--yes")
 	kit.Check(t, first.Exit(t, 2*time.Minute) == 0 && second.Exit(t, 2*time.Minute) == 0,
-		"two at once: %s %s",
+		"two at the same time: %s %s",
 		first.Stderr.Tail(3), second.Stderr.Tail(3))
 	checkResolved(k, t, want)
 	open := len(listDeadLetters(k, t))
 	published := readReplayed(t, k)
 	written, resolutions := countDeadLetters(k, t)
 	kit.Figure(t, "letters-killed",
-		"%d letters of %d conversations, %d kills, %d of them in the middle, then two replays at "+
-			"once: "+
-			"%d records published, %d resolutions; two at once took %.1f and %.1f s",
+		"%d dead letters of %d conversations, %d kills, %d of them before the end, then two "+
+			"replays at the same time: %d records published, %d resolutions; the two took %.1f "+
+			"and %.1f s",
 		letters, len(want), killed, inTheMiddle, published.records, resolutions,
 		first.Duration.Seconds(),
 		second.Duration.Seconds())
-	kit.Check(t, open == 0 && written == letters, "%d letters are open of %d, %d were written",
+	kit.Check(t, open == 0 && written == letters, "%d dead letters are open of %d, %d were written",
 		open, written, letters)
-	kit.Check(t, inTheMiddle*2 >= kills, "%d of %d kills came in time: the row says little",
+	kit.Check(t, inTheMiddle*2 >= kills, "%d of %d kills came in time: the test proves little",
 		inTheMiddle, kills)
 	wrong := 0
 	for c, readTime := range want {
@@ -266,12 +266,13 @@ func TestExamLettersKilled(t *testing.T) {
 		}
 	}
 	kit.Check(t, wrong == 0, "the largest T of %d conversations was not published", wrong)
-	kit.Check(t, resolutions >= letters && resolutions <= 2*letters, "%d resolutions of %d letters",
+	kit.Check(t, resolutions >= letters && resolutions <= 2*letters,
+		"%d resolutions of %d dead letters",
 		resolutions,
 		letters)
 }
 
-// replayedRecords is what was replayed: how many records, and the largest T of each conversation.
+// replayedRecords is the number of replayed records, and the largest T of each conversation.
 type replayedRecords struct {
 	records int
 	largest map[kit.Conversation]int64
@@ -288,7 +289,7 @@ func readReplayed(t *testing.T, k *kit.Kafka) replayedRecords {
 	return out
 }
 
-// parseReplayed reads a replayed record as a worker should: its T is that of the value, else that of the
+// parseReplayed reads a replayed record as a worker does: T is MsgReadTime, else the event-time
 // header.
 func parseReplayed(t *testing.T, r *kgo.Record) (kit.Conversation, int64) {
 	t.Helper()
@@ -314,10 +315,10 @@ func parseReplayed(t *testing.T, r *kgo.Record) (kit.Conversation, int64) {
 	return kit.Conversation{Report: e.Report, Peer: e.Peer}, e.T
 }
 
-// checkResolved requires that what is resolved was published, with a T at least as large.
+// checkResolved requires that each resolved dead letter was published, with a T at least as large.
 func checkResolved(k *kit.Kafka, t *testing.T, want map[kit.Conversation]int64) {
 	t.Helper()
-	records := k.ReadAll(t, k.DeadLetters) // before what was published: that may only grow
+	records := k.ReadAll(t, k.DeadLetters) // read before the published records: those may only grow
 	largest := readReplayed(t, k).largest
 	byID := map[string]*kgo.Record{}
 	for _, r := range records {
@@ -331,20 +332,22 @@ func checkResolved(k *kit.Kafka, t *testing.T, want map[kit.Conversation]int64) 
 		}
 		letter := byID[id]
 		if letter == nil {
-			t.Fatalf("a resolution of %s, which is no letter", id)
+			t.Fatalf("a resolution of %s, which is not a dead letter", id)
 		}
-		at, _ := header(letter, "markread.event-time") // the exam's letters have their T there, too
+		// the exam's dead letters have their T there, too
+		at, _ := header(letter, "markread.event-time")
 		ms, _ := strconv.ParseInt(at, 10, 64)
 		report, peer, _ := strings.Cut(string(letter.Key), "|")
 		if largest[kit.Conversation{Report: report, Peer: peer}] < ms/1000 {
 			lost++
 		}
 	}
-	kit.Check(t, lost == 0, "%d letters are resolved whose events were not published", lost)
+	kit.Check(t, lost == 0, "%d dead letters are resolved, but their events were not published",
+		lost)
 }
 
-// TestExamLettersLive: users don't feel a replay of 100,000 letters. The server answers in 100 ms;
-// what is measured is from reading to the answer.
+// TestExamLettersLive: a replay of 100,000 dead letters does not delay live events. The server
+// responds in 100 ms; the delay is measured from production to the response.
 func TestExamLettersLive(t *testing.T) {
 	letters, seconds := 100_000, 30
 	if testing.Short() {
@@ -386,10 +389,10 @@ func TestExamLettersLive(t *testing.T) {
 	alone := measure("alone")
 	kit.ProduceEvents(t, k, k.Backfill,
 		kit.OneEventEach(kit.Conversations("bulk", 200*(seconds+5))))
-	kit.Wait(t, "the backfill is worked off", 30*time.Second,
+	kit.Wait(t, "the backfill calls", 30*time.Second,
 		func() bool { return im.Count(t) > 200*3/2+perSecond*seconds })
 	before := measure("busy")
-	kit.Check(t, k.Lag(t, k.Backfill) > 0, "the backfill ran dry: the row says nothing")
+	kit.Check(t, k.Lag(t, k.Backfill) > 0, "the backfill ran dry: the test proves nothing")
 	p := startDeadLetters(k, t, "replay", "--yes")
 	kit.Wait(t, "the replay publishes", 30*time.Second,
 		func() bool { return k.Lag(t, k.Backfill) > 0 })
@@ -401,18 +404,16 @@ func TestExamLettersLive(t *testing.T) {
 		return d[len(d)*percent/100].Round(100 * time.Microsecond)
 	}
 	ratio := float64(at(during, 99)) / float64(at(alone, 99))
-	kit.Figure(t, "letters-live", "replay of %d letters took %.1f s; "+
-		"live alone p50 %v, p99 %v; beside a backfill p50 %v, p99 %v; beside the replay p50 %v, "+
-		"p99 %v (%.2f times), "+
-		"most %v; "+
-		"%d events of the replay left; %v", letters,
+	kit.Figure(t, "letters-live", "replay of %d dead letters took %.1f s; live alone p50 %v, p99 "+
+		"%v; beside a backfill p50 %v, p99 %v; beside the replay p50 %v, p99 %v (%.2f times), "+
+		"most %v; %d events of the replay left; %v", letters,
 		p.Duration.Seconds(), at(alone, 50), at(alone, 99), at(before, 50), at(before, 99),
 		at(during, 50),
 		at(during, 99), ratio,
 		during[len(during)-1].Round(time.Millisecond), left, kit.MeasureCalls(im.Arrivals(t)))
-	kit.Check(t, left > 0, "the replay's events ran out: the row says nothing")
-	if !testing.Short() { // too few for a p99
-		kit.Check(t, ratio <= 1.2, "live p99 is %.2f times what it was", ratio)
+	kit.Check(t, left > 0, "the replay's events ran out: the test proves nothing")
+	if !testing.Short() { // a short run has too few for a p99
+		kit.Check(t, ratio <= 1.2, "live p99 is %.2f times as long as alone", ratio)
 	}
 	kit.Check(t, kit.MeasureCalls(im.Arrivals(t)).MostIn1s <= 200,
 		"more than 200 arrivals in one second")

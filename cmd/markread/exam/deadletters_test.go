@@ -17,8 +17,8 @@ import (
 	"markread/worker/format"
 )
 
-// runDeadLetters runs a command about the row's dead letters to its end, which must have the exit
-// status.
+// runDeadLetters runs a `dead-letters` command on the test's topic to its end, and requires the
+// exit status.
 func runDeadLetters(k *kit.Kafka, t *testing.T, status int, args ...string) *kit.Proc {
 	t.Helper()
 	p := startDeadLetters(k, t, args...)
@@ -39,7 +39,7 @@ func startDeadLetters(k *kit.Kafka, t *testing.T, args ...string) *kit.Proc {
 		slices.Concat([]string{"dead-letters"}, args, names)...)
 }
 
-// TestExamLettersList: 200,000 letters are counted, and listed, within 5 s and 200 MiB.
+// TestExamLettersList: 200,000 dead letters are counted and listed within 5 s and 200 MiB.
 func TestExamLettersList(t *testing.T) {
 	letters := 200_000
 	if testing.Short() {
@@ -62,7 +62,7 @@ func TestExamLettersList(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		args  []string
-		lines int // of JSON; -1: text
+		lines int // of JSON; -1: plain text
 	}{
 		{"ls", nil, -1},
 		{"ls, filtered", []string{"--class", "exhausted", "--report", "u1"}, -1},
@@ -76,7 +76,7 @@ func TestExamLettersList(t *testing.T) {
 		if code := p.Exit(t, time.Minute); code != 0 {
 			t.Fatalf("%s ended with %d", c.name, code)
 		}
-		kit.Figure(t, "letters-"+c.name, "%d letters: %.2f s, %d MiB of RSS at most", letters,
+		kit.Figure(t, "letters-"+c.name, "%d dead letters: %.2f s, %d MiB of RSS at most", letters,
 			p.Duration.Seconds(),
 			most>>20)
 		kit.Check(t, p.Duration <= 5*time.Second, "%s took %v", c.name, p.Duration)
@@ -106,8 +106,8 @@ func TestExamLettersList(t *testing.T) {
 	}
 }
 
-// TestExamLettersLarge: letters that somebody else wrote, with headers as large as a record may be
-// and failed in any order, are listed within 200 MiB.
+// TestExamLettersLarge: dead letters of another program, with headers as large as a record may be
+// and failed-at in any order, are listed within 200 MiB.
 func TestExamLettersLarge(t *testing.T) {
 	const letters = 250
 	k := kit.StartBroker(t)
@@ -126,16 +126,17 @@ func TestExamLettersLarge(t *testing.T) {
 	if code := p.Exit(t, time.Minute); code != 0 {
 		t.Fatalf("ls ended with %d", code)
 	}
-	kit.Figure(t, "letters-large", "%d letters of 850 KB: %.2f s, %d MiB of RSS at most", letters,
+	kit.Figure(t, "letters-large", "%d dead letters of 850 KB: %.2f s, %d MiB of RSS at most",
+		letters,
 		p.Duration.Seconds(),
 		most>>20)
 	kit.Check(t, most <= 200<<20, "ls took %d bytes of RSS", most)
 	kit.Check(t, len(p.Stdout.Lines()) == letters, "ls printed %d lines", len(p.Stdout.Lines()))
 }
 
-// TestExamLettersTransactions: letters that somebody wrote in a transaction are there when it is
-// committed, and not before; those of an aborted one never are; and the markers that transactions
-// leave are no records to wait for.
+// TestExamLettersTransactions: dead letters that another program wrote in a transaction appear once
+// it is committed, and not before. Those of an aborted transaction never appear, and `ls` does not
+// wait for the transactions' markers.
 func TestExamLettersTransactions(t *testing.T) {
 	t.Parallel()
 	k := kit.StartBroker(t)
@@ -171,7 +172,7 @@ func TestExamLettersTransactions(t *testing.T) {
 	transaction("bad", kgo.TryAbort)
 	k.Produce(t, letter("plain"))
 	if got := readers(); !slices.Equal(got, []string{"good", "good", "plain"}) {
-		t.Errorf("letters of %v", got)
+		t.Errorf("dead letters of %v", got)
 	}
 	began := time.Now()
 	if err := x.cl.BeginTransaction(); err != nil {
@@ -181,29 +182,29 @@ func TestExamLettersTransactions(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := readers(); slices.Contains(got, "open") {
-		t.Errorf("letters of %v, one of them in an open transaction", got)
+		t.Errorf("dead letters of %v, one of them in an open transaction", got)
 	}
 	took := time.Since(began)
 	kit.Check(t, took < 10*time.Second, "ls waits %v for a transaction", took)
 	out := runDeadLetters(k, t, 0, "replay", "--yes", "--report", "good").Stdout.String()
-	kit.Check(t, strings.HasPrefix(out, "replayed 2 letters of 1 conversation"), "replay says %q",
+	kit.Check(t, strings.HasPrefix(out, "replayed 2 letters of 1 conversation"), "replay prints %q",
 		out)
 	if err := x.cl.EndTransaction(kit.Context(t), kgo.TryCommit); err != nil {
 		t.Fatal(err)
 	}
 	var got []string
-	kit.Wait(t, "the open letter is there", 20*time.Second, func() bool {
+	kit.Wait(t, "the dead letter of the open transaction appears", 20*time.Second, func() bool {
 		got = readers()
 		return slices.Equal(got, []string{"open", "plain"})
 	})
 	kit.Figure(t, "letters-transactions",
-		"committed, aborted and open ones: open letters of %v in the end; ls beside an open "+
+		"committed, aborted and open ones: open dead letters of %v in the end; ls beside an open "+
 			"transaction took %v",
 		got, took.Round(time.Millisecond))
 }
 
-// TestExamLettersFewConversations: what a replay takes grows with the letters, however few
-// conversations they are of: 300,000 of 3,000 conversations, in no order of time.
+// TestExamLettersFewConversations: the cost of a replay grows with the dead letters, however few
+// conversations they have: 300,000 of 3,000 conversations, in no order of time.
 func TestExamLettersFewConversations(t *testing.T) {
 	letters, conversations := 300_000, 3_000
 	if testing.Short() {

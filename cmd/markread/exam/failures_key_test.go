@@ -34,8 +34,8 @@ func writeKey(t *testing.T, file, key string) {
 	}
 }
 
-// TestExamCredentials: a worker starts with a wrong key. For 20 s hardly a call is made and nothing
-// is committed or dead-lettered; a mended key file is enough to go on, at once and without a
+// TestExamCredentials: a worker starts with a wrong key. For 20 s it makes hardly any call, and
+// commits and dead-letters nothing. Once the key file is fixed, it continues immediately, without a
 // restart.
 func TestExamCredentials(t *testing.T) {
 	t.Parallel()
@@ -55,28 +55,27 @@ func TestExamCredentials(t *testing.T) {
 	left := k.Lag(t, k.Live)
 
 	writeKey(t, file, kit.Key)
-	mended := time.Now()
+	fixed := time.Now()
 	k.WaitCommitted(t, 40*time.Second, k.Live)
-	settled := time.Since(mended)
+	settled := time.Since(fixed)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
-	first := sandbox.Calls(t).FirstAppliedAfter(t, mended)
+	first := sandbox.Calls(t).FirstAppliedAfter(t, fixed)
 	kit.Figure(t, "credentials", "20 s with a wrong key: %d calls; first success %v after the "+
-		"key file was mended, "+
-		"all settled after %v; %s",
+		"key file was fixed, all committed after %v; %s",
 		calls, first.Round(time.Millisecond), settled.Round(time.Millisecond),
 		w.CheckHoldLogged(t, "credentials", 1))
 	kit.Check(t, left == int64(len(events)), "%d events left during the hold, want all %d", left,
 		len(events))
 	kit.Check(t, calls <= 10, "%d calls with a wrong key, at most 10 allowed", calls)
 	kit.Check(t, first <= 3*time.Second,
-		"the first success came %v after the key file was mended, at most 3 s allowed",
+		"the first success came %v after the key file was fixed, at most 3 s allowed",
 		first)
 	k.CheckNoDeadLetters(t, "a wrong key")
 	kit.CompareReadTimes(t, kit.Largest(events), sandbox.ReadTimes(t))
 }
 
-// TestExamCredentialsAtTheServer: in full flow the server begins to take another key than ours, and
-// 20 s later ours again. Nothing changes on our side that could tell, so only the probes find out.
+// TestExamCredentialsAtTheServer: under load, the server stops accepting our key, and accepts it
+// again 20 s later. Nothing changes on our side, so only the probes can detect that.
 func TestExamCredentialsAtTheServer(t *testing.T) {
 	t.Parallel()
 	k := kit.StartBroker(t)
@@ -98,20 +97,19 @@ func TestExamCredentialsAtTheServer(t *testing.T) {
 	calls := other.Stats(t).Calls
 	waiting := k.Lag(t, k.Live)
 	gate.Redirect(ours.URL)
-	mended := time.Now()
+	fixed := time.Now()
 	w.WaitReleased(t, "credentials", 25*time.Second)
 	events := flow.End()
 	k.WaitCommitted(t, 30*time.Second, k.Live)
-	settled := time.Since(mended)
+	settled := time.Since(fixed)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
-	first := ours.Calls(t).FirstAppliedAfter(t, mended)
+	first := ours.Calls(t).FirstAppliedAfter(t, fixed)
 	kit.Figure(t, "credentials-at-the-server",
-		"20 s of another key in full flow: %d calls; first success %v after the right one was "+
-			"back, all %d settled "+
-			"after %v; %s",
+		"20 s of another key under load: %d calls; first success %v after the right key was "+
+			"back, all %d committed after %v; %s",
 		calls, first.Round(time.Millisecond), len(events), settled.Round(time.Millisecond),
 		w.CheckHoldLogged(t, "credentials", 1))
-	kit.Check(t, waiting >= 300, "only %d events waited: the row says little", waiting)
+	kit.Check(t, waiting >= 300, "only %d events waited: the test proves little", waiting)
 	kit.Check(t, calls <= 10, "%d calls with a wrong key, at most 10 allowed", calls)
 	kit.Check(t, first <= 20*time.Second,
 		"the first success came %v after the right key, at most 20 s allowed", first)
@@ -119,9 +117,9 @@ func TestExamCredentialsAtTheServer(t *testing.T) {
 	kit.CompareReadTimes(t, kit.Largest(events), ours.ReadTimes(t))
 }
 
-// TestExamSignature: in full flow all signatures are revoked, and then they expire, for the
-// server's clock is 25 hours ahead. New ones are made and nobody notices: no hold, no letter, no
-// event that waits.
+// TestExamSignature: under load all signatures are revoked, and then they expire, because the
+// server's clock is 25 hours ahead. The worker signs again without any effect on events: no hold,
+// no dead letter, no delay.
 func TestExamSignature(t *testing.T) {
 	t.Parallel()
 	k := kit.StartBroker(t)
@@ -137,16 +135,16 @@ func TestExamSignature(t *testing.T) {
 	}
 	applied(200)
 	w.WaitCaughtUp(t)
-	kicked := time.Now()
+	revoked := time.Now()
 	revokeSignatures(sandbox, t)
 	applied(200)
 	for skew := 25; skew <= 100 && sandbox.Stats(t).Codes["70001"] == 0; skew += 25 {
-		// A call that is under way just then has passed, and its answer tells the worker of the new
-		// day: it signs anew before it must.
+		// A call that is in flight at that moment has passed, and its response tells the worker the
+		// new date: it signs again before it must.
 		sandbox.SetFaults(t, fmt.Sprintf(`{"skew":"%dh"}`, skew))
 		applied(200)
 	}
-	sandbox.SetFaults(t, `{}`) // back again: the signature is of the future
+	sandbox.SetFaults(t, `{}`) // back again: the signature is dated in the future
 	applied(200)
 	events := flow.End()
 	k.WaitCommitted(t, 20*time.Second, k.Live)
@@ -154,8 +152,8 @@ func TestExamSignature(t *testing.T) {
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
 	stats := sandbox.Stats(t)
-	// without the start, which waits for its permits
-	delays := flow.Delays(sandbox.Calls(t).Between(kicked, time.Now()))
+	// without the start, when permits are cooling
+	delays := flow.Delays(sandbox.Calls(t).Between(revoked, time.Now()))
 	slices.Sort(delays)
 	begun, between, ended := w.HoldLogLines(t, "credentials")
 	kit.Figure(t, "signature", "%d events at 100/s while signatures are revoked and expire: "+
@@ -165,7 +163,7 @@ func TestExamSignature(t *testing.T) {
 		delays[len(delays)-1].Round(time.Microsecond),
 		metrics.Balance(t))
 	kit.Check(t, stats.Codes["70052"] > 0 && stats.Codes["70001"] > 0,
-		"signatures were not refused: the row says nothing")
+		"signatures were not refused: the test proves nothing")
 	kit.Check(t, begun+between+ended == 0, "a hold because of signatures")
 	kit.Check(t, delays[len(delays)-1] <= 500*time.Millisecond, "an event took %v",
 		delays[len(delays)-1])
@@ -173,13 +171,13 @@ func TestExamSignature(t *testing.T) {
 	kit.CompareReadTimes(t, kit.Largest(events), sandbox.ReadTimes(t))
 }
 
-// revokeSignatures revokes the signatures that the app's admin has.
+// revokeSignatures revokes all signatures of the app's admin.
 func revokeSignatures(s *kit.Sandbox, t *testing.T) {
 	t.Helper()
 	postAsAdmin(s, t, "/v4/im_open_login_svc/kick", `{"UserID":"administrator"}`)
 }
 
-// postAsAdmin calls one of the sandbox's commands.
+// postAsAdmin calls a command of the sandbox as the app's admin.
 func postAsAdmin(s *kit.Sandbox, t *testing.T, path, body string) {
 	t.Helper()
 	id, err := strconv.ParseInt(kit.AppID, 10, 64)

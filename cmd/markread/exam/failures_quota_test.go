@@ -13,9 +13,9 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// TestExamThrottled: the server allows 120/s while the worker believes 200: other programs use the
-// app's quota. The worker finds out and uses most of what there is, with hardly a refusal, and all
-// of it when the others have gone.
+// TestExamThrottled: the server allows 120/s while the worker is configured with 200, because other
+// programs use the app's quota. The worker adapts and uses most of the 120/s with hardly a refusal,
+// and all of its rate when the others have stopped.
 func TestExamThrottled(t *testing.T) {
 	t.Parallel()
 	const (
@@ -42,14 +42,14 @@ func TestExamThrottled(t *testing.T) {
 	free := time.Now()
 	refused := sandbox.Stats(t).Codes["60007"]
 
-	// Back when a whole window was above 190/s.
+	// recovered when a whole window was above 190/s
 	var back time.Duration
 	kit.Wait(t, "above 190/s again", within+window, func() bool {
 		now := time.Now()
 		if now.Sub(free) < window {
 			return false
 		}
-		<-time.After(250 * time.Millisecond) // the whole list each time: not too often
+		<-time.After(250 * time.Millisecond) // reads the whole list each time: not too often
 		served := sandbox.Calls(t)
 		now = served[len(served)-1].At
 		back = now.Sub(free) - window
@@ -71,8 +71,8 @@ func TestExamThrottled(t *testing.T) {
 		early.Count(throttled), len(early), perSecond, 100*perSecond/allowed,
 		steady.Count(throttled), len(steady),
 		100*share, back.Round(100*time.Millisecond), metrics.Balance(t))
-	kit.Check(t, left > 0, "the backlog ran dry: the row says nothing")
-	kit.Check(t, refused > 0, "nothing was ever refused: the row says nothing")
+	kit.Check(t, left > 0, "the backlog ran dry: the test proves nothing")
+	kit.Check(t, refused > 0, "nothing was ever refused: the test proves nothing")
 	kit.Check(t, perSecond >= 0.85*allowed, "%.1f/s applied, at least %.1f required", perSecond,
 		0.85*allowed)
 	kit.Check(t, share <= 0.02, "%.2f %% of the calls got 60007, at most 2 %% allowed", 100*share)
@@ -80,12 +80,12 @@ func TestExamThrottled(t *testing.T) {
 	k.CheckNoDeadLetters(t, "a stricter server")
 }
 
-// TestExamRetryAfter: an answer that asks for 7 s of silence gets them, from both lanes; only calls
-// that were out may still arrive.
+// TestExamRetryAfter: a response with Retry-After: 7 pauses the calls of both lanes for 7 s. Only
+// calls in flight may still arrive.
 func TestExamRetryAfter(t *testing.T) {
 	t.Parallel()
 	const (
-		asked   = 7 * time.Second
+		pause   = 7 * time.Second
 		latency = 50 * time.Millisecond
 	)
 	k := kit.StartBroker(t)
@@ -95,10 +95,10 @@ func TestExamRetryAfter(t *testing.T) {
 	kit.ProduceEvents(t, k, k.Live, events[1000:])
 	w := kit.StartWorker(t, k, sandbox.URL)
 	sandbox.SetFaults(t, `{"latency":{"min":"50ms"}}`)
-	// half way between two gaps
+	// half-way between two gaps in the calls
 	kit.Wait(t, "calls", 30*time.Second, func() bool { return sandbox.Stats(t).Applied >= 330 })
-	// A few answers in full flow. They reach the worker a latency after their calls arrived, and
-	// some calls are out by then. again if nothing came in those 20 ms
+	// A few responses under load. They reach the worker a latency after their calls arrived, when
+	// other calls are in flight. Repeated if no call arrived in those 20 ms.
 	for tries := 0; !w.IsHeld(t, "throttled") && tries < 10; tries++ {
 		sandbox.SetFaults(t, `{"latency":{"min":"50ms"},"rules":[{"kind":"status","status":429,`+
 			`"retry_after":"7",`+
@@ -114,7 +114,7 @@ func TestExamRetryAfter(t *testing.T) {
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
 	served := sandbox.Calls(t)
-	var first, last time.Time // answers that asked for a pause
+	var first, last time.Time // responses with Retry-After
 	for _, a := range served {
 		if a.Status == 429 {
 			if last = a.At.Add(latency); first.IsZero() {
@@ -122,23 +122,22 @@ func TestExamRetryAfter(t *testing.T) {
 			}
 		}
 	}
-	// What was under way: sent before the answer was there. 20 ms for the scheduler.
-	out := len(served.Between(first, first.Add(20*time.Millisecond)))
-	inside := served.Between(first.Add(20*time.Millisecond), last.Add(asked))
-	resumed := served.Between(last.Add(asked), time.Now())[0].At.Sub(last)
+	// in flight: sent before the response arrived. 20 ms are for the scheduler.
+	inFlight := len(served.Between(first, first.Add(20*time.Millisecond)))
+	inside := served.Between(first.Add(20*time.Millisecond), last.Add(pause))
+	resumed := served.Between(last.Add(pause), time.Now())[0].At.Sub(last)
 	shown := "no end"
 	if hold.Next != nil {
 		shown = hold.Next.Sub(first).Round(time.Millisecond).String()
 	}
-	kit.Figure(t, "retry-after", "%d answers asked for 7 s: %d calls arrived within 20 ms of the "+
-		"first, %d in the "+
-		"rest of the 7 s, the next %v after the last of them; shown: %q, end %v after the first "+
-		"answer, hold seen to "+
-		"end after %v; %s",
-		served.Count(func(a kit.SandboxCall) bool { return a.Status == 429 }), out, len(inside),
+	kit.Figure(t, "retry-after", "%d responses asked for 7 s: %d calls arrived within 20 ms of "+
+		"the first, %d in the rest of the 7 s, the next %v after the last of them; shown: %q, "+
+		"end %v after the first response, hold seen to end after %v; %s",
+		served.Count(func(a kit.SandboxCall) bool { return a.Status == 429 }), inFlight,
+		len(inside),
 		resumed.Round(time.Millisecond), hold.Detail, shown,
 		ended.Sub(first).Round(time.Millisecond), w.CheckHoldLogged(t, "throttled", 1))
-	kit.Check(t, len(inside) == 0, "%d calls in the 7 s, the first %v after the answer",
+	kit.Check(t, len(inside) == 0, "%d calls in the 7 s, the first %v after the response",
 		len(inside),
 		func() time.Duration {
 			if len(inside) == 0 {
@@ -146,24 +145,24 @@ func TestExamRetryAfter(t *testing.T) {
 			}
 			return inside[0].At.Sub(first)
 		}())
-	kit.Check(t, resumed <= asked+2*time.Second, "calls went on %v after the answer", resumed)
+	kit.Check(t, resumed <= pause+2*time.Second, "calls continued %v after the response", resumed)
 	kit.Check(t, hold.Next != nil && hold.Next.Sub(first) > 6*time.Second &&
 		hold.Next.Sub(first) < 8*time.Second,
-		"the hold shows its end %v after the answer", shown)
+		"the hold shows its end %v after the response", shown)
 	kit.Check(t, metrics.Sum("markread_calls_total", `result="throttled"`, `code="http_429"`) > 0,
-		"no call counts as throttled")
+		"no call is counted as throttled")
 	k.CheckNoDeadLetters(t, "Retry-After")
 	kit.CompareReadTimes(t, kit.Largest(all), sandbox.ReadTimes(t))
 }
 
-// TestExamHang: calls that hang hold a permit for as long as the timeout lasts. The rows run side
-// by side, each with a quota of its own.
+// TestExamHang: calls that hang hold a permit until the timeout. Both cases run in parallel, each
+// with its own quota.
 func TestExamHang(t *testing.T) {
 	t.Run("Calls", hangCalls)
 	t.Run("Conversations", hangConversations)
 }
 
-// hangCalls: 2 % of the calls hang, whosever they are.
+// hangCalls: 2 % of the calls hang, whatever their conversation.
 func hangCalls(t *testing.T) {
 	t.Parallel()
 	const measured = 30 * time.Second
@@ -177,7 +176,7 @@ func hangCalls(t *testing.T) {
 	<-time.After(measured)
 	left := k.Lag(t, k.Live)
 	metrics := kit.Scrape(t, w.Admin)
-	begun, _, _ := w.HoldLogLines(t, "outage") // at the end only calls that hang are left
+	begun, _, _ := w.HoldLogLines(t, "outage") // later only hanging calls are left
 	sandbox.SetFaults(t, `{}`)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
@@ -189,29 +188,30 @@ func hangCalls(t *testing.T) {
 		"%% of 200), %d of %d "+
 		"calls hung, %d holds; %s",
 		perSecond, perSecond/2, hung, len(window), begun, metrics.Balance(t))
-	kit.Check(t, left > 0, "the backlog ran dry: the row says nothing")
-	kit.Check(t, hung >= 60, "only %d calls hung: the row says little", hung)
-	kit.Check(t, begun == 0, "2 %% are no outage, but it was held %d times", begun)
+	kit.Check(t, left > 0, "the backlog ran dry: the test proves nothing")
+	kit.Check(t, hung >= 60, "only %d calls hung: the test proves little", hung)
+	kit.Check(t, begun == 0, "2 %% are not an outage, but calls were held %d times", begun)
 	kit.Check(t, perSecond >= 0.85*200, "%.1f/s, at least 170 required", perSecond)
 	k.CheckNoDeadLetters(t, "calls that hang")
 }
 
-// hangConversations: 60 of 3,000 conversations always hang. The others are done nearly as soon as
-// without them.
+// hangConversations: the calls of 60 of 3,000 conversations always hang. The other conversations
+// are finished nearly as soon as without them.
 func hangConversations(t *testing.T) {
 	t.Parallel()
 	const (
-		all   = 3000
-		stuck = 60
-		ideal = (all - stuck) * time.Second / 200
+		all     = 3000
+		hanging = 60
+		ideal   = (all - hanging) * time.Second / 200
 	)
 	k := kit.StartBroker(t)
 	sandbox := kit.StartSandbox(t)
-	sandbox.SetFaults(t, `{"rules":[{"kind":"hang","report":"stuck"}]}`)
-	events := kit.OneEventEach(kit.Conversations("healthy", all-stuck))
-	for i := range stuck {
+	sandbox.SetFaults(t, `{"rules":[{"kind":"hang","report":"hanging"}]}`)
+	events := kit.OneEventEach(kit.Conversations("healthy", all-hanging))
+	for i := range hanging {
 		events = append(events,
-			kit.Event{Conversation: kit.Conversation{Report: "stuck", Peer: "p" + strconv.Itoa(i)},
+			kit.Event{Conversation: kit.Conversation{Report: "hanging",
+				Peer: "p" + strconv.Itoa(i)},
 				ReadTime: time.Now().Unix() - 60})
 	}
 	rand.New(rand.NewPCG(3, 1)).
@@ -219,14 +219,14 @@ func hangConversations(t *testing.T) {
 	kit.ProduceEvents(t, k, k.Live, events)
 	w := kit.StartWorker(t, k, sandbox.URL)
 	healthy := kit.Largest(slices.DeleteFunc(slices.Clone(events),
-		func(e kit.Event) bool { return e.Report == "stuck" }))
+		func(e kit.Event) bool { return e.Report == "hanging" }))
 	kit.Wait(t, "all that don't hang are applied", 2*time.Minute,
 		func() bool { return sandbox.Stats(t).Applied >= len(healthy) })
 	metrics := kit.Scrape(t, w.Admin)
 	served := sandbox.Calls(t)
 	kit.CompareReadTimes(t, healthy, sandbox.ReadTimes(t))
 	sandbox.SetFaults(t, `{}`)
-	k.WaitCommitted(t, time.Minute, k.Live) // and the stuck ones as soon as they don't hang
+	k.WaitCommitted(t, time.Minute, k.Live) // the hanging ones, too, as soon as they don't hang
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
 	last := served[0].At
@@ -238,17 +238,16 @@ func hangConversations(t *testing.T) {
 	took := last.Sub(served[0].At)
 	kit.Figure(t, "hang-conversations",
 		"60 of 3000 conversations always hang: the other 2940 took %v, %.2f times the ideal %v, "+
-			"%d calls hung "+
-			"meanwhile, %d letters; %s", took.Round(time.Millisecond),
+			"%d calls hung meanwhile, %d dead letters; %s", took.Round(time.Millisecond),
 		took.Seconds()/ideal.Seconds(), ideal,
-		served.Count(func(a kit.SandboxCall) bool { return a.Report == "stuck" }),
+		served.Count(func(a kit.SandboxCall) bool { return a.Report == "hanging" }),
 		len(k.ReadAll(t, k.DeadLetters)), metrics.Balance(t))
 	kit.Check(t, took.Seconds() <= 1.3*ideal.Seconds(), "took %v, at most %v allowed", took,
 		ideal*13/10)
 	kit.Check(t, maxInOneSecond(served) <= 200, "more than 200 arrivals in one second")
 }
 
-// maxInOneSecond is the fullest window of 1.000 s, wherever it begins.
+// maxInOneSecond returns the number of calls in the fullest window of 1.000 s, wherever it begins.
 func maxInOneSecond(served kit.SandboxCalls) int {
 	most, first := 0, 0
 	for last := range served {

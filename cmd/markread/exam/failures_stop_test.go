@@ -13,8 +13,8 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// TestExamStopHeld: a worker that is held can be stopped like any other, at once and cleanly: what
-// waits is not its business any more. Its successor, for whom all is well, settles every event.
+// TestExamStopHeld: a worker with a hold can be stopped like any other, immediately and cleanly,
+// with events still waiting. Its successor, whose calls succeed, finishes every event.
 func TestExamStopHeld(t *testing.T) {
 	for reason, row := range map[string]struct {
 		start      func(*testing.T) *kit.Kafka
@@ -40,7 +40,7 @@ func TestExamStopHeld(t *testing.T) {
 		},
 		"dead-letter": {
 			func(t *testing.T) *kit.Kafka {
-				return kit.StartEmbedded(t, "the broker refuses what is written to a topic")
+				return kit.StartEmbedded(t, "the broker refuses writes to a topic")
 			},
 			func(t *testing.T, k *kit.Kafka, _ *kit.Sandbox, _ string) {
 				k.RefuseWrites(t, k.DeadLetters, "TOPIC_AUTHORIZATION_FAILED")
@@ -74,33 +74,35 @@ func TestExamStopHeld(t *testing.T) {
 			metrics := kit.Scrape(t, next.Admin)
 			next.Stop(t, syscall.SIGTERM, kit.StopLimit)
 			letters := k.ReadAll(t, k.DeadLetters)
-			of := countByKey(letters)
+			byKey := countByKey(letters)
 			wrong := 0
-			for key := range of {
+			for key := range byKey {
 				if !strings.HasPrefix(key, "bad-") {
 					wrong++
 				}
 			}
 			kit.Figure(t, "stop-held", "%s: stopped after %v with %d records left; the next "+
-				"worker settled all, %d "+
-				"letters for %d records that are no events; %s",
-				reason, took.Round(time.Millisecond), left, len(letters), len(of),
+				"worker committed all, %d dead letters for %d records that are not events; %s",
+				reason, took.Round(time.Millisecond), left, len(letters), len(byKey),
 				metrics.Balance(t))
-			kit.Check(t, left > 0, "nothing was left: the row says nothing")
-			kit.Check(t, took <= 7*time.Second, "the stop took %v; no call takes longer than 5 s",
+			kit.Check(t, left > 0, "nothing was left: the test proves nothing")
+			kit.Check(t, took <= 7*time.Second,
+				"the shutdown took %v; no call takes longer than 5 s",
 				took)
-			// A letter that was written behind what waits is written again: its record was not
-			// committed.
-			kit.Check(t, len(of) == len(bad) && wrong == 0 && len(letters) <= 2*len(bad),
-				"%d letters of %d records, %d of them wrong, want %d", len(letters), len(of), wrong,
+			// A dead letter whose record comes after a waiting event is written again: its record
+			// was not committed.
+			kit.Check(t, len(byKey) == len(bad) && wrong == 0 && len(letters) <= 2*len(bad),
+				"%d dead letters of %d records, %d of them wrong, want %d", len(letters),
+				len(byKey),
+				wrong,
 				len(bad))
 			kit.CompareReadTimes(t, kit.Largest(events), sandbox.ReadTimes(t))
 		})
 	}
 }
 
-// TestExamPause: an operator pauses a worker in full flow, and lets it go on. Meanwhile it makes no
-// call, stays in its group, and reads on; nothing is lost.
+// TestExamPause: an operator pauses a worker under load, and resumes it. Meanwhile it makes no
+// call, remains a member of its group, and continues reading. Nothing is lost.
 func TestExamPause(t *testing.T) {
 	t.Parallel()
 	const paused = 8 * time.Second
@@ -115,7 +117,7 @@ func TestExamPause(t *testing.T) {
 	asked := time.Now()
 	saidPaused := runCommand(w, t, "pause")
 	hold := w.WaitHeld(t, "paused", time.Second)
-	quiet := hold.Since.Add(50 * time.Millisecond) // calls that were out have arrived by then
+	quiet := hold.Since.Add(50 * time.Millisecond) // calls that were in flight have arrived by then
 	received := kit.Scrape(t, w.Admin).Sum("markread_events_received_total")
 	<-time.After(time.Until(hold.Since.Add(paused)))
 	w.CheckHeld(t, "paused")
@@ -132,9 +134,8 @@ func TestExamPause(t *testing.T) {
 
 	served := sandbox.Calls(t)
 	inside := len(served.Between(quiet, resumed))
-	kit.Figure(t, "pause", "paused in full flow %v after the command began, %d calls in %v, %v "+
-		"events read "+
-		"meanwhile; first call %v after the command to resume began; %q, %q; %s; %s",
+	kit.Figure(t, "pause", "paused under load %v after the command began, %d calls in %v, %v "+
+		"events read meanwhile; first call %v after the command to resume began; %q, %q; %s; %s",
 		hold.Since.Sub(asked).Round(time.Millisecond), inside, paused, read,
 		served.FirstAppliedAfter(t, resumed).
 			Round(time.Millisecond), saidPaused, saidResumed,
@@ -144,21 +145,21 @@ func TestExamPause(t *testing.T) {
 	kit.Check(t, read >= 100 && members == 1, "%v events read while paused, %v generations", read,
 		members)
 	kit.Check(t, served.FirstAppliedAfter(t, resumed) <= 2*time.Second,
-		"went on %v after the command",
+		"continued %v after the command",
 		served.FirstAppliedAfter(t, resumed))
 	k.CheckNoDeadLetters(t, "a pause")
 	kit.CompareReadTimes(t, kit.Largest(events), sandbox.ReadTimes(t))
 }
 
-// TestExamOutage: the server is away for 12 s, each 3 s in another way, with live traffic going on.
-// Hardly any call is made and nothing is dead-lettered; then all events are applied.
+// TestExamOutage: the server is down for 12 s, every 3 s in another way, under live traffic. Hardly
+// any call is made and nothing is dead-lettered; afterwards all events are applied.
 func TestExamOutage(t *testing.T) {
 	t.Parallel()
 	const part = 3 * time.Second
 	k := kit.StartBroker(t)
 	sandbox := kit.StartSandbox(t)
 	gate := kit.StartProxy(t, sandbox.URL)
-	// an outage that spends attempts would show at once
+	// an outage that counted attempts would show immediately
 	w := kit.StartWorker(t, k, gate.URL, "--attempts", "2")
 	flow := kit.StartTraffic(t, k, k.Live, "outage", 50)
 	kit.Wait(t, "calls", 30*time.Second, func() bool { return sandbox.Stats(t).Applied >= 100 })
@@ -182,17 +183,18 @@ func TestExamOutage(t *testing.T) {
 		}
 		<-time.After(time.Until(began.Add(time.Duration(i+1) * part)))
 		shown := w.CheckHeld(t, "outage")
-		kit.Check(t, shown.Since.Equal(since), "the outage began anew at %v, it was on since %v",
+		kit.Check(t, shown.Since.Equal(since),
+			"the outage began again at %v, it was active since %v",
 			shown.Since, since)
 		kit.Check(t, shown.Next != nil, "the outage shows no next probe")
 	}
-	refused := connects() // before the last part there were none
+	refused := connects() // none before the last fault
 	waiting := k.Lag(t, k.Live)
 	sandbox.SetFaults(t, `{}`)
 	gate.Accept(t)
 	ended := time.Now()
 	w.WaitReleased(t, "outage", 20*time.Second)
-	<-time.After(2 * time.Second) // traffic goes on after it, too
+	<-time.After(2 * time.Second) // more traffic after the outage
 	events := flow.End()
 	k.WaitCommitted(t, 30*time.Second, k.Live)
 	settled := time.Since(ended)
@@ -204,23 +206,24 @@ func TestExamOutage(t *testing.T) {
 		served.Between(began.Add(2*time.Second), ended)
 	calls := float64(len(during)) + refused
 	kit.Figure(t, "outage", "12 s of 502, reset, hang, refused with 50 events/s: %d calls in the "+
-		"first 2 s, then %v "+
-		"(%v refused); first success %v after its end, all %d settled after %v; %s; %s",
+		"first 2 s, then %v (%v refused); first success %v after its end, all %d committed after "+
+		"%v; %s; %s",
 		len(first), calls, refused, served.FirstAppliedAfter(t, ended).Round(time.Millisecond),
 		len(events),
 		settled.Round(time.Millisecond), w.CheckHoldLogged(t, "outage", 1), metrics.Balance(t))
 	kit.Check(t, calls <= 60, "%v calls in the outage after its first 2 s, at most 60 allowed",
 		calls)
 	kit.Check(t, during.Applied() == 0 && refused > 0 && waiting >= 500,
-		"no outage: %d applied in it, %v refused, %d waiting", during.Applied(), refused, waiting)
+		"no outage: %d applied during it, %v refused, %d waiting", during.Applied(), refused,
+		waiting)
 	kit.Check(t, metrics.Sum("markread_held") == 0, "still held")
 	k.CheckNoDeadLetters(t, "an outage")
 	kit.CompareReadTimes(t, kit.Largest(events), sandbox.ReadTimes(t))
 }
 
-// TestExamOutageLonely: an outage met by an event that is alone in its topic. It waits, and so does
-// one that comes later; both are applied when the server is back, and the later one is tried soon
-// after its arrival, however long the probes' interval has become.
+// TestExamOutageLonely: an outage with a single event in the topic. It waits, and so does a later
+// one. Both are applied when the server is back, and the later one is tried soon after its arrival,
+// however long the probe interval has become.
 func TestExamOutageLonely(t *testing.T) {
 	t.Parallel()
 	k := kit.StartBroker(t)
@@ -247,16 +250,15 @@ func TestExamOutageLonely(t *testing.T) {
 	tried := slices.IndexFunc(served,
 		func(a kit.SandboxCall) bool { return a.Report == events[1].Report })
 	kit.Figure(t, "outage-lonely",
-		"one event alone in 502: held after %v and %d calls, %d calls in all until the end of "+
-			"the outage; a later "+
-			"one was tried after %v; both settled %v after the end; %s",
+		"a single event and 502: held after %v and %d calls, %d calls in all until the end of "+
+			"the outage; a later one was tried after %v; both committed %v after the end; %s",
 		since.Sub(produced).Round(time.Millisecond), len(served.Between(produced, since)),
 		len(served.Between(produced, ended)),
 		served[tried].At.Sub(later).Round(time.Millisecond), settled.Round(time.Millisecond),
 		w.CheckHoldLogged(t, "outage", 1))
 	kit.Check(t, left == 2, "%d events left in the outage, want 2", left)
 	kit.Check(t, served[tried].At.Sub(later) <= 1500*time.Millisecond,
-		"an event that came in the outage was tried after %v, at most 1 s and a bit allowed",
+		"an event that arrived during the outage was tried after %v, at most about 1 s allowed",
 		served[tried].At.Sub(later))
 	kit.Check(t, len(served.Between(produced, ended)) <= 20, "%d calls",
 		len(served.Between(produced, ended)))

@@ -16,35 +16,35 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// input is one record of the main job, and what the contract says of it.
+// input is one record of the main job, with the result that the contract requires.
 type input struct {
 	record *kgo.Record
 	kit.Event
-	class     string // "": it is applied; else the class of its letter
-	kind      string // which form or which defect, for failures
-	mentions  string // what the letter's message has to mention
-	eventTime string // the letter's markread.event-time
-	replays   string // the letter's markread.replays
+	class     string // "": it is applied; else the class of its dead letter
+	kind      string // the form or the defect, for failure messages
+	mentions  string // what the dead letter's message must contain
+	eventTime string // the dead letter's markread.event-time
+	replays   string // the dead letter's markread.replays
 }
 
-// generator makes the main job's input. Everything depends on the seed and on now alone.
+// generator generates the input of the main job. It depends only on the seed and on now.
 type generator struct {
 	random         *rand.Rand
 	now            time.Time
 	live, backfill string // topics
 }
 
-// jsonString is a JSON string.
+// jsonString encodes s as a JSON string.
 func jsonString(s string) string {
 	out, _ := json.Marshal(s)
 	return string(out)
 }
 
-// valid returns an event for the conversation in one of the forms in which MsgReadTime and the
-// event time can come.
+// valid returns an event of the conversation in one of the forms that MsgReadTime and the event
+// time may have.
 func (g *generator) valid(topic string, c kit.Conversation, form int) input {
 	readTime := g.now.Unix() - 1 - g.random.Int64N(86_400)
-	millis := readTime*1000 + g.random.Int64N(1000) // rounded down, it is T
+	millis := readTime*1000 + g.random.Int64N(1000) // T, after rounding down
 	other := (g.now.Unix() - g.random.Int64N(86_400)) * 1000
 	accounts := fmt.Sprintf(`"Report_Account":%s,"Peer_Account":%s`, jsonString(c.Report),
 		jsonString(c.Peer))
@@ -94,7 +94,7 @@ func (g *generator) valid(topic string, c kit.Conversation, form int) input {
 	in.eventTime = strconv.FormatInt(eventTime, 10)
 	in.record.Value = []byte(value)
 	if g.random.IntN(100) == 0 {
-		in.record.Key = nil // not recommended, and allowed
+		in.record.Key = nil // not recommended, but allowed
 	}
 	g.forge(&in)
 	return in
@@ -105,8 +105,8 @@ func (g *generator) eventTimeHeader(millis int64) []kgo.RecordHeader {
 		Value: strconv.AppendInt(nil, millis, 10)}}
 }
 
-// forge adds headers of the producer's own, which a letter keeps, and forged ones of ours, which it
-// must not believe.
+// forge adds headers of the producer's own, which the dead letter keeps, and forged headers with
+// our names, which must have no effect.
 func (g *generator) forge(in *input) {
 	own := []kgo.RecordHeader{
 		{Key: "trace", Value: []byte("00-4bf9\x00\xff")},
@@ -151,7 +151,7 @@ func (g *generator) forge(in *input) {
 	})
 }
 
-// invalid returns every kind of record that is no mark-read event, as often as it takes to make n.
+// invalid returns n records that are not mark-read events, all kinds in turn.
 func (g *generator) invalid(n int) []input {
 	now := g.now.Unix()
 	good := `"Report_Account":"r","Peer_Account":"p"`
@@ -237,7 +237,8 @@ func (g *generator) invalid(n int) []input {
 		case k.kind == "null value":
 			in.record.Value = nil
 		case k.kind == "no time at all":
-			in.record.Timestamp, in.eventTime = time.UnixMilli(-1), "" // how Kafka says: none
+			// Kafka's value for no timestamp
+			in.record.Timestamp, in.eventTime = time.UnixMilli(-1), ""
 		case k.kind == "timestamp in seconds":
 			in.record.Timestamp, in.eventTime = time.UnixMilli(now), ""
 		case k.kind == "event time ahead":
@@ -255,8 +256,8 @@ func (g *generator) invalid(n int) []input {
 	return out
 }
 
-// rejected returns ten events of six conversations that the server doesn't know: four alone, two of
-// equal T, four of rising and falling T.
+// rejected returns ten events of six conversations that the server doesn't know: four with one
+// event, one with two of equal T, one with four of rising and falling T.
 func (g *generator) rejected() []input {
 	var out []input
 	add := func(c kit.Conversation, after ...int64) {
@@ -280,8 +281,8 @@ func (g *generator) rejected() []input {
 	return out
 }
 
-// mainJob returns the input in two parts: what waits when the worker starts (with all that is
-// rejected), and what comes later.
+// mainJob returns the input in two slices: the events that wait when the worker starts (with all
+// rejected ones), and the events that come later.
 func mainJob(k *kit.Kafka, seed uint64, now time.Time, conversations []kit.Conversation,
 	events int) (waiting,
 	later []input) {
@@ -295,7 +296,7 @@ func mainJob(k *kit.Kafka, seed uint64, now time.Time, conversations []kit.Conve
 		all = append(all,
 			g.valid(topic, conversations[g.random.IntN(len(conversations))], g.random.IntN(10)))
 	}
-	for i, c := range conversations { // every one at least once
+	for i, c := range conversations { // each at least once
 		all[i] = g.valid(all[i].record.Topic, c, i)
 	}
 	all = append(all, g.invalid(30)...)

@@ -16,7 +16,7 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// transactor is a producer that writes in transactions.
+// transactor is a transactional producer.
 type transactor struct {
 	k  *kit.Kafka
 	cl *kgo.Client
@@ -32,8 +32,7 @@ func startTransactor(t *testing.T, k *kit.Kafka, name string, options ...kgo.Opt
 	return &transactor{k, cl}
 }
 
-// begin begins a transaction and writes the events in it; it returns the records, which know their
-// offsets then.
+// begin begins a transaction and writes the events in it. The returned records have their offsets.
 func (x *transactor) begin(t *testing.T, events []kit.Event) ([]*kgo.Record, error) {
 	t.Helper()
 	if err := x.cl.BeginTransaction(); err != nil {
@@ -55,9 +54,9 @@ func (x *transactor) write(t *testing.T, events []kit.Event, end kgo.Transaction
 	return x.cl.EndTransaction(kit.Context(t), end)
 }
 
-// TestExamTransactions: what a producer's transaction aborted is never applied, what it committed
-// is, and the markers that transactions leave in the log are no records to wait for: the committed
-// offsets come to the end of the log.
+// TestExamTransactions: events of an aborted transaction are never applied, those of a committed
+// one are, and the worker does not wait for the markers that transactions leave in the log: the
+// committed offsets reach its end.
 func TestExamTransactions(t *testing.T) {
 	t.Parallel()
 	k := kit.StartBroker(t)
@@ -65,7 +64,7 @@ func TestExamTransactions(t *testing.T) {
 	producer := startTransactor(t, k, "alone")
 	conversations := kit.Conversations("tx", 40)
 	good := kit.RandomEvents(5, conversations, 400)
-	var bad []kit.Event // later T, so that each of them would show
+	var bad []kit.Event // larger T, so that applying one would show
 	for _, e := range good {
 		bad = append(bad,
 			kit.Event{Conversation: e.Conversation,
@@ -77,7 +76,7 @@ func TestExamTransactions(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for i := range 4 { // aborted, committed and plain records between each other, markers last
+	for i := range 4 { // aborted, committed and plain records alternate; markers last
 		transaction(bad[i*100:i*100+100], kgo.TryAbort)
 		transaction(good[i*100:i*100+50], kgo.TryCommit)
 		kit.ProduceEvents(t, k, k.Live, good[i*100+50:i*100+100])
@@ -95,15 +94,15 @@ func TestExamTransactions(t *testing.T) {
 }
 
 // TestExamTransactionsMixed: three producers commit and abort transactions at the same time, and a
-// fourth writes without any, all to the same conversations, while the worker reads: their records
-// lie between each other in every partition.
+// fourth writes without transactions, all to the same conversations, while the worker reads. Their
+// records alternate in every partition.
 func TestExamTransactionsMixed(t *testing.T) {
 	t.Parallel()
 	const (
 		producers = 3
 		size      = 20
 	)
-	transactions := 20 // of each
+	transactions := 20 // of each producer
 	if testing.Short() {
 		transactions = 8
 	}
@@ -130,7 +129,7 @@ func TestExamTransactionsMixed(t *testing.T) {
 						Conversation: conversations[random.IntN(len(conversations))],
 						ReadTime:     long + random.Int64N(100_000)}
 					if abort {
-						events[j].ReadTime += 200_000 // would show
+						events[j].ReadTime += 200_000 // applying it would show
 					}
 				}
 				end := kgo.TryCommit
@@ -171,7 +170,7 @@ func TestExamTransactionsMixed(t *testing.T) {
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 	received := metrics.Sum("markread_events_received_total")
 	kit.Figure(t, "transactions-mixed",
-		"%d records committed, %d aborted, by %d producers at a time: %s", len(good),
+		"%d records committed, %d aborted, by %d concurrent producers: %s", len(good),
 		aborted, producers+1, metrics.Balance(t))
 	kit.Check(t, received == float64(len(good)), "%v events received, %d were committed", received,
 		len(good))
@@ -179,14 +178,15 @@ func TestExamTransactionsMixed(t *testing.T) {
 	kit.CompareReadTimes(t, kit.Largest(good), kit.ReadTimes(im.Arrivals(t)))
 }
 
-// TestExamTransactionsOpen: an open transaction holds up what comes after it in its partitions, and
-// nothing of that is lost: neither when it is committed after a while, nor when its producer has
-// gone and the broker aborts it.
+// TestExamTransactionsOpen: an open transaction delays the records after it in its partitions, and
+// none of them is lost, whether it is committed after a while, or its producer is gone and the
+// broker aborts it.
 func TestExamTransactionsOpen(t *testing.T) {
 	t.Parallel()
 	const (
-		open    = 5 * time.Second
-		timeout = 6 * time.Second // of the transaction whose producer goes; Kafka looks every 10 s
+		open = 5 * time.Second
+		// of the transaction whose producer is closed; Kafka checks every 10 s
+		timeout = 6 * time.Second
 	)
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "2ms")
@@ -208,7 +208,8 @@ func TestExamTransactionsOpen(t *testing.T) {
 			partitions[r.Partition] = true
 		}
 		if len(partitions) != kit.Partitions {
-			t.Fatalf("the open transaction is in %d partitions: the row says nothing of the others",
+			t.Fatalf("the open transaction is in %d partitions: the test proves nothing about "+
+				"the others",
 				len(partitions))
 		}
 	}
@@ -235,7 +236,7 @@ func TestExamTransactionsOpen(t *testing.T) {
 	committed := time.Since(began)
 
 	gone := startTransactor(t, k, "gone", kgo.TransactionTimeout(timeout))
-	bad := events(0, 100, 100) // would show
+	bad := events(0, 100, 100) // applying it would show
 	began = time.Now()
 	if records, err = gone.begin(t, bad); err != nil {
 		t.Fatal(err)
@@ -249,11 +250,10 @@ func TestExamTransactionsOpen(t *testing.T) {
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
 	kit.Figure(t, "transactions-open",
-		"a transaction of 100 open for %v: %d calls meanwhile, 200 settled %v after its commit; "+
-			"another, whose "+
-			"producer is gone: aborted and 100 behind it settled after %v",
+		"a transaction of 100 open for %v: %d calls meanwhile, 200 committed %v after its "+
+			"commit; another, whose producer is gone: aborted, and 100 after it committed after %v",
 		open, during, committed.Round(time.Millisecond), aborted.Round(time.Millisecond))
-	kit.Check(t, during == 0, "%d calls for records that are undecided, or behind such", during)
+	kit.Check(t, during == 0, "%d calls for records of an open transaction, or after it", during)
 	all := slices.Concat(early, held, late, last)
 	kit.CompareReadTimes(t, kit.Largest(all), kit.ReadTimes(im.Arrivals(t)))
 }

@@ -18,15 +18,15 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// TestExamMainJob: every form of input goes where the contract says, with broker, sandbox and
-// worker as processes of their own.
+// TestExamMainJob: every form of input gets the result that the contract requires, with broker,
+// sandbox and worker as separate processes.
 func TestExamMainJob(t *testing.T) {
 	const events = 3000
 	began := time.Now()
 	k := kit.StartBroker(t)
 	sandbox := kit.StartSandbox(t, "--rate", "200")
 	conversations := kit.Conversations("job", 494)
-	conversations = append(conversations, // ids at the edges of what is allowed
+	conversations = append(conversations, // ids at the limits
 		kit.Conversation{Report: "r", Peer: "p"}, kit.Conversation{Report: strings.Repeat("R", 32),
 			Peer: strings.Repeat("P", 32)}, kit.Conversation{Report: "@TGS#1", Peer: " "},
 		// the last two share their key
@@ -50,7 +50,7 @@ func TestExamMainJob(t *testing.T) {
 		produce(part)
 	}
 	k.WaitCommitted(t, time.Minute, k.Live, k.Backfill)
-	produce(later[len(later)/2:]) // half of these bring nothing new
+	produce(later[len(later)/2:]) // half of these change nothing
 	k.WaitCommitted(t, time.Minute, k.Live, k.Backfill)
 	metrics := kit.Scrape(t, w.Admin)
 	took := w.Stop(t, syscall.SIGTERM, kit.StopLimit)
@@ -82,34 +82,33 @@ func TestExamMainJob(t *testing.T) {
 	balance := metrics.Balance(t)
 	for _, outcome := range []string{"applied", "collapsed", "superseded"} {
 		kit.Check(t, metrics.Sum("markread_events_total", `outcome="`+outcome+`"`) >= 100,
-			"hardly any event was %s: the row says little", outcome)
+			"hardly any event was %s: the test proves little", outcome)
 	}
 	calls, applied := metrics.Sum("markread_calls_total", `result="ok"`),
 		metrics.Sum("markread_events_total", `outcome="applied"`)
 	kit.Check(t, calls == applied, "%v calls succeeded, but %v events were applied", calls, applied)
 	got := metrics.Sum("markread_dead_letters_total", `class="invalid"`)
-	kit.Check(t, got == 30, "%v invalid letters by the metrics, want 30", got)
+	kit.Check(t, got == 30, "%v invalid dead letters in the metrics, want 30", got)
 	got = metrics.Sum("markread_dead_letters_total")
-	kit.Check(t, got == float64(letters), "%v letters by the metrics, want %d", got, letters)
+	kit.Check(t, got == float64(letters), "%v dead letters in the metrics, want %d", got, letters)
 	stats := sandbox.Stats(t)
 	kit.Check(t, stats.Applied == int(applied),
-		"the sandbox carried out %d calls, the worker counts %v", stats.Applied,
+		"the sandbox applied %d calls, the worker counts %v", stats.Applied,
 		applied)
 	kit.Check(t, stats.Codes["60007"] == 0 && stats.MaxPerSecond <= 200,
 		"quota: codes %v, at most %d a second",
 		stats.Codes, stats.MaxPerSecond)
 	kit.Check(t, stats.Encodings["string"] == stats.Calls, "MsgReadTime came as %v",
 		stats.Encodings)
-	kit.Figure(t, "main-job", "%d records (%d valid over %d conversations, %d failing), %d "+
-		"letters; %s; %d calls, "+
-		"most in 1.000 s %d; stop took %v", len(all),
+	kit.Figure(t, "main-job", "%d records (%d valid over %d conversations, %d failing), %d dead "+
+		"letters; %s; %d calls, most in 1.000 s %d; shutdown took %v", len(all),
 		len(valid), len(conversations), len(all)-len(valid), letters, balance, stats.Calls,
 		stats.MaxPerSecond,
 		took.Round(time.Millisecond))
 }
 
-// checkDeadLetters compares the dead-letter topic with the input, and returns how many letters there
-// are.
+// checkDeadLetters compares the dead-letter topic with the input, and returns the number of dead
+// letters.
 func checkDeadLetters(t *testing.T, k *kit.Kafka, began time.Time, all []input) int {
 	t.Helper()
 	type origin struct {
@@ -140,7 +139,8 @@ func checkDeadLetters(t *testing.T, k *kit.Kafka, began time.Time, all []input) 
 			ours["__dlq.errors.offset"]}
 		in, ok := inputs[from]
 		if !ok {
-			t.Errorf("a letter from %v, which is no failing record or was a letter already", from)
+			t.Errorf("a dead letter from %v, which is not a failing record or has one already",
+				from)
 			continue
 		}
 		delete(inputs, from)
@@ -156,18 +156,20 @@ func checkDeadLetters(t *testing.T, k *kit.Kafka, began time.Time, all []input) 
 		}
 		checkDeadLetter(t, k, in, letter, ours, began)
 	}
-	kit.Check(t, wantInvalid == 0, "%d invalid records have no letter", wantInvalid)
+	kit.Check(t, wantInvalid == 0, "%d invalid records have no dead letter", wantInvalid)
 	for c, group := range events {
-		kit.Check(t, collapsed[c] == len(group), "the letters of %v stand for %d events, want %d",
+		kit.Check(t, collapsed[c] == len(group),
+			"the dead letters of %v stand for %d events, want %d",
 			c, collapsed[c],
 			len(group))
-		kit.Check(t, newest[c], "no letter of %v has the event with the largest T, of equal ones "+
-			"the later", c)
+		kit.Check(t, newest[c], "no dead letter of %v has the event with the largest T, of equal "+
+			"ones the later", c)
 	}
 	return len(letters)
 }
 
-// representative is the event that a letter for the whole group shows.
+// representative returns the event that a dead letter for the whole group shows: the largest T, of
+// equal ones the later.
 func representative(group []input) input {
 	out := group[0]
 	for _, in := range group[1:] {
@@ -178,7 +180,7 @@ func representative(group []input) input {
 	return out
 }
 
-// isMarkreadHeader tells which headers of a letter are ours.
+// isMarkreadHeader reports whether the worker writes a header of this name.
 func isMarkreadHeader(name string) bool {
 	return strings.HasPrefix(name, "markread.") || strings.HasPrefix(name, "__dlq.")
 }
@@ -193,7 +195,7 @@ func markreadHeaders(letter *kgo.Record) map[string]string {
 	return out
 }
 
-// checkDeadLetter compares one letter with its record, header by header.
+// checkDeadLetter compares one dead letter with its record, header by header.
 func checkDeadLetter(t *testing.T, k *kit.Kafka, in input, letter *kgo.Record,
 	ours map[string]string,
 	began time.Time) {
@@ -244,7 +246,7 @@ func checkDeadLetter(t *testing.T, k *kit.Kafka, in input, letter *kgo.Record,
 		if isMarkreadHeader(h.Key) {
 			count++
 			kit.Check(t, slices.Contains(names, h.Key),
-				"%s: forged or unknown header %s=%q in the letter", in.kind,
+				"%s: forged or unknown header %s=%q in the dead letter", in.kind,
 				h.Key, h.Value)
 		}
 	}
@@ -253,7 +255,7 @@ func checkDeadLetter(t *testing.T, k *kit.Kafka, in input, letter *kgo.Record,
 		in.kind, count, len(ours), len(names), ours)
 	message := ours["__dlq.errors.message"]
 	kit.Check(t, message != "" && strings.Contains(message, in.mentions),
-		"%s: the message %q does not say %q", in.kind,
+		"%s: the message %q does not contain %q", in.kind,
 		message, in.mentions)
 	at, err := time.Parse(time.RFC3339, ours["markread.failed-at"])
 	kit.Check(t, err == nil && at.After(began.Add(-time.Second)) &&
@@ -261,7 +263,8 @@ func checkDeadLetter(t *testing.T, k *kit.Kafka, in input, letter *kgo.Record,
 		"%s: failed-at %q", in.kind, ours["markread.failed-at"])
 }
 
-// unknownAccountCode is what the sandbox documents for an unknown Report_Account and Peer_Account.
+// unknownAccountCode returns the sandbox's documented code for an unknown Report_Account or
+// Peer_Account.
 func unknownAccountCode(report string) string {
 	if strings.HasPrefix(report, "nobody") {
 		return "90008"

@@ -21,8 +21,8 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// TestExamMemoryHeld: conversations that wait while all calls are held take at most 400 bytes of
-// resident memory each.
+// TestExamMemoryHeld: conversations that wait during a hold take at most 400 bytes of resident
+// memory each.
 func TestExamMemoryHeld(t *testing.T) {
 	t.Parallel()
 	conversations := 1_000_000
@@ -51,14 +51,14 @@ func TestExamMemoryHeld(t *testing.T) {
 		conversations, each, after>>20, before>>20, most>>20)
 	limit := 400 * conversations
 	if testing.Short() {
-		limit += 50 << 20 // what a worker takes with nothing in memory
+		limit += 50 << 20 // a worker with nothing in memory
 	}
 	kit.Check(t, after <= limit, "%d bytes of RSS for %d conversations", after, conversations)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 }
 
-// TestExamMemoryEvents: a backfill of many events a conversation takes at most 300 MiB, and live
-// events pass it at once.
+// TestExamMemoryEvents: a backfill with many events per conversation takes at most 300 MiB, and
+// does not delay live events.
 func TestExamMemoryEvents(t *testing.T) {
 	if testing.Short() {
 		t.Skip("skipped: it takes three minutes")
@@ -85,7 +85,7 @@ func TestExamMemoryEvents(t *testing.T) {
 	for i := range 10 * seconds {
 		<-tick.C
 		most = max(most, memory(w.Proc, t, "VmRSS"))
-		if i < 20 { // it has begun
+		if i < 20 { // wait for the backfill to begin
 			continue
 		}
 		produced = append(produced, time.Now())
@@ -118,19 +118,19 @@ func TestExamMemoryEvents(t *testing.T) {
 	p99, traffic := delay[len(delay)*99/100], kit.MeasureCalls(arrivals)
 	kit.Figure(t, "memory-events",
 		"%d events over %d conversations: %d MiB of RSS at most; after %d s %.0f events in "+
-			"memory, %d not settled; "+
-			"%d live events beside: produce to arrival p50 %v, p99 %v, most %v; %v", events,
+			"memory, %d not committed; %d live events beside: produce to arrival p50 %v, p99 %v, "+
+			"most %v; %v", events,
 		conversations, most>>20,
 		seconds, pending, left, len(delay),
 		delay[len(delay)/2].Round(time.Microsecond), p99.Round(time.Microsecond),
 		delay[len(delay)-1].Round(time.Microsecond), traffic)
 	kit.Check(t, most <= limit, "%d bytes of RSS", most)
-	kit.Check(t, left > events/2, "the backfill ran dry: the row says nothing")
+	kit.Check(t, left > events/2, "the backfill ran dry: the test proves nothing")
 	kit.Check(t, p99 <= 300*time.Millisecond, "live p99 %v, at most 300 ms allowed", p99)
 	kit.Check(t, traffic.MostIn1s <= 200, "%d arrivals in one second", traffic.MostIn1s)
 }
 
-// produceBulk publishes n events.
+// produceBulk produces n events.
 func produceBulk(t *testing.T, k *kit.Kafka, topic string, n int, event func(i int) kit.Event) {
 	t.Helper()
 	const at = 100_000
@@ -143,7 +143,7 @@ func produceBulk(t *testing.T, k *kit.Kafka, topic string, n int, event func(i i
 	}
 }
 
-// memory returns one of the lines about memory in the process's status, in bytes.
+// memory returns a memory line of the process's status in /proc, in bytes.
 func memory(p *kit.Proc, t *testing.T, name string) int {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Cmd.Process.Pid))
@@ -165,7 +165,7 @@ func TestExamMemoryBatches(t *testing.T) {
 	const limit = 300 << 20
 	partitions := 24
 	if testing.Short() {
-		partitions = 6 // has each codec
+		partitions = 6 // still each codec
 	}
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-rate", "200")
@@ -186,7 +186,7 @@ func TestExamMemoryBatches(t *testing.T) {
 			records = append(records, r)
 			size += len(r.Value) + len(r.Key) + 10
 		}
-		// with gzip and with zstd; the others compress it too little
+		// gzip and zstd; the others don't compress it enough
 		if partition == 1 || partition == 4 {
 			value := append([]byte(`{"Report_Account":"a","x":"`),
 				bytes.Repeat([]byte("A"), 400<<20)...)
@@ -200,7 +200,7 @@ func TestExamMemoryBatches(t *testing.T) {
 		cl.Close()
 	}
 	w := kit.StartWorker(t, k, im.URL, "--backfill-topic", "")
-	kit.Wait(t, "all is taken in", 2*time.Minute, func() bool {
+	kit.Wait(t, "all records are received", 2*time.Minute, func() bool {
 		return kit.Scrape(t, w.Admin).Sum("markread_events_received_total") == float64(events+bombs)
 	})
 	kit.Wait(t, "the large records are dead letters", time.Minute,
@@ -211,7 +211,7 @@ func TestExamMemoryBatches(t *testing.T) {
 		ours := markreadHeaders(letter)
 		kit.Check(t, ours["markread.class"] == "invalid" && ours["markread.collapsed"] == "1" &&
 			len(letter.Value) == 0 && len(ours["markread.value-omitted"]) == 9,
-			"letter %v with a value of %d bytes", ours, len(letter.Value))
+			"dead letter %v with a value of %d bytes", ours, len(letter.Value))
 	}
 	kit.Figure(t, "memory-batches",
 		"%d events in %d batches of 9 MB, %d records of 400 MB: %d MiB of RSS at most",
@@ -251,7 +251,7 @@ func TestExamMemoryPartitions(t *testing.T) {
 	}
 	cl.Close()
 	w := kit.StartWorker(t, k, im.URL, "--backfill-topic", "")
-	kit.Wait(t, "all is taken in", 3*time.Minute, func() bool {
+	kit.Wait(t, "all records are received", 3*time.Minute, func() bool {
 		return kit.Scrape(t, w.Admin).Sum("markread_events_received_total") == partitions*each
 	})
 	peak := memory(w.Proc, t, "VmHWM")
@@ -262,7 +262,7 @@ func TestExamMemoryPartitions(t *testing.T) {
 	kit.Check(t, peak <= limit, "%d bytes of RSS", peak)
 }
 
-// largeTopic makes a topic that takes large batches.
+// largeTopic creates a topic that accepts large batches.
 func largeTopic(t *testing.T, cl *kgo.Client, name string, partitions int32, bytes int) {
 	t.Helper()
 	topic := kmsg.NewCreateTopicsRequestTopic()
@@ -280,7 +280,7 @@ func largeTopic(t *testing.T, cl *kgo.Client, name string, partitions int32, byt
 	}
 }
 
-// largeProducer produces what it is given for one partition as one batch.
+// largeProducer returns a producer that writes its records for one partition as one batch.
 func largeProducer(t *testing.T, k *kit.Kafka, codec kgo.CompressionCodec) *kgo.Client {
 	t.Helper()
 	cl, err := kgo.NewClient(k.Seeds(), kgo.ProducerBatchCompression(codec),

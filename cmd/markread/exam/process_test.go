@@ -21,8 +21,7 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// pipe is a standard output or standard error of which a row decides how
-// far it is read.
+// pipe is a standard output or standard error that the test reads when it wants.
 type pipe struct{ read, write *os.File }
 
 func newPipe(t *testing.T) *pipe {
@@ -35,8 +34,7 @@ func newPipe(t *testing.T) *pipe {
 	return &pipe{read, write}
 }
 
-// line reads up to the line that matches, byte by byte, and returns its first
-// submatch.
+// line reads up to the line that matches, byte by byte, and returns its first submatch.
 func (p *pipe) line(t *testing.T, pattern string) string {
 	t.Helper()
 	re := regexp.MustCompile(pattern)
@@ -54,8 +52,7 @@ func (p *pipe) line(t *testing.T, pattern string) string {
 	}
 }
 
-// inShell makes a command start by way of a shell line, in which "$@" is
-// the command.
+// inShell starts a command through a shell line in which "$@" is the command.
 func inShell(line string) func(*exec.Cmd) {
 	return func(cmd *exec.Cmd) {
 		cmd.Args = append([]string{"sh", "-c", line, "sh", cmd.Path}, cmd.Args[1:]...)
@@ -63,8 +60,8 @@ func inShell(line string) func(*exec.Cmd) {
 	}
 }
 
-// startWorkerPrepared starts a worker whose admin server listens on a port
-// that was free, without waiting for it to say so.
+// startWorkerPrepared starts a worker whose admin server uses a free port, without waiting until it
+// listens.
 func startWorkerPrepared(
 	t *testing.T, k *kit.Kafka, imURL string, prepare func(*exec.Cmd), extra ...string,
 ) *kit.Worker {
@@ -80,14 +77,14 @@ func startWorkerPrepared(
 	return &kit.Worker{Proc: p, Admin: "http://" + addr}
 }
 
-// failingCalls makes a third of the calls fail, each with a line at debug level.
+// failingCalls are faults that make a third of the calls fail, each with a log line at debug level.
 const failingCalls = `{"latency":{"p50":"20ms","p99":"25ms"},"rules":[{"kind":"code","code":60008,` +
 	`"share":0.33}]}`
 
-// TestExamStderrUnread: a third of the calls fail, each with a log line, and
-// nobody reads standard error any more: the calls continue at the same rate.
-// When it is read again, the log tells how many lines are missing. A worker
-// whose standard error is not read can be stopped like any other.
+// TestExamStderrUnread: a third of the calls fail, each with a log line, and standard error is no
+// longer read. The calls continue at the same rate. When standard error is read again, the log
+// reports how many lines are missing. A worker whose standard error is not read can be stopped like
+// any other.
 func TestExamStderrUnread(t *testing.T) {
 	k := kit.StartBroker(t)
 	sandbox := kit.StartSandbox(t, "--rate", "0")
@@ -99,7 +96,7 @@ func TestExamStderrUnread(t *testing.T) {
 	pipe.line(t, "(admin server listens)")
 	var stderr kit.Log
 	reading := make(chan struct{})
-	go func() { // until the deadline below
+	go func() { // until the read deadline below
 		defer close(reading)
 		_, _ = io.Copy(&stderr, pipe.read)
 	}()
@@ -113,13 +110,13 @@ func TestExamStderrUnread(t *testing.T) {
 	read := rate("while standard error is read", 4000)
 	_ = pipe.read.SetReadDeadline(time.Now())
 	<-reading
-	// A third have a line. The pipe takes some 250 of them, the queue 4096.
+	// A third have a line. The pipe holds some 250 of them, the queue 4096.
 	unread := rate("while it is not", 15_000)
 
 	_ = pipe.read.SetReadDeadline(time.Time{})
 	go func() { _, _ = io.Copy(&stderr, pipe.read) }()
 	dropped := 0
-	kit.Wait(t, "the log tells what was dropped", 5*time.Second, func() bool {
+	kit.Wait(t, "the log reports what was dropped", 5*time.Second, func() bool {
 		for _, line := range stderr.Lines() {
 			var l struct{ Dropped int }
 			if json.Unmarshal([]byte(line), &l) == nil {
@@ -135,14 +132,14 @@ func TestExamStderrUnread(t *testing.T) {
 	})
 	kit.Figure(t, "stderr-unread",
 		"%.0f calls/s while standard error is read, %.0f/s while it is not; %d lines dropped and "+
-			"told; stopped in %v",
+			"reported; stopped in %v",
 		read, unread, dropped, took.Round(time.Millisecond))
 	kit.Check(t, unread > 0.7*read, "%.0f calls/s while nobody reads it, %.0f/s before", unread,
 		read)
 }
 
-// TestExamStopStderrUnread: a worker whose full standard error nobody reads
-// stops as cleanly as any other, and at most a second later.
+// TestExamStopStderrUnread: a worker whose standard error is full and not read stops as cleanly as
+// any other, and at most a second later.
 func TestExamStopStderrUnread(t *testing.T) {
 	t.Parallel()
 	k := kit.StartBroker(t)
@@ -159,9 +156,8 @@ func TestExamStopStderrUnread(t *testing.T) {
 	kit.Figure(t, "stop-stderr-unread", "exit 0 after %v", took.Round(time.Millisecond))
 }
 
-// TestExamStderrClosed: a worker goes on without its standard error, be it
-// that its reader has gone or that there was none from the start, and so does
-// a backfill.
+// TestExamStderrClosed: a worker continues without its standard error, whether its reader has gone
+// or there was none from the start, and so does a backfill.
 func TestExamStderrClosed(t *testing.T) {
 	for name, prepare := range map[string]func(*testing.T) func(*exec.Cmd){
 		"reader gone": func(t *testing.T) func(*exec.Cmd) {
@@ -204,8 +200,7 @@ func TestExamStderrClosed(t *testing.T) {
 	}
 }
 
-// TestExamListIntoHead: a list whose reader has seen enough ends quietly, as
-// any filter does.
+// TestExamListIntoHead: `ls` ends quietly when its reader has read enough, as any filter does.
 func TestExamListIntoHead(t *testing.T) {
 	t.Parallel()
 	k := kit.StartBroker(t)
@@ -227,7 +222,7 @@ func TestExamListIntoHead(t *testing.T) {
 	kit.Figure(t, "list-into-head", "first line %s…, then %v", first, ls.Cmd.ProcessState)
 	kit.Check(t, status.Signaled() && status.Signal() == syscall.SIGPIPE,
 		"it ended with %v", ls.Cmd.ProcessState)
-	kit.Check(t, ls.Stderr.String() == "", "it complains: %s", &ls.Stderr)
+	kit.Check(t, ls.Stderr.String() == "", "output on standard error: %s", &ls.Stderr)
 }
 
 // TestExamHangup: SIGHUP stops a worker as SIGTERM does, but not under nohup.
@@ -245,7 +240,8 @@ func TestExamHangup(t *testing.T) {
 	w := kit.StartWorker(t, k, im.URL)
 	called()
 	took := w.Stop(t, syscall.SIGHUP, kit.StopLimit)
-	kit.Check(t, strings.Contains(w.Stderr.String(), "stopped cleanly"), "the stop was not clean")
+	kit.Check(t, strings.Contains(w.Stderr.String(), "stopped cleanly"),
+		"the shutdown was not clean")
 
 	w = startWorkerPrepared(t, k, im.URL, inShell(`trap "" HUP; exec "$@"`))
 	called()

@@ -22,7 +22,7 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// TestExamCollapse: a backlog costs calls for its distinct conversations, not for its events.
+// TestExamCollapse: a backlog costs one call for each distinct conversation, not for each event.
 func TestExamCollapse(t *testing.T) {
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "2ms")
@@ -44,8 +44,8 @@ func TestExamCollapse(t *testing.T) {
 	kit.Check(t, traffic.MostIn1s <= 200, "%d arrivals in one second", traffic.MostIn1s)
 }
 
-// TestExamQuota: saturated for 30 s, in a short run 15 s, the cap is kept and at least 97 % of it
-// is used.
+// TestExamQuota: under full load for 30 s, in a short run 15 s, the rate is never exceeded, and at
+// least 97 % of it is used.
 func TestExamQuota(t *testing.T) {
 	conversations := 6100 // 30.5 s of work
 	if testing.Short() {
@@ -71,8 +71,8 @@ func TestExamQuota(t *testing.T) {
 		len(events))
 }
 
-// TestExamQuotaFrozen: the same with the worker stopped for 1.5 s every 4 s. What it held back must
-// not come as a burst.
+// TestExamQuotaFrozen: the same, with the worker frozen for 1.5 s every 4 s. Delayed calls must not
+// come as a burst.
 func TestExamQuotaFrozen(t *testing.T) {
 	t.Parallel()
 	k := kit.StartBroker(t)
@@ -93,14 +93,14 @@ func TestExamQuotaFrozen(t *testing.T) {
 
 	traffic := kit.MeasureCalls(im.Arrivals(t))
 	kit.Figure(t, "quota-frozen", "frozen %d times for 1.5 s: %v", frozen, traffic)
-	kit.Check(t, left > 0, "the backlog ran dry: the row says nothing")
+	kit.Check(t, left > 0, "the backlog ran dry: the test proves nothing")
 	kit.Check(t, traffic.MostIn1s <= 200, "%d arrivals in one second", traffic.MostIn1s)
 	kit.Check(t, traffic.Throttled == 0, "%d times 60007", traffic.Throttled)
-	kit.Check(t, traffic.Calls >= 2500, "only %d calls: the row says little", traffic.Calls)
+	kit.Check(t, traffic.Calls >= 2500, "only %d calls: the test proves little", traffic.Calls)
 }
 
-// TestExamQuotaControl shows that the quota rows can fail: a plain limiter of 200/s with a burst of
-// 200 is caught by the same server.
+// TestExamQuotaControl shows that the quota tests can fail: the same server detects a plain limiter
+// of 200/s with a burst of 200.
 func TestExamQuotaControl(t *testing.T) {
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "2ms")
 	limiter := rate.NewLimiter(200, 200)
@@ -129,11 +129,11 @@ func TestExamQuotaControl(t *testing.T) {
 	traffic := kit.MeasureCalls(im.Arrivals(t))
 	kit.Figure(t, "quota-control", "rate.NewLimiter(200, 200): %v", traffic)
 	kit.Check(t, traffic.MostIn1s > 200 && traffic.Throttled > 0,
-		"the plain limiter was not caught: %v", traffic)
+		"the plain limiter was not detected: %v", traffic)
 }
 
 // TestExamPriority: live events pass a backfill that alone would take two and a half minutes, and
-// the backfill goes on beside them.
+// the backfill continues beside them.
 func TestExamPriority(t *testing.T) {
 	const perSecond = 20
 	seconds := 30
@@ -147,8 +147,8 @@ func TestExamPriority(t *testing.T) {
 	kit.Wait(t, "backfill calls", 30*time.Second, func() bool { return im.Count(t) > 300 })
 	before := im.Count(t)
 
-	// One event every 50 ms, each in a conversation of its own, so that its arrival can be told
-	// from all others.
+	// one event every 50 ms, each in a conversation of its own, so that its arrival can be
+	// identified
 	produced := make([]time.Time, perSecond*seconds)
 	tick := time.NewTicker(time.Second / perSecond)
 	defer tick.Stop()
@@ -177,7 +177,7 @@ func TestExamPriority(t *testing.T) {
 			delay = append(delay, time.Unix(0, a.Wall).Sub(produced[i]))
 			live++
 		} else if live > 0 && live < len(produced) {
-			// beside live events only: the tail has the server to itself
+			// beside live events only: the rest has the server to itself
 			backfill++
 		}
 	}
@@ -192,15 +192,15 @@ func TestExamPriority(t *testing.T) {
 		"p99 %v, most %v; backfill %.1f %% of the calls; %v",
 		live, perSecond, delay[len(delay)/2].Round(time.Microsecond), p99.Round(time.Microsecond),
 		delay[len(delay)-1].Round(time.Microsecond), 100*share, traffic)
-	kit.Check(t, left > 0, "the backfill ran dry: the row says nothing")
+	kit.Check(t, left > 0, "the backfill ran dry: the test proves nothing")
 	kit.Check(t, p99 <= 300*time.Millisecond, "live p99 %v, at most 300 ms allowed", p99)
 	kit.Check(t, share >= 0.05, "backfill got %.1f %% of the calls, at least 5 %% required",
 		100*share)
 	kit.Check(t, traffic.MostIn1s <= 200, "%d arrivals in one second", traffic.MostIn1s)
 }
 
-// TestExamPriorityFloor: live events that alone could fill the quota leave the backfill its 5 %,
-// and not much more.
+// TestExamPriorityFloor: live events that alone could use the whole rate leave 5 % of it to the
+// backfill, and not much more.
 func TestExamPriorityFloor(t *testing.T) {
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "2ms")
@@ -223,11 +223,11 @@ func TestExamPriorityFloor(t *testing.T) {
 	kit.Figure(t, "priority-floor",
 		"beside 1500 live conversations that wait, backfill got %.1f %% of the calls",
 		100*share)
-	kit.Check(t, left > 0, "the backfill ran dry: the row says nothing")
+	kit.Check(t, left > 0, "the backfill ran dry: the test proves nothing")
 	// one may arrive late
 	kit.Check(t, backfill >= (backfill+live)/20-1,
 		"backfill got %d of %d calls, one in 20 required", backfill,
 		backfill+live)
-	kit.Check(t, share <= 0.07, "backfill got %.1f %% of the calls: live does not go first",
+	kit.Check(t, share <= 0.07, "backfill got %.1f %% of the calls: live does not come first",
 		100*share)
 }

@@ -24,15 +24,15 @@ import (
 )
 
 const (
-	unreadableWithin    = 15 * time.Second // after the break, and after the repair
-	unreadablePartition = 2                // of 4
-	// events for each partition, before the break and during it
+	unreadableWithin    = 15 * time.Second // after the fault begins, and after the repair
+	unreadablePartition = 2                // of 4 partitions
+	// events of each partition, before the fault and during it
 	eventsPerPartition = 10
 )
 
-// TestExamUnreadable: one of four partitions can't be read. That is shown in all places within 15
-// s, and no longer than 15 s after the repair; the other partitions go on, and nothing is lost that
-// Kafka still has.
+// TestExamUnreadable: one of four partitions can't be read. Within 15 s the worker shows that in
+// all places, and within 15 s of the repair no longer. The other partitions continue, and no event
+// is lost that Kafka still has.
 func TestExamUnreadable(t *testing.T) {
 	for name, breaks := range map[string]func(t *testing.T,
 		b *corruptingBroker) (repair func() (lost int)){
@@ -60,12 +60,12 @@ func unreadableCase(t *testing.T, name string,
 	w.WaitReady(t)
 	k.ProduceTo(t, k.Live, before, func(i int) int32 { return int32(i % 4) })
 	k.WaitCommitted(t, 30*time.Second, k.Live)
-	kit.Check(t, placesShown(w, t) == "", "before the break: %s", placesShown(w, t))
+	kit.Check(t, placesShown(w, t) == "", "before the fault: %s", placesShown(w, t))
 
 	repair := breaks(t, b)
 	began := time.Now()
 	status := startStatus(k, t)
-	plain := kit.RecordOf(k.Live, first) // a batch of its own, without compression
+	plain := kit.RecordOf(k.Live, first) // its own batch, without compression
 	plain.Partition = unreadablePartition
 	producePlain(k, t, plain)
 	k.ProduceTo(t, k.Live,
@@ -88,7 +88,7 @@ func unreadableCase(t *testing.T, name string,
 		"status: %s",
 		status.Stderr.Tail(3))
 
-	// The others go on.
+	// The others continue.
 	others, of2 := before, []kit.Event{}
 	for i, e := range during {
 		if i%4 == unreadablePartition {
@@ -103,8 +103,8 @@ func unreadableCase(t *testing.T, name string,
 	scrape := kit.Scrape(t, w.Admin)
 	lag, known := scrape[`markread_partition_lag{partition="2",topic="mark-read"}`]
 	oldest := scrape[`markread_partition_oldest_unfinished_seconds{partition="2",topic="mark-read"}`]
-	kit.Check(t, !known || lag > 0, "the lag of what was not read is %v", lag)
-	kit.Check(t, oldest > 4, "the oldest event waits for %v s", oldest)
+	kit.Check(t, !known || lag > 0, "the lag of the unread records is %v", lag)
+	kit.Check(t, oldest > 4, "the oldest event has waited %v s", oldest)
 
 	lost := repair()
 	repaired := time.Now()
@@ -122,15 +122,15 @@ func unreadableCase(t *testing.T, name string,
 	kit.Check(t, counted == float64(lost), "%v events counted as lost, want %d", counted, lost)
 	bad, good := countUnreadableLines(w)
 	kit.Check(t, bad == 1 && good == 1,
-		"%d lines at the break and %d at the repair, want 1 of each", bad, good)
+		"%d lines at the fault and %d at the repair, want 1 of each", bad, good)
 	kit.Figure(t, "unreadable, "+name, "shown after %v, gone %v after the repair; %s",
 		shown.Round(10*time.Millisecond),
 		cleared.Round(10*time.Millisecond), kit.Scrape(t, w.Admin).Balance(t))
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 }
 
-// placesShown names the places where the worker shows that the partition can't be read. That another
-// one can't be is a failure.
+// placesShown returns the places where the worker shows that the partition can't be read. It fails
+// if another partition is shown.
 func placesShown(w *kit.Worker, t *testing.T) string {
 	t.Helper()
 	var places []string
@@ -175,7 +175,7 @@ func placesShown(w *kit.Worker, t *testing.T) string {
 	return strings.Join(places, " ")
 }
 
-// countUnreadableLines counts the lines at the break and at the repair of the partition.
+// countUnreadableLines counts the log lines at the fault and at the repair of the partition.
 func countUnreadableLines(w *kit.Worker) (bad, good int) {
 	for _, line := range w.Stderr.Lines() {
 		var entry struct {
@@ -203,7 +203,7 @@ func startStatus(k *kit.Kafka, t *testing.T) *kit.Proc {
 	return kit.Start(t, "status", "product", nil, "status", "--brokers", k.Addr)
 }
 
-// producePlain writes a record without compression, in a batch of its own.
+// producePlain produces a record in its own batch, without compression.
 func producePlain(k *kit.Kafka, t *testing.T, r *kgo.Record) {
 	t.Helper()
 	cl, err := kgo.NewClient(k.Seeds(), kgo.RecordPartitioner(kgo.ManualPartitioner()),
@@ -226,8 +226,8 @@ func unreadableFault(reason *kerr.Error, keys ...kmsg.Key) func(*testing.T,
 	}
 }
 
-// unreadableFrozen has the leader answer nothing about the partition. The others have another one,
-// as it were.
+// unreadableFrozen makes the broker not respond to requests for the partition, as if its leader
+// were frozen and the other partitions had another leader.
 func unreadableFrozen(t *testing.T, b *corruptingBroker) func() int {
 	c := b.Cluster()
 	thawed := make(chan struct{})
@@ -260,8 +260,8 @@ func unreadableFrozen(t *testing.T, b *corruptingBroker) func() int {
 	return repair
 }
 
-// unreadableCorrupted damages the first event of the break wherever the broker sends it, as its disk
-// might have; what is before and behind it stays whole. The repair deletes it.
+// unreadableCorrupted corrupts the first event of the fault in every response of the broker, as its
+// disk might; the records before and after it stay intact. The repair deletes the event.
 func unreadableCorrupted(t *testing.T, b *corruptingBroker) func() int {
 	b.corrupting.Store(true)
 	return func() int {
@@ -274,8 +274,8 @@ func unreadableCorrupted(t *testing.T, b *corruptingBroker) func() int {
 	}
 }
 
-// corruptingBroker is an embedded broker that damages what it sends of an event, if told to. (What
-// has a wrong checksum can't be produced.)
+// corruptingBroker is an embedded broker that can corrupt one event in its responses, because a
+// batch with a wrong checksum can't be produced.
 type corruptingBroker struct {
 	*broker.Broker
 	net.Listener

@@ -13,20 +13,19 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// takeOverLimit is how long it may take until another worker has what one had that was killed or
-// frozen: a session, a heartbeat, and what the machine makes of it.
+// takeOverLimit is how long another worker may take to get the partitions of a killed or frozen
+// one: a session, a heartbeat, and a margin for a busy machine.
 const takeOverLimit = 25 * time.Second
 
-// TestExamWorkersTakeOver: two workers share the rate over 8 partitions of each topic and use at
+// TestExamWorkersTakeOver: two workers share the rate over 8 partitions of each topic, and use at
 // least 95 % of what a rate of 200 allows at the server's latency. Then one is stopped, killed and
-// frozen in turn, and comes back each time. The other takes its partitions and its share over, and
-// together they never call more than one may.
+// frozen in turn, and comes back each time. The other takes over its partitions and its share, and
+// together they never exceed the rate.
 func TestExamWorkersTakeOver(t *testing.T) {
 	before, steady, frozen, least := 3000, 20*time.Second, 30*time.Second, 0.95
 	if testing.Short() {
 		t.Parallel()
-		// other rows take their part of the machine: both must call, how much only the full form
-		// can say
+		// Other tests run on the machine: both must call; only the full form can say how much.
 		before, steady, frozen, least = 1800, 5*time.Second, 17*time.Second, 0.5
 	}
 	k := kit.StartBrokerWithPartitions(t, 8)
@@ -34,10 +33,9 @@ func TestExamWorkersTakeOver(t *testing.T) {
 	c := kit.StartLoadedGroup(t, k, im, 200, before)
 	a, b := c.Start(t, "a"), c.Start(t, "b")
 	c.WaitShared(t, 30*time.Second)
-	<-time.After(2 * time.Second) // full flow
+	<-time.After(2 * time.Second) // full load
 
-	// The latency that counts is the one that the workers see: on a busy machine it is longer than
-	// the server's.
+	// The workers' own latency counts: on a busy machine it is longer than the server's.
 	from, calls := time.Now(), sumCalls(c, t)
 	<-time.After(steady)
 	to, calls := time.Now(), sumCalls(c, t).minus(calls)
@@ -71,11 +69,10 @@ func TestExamWorkersTakeOver(t *testing.T) {
 	late := freeze.LateCalls(arrivals)
 	share := kit.MeasureCalls(kit.Between(arrivals, from, to)).PerSecond / (200 / (1 + latency))
 	kit.Figure(t, "workers-take-over",
-		"two workers: %.1f %% of 200/(1 s + %.0f ms) over %.0f s; the other one has all "+
-			"partitions %v after SIGTERM, "+
-			"%v after SIGKILL, %v after SIGSTOP; both call again at most %v after one is back; "+
-			"frozen for %v: %d "+
-			"late calls, commits refused by code %v; %d answered calls repeated; %v",
+		"two workers: %.1f %% of 200/(1 s + %.0f ms) over %.0f s; the other worker has all "+
+			"partitions %v after SIGTERM, %v after SIGKILL, %v after SIGSTOP; both call again at "+
+			"most %v after one is back; frozen for %v: %d late calls, commits refused by code "+
+			"%v; %d answered calls repeated; %v",
 		100*share, 1000*latency, steady.Seconds(), stopped, killed, freeze.Took, back, frozen, late,
 		failures, repeated,
 		kit.MeasureCalls(arrivals))
@@ -88,8 +85,7 @@ func TestExamWorkersTakeOver(t *testing.T) {
 		2*maxUncommitted)
 }
 
-// callTotals is how many calls there were, and how long they took together, by the workers'
-// metrics.
+// callTotals is the number of calls and their total duration, from the workers' metrics.
 type callTotals struct{ n, seconds float64 }
 
 func sumCalls(c *kit.WorkerGroup, t *testing.T) (sum callTotals) {
@@ -107,7 +103,7 @@ func (a callTotals) minus(b callTotals) callTotals {
 }
 
 // TestExamWorkersRollingRestart: both workers are restarted under load, one after the other, ten
-// times around. Nobody is killed, so no answered call is repeated.
+// times. None is killed, so no answered call is repeated.
 func TestExamWorkersRollingRestart(t *testing.T) {
 	t.Parallel()
 	rounds, before := 10, 1200
@@ -130,17 +126,16 @@ func TestExamWorkersRollingRestart(t *testing.T) {
 	c.EndLoad(t)
 	arrivals, repeated := c.End(t)
 	kit.Figure(t, "workers-rolling-restart",
-		"%d rolling restarts of two workers: a stop took at most %v, both called again at most "+
-			"%v later; %d answered "+
-			"calls repeated; %v",
+		"%d rolling restarts of two workers: a shutdown took at most %v, both called again at "+
+			"most %v later; %d answered calls repeated; %v",
 		rounds, slowest.Round(time.Millisecond), back, repeated, kit.MeasureCalls(arrivals))
 	kit.Check(t, repeated == 0, "%d answered calls were repeated although nobody was killed",
 		repeated)
 }
 
 // TestExamWorkersRateChanged: another --rate is rolled out over two workers, one after the other.
-// As long as they go by different rates, one of them has no share, and says why; so what they may
-// call together is never more than the larger of both rates, and afterwards the new one.
+// While they use different rates, one of them has no share, and reports why. So together they may
+// never call more than the larger rate, and afterwards the new one.
 func TestExamWorkersRateChanged(t *testing.T) {
 	t.Parallel()
 	const slower = 100
@@ -190,21 +185,21 @@ func TestExamWorkersRateChanged(t *testing.T) {
 		after.MostIn1s,
 		kit.MeasureCalls(arrivals).MostIn1s, repeated)
 	kit.Check(t, still && waited == 0,
-		"held: %v, and %d calls of a worker that goes by another rate than the group's leader",
+		"held: %v, and %d calls of a worker that uses another rate than the group's leader",
 		still, waited)
 	kit.Check(t, strings.Contains(hold.Detail, "rate of 200, this worker by 100"),
-		"the hold does not say which rates there are: %s", hold.Detail)
+		"the hold does not name both rates: %s", hold.Detail)
 	kit.Check(t, after.MostIn1s <= slower,
 		"%d arrivals in one second after the last restart, at most %d allowed",
 		after.MostIn1s, slower)
-	// beside other rows
+	// other tests run on the machine
 	kit.Check(t, share >= 0.5, "%.1f %% of the new rate was used: do both call?", 100*share)
 	kit.Check(t, repeated == 0, "%d answered calls were repeated although nobody was killed",
 		repeated)
 }
 
-// TestExamWorkersPartitionsAdded: both topics get more partitions under load. The workers find out
-// by themselves, and then they share the rate over all of them.
+// TestExamWorkersPartitionsAdded: partitions are added to both topics under load. The workers
+// detect them, and share the rate over all of them.
 func TestExamWorkersPartitionsAdded(t *testing.T) {
 	t.Parallel()
 	const grown = 12
@@ -225,7 +220,7 @@ func TestExamWorkersPartitionsAdded(t *testing.T) {
 	added := kit.OneEventEach(kit.Conversations("added", 60))
 	k.ProduceTo(t, k.Live, added, func(i int) int32 { return int32(8 + i%(grown-8)) })
 	c.Backlog = append(c.Backlog, added...)
-	kit.Wait(t, "both workers go by all partitions", time.Minute, func() bool {
+	kit.Wait(t, "both workers use all partitions", time.Minute, func() bool {
 		for _, m := range c.Running() {
 			if state := m.State(); state == nil || state.Group.Partitions != 2*grown ||
 				state.Group.Assigned != grown {
@@ -242,18 +237,17 @@ func TestExamWorkersPartitionsAdded(t *testing.T) {
 	c.EndLoad(t)
 	arrivals, repeated := c.End(t)
 	kit.Figure(t, "workers-partitions-added",
-		"8 partitions of both topics became %d: both workers go by them %v later, their events "+
-			"were called %v later; "+
-			"%d answered calls repeated; %v",
+		"8 partitions of both topics became %d: both workers use them %v later, their events "+
+			"were called %v later; %d answered calls repeated; %v",
 		grown, found.Round(100*time.Millisecond), all.Round(100*time.Millisecond), repeated,
 		kit.MeasureCalls(arrivals))
 	kit.Check(t, repeated == 0, "%d answered calls were repeated although nobody was killed",
 		repeated)
 }
 
-// TestExamWorkersShares: with 1 to 6 workers the shares add up to exactly the rate, also where
-// there are more workers than calls a second. Nobody has partitions and no share; who has none says
-// so.
+// TestExamWorkersShares: with 1 to 6 workers the shares add up to exactly the rate, even with more
+// workers than calls a second. No worker has partitions but no share; one without a share reports
+// that.
 func TestExamWorkersShares(t *testing.T) {
 	t.Parallel()
 	rates, most := []int{1, 2, 7}, 6
@@ -284,15 +278,15 @@ func TestExamWorkersShares(t *testing.T) {
 	}
 }
 
-// waitSharesAddUp waits until the shares of those that run are what they must be, and returns them, the
+// waitSharesAddUp waits until the shares of the running workers are correct, and returns them, the
 // largest first.
 func waitSharesAddUp(c *kit.WorkerGroup, t *testing.T, partitions int) string {
 	t.Helper()
 	var shares []int
-	wrong := "nothing seen"
+	wrong := "no state yet"
 	defer func() {
 		if t.Failed() {
-			t.Logf("at last: %s", wrong)
+			t.Logf("last state: %s", wrong)
 		}
 	}()
 	kit.Wait(t, "the shares add up", 40*time.Second, func() bool {
@@ -301,13 +295,13 @@ func waitSharesAddUp(c *kit.WorkerGroup, t *testing.T, partitions int) string {
 		for _, m := range c.Running() {
 			state := m.State()
 			if state == nil || state.Group.Generation == nil {
-				wrong = m.Account + " is no member"
+				wrong = m.Account + " is not a member"
 				return false
 			}
 			share, owned := state.Quota.Share, state.Group.Assigned
 			if held := m.IsHeld(t, "quota"); held != (share == 0) || (owned == 0) != (share == 0) {
-				wrong = fmt.Sprintf("%s has %d partitions and a share of %d; it says that it has "+
-					"none: %v", m.Account,
+				wrong = fmt.Sprintf("%s has %d partitions and a share of %d; held for quota: %v",
+					m.Account,
 					owned, share, held)
 				return false
 			}

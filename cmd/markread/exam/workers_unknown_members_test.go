@@ -20,8 +20,8 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// intruder is a member of the group that is not a worker. As the leader it gives all partitions
-// to everybody.
+// intruder is a member of the group that is not a worker. As the leader it assigns all partitions
+// to every member.
 type intruder struct {
 	k        *kit.Kafka
 	cl       *kgo.Client
@@ -61,7 +61,8 @@ func (i *intruder) leave() {
 	<-i.done
 }
 
-// runGeneration is one generation, or one try to join. It returns the member's id.
+// runGeneration joins the group and, if that succeeds, stays for one generation. It returns the
+// member id for the next join.
 func (i *intruder) runGeneration(ctx context.Context, tick <-chan time.Time, id string) string {
 	kind, name := "consumer", "markread"
 	join := kmsg.NewPtrJoinGroupRequest()
@@ -85,7 +86,7 @@ func (i *intruder) runGeneration(ctx context.Context, tick <-chan time.Time, id 
 		joined.Generation, id,
 		&kind, &name
 	leads := joined.LeaderID == id
-	for _, m := range joined.Members { // the leader's only
+	for _, m := range joined.Members { // only the leader has them
 		a := kmsg.NewSyncGroupRequestGroupAssignment()
 		a.MemberID, a.MemberAssignment = m.MemberID, allPartitions(i.k)
 		sync.GroupAssignment = append(sync.GroupAssignment, a)
@@ -113,14 +114,14 @@ func (i *intruder) runGeneration(ctx context.Context, tick <-chan time.Time, id 
 	return id
 }
 
-// quotaTerms is what a worker of 200 calls a second and so many partitions of each topic
-// publishes.
+// quotaTerms returns the metadata, without its closing brace, that a worker with --rate 200
+// publishes for topics with that many partitions.
 func quotaTerms(k *kit.Kafka, partitions int) string {
 	return fmt.Sprintf(`{"rate":200,"partitions":{%q:%d,%q:%d}`, k.Live, partitions, k.Backfill,
 		partitions)
 }
 
-// allPartitions is what a leader sends to a member that gets everything.
+// allPartitions returns the assignment of every partition.
 func allPartitions(k *kit.Kafka) []byte {
 	a := kmsg.NewConsumerMemberAssignment()
 	a.Version, a.UserData = 1, []byte(quotaTerms(k, kit.Partitions)+"}")
@@ -135,7 +136,7 @@ func allPartitions(k *kit.Kafka) []byte {
 	return a.AppendTo(nil)
 }
 
-// unknownMetadata are ten kinds of metadata that no worker writes.
+// unknownMetadata returns ten kinds of metadata that no worker writes.
 func unknownMetadata(k *kit.Kafka) [][]byte {
 	around := func(userData string) []byte {
 		s := kmsg.NewConsumerMemberMetadata()
@@ -148,7 +149,7 @@ func unknownMetadata(k *kit.Kafka) [][]byte {
 		[]byte("\x00\x01\x00\x00\x00\x02\xff\xfd garbage \x80\x1b[31m"),
 		around(ours + "}")[:40],
 		{0, 1, 0x7f, 0xff, 0xff, 0xff, 0, 1, 'a', 0x7f, 0xff, 0xff, 0xff},
-		// with three of 300 KB Kafka can't store the group
+		// three of 300 KB would be too large for Kafka to store the group
 		around(ours + `,"owned":[0` + strings.Repeat(",0", 50_000) + `]}`),
 		around(`{"rate":"200","partitions":["mark-read",4]}`),
 		around(`{"version":2,"quota":{"rate":200}}`),
@@ -159,9 +160,9 @@ func unknownMetadata(k *kit.Kafka) [][]byte {
 	}
 }
 
-// TestExamWorkersIntruders: thirty members of ten kinds that are no workers join the group of two
-// workers under load. Both call again soon, and never more than the rate. Then one of them leads
-// the group and gives everything to everybody: nobody calls until it has left.
+// TestExamWorkersIntruders: thirty members of ten kinds that are not workers join the group of two
+// workers under load. Both workers soon call again, and never more than the rate. Then an intruder
+// leads the group and assigns all partitions to every member: no worker calls until it has left.
 func TestExamWorkersIntruders(t *testing.T) {
 	t.Parallel()
 	quiet := 30 * time.Second
@@ -195,7 +196,7 @@ func TestExamWorkersIntruders(t *testing.T) {
 		len(a.Joins())+len(b.Joins())-joins, quiet)
 	named := strings.Count(strings.Join(append(a.Stderr.Lines(), b.Stderr.Lines()...), "\n"),
 		"a member of the group is ignored")
-	kit.Check(t, named >= 30 && named <= 60, "%d lines in the logs name 30 intruders", named)
+	kit.Check(t, named >= 30 && named <= 60, "%d log lines name 30 intruders", named)
 	var leaving sync.WaitGroup
 	for _, i := range all {
 		leaving.Go(i.leave)
@@ -218,9 +219,9 @@ func TestExamWorkersIntruders(t *testing.T) {
 	c.EndLoad(t)
 	arrivals, repeated := c.End(t)
 	kit.Figure(t, "workers-intruders",
-		"30 intruders: both workers call again after %v; a leader that gives everything to "+
-			"everybody: %d calls (%q), "+
-			"both call %v after it has left; %d answered calls repeated; %v",
+		"30 intruders: both workers call again after %v; a leader that assigns everything to "+
+			"every member: %d calls (%q), both call %v after it has left; %d answered calls "+
+			"repeated; %v",
 		again, calls, hold.Detail, back, repeated, kit.MeasureCalls(arrivals))
 	kit.Check(t, calls == 0, "%d calls while an intruder led the group", calls)
 	kit.Check(t, repeated == 0, "%d answered calls were repeated although nobody was killed",

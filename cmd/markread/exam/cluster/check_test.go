@@ -15,7 +15,7 @@ import (
 	"markread/worker/preflight"
 )
 
-// setTopicConfig alters a setting of a topic, and returns when it is known.
+// setTopicConfig changes a topic's configuration.
 func (c *cluster) setTopicConfig(t *testing.T, topic, name, value string) {
 	t.Helper()
 	req := kmsg.NewPtrIncrementalAlterConfigsRequest()
@@ -35,15 +35,15 @@ func (c *cluster) setTopicConfig(t *testing.T, topic, name, value string) {
 	}
 }
 
-// TestExamClusterCheck: what a check finds on a real Kafka of three nodes, with ACLs: each thing
-// that is wrong once, with the flag, and nothing else.
+// TestExamClusterCheck: `check` on a real Kafka of three nodes with ACLs finds each problem, one at
+// a time, with its flag, and nothing else.
 func TestExamClusterCheck(t *testing.T) {
 	c := newCluster(t)
 	v := c.variables(t)
 	im := kit.StartSandbox(t)
 	secure := *c.Kafka
 	secure.Addr = v["SASL_SSL"]
-	other := newIssuer(t, "somebody else")
+	other := newIssuer(t, "another authority")
 	otherCA := filepath.Join(t.TempDir(), "other.crt")
 	writeFile(t, otherCA, other.pem)
 	ca := []string{"--tls", "--tls-ca", v["CA"]}
@@ -57,7 +57,7 @@ func TestExamClusterCheck(t *testing.T) {
 	missing := c.DeadLetters + "-missing"
 
 	for name, row := range map[string]struct {
-		leftOut string // of the permissions
+		leftOut string // a permission not granted
 		also    func(user user)
 		flags   []string
 		want    preflight.Finding
@@ -69,9 +69,9 @@ func TestExamClusterCheck(t *testing.T) {
 			preflight.Wrong("permission", c.Backfill, "may not see", "--backfill-topic")},
 		"read group": {"read group", nil, nil,
 			preflight.Wrong("permission", "group "+c.Group, "may not see", "--group")},
-		"settings letters": {"settings letters", nil, nil,
+		"settings dead letters": {"settings dead letters", nil, nil,
 			preflight.NotChecked("settings", c.DeadLetters, "may not read", "DescribeConfigs")},
-		"write letters": {"write letters", func(u user) {
+		"write dead letters": {"write dead letters", func(u user) {
 			c.allow(t, u.name, kmsg.ACLResourceTypeTopic, c.DeadLetters, kmsg.ACLOperationDescribe)
 		}, nil, preflight.Wrong("permission", c.DeadLetters, "may not write",
 			"Write on the topic (--dead-letter-topic)")},
@@ -127,10 +127,10 @@ func TestExamClusterCheck(t *testing.T) {
 		topic, setting, value string
 		want                  preflight.Finding
 	}{
-		"compacted letters": {c.DeadLetters, "cleanup.policy", "compact",
+		"compacted dead letters": {c.DeadLetters, "cleanup.policy", "compact",
 			preflight.Wrong("cleanup.policy", c.DeadLetters,
 				"loses dead letters", "cleanup.policy=delete on the topic (--dead-letter-topic)")},
-		"size of letters": {c.Live, "max.message.bytes", "2000000",
+		"size of dead letters": {c.Live, "max.message.bytes", "2000000",
 			preflight.Warning("record size", c.DeadLetters, "2,000,000",
 				"max.message.bytes=2065536")},
 		"soon deleted": {c.Live, "retention.ms", "3600000",
@@ -142,7 +142,7 @@ func TestExamClusterCheck(t *testing.T) {
 				"min.insync.replicas")},
 	} {
 		c.setTopicConfig(t, row.topic, row.setting, row.value)
-		kit.Wait(t, name, connectLimit, func() bool { // each broker learns of it for itself
+		kit.Wait(t, name, connectLimit, func() bool { // each broker learns of it separately
 			return slices.ContainsFunc(admin(t).Checks,
 				func(f preflight.Finding) bool {
 					return f.Check == row.want.Check &&
@@ -160,7 +160,7 @@ func TestExamClusterCheck(t *testing.T) {
 		preflight.Warning("partition counts", "", c.Backfill, "--alter --topic "+c.Live))
 
 	if testing.Short() {
-		return // in virtual time a frozen broker is among the tests of the command
+		return // the command's tests have a frozen broker in virtual time
 	}
 	frozen := c.otherLeader(t)
 	c.nodeCommand(t, "freeze", frozen)

@@ -13,8 +13,8 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// TestExamClusterLetters: what a user may not do is said in one line, before anything is published.
-// Kafka itself judges.
+// TestExamClusterLetters: a missing permission is reported in one line, before anything is
+// published. Kafka itself decides.
 func TestExamClusterLetters(t *testing.T) {
 	c := newCluster(t)
 	v := c.variables(t)
@@ -37,7 +37,7 @@ func TestExamClusterLetters(t *testing.T) {
 			t.Errorf("dead-letters %v ended with %d, want %d", args, code, status)
 		}
 		if out := p.Stdout.String() + p.Stderr.String(); !strings.Contains(out, says) {
-			t.Errorf("dead-letters %v does not say %q: %s", args, says, out)
+			t.Errorf("dead-letters %v does not print %q: %s", args, says, out)
 		}
 	}
 	nobody := c.newUser(t, "letters-nobody")

@@ -20,13 +20,13 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// clusterDir is the variable that names the folder of a cluster of three nodes, made by
-// deploy/kafka/kafka, that the exam may disturb.
+// clusterDir is the environment variable that names the folder of a cluster of three nodes, started
+// by deploy/kafka/kafka, that the tests may disturb.
 const clusterDir = "MARKREAD_TEST_KAFKA"
 
 const nodes = 3
 
-// cluster is that cluster, with topics of the row's own. All its nodes run again when the row has
+// cluster is that cluster, with topics for one test. All its nodes run again when the test has
 // ended.
 type cluster struct {
 	*kit.Kafka
@@ -37,9 +37,8 @@ func newCluster(t *testing.T) *cluster {
 	t.Helper()
 	dir := os.Getenv(clusterDir)
 	if dir == "" {
-		t.Skipf("skipped: it needs a cluster of three nodes that it may disturb, made by "+
-			"deploy/kafka/kafka; %s "+
-			"names its folder", clusterDir)
+		t.Skipf("skipped: it needs a cluster of three nodes that it may disturb, started by "+
+			"deploy/kafka/kafka; %s names its folder", clusterDir)
 	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -49,12 +48,12 @@ func newCluster(t *testing.T) *cluster {
 	c.script(t, "start")
 	brokers := regexp.MustCompile(`(?m)^PLAINTEXT=(\S+)$`).FindStringSubmatch(c.script(t, "env"))
 	if brokers == nil {
-		t.Fatalf("%s does not say where the brokers are", c.script(t, "env"))
+		t.Fatalf("%s does not contain the brokers' addresses", c.script(t, "env"))
 	}
 	c.Kafka = kit.UniqueNames(t, brokers[1])
 	t.Cleanup(func() {
 		for n := 1; n <= nodes; n++ {
-			// it fails for one that does not run
+			// fails for a node that does not run
 			_ = c.command(context.Background(), "thaw", strconv.Itoa(n)).Run()
 		}
 		c.script(t, "start")
@@ -69,13 +68,13 @@ func (c *cluster) command(ctx context.Context, args ...string) *exec.Cmd {
 		append([]string{"--dir", c.dir}, args...)...)
 }
 
-// script runs a command of deploy/kafka/kafka and returns what it prints.
+// script runs a command of deploy/kafka/kafka and returns its output.
 func (c *cluster) script(t *testing.T, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	cmd := c.command(ctx, args...)
-	cmd.WaitDelay = time.Second // a node that it starts keeps nothing of ours open, but who knows
+	cmd.WaitDelay = time.Second // in case a node that it starts keeps the output open
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("kafka %v: %v\n%s", args, err, out)
@@ -88,12 +87,12 @@ func (c *cluster) nodeCommand(t *testing.T, command string, n int32) {
 	c.script(t, command, strconv.Itoa(int(n)))
 }
 
-// waitInSync waits until all replicas of all partitions of the cluster are in sync, and returns how
-// long that took.
+// waitInSync waits until all replicas of all partitions are in sync, and returns how long that
+// took.
 func (c *cluster) waitInSync(t *testing.T) time.Duration {
 	t.Helper()
 	began := time.Now()
-	behind := "no answer"
+	behind := "no response"
 	defer func() {
 		if t.Failed() {
 			t.Logf("not in sync: %s", behind)
@@ -138,7 +137,7 @@ func (c *cluster) leaders(t *testing.T, topic string) map[int32]int32 {
 	return out
 }
 
-// coordinator returns the node that coordinates the row's group.
+// coordinator returns the node that coordinates the test's group.
 func (c *cluster) coordinator(t *testing.T) int32 {
 	t.Helper()
 	req := kmsg.NewPtrFindCoordinatorRequest()
@@ -157,7 +156,7 @@ func (c *cluster) coordinator(t *testing.T) int32 {
 	return answer.NodeID
 }
 
-// otherLeader returns a node that is none of these and leads partitions of the live topic.
+// otherLeader returns a node, not in the list, that leads partitions of the live topic.
 func (c *cluster) otherLeader(t *testing.T, not ...int32) int32 {
 	t.Helper()
 	for _, leader := range c.leaders(t, c.Live) {

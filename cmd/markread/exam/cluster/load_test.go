@@ -13,9 +13,9 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// load is two workers under more load than they may call, whatever happens to the cluster. A
-// producer keeps so many events before them that there is something to call even while it can't
-// write: a node that is gone holds up all writes until the cluster has noticed.
+// load is two workers under more load than their rate allows, whatever happens to the cluster. A
+// constant number of events waits, so that there is something to call even while the producer can't
+// write: a dead node blocks all writes until the cluster has detected it.
 type load struct {
 	c       *cluster
 	im      *kit.Recorder
@@ -27,7 +27,7 @@ type load struct {
 	phases  []phase
 }
 
-// phase is a part of a row, for which the figures are told.
+// phase is a part of a test, with its own figures.
 type phase struct {
 	what     string
 	from, to time.Time
@@ -44,14 +44,14 @@ func startLoad(t *testing.T, c *cluster, before int) *load {
 		return len(committed(l.workers[0])) > 0 && len(committed(l.workers[1])) > 0
 	})
 	kit.Wait(t, "calls", 30*time.Second, func() bool { return l.im.Count(t) >= 100 })
-	// at 5 ms of latency 199 are called
+	// at 5 ms of latency, 199/s are called
 	l.traffic = kit.StartTrafficBehindCalls(t, c.Kafka, c.Live, "flow", 220, l.im)
 	l.commits = watchCommits(t, l.workers)
 	l.began = time.Now()
 	return l
 }
 
-// phase runs a part of the row.
+// phase runs a part of the test.
 func (l *load) phase(what string, do func()) {
 	p := phase{what: what, from: time.Now()}
 	do()
@@ -59,8 +59,8 @@ func (l *load) phase(what string, do func()) {
 	l.phases = append(l.phases, p)
 }
 
-// end stops the load, waits until all of it is settled, and judges. more are events that the row
-// has written itself.
+// end stops the load, waits until all of it is committed, and checks the results. more are events
+// that the test itself has written.
 func (l *load) end(t *testing.T, name string, limit time.Duration, more ...kit.Event) {
 	t.Helper()
 	ended := time.Now()
@@ -95,13 +95,13 @@ func (l *load) end(t *testing.T, name string, limit time.Duration, more ...kit.E
 	}
 	repeated := kit.CountRepeated(arrivals)
 	goodput := float64(inTime-repeated) / ended.Sub(l.began).Seconds()
-	kit.Figure(t, name, "longest stand-still %.2f s; %d events, %d calls, %d answered calls "+
-		"repeated, %.1f/s of "+
-		"goodput over %.0f s, the rest of %d settled %.1f s later, at most %d in any 1.000 s; %s",
+	kit.Figure(t, name, "longest time without a call %.2f s; %d events, %d calls, %d answered "+
+		"calls repeated, %.1f/s of goodput over %.0f s, the rest of %d committed %.1f s later, "+
+		"at most %d in any 1.000 s; %s",
 		longest.Seconds(), len(events), len(arrivals), repeated, goodput, ended.Sub(l.began).
 			Seconds(), left,
 		settled.Seconds(), kit.MeasureCalls(arrivals).MostIn1s, strings.Join(told, "; "))
-	kit.Check(t, left > 0, "the backlog ran dry: the row says nothing")
+	kit.Check(t, left > 0, "the backlog ran dry: the test proves nothing")
 	kit.Check(t, longest <= limit, "nobody called for %v, at most %v allowed", longest, limit)
 	kit.Check(t, kit.MeasureCalls(arrivals).MostIn1s <= 200, "more than 200 arrivals in one second")
 	l.c.CheckNoDeadLetters(t, "a cluster in trouble")
@@ -109,8 +109,8 @@ func (l *load) end(t *testing.T, name string, limit time.Duration, more ...kit.E
 	kit.CompareReadTimes(t, kit.Largest(events), kit.ReadTimes(arrivals))
 }
 
-// committed returns what the worker shows as committed, of each partition that it has; nil if it
-// does not answer.
+// committed returns the committed offset of each partition that the worker has, from its state; nil
+// if it does not respond.
 func committed(w *kit.Worker) map[kit.Partition]int64 {
 	state := w.State()
 	if state == nil {
@@ -127,12 +127,12 @@ func committed(w *kit.Worker) map[kit.Partition]int64 {
 	return out
 }
 
-// commitWatcher watches by the workers' own account when they commit: the cluster may not be able to
-// tell.
+// commitWatcher records when the workers commit, from their own state: the cluster may be unable to
+// report it.
 type commitWatcher struct {
 	stop, done chan struct{}
 	once       sync.Once
-	advancedAt kit.Times // whenever an offset had advanced; only after done
+	advancedAt kit.Times // when an offset had advanced; read it only after done
 }
 
 func watchCommits(t *testing.T, workers []*kit.Worker) *commitWatcher {

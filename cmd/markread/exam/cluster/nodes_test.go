@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// What a stand-still may be: of a restart that was announced to the cluster, and of a node that
-// says nothing any more.
+// The longest allowed time without a call: for a restart that is announced to the cluster, and for
+// a node that stops responding.
 const (
 	plannedLimit   = 10 * time.Second
 	unplannedLimit = 20 * time.Second
 )
 
 // TestExamClusterRollingRestart: the three nodes are restarted one after the other, as in an
-// upgrade, each when all replicas are in sync again; twice around. In a short run only the group's
+// upgrade, each when all replicas are in sync again; two rounds. In a short run only the group's
 // coordinator.
 func TestExamClusterRollingRestart(t *testing.T) {
 	c := newCluster(t)
@@ -35,8 +35,9 @@ func TestExamClusterRollingRestart(t *testing.T) {
 	l.end(t, "cluster-rolling-restart", plannedLimit)
 }
 
-// TestExamClusterFrozenBroker: a node is frozen for 30 s: it neither answers nor hangs up. First
-// one that leads partitions, then the group's coordinator; only that, and for 20 s, in a short run.
+// TestExamClusterFrozenBroker: a node is frozen for 30 s: it does not respond, and its connections
+// stay open. First a node that leads partitions, then the group's coordinator; in a short run only
+// the latter, for 20 s.
 func TestExamClusterFrozenBroker(t *testing.T) {
 	frozen := 30 * time.Second
 	if testing.Short() {
@@ -50,7 +51,7 @@ func TestExamClusterFrozenBroker(t *testing.T) {
 			c.nodeCommand(t, "freeze", n)
 			<-time.After(time.Until(began.Add(frozen)))
 			c.nodeCommand(t, "thaw", n)
-			<-time.After(3 * time.Second) // it has been fenced, and learns that only now
+			<-time.After(3 * time.Second) // it was fenced meanwhile, and learns that only now
 			c.waitInSync(t)
 		})
 	}
@@ -62,7 +63,7 @@ func TestExamClusterFrozenBroker(t *testing.T) {
 }
 
 // TestExamClusterKilledLeader: the node that coordinates the group and leads partitions is killed,
-// and is back after 20 s, in a short run 14 s: the others give it up after 9 s.
+// and is back after 20 s, in a short run after 14 s: the other nodes fence it after 9 s.
 func TestExamClusterKilledLeader(t *testing.T) {
 	away := 20 * time.Second
 	if testing.Short() {

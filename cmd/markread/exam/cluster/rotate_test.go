@@ -82,8 +82,8 @@ func certificate(t *testing.T, template *x509.Certificate, issuer *certIssuer) (
 }
 
 // TestExamClusterRotations: under load, the user's password, the brokers' certificate and the
-// authority that has signed it change twenty times, eight in a short run. The brokers have the new
-// ones before the worker's files do, so that it is refused meanwhile.
+// authority that signed it change twenty times, eight in a short run. The brokers change before the
+// worker's files do, so that they refuse the worker meanwhile.
 func TestExamClusterRotations(t *testing.T) {
 	const late = 300 * time.Millisecond
 	rotations := 20
@@ -94,8 +94,7 @@ func TestExamClusterRotations(t *testing.T) {
 	lifetime := c.connectionLifetime(t)
 	if lifetime == 0 || lifetime > 5*time.Second {
 		t.Skip("skipped: connections.max.reauth.ms of the cluster must be set, to at most 5000: " +
-			"else connections " +
-			"last, and the row says nothing")
+			"else connections stay open, and the test proves nothing")
 	}
 	v := c.variables(t)
 	user := c.newUser(t, "rotate")
@@ -119,7 +118,7 @@ func TestExamClusterRotations(t *testing.T) {
 	w.WaitReady(t)
 	flow := kit.StartTraffic(t, c.Kafka, c.Live, "rotate", 150)
 	began := time.Now()
-	var wrong []kit.Interval // when the worker's files were not right
+	var wrong []kit.Interval // when the worker's files were wrong
 	for i := 1; i <= rotations; i++ {
 		changed := time.Now()
 		user.password = "exam-password-" + strconv.Itoa(i)
@@ -130,7 +129,7 @@ func TestExamClusterRotations(t *testing.T) {
 		writeFile(t, passwordFile, user.password+"\n")
 		writeFile(t, caFile, authority.pem)
 		wrong = append(wrong, kit.Interval{From: changed, To: time.Now()})
-		<-time.After(lifetime - late) // every connection is made anew
+		<-time.After(lifetime - late) // every connection is authenticated again
 	}
 	ended := time.Now()
 	events := flow.End()
@@ -140,7 +139,7 @@ func TestExamClusterRotations(t *testing.T) {
 
 	arrivals := im.Arrivals(t)
 	stood, _ := kit.LongestGap(arrivals, began, ended)
-	// The same by a clock that stands while the files are wrong.
+	// the same by a clock that stands still while the files are wrong
 	clock := func(t time.Time) time.Time {
 		off := time.Duration(0)
 		for _, w := range wrong {
@@ -154,25 +153,24 @@ func TestExamClusterRotations(t *testing.T) {
 	}
 	right, _ := kit.LongestGap(byClock, began, clock(ended))
 	kit.Figure(t, "rotations", "%d of password, certificate and authority in %.0f s; %d events, "+
-		"%d calls, %d "+
-		"answered calls repeated, longest stand-still %.2f s, %.2f s with the right files, %v "+
-		"generations",
+		"%d calls, %d answered calls repeated, longest time without a call %.2f s, %.2f s with "+
+		"the correct files, %v generations",
 		rotations, ended.Sub(began).Seconds(), len(events), len(arrivals),
 		kit.CountRepeated(arrivals),
 		stood.Seconds(),
 		right.Seconds(), metrics.Sum("markread_generations_total"))
-	kit.Check(t, right < 5*time.Second, "nobody called for %v with the right files", right)
+	kit.Check(t, right < 5*time.Second, "nobody called for %v with the correct files", right)
 	kit.Check(t, metrics.Sum("markread_generations_total") == 1,
-		"the worker has lost its place in the group")
+		"the worker had to join the group again")
 	kit.CompareReadTimes(t, kit.Largest(events), kit.ReadTimes(arrivals))
 	c.CheckNoDeadLetters(t, "rotations")
 	out := p.Stdout.String() + p.Stderr.String()
 	kit.Check(t, !strings.Contains(out, "exam-password"), "the password is shown")
 	kit.Check(t, strings.Contains(out, "--tls-ca") || strings.Contains(out, "--sasl-user"),
-		"the worker was never refused: the row says little")
+		"the worker was never refused: the test proves little")
 }
 
-// connectionLifetime is how long the cluster lets a connection authenticated with SASL live.
+// connectionLifetime returns how long the cluster lets a SASL-authenticated connection live.
 func (c *cluster) connectionLifetime(t *testing.T) time.Duration {
 	t.Helper()
 	req := kmsg.NewPtrDescribeConfigsRequest()
@@ -192,8 +190,8 @@ func (c *cluster) connectionLifetime(t *testing.T) time.Duration {
 	return time.Duration(ms) * time.Millisecond
 }
 
-// useCertificate has the brokers' listeners SASL_SSL show a new certificate, and waits until they
-// do.
+// useCertificate gives the brokers' SASL_SSL listeners a new certificate, and waits until they
+// present it.
 func (c *cluster) useCertificate(t *testing.T, dir string, i int, authority *certIssuer,
 	listeners []string) {
 	t.Helper()
@@ -204,7 +202,7 @@ func (c *cluster) useCertificate(t *testing.T, dir string, i int, authority *cer
 	trusted := x509.NewCertPool()
 	trusted.AddCert(authority.cert)
 	for _, addr := range listeners {
-		kit.Wait(t, addr+" shows the new certificate", 20*time.Second, func() bool {
+		kit.Wait(t, addr+" presents the new certificate", 20*time.Second, func() bool {
 			conn, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: trusted})
 			if err != nil {
 				return false
@@ -214,8 +212,8 @@ func (c *cluster) useCertificate(t *testing.T, dir string, i int, authority *cer
 	}
 }
 
-// alterListener sets the key store of all nodes' listener SASL_SSL; "": the one that they were made
-// with.
+// alterListener sets the key store of the SASL_SSL listener of all nodes; "" restores the original
+// one.
 func (c *cluster) alterListener(t *testing.T, keyStore string) {
 	t.Helper()
 	const name = "listener.name.sasl_ssl.ssl.keystore.location"

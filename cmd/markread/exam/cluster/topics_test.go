@@ -13,8 +13,8 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// TestExamClusterTopicsAndPartitions: under load a topic gets more partitions, another is deleted
-// and made again, and all leaders move. The workers find out by themselves.
+// TestExamClusterTopicsAndPartitions: under load partitions are added to a topic, another topic is
+// deleted and recreated, and all leaders move. The workers detect all of it.
 func TestExamClusterTopicsAndPartitions(t *testing.T) {
 	const (
 		grown  = 18
@@ -29,7 +29,7 @@ func TestExamClusterTopicsAndPartitions(t *testing.T) {
 	old := kit.OneEventEach(kit.Conversations("old", 240))
 	kit.ProduceEvents(t, c.Kafka, c.Backfill, old)
 	l := startLoad(t, c, 1000)
-	// so that offsets are committed beyond what the next topic will have
+	// offsets are committed beyond the end of the recreated topic
 	c.WaitCommitted(t, 30*time.Second, c.Backfill)
 
 	var found time.Duration
@@ -45,7 +45,7 @@ func TestExamClusterTopicsAndPartitions(t *testing.T) {
 
 	var again time.Duration
 	remade := kit.OneEventEach(kit.Conversations("remade", 48))
-	l.phase("the backfill topic deleted and made again", func() {
+	l.phase("the backfill topic deleted and recreated", func() {
 		c.DeleteTopics(t, kit.Context(t), c.Backfill)
 		<-time.After(3 * time.Second)
 		c.CreateTopics(t, c.Backfill)
@@ -66,21 +66,20 @@ func TestExamClusterTopicsAndPartitions(t *testing.T) {
 	})
 	stood, _ := kit.LongestGap(l.im.Arrivals(t), l.phases[2].from, l.phases[2].to)
 	kit.Figure(t, "cluster-topics",
-		"added partitions were read %v after they were asked for, the topic made again %v after "+
-			"its first record (%d "+
-			"lines in the logs), %d leaders moved: no call for %v",
+		"added partitions were read %v after the request, the recreated topic %v after its first "+
+			"record (%d lines in the logs), %d leaders moved: no call for %v",
 		found.Round(time.Millisecond), again.Round(time.Millisecond), said, moved,
 		stood.Round(time.Millisecond))
-	kit.Check(t, said >= kit.Partitions, "%d lines say that a partition was made again, want %d",
+	kit.Check(t, said >= kit.Partitions, "%d lines report a recreated partition, want %d",
 		said, kit.Partitions)
-	kit.Check(t, moved > 0, "no leader moved: the row says nothing")
+	kit.Check(t, moved > 0, "no leader moved: the test proves nothing")
 	kit.Check(t, stood <= 5*time.Second,
 		"nobody called for %v after leaders moved, at most 5 s allowed", stood)
 	l.end(t, "cluster-topics-and-partitions", plannedLimit, slices.Concat(old, added, remade)...)
 }
 
-// moveLeaders makes another replica the preferred leader of each of the topic's partitions, has it
-// elected, and returns how many moved.
+// moveLeaders makes another replica the preferred leader of each of the topic's partitions,
+// triggers the election, and returns how many leaders moved.
 func (c *cluster) moveLeaders(t *testing.T, name string) int {
 	t.Helper()
 	ctx := kit.Context(t)
@@ -108,7 +107,7 @@ func (c *cluster) moveLeaders(t *testing.T, name string) int {
 	alter.Topics = append(alter.Topics, topic)
 	elect.Topics = append(elect.Topics, election)
 	if answer, err := alter.RequestWith(ctx, c.Client); err != nil || answer.ErrorCode != 0 {
-		t.Fatalf("another order of replicas: %v %v", err, answer)
+		t.Fatalf("reassign replicas: %v %v", err, answer)
 	}
 	if answer, err := elect.RequestWith(ctx, c.Client); err != nil || answer.ErrorCode != 0 {
 		t.Fatalf("elect leaders: %v %v", err, answer)

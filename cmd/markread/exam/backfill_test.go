@@ -168,9 +168,8 @@ func TestExamBackfill(t *testing.T) {
 	records := countRecords(k, t, k.Backfill)
 	each, ratio := float64(rows)/p.Duration.Seconds(), float64(records)/float64(len(want))
 	kit.Figure(t, "backfill", "%d rows of %d conversations in %.1f s: %.0f rows/s, %d MiB of RSS "+
-		"at most, %d "+
-		"records: %.4f for each conversation",
-		rows, len(want), p.Duration.Seconds(), each, most>>20, records, ratio)
+		"at most, %d records: %.4f for each conversation", rows, len(want), p.Duration.Seconds(),
+		each, most>>20, records, ratio)
 	kit.Check(t, each >= 150_000, "%.0f rows a second", each)
 	kit.Check(t, most > 0 && most <= 300<<20, "%d bytes of RSS", most)
 	kit.Check(t, ratio <= 1.02, "%.4f records for each conversation", ratio)
@@ -220,9 +219,8 @@ func TestExamBackfillKilled(t *testing.T) {
 	records := countRecords(k, t, k.Backfill)
 	kit.Figure(t, "backfill-killed",
 		"%d rows of %d conversations, killed three times after %s records; %d records in all, "+
-			"%.2f for each "+
-			"conversation", rows,
-		len(want), strings.Join(killed, ", "), records, float64(records)/float64(len(want)))
+			"%.2f for each conversation", rows, len(want), strings.Join(killed, ", "), records,
+		float64(records)/float64(len(want)))
 	kit.CompareReadTimes(t, want, largestInTopic(k, t, k.Backfill))
 	text, err := os.ReadFile(rejects)
 	if err != nil {
@@ -237,8 +235,7 @@ func TestExamBackfillKilled(t *testing.T) {
 		numbers = append(numbers, r.Line)
 	}
 	kit.Check(t, len(numbers) == bad && slices.IsSorted(numbers) &&
-		len(slices.Compact(numbers)) == bad,
-		"%d rejects of %d bad rows", len(numbers), bad)
+		len(slices.Compact(numbers)) == bad, "%d rejects of %d bad rows", len(numbers), bad)
 	_, err = os.Stat(file + ".markread-resume")
 	kit.Check(t, os.IsNotExist(err), "the resume file is still there: %v", err)
 }
@@ -288,8 +285,7 @@ func TestExamBackfillInterrupted(t *testing.T) {
 		}
 		lines := p.Stderr.Lines()
 		kit.Check(t, strings.Contains(lines[len(lines)-1], want),
-			"the last line does not contain %q: %s", want,
-			lines[len(lines)-1])
+			"the last line does not contain %q: %s", want, lines[len(lines)-1])
 	}
 	p := startBackfill(k, t, file)
 	published(p, 1)

@@ -40,8 +40,7 @@ func TestExamCheck(t *testing.T) {
 	kit.Check(t, after == generations, "%v generations, %v before: a check joined", after,
 		generations)
 	kit.Check(t, maps.Equal(ends, k.EndOffsets(t, k.Topics()...)) &&
-		maps.Equal(committed, k.Committed(t)),
-		"a record was written, or an offset was committed")
+		maps.Equal(committed, k.Committed(t)), "a record was written, or an offset was committed")
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 	nothing := *k
 	nothing.Addr = "127.0.0.1:1," + kit.SilentListener(t)
@@ -50,9 +49,7 @@ func TestExamCheck(t *testing.T) {
 	im.Signal(t, syscall.SIGCONT)
 	kit.Check(t, none.Wrong == 3 && none.NotChecked == 8, "%+v", none.Checks)
 	kit.Figure(t, "check", "all correct: %.2f s; with brokers and an IM server that don't "+
-		"respond: %.2f s",
-		right.Took.Seconds(),
-		none.Took.Seconds())
+		"respond: %.2f s", right.Took.Seconds(), none.Took.Seconds())
 }
 
 // TestExamCodes: each code of the contract's class `rejected` becomes a dead letter after one call,
@@ -120,8 +117,7 @@ func TestExamCodes(t *testing.T) {
 	}
 	balance := metrics.Balance(t)
 	got := metrics.Sum("markread_calls_total", `code="4711"`)
-	kit.Check(t, got == 0 &&
-		metrics.Sum("markread_calls_total", `result="transient"`, `code="other"`) == 3,
-		"an unknown code must count as other")
+	kit.Check(t, got == 0 && metrics.Sum("markread_calls_total", `result="transient"`,
+		`code="other"`) == 3, "an unknown code must count as other")
 	kit.Figure(t, "codes", "%d dead letters of %d codes; %s", len(letters), len(want), balance)
 }

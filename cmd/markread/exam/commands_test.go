@@ -21,8 +21,7 @@ import (
 func TestExamUsage(t *testing.T) {
 	const key = "MARKREAD_IM_KEY=" + kit.Key
 	run := []string{"run", "--brokers", "127.0.0.1:1", "--im-url", "http://127.0.0.1:1",
-		"--im-app-id", kit.AppID,
-		"--admin-addr", "127.0.0.1:0"}
+		"--im-app-id", kit.AppID, "--admin-addr", "127.0.0.1:0"}
 	with := func(more ...string) []string { return append(run[:len(run):len(run)], more...) }
 	empty := filepath.Join(t.TempDir(), "empty")
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {
@@ -38,11 +37,9 @@ func TestExamUsage(t *testing.T) {
 		{"unknown flag", with("--frobnicate"), []string{key}, "--frobnicate"},
 		{"stray argument", with("stray"), []string{key}, "stray"},
 		{"no brokers", []string{"run", "--im-url", "http://127.0.0.1:1", "--im-app-id", kit.AppID},
-			[]string{key},
-			"--brokers"},
+			[]string{key}, "--brokers"},
 		{"no app", []string{"run", "--brokers", "127.0.0.1:1", "--im-url", "http://127.0.0.1:1"},
-			[]string{key},
-			"--im-app-id"},
+			[]string{key}, "--im-app-id"},
 		{"no key", with(), nil, "MARKREAD_IM_KEY"},
 		{"key twice", with(), []string{key, "MARKREAD_IM_KEY_FILE=/dev/null"},
 			"MARKREAD_IM_KEY_FILE"},
@@ -50,9 +47,8 @@ func TestExamUsage(t *testing.T) {
 			"/no/such/file"},
 		{"IM timeout as short as the server's", with("--im-timeout", "3s"), []string{key},
 			"--im-timeout"},
-		{"IM timeout too long for the session",
-			with("--im-timeout", "11500ms", "--drain-timeout", "20s"),
-			[]string{key}, "--im-timeout"},
+		{"IM timeout too long for the session", with("--im-timeout", "11500ms", "--drain-timeout",
+			"20s"), []string{key}, "--im-timeout"},
 		{"drain shorter than a call", with("--drain-timeout", "5500ms"), []string{key},
 			"--drain-timeout"},
 		{"drain longer than a rebalance", with("--drain-timeout", "46s"), []string{key},
@@ -60,8 +56,7 @@ func TestExamUsage(t *testing.T) {
 		{"topics equal", with("--dead-letter-topic", "mark-read"), []string{key}, "topic"},
 		{"lanes equal", with("--backfill-topic", "mark-read"), []string{key}, "topic"},
 		{"no rate at a real server", with("--im-url", "https://im.invalid", "--rate", "0"),
-			[]string{key},
-			"--uncapped"},
+			[]string{key}, "--uncapped"},
 		{"rate negative", with("--rate", "-1"), []string{key}, "--rate"},
 		{"rate not a number", with("--rate", "fast"), []string{key}, "--rate"},
 		{"plain http elsewhere", with("--im-url", "http://im.invalid"), []string{key},
@@ -79,8 +74,8 @@ func TestExamUsage(t *testing.T) {
 			"MARKREAD_SASL_PASSWORD"},
 		{"user without SASL", with("--sasl-user", "u"), []string{key}, "--sasl-user"},
 		{"password twice", with("--sasl", "plain", "--sasl-user", "u"),
-			[]string{key, "MARKREAD_SASL_PASSWORD=p",
-				"MARKREAD_SASL_PASSWORD_FILE=/dev/null"}, "MARKREAD_SASL_PASSWORD_FILE"},
+			[]string{key, "MARKREAD_SASL_PASSWORD=p", "MARKREAD_SASL_PASSWORD_FILE=/dev/null"},
+			"MARKREAD_SASL_PASSWORD_FILE"},
 		{"password file missing", with("--sasl", "plain", "--sasl-user", "u"),
 			[]string{key, "MARKREAD_SASL_PASSWORD_FILE=/no/such/file"},
 			"MARKREAD_SASL_PASSWORD_FILE"},
@@ -99,11 +94,9 @@ func TestExamUsage(t *testing.T) {
 		{"certificate itself", with("--tls", "--tls-ca", "-----BEGIN CERTIFICATE-----"),
 			[]string{key}, "--tls-ca"},
 		{"broker without a port", []string{"run", "--brokers", "kafka", "--im-app-id", kit.AppID},
-			[]string{key},
-			"--brokers"},
+			[]string{key}, "--brokers"},
 		{"broker as a URL", []string{"run", "--brokers", "kafka://kafka:9092", "--im-app-id",
-			kit.AppID}, []string{key},
-			"--brokers"},
+			kit.AppID}, []string{key}, "--brokers"},
 		{"broker with a password", []string{"run", "--im-app-id", kit.AppID},
 			[]string{key, "MARKREAD_BROKERS=u:p@kafka:9092"}, "MARKREAD_BROKERS"},
 		{"calls in flight with a rate", with("--max-in-flight", "5"), []string{key},
@@ -116,15 +109,12 @@ func TestExamUsage(t *testing.T) {
 		{"secret as a flag", with("--im-key", kit.Key), []string{key}, "--im-key"},
 		{"emit without a peer", []string{"emit", "--brokers", "127.0.0.1:1", "--report", "r"}, nil,
 			"--peer"},
-		{"emit with a bad time",
-			[]string{"emit", "--brokers", "127.0.0.1:1", "--report", "r", "--peer", "p",
-				"--read-time", "soon"}, nil, "--read-time"},
-		{"call without a report",
-			[]string{"call", "--im-url", "http://127.0.0.1:1", "--im-app-id", kit.AppID, "--peer",
-				"p"}, []string{key}, "--report"},
-		{"sandbox with a bad address",
-			[]string{"sandbox", "--addr", "nowhere", "--app-id", kit.AppID}, []string{key},
-			"--addr"},
+		{"emit with a bad time", []string{"emit", "--brokers", "127.0.0.1:1", "--report", "r",
+			"--peer", "p", "--read-time", "soon"}, nil, "--read-time"},
+		{"call without a report", []string{"call", "--im-url", "http://127.0.0.1:1", "--im-app-id",
+			kit.AppID, "--peer", "p"}, []string{key}, "--report"},
+		{"sandbox with a bad address", []string{"sandbox", "--addr", "nowhere", "--app-id",
+			kit.AppID}, []string{key}, "--addr"},
 		{"dev with negative traffic", []string{"dev", "--traffic", "-1"}, nil, "--traffic"},
 	}
 	for _, row := range rows {
@@ -136,12 +126,10 @@ func TestExamUsage(t *testing.T) {
 			kit.Check(t, len(lines) == 1, "%d lines on standard error, want 1:\n%s", len(lines),
 				strings.Join(lines, "\n"))
 			kit.Check(t, strings.Contains(p.Stderr.String(), row.names),
-				"standard error does not name %q: %s", row.names,
-				p.Stderr.String())
+				"standard error does not name %q: %s", row.names, p.Stderr.String())
 			kit.Check(t, p.Stdout.String() == "", "standard output: %s", p.Stdout.String())
 			kit.Check(t, !strings.Contains(p.Stderr.String(), kit.Key),
-				"the key is in the output: %s",
-				p.Stderr.String())
+				"the key is in the output: %s", p.Stderr.String())
 		})
 	}
 	kit.Figure(t, "usage", "%d wrong usages", len(rows))
@@ -182,11 +170,9 @@ func TestExamTopics(t *testing.T) {
 func TestExamCall(t *testing.T) {
 	im := kit.StartRecorder(t)
 	call := func(report string) *kit.Proc {
-		return kit.Start(t, "call", "product",
-			[]string{"MARKREAD_IM_KEY=" + kit.Key, "MARKREAD_NONSENSE=1"},
-			"call", "--im-url", im.URL, "--im-app-id", kit.AppID, "--report", report, "--peer", "p",
-			"--read-time",
-			"1700000000")
+		return kit.Start(t, "call", "product", []string{"MARKREAD_IM_KEY=" + kit.Key,
+			"MARKREAD_NONSENSE=1"}, "call", "--im-url", im.URL, "--im-app-id", kit.AppID,
+			"--report", report, "--peer", "p", "--read-time", "1700000000")
 	}
 	good := call("r")
 	code := good.Exit(t, 20*time.Second)
@@ -195,15 +181,13 @@ func TestExamCall(t *testing.T) {
 	kit.Check(t, len(warned) == 1 && strings.Contains(warned[0], "MARKREAD_NONSENSE"),
 		"want one warning of MARKREAD_NONSENSE:\n%s", strings.Join(warned, "\n"))
 	kit.Check(t, strings.Contains(good.Stdout.String(), "admin_set_msg_read"),
-		"the request is not shown:\n%s",
-		good.Stdout.String())
+		"the request is not shown:\n%s", good.Stdout.String())
 
 	bad := call("reject-90048-r")
 	code = bad.Exit(t, 20*time.Second)
 	kit.Check(t, code == 1, "exit %d, want 1", code)
 	kit.Check(t, strings.Contains(bad.Stdout.String()+bad.Stderr.String(), "90048"),
-		"the code is not shown:\n%s",
-		bad.Stdout.String())
+		"the code is not shown:\n%s", bad.Stdout.String())
 	got := im.Arrivals(t)
 	kit.Check(t, len(got) == 2 && got[0].ReadTime == 1_700_000_000 && got[0].Report == "r",
 		"the recorder saw %v", got)
@@ -218,8 +202,7 @@ type dev struct {
 func startDev(t *testing.T, extra ...string) *dev {
 	t.Helper()
 	args := append([]string{"dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0",
-		"--admin-addr",
-		"127.0.0.1:0"}, extra...)
+		"--admin-addr", "127.0.0.1:0"}, extra...)
 	d := &dev{Proc: kit.Start(t, "dev", "product", nil, args...)}
 	d.kafka = d.Line(t, kit.DevKafkaLine, 20*time.Second)[1]
 	d.im = "http://" + d.Line(t, kit.DevIMLine, 20*time.Second)[1]
@@ -280,9 +263,10 @@ func TestExamDev(t *testing.T) {
 	readTime := time.Now().Unix() - 30
 	second, third := kit.Conversation{Report: "exam-reader", Peer: "second"},
 		kit.Conversation{Report: "exam-reader", Peer: "third"}
-	d.emit(t, fmt.Sprintf("{\"Report_Account\":\"exam-reader\",\"Peer_Account\":\"second\"}\n"+
-		"{\"Report_Account\":\"exam-reader\",\"Peer_Account\":\"third\",\"MsgReadTime\":\"%d\"}\n",
-		readTime))
+	d.emit(t, fmt.Sprintf(
+		"{\"Report_Account\":\"exam-reader\",\"Peer_Account\":\"second\"}\n"+
+			"{\"Report_Account\":\"exam-reader\",\"Peer_Account\":\"third\","+
+			"\"MsgReadTime\":\"%d\"}\n", readTime))
 	kit.Wait(t, "the events from standard input are applied", 20*time.Second, func() bool {
 		now, _ := d.readPointer(t, second)
 		then, _ := d.readPointer(t, third)
@@ -307,15 +291,13 @@ func TestExamDev(t *testing.T) {
 	now := k.Committed(t)
 	for p, offset := range committed {
 		kit.Check(t, now[p] >= offset, "%s %d was committed to %d, after the restart to %d",
-			p.Topic, p.Partition,
-			offset, now[p])
+			p.Topic, p.Partition, offset, now[p])
 	}
 	k.WaitCommitted(t, 30*time.Second, k.Live)
 
 	// A port in use is reported immediately.
 	inUse := kit.Start(t, "dev", "product", nil, "dev", "--kafka-addr", again.kafka, "--im-addr",
-		"127.0.0.1:0",
-		"--admin-addr", "127.0.0.1:0")
+		"127.0.0.1:0", "--admin-addr", "127.0.0.1:0")
 	code := inUse.Exit(t, 20*time.Second)
 	kit.Check(t, code == 1, "dev on a port in use ended with %d, want 1", code)
 	lines := inUse.Stderr.Lines()
@@ -326,7 +308,6 @@ func TestExamDev(t *testing.T) {
 
 	stopped := again.Stop(t, syscall.SIGINT, kit.StopLimit)
 	kit.Figure(t, "dev", "listening after %v, 20 events applied after %v; Ctrl-C took %v and %v; "+
-		"%d records kept",
-		up.Round(time.Millisecond), flowing.Round(time.Millisecond), took.Round(time.Millisecond),
-		stopped.Round(time.Millisecond), records)
+		"%d records kept", up.Round(time.Millisecond), flowing.Round(time.Millisecond),
+		took.Round(time.Millisecond), stopped.Round(time.Millisecond), records)
 }

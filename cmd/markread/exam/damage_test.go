@@ -47,8 +47,7 @@ func TestExamDamage(t *testing.T) {
 			func(n int) int32 { return int32(n % kit.Partitions) })
 		kind := kinds[i%len(kinds)]
 		inside := kit.Event{Conversation: kit.Conversation{Report: "inside" + strconv.Itoa(i),
-			Peer: "p"},
-			ReadTime: time.Now().Unix()}
+			Peer: "p"}, ReadTime: time.Now().Unix()}
 		batch := kind.batch(kit.RecordOf(k.Live, inside).Value)
 		if produceRaw(t, raw, k.Live, int32(i*7%kit.Partitions), batch) != 0 {
 			continue // a real Kafka refuses some of the batches
@@ -72,19 +71,15 @@ func TestExamDamage(t *testing.T) {
 		got[ours["markread.collapsed"]]++
 		sum++
 		kit.Check(t, ours["markread.class"] == "invalid" && ours["markread.code"] == "" &&
-			len(letter.Value) == 0 &&
-			ours["markread.value-omitted"] != "",
+			len(letter.Value) == 0 && ours["markread.value-omitted"] != "",
 			"class %q, code %q, a value of %d bytes, omitted %q", ours["markread.class"],
-			ours["markread.code"],
-			len(letter.Value), ours["markread.value-omitted"])
+			ours["markread.code"], len(letter.Value), ours["markread.value-omitted"])
 	}
 	kit.Check(t, fmt.Sprint(got) == fmt.Sprint(want),
-		"dead letters by markread.collapsed: %v, want %v",
-		got, want)
+		"dead letters by markread.collapsed: %v, want %v", got, want)
 	kit.Check(t, peak <= 300<<20, "%d bytes of RSS", peak)
 	kit.Figure(t, "damage", "%d events applied, %d dead letters of %v; %d MiB of RSS at most",
-		len(good), sum, accepted,
-		peak>>20)
+		len(good), sum, accepted, peak>>20)
 }
 
 // damagedBatch is one kind of damaged batch.
@@ -116,16 +111,13 @@ func damagedBatches(t *testing.T) []damagedBatch {
 			all = encoder.EncodeAll(all, nil)
 		}
 		return sealBatch(kmsg.RecordBatch{Attributes: codec, NumRecords: count,
-			LastOffsetDelta: count - 1,
-			FirstTimestamp:  now, MaxTimestamp: now, Records: all})
+			LastOffsetDelta: count - 1, FirstTimestamp: now, MaxTimestamp: now, Records: all})
 	}
 	one := func(name string, of func(event []byte, n int64) []byte) []damagedBatch {
 		var kinds []damagedBatch
 		for _, codec := range []int16{0, 4} {
-			kinds = append(kinds,
-				damagedBatch{fmt.Sprintf("%s/%d", name, codec),
-					func(e []byte) []byte { return batch(codec, 1, of(e, 0)) },
-					[]string{"1"}, 0},
+			kinds = append(kinds, damagedBatch{fmt.Sprintf("%s/%d", name, codec),
+				func(e []byte) []byte { return batch(codec, 1, of(e, 0)) }, []string{"1"}, 0},
 				damagedBatch{fmt.Sprintf("%s within/%d", name, codec), func(e []byte) []byte {
 					n := int64(len(e))
 					return batch(codec, 3, record(e, 0, n, 0), of(e, 1), record(e, 2, n, 0))
@@ -154,20 +146,17 @@ func damagedBatches(t *testing.T) []damagedBatch {
 	garbage := func(codec int16, count int32, b []byte) []byte {
 		now := time.Now().UnixMilli()
 		return sealBatch(kmsg.RecordBatch{Attributes: codec, NumRecords: count,
-			LastOffsetDelta: count - 1,
-			FirstTimestamp:  now, MaxTimestamp: now, Records: b})
+			LastOffsetDelta: count - 1, FirstTimestamp: now, MaxTimestamp: now, Records: b})
 	}
 	for codec := int16(1); codec <= 7; codec++ {
-		add(damagedBatch{fmt.Sprintf("garbage/%d", codec),
-			func([]byte) []byte {
-				return garbage(codec, 7,
-					[]byte("\xff\xff\xff\xff\xff\xff\xff\xff garbage"))
-			},
+		add(damagedBatch{fmt.Sprintf("garbage/%d", codec), func([]byte) []byte {
+			return garbage(codec, 7, []byte("\xff\xff\xff\xff\xff\xff\xff\xff garbage"))
+		},
 			[]string{"7"}, 0})
 	}
 	add(damagedBatch{"fewer records than announced",
-		func(e []byte) []byte { return batch(0, 5, record(e, 0, int64(len(e)), 0)) },
-		[]string{"4"}, 1})
+		func(e []byte) []byte { return batch(0, 5, record(e, 0, int64(len(e)), 0)) }, []string{"4"},
+		1})
 	return kinds
 }
 

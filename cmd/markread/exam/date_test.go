@@ -112,9 +112,9 @@ func TestExamDate(t *testing.T) {
 	letters := k.ReadAll(t, k.DeadLetters)
 	begun, between, ended := w.HoldLogLines(t, "credentials")
 	kit.Figure(t, "date", "%d events in %v at 100/s, %d phases: codes %v, %d dead letters of %d "+
-		"events in the future, %d refusals before the server's own clock was wrong",
-		len(events), time.Since(began).Round(time.Second), phases, sandbox.Stats(t).Codes,
-		len(letters), bad, refused)
+		"events in the future, %d refusals before the server's own clock was wrong", len(events),
+		time.Since(began).Round(time.Second), phases, sandbox.Stats(t).Codes, len(letters), bad,
+		refused)
 	kit.Check(t, refused == 0, "%d signatures were refused because of the Date", refused)
 	kit.Check(t, begun+between+ended == 0, "a hold because of signatures")
 	kit.Check(t, len(letters) == bad, "%d dead letters, want %d: the events in the future",

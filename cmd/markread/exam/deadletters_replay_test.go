@@ -71,8 +71,7 @@ func TestExamLettersReplay(t *testing.T) {
 	sandbox := kit.StartSandbox(t)
 	sandbox.SetFaults(t, `{"rules":[{"kind":"code","code":90994,"report":"slow"}]}`)
 	w := kit.StartWorker(t, k, sandbox.URL, "--attempts", "2", "--backoff-initial", "20ms",
-		"--backoff-max", "50ms",
-		"--max-rejected", "100")
+		"--backoff-max", "50ms", "--max-rejected", "100")
 	w.WaitReady(t)
 	healthy := kit.StartTraffic(t, k, k.Live, "healthy", 50)
 	kit.Wait(t, "healthy traffic", 30*time.Second,
@@ -87,9 +86,8 @@ func TestExamLettersReplay(t *testing.T) {
 		return &kgo.Record{
 			Topic: k.Live, Key: c.Key(),
 			Value: fmt.Appendf(nil, `{"Report_Account":%q,"Peer_Account":%q}`, c.Report, c.Peer),
-			Headers: []kgo.RecordHeader{{Key: "markread.event-time",
-				Value: strconv.AppendInt(nil, at*1000+999, 10)},
-				{Key: "trace", Value: []byte(report)}},
+			Headers: []kgo.RecordHeader{{Key: "markread.event-time", Value: strconv.AppendInt(nil,
+				at*1000+999, 10)}, {Key: "trace", Value: []byte(report)}},
 		}
 	}
 	var records []*kgo.Record
@@ -99,9 +97,8 @@ func TestExamLettersReplay(t *testing.T) {
 		if i < slow {
 			records = append(records, event("slow", i, read+int64(i)), event("slow", i, read-100))
 		}
-		records = append(records,
-			&kgo.Record{Topic: k.Live, Key: []byte("x"),
-				Value: []byte("no event " + strconv.Itoa(i))})
+		records = append(records, &kgo.Record{Topic: k.Live, Key: []byte("x"),
+			Value: []byte("no event " + strconv.Itoa(i))})
 	}
 	records = append(records, event("nobody-ever", 0, read))
 	delete(want, kit.Conversation{Report: "nobody-ever", Peer: "p0"})
@@ -168,9 +165,7 @@ func TestExamLettersReplay(t *testing.T) {
 	_, parked := count("rejected")
 	kit.Check(t, parked == 1 && moreLetters-letters == 2 && moreResolutions-resolutions == 2,
 		"%d parked, %d more dead letters and %d more resolutions; want 1, 2 and 2 after the "+
-			"first replay",
-		parked,
-		moreLetters-letters, moreResolutions-resolutions)
+			"first replay", parked, moreLetters-letters, moreResolutions-resolutions)
 	runDeadLetters(k, t, 0, "discard", "--all", "--parked", "--yes")
 	left := len(listDeadLetters(k, t, "--state", "open", "--parked"))
 	kit.Check(t, left == 0, "%d dead letters are left", left)
@@ -178,9 +173,8 @@ func TestExamLettersReplay(t *testing.T) {
 	kit.Figure(t, "letters-replay",
 		"%d rejected, %d exhausted, %d invalid dead letters; after the fix all of %d "+
 			"conversations have the T of %d days ago; one that always fails is parked after 3 "+
-			"replays: the topic has %d dead letters and %d resolutions", rejected,
-		exhausted, invalid, len(want), daysAgo,
-		moreLetters, moreResolutions)
+			"replays: the topic has %d dead letters and %d resolutions", rejected, exhausted,
+		invalid, len(want), daysAgo, moreLetters, moreResolutions)
 }
 
 // TestExamLettersKilled: replays are killed at random points, many times; then two run at the same
@@ -199,8 +193,7 @@ func TestExamLettersKilled(t *testing.T) {
 	kit.ProduceDeadLetters(t, k, letters, func(i int) kit.DeadLetter {
 		c := kit.Conversation{Report: "u" + strconv.Itoa(i*7%(letters*4/5)), Peer: "p"}
 		l := kit.DeadLetter{Event: kit.Event{Conversation: c,
-			ReadTime: now.Unix() - 86_400 + int64(i*31%5000)},
-			Class: "rejected", Code: "90048"}
+			ReadTime: now.Unix() - 86_400 + int64(i*31%5000)}, Class: "rejected", Code: "90048"}
 		l.FailedAt = now.Add(time.Duration(i-letters) * time.Millisecond)
 		l.NoReadTime = i%2 == 0
 		want[c] = max(want[c], l.ReadTime)
@@ -242,8 +235,7 @@ func TestExamLettersKilled(t *testing.T) {
 	first, second := startDeadLetters(k, t, "replay", "--yes"),
 		startDeadLetters(k, t, "replay", "--yes")
 	kit.Check(t, first.Exit(t, 2*time.Minute) == 0 && second.Exit(t, 2*time.Minute) == 0,
-		"two at the same time: %s %s",
-		first.Stderr.Tail(3), second.Stderr.Tail(3))
+		"two at the same time: %s %s", first.Stderr.Tail(3), second.Stderr.Tail(3))
 	checkResolved(k, t, want)
 	open := len(listDeadLetters(k, t))
 	published := readReplayed(t, k)
@@ -251,10 +243,8 @@ func TestExamLettersKilled(t *testing.T) {
 	kit.Figure(t, "letters-killed",
 		"%d dead letters of %d conversations, %d kills, %d of them before the end, then two "+
 			"replays at the same time: %d records published, %d resolutions; the two took %.1f "+
-			"and %.1f s",
-		letters, len(want), killed, inTheMiddle, published.records, resolutions,
-		first.Duration.Seconds(),
-		second.Duration.Seconds())
+			"and %.1f s", letters, len(want), killed, inTheMiddle, published.records, resolutions,
+		first.Duration.Seconds(), second.Duration.Seconds())
 	kit.Check(t, open == 0 && written == letters, "%d dead letters are open of %d, %d were written",
 		open, written, letters)
 	kit.Check(t, inTheMiddle*2 >= kills, "%d of %d kills came in time: the test proves little",
@@ -267,9 +257,7 @@ func TestExamLettersKilled(t *testing.T) {
 	}
 	kit.Check(t, wrong == 0, "the largest T of %d conversations was not published", wrong)
 	kit.Check(t, resolutions >= letters && resolutions <= 2*letters,
-		"%d resolutions of %d dead letters",
-		resolutions,
-		letters)
+		"%d resolutions of %d dead letters", resolutions, letters)
 }
 
 // replayedRecords is the number of replayed records, and the largest T of each conversation.
@@ -362,8 +350,8 @@ func TestExamLettersLive(t *testing.T) {
 	now := time.Now()
 	kit.ProduceDeadLetters(t, k, letters, func(i int) kit.DeadLetter {
 		return kit.DeadLetter{Event: kit.Event{Conversation: kit.Conversation{Report: "u" +
-			strconv.Itoa(i), Peer: "p"},
-			ReadTime: now.Unix() - 86_400}, Class: "rejected", Code: "90048", FailedAt: now}
+			strconv.Itoa(i), Peer: "p"}, ReadTime: now.Unix() - 86_400}, Class: "rejected",
+			Code: "90048", FailedAt: now}
 	})
 	w := kit.StartWorker(t, k, im.URL)
 	w.WaitReady(t)
@@ -406,10 +394,8 @@ func TestExamLettersLive(t *testing.T) {
 	ratio := float64(at(during, 99)) / float64(at(alone, 99))
 	kit.Figure(t, "letters-live", "replay of %d dead letters took %.1f s; live alone p50 %v, p99 "+
 		"%v; beside a backfill p50 %v, p99 %v; beside the replay p50 %v, p99 %v (%.2f times), "+
-		"most %v; %d events of the replay left; %v", letters,
-		p.Duration.Seconds(), at(alone, 50), at(alone, 99), at(before, 50), at(before, 99),
-		at(during, 50),
-		at(during, 99), ratio,
+		"most %v; %d events of the replay left; %v", letters, p.Duration.Seconds(), at(alone, 50),
+		at(alone, 99), at(before, 50), at(before, 99), at(during, 50), at(during, 99), ratio,
 		during[len(during)-1].Round(time.Millisecond), left, kit.MeasureCalls(im.Arrivals(t)))
 	kit.Check(t, left > 0, "the replay's events ran out: the test proves nothing")
 	if !testing.Short() { // a short run has too few for a p99

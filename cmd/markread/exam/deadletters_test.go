@@ -77,8 +77,7 @@ func TestExamLettersList(t *testing.T) {
 			t.Fatalf("%s ended with %d", c.name, code)
 		}
 		kit.Figure(t, "letters-"+c.name, "%d dead letters: %.2f s, %d MiB of RSS at most", letters,
-			p.Duration.Seconds(),
-			most>>20)
+			p.Duration.Seconds(), most>>20)
 		kit.Check(t, p.Duration <= 5*time.Second, "%s took %v", c.name, p.Duration)
 		kit.Check(t, most <= 200<<20, "%s took %d bytes of RSS", c.name, most)
 		if c.lines < 0 {
@@ -114,8 +113,7 @@ func TestExamLettersLarge(t *testing.T) {
 	lane := strings.Repeat("x", 850_000)
 	for i := range letters {
 		l := kit.DeadLetter{Event: kit.Event{Conversation: kit.Conversation{Report: "u" +
-			strconv.Itoa(i), Peer: "p"},
-			ReadTime: 1_700_000_000}, Class: "rejected", Code: "90048"}
+			strconv.Itoa(i), Peer: "p"}, ReadTime: 1_700_000_000}, Class: "rejected", Code: "90048"}
 		l.FailedAt = time.Now().Add(-time.Duration(i*7919%letters) * time.Minute)
 		r := l.Record(k.DeadLetters)
 		r.Headers = append(r.Headers, kgo.RecordHeader{Key: "markread.lane", Value: []byte(lane)})
@@ -127,9 +125,7 @@ func TestExamLettersLarge(t *testing.T) {
 		t.Fatalf("ls ended with %d", code)
 	}
 	kit.Figure(t, "letters-large", "%d dead letters of 850 KB: %.2f s, %d MiB of RSS at most",
-		letters,
-		p.Duration.Seconds(),
-		most>>20)
+		letters, p.Duration.Seconds(), most>>20)
 	kit.Check(t, most <= 200<<20, "ls took %d bytes of RSS", most)
 	kit.Check(t, len(p.Stdout.Lines()) == letters, "ls printed %d lines", len(p.Stdout.Lines()))
 }
@@ -144,8 +140,7 @@ func TestExamLettersTransactions(t *testing.T) {
 	now := time.Now()
 	letter := func(report string) *kgo.Record {
 		return kit.DeadLetter{Event: kit.Event{Conversation: kit.Conversation{Report: report,
-			Peer: "p"},
-			ReadTime: now.Unix() - 100}, Class: "rejected", Code: "90048",
+			Peer: "p"}, ReadTime: now.Unix() - 100}, Class: "rejected", Code: "90048",
 			FailedAt: now}.Record(k.DeadLetters)
 	}
 	transaction := func(report string, end kgo.TransactionEndTry) {
@@ -199,8 +194,7 @@ func TestExamLettersTransactions(t *testing.T) {
 	})
 	kit.Figure(t, "letters-transactions",
 		"committed, aborted and open ones: open dead letters of %v in the end; ls beside an open "+
-			"transaction took %v",
-		got, took.Round(time.Millisecond))
+			"transaction took %v", got, took.Round(time.Millisecond))
 }
 
 // TestExamLettersFewConversations: the cost of a replay grows with the dead letters, however few
@@ -214,9 +208,8 @@ func TestExamLettersFewConversations(t *testing.T) {
 	now := time.Now()
 	kit.ProduceDeadLetters(t, k, letters, func(i int) kit.DeadLetter {
 		l := kit.DeadLetter{Event: kit.Event{Conversation: kit.Conversation{Report: "u" +
-			strconv.Itoa(i%conversations),
-			Peer: "p"}, ReadTime: now.Unix() - int64(i*7919%letters)}, Class: "rejected",
-			Code: "90048"}
+			strconv.Itoa(i%conversations), Peer: "p"},
+			ReadTime: now.Unix() - int64(i*7919%letters)}, Class: "rejected", Code: "90048"}
 		l.FailedAt = now.Add(-time.Duration(i*104_729%letters) * time.Millisecond)
 		return l
 	})

@@ -31,9 +31,8 @@ func TestExamDeadLetterTopic(t *testing.T) {
 		case 3:
 			e.Report = fmt.Sprintf("nobody-%d", i)
 		case 7:
-			records = append(records,
-				&kgo.Record{Topic: k.Live, Key: e.Key(),
-					Value: fmt.Appendf(nil, "not an event, number %d", i)})
+			records = append(records, &kgo.Record{Topic: k.Live, Key: e.Key(),
+				Value: fmt.Appendf(nil, "not an event, number %d", i)})
 			continue
 		default:
 			events = append(events, e)
@@ -111,16 +110,13 @@ func TestExamDeadLetterTopic(t *testing.T) {
 		"refusing for 10 s: held %v after the first refused write, %d calls before and %d during "+
 			"the hold; %d write attempts (%d in the first half second, at most %d in 1 s), "+
 			"continued %v after its end; %d dead letters for 800 failing records; %d lines about "+
-			"refused dead letters, %s; %s",
-		held.Since.Sub(tries[firstTry]).Round(time.Millisecond),
-		len(served.Between(began, held.Since)),
-		len(served.Between(quiet, ended)),
+			"refused dead letters, %s; %s", held.Since.Sub(tries[firstTry]).Round(time.Millisecond),
+		len(served.Between(began, held.Since)), len(served.Between(quiet, ended)),
 		len(tries)-firstTry, len(tries)-firstTry-later, most, released.Sub(ended).
-			Round(time.Millisecond), len(letters),
-		complaints, w.CheckHoldLogged(t, "dead-letter", 1), metrics.Balance(t))
+			Round(time.Millisecond), len(letters), complaints,
+		w.CheckHoldLogged(t, "dead-letter", 1), metrics.Balance(t))
 	kit.Check(t, complaints >= 1 && complaints <= 3,
-		"%d lines about refused dead letters: repeats are not throttled",
-		complaints)
+		"%d lines about refused dead letters: repeats are not throttled", complaints)
 	kit.Check(t, during == before, "%d dead letters were written while the topic refused writes",
 		during-before)
 	kit.Check(t, len(served.Between(quiet, ended)) == 0, "%d calls during the hold",
@@ -147,11 +143,9 @@ func checkNotCommittedPast(k *kit.Kafka, t *testing.T, records []*kgo.Record,
 	}
 	for _, r := range records {
 		if at := committed[kit.Partition{Topic: r.Topic, Partition: r.Partition}]; bad(r) &&
-			!written[string(r.Key)] &&
-			r.Offset < at {
-			t.Errorf("%s %d is committed to %d, past the failing record at %d without a dead letter",
-				r.Topic, r.Partition,
-				at, r.Offset)
+			!written[string(r.Key)] && r.Offset < at {
+			t.Errorf("%s %d is committed to %d, past the failing record at %d without a dead "+
+				"letter", r.Topic, r.Partition, at, r.Offset)
 		}
 	}
 }
@@ -205,15 +199,13 @@ func TestExamDeadLetterTopicGone(t *testing.T) {
 	}
 	kit.Figure(t, "dead-letter-topic-gone",
 		"deleted: held after %v, %d of 30 failing records committed past; continued %v after it "+
-			"was recreated; %d dead letters before, %d after; %s; %s",
-		held.Since.Sub(began).Round(time.Millisecond), past, released.Sub(ended).
-			Round(time.Millisecond), len(before),
+			"was recreated; %d dead letters before, %d after; %s; %s", held.Since.Sub(began).
+			Round(time.Millisecond), past, released.Sub(ended).Round(time.Millisecond), len(before),
 		len(after), w.CheckHoldLogged(t, "dead-letter", 1), metrics.Balance(t))
 	kit.Check(t, len(before) == 15, "%d dead letters before, want 15", len(before))
 	kit.Check(t, past == 0, "%d failing records without a dead letter are committed", past)
 	kit.Check(t, missing == 0 && len(after) == 30, "%d dead letters, %d missing, want 30",
-		len(after),
-		missing)
+		len(after), missing)
 	kit.CompareReadTimes(t, kit.Largest(events), sandbox.ReadTimes(t))
 }
 
@@ -269,11 +261,10 @@ func TestExamBrokerKilled(t *testing.T) {
 	}
 	kit.Figure(t, "broker-killed",
 		"down for %v: %d calls meanwhile, first commit %v after it was ready, first call %v, all "+
-			"%d committed after %v; %d calls repeated",
-		back.Sub(killed).Round(time.Millisecond), len(served.Between(killed, back)),
-		first.Round(time.Millisecond),
-		served.FirstAppliedAfter(t, back).Round(time.Millisecond),
-		len(events), settled.Round(time.Millisecond), repeated)
+			"%d committed after %v; %d calls repeated", back.Sub(killed).Round(time.Millisecond),
+		len(served.Between(killed, back)), first.Round(time.Millisecond),
+		served.FirstAppliedAfter(t, back).Round(time.Millisecond), len(events),
+		settled.Round(time.Millisecond), repeated)
 	kit.Check(t, records >= 3000, "the broker came back with %d records", records)
 	kit.Check(t, first <= 30*time.Second, "continued after %v, at most 30 s allowed", first)
 	kit.Check(t, maxInOneSecond(served) <= 200, "more than 200 arrivals in one second")

@@ -61,15 +61,13 @@ func TestExamCredentials(t *testing.T) {
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 	first := sandbox.Calls(t).FirstAppliedAfter(t, fixed)
 	kit.Figure(t, "credentials", "20 s with a wrong key: %d calls; first success %v after the "+
-		"key file was fixed, all committed after %v; %s",
-		calls, first.Round(time.Millisecond), settled.Round(time.Millisecond),
-		w.CheckHoldLogged(t, "credentials", 1))
+		"key file was fixed, all committed after %v; %s", calls, first.Round(time.Millisecond),
+		settled.Round(time.Millisecond), w.CheckHoldLogged(t, "credentials", 1))
 	kit.Check(t, left == int64(len(events)), "%d events left during the hold, want all %d", left,
 		len(events))
 	kit.Check(t, calls <= 10, "%d calls with a wrong key, at most 10 allowed", calls)
 	kit.Check(t, first <= 3*time.Second,
-		"the first success came %v after the key file was fixed, at most 3 s allowed",
-		first)
+		"the first success came %v after the key file was fixed, at most 3 s allowed", first)
 	k.CheckNoDeadLetters(t, "a wrong key")
 	kit.CompareReadTimes(t, kit.Largest(events), sandbox.ReadTimes(t))
 }
@@ -81,8 +79,7 @@ func TestExamCredentialsAtTheServer(t *testing.T) {
 	k := kit.StartBroker(t)
 	ours := kit.StartSandbox(t)
 	p := kit.Start(t, "sandbox", "product", []string{"MARKREAD_IM_KEY=another key"}, "sandbox",
-		"--addr", "127.0.0.1:0",
-		"--app-id", kit.AppID)
+		"--addr", "127.0.0.1:0", "--app-id", kit.AppID)
 	other := &kit.Sandbox{Proc: p, URL: "http://" + p.Line(t, kit.SandboxLine, 10*time.Second)[1]}
 	gate := kit.StartProxy(t, ours.URL)
 	w := kit.StartWorker(t, k, gate.URL, "--attempts", "2")
@@ -106,9 +103,8 @@ func TestExamCredentialsAtTheServer(t *testing.T) {
 	first := ours.Calls(t).FirstAppliedAfter(t, fixed)
 	kit.Figure(t, "credentials-at-the-server",
 		"20 s of another key under load: %d calls; first success %v after the right key was "+
-			"back, all %d committed after %v; %s",
-		calls, first.Round(time.Millisecond), len(events), settled.Round(time.Millisecond),
-		w.CheckHoldLogged(t, "credentials", 1))
+			"back, all %d committed after %v; %s", calls, first.Round(time.Millisecond),
+		len(events), settled.Round(time.Millisecond), w.CheckHoldLogged(t, "credentials", 1))
 	kit.Check(t, waiting >= 300, "only %d events waited: the test proves little", waiting)
 	kit.Check(t, calls <= 10, "%d calls with a wrong key, at most 10 allowed", calls)
 	kit.Check(t, first <= 20*time.Second,
@@ -157,11 +153,9 @@ func TestExamSignature(t *testing.T) {
 	slices.Sort(delays)
 	begun, between, ended := w.HoldLogLines(t, "credentials")
 	kit.Figure(t, "signature", "%d events at 100/s while signatures are revoked and expire: "+
-		"codes %v, delay p50 %v, "+
-		"most %v; %s", len(events), stats.Codes,
+		"codes %v, delay p50 %v, most %v; %s", len(events), stats.Codes,
 		delays[len(delays)/2].Round(time.Microsecond),
-		delays[len(delays)-1].Round(time.Microsecond),
-		metrics.Balance(t))
+		delays[len(delays)-1].Round(time.Microsecond), metrics.Balance(t))
 	kit.Check(t, stats.Codes["70052"] > 0 && stats.Codes["70001"] > 0,
 		"signatures were not refused: the test proves nothing")
 	kit.Check(t, begun+between+ended == 0, "a hold because of signatures")
@@ -190,8 +184,7 @@ func postAsAdmin(s *kit.Sandbox, t *testing.T, path, body string) {
 		t.Fatal(err)
 	}
 	query := url.Values{"sdkappid": {kit.AppID}, "identifier": {"administrator"}, "usersig": {sig},
-		"random":      {"1"},
-		"contenttype": {"json"}}
+		"random": {"1"}, "contenttype": {"json"}}
 	res, err := kit.HTTP.Post(s.URL+path+"?"+query.Encode(), "application/json",
 		strings.NewReader(body))
 	if err != nil {

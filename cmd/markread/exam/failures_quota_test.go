@@ -66,11 +66,10 @@ func TestExamThrottled(t *testing.T) {
 	perSecond := float64(steady.Applied()) / free.Sub(strict.Add(settling)).Seconds()
 	share := float64(steady.Count(throttled)) / float64(len(steady))
 	kit.Figure(t, "throttled", "%d/s allowed: first 10 s %d of %d calls 60007; then %.1f/s "+
-		"applied (%.1f %%), %d of "+
-		"%d calls 60007 (%.2f %%); above 190/s %v after 200/s were allowed again; %s", allowed,
-		early.Count(throttled), len(early), perSecond, 100*perSecond/allowed,
-		steady.Count(throttled), len(steady),
-		100*share, back.Round(100*time.Millisecond), metrics.Balance(t))
+		"applied (%.1f %%), %d of %d calls 60007 (%.2f %%); above 190/s %v after 200/s were "+
+		"allowed again; %s", allowed, early.Count(throttled), len(early), perSecond,
+		100*perSecond/allowed, steady.Count(throttled), len(steady), 100*share,
+		back.Round(100*time.Millisecond), metrics.Balance(t))
 	kit.Check(t, left > 0, "the backlog ran dry: the test proves nothing")
 	kit.Check(t, refused > 0, "nothing was ever refused: the test proves nothing")
 	kit.Check(t, perSecond >= 0.85*allowed, "%.1f/s applied, at least %.1f required", perSecond,
@@ -101,8 +100,7 @@ func TestExamRetryAfter(t *testing.T) {
 	// other calls are in flight. Repeated if no call arrived in those 20 ms.
 	for tries := 0; !w.IsHeld(t, "throttled") && tries < 10; tries++ {
 		sandbox.SetFaults(t, `{"latency":{"min":"50ms"},"rules":[{"kind":"status","status":429,`+
-			`"retry_after":"7",`+
-			`"for":"20ms"}]}`)
+			`"retry_after":"7",`+`"for":"20ms"}]}`)
 		<-time.After(300 * time.Millisecond)
 	}
 	hold := w.CheckHeld(t, "throttled")
@@ -134,12 +132,10 @@ func TestExamRetryAfter(t *testing.T) {
 		"the first, %d in the rest of the 7 s, the next %v after the last of them; shown: %q, "+
 		"end %v after the first response, hold seen to end after %v; %s",
 		served.Count(func(a kit.SandboxCall) bool { return a.Status == 429 }), inFlight,
-		len(inside),
-		resumed.Round(time.Millisecond), hold.Detail, shown,
-		ended.Sub(first).Round(time.Millisecond), w.CheckHoldLogged(t, "throttled", 1))
+		len(inside), resumed.Round(time.Millisecond), hold.Detail, shown, ended.Sub(first).
+			Round(time.Millisecond), w.CheckHoldLogged(t, "throttled", 1))
 	kit.Check(t, len(inside) == 0, "%d calls in the 7 s, the first %v after the response",
-		len(inside),
-		func() time.Duration {
+		len(inside), func() time.Duration {
 			if len(inside) == 0 {
 				return 0
 			}
@@ -147,8 +143,7 @@ func TestExamRetryAfter(t *testing.T) {
 		}())
 	kit.Check(t, resumed <= pause+2*time.Second, "calls continued %v after the response", resumed)
 	kit.Check(t, hold.Next != nil && hold.Next.Sub(first) > 6*time.Second &&
-		hold.Next.Sub(first) < 8*time.Second,
-		"the hold shows its end %v after the response", shown)
+		hold.Next.Sub(first) < 8*time.Second, "the hold shows its end %v after the response", shown)
 	kit.Check(t, metrics.Sum("markread_calls_total", `result="throttled"`, `code="http_429"`) > 0,
 		"no call is counted as throttled")
 	k.CheckNoDeadLetters(t, "Retry-After")
@@ -185,9 +180,8 @@ func hangCalls(t *testing.T) {
 	perSecond := float64(window.Applied()) / measured.Seconds()
 	hung := window.Count(func(a kit.SandboxCall) bool { return !a.Applied })
 	kit.Figure(t, "hang-calls", "2 %% of the calls hang for 5 s: %.1f/s applied over 30 s (%.1f "+
-		"%% of 200), %d of %d "+
-		"calls hung, %d holds; %s",
-		perSecond, perSecond/2, hung, len(window), begun, metrics.Balance(t))
+		"%% of 200), %d of %d calls hung, %d holds; %s", perSecond, perSecond/2, hung, len(window),
+		begun, metrics.Balance(t))
 	kit.Check(t, left > 0, "the backlog ran dry: the test proves nothing")
 	kit.Check(t, hung >= 60, "only %d calls hung: the test proves little", hung)
 	kit.Check(t, begun == 0, "2 %% are not an outage, but calls were held %d times", begun)
@@ -211,8 +205,7 @@ func hangConversations(t *testing.T) {
 	for i := range hanging {
 		events = append(events,
 			kit.Event{Conversation: kit.Conversation{Report: "hanging",
-				Peer: "p" + strconv.Itoa(i)},
-				ReadTime: time.Now().Unix() - 60})
+				Peer: "p" + strconv.Itoa(i)}, ReadTime: time.Now().Unix() - 60})
 	}
 	rand.New(rand.NewPCG(3, 1)).
 		Shuffle(all, func(i, j int) { events[i], events[j] = events[j], events[i] })

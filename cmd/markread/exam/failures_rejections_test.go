@@ -39,8 +39,7 @@ func TestExamRejections(t *testing.T) {
 	live := make([]kit.Event, 2000)
 	for i := range live {
 		live[i] = kit.Event{Conversation: kit.Conversation{Report: "wrong",
-			Peer: "p" + strconv.Itoa(i)},
-			ReadTime: time.Now().Unix() - 60}
+			Peer: "p" + strconv.Itoa(i)}, ReadTime: time.Now().Unix() - 60}
 	}
 	backfill := kit.OneEventEach(kit.Conversations("bulk", 4000))
 	kit.ProduceEvents(t, k, k.Backfill, backfill)
@@ -79,21 +78,19 @@ func TestExamRejections(t *testing.T) {
 		func(e kit.Event) bool { return rejected[string(e.Key())] > 0 })
 	kit.Figure(t, "rejections", "every call of the live lane rejected: %d dead letters, then "+
 		"held for %v, %d more dead letters and %d probes of %d conversations in 10 s; the "+
-		"backfill got %.1f/s; continued %v after the fix; %d dead letters in all; %s; %s",
-		atHold, released.Sub(began).Round(time.Millisecond), letters-atHold, probes, len(probed),
-		perSecond,
+		"backfill got %.1f/s; continued %v after the fix; %d dead letters in all; %s; %s", atHold,
+		released.Sub(began).Round(time.Millisecond), letters-atHold, probes, len(probed), perSecond,
 		released.Sub(fixed).Round(time.Millisecond), len(final),
 		w.CheckHoldLogged(t, "rejections", 1), metrics.Balance(t))
 	kit.Check(t, left > 0, "the backfill ran dry: the test proves nothing about its rate")
 	kit.Check(t, atHold >= rejectionWindow && atHold <= rejectionWindow+20,
 		"%d dead letters until the hold, 500 and those in flight allowed", atHold)
 	kit.Check(t, letters == atHold && len(final) == atHold,
-		"%d dead letters when the hold began, %d before its end, %d in the end",
-		atHold, letters, len(final))
+		"%d dead letters when the hold began, %d before its end, %d in the end", atHold, letters,
+		len(final))
 	kit.Check(t, probes >= 1 && probes <= 3 && len(probed) == probes,
 		"%d probes of %d conversations in 10 s, want one every 5 s, each of another conversation",
-		probes,
-		len(probed))
+		probes, len(probed))
 	kit.Check(t, perSecond >= fullRate,
 		"the backfill got %.1f/s during the hold, at least 180 required", perSecond)
 	kit.Check(t, released.Sub(fixed) <= 6*time.Second, "continued %v after the fix",
@@ -158,8 +155,7 @@ func TestExamRejectionsInvalid(t *testing.T) {
 		"every record of the backfill invalid: %d dead letters, then held, %d more in %v; live "+
 			"got %.1f/s; continued %v after good records came; %d dead letters in all; %s; %s",
 		atHold, letters-atHold, measured, perSecond, released.Sub(fixed).Round(time.Millisecond),
-		len(final),
-		w.CheckHoldLogged(t, "rejections", 1), metrics.Balance(t))
+		len(final), w.CheckHoldLogged(t, "rejections", 1), metrics.Balance(t))
 	kit.Check(t, left > 0, "the live lane ran dry: the test proves nothing about its rate")
 	kit.Check(t, atHold == rejectionWindow, "%d dead letters until the hold, want 500", atHold)
 	kit.Check(t, letters == atHold, "%d more dead letters during the hold", letters-atHold)
@@ -168,8 +164,8 @@ func TestExamRejectionsInvalid(t *testing.T) {
 	kit.Check(t, released.Sub(fixed) <= 6*time.Second, "continued %v after good records came",
 		released.Sub(fixed))
 	kit.Check(t, len(final) == 900 && len(countByKey(final)) == 900,
-		"%d dead letters of %d records, want one for each of 900",
-		len(final), len(countByKey(final)))
+		"%d dead letters of %d records, want one for each of 900", len(final),
+		len(countByKey(final)))
 	kit.CompareReadTimes(t, kit.Largest(append(good, live...)), sandbox.ReadTimes(t))
 }
 
@@ -190,8 +186,8 @@ func TestExamRejectionsAccepted(t *testing.T) {
 		}
 		return int(n)
 	}
-	// waitAtRest waits until the worker has read everything and holds the lane, and no dead-letter write
-	// is in flight.
+	// waitAtRest waits until the worker has read everything and holds the lane, and no dead-letter
+	// write is in flight.
 	waitAtRest := func(atLeast int) int {
 		t.Helper()
 		kit.Wait(t, fmt.Sprintf("%d dead letters, and a hold", atLeast), 30*time.Second,
@@ -223,16 +219,12 @@ func TestExamRejectionsAccepted(t *testing.T) {
 	kit.Figure(t, "rejections-accepted",
 		"12000 invalid records: %d dead letters, then held; accepted: %d more in %v, then held; "+
 			"after one good event %d more, then held; accepted: all %d; the command prints %q; "+
-			"%d holds begun, %d ended; %s",
-		first, second-first, took.Round(10*time.Millisecond), third-second, len(final), output,
-		begun,
-		ended,
-		metrics.Balance(t))
+			"%d holds begun, %d ended; %s", first, second-first, took.Round(10*time.Millisecond),
+		third-second, len(final), output, begun, ended, metrics.Balance(t))
 	kit.Check(t, first == rejectionWindow, "%d dead letters until the first hold, want 500", first)
 	kit.Check(t, second-first == maxAccepted, "%d dead letters accepted, want 10,000", second-first)
 	kit.Check(t, third-second == rejectionWindow,
-		"%d dead letters because of one good event, want 500",
-		third-second)
+		"%d dead letters because of one good event, want 500", third-second)
 	kit.Check(t, len(final) == all, "dead letters of %d records, want %d", len(final), all)
 	kit.CompareReadTimes(t, kit.Largest(good), sandbox.ReadTimes(t))
 }

@@ -29,12 +29,10 @@ func TestExamStopHeld(t *testing.T) {
 		},
 		"credentials": {
 			kit.StartBroker,
-			func(t *testing.T, _ *kit.Kafka, _ *kit.Sandbox,
-				file string) {
+			func(t *testing.T, _ *kit.Kafka, _ *kit.Sandbox, file string) {
 				writeKey(t, file, "a wrong key")
 			},
-			func(t *testing.T, _ *kit.Kafka, _ *kit.Sandbox,
-				file string) {
+			func(t *testing.T, _ *kit.Kafka, _ *kit.Sandbox, file string) {
 				writeKey(t, file, kit.Key)
 			},
 		},
@@ -45,8 +43,7 @@ func TestExamStopHeld(t *testing.T) {
 			func(t *testing.T, k *kit.Kafka, _ *kit.Sandbox, _ string) {
 				k.RefuseWrites(t, k.DeadLetters, "TOPIC_AUTHORIZATION_FAILED")
 			},
-			func(t *testing.T, k *kit.Kafka, _ *kit.Sandbox,
-				_ string) {
+			func(t *testing.T, k *kit.Kafka, _ *kit.Sandbox, _ string) {
 				k.AcceptWrites(t, k.DeadLetters)
 			},
 		},
@@ -87,15 +84,12 @@ func TestExamStopHeld(t *testing.T) {
 				metrics.Balance(t))
 			kit.Check(t, left > 0, "nothing was left: the test proves nothing")
 			kit.Check(t, took <= 7*time.Second,
-				"the shutdown took %v; no call takes longer than 5 s",
-				took)
+				"the shutdown took %v; no call takes longer than 5 s", took)
 			// A dead letter whose record comes after a waiting event is written again: its record
 			// was not committed.
 			kit.Check(t, len(byKey) == len(bad) && wrong == 0 && len(letters) <= 2*len(bad),
 				"%d dead letters of %d records, %d of them wrong, want %d", len(letters),
-				len(byKey),
-				wrong,
-				len(bad))
+				len(byKey), wrong, len(bad))
 			kit.CompareReadTimes(t, kit.Largest(events), sandbox.ReadTimes(t))
 		})
 	}
@@ -137,16 +131,14 @@ func TestExamPause(t *testing.T) {
 	kit.Figure(t, "pause", "paused under load %v after the command began, %d calls in %v, %v "+
 		"events read meanwhile; first call %v after the command to resume began; %q, %q; %s; %s",
 		hold.Since.Sub(asked).Round(time.Millisecond), inside, paused, read,
-		served.FirstAppliedAfter(t, resumed).
-			Round(time.Millisecond), saidPaused, saidResumed,
+		served.FirstAppliedAfter(t, resumed).Round(time.Millisecond), saidPaused, saidResumed,
 		w.CheckHoldLogged(t, "paused", 1), metrics.Balance(t))
 	kit.Check(t, inside == 0, "%d calls while paused", inside)
 	kit.Check(t, hold.Next == nil, "a pause has no probes, but shows one at %v", hold.Next)
 	kit.Check(t, read >= 100 && members == 1, "%v events read while paused, %v generations", read,
 		members)
 	kit.Check(t, served.FirstAppliedAfter(t, resumed) <= 2*time.Second,
-		"continued %v after the command",
-		served.FirstAppliedAfter(t, resumed))
+		"continued %v after the command", served.FirstAppliedAfter(t, resumed))
 	k.CheckNoDeadLetters(t, "a pause")
 	kit.CompareReadTimes(t, kit.Largest(events), sandbox.ReadTimes(t))
 }
@@ -171,8 +163,7 @@ func TestExamOutage(t *testing.T) {
 	var since time.Time
 	began := time.Now()
 	for i, fault := range []string{`{"rules":[{"kind":"status","status":502}]}`,
-		`{"rules":[{"kind":"reset"}]}`,
-		`{"rules":[{"kind":"hang"}]}`, ""} {
+		`{"rules":[{"kind":"reset"}]}`, `{"rules":[{"kind":"hang"}]}`, ""} {
 		if fault == "" {
 			gate.Refuse()
 		} else {
@@ -184,8 +175,7 @@ func TestExamOutage(t *testing.T) {
 		<-time.After(time.Until(began.Add(time.Duration(i+1) * part)))
 		shown := w.CheckHeld(t, "outage")
 		kit.Check(t, shown.Since.Equal(since),
-			"the outage began again at %v, it was active since %v",
-			shown.Since, since)
+			"the outage began again at %v, it was active since %v", shown.Since, since)
 		kit.Check(t, shown.Next != nil, "the outage shows no next probe")
 	}
 	refused := connects() // none before the last fault
@@ -207,10 +197,9 @@ func TestExamOutage(t *testing.T) {
 	calls := float64(len(during)) + refused
 	kit.Figure(t, "outage", "12 s of 502, reset, hang, refused with 50 events/s: %d calls in the "+
 		"first 2 s, then %v (%v refused); first success %v after its end, all %d committed after "+
-		"%v; %s; %s",
-		len(first), calls, refused, served.FirstAppliedAfter(t, ended).Round(time.Millisecond),
-		len(events),
-		settled.Round(time.Millisecond), w.CheckHoldLogged(t, "outage", 1), metrics.Balance(t))
+		"%v; %s; %s", len(first), calls, refused, served.FirstAppliedAfter(t, ended).
+		Round(time.Millisecond), len(events), settled.Round(time.Millisecond),
+		w.CheckHoldLogged(t, "outage", 1), metrics.Balance(t))
 	kit.Check(t, calls <= 60, "%v calls in the outage after its first 2 s, at most 60 allowed",
 		calls)
 	kit.Check(t, during.Applied() == 0 && refused > 0 && waiting >= 500,
@@ -253,9 +242,8 @@ func TestExamOutageLonely(t *testing.T) {
 		"a single event and 502: held after %v and %d calls, %d calls in all until the end of "+
 			"the outage; a later one was tried after %v; both committed %v after the end; %s",
 		since.Sub(produced).Round(time.Millisecond), len(served.Between(produced, since)),
-		len(served.Between(produced, ended)),
-		served[tried].At.Sub(later).Round(time.Millisecond), settled.Round(time.Millisecond),
-		w.CheckHoldLogged(t, "outage", 1))
+		len(served.Between(produced, ended)), served[tried].At.Sub(later).Round(time.Millisecond),
+		settled.Round(time.Millisecond), w.CheckHoldLogged(t, "outage", 1))
 	kit.Check(t, left == 2, "%d events left in the outage, want 2", left)
 	kit.Check(t, served[tried].At.Sub(later) <= 1500*time.Millisecond,
 		"an event that arrived during the outage was tried after %v, at most about 1 s allowed",

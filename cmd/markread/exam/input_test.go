@@ -78,11 +78,12 @@ func (g *generator) valid(topic string, c kit.Conversation, form int) input {
 		in.record.Headers = g.eventTimeHeader(eventTime)
 	case 7:
 		in.kind, value = "names repeated",
-			fmt.Sprintf("{\"MsgReadTime\":7,\"Report_Account\":\"x\",%s,\"MsgReadTime\":\"%d\"}\r\n", accounts,
-				readTime)
+			fmt.Sprintf("{\"MsgReadTime\":7,\"Report_Account\":\"x\",%s,"+
+				"\"MsgReadTime\":\"%d\"}\r\n", accounts, readTime)
 	case 8:
 		in.kind, value = "unknown and look-alike fields", fmt.Sprintf(
-			"\t{\"a\":[{\"MsgReadTime\":1}],%s,\"report_account\":\"no\",\"PEER_ACCOUNT\":\"no\",\"MsgReadTime\":%d,\"msgreadtime\":1,\"z\":1e400}\n", accounts, readTime)
+			"\t{\"a\":[{\"MsgReadTime\":1}],%s,\"report_account\":\"no\",\"PEER_ACCOUNT\":\"no\","+
+				"\"MsgReadTime\":%d,\"msgreadtime\":1,\"z\":1e400}\n", accounts, readTime)
 	case 9:
 		in.kind, value = "repeated, last is null",
 			fmt.Sprintf(`{"MsgReadTime":"9","\u004dsgReadTime":null,%s}`, accounts)
@@ -140,8 +141,7 @@ func (g *generator) forge(in *input) {
 	}
 	if g.random.IntN(3) == 0 {
 		replays := [][2]string{{"2", "2"}, {"1000", "1000"}, {"1001", "0"}, {"-1", "0"},
-			{"3 ", "0"}, {"many", "0"},
-			{"", "0"}}[g.random.IntN(7)]
+			{"3 ", "0"}, {"many", "0"}, {"", "0"}}[g.random.IntN(7)]
 		in.replays = replays[1]
 		in.record.Headers = append(in.record.Headers,
 			kgo.RecordHeader{Key: "markread.replays", Value: []byte(replays[0])})
@@ -172,9 +172,8 @@ func (g *generator) invalid(n int) []input {
 		{"account a number", `{"Report_Account":"r","Peer_Account":12}`, "Peer_Account", "-"},
 		{"account null", `{"Report_Account":null,"Peer_Account":"p"}`, "Report_Account", "-"},
 		{"account empty", `{"Report_Account":"","Peer_Account":"p"}`, "Report_Account", "-"},
-		{"account of 33 bytes",
-			`{"Report_Account":"r","Peer_Account":"` + strings.Repeat("p", 33) + `"}`,
-			"Peer_Account", "-"},
+		{"account of 33 bytes", `{"Report_Account":"r","Peer_Account":"` + strings.Repeat("p", 33) +
+			`"}`, "Peer_Account", "-"},
 		{"account not ASCII", `{"Report_Account":"rä","Peer_Account":"p"}`, "Report_Account", "-"},
 		{"account with a control character", `{"Report_Account":"r","Peer_Account":"p\u0007"}`,
 			"Peer_Account", "-"},
@@ -183,13 +182,11 @@ func (g *generator) invalid(n int) []input {
 			"before September 2001", "-"},
 		{"MsgReadTime a date", `{` + good + `,"MsgReadTime":20251009}`, "looks like a date", "-"},
 		{"MsgReadTime a spreadsheet's day", `{` + good + `,"MsgReadTime":45939}`,
-			"looks like a spreadsheet's day",
-			"-"},
+			"looks like a spreadsheet's day", "-"},
 		{"MsgReadTime an ISO date", `{` + good + `,"MsgReadTime":"2025-10-09T08:53:20Z"}`,
 			"looks like a date", "-"},
 		{"MsgReadTime in microseconds", `{` + good + `,"MsgReadTime":1760000000123456}`,
-			"looks like microseconds",
-			"-"},
+			"looks like microseconds", "-"},
 		{"another name for MsgReadTime", `{` + good + `,"msgReadTime":1700000000}`,
 			"did you mean MsgReadTime", "-"},
 		{"MsgReadedTime", `{` + good + `,"MsgReadedTime":1700000000}`, "did you mean MsgReadTime",
@@ -206,8 +203,7 @@ func (g *generator) invalid(n int) []input {
 		{"MsgReadTime a boolean", `{` + good + `,"MsgReadTime":true}`, "MsgReadTime", "-"},
 		{"MsgReadTime empty", `{` + good + `,"MsgReadTime":""}`, "MsgReadTime", "-"},
 		{"MsgReadTime in milliseconds", fmt.Sprintf(`{%s,"MsgReadTime":%d}`, good, now*1000),
-			"looks like milliseconds",
-			"-"},
+			"looks like milliseconds", "-"},
 		{"MsgReadTime beyond int64", `{` + good + `,"MsgReadTime":"9999999999999999999"}`,
 			"MsgReadTime", "-"},
 		{"MsgReadTime ahead", fmt.Sprintf(`{%s,"MsgReadTime":"%d"}`, good, now+900), "ahead", "-"},
@@ -226,10 +222,9 @@ func (g *generator) invalid(n int) []input {
 		k := kinds[i%len(kinds)]
 		at := time.UnixMilli(now*1000 - g.random.Int64N(86_400_000))
 		in := input{class: "invalid", kind: k.kind, mentions: k.says, replays: "0",
-			eventTime: strconv.FormatInt(at.UnixMilli(), 10),
-			record: &kgo.Record{Topic: g.live,
-				Key:   [][]byte{nil, {}, []byte("r|p"), {0, 255, 1}}[i%4],
-				Value: []byte(k.value), Timestamp: at}}
+			eventTime: strconv.FormatInt(at.UnixMilli(), 10), record: &kgo.Record{Topic: g.live,
+				Key: [][]byte{nil, {}, []byte("r|p"), {0, 255, 1}}[i%4], Value: []byte(k.value),
+				Timestamp: at}}
 		if i%3 == 2 {
 			in.record.Topic = g.backfill
 		}
@@ -267,8 +262,8 @@ func (g *generator) rejected() []input {
 			in.class, in.ReadTime = "rejected", at+seconds
 			in.record.Key = c.Key()
 			in.record.Value = fmt.Appendf(nil,
-				`{"Report_Account":%s,"Peer_Account":%s,"MsgReadTime":"%d"}`,
-				jsonString(c.Report), jsonString(c.Peer), in.ReadTime)
+				`{"Report_Account":%s,"Peer_Account":%s,"MsgReadTime":"%d"}`, jsonString(c.Report),
+				jsonString(c.Peer), in.ReadTime)
 			out = append(out, in)
 		}
 	}
@@ -284,8 +279,7 @@ func (g *generator) rejected() []input {
 // mainJob returns the input in two slices: the events that wait when the worker starts (with all
 // rejected ones), and the events that come later.
 func mainJob(k *kit.Kafka, seed uint64, now time.Time, conversations []kit.Conversation,
-	events int) (waiting,
-	later []input) {
+	events int) (waiting, later []input) {
 	g := &generator{rand.New(rand.NewPCG(seed, 7)), now, k.Live, k.Backfill}
 	var all []input
 	for i := range events {

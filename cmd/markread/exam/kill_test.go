@@ -58,13 +58,11 @@ func TestExamKill(t *testing.T) {
 	arrivals := im.Arrivals(t)
 	repeated := kit.CountRepeated(arrivals)
 	kit.Figure(t, "kill", "%d SIGKILLs under load: %d events, %d calls, %d answered calls "+
-		"repeated; the next worker's first call after %s; %v",
-		kills, len(events), len(arrivals), repeated, strings.Join(paused, " and "),
-		kit.MeasureCalls(arrivals))
+		"repeated; the next worker's first call after %s; %v", kills, len(events), len(arrivals),
+		repeated, strings.Join(paused, " and "), kit.MeasureCalls(arrivals))
 	kit.Check(t, middle > 0, "nothing was left after the last kill: the test proves nothing")
 	kit.Check(t, repeated <= kills*maxRepeatsPerKill,
-		"%d answered calls were repeated, at most %d allowed", repeated,
-		kills*maxRepeatsPerKill)
+		"%d answered calls were repeated, at most %d allowed", repeated, kills*maxRepeatsPerKill)
 	kit.Check(t, kit.MeasureCalls(arrivals).MostIn1s <= 200,
 		"more than 200 arrivals in one second over the kills")
 	k.CheckNoDeadLetters(t, "a killed worker")
@@ -93,8 +91,7 @@ func TestExamRebalance(t *testing.T) {
 	workers := map[string]*kit.Worker{}
 	start := func(name string) { workers[name] = kit.StartWorker(t, k, im.URL) }
 	stop := func(name string) {
-		workers[name].Stop(t, syscall.SIGTERM,
-			kit.StopLimit)
+		workers[name].Stop(t, syscall.SIGTERM, kit.StopLimit)
 		delete(workers, name)
 	}
 	killed := 0
@@ -149,13 +146,11 @@ func TestExamRebalance(t *testing.T) {
 	}
 	repeated := kit.CountRepeated(arrivals)
 	kit.Figure(t, "rebalance", "%d events, %d calls, %d answered calls repeated; longest time "+
-		"without a call: %s; %v",
-		len(events), len(arrivals), repeated,
-		strings.Join(stands, ", "), kit.MeasureCalls(arrivals))
+		"without a call: %s; %v", len(events), len(arrivals), repeated, strings.Join(stands, ", "),
+		kit.MeasureCalls(arrivals))
 	kit.Check(t, left > 0, "the backlog ran dry: the test proves nothing")
 	kit.Check(t, repeated <= killed*maxRepeatsPerKill,
-		"%d answered calls were repeated, at most %d allowed", repeated,
-		killed*maxRepeatsPerKill)
+		"%d answered calls were repeated, at most %d allowed", repeated, killed*maxRepeatsPerKill)
 	kit.Check(t, kit.MeasureCalls(arrivals).MostIn1s <= 200,
 		"more than 200 arrivals in one second over all workers")
 	kit.Check(t, worst <= 10*time.Second, "nobody called for %v although nobody was killed", worst)
@@ -200,8 +195,8 @@ func TestExamStop(t *testing.T) {
 	}
 	repeated := kit.CountRepeated(arrivals)
 	kit.Figure(t, "stop", "%d SIGTERMs under load took %v; %d events, %d calls, %d answered "+
-		"calls repeated; shortest pause between two workers %v; %v",
-		stops, took[:stops], len(events), len(arrivals), repeated, pause.Round(time.Millisecond),
+		"calls repeated; shortest pause between two workers %v; %v", stops, took[:stops],
+		len(events), len(arrivals), repeated, pause.Round(time.Millisecond),
 		kit.MeasureCalls(arrivals))
 	kit.Check(t, middle > 0, "nothing was left after the last SIGTERM under load: the test "+
 		"proves nothing")

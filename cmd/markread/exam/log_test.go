@@ -66,9 +66,8 @@ func TestExamTransactions(t *testing.T) {
 	good := kit.RandomEvents(5, conversations, 400)
 	var bad []kit.Event // larger T, so that applying one would show
 	for _, e := range good {
-		bad = append(bad,
-			kit.Event{Conversation: e.Conversation,
-				ReadTime: e.ReadTime + 200_000 - 100_000*int64(len(bad)%2)})
+		bad = append(bad, kit.Event{Conversation: e.Conversation,
+			ReadTime: e.ReadTime + 200_000 - 100_000*int64(len(bad)%2)})
 	}
 	transaction := func(events []kit.Event, end kgo.TransactionEndTry) {
 		t.Helper()
@@ -170,8 +169,8 @@ func TestExamTransactionsMixed(t *testing.T) {
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 	received := metrics.Sum("markread_events_received_total")
 	kit.Figure(t, "transactions-mixed",
-		"%d records committed, %d aborted, by %d concurrent producers: %s", len(good),
-		aborted, producers+1, metrics.Balance(t))
+		"%d records committed, %d aborted, by %d concurrent producers: %s", len(good), aborted,
+		producers+1, metrics.Balance(t))
 	kit.Check(t, received == float64(len(good)), "%v events received, %d were committed", received,
 		len(good))
 	k.CheckNoDeadLetters(t, "transactions")
@@ -209,8 +208,7 @@ func TestExamTransactionsOpen(t *testing.T) {
 		}
 		if len(partitions) != kit.Partitions {
 			t.Fatalf("the open transaction is in %d partitions: the test proves nothing about "+
-				"the others",
-				len(partitions))
+				"the others", len(partitions))
 		}
 	}
 	early := events(0, 100, 0)

@@ -93,17 +93,14 @@ func TestExamMainJob(t *testing.T) {
 	kit.Check(t, got == float64(letters), "%v dead letters in the metrics, want %d", got, letters)
 	stats := sandbox.Stats(t)
 	kit.Check(t, stats.Applied == int(applied),
-		"the sandbox applied %d calls, the worker counts %v", stats.Applied,
-		applied)
+		"the sandbox applied %d calls, the worker counts %v", stats.Applied, applied)
 	kit.Check(t, stats.Codes["60007"] == 0 && stats.MaxPerSecond <= 200,
-		"quota: codes %v, at most %d a second",
-		stats.Codes, stats.MaxPerSecond)
+		"quota: codes %v, at most %d a second", stats.Codes, stats.MaxPerSecond)
 	kit.Check(t, stats.Encodings["string"] == stats.Calls, "MsgReadTime came as %v",
 		stats.Encodings)
 	kit.Figure(t, "main-job", "%d records (%d valid over %d conversations, %d failing), %d dead "+
-		"letters; %s; %d calls, most in 1.000 s %d; shutdown took %v", len(all),
-		len(valid), len(conversations), len(all)-len(valid), letters, balance, stats.Calls,
-		stats.MaxPerSecond,
+		"letters; %s; %d calls, most in 1.000 s %d; shutdown took %v", len(all), len(valid),
+		len(conversations), len(all)-len(valid), letters, balance, stats.Calls, stats.MaxPerSecond,
 		took.Round(time.Millisecond))
 }
 
@@ -159,9 +156,7 @@ func checkDeadLetters(t *testing.T, k *kit.Kafka, began time.Time, all []input) 
 	kit.Check(t, wantInvalid == 0, "%d invalid records have no dead letter", wantInvalid)
 	for c, group := range events {
 		kit.Check(t, collapsed[c] == len(group),
-			"the dead letters of %v stand for %d events, want %d",
-			c, collapsed[c],
-			len(group))
+			"the dead letters of %v stand for %d events, want %d", c, collapsed[c], len(group))
 		kit.Check(t, newest[c], "no dead letter of %v has the event with the largest T, of equal "+
 			"ones the later", c)
 	}
@@ -197,16 +192,13 @@ func markreadHeaders(letter *kgo.Record) map[string]string {
 
 // checkDeadLetter compares one dead letter with its record, header by header.
 func checkDeadLetter(t *testing.T, k *kit.Kafka, in input, letter *kgo.Record,
-	ours map[string]string,
-	began time.Time) {
+	ours map[string]string, began time.Time) {
 	t.Helper()
 	same := func(a, b []byte) bool { return bytes.Equal(a, b) && (a == nil) == (b == nil) }
 	kit.Check(t, same(letter.Key, in.record.Key), "%s: key %q (nil: %v), was %q (nil: %v)", in.kind,
-		letter.Key,
-		letter.Key == nil, in.record.Key, in.record.Key == nil)
+		letter.Key, letter.Key == nil, in.record.Key, in.record.Key == nil)
 	kit.Check(t, same(letter.Value, in.record.Value), "%s: value %q (nil: %v), was %q (nil: %v)",
-		in.kind, letter.Value,
-		letter.Value == nil, in.record.Value, in.record.Value == nil)
+		in.kind, letter.Value, letter.Value == nil, in.record.Value, in.record.Value == nil)
 	kept := func(headers []kgo.RecordHeader) (out []string) {
 		for _, h := range headers {
 			if !isMarkreadHeader(h.Key) {
@@ -216,8 +208,7 @@ func checkDeadLetter(t *testing.T, k *kit.Kafka, in input, letter *kgo.Record,
 		return out
 	}
 	kit.Check(t, slices.Equal(kept(letter.Headers), kept(in.record.Headers)),
-		"%s: headers %v, were %v", in.kind,
-		kept(letter.Headers), kept(in.record.Headers))
+		"%s: headers %v, were %v", in.kind, kept(letter.Headers), kept(in.record.Headers))
 
 	want := map[string]string{
 		"__dlq.errors.topic":     in.record.Topic,
@@ -246,21 +237,18 @@ func checkDeadLetter(t *testing.T, k *kit.Kafka, in input, letter *kgo.Record,
 		if isMarkreadHeader(h.Key) {
 			count++
 			kit.Check(t, slices.Contains(names, h.Key),
-				"%s: forged or unknown header %s=%q in the dead letter", in.kind,
-				h.Key, h.Value)
+				"%s: forged or unknown header %s=%q in the dead letter", in.kind, h.Key, h.Value)
 		}
 	}
 	kit.Check(t, count == len(names) && len(ours) == len(names),
-		"%s: %d headers of ours, %d names, want %d: %v",
-		in.kind, count, len(ours), len(names), ours)
+		"%s: %d headers of ours, %d names, want %d: %v", in.kind, count, len(ours), len(names),
+		ours)
 	message := ours["__dlq.errors.message"]
 	kit.Check(t, message != "" && strings.Contains(message, in.mentions),
-		"%s: the message %q does not contain %q", in.kind,
-		message, in.mentions)
+		"%s: the message %q does not contain %q", in.kind, message, in.mentions)
 	at, err := time.Parse(time.RFC3339, ours["markread.failed-at"])
-	kit.Check(t, err == nil && at.After(began.Add(-time.Second)) &&
-		at.Before(time.Now().Add(time.Second)),
-		"%s: failed-at %q", in.kind, ours["markread.failed-at"])
+	kit.Check(t, err == nil && at.After(began.Add(-time.Second)) && at.Before(time.Now().
+		Add(time.Second)), "%s: failed-at %q", in.kind, ours["markread.failed-at"])
 }
 
 // unknownAccountCode returns the sandbox's documented code for an unknown Report_Account or

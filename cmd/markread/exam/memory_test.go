@@ -46,9 +46,8 @@ func TestExamMemoryHeld(t *testing.T) {
 	})
 	after, most := memory(w.Proc, t, "VmRSS"), memory(w.Proc, t, "VmHWM")
 	each := float64(after) / float64(conversations)
-	kit.Figure(t, "memory-held",
-		"%d conversations held: %.0f bytes of RSS each (%d MiB; %d MiB before, %d MiB at most)",
-		conversations, each, after>>20, before>>20, most>>20)
+	kit.Figure(t, "memory-held", "%d conversations held: %.0f bytes of RSS each (%d MiB; %d MiB "+
+		"before, %d MiB at most)", conversations, each, after>>20, before>>20, most>>20)
 	limit := 400 * conversations
 	if testing.Short() {
 		limit += 50 << 20 // a worker with nothing in memory
@@ -90,8 +89,7 @@ func TestExamMemoryEvents(t *testing.T) {
 		}
 		produced = append(produced, time.Now())
 		e := kit.Event{Conversation: kit.Conversation{Report: "live-" +
-			strconv.Itoa(len(produced)-1), Peer: "p"},
-			ReadTime: time.Now().Unix()}
+			strconv.Itoa(len(produced)-1), Peer: "p"}, ReadTime: time.Now().Unix()}
 		k.Client.Produce(kit.Context(t), kit.RecordOf(k.Live, e), func(_ *kgo.Record, err error) {
 			if err != nil {
 				t.Errorf("produce: %v", err)
@@ -119,9 +117,7 @@ func TestExamMemoryEvents(t *testing.T) {
 	kit.Figure(t, "memory-events",
 		"%d events over %d conversations: %d MiB of RSS at most; after %d s %.0f events in "+
 			"memory, %d not committed; %d live events beside: produce to arrival p50 %v, p99 %v, "+
-			"most %v; %v", events,
-		conversations, most>>20,
-		seconds, pending, left, len(delay),
+			"most %v; %v", events, conversations, most>>20, seconds, pending, left, len(delay),
 		delay[len(delay)/2].Round(time.Microsecond), p99.Round(time.Microsecond),
 		delay[len(delay)-1].Round(time.Microsecond), traffic)
 	kit.Check(t, most <= limit, "%d bytes of RSS", most)
@@ -172,8 +168,7 @@ func TestExamMemoryBatches(t *testing.T) {
 	k.Live += "-large"
 	largeTopic(t, k.Client, k.Live, int32(partitions), 20<<20)
 	codecs := []kgo.CompressionCodec{kgo.NoCompression(), kgo.GzipCompression(),
-		kgo.SnappyCompression(),
-		kgo.Lz4Compression(), kgo.ZstdCompression()}
+		kgo.SnappyCompression(), kgo.Lz4Compression(), kgo.ZstdCompression()}
 	events, bombs := 0, 0
 	for partition := range int32(partitions) {
 		cl := largeProducer(t, k, codecs[int(partition)%len(codecs)])
@@ -214,8 +209,8 @@ func TestExamMemoryBatches(t *testing.T) {
 			"dead letter %v with a value of %d bytes", ours, len(letter.Value))
 	}
 	kit.Figure(t, "memory-batches",
-		"%d events in %d batches of 9 MB, %d records of 400 MB: %d MiB of RSS at most",
-		events, partitions, bombs, peak>>20)
+		"%d events in %d batches of 9 MB, %d records of 400 MB: %d MiB of RSS at most", events,
+		partitions, bombs, peak>>20)
 	kit.Check(t, peak <= limit, "%d bytes of RSS", peak)
 }
 
@@ -240,8 +235,7 @@ func TestExamMemoryPartitions(t *testing.T) {
 		for i := range records {
 			records[i] = kit.RecordOf(k.Live,
 				kit.Event{Conversation: kit.Conversation{Report: "r" + strconv.Itoa(i%1000),
-					Peer: "p"},
-					ReadTime: time.Now().Unix()})
+					Peer: "p"}, ReadTime: time.Now().Unix()})
 			records[i].Key, records[i].Partition = nil, partition
 			records[i].Value = append(records[i].Value, bytes.Repeat([]byte(" "), 30)...)
 		}
@@ -257,8 +251,7 @@ func TestExamMemoryPartitions(t *testing.T) {
 	peak := memory(w.Proc, t, "VmHWM")
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 	kit.Figure(t, "memory-partitions", "%d partitions, %d events: %d MiB of RSS at most",
-		partitions, partitions*each,
-		peak>>20)
+		partitions, partitions*each, peak>>20)
 	kit.Check(t, peak <= limit, "%d bytes of RSS", peak)
 }
 
@@ -284,8 +277,7 @@ func largeTopic(t *testing.T, cl *kgo.Client, name string, partitions int32, byt
 func largeProducer(t *testing.T, k *kit.Kafka, codec kgo.CompressionCodec) *kgo.Client {
 	t.Helper()
 	cl, err := kgo.NewClient(k.Seeds(), kgo.ProducerBatchCompression(codec),
-		kgo.ProducerBatchMaxBytes(900<<20),
-		kgo.BrokerMaxWriteBytes(1<<30),
+		kgo.ProducerBatchMaxBytes(900<<20), kgo.BrokerMaxWriteBytes(1<<30),
 		kgo.MaxBufferedBytes(1<<31), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(100*time.Millisecond), kgo.MaxBufferedRecords(1_000_000))
 	if err != nil {

@@ -78,8 +78,8 @@ func startWorkerPrepared(
 }
 
 // failingCalls are faults that make a third of the calls fail, each with a log line at debug level.
-const failingCalls = `{"latency":{"p50":"20ms","p99":"25ms"},"rules":[{"kind":"code","code":60008,` +
-	`"share":0.33}]}`
+const failingCalls = `{"latency":{"p50":"20ms","p99":"25ms"},` +
+	`"rules":[{"kind":"code","code":60008,"share":0.33}]}`
 
 // TestExamStderrUnread: a third of the calls fail, each with a log line, and standard error is no
 // longer read. The calls continue at the same rate. When standard error is read again, the log
@@ -132,8 +132,7 @@ func TestExamStderrUnread(t *testing.T) {
 	})
 	kit.Figure(t, "stderr-unread",
 		"%.0f calls/s while standard error is read, %.0f/s while it is not; %d lines dropped and "+
-			"reported; stopped in %v",
-		read, unread, dropped, took.Round(time.Millisecond))
+			"reported; stopped in %v", read, unread, dropped, took.Round(time.Millisecond))
 	kit.Check(t, unread > 0.7*read, "%.0f calls/s while nobody reads it, %.0f/s before", unread,
 		read)
 }
@@ -175,8 +174,8 @@ func TestExamStderrClosed(t *testing.T) {
 			sandbox.SetFaults(t, failingCalls)
 			events := kit.OneEventEach(kit.Conversations("closed", 400))
 			kit.ProduceEvents(t, k, k.Live, events[:300])
-			w := startWorkerPrepared(t, k, sandbox.URL, prepare(t),
-				"--log-level", "debug", "--attempts", "100")
+			w := startWorkerPrepared(t, k, sandbox.URL, prepare(t), "--log-level", "debug",
+				"--attempts", "100")
 			k.WaitCommitted(t, 30*time.Second, k.Live)
 
 			var rows strings.Builder
@@ -188,8 +187,8 @@ func TestExamStderrClosed(t *testing.T) {
 			if err := os.WriteFile(file, []byte(rows.String()), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			job := kit.StartPrepared(t, "backfill", "product", nil, prepare(t),
-				"backfill", "--brokers", k.Addr, "--backfill-topic", k.Backfill, "--group", k.Group,
+			job := kit.StartPrepared(t, "backfill", "product", nil, prepare(t), "backfill",
+				"--brokers", k.Addr, "--backfill-topic", k.Backfill, "--group", k.Group,
 				"--log-level", "debug", file)
 			kit.Check(t, job.Exit(t, 30*time.Second) == 0, "the backfill ended with %v",
 				job.Cmd.ProcessState)
@@ -212,16 +211,16 @@ func TestExamListIntoHead(t *testing.T) {
 	})
 	pipe := newPipe(t)
 	ls := kit.StartPrepared(t, "dead-letters ls", "product", nil,
-		func(cmd *exec.Cmd) { cmd.Stdout = pipe.write },
-		"dead-letters", "ls", "--json", "--brokers", k.Addr, "--dead-letter-topic", k.DeadLetters)
+		func(cmd *exec.Cmd) { cmd.Stdout = pipe.write }, "dead-letters", "ls", "--json",
+		"--brokers", k.Addr, "--dead-letter-topic", k.DeadLetters)
 	pipe.write.Close()
 	first := pipe.line(t, `^(\{"id":)`)
 	pipe.read.Close()
 	ls.Exit(t, 10*time.Second)
 	status, _ := ls.Cmd.ProcessState.Sys().(syscall.WaitStatus)
 	kit.Figure(t, "list-into-head", "first line %s…, then %v", first, ls.Cmd.ProcessState)
-	kit.Check(t, status.Signaled() && status.Signal() == syscall.SIGPIPE,
-		"it ended with %v", ls.Cmd.ProcessState)
+	kit.Check(t, status.Signaled() && status.Signal() == syscall.SIGPIPE, "it ended with %v",
+		ls.Cmd.ProcessState)
 	kit.Check(t, ls.Stderr.String() == "", "output on standard error: %s", &ls.Stderr)
 }
 

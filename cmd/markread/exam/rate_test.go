@@ -39,8 +39,7 @@ func TestExamCollapse(t *testing.T) {
 	kit.CompareReadTimes(t, kit.Largest(events), kit.ReadTimes(arrivals))
 	kit.Check(t, traffic.Calls <= 1050, "%d calls, at most 1050 allowed", traffic.Calls)
 	kit.Check(t, traffic.Span <= 5500*time.Millisecond,
-		"%v from the first arrival to the last, at most 5.5 s allowed",
-		traffic.Span)
+		"%v from the first arrival to the last, at most 5.5 s allowed", traffic.Span)
 	kit.Check(t, traffic.MostIn1s <= 200, "%d arrivals in one second", traffic.MostIn1s)
 }
 
@@ -111,7 +110,8 @@ func TestExamQuotaControl(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 64 {
 		wg.Go(func() {
-			url := im.URL + "/v4/openim/admin_set_msg_read?sdkappid=1&identifier=a&usersig=s&random=1&contenttype=json"
+			url := im.URL + "/v4/openim/admin_set_msg_read" +
+				"?sdkappid=1&identifier=a&usersig=s&random=1&contenttype=json"
 			body := fmt.Appendf(nil,
 				`{"Report_Account":"c%d","Peer_Account":"p","MsgReadTime":"1"}`, i)
 			for limiter.Wait(ctx) == nil {
@@ -188,9 +188,8 @@ func TestExamPriority(t *testing.T) {
 	share := float64(backfill) / float64(backfill+live)
 	p99 := delay[len(delay)*99/100]
 	kit.Figure(t, "priority", "%d live events at %d/s over 30000 backfill conversations: produce "+
-		"to arrival p50 %v, "+
-		"p99 %v, most %v; backfill %.1f %% of the calls; %v",
-		live, perSecond, delay[len(delay)/2].Round(time.Microsecond), p99.Round(time.Microsecond),
+		"to arrival p50 %v, p99 %v, most %v; backfill %.1f %% of the calls; %v", live, perSecond,
+		delay[len(delay)/2].Round(time.Microsecond), p99.Round(time.Microsecond),
 		delay[len(delay)-1].Round(time.Microsecond), 100*share, traffic)
 	kit.Check(t, left > 0, "the backfill ran dry: the test proves nothing")
 	kit.Check(t, p99 <= 300*time.Millisecond, "live p99 %v, at most 300 ms allowed", p99)
@@ -221,13 +220,11 @@ func TestExamPriorityFloor(t *testing.T) {
 	}
 	share := float64(backfill) / float64(backfill+live)
 	kit.Figure(t, "priority-floor",
-		"beside 1500 live conversations that wait, backfill got %.1f %% of the calls",
-		100*share)
+		"beside 1500 live conversations that wait, backfill got %.1f %% of the calls", 100*share)
 	kit.Check(t, left > 0, "the backfill ran dry: the test proves nothing")
 	// one may arrive late
 	kit.Check(t, backfill >= (backfill+live)/20-1,
-		"backfill got %d of %d calls, one in 20 required", backfill,
-		backfill+live)
+		"backfill got %d of %d calls, one in 20 required", backfill, backfill+live)
 	kit.Check(t, share <= 0.07, "backfill got %.1f %% of the calls: live does not come first",
 		100*share)
 }

@@ -68,14 +68,13 @@ func unreadableCase(t *testing.T, name string,
 	plain := kit.RecordOf(k.Live, first) // its own batch, without compression
 	plain.Partition = unreadablePartition
 	producePlain(k, t, plain)
-	k.ProduceTo(t, k.Live,
-		slices.DeleteFunc(slices.Clone(during), func(e kit.Event) bool { return e == first }),
-		func(i int) int32 {
-			if i >= unreadablePartition {
-				i++
-			}
-			return int32(i % 4)
-		})
+	k.ProduceTo(t, k.Live, slices.DeleteFunc(slices.Clone(during),
+		func(e kit.Event) bool { return e == first }), func(i int) int32 {
+		if i >= unreadablePartition {
+			i++
+		}
+		return int32(i % 4)
+	})
 	kit.Wait(t, "the worker shows it in four places", unreadableWithin,
 		func() bool { return placesShown(w, t) == "state console gauge log" })
 	shown := time.Since(began)
@@ -102,7 +101,8 @@ func unreadableCase(t *testing.T, name string,
 	kit.CompareReadTimes(t, kit.Largest(others), sandbox.ReadTimes(t))
 	scrape := kit.Scrape(t, w.Admin)
 	lag, known := scrape[`markread_partition_lag{partition="2",topic="mark-read"}`]
-	oldest := scrape[`markread_partition_oldest_unfinished_seconds{partition="2",topic="mark-read"}`]
+	oldest := scrape[`markread_partition_oldest_unfinished_seconds`+
+		`{partition="2",topic="mark-read"}`]
 	kit.Check(t, !known || lag > 0, "the lag of the unread records is %v", lag)
 	kit.Check(t, oldest > 4, "the oldest event has waited %v s", oldest)
 
@@ -115,8 +115,8 @@ func unreadableCase(t *testing.T, name string,
 	status = startStatus(k, t)
 	code = status.Exit(t, 20*time.Second)
 	kit.Check(t, code == cli.ExitOK && time.Since(repaired) < unreadableWithin,
-		"status ended with %d, %v after the repair: %s",
-		code, time.Since(repaired), status.Stdout.Tail(20))
+		"status ended with %d, %v after the repair: %s", code, time.Since(repaired),
+		status.Stdout.Tail(20))
 	kit.CompareReadTimes(t, kit.Largest(append(others, of2[lost:]...)), sandbox.ReadTimes(t))
 	counted := kit.Scrape(t, w.Admin).Sum("markread_events_lost_total")
 	kit.Check(t, counted == float64(lost), "%v events counted as lost, want %d", counted, lost)
@@ -124,8 +124,8 @@ func unreadableCase(t *testing.T, name string,
 	kit.Check(t, bad == 1 && good == 1,
 		"%d lines at the fault and %d at the repair, want 1 of each", bad, good)
 	kit.Figure(t, "unreadable, "+name, "shown after %v, gone %v after the repair; %s",
-		shown.Round(10*time.Millisecond),
-		cleared.Round(10*time.Millisecond), kit.Scrape(t, w.Admin).Balance(t))
+		shown.Round(10*time.Millisecond), cleared.Round(10*time.Millisecond),
+		kit.Scrape(t, w.Admin).Balance(t))
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 }
 
@@ -151,11 +151,9 @@ func placesShown(w *kit.Worker, t *testing.T) string {
 	for _, p := range state.Partitions {
 		if u := p.Unreadable; u != nil {
 			kit.Check(t, p.Topic == "mark-read" && p.Partition == unreadablePartition,
-				"%s/%d is unreadable: %+v",
-				p.Topic, p.Partition, u)
+				"%s/%d is unreadable: %+v", p.Topic, p.Partition, u)
 			kit.Check(t, time.Since(u.Since) < time.Minute && *u.Offset == eventsPerPartition &&
-				u.Reason != "",
-				"/api/state shows %+v", u)
+				u.Reason != "", "/api/state shows %+v", u)
 			places = append(places, "state")
 		}
 	}

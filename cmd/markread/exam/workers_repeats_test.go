@@ -19,8 +19,7 @@ import (
 // finishes and holds the committed offset.
 func failingEvent(i int) kit.Event {
 	return kit.Event{Conversation: kit.Conversation{Report: fmt.Sprintf("reject-60008-stuck%d", i),
-		Peer: "p"},
-		ReadTime: time.Now().Unix()}
+		Peer: "p"}, ReadTime: time.Now().Unix()}
 }
 
 // keepRetrying are flags with which a conversation that always fails does not become a dead letter.
@@ -108,9 +107,8 @@ func killUnderLoad(t *testing.T, events []kit.Event, after, allowed int) {
 	kit.Figure(t, "workers-kill", "%d events of %d conversations behind one that always fails; "+
 		"SIGKILL after %d successful calls: at most %.1f s between two commits, the next "+
 		"worker's first call after %.1f s, %d answered calls repeated; attempts of the failing "+
-		"one %d before, %d after; %v",
-		len(events), len(kit.Largest(events)), done, longest.Seconds(), paused.Seconds(), repeated,
-		attempts, resumed,
+		"one %d before, %d after; %v", len(events), len(kit.Largest(events)), done,
+		longest.Seconds(), paused.Seconds(), repeated, attempts, resumed,
 		kit.MeasureCalls(arrivals))
 	kit.Check(t, done < len(kit.Largest(events))*9/10,
 		"hardly anything was left when the worker was killed: the test proves nothing")
@@ -169,8 +167,8 @@ func TestExamWorkersRebalance(t *testing.T) {
 	repeated := kit.CountRepeated(arrivals)
 	kit.Figure(t, "workers-rebalance",
 		"%d events behind %d that always fail; a second worker joins (%v until both call), the "+
-			"first leaves (%v) and comes back (%v): %d answered calls repeated; %v",
-		len(events), partitions, joins, leaves, again, repeated, kit.MeasureCalls(arrivals))
+			"first leaves (%v) and comes back (%v): %d answered calls repeated; %v", len(events),
+		partitions, joins, leaves, again, repeated, kit.MeasureCalls(arrivals))
 	kit.Check(t, repeated == 0, "%d answered calls were repeated although nobody was killed",
 		repeated)
 	kit.Check(t, kit.MeasureCalls(arrivals).MostIn1s <= 200,
@@ -255,8 +253,8 @@ func TestExamWorkersFrozen(t *testing.T) {
 		arrivals, again := c.End(t)
 		repeated, calls = repeated+again, calls+len(arrivals)
 		kit.Check(t, again <= rounds*repeats,
-			"%d answered calls were repeated after %d freezes, at most %d allowed",
-			again, rounds, rounds*repeats)
+			"%d answered calls were repeated after %d freezes, at most %d allowed", again, rounds,
+			rounds*repeats)
 		for _, a := range arrivals {
 			if a.Truncated {
 				cut++

@@ -72,17 +72,14 @@ func TestExamWorkersTakeOver(t *testing.T) {
 		"two workers: %.1f %% of 200/(1 s + %.0f ms) over %.0f s; the other worker has all "+
 			"partitions %v after SIGTERM, %v after SIGKILL, %v after SIGSTOP; both call again at "+
 			"most %v after one is back; frozen for %v: %d late calls, commits refused by code "+
-			"%v; %d answered calls repeated; %v",
-		100*share, 1000*latency, steady.Seconds(), stopped, killed, freeze.Took, back, frozen, late,
-		failures, repeated,
+			"%v; %d answered calls repeated; %v", 100*share, 1000*latency, steady.Seconds(),
+		stopped, killed, freeze.Took, back, frozen, late, failures, repeated,
 		kit.MeasureCalls(arrivals))
 	kit.Check(t, share >= least, "%.1f %% of the rate was used, at least %.0f %% required",
 		100*share, 100*least)
 	kit.Check(t, late <= 1, "%d late calls of a worker that was frozen, at most 1 allowed", late)
 	kit.Check(t, repeated <= 2*maxUncommitted,
-		"%d answered calls were repeated, at most %d allowed",
-		repeated,
-		2*maxUncommitted)
+		"%d answered calls were repeated, at most %d allowed", repeated, 2*maxUncommitted)
 }
 
 // callTotals is the number of calls and their total duration, from the workers' metrics.
@@ -127,8 +124,8 @@ func TestExamWorkersRollingRestart(t *testing.T) {
 	arrivals, repeated := c.End(t)
 	kit.Figure(t, "workers-rolling-restart",
 		"%d rolling restarts of two workers: a shutdown took at most %v, both called again at "+
-			"most %v later; %d answered calls repeated; %v",
-		rounds, slowest.Round(time.Millisecond), back, repeated, kit.MeasureCalls(arrivals))
+			"most %v later; %d answered calls repeated; %v", rounds,
+		slowest.Round(time.Millisecond), back, repeated, kit.MeasureCalls(arrivals))
 	kit.Check(t, repeated == 0, "%d answered calls were repeated although nobody was killed",
 		repeated)
 }
@@ -177,21 +174,19 @@ func TestExamWorkersRateChanged(t *testing.T) {
 	share := kit.MeasureCalls(kit.Between(arrivals, from, to)).PerSecond / (slower / (1 + latency))
 	kit.Figure(t, "workers-rate-changed",
 		"--rate 200 to %d over two workers: the first to have it waits (%q) with %d calls, until "+
-			"%v after the last "+
-			"of the old ones has ended; both call %v after the last restart; then %.1f %% of the "+
-			"new rate, at most "+
-			"%d in any 1.000 s, before at most %d; %d answered calls repeated",
-		slower, hold.Detail, waited, released.Round(100*time.Millisecond), back, 100*share,
-		after.MostIn1s,
+			"%v after the last of the old ones has ended; both call %v after the last restart; "+
+			"then %.1f %% of the new rate, at most %d in any 1.000 s, before at most %d; %d "+
+			"answered calls repeated", slower, hold.Detail, waited,
+		released.Round(100*time.Millisecond), back, 100*share, after.MostIn1s,
 		kit.MeasureCalls(arrivals).MostIn1s, repeated)
 	kit.Check(t, still && waited == 0,
-		"held: %v, and %d calls of a worker that uses another rate than the group's leader",
-		still, waited)
+		"held: %v, and %d calls of a worker that uses another rate than the group's leader", still,
+		waited)
 	kit.Check(t, strings.Contains(hold.Detail, "rate of 200, this worker by 100"),
 		"the hold does not name both rates: %s", hold.Detail)
 	kit.Check(t, after.MostIn1s <= slower,
-		"%d arrivals in one second after the last restart, at most %d allowed",
-		after.MostIn1s, slower)
+		"%d arrivals in one second after the last restart, at most %d allowed", after.MostIn1s,
+		slower)
 	// other tests run on the machine
 	kit.Check(t, share >= 0.5, "%.1f %% of the new rate was used: do both call?", 100*share)
 	kit.Check(t, repeated == 0, "%d answered calls were repeated although nobody was killed",
@@ -238,8 +233,8 @@ func TestExamWorkersPartitionsAdded(t *testing.T) {
 	arrivals, repeated := c.End(t)
 	kit.Figure(t, "workers-partitions-added",
 		"8 partitions of both topics became %d: both workers use them %v later, their events "+
-			"were called %v later; %d answered calls repeated; %v",
-		grown, found.Round(100*time.Millisecond), all.Round(100*time.Millisecond), repeated,
+			"were called %v later; %d answered calls repeated; %v", grown,
+		found.Round(100*time.Millisecond), all.Round(100*time.Millisecond), repeated,
 		kit.MeasureCalls(arrivals))
 	kit.Check(t, repeated == 0, "%d answered calls were repeated although nobody was killed",
 		repeated)
@@ -301,8 +296,7 @@ func waitSharesAddUp(c *kit.WorkerGroup, t *testing.T, partitions int) string {
 			share, owned := state.Quota.Share, state.Group.Assigned
 			if held := m.IsHeld(t, "quota"); held != (share == 0) || (owned == 0) != (share == 0) {
 				wrong = fmt.Sprintf("%s has %d partitions and a share of %d; held for quota: %v",
-					m.Account,
-					owned, share, held)
+					m.Account, owned, share, held)
 				return false
 			}
 			shares, sum, assigned = append(shares, share), sum+share, assigned+owned

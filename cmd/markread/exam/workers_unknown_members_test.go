@@ -35,8 +35,7 @@ type intruder struct {
 func startIntruder(t *testing.T, k *kit.Kafka, metadata []byte) *intruder {
 	t.Helper()
 	cl, err := kgo.NewClient(k.Seeds(), kgo.ClientID("intruder"),
-		kgo.MaxVersions(kversion.V3_5_0()),
-		kgo.RequestTimeoutOverhead(90*time.Second))
+		kgo.MaxVersions(kversion.V3_5_0()), kgo.RequestTimeoutOverhead(90*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,8 +65,8 @@ func (i *intruder) leave() {
 func (i *intruder) runGeneration(ctx context.Context, tick <-chan time.Time, id string) string {
 	kind, name := "consumer", "markread"
 	join := kmsg.NewPtrJoinGroupRequest()
-	join.Group, join.MemberID, join.ProtocolType, join.SessionTimeoutMillis, join.RebalanceTimeoutMillis = i.k.Group,
-		id, kind, 15000, 60000
+	join.Group, join.MemberID, join.ProtocolType = i.k.Group, id, kind
+	join.SessionTimeoutMillis, join.RebalanceTimeoutMillis = 15000, 60000
 	p := kmsg.NewJoinGroupRequestProtocol()
 	p.Name, p.Metadata = name, i.metadata
 	join.Protocols = append(join.Protocols, p)
@@ -221,8 +220,7 @@ func TestExamWorkersIntruders(t *testing.T) {
 	kit.Figure(t, "workers-intruders",
 		"30 intruders: both workers call again after %v; a leader that assigns everything to "+
 			"every member: %d calls (%q), both call %v after it has left; %d answered calls "+
-			"repeated; %v",
-		again, calls, hold.Detail, back, repeated, kit.MeasureCalls(arrivals))
+			"repeated; %v", again, calls, hold.Detail, back, repeated, kit.MeasureCalls(arrivals))
 	kit.Check(t, calls == 0, "%d calls while an intruder led the group", calls)
 	kit.Check(t, repeated == 0, "%d answered calls were repeated although nobody was killed",
 		repeated)

@@ -145,8 +145,7 @@ func TestExamClusterCheck(t *testing.T) {
 		kit.Wait(t, name, connectLimit, func() bool { // each broker learns of it separately
 			return slices.ContainsFunc(admin(t).Checks,
 				func(f preflight.Finding) bool {
-					return f.Check == row.want.Check &&
-						f.Result == row.want.Result
+					return f.Check == row.want.Check && f.Result == row.want.Result
 				})
 		})
 		admin(t).Expect(t, row.want)

@@ -56,8 +56,7 @@ func TestExamClusterConnect(t *testing.T) {
 			password, 1,
 			"leave out --tls"},
 		{"unknown authority, the system's", v["SASL_SSL"],
-			slices.Concat([]string{"--tls"}, user.flags()), password, 1,
-			"--tls-ca"},
+			slices.Concat([]string{"--tls"}, user.flags()), password, 1, "--tls-ca"},
 		{"unknown authority, a file's", v["SASL_SSL"],
 			slices.Concat([]string{"--tls", "--tls-ca", otherCA}, user.flags()), password, 1,
 			"--tls-ca"},
@@ -73,12 +72,10 @@ func TestExamClusterConnect(t *testing.T) {
 			"leave out --sasl"},
 		{"wrong password, SCRAM", v["SASL_SSL"], slices.Concat(ca, user.flags()),
 			"MARKREAD_SASL_PASSWORD=wrong-password", 1, "MARKREAD_SASL_PASSWORD"},
-		{"wrong password, PLAIN", v["SASL_PLAINTEXT"],
-			[]string{"--sasl", "plain", "--sasl-user", "markread"},
-			"MARKREAD_SASL_PASSWORD=wrong-password", 1, "MARKREAD_SASL_PASSWORD"},
-		{"unknown user", v["SASL_PLAINTEXT"],
-			[]string{"--sasl", "scram-sha-256", "--sasl-user", "nobody"}, password, 1,
-			"--sasl-user"},
+		{"wrong password, PLAIN", v["SASL_PLAINTEXT"], []string{"--sasl", "plain", "--sasl-user",
+			"markread"}, "MARKREAD_SASL_PASSWORD=wrong-password", 1, "MARKREAD_SASL_PASSWORD"},
+		{"unknown user", v["SASL_PLAINTEXT"], []string{"--sasl", "scram-sha-256", "--sasl-user",
+			"nobody"}, password, 1, "--sasl-user"},
 		{"user without a password for this mechanism", v["SASL_PLAINTEXT"],
 			[]string{"--sasl", "scram-sha-256", "--sasl-user", user.name}, password, 1,
 			"--sasl-user"},
@@ -132,16 +129,14 @@ func TestExamClusterConnect(t *testing.T) {
 				began = time.Now()
 				emit := kit.Start(t, "emit", "product", env,
 					slices.Concat([]string{"emit", "--brokers", row.brokers, "--topic", k.Live,
-						"--report", "r", "--peer",
-						"p"}, row.flags)...)
+						"--report", "r", "--peer", "p"}, row.flags)...)
 				code := emit.Exit(t, connectLimit)
 				kit.Check(t, code == 1, "emit: exit %d, want 1", code)
 				if row.status == 1 {
 					kit.CheckOneError(t, emit, row.says)
 				}
 				kit.Figure(t, "connect", "%s: run %.2f s, emit %.2f s", row.name, took.Seconds(),
-					time.Since(began).
-						Seconds())
+					time.Since(began).Seconds())
 			})
 	}
 }
@@ -156,13 +151,12 @@ func TestExamClusterPermissions(t *testing.T) {
 	start := func(t *testing.T, user user, extra ...string) *kit.Proc {
 		k := *c.Kafka
 		k.Addr = v["SASL_PLAINTEXT"]
-		return kit.Start(t, "run", "product",
-			[]string{"MARKREAD_IM_KEY=" + kit.Key, "MARKREAD_SASL_PASSWORD=" + user.password},
+		return kit.Start(t, "run", "product", []string{"MARKREAD_IM_KEY=" + kit.Key,
+			"MARKREAD_SASL_PASSWORD=" + user.password},
 			slices.Concat(k.RunArgs(im.URL), user.flags(), extra)...)
 	}
 	for missing, flag := range map[string]string{"read live": "--topic",
-		"read backfill": "--backfill-topic",
-		"read group":    "--group"} {
+		"read backfill": "--backfill-topic", "read group": "--group"} {
 		t.Run(strings.ReplaceAll(missing, " ", "-"), func(t *testing.T) {
 			user := c.newUser(t, strings.ReplaceAll(missing, " ", "-"))
 			c.grantWorker(t, user.name, missing)

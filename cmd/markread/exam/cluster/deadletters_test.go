@@ -20,14 +20,12 @@ func TestExamClusterLetters(t *testing.T) {
 	v := c.variables(t)
 	now := time.Now()
 	c.Produce(t, kit.DeadLetter{Event: kit.Event{Conversation: kit.Conversation{Report: "a",
-		Peer: "b"},
-		ReadTime: now.Unix() - 100}, Class: "rejected", Code: "90048",
+		Peer: "b"}, ReadTime: now.Unix() - 100}, Class: "rejected", Code: "90048",
 		FailedAt: now}.Record(c.DeadLetters))
 	try := func(u user, status int, says string, args ...string) {
 		t.Helper()
-		args = slices.Concat([]string{"dead-letters"}, args,
-			[]string{"--brokers", v["SASL_PLAINTEXT"], "--dead-letter-topic", c.DeadLetters},
-			u.flags())
+		args = slices.Concat([]string{"dead-letters"}, args, []string{"--brokers",
+			v["SASL_PLAINTEXT"], "--dead-letter-topic", c.DeadLetters}, u.flags())
 		if args[1] == "replay" {
 			args = append(args, "--topic", c.Live, "--backfill-topic", c.Backfill)
 		}

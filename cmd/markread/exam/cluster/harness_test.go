@@ -113,8 +113,7 @@ func (c *cluster) waitInSync(t *testing.T) time.Duration {
 			for _, p := range topic.Partitions {
 				if len(p.ISR) < len(p.Replicas) || p.Leader < 0 {
 					behind = fmt.Sprintf("%s %d: leader %d, replicas %v, in sync %v", *topic.Topic,
-						p.Partition,
-						p.Leader, p.Replicas, p.ISR)
+						p.Partition, p.Leader, p.Replicas, p.ISR)
 				}
 			}
 		}

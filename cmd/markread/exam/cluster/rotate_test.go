@@ -37,9 +37,8 @@ type certIssuer struct {
 func newIssuer(t *testing.T, name string) *certIssuer {
 	t.Helper()
 	a := &certIssuer{}
-	a.pem, a.cert, a.key = certificate(t,
-		&x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true,
-			BasicConstraintsValid: true}, nil)
+	a.pem, a.cert, a.key = certificate(t, &x509.Certificate{Subject: pkix.Name{CommonName: name},
+		IsCA: true, BasicConstraintsValid: true}, nil)
 	return a
 }
 
@@ -58,8 +57,7 @@ func (a *certIssuer) issue(t *testing.T, name string) (cert, key string) {
 }
 
 func certificate(t *testing.T, template *x509.Certificate, issuer *certIssuer) (string,
-	*x509.Certificate,
-	*ecdsa.PrivateKey) {
+	*x509.Certificate, *ecdsa.PrivateKey) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -111,9 +109,9 @@ func TestExamClusterRotations(t *testing.T) {
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "5ms")
 	k := *c.Kafka
 	k.Addr = v["SASL_SSL"]
-	p := kit.Start(t, "worker", "product",
-		[]string{"MARKREAD_IM_KEY=" + kit.Key, "MARKREAD_SASL_PASSWORD_FILE=" + passwordFile},
-		slices.Concat(k.RunArgs(im.URL), user.flags(), []string{"--tls", "--tls-ca", caFile})...)
+	p := kit.Start(t, "worker", "product", []string{"MARKREAD_IM_KEY=" + kit.Key,
+		"MARKREAD_SASL_PASSWORD_FILE=" + passwordFile}, slices.Concat(k.RunArgs(im.URL),
+		user.flags(), []string{"--tls", "--tls-ca", caFile})...)
 	w := &kit.Worker{Proc: p, Admin: "http://" + p.Line(t, kit.AdminLine, 10*time.Second)[1]}
 	w.WaitReady(t)
 	flow := kit.StartTraffic(t, c.Kafka, c.Live, "rotate", 150)
@@ -154,11 +152,9 @@ func TestExamClusterRotations(t *testing.T) {
 	right, _ := kit.LongestGap(byClock, began, clock(ended))
 	kit.Figure(t, "rotations", "%d of password, certificate and authority in %.0f s; %d events, "+
 		"%d calls, %d answered calls repeated, longest time without a call %.2f s, %.2f s with "+
-		"the correct files, %v generations",
-		rotations, ended.Sub(began).Seconds(), len(events), len(arrivals),
-		kit.CountRepeated(arrivals),
-		stood.Seconds(),
-		right.Seconds(), metrics.Sum("markread_generations_total"))
+		"the correct files, %v generations", rotations, ended.Sub(began).Seconds(), len(events),
+		len(arrivals), kit.CountRepeated(arrivals), stood.Seconds(), right.Seconds(),
+		metrics.Sum("markread_generations_total"))
 	kit.Check(t, right < 5*time.Second, "nobody called for %v with the correct files", right)
 	kit.Check(t, metrics.Sum("markread_generations_total") == 1,
 		"the worker had to join the group again")
@@ -175,8 +171,8 @@ func (c *cluster) connectionLifetime(t *testing.T) time.Duration {
 	t.Helper()
 	req := kmsg.NewPtrDescribeConfigsRequest()
 	resource := kmsg.NewDescribeConfigsRequestResource()
-	resource.ResourceType, resource.ResourceName, resource.ConfigNames = kmsg.ConfigResourceTypeBroker, "1",
-		[]string{"connections.max.reauth.ms"}
+	resource.ResourceType, resource.ResourceName = kmsg.ConfigResourceTypeBroker, "1"
+	resource.ConfigNames = []string{"connections.max.reauth.ms"}
 	req.Resources = append(req.Resources, resource)
 	answer, err := req.RequestWith(kit.Context(t), c.Client)
 	if err != nil || len(answer.Resources) != 1 || len(answer.Resources[0].Configs) != 1 ||

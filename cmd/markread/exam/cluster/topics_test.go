@@ -22,8 +22,7 @@ func TestExamClusterTopicsAndPartitions(t *testing.T) {
 	)
 	if testing.Short() {
 		t.Skip("skipped in a short run: the tests of package consumer that begin with TestReal " +
-			"have the same without " +
-			"load")
+			"have the same without load")
 	}
 	c := newCluster(t)
 	old := kit.OneEventEach(kit.Conversations("old", 240))
@@ -70,8 +69,8 @@ func TestExamClusterTopicsAndPartitions(t *testing.T) {
 			"record (%d lines in the logs), %d leaders moved: no call for %v",
 		found.Round(time.Millisecond), again.Round(time.Millisecond), said, moved,
 		stood.Round(time.Millisecond))
-	kit.Check(t, said >= kit.Partitions, "%d lines report a recreated partition, want %d",
-		said, kit.Partitions)
+	kit.Check(t, said >= kit.Partitions, "%d lines report a recreated partition, want %d", said,
+		kit.Partitions)
 	kit.Check(t, moved > 0, "no leader moved: the test proves nothing")
 	kit.Check(t, stood <= 5*time.Second,
 		"nobody called for %v after leaders moved, at most 5 s allowed", stood)

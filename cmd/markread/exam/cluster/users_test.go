@@ -84,9 +84,11 @@ type permission struct {
 
 // permissions are the README's: all that a worker needs.
 var permissions = map[string]permission{
-	"read live":     {func(n kit.Names) string { return n.Live }, kmsg.ACLOperationRead},
-	"read backfill": {func(n kit.Names) string { return n.Backfill }, kmsg.ACLOperationRead},
-	"write dead letters": {func(n kit.Names) string { return n.DeadLetters }, kmsg.ACLOperationWrite},
+	"read live": {func(n kit.Names) string { return n.Live }, kmsg.ACLOperationRead},
+	"read backfill": {func(n kit.Names) string { return n.Backfill },
+		kmsg.ACLOperationRead},
+	"write dead letters": {func(n kit.Names) string { return n.DeadLetters },
+		kmsg.ACLOperationWrite},
 	"settings dead letters": {func(n kit.Names) string { return n.DeadLetters },
 		kmsg.ACLOperationDescribeConfigs},
 	"read group": {func(n kit.Names) string { return n.Group }, kmsg.ACLOperationRead},

@@ -235,8 +235,7 @@ func (c *WorkerGroup) End(t *testing.T) (arrivals []Arrival, repeated int) {
 	Check(t, c.leftAtEnd > int64(c.maxPerSecond)/4,
 		"a lag of only %d events when the load ended: the test proves nothing", c.leftAtEnd)
 	Check(t, most <= c.maxPerSecond,
-		"%d arrivals in one second over all workers, at most %d allowed", most,
-		c.maxPerSecond)
+		"%d arrivals in one second over all workers, at most %d allowed", most, c.maxPerSecond)
 	for _, m := range c.All {
 		for _, at := range m.Joins() {
 			// it can't know when the permits were last used
@@ -297,9 +296,8 @@ func WatchCommits(t *testing.T, k *Kafka) *CommitWatcher {
 			}
 			for p, c := range commits {
 				if c.offset < highest[p] && len(o.decreases) < 20 {
-					o.decreases = append(o.decreases,
-						fmt.Sprintf("%s %d from %d to %d", p.Topic, p.Partition,
-							highest[p], c.offset))
+					o.decreases = append(o.decreases, fmt.Sprintf("%s %d from %d to %d", p.Topic,
+						p.Partition, highest[p], c.offset))
 				}
 				highest[p] = max(highest[p], c.offset)
 			}

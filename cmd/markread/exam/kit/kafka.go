@@ -231,8 +231,7 @@ func (k *Kafka) Metadata(ctx context.Context, topics ...string) ([]kmsg.Metadata
 
 // metadata sends a metadata request to any broker, or to the given one.
 func metadata(ctx context.Context, of kmsg.Requestor,
-	topics ...string) ([]kmsg.MetadataResponseTopic,
-	error) {
+	topics ...string) ([]kmsg.MetadataResponseTopic, error) {
 	meta := kmsg.NewPtrMetadataRequest()
 	for _, name := range topics {
 		topic := kmsg.NewMetadataRequestTopic()

@@ -61,9 +61,8 @@ func (m Metrics) Balance(t *testing.T) string {
 		"received %v, but outcomes %v + backlog %v + returned %v", received, outcomes, backlog,
 		returned)
 	return fmt.Sprintf("received %v = applied %v + collapsed %v + superseded %v + dead-lettered "+
-		"%v + backlog %v + returned %v", received,
-		m.Sum("markread_events_total", `outcome="applied"`),
-		m.Sum("markread_events_total", `outcome="collapsed"`),
+		"%v + backlog %v + returned %v", received, m.Sum("markread_events_total",
+		`outcome="applied"`), m.Sum("markread_events_total", `outcome="collapsed"`),
 		m.Sum("markread_events_total", `outcome="superseded"`),
 		m.Sum("markread_events_total", `outcome="dead_lettered"`), backlog, returned)
 }

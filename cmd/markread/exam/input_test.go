@@ -156,7 +156,7 @@ func (g *generator) invalid(n int) []input {
 	now := g.now.Unix()
 	good := `"Report_Account":"r","Peer_Account":"p"`
 	kinds := []struct {
-		kind, value, says string
+		kind, value, mentions string
 		header            string // of markread.event-time; "-": none
 	}{
 		{"no JSON", `mark it read`, "", "-"},
@@ -221,7 +221,7 @@ func (g *generator) invalid(n int) []input {
 	for i := range out {
 		k := kinds[i%len(kinds)]
 		at := time.UnixMilli(now*1000 - g.random.Int64N(86_400_000))
-		in := input{class: "invalid", kind: k.kind, mentions: k.says, replays: "0",
+		in := input{class: "invalid", kind: k.kind, mentions: k.mentions, replays: "0",
 			eventTime: strconv.FormatInt(at.UnixMilli(), 10), record: &kgo.Record{Topic: g.live,
 				Key: [][]byte{nil, {}, []byte("r|p"), {0, 255, 1}}[i%4], Value: []byte(k.value),
 				Timestamp: at}}

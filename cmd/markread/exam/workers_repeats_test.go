@@ -18,7 +18,8 @@ import (
 // failingEvent returns an event whose every call fails transiently (60008), so that it never
 // finishes and holds the committed offset.
 func failingEvent(i int) kit.Event {
-	return kit.Event{Conversation: kit.Conversation{Report: fmt.Sprintf("reject-60008-stuck%d", i),
+	return kit.Event{Conversation: kit.Conversation{Report: fmt.Sprintf("reject-60008-failing%d",
+		i),
 		Peer: "p"}, ReadTime: time.Now().Unix()}
 }
 
@@ -129,7 +130,7 @@ func killUnderLoad(t *testing.T, events []kit.Event, after, allowed int) {
 
 // TestExamWorkersRebalance: the same, with a conversation that always fails at the beginning of
 // each partition: a second worker joins, the first leaves, and comes back. A worker commits all
-// finished events before it gives up partitions, so no answered call is repeated.
+// finished events before it releases partitions, so no answered call is repeated.
 func TestExamWorkersRebalance(t *testing.T) {
 	t.Parallel()
 	const partitions = 4
@@ -139,11 +140,11 @@ func TestExamWorkersRebalance(t *testing.T) {
 	}
 	k := kit.StartBrokerWithPartitions(t, partitions)
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "20ms")
-	var stuck []kit.Event
+	var failing []kit.Event
 	for i := range partitions {
-		stuck = append(stuck, failingEvent(i))
+		failing = append(failing, failingEvent(i))
 	}
-	k.ProduceTo(t, k.Live, stuck, func(i int) int32 { return int32(i) })
+	k.ProduceTo(t, k.Live, failing, func(i int) int32 { return int32(i) })
 	c := kit.StartLoadedGroup(t, k, im, 200, n)
 
 	a := c.Start(t, "a", keepRetrying...)

@@ -57,7 +57,7 @@ func TestExamClusterCheck(t *testing.T) {
 	missing := c.DeadLetters + "-missing"
 
 	for name, row := range map[string]struct {
-		leftOut string // a permission not granted
+		omitted string // a permission not granted
 		also    func(user user)
 		flags   []string
 		want    preflight.Finding
@@ -105,9 +105,9 @@ func TestExamClusterCheck(t *testing.T) {
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
 			user := full
-			if row.leftOut != "" || row.also != nil {
+			if row.omitted != "" || row.also != nil {
 				user = c.newUser(t, "check-"+strings.ReplaceAll(name, " ", "-"))
-				c.grantWorker(t, user.name, row.leftOut)
+				c.grantWorker(t, user.name, row.omitted)
 				if row.also != nil {
 					row.also(user)
 				}

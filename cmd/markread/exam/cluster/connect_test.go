@@ -47,7 +47,7 @@ func TestExamClusterConnect(t *testing.T) {
 		flags   []string
 		env     string
 		status  int // of run; for emit 1, or 0
-		says    string
+		names    string
 	}{
 		{"plaintext to a TLS port", v["SSL"], nil, "", 1, "--tls"},
 		{"plaintext to a TLS port with SASL", v["SASL_SSL"], user.flags(), password, 1, "--tls"},
@@ -107,11 +107,11 @@ func TestExamClusterConnect(t *testing.T) {
 				case 1:
 					code := p.Exit(t, connectLimit)
 					kit.Check(t, code == 1, "exit %d, want 1", code)
-					kit.CheckOneError(t, p, row.says)
+					kit.CheckOneError(t, p, row.names)
 				default:
 					want := "joined the group"
 					if row.status == waits {
-						want = row.says
+						want = row.names
 					}
 					p.Line(t, want, time.Until(began.Add(connectLimit)))
 					admin := "http://" + p.Line(t, kit.AdminLine, connectLimit)[1]
@@ -133,7 +133,7 @@ func TestExamClusterConnect(t *testing.T) {
 				code := emit.Exit(t, connectLimit)
 				kit.Check(t, code == 1, "emit: exit %d, want 1", code)
 				if row.status == 1 {
-					kit.CheckOneError(t, emit, row.says)
+					kit.CheckOneError(t, emit, row.names)
 				}
 				kit.Figure(t, "connect", "%s: run %.2f s, emit %.2f s", row.name, took.Seconds(),
 					time.Since(began).Seconds())

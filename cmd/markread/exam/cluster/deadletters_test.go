@@ -22,7 +22,7 @@ func TestExamClusterLetters(t *testing.T) {
 	c.Produce(t, kit.DeadLetter{Event: kit.Event{Conversation: kit.Conversation{Report: "a",
 		Peer: "b"}, ReadTime: now.Unix() - 100}, Class: "rejected", Code: "90048",
 		FailedAt: now}.Record(c.DeadLetters))
-	try := func(u user, status int, says string, args ...string) {
+	try := func(u user, status int, output string, args ...string) {
 		t.Helper()
 		args = slices.Concat([]string{"dead-letters"}, args, []string{"--brokers",
 			v["SASL_PLAINTEXT"], "--dead-letter-topic", c.DeadLetters}, u.flags())
@@ -34,8 +34,8 @@ func TestExamClusterLetters(t *testing.T) {
 		if code := p.Exit(t, time.Minute); code != status {
 			t.Errorf("dead-letters %v ended with %d, want %d", args, code, status)
 		}
-		if out := p.Stdout.String() + p.Stderr.String(); !strings.Contains(out, says) {
-			t.Errorf("dead-letters %v does not print %q: %s", args, says, out)
+		if out := p.Stdout.String() + p.Stderr.String(); !strings.Contains(out, output) {
+			t.Errorf("dead-letters %v does not print %q: %s", args, output, out)
 		}
 	}
 	nobody := c.newUser(t, "letters-nobody")

@@ -75,12 +75,12 @@ func (l *load) end(t *testing.T, name string, limit time.Duration, more ...kit.E
 	}
 
 	arrivals := l.im.Arrivals(t)
-	var told []string
+	var figures []string
 	longest := time.Duration(0)
 	for _, p := range l.phases {
 		stood, at := kit.LongestGap(arrivals, p.from, p.to)
 		pause := pauses.LongestGap(p.from, p.to)
-		told = append(told, fmt.Sprintf("%s (%.1f s): no call for %.2f s, %.1f s after its "+
+		figures = append(figures, fmt.Sprintf("%s (%.1f s): no call for %.2f s, %.1f s after its "+
 			"beginning; no commit for %.1f s", p.what, p.to.Sub(p.from).Seconds(), stood.Seconds(),
 			at.Sub(p.from).Seconds(), pause.Seconds()))
 		longest = max(longest, stood)
@@ -97,7 +97,7 @@ func (l *load) end(t *testing.T, name string, limit time.Duration, more ...kit.E
 		"calls repeated, %.1f/s of goodput over %.0f s, the rest of %d committed %.1f s later, "+
 		"at most %d in any 1.000 s; %s", longest.Seconds(), len(events), len(arrivals), repeated,
 		goodput, ended.Sub(l.began).Seconds(), left, settled.Seconds(), kit.MeasureCalls(arrivals).
-			MostIn1s, strings.Join(told, "; "))
+			MostIn1s, strings.Join(figures, "; "))
 	kit.Check(t, left > 0, "the backlog ran dry: the test proves nothing")
 	kit.Check(t, longest <= limit, "nobody called for %v, at most %v allowed", longest, limit)
 	kit.Check(t, kit.MeasureCalls(arrivals).MostIn1s <= 200, "more than 200 arrivals in one second")

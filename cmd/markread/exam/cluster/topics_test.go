@@ -53,9 +53,9 @@ func TestExamClusterTopicsAndPartitions(t *testing.T) {
 		l.im.WaitApplied(t, remade, within)
 		again = time.Since(began)
 	})
-	said := 0
+	logged := 0
 	for _, w := range l.workers {
-		said += strings.Count(w.Stderr.String(), "made again")
+		logged += strings.Count(w.Stderr.String(), "made again")
 	}
 
 	var moved int
@@ -67,9 +67,9 @@ func TestExamClusterTopicsAndPartitions(t *testing.T) {
 	kit.Figure(t, "cluster-topics",
 		"added partitions were read %v after the request, the recreated topic %v after its first "+
 			"record (%d lines in the logs), %d leaders moved: no call for %v",
-		found.Round(time.Millisecond), again.Round(time.Millisecond), said, moved,
+		found.Round(time.Millisecond), again.Round(time.Millisecond), logged, moved,
 		stood.Round(time.Millisecond))
-	kit.Check(t, said >= kit.Partitions, "%d lines report a recreated partition, want %d", said,
+	kit.Check(t, logged >= kit.Partitions, "%d lines report a recreated partition, want %d", logged,
 		kit.Partitions)
 	kit.Check(t, moved > 0, "no leader moved: the test proves nothing")
 	kit.Check(t, stood <= 5*time.Second,

@@ -95,10 +95,10 @@ var permissions = map[string]permission{
 }
 
 // grantWorker grants a user what a worker needs, without the omitted permissions.
-func (c *cluster) grantWorker(t *testing.T, user string, leftOut ...string) {
+func (c *cluster) grantWorker(t *testing.T, user string, omitted ...string) {
 	t.Helper()
 	for name, p := range permissions {
-		if slices.Contains(leftOut, name) {
+		if slices.Contains(omitted, name) {
 			continue
 		}
 		kind := kmsg.ACLResourceTypeTopic

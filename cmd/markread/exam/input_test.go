@@ -157,7 +157,7 @@ func (g *generator) invalid(n int) []input {
 	good := `"Report_Account":"r","Peer_Account":"p"`
 	kinds := []struct {
 		kind, value, mentions string
-		header            string // of markread.event-time; "-": none
+		header                string // of markread.event-time; "-": none
 	}{
 		{"no JSON", `mark it read`, "", "-"},
 		{"empty value", ``, "", "-"},

@@ -47,7 +47,7 @@ func TestExamClusterConnect(t *testing.T) {
 		flags   []string
 		env     string
 		status  int // of run; for emit 1, or 0
-		names    string
+		names   string
 	}{
 		{"plaintext to a TLS port", v["SSL"], nil, "", 1, "--tls"},
 		{"plaintext to a TLS port with SASL", v["SASL_SSL"], user.flags(), password, 1, "--tls"},

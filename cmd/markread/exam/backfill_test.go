@@ -4,7 +4,7 @@ package exam
 
 import (
 	"bufio"
-	"context"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -100,54 +100,32 @@ func peakMemory(p *kit.Proc, within time.Duration) (bytes int) {
 	}
 }
 
-// countRecords returns how many records a topic has.
-func countRecords(k *kit.Kafka, t *testing.T, topic string) (n int64) {
-	t.Helper()
-	var ends map[kit.Partition]int64
-	var err error
-	kit.Wait(t, "the leaders of "+topic+" return its end offsets", 30*time.Second, func() bool {
-		ends, err = k.TryEndOffsets(kit.Context(t), topic)
-		return err == nil
-	})
-	for _, end := range ends {
-		n += end
-	}
-	return n
-}
-
 // largestInTopic reads a topic and returns the largest T of each conversation.
 func largestInTopic(k *kit.Kafka, t *testing.T, topic string) map[kit.Conversation]int64 {
 	t.Helper()
-	cl, err := kgo.NewClient(k.Seeds(), kgo.ConsumeTopics(topic),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cl.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
 	out := map[kit.Conversation]int64{}
-	for left := countRecords(k, t, topic); left > 0; {
-		fetches := cl.PollFetches(ctx)
-		if err := fetches.Err(); err != nil {
-			t.Fatalf("reading %s: %v, %d records left", topic, err, left)
+	k.ReadEach(t, topic, func(r *kgo.Record) {
+		e := decodeEvent(t, r)
+		if !bytes.Equal(r.Key, e.Key()) {
+			t.Fatalf("key %s of %s", r.Key, r.Value)
 		}
-		fetches.EachRecord(func(r *kgo.Record) {
-			left--
-			var e struct {
-				Report string `json:"Report_Account"`
-				Peer   string `json:"Peer_Account"`
-				T      int64  `json:"MsgReadTime"`
-			}
-			if err := json.Unmarshal(r.Value, &e); err != nil ||
-				string(r.Key) != e.Report+"|"+e.Peer {
-				t.Fatalf("key %s of %s: %v", r.Key, r.Value, err)
-			}
-			c := kit.Conversation{Report: e.Report, Peer: e.Peer}
-			out[c] = max(out[c], e.T)
-		})
-	}
+		out[e.Conversation] = max(out[e.Conversation], e.ReadTime)
+	})
 	return out
+}
+
+// decodeEvent decodes the record of an event; ReadTime is 0 if there is no MsgReadTime.
+func decodeEvent(t *testing.T, r *kgo.Record) kit.Event {
+	t.Helper()
+	var e struct {
+		Report string `json:"Report_Account"`
+		Peer   string `json:"Peer_Account"`
+		T      int64  `json:"MsgReadTime"`
+	}
+	if err := json.Unmarshal(r.Value, &e); err != nil {
+		t.Fatalf("%v: %s", err, r.Value)
+	}
+	return kit.NewEvent(e.Report, e.Peer, e.T)
 }
 
 // TestExamBackfill: ten million rows, half of them of a conversation that has an earlier row, are
@@ -165,7 +143,7 @@ func TestExamBackfill(t *testing.T) {
 	if code := p.Exit(t, time.Second); code != 0 {
 		t.Fatalf("exit %d", code)
 	}
-	records := countRecords(k, t, k.Backfill)
+	records := k.Records(t, k.Backfill)
 	each, ratio := float64(rows)/p.Duration.Seconds(), float64(records)/float64(len(want))
 	kit.Figure(t, "backfill", "%d rows of %d conversations in %.1f s: %.0f rows/s, %d MiB of RSS "+
 		"at most, %d records: %.4f for each conversation", rows, len(want), p.Duration.Seconds(),
@@ -194,14 +172,14 @@ func TestExamBackfillKilled(t *testing.T) {
 		resume = []string{"--resume"}
 		kit.Wait(t, "a resume file", 30*time.Second,
 			func() bool { _, err := os.Stat(file + ".markread-resume"); return err == nil })
-		before := countRecords(k, t, k.Backfill)
+		before := k.Records(t, k.Backfill)
 		after := int64(0) // in records; none in the first run, so that it is killed while it reads
 		if kill > 0 {
 			after = 1 + rand.Int64N(int64(len(want))/4)
 		} else {
 			<-time.After(time.Duration(50+rand.IntN(200)) * time.Millisecond)
 		}
-		for countRecords(k, t, k.Backfill) < before+after {
+		for k.Records(t, k.Backfill) < before+after {
 			select {
 			case <-p.Exited:
 				t.Fatalf("it ended before it was killed: the test proves nothing")
@@ -210,13 +188,13 @@ func TestExamBackfillKilled(t *testing.T) {
 		}
 		p.Signal(t, syscall.SIGKILL)
 		p.Exit(t, 5*time.Second)
-		killed = append(killed, fmt.Sprint(countRecords(k, t, k.Backfill)-before))
+		killed = append(killed, fmt.Sprint(k.Records(t, k.Backfill)-before))
 	}
 	p := startBackfill(k, t, file, append(resume, "--rejects", rejects)...)
 	if code := p.Exit(t, 10*time.Minute); code != 3 {
 		t.Fatalf("exit %d, want 3", code)
 	}
-	records := countRecords(k, t, k.Backfill)
+	records := k.Records(t, k.Backfill)
 	kit.Figure(t, "backfill-killed",
 		"%d rows of %d conversations, killed three times after %s records; %d records in all, "+
 			"%.2f for each conversation", rows, len(want), strings.Join(killed, ", "), records,
@@ -269,14 +247,14 @@ func TestExamBackfillInterrupted(t *testing.T) {
 	data := t.TempDir()
 	k := kit.StartEmbedded(t, "it kills the broker", "-data-dir", data)
 	published := func(p *kit.Proc, n int64) {
-		before := countRecords(k, t, k.Backfill)
+		before := k.Records(t, k.Backfill)
 		kit.Wait(t, "records are published", time.Minute, func() bool {
 			select {
 			case <-p.Exited:
 				t.Fatalf("it ended before it was interrupted: the test proves nothing")
 			default:
 			}
-			return countRecords(k, t, k.Backfill) >= before+n
+			return k.Records(t, k.Backfill) >= before+n
 		})
 	}
 	expectEnd := func(p *kit.Proc, status int, want string) {

@@ -88,7 +88,7 @@ func TestExamCodes(t *testing.T) {
 
 	calls := map[kit.Conversation]int{}
 	for _, a := range im.Arrivals(t) {
-		calls[kit.Conversation{Report: a.Report, Peer: a.Peer}]++
+		calls[a.Conversation]++
 	}
 	byKey := map[string]kit.Conversation{}
 	for c := range want {

@@ -3,7 +3,6 @@
 package exam
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/url"
 	"os"
@@ -19,7 +18,7 @@ import (
 // TestExamUsage: wrong usage and wrong configuration end with exit status 2 and exactly one line,
 // on standard error, that names what is wrong.
 func TestExamUsage(t *testing.T) {
-	const key = "MARKREAD_IM_KEY=" + kit.Key
+	const key = kit.KeyVariable
 	run := []string{"run", "--brokers", "127.0.0.1:1", "--im-url", "http://127.0.0.1:1",
 		"--im-app-id", kit.AppID, "--admin-addr", "127.0.0.1:0"}
 	with := func(more ...string) []string { return append(run[:len(run):len(run)], more...) }
@@ -140,8 +139,7 @@ func TestExamUsage(t *testing.T) {
 func TestExamTopics(t *testing.T) {
 	k := kit.StartBrokerWithoutTopics(t)
 	im := kit.StartRecorder(t)
-	p := kit.Start(t, "markread", "product", []string{"MARKREAD_IM_KEY=" + kit.Key},
-		k.RunArgs(im.URL)...)
+	p := kit.Start(t, "markread", "product", []string{kit.KeyVariable}, k.RunArgs(im.URL)...)
 	code := p.Exit(t, 30*time.Second)
 	kit.Check(t, code == 1, "exit %d, want 1", code)
 	output := p.Stderr.String()
@@ -170,9 +168,9 @@ func TestExamTopics(t *testing.T) {
 func TestExamCall(t *testing.T) {
 	im := kit.StartRecorder(t)
 	call := func(report string) *kit.Proc {
-		return kit.Start(t, "call", "product", []string{"MARKREAD_IM_KEY=" + kit.Key,
-			"MARKREAD_NONSENSE=1"}, "call", "--im-url", im.URL, "--im-app-id", kit.AppID,
-			"--report", report, "--peer", "p", "--read-time", "1700000000")
+		return kit.Start(t, "call", "product", []string{kit.KeyVariable, "MARKREAD_NONSENSE=1"},
+			"call", "--im-url", im.URL, "--im-app-id", kit.AppID, "--report", report, "--peer", "p",
+			"--read-time", "1700000000")
 	}
 	good := call("r")
 	code := good.Exit(t, 20*time.Second)
@@ -214,15 +212,11 @@ func startDev(t *testing.T, extra ...string) *dev {
 // unread messages.
 func (d *dev) readPointer(t *testing.T, c kit.Conversation) (readTime int64, unread int) {
 	t.Helper()
-	var row struct {
+	query := url.Values{"report": {c.Report}, "peer": {c.Peer}}.Encode()
+	row := kit.GetJSON[struct {
 		ReadTime *int64 `json:"read_time"`
 		Unread   int    `json:"unread"`
-	}
-	body := kit.Get(t,
-		d.im+"/sandbox/read-time?"+url.Values{"report": {c.Report}, "peer": {c.Peer}}.Encode())
-	if err := json.Unmarshal([]byte(body), &row); err != nil {
-		t.Fatalf("%v: %s", err, body)
-	}
+	}](t, d.im+"/sandbox/read-time?"+query)
 	if row.ReadTime == nil {
 		return -1, row.Unread
 	}
@@ -232,7 +226,7 @@ func (d *dev) readPointer(t *testing.T, c kit.Conversation) (readTime int64, unr
 // emit runs `markread emit` against dev's broker.
 func (d *dev) emit(t *testing.T, stdin string, args ...string) {
 	t.Helper()
-	p := kit.StartWithInput(t, "emit", "product", nil, stdin,
+	p := kit.StartPrepared(t, "emit", "product", nil, kit.Stdin(stdin),
 		append([]string{"emit", "--brokers", d.kafka}, args...)...)
 	if code := p.Exit(t, 20*time.Second); code != 0 {
 		t.Fatalf("emit ended with %d", code)

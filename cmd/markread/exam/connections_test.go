@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -135,10 +134,7 @@ func TestExamConnections(t *testing.T) {
 	k.WaitCommitted(t, 20*time.Second, k.Live)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 	delays := flow.Delays(sandbox.Calls(t).Between(began, time.Now()))
-	slices.Sort(delays)
-	kit.Figure(t, "connections-flow", "%d events at 100/s, delay p50 %v, most %v", len(events),
-		delays[len(delays)/2].Round(time.Millisecond),
-		delays[len(delays)-1].Round(time.Millisecond))
-	kit.Check(t, delays[len(delays)-1] < 2*time.Second, "an event took %v", delays[len(delays)-1])
+	kit.Figure(t, "connections-flow", "%d events at 100/s, delay %v", len(events), delays)
+	kit.Check(t, delays.Longest() < 2*time.Second, "an event took %v", delays.Longest())
 	kit.CompareReadTimes(t, kit.Largest(events), sandbox.ReadTimes(t))
 }

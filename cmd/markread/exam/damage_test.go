@@ -33,11 +33,7 @@ func TestExamDamage(t *testing.T) {
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-rate", "1000")
 	good := kit.OneEventEach(kit.Conversations("good", events))
-	raw, err := kgo.NewClient(k.Seeds(), kgo.MaxVersions(kversion.V2_3_0()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer raw.Close()
+	raw := k.NewClient(t, kgo.MaxVersions(kversion.V2_3_0()))
 	kinds := damagedBatches(t)
 	want := map[string]int{} // markread.collapsed to the number of dead letters that have it
 	accepted := map[string]int{}
@@ -46,8 +42,7 @@ func TestExamDamage(t *testing.T) {
 		k.ProduceTo(t, k.Live, good[from:to],
 			func(n int) int32 { return int32(n % kit.Partitions) })
 		kind := kinds[i%len(kinds)]
-		inside := kit.Event{Conversation: kit.Conversation{Report: "inside" + strconv.Itoa(i),
-			Peer: "p"}, ReadTime: time.Now().Unix()}
+		inside := kit.NewEvent("inside"+strconv.Itoa(i), "p", time.Now().Unix())
 		batch := kind.batch(kit.RecordOf(k.Live, inside).Value)
 		if produceRaw(t, raw, k.Live, int32(i*7%kit.Partitions), batch) != 0 {
 			continue // a real Kafka refuses some of the batches

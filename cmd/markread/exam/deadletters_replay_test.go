@@ -192,20 +192,14 @@ func TestExamLettersKilled(t *testing.T) {
 	want := map[kit.Conversation]int64{}
 	kit.ProduceDeadLetters(t, k, letters, func(i int) kit.DeadLetter {
 		c := kit.Conversation{Report: "u" + strconv.Itoa(i*7%(letters*4/5)), Peer: "p"}
-		l := kit.DeadLetter{Event: kit.Event{Conversation: c,
-			ReadTime: now.Unix() - 86_400 + int64(i*31%5000)}, Class: "rejected", Code: "90048"}
+		l := kit.DeadLetter{Class: "rejected", Code: "90048", NoReadTime: i%2 == 0}
+		l.Event = kit.Event{Conversation: c, ReadTime: now.Unix() - 86_400 + int64(i*31%5000)}
 		l.FailedAt = now.Add(time.Duration(i-letters) * time.Millisecond)
-		l.NoReadTime = i%2 == 0
 		want[c] = max(want[c], l.ReadTime)
 		return l
 	})
 	random := rand.New(rand.NewPCG(4, 2))
-	size := func() (n int64) {
-		for _, end := range k.EndOffsets(t, k.Backfill) {
-			n += end
-		}
-		return n
-	}
+	size := func() int64 { return k.Records(t, k.Backfill) }
 	killed, inTheMiddle := 0, 0
 	for killed < kills {
 		before := size()
@@ -243,52 +237,29 @@ func TestExamLettersKilled(t *testing.T) {
 	kit.Figure(t, "letters-killed",
 		"%d dead letters of %d conversations, %d kills, %d of them before the end, then two "+
 			"replays at the same time: %d records published, %d resolutions; the two took %.1f "+
-			"and %.1f s", letters, len(want), killed, inTheMiddle, published.records, resolutions,
+			"and %.1f s", letters, len(want), killed, inTheMiddle, len(published), resolutions,
 		first.Duration.Seconds(), second.Duration.Seconds())
 	kit.Check(t, open == 0 && written == letters, "%d dead letters are open of %d, %d were written",
 		open, written, letters)
 	kit.Check(t, inTheMiddle*2 >= kills, "%d of %d kills came in time: the test proves little",
 		inTheMiddle, kills)
-	wrong := 0
-	for c, readTime := range want {
-		if published.largest[c] != readTime {
-			wrong++
-		}
-	}
-	kit.Check(t, wrong == 0, "the largest T of %d conversations was not published", wrong)
+	kit.CompareReadTimes(t, want, kit.Largest(published))
 	kit.Check(t, resolutions >= letters && resolutions <= 2*letters,
 		"%d resolutions of %d dead letters", resolutions, letters)
 }
 
-// replayedRecords is the number of replayed records, and the largest T of each conversation.
-type replayedRecords struct {
-	records int
-	largest map[kit.Conversation]int64
-}
-
-func readReplayed(t *testing.T, k *kit.Kafka) replayedRecords {
+// readReplayed returns the events that were replayed to the backfill topic.
+func readReplayed(t *testing.T, k *kit.Kafka) (events []kit.Event) {
 	t.Helper()
-	out := replayedRecords{largest: map[kit.Conversation]int64{}}
-	for _, r := range k.ReadAll(t, k.Backfill) {
-		c, readTime := parseReplayed(t, r)
-		out.records++
-		out.largest[c] = max(out.largest[c], readTime)
-	}
-	return out
+	k.ReadEach(t, k.Backfill, func(r *kgo.Record) { events = append(events, parseReplayed(t, r)) })
+	return events
 }
 
 // parseReplayed reads a replayed record as a worker does: T is MsgReadTime, else the event-time
 // header.
-func parseReplayed(t *testing.T, r *kgo.Record) (kit.Conversation, int64) {
+func parseReplayed(t *testing.T, r *kgo.Record) kit.Event {
 	t.Helper()
-	var e struct {
-		Report string `json:"Report_Account"`
-		Peer   string `json:"Peer_Account"`
-		T      int64  `json:"MsgReadTime"`
-	}
-	if err := json.Unmarshal(r.Value, &e); err != nil {
-		t.Fatalf("%v: %s", err, r.Value)
-	}
+	e := decodeEvent(t, r)
 	at, _ := header(r, "markread.event-time")
 	ms, err := strconv.ParseInt(at, 10, 64)
 	if replays, _ := header(r, "markread.replays"); err != nil || replays != "1" ||
@@ -297,17 +268,17 @@ func parseReplayed(t *testing.T, r *kgo.Record) (kit.Conversation, int64) {
 		}) {
 		t.Fatalf("headers of a replayed record: %v", r.Headers)
 	}
-	if e.T == 0 {
-		e.T = ms / 1000
+	if e.ReadTime == 0 {
+		e.ReadTime = ms / 1000
 	}
-	return kit.Conversation{Report: e.Report, Peer: e.Peer}, e.T
+	return e
 }
 
 // checkResolved requires that each resolved dead letter was published, with a T at least as large.
 func checkResolved(k *kit.Kafka, t *testing.T, want map[kit.Conversation]int64) {
 	t.Helper()
 	records := k.ReadAll(t, k.DeadLetters) // read before the published records: those may only grow
-	largest := readReplayed(t, k).largest
+	largest := kit.Largest(readReplayed(t, k))
 	byID := map[string]*kgo.Record{}
 	for _, r := range records {
 		byID[fmt.Sprintf("%d:%d", r.Partition, r.Offset)] = r
@@ -349,29 +320,23 @@ func TestExamLettersLive(t *testing.T) {
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", latency.String())
 	now := time.Now()
 	kit.ProduceDeadLetters(t, k, letters, func(i int) kit.DeadLetter {
-		return kit.DeadLetter{Event: kit.Event{Conversation: kit.Conversation{Report: "u" +
-			strconv.Itoa(i), Peer: "p"}, ReadTime: now.Unix() - 86_400}, Class: "rejected",
-			Code: "90048", FailedAt: now}
+		return kit.DeadLetter{Event: kit.NewEvent("u"+strconv.Itoa(i), "p", now.Unix()-86_400),
+			Class: "rejected", Code: "90048", FailedAt: now}
 	})
 	w := kit.StartWorker(t, k, im.URL)
 	w.WaitReady(t)
 	warm := kit.OneEventEach(kit.Conversations("warm", 1))
 	kit.ProduceEvents(t, k, k.Live, warm)
 	im.WaitApplied(t, warm, 30*time.Second) // the permits have cooled since the start
-	measure := func(name string) []time.Duration {
+	measure := func(name string) kit.Delays {
 		flow := kit.StartTraffic(t, k, k.Live, name, perSecond)
 		<-time.After(time.Duration(seconds) * time.Second)
 		flow.End()
 		k.WaitCommitted(t, 30*time.Second, k.Live)
-		var delays []time.Duration
-		for _, a := range im.Arrivals(t) {
-			if at, ours := flow.ProducedAt[kit.Conversation{Report: a.Report, Peer: a.Peer}]; ours {
-				delays = append(delays, time.Unix(0, a.Wall).Sub(at)+latency)
-			}
+		delays := flow.ArrivalDelays(t, im.Arrivals(t))
+		for i := range delays {
+			delays[i] += latency
 		}
-		slices.Sort(delays)
-		kit.Check(t, len(delays) == len(flow.Events), "%s: %d calls for %d events", name,
-			len(delays), len(flow.Events))
 		return delays
 	}
 	alone := measure("alone")
@@ -388,15 +353,11 @@ func TestExamLettersLive(t *testing.T) {
 	kit.Check(t, p.Exit(t, time.Minute) == 0, "the replay failed")
 	left := k.Lag(t, k.Backfill)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
-	at := func(d []time.Duration, percent int) time.Duration {
-		return d[len(d)*percent/100].Round(100 * time.Microsecond)
-	}
-	ratio := float64(at(during, 99)) / float64(at(alone, 99))
-	kit.Figure(t, "letters-live", "replay of %d dead letters took %.1f s; live alone p50 %v, p99 "+
-		"%v; beside a backfill p50 %v, p99 %v; beside the replay p50 %v, p99 %v (%.2f times), "+
-		"most %v; %d events of the replay left; %v", letters, p.Duration.Seconds(), at(alone, 50),
-		at(alone, 99), at(before, 50), at(before, 99), at(during, 50), at(during, 99), ratio,
-		during[len(during)-1].Round(time.Millisecond), left, kit.MeasureCalls(im.Arrivals(t)))
+	ratio := float64(during.Percentile(99)) / float64(alone.Percentile(99))
+	kit.Figure(t, "letters-live", "replay of %d dead letters took %.1f s; live alone %v; beside "+
+		"a backfill %v; beside the replay %v (p99 %.2f times); %d events of the replay left; %v",
+		letters, p.Duration.Seconds(), alone, before, during, ratio, left,
+		kit.MeasureCalls(im.Arrivals(t)))
 	kit.Check(t, left > 0, "the replay's events ran out: the test proves nothing")
 	if !testing.Short() { // a short run has too few for a p99
 		kit.Check(t, ratio <= 1.2, "live p99 is %.2f times as long as alone", ratio)

@@ -50,8 +50,8 @@ func TestExamLettersList(t *testing.T) {
 	codes := []string{"90048", "90008", "timeout", "http_502"}
 	kit.ProduceDeadLetters(t, k, letters, func(i int) kit.DeadLetter {
 		l := kit.DeadLetter{
-			Event: kit.Event{Conversation: kit.Conversation{Report: "u" + strconv.Itoa(i/2),
-				Peer: "p" + strconv.Itoa(i%97)}, ReadTime: began.Unix() - 60}, Class: "rejected"}
+			Event: kit.NewEvent("u"+strconv.Itoa(i/2), "p"+strconv.Itoa(i%97), began.Unix()-60),
+			Class: "rejected"}
 		l.Code = codes[i%len(codes)]
 		if i%len(codes) > 1 {
 			l.Class = "exhausted"
@@ -112,8 +112,8 @@ func TestExamLettersLarge(t *testing.T) {
 	k := kit.StartBroker(t)
 	lane := strings.Repeat("x", 850_000)
 	for i := range letters {
-		l := kit.DeadLetter{Event: kit.Event{Conversation: kit.Conversation{Report: "u" +
-			strconv.Itoa(i), Peer: "p"}, ReadTime: 1_700_000_000}, Class: "rejected", Code: "90048"}
+		l := kit.DeadLetter{Event: kit.NewEvent("u"+strconv.Itoa(i), "p", 1_700_000_000),
+			Class: "rejected", Code: "90048"}
 		l.FailedAt = time.Now().Add(-time.Duration(i*7919%letters) * time.Minute)
 		r := l.Record(k.DeadLetters)
 		r.Headers = append(r.Headers, kgo.RecordHeader{Key: "markread.lane", Value: []byte(lane)})
@@ -136,20 +136,15 @@ func TestExamLettersLarge(t *testing.T) {
 func TestExamLettersTransactions(t *testing.T) {
 	t.Parallel()
 	k := kit.StartBroker(t)
-	x := startTransactor(t, k, "letters", kgo.RequiredAcks(kgo.AllISRAcks()))
+	x := startTransactor(t, k, "letters")
 	now := time.Now()
 	letter := func(report string) *kgo.Record {
-		return kit.DeadLetter{Event: kit.Event{Conversation: kit.Conversation{Report: report,
-			Peer: "p"}, ReadTime: now.Unix() - 100}, Class: "rejected", Code: "90048",
-			FailedAt: now}.Record(k.DeadLetters)
+		return kit.DeadLetter{Event: kit.NewEvent(report, "p", now.Unix()-100), Class: "rejected",
+			Code: "90048", FailedAt: now}.Record(k.DeadLetters)
 	}
 	transaction := func(report string, end kgo.TransactionEndTry) {
 		t.Helper()
-		if err := x.cl.BeginTransaction(); err != nil {
-			t.Fatal(err)
-		}
-		if err := x.cl.ProduceSync(kit.Context(t), letter(report), letter(report)).
-			FirstErr(); err != nil {
+		if err := x.begin(t, letter(report), letter(report)); err != nil {
 			t.Fatal(err)
 		}
 		if err := x.cl.EndTransaction(kit.Context(t), end); err != nil {
@@ -170,10 +165,7 @@ func TestExamLettersTransactions(t *testing.T) {
 		t.Errorf("dead letters of %v", got)
 	}
 	began := time.Now()
-	if err := x.cl.BeginTransaction(); err != nil {
-		t.Fatal(err)
-	}
-	if err := x.cl.ProduceSync(kit.Context(t), letter("open")).FirstErr(); err != nil {
+	if err := x.begin(t, letter("open")); err != nil {
 		t.Fatal(err)
 	}
 	if got := readers(); slices.Contains(got, "open") {
@@ -207,9 +199,8 @@ func TestExamLettersFewConversations(t *testing.T) {
 	k := kit.StartBroker(t)
 	now := time.Now()
 	kit.ProduceDeadLetters(t, k, letters, func(i int) kit.DeadLetter {
-		l := kit.DeadLetter{Event: kit.Event{Conversation: kit.Conversation{Report: "u" +
-			strconv.Itoa(i%conversations), Peer: "p"},
-			ReadTime: now.Unix() - int64(i*7919%letters)}, Class: "rejected", Code: "90048"}
+		l := kit.DeadLetter{Event: kit.NewEvent("u"+strconv.Itoa(i%conversations), "p",
+			now.Unix()-int64(i*7919%letters)), Class: "rejected", Code: "90048"}
 		l.FailedAt = now.Add(-time.Duration(i*104_729%letters) * time.Millisecond)
 		return l
 	})

@@ -70,27 +70,14 @@ func TestExamDeadLetterTopic(t *testing.T) {
 
 	// The first batch is written in parallel; what fails is then retried one dead letter at a time.
 	firstTry := slices.IndexFunc(tries, func(at time.Time) bool { return at.After(began) })
-	later, most := 0, 0
+	later := 0
 	for _, at := range tries[firstTry:] {
 		if at.After(tries[firstTry].Add(500 * time.Millisecond)) {
 			later++
 		}
 	}
-	for i := range tries[firstTry:] {
-		in := 0
-		for _, at := range tries[firstTry+i:] {
-			if at.Sub(tries[firstTry+i]) < time.Second {
-				in++
-			}
-		}
-		most = max(most, in)
-	}
-	complaints := 0
-	for _, line := range w.Stderr.Lines() {
-		if strings.Contains(line, "refuses the letter") {
-			complaints++
-		}
-	}
+	most := kit.MostIn1s(tries[firstTry:], func(a, b time.Time) time.Duration { return b.Sub(a) })
+	complaints := strings.Count(w.Stderr.String(), "refuses the letter")
 	served := sandbox.Calls(t)
 	letters := k.ReadAll(t, k.DeadLetters)
 	wrong := map[string]int{}
@@ -126,7 +113,7 @@ func TestExamDeadLetterTopic(t *testing.T) {
 	kit.Check(t, len(letters) == 800 && len(wrong) == 0 && unexpected == 0,
 		"%d dead letters for 800 failing records, %d without one, %d unexpected", len(letters),
 		len(wrong), unexpected)
-	kit.Check(t, maxInOneSecond(served) <= 200, "more than 200 arrivals in one second")
+	kit.Check(t, served.MostIn1s() <= 200, "more than 200 arrivals in one second")
 	kit.CompareReadTimes(t, kit.Largest(events), sandbox.ReadTimes(t))
 }
 
@@ -184,7 +171,7 @@ func TestExamDeadLetterTopicGone(t *testing.T) {
 			past++
 		}
 	}
-	k.CreateTopics(t, k.DeadLetters)
+	k.CreateTopics(t, kit.NewTopics(kit.Partitions, k.DeadLetters)...)
 	ended := time.Now()
 	released := w.WaitReleased(t, "dead-letter", 20*time.Second)
 	k.WaitCommitted(t, time.Minute, k.Live)
@@ -230,7 +217,7 @@ func TestExamBrokerKilled(t *testing.T) {
 	again := kit.Start(t, "broker again", "broker", nil, "-data-dir", dir, "-addr", k.Addr)
 	again.Line(t, `listening on (\S+)`, 20*time.Second)
 	back := time.Now()
-	ends := k.EndOffsets(t, k.Live) // what must be committed at least, even without new events
+	records := k.Records(t, k.Live)
 	committed := k.Committed(t)
 	var first time.Duration
 	kit.Wait(t, "a commit after the broker's return", time.Minute, func() bool {
@@ -246,19 +233,12 @@ func TestExamBrokerKilled(t *testing.T) {
 	settled := time.Since(back)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
-	records := int64(0)
-	for _, end := range ends {
-		records += end
-	}
 	served := sandbox.Calls(t)
 	calls := map[kit.Conversation]int{}
-	repeated := 0
 	for _, a := range served {
-		c := kit.Conversation{Report: a.Report, Peer: a.Peer}
-		if calls[c]++; calls[c] > 1 {
-			repeated++
-		}
+		calls[a.Conversation]++
 	}
+	repeated := len(served) - len(calls)
 	kit.Figure(t, "broker-killed",
 		"down for %v: %d calls meanwhile, first commit %v after it was ready, first call %v, all "+
 			"%d committed after %v; %d calls repeated", back.Sub(killed).Round(time.Millisecond),
@@ -267,7 +247,7 @@ func TestExamBrokerKilled(t *testing.T) {
 		settled.Round(time.Millisecond), repeated)
 	kit.Check(t, records >= 3000, "the broker came back with %d records", records)
 	kit.Check(t, first <= 30*time.Second, "continued after %v, at most 30 s allowed", first)
-	kit.Check(t, maxInOneSecond(served) <= 200, "more than 200 arrivals in one second")
+	kit.Check(t, served.MostIn1s() <= 200, "more than 200 arrivals in one second")
 	k.CheckNoDeadLetters(t, "a broker that was down")
 	kit.CompareReadTimes(t, kit.Largest(events), sandbox.ReadTimes(t))
 }

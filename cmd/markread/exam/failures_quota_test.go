@@ -203,9 +203,7 @@ func hangConversations(t *testing.T) {
 	sandbox.SetFaults(t, `{"rules":[{"kind":"hang","report":"hanging"}]}`)
 	events := kit.OneEventEach(kit.Conversations("healthy", all-hanging))
 	for i := range hanging {
-		events = append(events,
-			kit.Event{Conversation: kit.Conversation{Report: "hanging",
-				Peer: "p" + strconv.Itoa(i)}, ReadTime: time.Now().Unix() - 60})
+		events = append(events, kit.NewEvent("hanging", "p"+strconv.Itoa(i), time.Now().Unix()-60))
 	}
 	rand.New(rand.NewPCG(3, 1)).
 		Shuffle(all, func(i, j int) { events[i], events[j] = events[j], events[i] })
@@ -237,17 +235,5 @@ func hangConversations(t *testing.T) {
 		len(k.ReadAll(t, k.DeadLetters)), metrics.Balance(t))
 	kit.Check(t, took.Seconds() <= 1.3*ideal.Seconds(), "took %v, at most %v allowed", took,
 		ideal*13/10)
-	kit.Check(t, maxInOneSecond(served) <= 200, "more than 200 arrivals in one second")
-}
-
-// maxInOneSecond returns the number of calls in the fullest window of 1.000 s, wherever it begins.
-func maxInOneSecond(served kit.SandboxCalls) int {
-	most, first := 0, 0
-	for last := range served {
-		for served[last].At.Sub(served[first].At) >= time.Second {
-			first++
-		}
-		most = max(most, last-first+1)
-	}
-	return most
+	kit.Check(t, served.MostIn1s() <= 200, "more than 200 arrivals in one second")
 }

@@ -38,8 +38,7 @@ func TestExamRejections(t *testing.T) {
 	sandbox.SetFaults(t, `{"rules":[{"kind":"code","code":90008,"report":"wrong"}]}`)
 	live := make([]kit.Event, 2000)
 	for i := range live {
-		live[i] = kit.Event{Conversation: kit.Conversation{Report: "wrong",
-			Peer: "p" + strconv.Itoa(i)}, ReadTime: time.Now().Unix() - 60}
+		live[i] = kit.NewEvent("wrong", "p"+strconv.Itoa(i), time.Now().Unix()-60)
 	}
 	backfill := kit.OneEventEach(kit.Conversations("bulk", 4000))
 	kit.ProduceEvents(t, k, k.Backfill, backfill)
@@ -179,13 +178,7 @@ func TestExamRejectionsAccepted(t *testing.T) {
 	sandbox := kit.StartSandbox(t)
 	k.Produce(t, invalidRecords(k.Live, "bad", all)...)
 	w := kit.StartWorker(t, k, sandbox.URL)
-	letters := func() int {
-		n := int64(0)
-		for _, end := range k.EndOffsets(t, k.DeadLetters) {
-			n += end
-		}
-		return int(n)
-	}
+	letters := func() int { return int(k.Records(t, k.DeadLetters)) }
 	// waitAtRest waits until the worker has read everything and holds the lane, and no dead-letter
 	// write is in flight.
 	waitAtRest := func(atLeast int) int {

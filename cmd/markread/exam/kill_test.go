@@ -138,7 +138,7 @@ func TestExamRebalance(t *testing.T) {
 
 	arrivals := im.Arrivals(t)
 	for i, step := range steps {
-		stood, _ := kit.LongestGap(arrivals, spans[i].From, spans[i].To)
+		stood, _ := kit.ArrivalTimes(arrivals).LongestGap(spans[i].From, spans[i].To)
 		stands = append(stands, fmt.Sprintf("%s %.1f s", step.what, stood.Seconds()))
 		if step.clean {
 			worst = max(worst, stood)

@@ -24,31 +24,23 @@ type transactor struct {
 
 func startTransactor(t *testing.T, k *kit.Kafka, name string, options ...kgo.Opt) *transactor {
 	t.Helper()
-	cl, err := kgo.NewClient(append(options, k.Seeds(), kgo.TransactionalID(k.Group+"-"+name))...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(cl.Close)
-	return &transactor{k, cl}
+	options = append(options, kgo.TransactionalID(k.Group+"-"+name))
+	return &transactor{k, k.NewClient(t, options...)}
 }
 
-// begin begins a transaction and writes the events in it. The returned records have their offsets.
-func (x *transactor) begin(t *testing.T, events []kit.Event) ([]*kgo.Record, error) {
+// begin begins a transaction and writes the records in it.
+func (x *transactor) begin(t *testing.T, records ...*kgo.Record) error {
 	t.Helper()
 	if err := x.cl.BeginTransaction(); err != nil {
-		return nil, err
+		return err
 	}
-	records := make([]*kgo.Record, len(events))
-	for i, e := range events {
-		records[i] = kit.RecordOf(x.k.Live, e)
-	}
-	return records, x.cl.ProduceSync(kit.Context(t), records...).FirstErr()
+	return x.cl.ProduceSync(kit.Context(t), records...).FirstErr()
 }
 
 // write writes the events in one transaction, and ends it.
 func (x *transactor) write(t *testing.T, events []kit.Event, end kgo.TransactionEndTry) error {
 	t.Helper()
-	if _, err := x.begin(t, events); err != nil {
+	if err := x.begin(t, kit.RecordsOf(x.k.Live, events)...); err != nil {
 		return err
 	}
 	return x.cl.EndTransaction(kit.Context(t), end)
@@ -217,8 +209,8 @@ func TestExamTransactionsOpen(t *testing.T) {
 
 	slow := startTransactor(t, k, "slow")
 	held := events(100, 200, 0)
-	records, err := slow.begin(t, held)
-	if err != nil {
+	records := kit.RecordsOf(k.Live, held)
+	if err := slow.begin(t, records...); err != nil {
 		t.Fatal(err)
 	}
 	everywhere(records)
@@ -236,7 +228,8 @@ func TestExamTransactionsOpen(t *testing.T) {
 	gone := startTransactor(t, k, "gone", kgo.TransactionTimeout(timeout))
 	bad := events(0, 100, 100) // applying it would show
 	began = time.Now()
-	if records, err = gone.begin(t, bad); err != nil {
+	records = kit.RecordsOf(k.Live, bad)
+	if err := gone.begin(t, records...); err != nil {
 		t.Fatal(err)
 	}
 	everywhere(records)

@@ -7,14 +7,11 @@ import (
 	"fmt"
 	"os"
 	"regexp"
-	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -37,8 +34,8 @@ func TestExamMemoryHeld(t *testing.T) {
 	w.WaitReady(t)
 	before := memory(w.Proc, t, "VmRSS")
 	produceBulk(t, k, k.Live, conversations, func(i int) kit.Event {
-		return kit.Event{Conversation: kit.Conversation{Report: fmt.Sprintf("user%010d", i),
-			Peer: fmt.Sprintf("user%010d", i*7%conversations)}, ReadTime: time.Now().Unix()}
+		return kit.NewEvent(fmt.Sprintf("user%010d", i),
+			fmt.Sprintf("user%010d", i*7%conversations), time.Now().Unix())
 	})
 	kit.Wait(t, "all are in memory", 2*time.Minute, func() bool {
 		return kit.Scrape(t, w.Admin).
@@ -73,57 +70,34 @@ func TestExamMemoryEvents(t *testing.T) {
 	now := time.Now().Unix()
 	produceBulk(t, k, k.Backfill, events, func(i int) kit.Event {
 		c := i * 7919 % conversations
-		return kit.Event{Conversation: kit.Conversation{Report: fmt.Sprintf("user%010d", c),
-			Peer: "peer" + strconv.Itoa(c%97)}, ReadTime: now - int64(events-i)/1000}
+		return kit.NewEvent(fmt.Sprintf("user%010d", c), "peer"+strconv.Itoa(c%97),
+			now-int64(events-i)/1000)
 	})
 	w := kit.StartWorker(t, k, im.URL)
-	var most int
-	var produced []time.Time
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for i := range 10 * seconds {
-		<-tick.C
-		most = max(most, memory(w.Proc, t, "VmRSS"))
-		if i < 20 { // wait for the backfill to begin
-			continue
-		}
-		produced = append(produced, time.Now())
-		e := kit.Event{Conversation: kit.Conversation{Report: "live-" +
-			strconv.Itoa(len(produced)-1), Peer: "p"}, ReadTime: time.Now().Unix()}
-		k.Client.Produce(kit.Context(t), kit.RecordOf(k.Live, e), func(_ *kgo.Record, err error) {
-			if err != nil {
-				t.Errorf("produce: %v", err)
-			}
-		})
-	}
+	most := 0
+	stop := kit.Poll(t, 100*time.Millisecond,
+		func() { most = max(most, memory(w.Proc, t, "VmRSS")) })
+	<-time.After(2 * time.Second) // wait for the backfill to begin
+	flow := kit.StartTraffic(t, k, k.Live, "live", 10)
+	<-time.After((seconds - 2) * time.Second)
+	flow.End()
+	stop()
 	k.WaitCommitted(t, 30*time.Second, k.Live)
 	m := kit.Scrape(t, w.Admin)
 	pending := m.Sum("markread_backlog_events")
 	left := k.Lag(t, k.Backfill)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
-	delay := make([]time.Duration, 0, len(produced))
 	arrivals := im.Arrivals(t)
-	for _, a := range arrivals {
-		if number, ok := strings.CutPrefix(a.Report, "live-"); ok {
-			i, _ := strconv.Atoi(number)
-			delay = append(delay, time.Unix(0, a.Wall).Sub(produced[i]))
-		}
-	}
-	if len(delay) != len(produced) {
-		t.Fatalf("%d calls for %d live events", len(delay), len(produced))
-	}
-	slices.Sort(delay)
-	p99, traffic := delay[len(delay)*99/100], kit.MeasureCalls(arrivals)
+	delays, stats := flow.ArrivalDelays(t, arrivals), kit.MeasureCalls(arrivals)
 	kit.Figure(t, "memory-events",
 		"%d events over %d conversations: %d MiB of RSS at most; after %d s %.0f events in "+
-			"memory, %d not committed; %d live events beside: produce to arrival p50 %v, p99 %v, "+
-			"most %v; %v", events, conversations, most>>20, seconds, pending, left, len(delay),
-		delay[len(delay)/2].Round(time.Microsecond), p99.Round(time.Microsecond),
-		delay[len(delay)-1].Round(time.Microsecond), traffic)
+			"memory, %d not committed; %d live events beside: produce to arrival %v; %v", events,
+		conversations, most>>20, seconds, pending, left, len(delays), delays, stats)
 	kit.Check(t, most <= limit, "%d bytes of RSS", most)
 	kit.Check(t, left > events/2, "the backfill ran dry: the test proves nothing")
-	kit.Check(t, p99 <= 300*time.Millisecond, "live p99 %v, at most 300 ms allowed", p99)
-	kit.Check(t, traffic.MostIn1s <= 200, "%d arrivals in one second", traffic.MostIn1s)
+	kit.Check(t, delays.Percentile(99) <= 300*time.Millisecond,
+		"live %v, a p99 of at most 300 ms allowed", delays)
+	kit.Check(t, stats.MostIn1s <= 200, "%d arrivals in one second", stats.MostIn1s)
 }
 
 // produceBulk produces n events.
@@ -166,7 +140,7 @@ func TestExamMemoryBatches(t *testing.T) {
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-rate", "200")
 	k.Live += "-large"
-	largeTopic(t, k.Client, k.Live, int32(partitions), 20<<20)
+	largeTopic(t, k, int32(partitions), 20<<20)
 	codecs := []kgo.CompressionCodec{kgo.NoCompression(), kgo.GzipCompression(),
 		kgo.SnappyCompression(), kgo.Lz4Compression(), kgo.ZstdCompression()}
 	events, bombs := 0, 0
@@ -174,9 +148,8 @@ func TestExamMemoryBatches(t *testing.T) {
 		cl := largeProducer(t, k, codecs[int(partition)%len(codecs)])
 		var records []*kgo.Record
 		for size := 0; size < 9<<20; events++ {
-			r := kit.RecordOf(k.Live,
-				kit.Event{Conversation: kit.Conversation{Report: "r" + strconv.Itoa(events%1000),
-					Peer: "p" + strconv.Itoa(int(partition))}, ReadTime: time.Now().Unix()})
+			r := kit.RecordOf(k.Live, kit.NewEvent("r"+strconv.Itoa(events%1000),
+				"p"+strconv.Itoa(int(partition)), time.Now().Unix()))
 			r.Partition = partition
 			records = append(records, r)
 			size += len(r.Value) + len(r.Key) + 10
@@ -189,9 +162,7 @@ func TestExamMemoryBatches(t *testing.T) {
 				&kgo.Record{Topic: k.Live, Partition: partition, Value: value})
 			bombs++
 		}
-		if err := cl.ProduceSync(kit.Context(t), records...).FirstErr(); err != nil {
-			t.Fatalf("produce: %v", err)
-		}
+		kit.ProduceWith(t, cl, records...)
 		cl.Close()
 	}
 	w := kit.StartWorker(t, k, im.URL, "--backfill-topic", "")
@@ -228,20 +199,17 @@ func TestExamMemoryPartitions(t *testing.T) {
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-rate", "200")
 	k.Live += "-many"
-	largeTopic(t, k.Client, k.Live, partitions, 1<<20)
+	largeTopic(t, k, partitions, 1<<20)
 	cl := largeProducer(t, k, kgo.NoCompression())
 	for partition := range int32(partitions) {
 		records := make([]*kgo.Record, each)
 		for i := range records {
 			records[i] = kit.RecordOf(k.Live,
-				kit.Event{Conversation: kit.Conversation{Report: "r" + strconv.Itoa(i%1000),
-					Peer: "p"}, ReadTime: time.Now().Unix()})
+				kit.NewEvent("r"+strconv.Itoa(i%1000), "p", time.Now().Unix()))
 			records[i].Key, records[i].Partition = nil, partition
 			records[i].Value = append(records[i].Value, bytes.Repeat([]byte(" "), 30)...)
 		}
-		if err := cl.ProduceSync(kit.Context(t), records...).FirstErr(); err != nil {
-			t.Fatalf("produce: %v", err)
-		}
+		kit.ProduceWith(t, cl, records...)
 	}
 	cl.Close()
 	w := kit.StartWorker(t, k, im.URL, "--backfill-topic", "")
@@ -255,34 +223,19 @@ func TestExamMemoryPartitions(t *testing.T) {
 	kit.Check(t, peak <= limit, "%d bytes of RSS", peak)
 }
 
-// largeTopic creates a topic that accepts large batches.
-func largeTopic(t *testing.T, cl *kgo.Client, name string, partitions int32, bytes int) {
+// largeTopic creates the live topic, which accepts large batches.
+func largeTopic(t *testing.T, k *kit.Kafka, partitions int32, bytes int) {
 	t.Helper()
-	topic := kmsg.NewCreateTopicsRequestTopic()
-	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = name, partitions, 1
-	topic.Configs = []kmsg.CreateTopicsRequestTopicConfig{{Name: "max.message.bytes",
-		Value: kmsg.StringPtr(fmt.Sprint(bytes))}}
-	req := kmsg.NewPtrCreateTopicsRequest()
-	req.TimeoutMillis, req.Topics = 30_000, []kmsg.CreateTopicsRequestTopic{topic}
-	answer, err := req.RequestWith(kit.Context(t), cl)
-	if err == nil {
-		err = kerr.ErrorForCode(answer.Topics[0].ErrorCode)
-	}
-	if err != nil {
-		t.Fatalf("create topic %s: %v", name, err)
-	}
+	k.CreateTopics(t, kmsg.CreateTopicsRequestTopic{Topic: k.Live, NumPartitions: partitions,
+		ReplicationFactor: 1, Configs: []kmsg.CreateTopicsRequestTopicConfig{{
+			Name: "max.message.bytes", Value: kmsg.StringPtr(strconv.Itoa(bytes))}}})
 }
 
 // largeProducer returns a producer that writes its records for one partition as one batch.
 func largeProducer(t *testing.T, k *kit.Kafka, codec kgo.CompressionCodec) *kgo.Client {
 	t.Helper()
-	cl, err := kgo.NewClient(k.Seeds(), kgo.ProducerBatchCompression(codec),
-		kgo.ProducerBatchMaxBytes(900<<20), kgo.BrokerMaxWriteBytes(1<<30),
-		kgo.MaxBufferedBytes(1<<31), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.ProducerLinger(100*time.Millisecond), kgo.MaxBufferedRecords(1_000_000))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(cl.Close)
-	return cl
+	return k.NewClient(t, kgo.ProducerBatchCompression(codec), kgo.ProducerBatchMaxBytes(900<<20),
+		kgo.BrokerMaxWriteBytes(1<<30), kgo.MaxBufferedBytes(1<<31),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(100*time.Millisecond),
+		kgo.MaxBufferedRecords(1_000_000))
 }

@@ -4,7 +4,6 @@ package exam
 
 import (
 	"bufio"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -72,7 +71,7 @@ func startWorkerPrepared(
 	}
 	addr := l.Addr().String()
 	l.Close()
-	p := kit.StartPrepared(t, "worker", "product", []string{"MARKREAD_IM_KEY=" + kit.Key}, prepare,
+	p := kit.StartPrepared(t, "worker", "product", []string{kit.KeyVariable}, prepare,
 		append(k.RunArgs(imURL, extra...), "--admin-addr", addr)...)
 	return &kit.Worker{Proc: p, Admin: "http://" + addr}
 }
@@ -117,11 +116,8 @@ func TestExamStderrUnread(t *testing.T) {
 	go func() { _, _ = io.Copy(&stderr, pipe.read) }()
 	dropped := 0
 	kit.Wait(t, "the log reports what was dropped", 5*time.Second, func() bool {
-		for _, line := range stderr.Lines() {
-			var l struct{ Dropped int }
-			if json.Unmarshal([]byte(line), &l) == nil {
-				dropped += l.Dropped
-			}
+		for _, entry := range kit.Entries[struct{ Dropped int }](&stderr) {
+			dropped += entry.Dropped
 		}
 		return dropped > 0
 	})
@@ -205,8 +201,7 @@ func TestExamListIntoHead(t *testing.T) {
 	k := kit.StartBroker(t)
 	now := time.Now()
 	kit.ProduceDeadLetters(t, k, 20_000, func(i int) kit.DeadLetter {
-		e := kit.Event{Conversation: kit.Conversation{Report: "u" + strconv.Itoa(i), Peer: "p"},
-			ReadTime: now.Unix()}
+		e := kit.NewEvent("u"+strconv.Itoa(i), "p", now.Unix())
 		return kit.DeadLetter{Event: e, Class: "rejected", Code: "90048", FailedAt: now}
 	})
 	pipe := newPipe(t)

@@ -8,15 +8,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/time/rate"
 
 	"markread/cmd/markread/exam/kit"
@@ -147,55 +144,34 @@ func TestExamPriority(t *testing.T) {
 	kit.Wait(t, "backfill calls", 30*time.Second, func() bool { return im.Count(t) > 300 })
 	before := im.Count(t)
 
-	// one event every 50 ms, each in a conversation of its own, so that its arrival can be
-	// identified
-	produced := make([]time.Time, perSecond*seconds)
-	tick := time.NewTicker(time.Second / perSecond)
-	defer tick.Stop()
-	for i := range produced {
-		<-tick.C
-		produced[i] = time.Now()
-		e := kit.Event{Conversation: kit.Conversation{Report: "live-" + strconv.Itoa(i), Peer: "p"},
-			ReadTime: produced[i].Unix()}
-		k.Client.Produce(kit.Context(t), kit.RecordOf(k.Live, e), func(_ *kgo.Record, err error) {
-			if err != nil {
-				t.Errorf("produce: %v", err)
-			}
-		})
-	}
+	flow := kit.StartTraffic(t, k, k.Live, "live", perSecond)
+	<-time.After(time.Duration(seconds) * time.Second)
+	events := flow.End()
 	k.WaitCommitted(t, 30*time.Second, k.Live)
 	left := k.Lag(t, k.Backfill)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
 	arrivals := im.Arrivals(t)
-	traffic := kit.MeasureCalls(arrivals)
-	delay := make([]time.Duration, 0, len(produced))
+	stats, delays := kit.MeasureCalls(arrivals), flow.ArrivalDelays(t, arrivals)
 	backfill, live := 0, 0
 	for _, a := range arrivals[before:] {
-		if number, ok := strings.CutPrefix(a.Report, "live-"); ok {
-			i, _ := strconv.Atoi(number)
-			delay = append(delay, time.Unix(0, a.Wall).Sub(produced[i]))
+		if strings.HasPrefix(a.Report, "live-") {
 			live++
-		} else if live > 0 && live < len(produced) {
+		} else if live > 0 && live < len(events) {
 			// beside live events only: the rest has the server to itself
 			backfill++
 		}
 	}
-	if len(delay) != len(produced) {
-		t.Fatalf("%d calls for %d live events", len(delay), len(produced))
-	}
-	slices.Sort(delay)
 	share := float64(backfill) / float64(backfill+live)
-	p99 := delay[len(delay)*99/100]
 	kit.Figure(t, "priority", "%d live events at %d/s over 30000 backfill conversations: produce "+
-		"to arrival p50 %v, p99 %v, most %v; backfill %.1f %% of the calls; %v", live, perSecond,
-		delay[len(delay)/2].Round(time.Microsecond), p99.Round(time.Microsecond),
-		delay[len(delay)-1].Round(time.Microsecond), 100*share, traffic)
+		"to arrival %v; backfill %.1f %% of the calls; %v", live, perSecond, delays, 100*share,
+		stats)
 	kit.Check(t, left > 0, "the backfill ran dry: the test proves nothing")
-	kit.Check(t, p99 <= 300*time.Millisecond, "live p99 %v, at most 300 ms allowed", p99)
+	kit.Check(t, delays.Percentile(99) <= 300*time.Millisecond,
+		"live %v, a p99 of at most 300 ms allowed", delays)
 	kit.Check(t, share >= 0.05, "backfill got %.1f %% of the calls, at least 5 %% required",
 		100*share)
-	kit.Check(t, traffic.MostIn1s <= 200, "%d arrivals in one second", traffic.MostIn1s)
+	kit.Check(t, stats.MostIn1s <= 200, "%d arrivals in one second", stats.MostIn1s)
 }
 
 // TestExamPriorityFloor: live events that alone could use the whole rate leave 5 % of it to the

@@ -4,7 +4,6 @@ package exam
 
 import (
 	"bytes"
-	"encoding/json"
 	"net"
 	"slices"
 	"strings"
@@ -134,7 +133,7 @@ func unreadableCase(t *testing.T, name string,
 func placesShown(w *kit.Worker, t *testing.T) string {
 	t.Helper()
 	var places []string
-	var state struct {
+	state := kit.GetJSON[struct {
 		Partitions []struct {
 			Topic      string
 			Partition  int
@@ -144,10 +143,7 @@ func placesShown(w *kit.Worker, t *testing.T) string {
 				Reason string
 			}
 		}
-	}
-	if err := json.Unmarshal([]byte(kit.Get(t, w.Admin+"/api/state")), &state); err != nil {
-		t.Fatal(err)
-	}
+	}](t, w.Admin+"/api/state")
 	for _, p := range state.Partitions {
 		if u := p.Unreadable; u != nil {
 			kit.Check(t, p.Topic == "mark-read" && p.Partition == unreadablePartition,
@@ -175,13 +171,11 @@ func placesShown(w *kit.Worker, t *testing.T) string {
 
 // countUnreadableLines counts the log lines at the fault and at the repair of the partition.
 func countUnreadableLines(w *kit.Worker) (bad, good int) {
-	for _, line := range w.Stderr.Lines() {
-		var entry struct {
-			Level, Topic, Reason, Do, Message string
-			Partition                         int
-		}
-		if json.Unmarshal([]byte(line), &entry) != nil || entry.Topic != "mark-read" ||
-			entry.Partition != unreadablePartition {
+	for _, entry := range kit.Entries[struct {
+		Level, Topic, Reason, Do, Message string
+		Partition                         int
+	}](&w.Stderr) {
+		if entry.Topic != "mark-read" || entry.Partition != unreadablePartition {
 			continue
 		}
 		switch {
@@ -204,15 +198,8 @@ func startStatus(k *kit.Kafka, t *testing.T) *kit.Proc {
 // producePlain produces a record in its own batch, without compression.
 func producePlain(k *kit.Kafka, t *testing.T, r *kgo.Record) {
 	t.Helper()
-	cl, err := kgo.NewClient(k.Seeds(), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.ProducerBatchCompression(kgo.NoCompression()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cl.Close()
-	if err := cl.ProduceSync(kit.Context(t), r).FirstErr(); err != nil {
-		t.Fatal(err)
-	}
+	kit.ProduceWith(t, k.NewClient(t, kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerBatchCompression(kgo.NoCompression())), r)
 }
 
 func unreadableFault(reason *kerr.Error, keys ...kmsg.Key) func(*testing.T,

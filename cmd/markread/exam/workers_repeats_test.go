@@ -18,9 +18,7 @@ import (
 // failingEvent returns an event whose every call fails transiently (60008), so that it never
 // finishes and holds the committed offset.
 func failingEvent(i int) kit.Event {
-	return kit.Event{Conversation: kit.Conversation{Report: fmt.Sprintf("reject-60008-failing%d",
-		i),
-		Peer: "p"}, ReadTime: time.Now().Unix()}
+	return kit.NewEvent(fmt.Sprintf("reject-60008-failing%d", i), "p", time.Now().Unix())
 }
 
 // keepRetrying are flags with which a conversation that always fails does not become a dead letter.
@@ -83,7 +81,7 @@ func killUnderLoad(t *testing.T, events []kit.Event, after, allowed int) {
 	called := im.Arrivals(t)
 	commits.Stop()
 	// a second, longer on a busy machine
-	longest := commits.ChangedAt.LongestGap(time.Unix(0, called[0].Wall), killed)
+	longest, _ := commits.ChangedAt.LongestGap(time.Unix(0, called[0].Wall), killed)
 	allowed = max(allowed, int(200*longest.Seconds())+maxUncommitted-200)
 
 	second := c.Start(t, "a", keepRetrying...)

@@ -34,11 +34,8 @@ type intruder struct {
 
 func startIntruder(t *testing.T, k *kit.Kafka, metadata []byte) *intruder {
 	t.Helper()
-	cl, err := kgo.NewClient(k.Seeds(), kgo.ClientID("intruder"),
-		kgo.MaxVersions(kversion.V3_5_0()), kgo.RequestTimeoutOverhead(90*time.Second))
-	if err != nil {
-		t.Fatal(err)
-	}
+	cl := k.NewClient(t, kgo.ClientID("intruder"), kgo.MaxVersions(kversion.V3_5_0()),
+		kgo.RequestTimeoutOverhead(90*time.Second))
 	ctx, stop := context.WithCancel(context.Background())
 	i := &intruder{k: k, cl: cl, metadata: metadata, stop: stop, done: make(chan struct{})}
 	go func() {
@@ -99,8 +96,8 @@ func (i *intruder) runGeneration(ctx context.Context, tick <-chan time.Time, id 
 		<-tick
 		beat := kmsg.NewPtrHeartbeatRequest()
 		beat.Group, beat.Generation, beat.MemberID = i.k.Group, joined.Generation, id
-		if answer, err := beat.RequestWith(ctx, i.cl); ctx.Err() == nil &&
-			(err != nil || answer.ErrorCode != 0) {
+		if response, err := beat.RequestWith(ctx, i.cl); ctx.Err() == nil &&
+			(err != nil || response.ErrorCode != 0) {
 			return id
 		}
 	}

@@ -8,32 +8,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"markread/cmd/markread/exam/kit"
 	"markread/worker/preflight"
 )
-
-// setTopicConfig changes a topic's configuration.
-func (c *cluster) setTopicConfig(t *testing.T, topic, name, value string) {
-	t.Helper()
-	req := kmsg.NewPtrIncrementalAlterConfigsRequest()
-	resource := kmsg.NewIncrementalAlterConfigsRequestResource()
-	config := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
-	config.Name, config.Value = name, &value
-	resource.ResourceType, resource.ResourceName, resource.Configs = kmsg.ConfigResourceTypeTopic,
-		topic,
-		append(resource.Configs, config)
-	req.Resources = append(req.Resources, resource)
-	answer, err := req.RequestWith(kit.Context(t), c.Client)
-	if err == nil {
-		err = kerr.ErrorForCode(answer.Resources[0].ErrorCode)
-	}
-	if err != nil {
-		t.Fatalf("set %s=%s: %v", name, value, err)
-	}
-}
 
 // TestExamClusterCheck: `check` on a real Kafka of three nodes with ACLs finds each problem, one at
 // a time, with its flag, and nothing else.
@@ -123,6 +102,10 @@ func TestExamClusterCheck(t *testing.T) {
 		t.Helper()
 		return kit.RunCheck(t, c.Kafka, im.URL, nil, extra...)
 	}
+	set := func(topic, setting, value string) {
+		t.Helper()
+		c.alterConfigs(t, kmsg.ConfigResourceTypeTopic, topic, map[string]*string{setting: &value})
+	}
 	for name, row := range map[string]struct {
 		topic, setting, value string
 		want                  preflight.Finding
@@ -141,7 +124,7 @@ func TestExamClusterCheck(t *testing.T) {
 			preflight.Warning("replicas", c.DeadLetters, "min.insync.replicas=4",
 				"min.insync.replicas")},
 	} {
-		c.setTopicConfig(t, row.topic, row.setting, row.value)
+		set(row.topic, row.setting, row.value)
 		kit.Wait(t, name, connectLimit, func() bool { // each broker learns of it separately
 			return slices.ContainsFunc(admin(t).Checks,
 				func(f preflight.Finding) bool {
@@ -149,7 +132,7 @@ func TestExamClusterCheck(t *testing.T) {
 				})
 		})
 		admin(t).Expect(t, row.want)
-		c.setTopicConfig(t, row.topic, row.setting, map[string]string{
+		set(row.topic, row.setting, map[string]string{
 			"cleanup.policy": "delete", "max.message.bytes": "1048588", "retention.ms": "604800000",
 			"message.timestamp.type": "CreateTime", "min.insync.replicas": "2",
 		}[row.setting])

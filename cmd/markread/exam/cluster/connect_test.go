@@ -94,7 +94,7 @@ func TestExamClusterConnect(t *testing.T) {
 		t.Run(strings.ReplaceAll(strings.ReplaceAll(row.name, ",", ""), " ", "-"),
 			func(t *testing.T) {
 				t.Parallel()
-				env := []string{"MARKREAD_IM_KEY=" + kit.Key}
+				env := []string{kit.KeyVariable}
 				if row.env != "" {
 					env = append(env, row.env)
 				}
@@ -151,7 +151,7 @@ func TestExamClusterPermissions(t *testing.T) {
 	start := func(t *testing.T, user user, extra ...string) *kit.Proc {
 		k := *c.Kafka
 		k.Addr = v["SASL_PLAINTEXT"]
-		return kit.Start(t, "run", "product", []string{"MARKREAD_IM_KEY=" + kit.Key,
+		return kit.Start(t, "run", "product", []string{kit.KeyVariable,
 			"MARKREAD_SASL_PASSWORD=" + user.password},
 			slices.Concat(k.RunArgs(im.URL), user.flags(), extra)...)
 	}

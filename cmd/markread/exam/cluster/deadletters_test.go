@@ -19,9 +19,8 @@ func TestExamClusterLetters(t *testing.T) {
 	c := newCluster(t)
 	v := c.variables(t)
 	now := time.Now()
-	c.Produce(t, kit.DeadLetter{Event: kit.Event{Conversation: kit.Conversation{Report: "a",
-		Peer: "b"}, ReadTime: now.Unix() - 100}, Class: "rejected", Code: "90048",
-		FailedAt: now}.Record(c.DeadLetters))
+	c.Produce(t, kit.DeadLetter{Event: kit.NewEvent("a", "b", now.Unix()-100), Class: "rejected",
+		Code: "90048", FailedAt: now}.Record(c.DeadLetters))
 	try := func(u user, status int, output string, args ...string) {
 		t.Helper()
 		args = slices.Concat([]string{"dead-letters"}, args, []string{"--brokers",

@@ -58,7 +58,7 @@ func newCluster(t *testing.T) *cluster {
 		}
 		c.script(t, "start")
 	})
-	c.CreateTopics(t, c.Topics()...)
+	c.CreateTopics(t, kit.NewTopics(kit.Partitions, c.Topics()...)...)
 	c.waitInSync(t)
 	return c
 }
@@ -142,17 +142,17 @@ func (c *cluster) coordinator(t *testing.T) int32 {
 	req := kmsg.NewPtrFindCoordinatorRequest()
 	req.CoordinatorKey = c.Group
 	req.CoordinatorKeys = []string{c.Group}
-	answer, err := req.RequestWith(kit.Context(t), c.Client)
+	response, err := req.RequestWith(kit.Context(t), c.Client)
 	if err != nil {
 		t.Fatalf("find coordinator: %v", err)
 	}
-	if len(answer.Coordinators) == 1 {
-		if err := kerr.ErrorForCode(answer.Coordinators[0].ErrorCode); err != nil {
+	if len(response.Coordinators) == 1 {
+		if err := kerr.ErrorForCode(response.Coordinators[0].ErrorCode); err != nil {
 			t.Fatalf("find coordinator: %v", err)
 		}
-		return answer.Coordinators[0].NodeID
+		return response.Coordinators[0].NodeID
 	}
-	return answer.NodeID
+	return response.NodeID
 }
 
 // otherLeader returns a node, not in the list, that leads partitions of the live topic.

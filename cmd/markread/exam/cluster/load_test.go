@@ -5,7 +5,6 @@ package cluster
 import (
 	"fmt"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -17,14 +16,15 @@ import (
 // constant number of events waits, so that there is something to call even while the producer can't
 // write: a dead node blocks all writes until the cluster has detected it.
 type load struct {
-	c       *cluster
-	im      *kit.Recorder
-	workers []*kit.Worker
-	backlog []kit.Event
-	traffic *kit.Traffic
-	commits *commitWatcher
-	began   time.Time
-	phases  []phase
+	c            *cluster
+	im           *kit.Recorder
+	workers      []*kit.Worker
+	backlog      []kit.Event
+	traffic      *kit.Traffic
+	commits      kit.Times // when an offset had advanced; read it only after stopWatching
+	stopWatching func()
+	began        time.Time
+	phases       []phase
 }
 
 // phase is a part of a test, with its own figures.
@@ -46,7 +46,7 @@ func startLoad(t *testing.T, c *cluster, before int) *load {
 	kit.Wait(t, "calls", 30*time.Second, func() bool { return l.im.Count(t) >= 100 })
 	// at 5 ms of latency, 199/s are called
 	l.traffic = kit.StartTrafficBehindCalls(t, c.Kafka, c.Live, "flow", 220, l.im)
-	l.commits = watchCommits(t, l.workers)
+	l.watchCommits(t)
 	l.began = time.Now()
 	return l
 }
@@ -65,7 +65,7 @@ func (l *load) end(t *testing.T, name string, limit time.Duration, more ...kit.E
 	t.Helper()
 	ended := time.Now()
 	calls := l.im.Count(t)
-	pauses := l.commits.finish()
+	l.stopWatching()
 	events := append(append(l.traffic.End(), l.backlog...), more...)
 	left := len(events) - calls
 	l.c.WaitCommitted(t, 2*time.Minute, l.c.Live, l.c.Backfill)
@@ -78,19 +78,14 @@ func (l *load) end(t *testing.T, name string, limit time.Duration, more ...kit.E
 	var figures []string
 	longest := time.Duration(0)
 	for _, p := range l.phases {
-		stood, at := kit.LongestGap(arrivals, p.from, p.to)
-		pause := pauses.LongestGap(p.from, p.to)
+		stood, at := kit.ArrivalTimes(arrivals).LongestGap(p.from, p.to)
+		pause, _ := l.commits.LongestGap(p.from, p.to)
 		figures = append(figures, fmt.Sprintf("%s (%.1f s): no call for %.2f s, %.1f s after its "+
 			"beginning; no commit for %.1f s", p.what, p.to.Sub(p.from).Seconds(), stood.Seconds(),
 			at.Sub(p.from).Seconds(), pause.Seconds()))
 		longest = max(longest, stood)
 	}
-	inTime := 0
-	for _, a := range arrivals {
-		if now := time.Unix(0, a.Wall); now.After(l.began) && now.Before(ended) {
-			inTime++
-		}
-	}
+	inTime := len(kit.Between(arrivals, l.began, ended))
 	repeated := kit.CountRepeated(arrivals)
 	goodput := float64(inTime-repeated) / ended.Sub(l.began).Seconds()
 	kit.Figure(t, name, "longest time without a call %.2f s; %d events, %d calls, %d answered "+
@@ -124,47 +119,22 @@ func committed(w *kit.Worker) map[kit.Partition]int64 {
 	return out
 }
 
-// commitWatcher records when the workers commit, from their own state: the cluster may be unable to
+// watchCommits records when the workers commit, from their own state: the cluster may be unable to
 // report it.
-type commitWatcher struct {
-	stop, done chan struct{}
-	once       sync.Once
-	advancedAt kit.Times // when an offset had advanced; read it only after done
-}
-
-func watchCommits(t *testing.T, workers []*kit.Worker) *commitWatcher {
-	c := &commitWatcher{stop: make(chan struct{}), done: make(chan struct{})}
-	go func() {
-		defer close(c.done)
-		known := map[kit.Partition]int64{}
-		tick := time.NewTicker(100 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-c.stop:
-				return
-			case <-tick.C:
-			}
-			advanced := false
-			for _, w := range workers {
-				for p, offset := range committed(w) {
-					if offset > known[p] {
-						known[p] = offset
-						advanced = true
-					}
+func (l *load) watchCommits(t *testing.T) {
+	known := map[kit.Partition]int64{}
+	l.stopWatching = kit.Poll(t, 100*time.Millisecond, func() {
+		advanced := false
+		for _, w := range l.workers {
+			for p, offset := range committed(w) {
+				if offset > known[p] {
+					known[p] = offset
+					advanced = true
 				}
 			}
-			if advanced {
-				c.advancedAt = append(c.advancedAt, time.Now())
-			}
 		}
-	}()
-	t.Cleanup(func() { c.finish() })
-	return c
-}
-
-func (c *commitWatcher) finish() kit.Times {
-	c.once.Do(func() { close(c.stop) })
-	<-c.done
-	return c.advancedAt
+		if advanced {
+			l.commits = append(l.commits, time.Now())
+		}
+	})
 }

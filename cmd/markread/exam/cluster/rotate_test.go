@@ -11,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
+	"maps"
 	"math/big"
 	"net"
 	"path/filepath"
@@ -109,10 +110,9 @@ func TestExamClusterRotations(t *testing.T) {
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "5ms")
 	k := *c.Kafka
 	k.Addr = v["SASL_SSL"]
-	p := kit.Start(t, "worker", "product", []string{"MARKREAD_IM_KEY=" + kit.Key,
-		"MARKREAD_SASL_PASSWORD_FILE=" + passwordFile}, slices.Concat(k.RunArgs(im.URL),
-		user.flags(), []string{"--tls", "--tls-ca", caFile})...)
-	w := &kit.Worker{Proc: p, Admin: "http://" + p.Line(t, kit.AdminLine, 10*time.Second)[1]}
+	w := kit.StartWorkerWithEnv(t, &k, im.URL, []string{kit.KeyVariable,
+		"MARKREAD_SASL_PASSWORD_FILE=" + passwordFile},
+		append(user.flags(), "--tls", "--tls-ca", caFile)...)
 	w.WaitReady(t)
 	flow := kit.StartTraffic(t, c.Kafka, c.Live, "rotate", 150)
 	began := time.Now()
@@ -136,7 +136,8 @@ func TestExamClusterRotations(t *testing.T) {
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
 	arrivals := im.Arrivals(t)
-	stood, _ := kit.LongestGap(arrivals, began, ended)
+	times := kit.ArrivalTimes(arrivals)
+	stood, _ := times.LongestGap(began, ended)
 	// the same by a clock that stands still while the files are wrong
 	clock := func(t time.Time) time.Time {
 		off := time.Duration(0)
@@ -145,11 +146,10 @@ func TestExamClusterRotations(t *testing.T) {
 		}
 		return t.Add(-off)
 	}
-	byClock := slices.Clone(arrivals)
-	for i := range byClock {
-		byClock[i].Wall = clock(time.Unix(0, byClock[i].Wall)).UnixNano()
+	for i, at := range times {
+		times[i] = clock(at)
 	}
-	right, _ := kit.LongestGap(byClock, began, clock(ended))
+	right, _ := times.LongestGap(began, clock(ended))
 	kit.Figure(t, "rotations", "%d of password, certificate and authority in %.0f s; %d events, "+
 		"%d calls, %d answered calls repeated, longest time without a call %.2f s, %.2f s with "+
 		"the correct files, %v generations", rotations, ended.Sub(began).Seconds(), len(events),
@@ -160,7 +160,7 @@ func TestExamClusterRotations(t *testing.T) {
 		"the worker had to join the group again")
 	kit.CompareReadTimes(t, kit.Largest(events), kit.ReadTimes(arrivals))
 	c.CheckNoDeadLetters(t, "rotations")
-	out := p.Stdout.String() + p.Stderr.String()
+	out := w.Stdout.String() + w.Stderr.String()
 	kit.Check(t, !strings.Contains(out, "exam-password"), "the password is shown")
 	kit.Check(t, strings.Contains(out, "--tls-ca") || strings.Contains(out, "--sasl-user"),
 		"the worker was never refused: the test proves little")
@@ -174,12 +174,12 @@ func (c *cluster) connectionLifetime(t *testing.T) time.Duration {
 	resource.ResourceType, resource.ResourceName = kmsg.ConfigResourceTypeBroker, "1"
 	resource.ConfigNames = []string{"connections.max.reauth.ms"}
 	req.Resources = append(req.Resources, resource)
-	answer, err := req.RequestWith(kit.Context(t), c.Client)
-	if err != nil || len(answer.Resources) != 1 || len(answer.Resources[0].Configs) != 1 ||
-		answer.Resources[0].Configs[0].Value == nil {
-		t.Fatalf("connections.max.reauth.ms: %v, %+v", err, answer)
+	response, err := req.RequestWith(kit.Context(t), c.Client)
+	if err != nil || len(response.Resources) != 1 || len(response.Resources[0].Configs) != 1 ||
+		response.Resources[0].Configs[0].Value == nil {
+		t.Fatalf("connections.max.reauth.ms: %v, %+v", err, response)
 	}
-	ms, err := strconv.Atoi(*answer.Resources[0].Configs[0].Value)
+	ms, err := strconv.Atoi(*response.Resources[0].Configs[0].Value)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -213,30 +213,40 @@ func (c *cluster) useCertificate(t *testing.T, dir string, i int, authority *cer
 func (c *cluster) alterListener(t *testing.T, keyStore string) {
 	t.Helper()
 	const name = "listener.name.sasl_ssl.ssl.keystore.location"
+	values := map[string]*string{name: &keyStore,
+		"listener.name.sasl_ssl.ssl.keystore.type": kmsg.StringPtr("PEM")}
+	if keyStore == "" {
+		values = map[string]*string{name: nil, "listener.name.sasl_ssl.ssl.keystore.type": nil}
+	}
 	for node := 1; node <= nodes; node++ {
-		req := kmsg.NewPtrIncrementalAlterConfigsRequest()
-		resource := kmsg.NewIncrementalAlterConfigsRequestResource()
-		resource.ResourceType, resource.ResourceName = kmsg.ConfigResourceTypeBroker,
-			strconv.Itoa(node)
-		for key, value := range map[string]string{name: keyStore,
-			"listener.name.sasl_ssl.ssl.keystore.type": "PEM"} {
-			config := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
-			config.Name, config.Value = key, kmsg.StringPtr(value)
-			if keyStore == "" {
-				config.Op, config.Value = kmsg.IncrementalAlterConfigOpDelete, nil
-			}
-			resource.Configs = append(resource.Configs, config)
+		c.alterConfigs(t, kmsg.ConfigResourceTypeBroker, strconv.Itoa(node), values)
+	}
+}
+
+// alterConfigs sets configuration values of a topic or a node; nil restores the default.
+func (c *cluster) alterConfigs(t *testing.T, kind kmsg.ConfigResourceType, name string,
+	values map[string]*string) {
+	t.Helper()
+	req := kmsg.NewPtrIncrementalAlterConfigsRequest()
+	resource := kmsg.NewIncrementalAlterConfigsRequestResource()
+	resource.ResourceType, resource.ResourceName = kind, name
+	for key, value := range values {
+		config := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
+		config.Name, config.Value = key, value
+		if value == nil {
+			config.Op = kmsg.IncrementalAlterConfigOpDelete
 		}
-		req.Resources = append(req.Resources, resource)
-		answer, err := req.RequestWith(kit.Context(t), c.Client)
-		if err == nil && len(answer.Resources) == 1 {
-			if err = kerr.ErrorForCode(answer.Resources[0].ErrorCode); err != nil &&
-				answer.Resources[0].ErrorMessage != nil {
-				err = fmt.Errorf("%w: %s", err, *answer.Resources[0].ErrorMessage)
-			}
+		resource.Configs = append(resource.Configs, config)
+	}
+	req.Resources = append(req.Resources, resource)
+	response, err := req.RequestWith(kit.Context(t), c.Client)
+	if err == nil && len(response.Resources) == 1 {
+		if err = kerr.ErrorForCode(response.Resources[0].ErrorCode); err != nil &&
+			response.Resources[0].ErrorMessage != nil {
+			err = fmt.Errorf("%w: %s", err, *response.Resources[0].ErrorMessage)
 		}
-		if err != nil {
-			t.Fatalf("the certificate of node %d: %v", node, err)
-		}
+	}
+	if err != nil {
+		t.Fatalf("configure %s with %v: %v", name, slices.Collect(maps.Keys(values)), err)
 	}
 }

@@ -47,7 +47,7 @@ func TestExamClusterTopicsAndPartitions(t *testing.T) {
 	l.phase("the backfill topic deleted and recreated", func() {
 		c.DeleteTopics(t, kit.Context(t), c.Backfill)
 		<-time.After(3 * time.Second)
-		c.CreateTopics(t, c.Backfill)
+		c.CreateTopics(t, kit.NewTopics(kit.Partitions, c.Backfill)...)
 		began := time.Now()
 		c.ProduceTo(t, c.Backfill, remade, func(i int) int32 { return int32(i % kit.Partitions) })
 		l.im.WaitApplied(t, remade, within)
@@ -63,7 +63,7 @@ func TestExamClusterTopicsAndPartitions(t *testing.T) {
 		moved = c.moveLeaders(t, c.Live)
 		<-time.After(12 * time.Second)
 	})
-	stood, _ := kit.LongestGap(l.im.Arrivals(t), l.phases[2].from, l.phases[2].to)
+	stood, _ := kit.ArrivalTimes(l.im.Arrivals(t)).LongestGap(l.phases[2].from, l.phases[2].to)
 	kit.Figure(t, "cluster-topics",
 		"added partitions were read %v after the request, the recreated topic %v after its first "+
 			"record (%d lines in the logs), %d leaders moved: no call for %v",
@@ -105,11 +105,11 @@ func (c *cluster) moveLeaders(t *testing.T, name string) int {
 	}
 	alter.Topics = append(alter.Topics, topic)
 	elect.Topics = append(elect.Topics, election)
-	if answer, err := alter.RequestWith(ctx, c.Client); err != nil || answer.ErrorCode != 0 {
-		t.Fatalf("reassign replicas: %v %v", err, answer)
+	if response, err := alter.RequestWith(ctx, c.Client); err != nil || response.ErrorCode != 0 {
+		t.Fatalf("reassign replicas: %v %v", err, response)
 	}
-	if answer, err := elect.RequestWith(ctx, c.Client); err != nil || answer.ErrorCode != 0 {
-		t.Fatalf("elect leaders: %v %v", err, answer)
+	if response, err := elect.RequestWith(ctx, c.Client); err != nil || response.ErrorCode != 0 {
+		t.Fatalf("elect leaders: %v %v", err, response)
 	}
 	moved := 0
 	kit.Wait(t, "the leaders have moved", 10*time.Second, func() bool {

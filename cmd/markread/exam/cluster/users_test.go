@@ -47,9 +47,9 @@ func (c *cluster) setPassword(t *testing.T, user, password string) {
 		iterations, salt,
 		salted
 	req.Upsertions = append(req.Upsertions, upsert)
-	answer, err := req.RequestWith(kit.Context(t), c.Client)
-	if err == nil && len(answer.Results) == 1 {
-		err = kerr.ErrorForCode(answer.Results[0].ErrorCode)
+	response, err := req.RequestWith(kit.Context(t), c.Client)
+	if err == nil && len(response.Results) == 1 {
+		err = kerr.ErrorForCode(response.Results[0].ErrorCode)
 	}
 	if err != nil {
 		t.Fatalf("set a password: %v", err)
@@ -67,9 +67,9 @@ func (c *cluster) allow(t *testing.T, user string, kind kmsg.ACLResourceType, na
 	acl.Principal, acl.Host, acl.Operation, acl.PermissionType = "User:"+user, "*", operation,
 		kmsg.ACLPermissionTypeAllow
 	req.Creations = append(req.Creations, acl)
-	answer, err := req.RequestWith(kit.Context(t), c.Client)
-	if err == nil && len(answer.Results) == 1 {
-		err = kerr.ErrorForCode(answer.Results[0].ErrorCode)
+	response, err := req.RequestWith(kit.Context(t), c.Client)
+	if err == nil && len(response.Results) == 1 {
+		err = kerr.ErrorForCode(response.Results[0].ErrorCode)
 	}
 	if err != nil {
 		t.Fatalf("allow %v on %s: %v", operation, name, err)

@@ -96,37 +96,17 @@ func (e *produceLog) timesFor(topic string) []time.Time {
 // AcceptWrites.
 func (k *Kafka) RefuseWrites(t *testing.T, topic, reason string) {
 	t.Helper()
-	k.putControl(t, "/refuse?"+url.Values{"topic": {topic}, "error": {reason}}.Encode())
+	put(t, k.control+"/refuse?"+url.Values{"topic": {topic}, "error": {reason}}.Encode(), "")
 }
 
+// AcceptWrites ends RefuseWrites.
 func (k *Kafka) AcceptWrites(t *testing.T, topic string) {
 	t.Helper()
-	k.putControl(t, "/accept?"+url.Values{"topic": {topic}}.Encode())
-}
-
-func (k *Kafka) putControl(t *testing.T, path string) {
-	t.Helper()
-	req, err := http.NewRequest(http.MethodPut, k.control+path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	res, err := HTTP.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		t.Fatalf("PUT %s: %s", path, res.Status)
-	}
+	put(t, k.control+"/accept?"+url.Values{"topic": {topic}}.Encode(), "")
 }
 
 // WriteAttempts returns the arrival times of the produce requests for the topic.
 func (k *Kafka) WriteAttempts(t *testing.T, topic string) []time.Time {
 	t.Helper()
-	var out []time.Time
-	if err := json.Unmarshal([]byte(Get(t,
-		k.control+"/tries?"+url.Values{"topic": {topic}}.Encode())), &out); err != nil {
-		t.Fatal(err)
-	}
-	return out
+	return GetJSON[[]time.Time](t, k.control+"/tries?"+url.Values{"topic": {topic}}.Encode())
 }

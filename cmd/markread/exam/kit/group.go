@@ -4,13 +4,11 @@ package kit
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -127,12 +125,11 @@ func (m *Member) WaitOwnsAll(t *testing.T, within time.Duration) time.Duration {
 // Joins returns the times at which the member joined a generation, from its log.
 func (m *Member) Joins() []time.Time {
 	var out []time.Time
-	for _, line := range m.Stderr.Lines() {
-		var entry struct {
-			Time    time.Time
-			Message string
-		}
-		if json.Unmarshal([]byte(line), &entry) == nil && entry.Message == "joined the group" {
+	for _, entry := range Entries[struct {
+		Time    time.Time
+		Message string
+	}](&m.Stderr) {
+		if entry.Message == "joined the group" {
 			out = append(out, entry.Time)
 		}
 	}
@@ -141,12 +138,12 @@ func (m *Member) Joins() []time.Time {
 
 // joinedAfter returns when the member first joined a generation after the time; zero if it did not.
 func (m *Member) joinedAfter(after time.Time) time.Time {
-	for _, at := range m.Joins() {
-		if at.After(after) {
-			return at
-		}
+	joins := m.Joins()
+	i := slices.IndexFunc(joins, func(at time.Time) bool { return at.After(after) })
+	if i < 0 {
+		return time.Time{}
 	}
-	return time.Time{}
+	return joins[i]
 }
 
 // countCalls counts the member's calls in [from, to).
@@ -229,7 +226,7 @@ func (c *WorkerGroup) End(t *testing.T) (arrivals []Arrival, repeated int) {
 	for _, m := range c.Running() {
 		m.Stop(t, syscall.SIGTERM, StopLimit)
 	}
-	back := c.offsets.Stop()
+	c.offsets.Stop()
 	arrivals = c.IM.Arrivals(t)
 	most := MeasureCalls(arrivals).MostIn1s
 	Check(t, c.leftAtEnd > int64(c.maxPerSecond)/4,
@@ -244,7 +241,7 @@ func (c *WorkerGroup) End(t *testing.T) (arrivals []Arrival, repeated int) {
 				early, m.Account)
 		}
 	}
-	Check(t, len(back) == 0, "committed offsets decreased: %v", back)
+	Check(t, len(c.offsets.decreases) == 0, "committed offsets decreased: %v", c.offsets.decreases)
 	c.k.CheckNoDeadLetters(t, "members that join and leave")
 	CheckCommits(t, c.k)
 	CompareReadTimes(t, Largest(events), ReadTimes(arrivals))
@@ -262,54 +259,34 @@ func Between(arrivals []Arrival, from, to time.Time) []Arrival {
 	return out
 }
 
-// CommitWatcher polls the committed offsets of a group.
+// CommitWatcher polls the committed offsets of a group. Read its results after Stop.
 type CommitWatcher struct {
-	stop, done chan struct{}
-	once       sync.Once
-	// each decrease of an offset; like ChangedAt, read it only after done
-	decreases []string
-	ChangedAt Times // when an offset or its metadata was seen to have changed
+	Stop      func()
+	decreases []string // of an offset
+	ChangedAt Times    // when an offset or its metadata was seen to have changed
 }
 
 // WatchCommits polls the committed offsets every 100 ms until Stop.
 func WatchCommits(t *testing.T, k *Kafka) *CommitWatcher {
-	o := &CommitWatcher{stop: make(chan struct{}), done: make(chan struct{})}
-	go func() {
-		defer close(o.done)
-		last, highest := map[Partition]commit{}, map[Partition]int64{}
-		tick := time.NewTicker(100 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-o.stop:
-				return
-			case <-tick.C:
-			}
-			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-			commits, err := k.tryCommits(ctx)
-			cancel()
-			if err != nil {
-				continue // polled again
-			}
-			if !maps.Equal(commits, last) {
-				last, o.ChangedAt = commits, append(o.ChangedAt, time.Now())
-			}
-			for p, c := range commits {
-				if c.offset < highest[p] && len(o.decreases) < 20 {
-					o.decreases = append(o.decreases, fmt.Sprintf("%s %d from %d to %d", p.Topic,
-						p.Partition, highest[p], c.offset))
-				}
-				highest[p] = max(highest[p], c.offset)
-			}
+	o := &CommitWatcher{}
+	last, highest := map[Partition]commit{}, map[Partition]int64{}
+	o.Stop = Poll(t, 100*time.Millisecond, func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		commits, err := k.tryCommits(ctx)
+		if err != nil {
+			return // polled again
 		}
-	}()
-	t.Cleanup(func() { o.Stop() })
+		if !maps.Equal(commits, last) {
+			last, o.ChangedAt = commits, append(o.ChangedAt, time.Now())
+		}
+		for p, c := range commits {
+			if c.offset < highest[p] && len(o.decreases) < 20 {
+				o.decreases = append(o.decreases,
+					fmt.Sprintf("%s %d from %d to %d", p.Topic, p.Partition, highest[p], c.offset))
+			}
+			highest[p] = max(highest[p], c.offset)
+		}
+	})
 	return o
-}
-
-// Stop ends the polling and returns the decreases of offsets.
-func (o *CommitWatcher) Stop() []string {
-	o.once.Do(func() { close(o.stop) })
-	<-o.done
-	return o.decreases
 }

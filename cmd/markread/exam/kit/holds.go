@@ -3,9 +3,8 @@
 package kit
 
 import (
-	"encoding/json"
 	"fmt"
-	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,29 +17,16 @@ import (
 // SetFaults sets the sandbox's faults; {} removes them.
 func (s *Sandbox) SetFaults(t *testing.T, form string) {
 	t.Helper()
-	req, err := http.NewRequest(http.MethodPut, s.URL+"/sandbox/faults", strings.NewReader(form))
-	if err != nil {
-		t.Fatal(err)
-	}
-	res, err := HTTP.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	res.Body.Close()
-	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusNoContent {
-		t.Fatalf("PUT /sandbox/faults: %s", res.Status)
-	}
+	put(t, s.URL+"/sandbox/faults", form)
 }
 
 // SandboxCall is one call as the sandbox recorded it.
 type SandboxCall struct {
-	At       time.Time `json:"at"`
-	Report   string    `json:"report"`
-	Peer     string    `json:"peer"`
-	ReadTime int64     `json:"read_time"`
-	Applied  bool      `json:"applied"`
-	Code     int       `json:"code"`   // -1: no ErrorCode
-	Status   int       `json:"status"` // 0: no response
+	At time.Time `json:"at"`
+	Event
+	Applied bool `json:"applied"`
+	Code    int  `json:"code"`   // -1: no ErrorCode
+	Status  int  `json:"status"` // 0: no response
 }
 
 // SandboxCalls are calls in the order of their arrival.
@@ -49,16 +35,12 @@ type SandboxCalls []SandboxCall
 // Calls returns all calls so far.
 func (s *Sandbox) Calls(t *testing.T) SandboxCalls {
 	t.Helper()
-	var out SandboxCalls
-	dec := json.NewDecoder(strings.NewReader(Get(t, s.URL+"/sandbox/arrivals")))
-	for dec.More() {
-		var a SandboxCall
-		if err := dec.Decode(&a); err != nil {
-			t.Fatal(err)
-		}
-		out = append(out, a)
-	}
-	return out
+	return getStream[SandboxCall](t, s.URL+"/sandbox/arrivals")
+}
+
+// MostIn1s returns the number of calls in the fullest window of 1.000 s, wherever it begins.
+func (l SandboxCalls) MostIn1s() int {
+	return MostIn1s(l, func(a, b SandboxCall) time.Duration { return b.At.Sub(a.At) })
 }
 
 // Between returns the calls that arrived in [from, to).
@@ -112,15 +94,11 @@ type Hold struct {
 // with 200: a hold does not make a worker unready.
 func (w *Worker) holds(t *testing.T, path string) map[string]Hold {
 	t.Helper()
-	var body struct {
+	body := GetJSON[struct {
 		Ready bool   `json:"ready"`
 		Held  []Hold `json:"held"`
-	}
-	text := Get(t, w.Admin+path)
-	if err := json.Unmarshal([]byte(text), &body); err != nil {
-		t.Fatalf("%s: %v: %s", path, err, text)
-	}
-	Check(t, body.Ready, "%s: not ready during a hold: %s", path, text)
+	}](t, w.Admin+path)
+	Check(t, body.Ready, "%s: not ready during a hold: %+v", path, body)
 	out := map[string]Hold{}
 	for _, h := range body.Held {
 		out[h.Reason] = h
@@ -166,12 +144,11 @@ func (w *Worker) WaitReleased(t *testing.T, reason string, within time.Duration)
 // at its end; between them there is one for each new cause.
 func (w *Worker) HoldLogLines(t *testing.T, reason string) (begun, between, ended int) {
 	t.Helper()
-	for _, line := range w.Stderr.Lines() {
-		var entry struct {
-			Reason, Detail, Do, Message string
-			Held                        *float64 `json:"held_ms"`
-		}
-		if json.Unmarshal([]byte(line), &entry) != nil || entry.Reason != reason {
+	for _, entry := range Entries[struct {
+		Reason, Detail, Do, Message string
+		Held                        *float64 `json:"held_ms"`
+	}](&w.Stderr) {
+		if entry.Reason != reason {
 			continue
 		}
 		switch {
@@ -182,7 +159,7 @@ func (w *Worker) HoldLogLines(t *testing.T, reason string) (begun, between, ende
 		default:
 			begun++
 			Check(t, entry.Detail != "" && entry.Do != "",
-				"the first line of the hold lacks what is wrong or what to do: %s", line)
+				"the first line of the hold lacks what is wrong or what to do: %+v", entry)
 		}
 	}
 	return begun, between, ended
@@ -208,13 +185,10 @@ func (k *Kafka) CheckNoDeadLetters(t *testing.T, why string) {
 }
 
 // Traffic produces live events at a steady rate, each in a conversation of its own, so that the
-// delay of each can be measured.
+// delay of each can be measured. Read its fields after End.
 type Traffic struct {
-	t    *testing.T
-	stop chan struct{}
-	done chan struct{}
-
-	mu         sync.Mutex
+	stop       func()
+	sent       sync.WaitGroup
 	Events     []Event
 	ProducedAt map[Conversation]time.Time
 }
@@ -230,39 +204,23 @@ func StartTraffic(t *testing.T, k *Kafka, topic, prefix string, perSecond int) *
 func startTrafficWhile(t *testing.T, k *Kafka, topic, prefix string, perSecond int,
 	due func(written int) bool) *Traffic {
 	t.Helper()
-	f := &Traffic{t: t, stop: make(chan struct{}), done: make(chan struct{}),
-		ProducedAt: map[Conversation]time.Time{}}
-	go func() {
-		defer close(f.done)
-		var sent sync.WaitGroup
-		defer sent.Wait()
-		tick := time.NewTicker(time.Second / time.Duration(perSecond))
-		defer tick.Stop()
-		for i := 0; ; i++ {
-			select {
-			case <-f.stop:
-				return
-			case <-tick.C:
-			}
-			if !due(i) {
-				i--
-				continue
-			}
-			now := time.Now()
-			e := Event{Conversation{prefix + "-" + strconv.Itoa(i), "p"}, now.Unix()}
-			f.mu.Lock()
-			f.Events = append(f.Events, e)
-			f.ProducedAt[e.Conversation] = now
-			f.mu.Unlock()
-			sent.Add(1)
-			k.Client.Produce(t.Context(), RecordOf(topic, e), func(_ *kgo.Record, err error) {
-				defer sent.Done()
-				if err != nil {
-					t.Errorf("produce: %v", err)
-				}
-			})
+	f := &Traffic{ProducedAt: map[Conversation]time.Time{}}
+	f.stop = Poll(t, time.Second/time.Duration(perSecond), func() {
+		if !due(len(f.Events)) {
+			return
 		}
-	}()
+		now := time.Now()
+		e := NewEvent(prefix+"-"+strconv.Itoa(len(f.Events)), "p", now.Unix())
+		f.Events = append(f.Events, e)
+		f.ProducedAt[e.Conversation] = now
+		f.sent.Add(1)
+		k.Client.Produce(t.Context(), RecordOf(topic, e), func(_ *kgo.Record, err error) {
+			defer f.sent.Done()
+			if err != nil {
+				t.Errorf("produce: %v", err)
+			}
+		})
+	})
 	t.Cleanup(func() { f.End() }) // before the broker and the client are closed
 	return f
 }
@@ -286,28 +244,51 @@ func StartTrafficBehindCalls(t *testing.T, k *Kafka, topic, prefix string, perSe
 
 // End stops the traffic, waits until all of it is acknowledged, and returns the events.
 func (f *Traffic) End() []Event {
-	f.mu.Lock()
-	select {
-	case <-f.stop:
-	default:
-		close(f.stop)
-	}
-	f.mu.Unlock()
-	<-f.done
+	f.stop()
+	f.sent.Wait()
 	return f.Events
 }
 
-// Delays returns the time from production to the first applied call of each event, in the order of
-// the calls.
-func (f *Traffic) Delays(served SandboxCalls) []time.Duration {
-	var out []time.Duration
+// Delays returns the time from production to the first applied call of each event, sorted.
+func (f *Traffic) Delays(calls SandboxCalls) (out Delays) {
 	seen := map[Conversation]bool{}
-	for _, a := range served {
-		c := Conversation{a.Report, a.Peer}
-		if at, ours := f.ProducedAt[c]; ours && a.Applied && !seen[c] {
-			seen[c] = true
+	for _, a := range calls {
+		if at, ours := f.ProducedAt[a.Conversation]; ours && a.Applied && !seen[a.Conversation] {
+			seen[a.Conversation] = true
 			out = append(out, a.At.Sub(at))
 		}
 	}
+	slices.Sort(out)
 	return out
+}
+
+// ArrivalDelays returns the time from production to the arrival of the call of each event, sorted.
+// Each event must have exactly one call.
+func (f *Traffic) ArrivalDelays(t *testing.T, arrivals []Arrival) (out Delays) {
+	t.Helper()
+	for _, a := range arrivals {
+		if at, ours := f.ProducedAt[a.Conversation]; ours {
+			out = append(out, time.Unix(0, a.Wall).Sub(at))
+		}
+	}
+	if len(out) != len(f.Events) {
+		t.Fatalf("%d calls for %d live events", len(out), len(f.Events))
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Delays are sorted delays of events.
+type Delays []time.Duration
+
+// Percentile returns the delay that percent of the events don't exceed.
+func (d Delays) Percentile(percent int) time.Duration { return d[len(d)*percent/100] }
+
+// Longest returns the longest delay.
+func (d Delays) Longest() time.Duration { return d[len(d)-1] }
+
+func (d Delays) String() string {
+	const unit = 100 * time.Microsecond
+	return fmt.Sprintf("p50 %v, p99 %v, most %v", d.Percentile(50).Round(unit), d.Percentile(99).
+		Round(unit), d.Longest().Round(unit))
 }

@@ -116,20 +116,22 @@ func StartEmbedded(t *testing.T, why string, args ...string) *Kafka {
 func Connect(t *testing.T, addr string, names Names) *Kafka {
 	t.Helper()
 	k := &Kafka{Names: names, Addr: addr}
-	cl, err := kgo.NewClient(k.Seeds(), kgo.ProducerLinger(0), kgo.MaxBufferedRecords(1<<20),
-		kgo.RequiredAcks(kgo.AllISRAcks()),
-		// Kafka 4 supports all of it; later versions name a group's topics by id
+	// Kafka 4 supports all of it; later versions name a group's topics by id
+	k.Client = k.NewClient(t, kgo.ProducerLinger(0), kgo.MaxBufferedRecords(1<<20),
 		kgo.MaxVersions(kversion.V3_5_0()))
+	return k
+}
+
+// NewClient returns another franz-go client, which is closed when the test ends.
+func (k *Kafka) NewClient(t *testing.T, options ...kgo.Opt) *kgo.Client {
+	t.Helper()
+	cl, err := kgo.NewClient(append(options, kgo.SeedBrokers(strings.Split(k.Addr, ",")...))...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(cl.Close)
-	k.Client = cl
-	return k
+	return cl
 }
-
-// Seeds returns the bootstrap option of a franz-go client.
-func (k *Kafka) Seeds() kgo.Opt { return kgo.SeedBrokers(strings.Split(k.Addr, ",")...) }
 
 // RunArgs returns the arguments of `markread run`.
 func (k *Kafka) RunArgs(imURL string, extra ...string) []string {
@@ -150,7 +152,13 @@ func Context(t *testing.T) context.Context {
 // has its partition and offset.
 func (k *Kafka) Produce(t *testing.T, records ...*kgo.Record) {
 	t.Helper()
-	if err := k.Client.ProduceSync(Context(t), records...).FirstErr(); err != nil {
+	ProduceWith(t, k.Client, records...)
+}
+
+// ProduceWith is Kafka.Produce with another client.
+func ProduceWith(t *testing.T, cl *kgo.Client, records ...*kgo.Record) {
+	t.Helper()
+	if err := cl.ProduceSync(Context(t), records...).FirstErr(); err != nil {
 		t.Fatalf("produce: %v", err)
 	}
 }
@@ -158,20 +166,13 @@ func (k *Kafka) Produce(t *testing.T, records ...*kgo.Record) {
 // ProduceTo produces the events to the partitions that partition returns.
 func (k *Kafka) ProduceTo(t *testing.T, topic string, events []Event, partition func(i int) int32) {
 	t.Helper()
-	cl, err := kgo.NewClient(k.Seeds(), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.RequiredAcks(kgo.AllISRAcks()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	cl := k.NewClient(t, kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	defer cl.Close()
-	records := make([]*kgo.Record, len(events))
-	for i, e := range events {
-		records[i] = RecordOf(topic, e)
-		records[i].Partition = partition(i)
+	records := RecordsOf(topic, events)
+	for i, r := range records {
+		r.Partition = partition(i)
 	}
-	if err := cl.ProduceSync(Context(t), records...).FirstErr(); err != nil {
-		t.Fatalf("produce: %v", err)
-	}
+	ProduceWith(t, cl, records...)
 }
 
 // Partition identifies one partition.
@@ -207,12 +208,12 @@ func (k *Kafka) TryEndOffsets(ctx context.Context, topics ...string) (map[Partit
 		}
 		list.Topics = append(list.Topics, want)
 	}
-	answer, err := list.RequestWith(ctx, k.Client)
+	response, err := list.RequestWith(ctx, k.Client)
 	if err != nil {
 		return nil, fmt.Errorf("list offsets: %w", err)
 	}
 	out := map[Partition]int64{}
-	for _, topic := range answer.Topics {
+	for _, topic := range response.Topics {
 		for _, p := range topic.Partitions {
 			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
 				return nil, fmt.Errorf("list offsets of %s %d: %w", topic.Topic, p.Partition, err)
@@ -276,12 +277,12 @@ func (k *Kafka) tryCommits(ctx context.Context) (map[Partition]commit, error) {
 	group := kmsg.NewOffsetFetchRequestGroup()
 	group.Group = k.Group
 	req.Groups = append(req.Groups, group)
-	answer, err := req.RequestWith(ctx, k.Client)
+	response, err := req.RequestWith(ctx, k.Client)
 	if err != nil {
 		return nil, fmt.Errorf("offset fetch: %w", err)
 	}
 	out := map[Partition]commit{}
-	for _, group := range answer.Groups {
+	for _, group := range response.Groups {
 		if err := kerr.ErrorForCode(group.ErrorCode); err != nil {
 			return nil, fmt.Errorf("offset fetch: %w", err)
 		}
@@ -341,27 +342,46 @@ func (k *Kafka) WaitCommitted(t *testing.T, within time.Duration, topics ...stri
 	})
 }
 
-// ReadAll reads a topic from its beginning to its current end.
-func (k *Kafka) ReadAll(t *testing.T, topic string) []*kgo.Record {
+// Records returns the number of records of a topic. It waits while a partition has no leader.
+func (k *Kafka) Records(t *testing.T, topic string) (n int64) {
 	t.Helper()
-	want := int64(0)
-	for _, end := range k.EndOffsets(t, topic) {
-		want += end
+	var ends map[Partition]int64
+	var err error
+	Wait(t, "the leaders of "+topic+" return its end offsets", 30*time.Second, func() bool {
+		ends, err = k.TryEndOffsets(Context(t), topic)
+		return err == nil
+	})
+	for _, end := range ends {
+		n += end
 	}
-	cl, err := kgo.NewClient(k.Seeds(), kgo.ConsumeTopics(topic),
+	return n
+}
+
+// ReadEach reads a topic from its beginning to its current end. It fails if no record arrives for
+// a minute.
+func (k *Kafka) ReadEach(t *testing.T, topic string, each func(*kgo.Record)) {
+	t.Helper()
+	left := k.Records(t, topic)
+	cl := k.NewClient(t, kgo.ConsumeTopics(topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	if err != nil {
-		t.Fatal(err)
-	}
 	defer cl.Close()
-	ctx := Context(t)
-	var out []*kgo.Record
-	for int64(len(out)) < want {
+	for left > 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		fetches := cl.PollFetches(ctx)
+		cancel()
 		if err := fetches.Err(); err != nil {
-			t.Fatalf("reading %s: %v (%d of %d records)", topic, err, len(out), want)
+			t.Fatalf("reading %s: %v, %d records left", topic, err, left)
 		}
-		out = append(out, fetches.Records()...)
+		fetches.EachRecord(func(r *kgo.Record) {
+			left--
+			each(r)
+		})
 	}
+}
+
+// ReadAll reads a topic from its beginning to its current end.
+func (k *Kafka) ReadAll(t *testing.T, topic string) (out []*kgo.Record) {
+	t.Helper()
+	k.ReadEach(t, topic, func(r *kgo.Record) { out = append(out, r) })
 	return out
 }

@@ -21,6 +21,7 @@ package kit
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -104,15 +105,12 @@ type Proc struct {
 // the caller's variables leaks in.
 func Start(t *testing.T, name, role string, env []string, args ...string) *Proc {
 	t.Helper()
-	return StartWithInput(t, name, role, env, "", args...)
+	return StartPrepared(t, name, role, env, Stdin(""), args...)
 }
 
-// StartWithInput is Start with a text on standard input.
-func StartWithInput(t *testing.T, name, role string, env []string, stdin string,
-	args ...string) *Proc {
-	t.Helper()
-	withInput := func(cmd *exec.Cmd) { cmd.Stdin = strings.NewReader(stdin) }
-	return StartPrepared(t, name, role, env, withInput, args...)
+// Stdin prepares a command to read the text on standard input.
+func Stdin(text string) func(*exec.Cmd) {
+	return func(cmd *exec.Cmd) { cmd.Stdin = strings.NewReader(text) }
 }
 
 // StartPrepared starts the test binary in a role, after prepare has changed the command.
@@ -264,6 +262,17 @@ func (l *Log) Tail(n int) string {
 		return ""
 	}
 	return strings.Join(lines, "\n") + "\n"
+}
+
+// Entries decodes the lines of a log that are JSON objects.
+func Entries[T any](l *Log) (out []T) {
+	for _, line := range l.Lines() {
+		var entry T
+		if json.Unmarshal([]byte(line), &entry) == nil {
+			out = append(out, entry)
+		}
+	}
+	return out
 }
 
 // Wait polls until ok returns true, and fails the test after the limit.

@@ -28,7 +28,7 @@ const Partitions = 12
 func CreateOwnTopics(t *testing.T, brokers string, partitions int) *Kafka {
 	t.Helper()
 	k := UniqueNames(t, brokers)
-	k.createTopics(t, partitions, k.Topics()...)
+	k.CreateTopics(t, NewTopics(partitions, k.Topics()...)...)
 	return k
 }
 
@@ -62,52 +62,49 @@ func StartBrokerWithoutTopics(t *testing.T) *Kafka {
 	return StartEmbedded(t, "", "-topics", "other")
 }
 
-// CreateTopics returns when every broker knows the topics, and a leader of each partition.
-func (k *Kafka) CreateTopics(t *testing.T, topics ...string) {
+// CreateTopics creates the topics, and returns when every broker knows them, and a leader of each
+// partition.
+func (k *Kafka) CreateTopics(t *testing.T, topics ...kmsg.CreateTopicsRequestTopic) {
 	t.Helper()
-	k.createTopics(t, Partitions, topics...)
-}
-
-func (k *Kafka) createTopics(t *testing.T, partitions int, topics ...string) {
-	t.Helper()
-	ctx := Context(t)
 	req := kmsg.NewPtrCreateTopicsRequest()
-	req.TimeoutMillis = 30_000
-	for _, name := range topics {
-		topic := kmsg.NewCreateTopicsRequestTopic()
-		topic.Topic, topic.NumPartitions, topic.ReplicationFactor = name, int32(partitions), -1
-		req.Topics = append(req.Topics, topic)
-	}
-	answer, err := req.RequestWith(ctx, k.Client)
+	req.TimeoutMillis, req.Topics = 30_000, topics
+	response, err := req.RequestWith(Context(t), k.Client)
 	if err != nil {
 		t.Fatalf("create topics: %v", err)
 	}
-	for _, topic := range answer.Topics {
+	for _, topic := range response.Topics {
 		if err := kerr.ErrorForCode(topic.ErrorCode); err != nil {
 			t.Fatalf("create topic %s: %v", topic.Topic, err)
 		}
 	}
-	k.waitForTopics(t, partitions, topics...)
+	for _, topic := range topics {
+		k.waitForTopic(t, topic.Topic, int(topic.NumPartitions))
+	}
 }
 
-// waitForTopics waits until every broker knows the given number of partitions of each topic, and
-// their leaders.
-func (k *Kafka) waitForTopics(t *testing.T, partitions int, topics ...string) {
+// NewTopics are topics of the exam, with the cluster's default replication.
+func NewTopics(partitions int, names ...string) (topics []kmsg.CreateTopicsRequestTopic) {
+	for _, name := range names {
+		topics = append(topics, kmsg.CreateTopicsRequestTopic{Topic: name,
+			NumPartitions: int32(partitions), ReplicationFactor: -1})
+	}
+	return topics
+}
+
+// waitForTopic waits until every broker knows the number of partitions of the topic, and their
+// leaders.
+func (k *Kafka) waitForTopic(t *testing.T, topic string, partitions int) {
 	t.Helper()
 	ctx := Context(t)
-	Wait(t, "all brokers know the topics", 30*time.Second, func() bool {
+	Wait(t, "all brokers know the topic "+topic, 30*time.Second, func() bool {
 		for _, seed := range k.Client.SeedBrokers() {
-			found, err := metadata(ctx, seed, topics...)
-			if err != nil {
-				return false
-			}
-			for _, topic := range found {
-				if len(topic.Partitions) != partitions || slices.ContainsFunc(topic.Partitions,
+			found, err := metadata(ctx, seed, topic)
+			if err != nil || len(found[0].Partitions) != partitions ||
+				slices.ContainsFunc(found[0].Partitions,
 					func(p kmsg.MetadataResponseTopicPartition) bool {
 						return p.ErrorCode != 0 || p.Leader < 0
 					}) {
-					return false
-				}
+				return false
 			}
 		}
 		return true
@@ -123,14 +120,14 @@ func (k *Kafka) AddPartitions(t *testing.T, name string, count int32) {
 	topic := kmsg.NewCreatePartitionsRequestTopic()
 	topic.Topic, topic.Count = name, count
 	req.Topics = append(req.Topics, topic)
-	answer, err := req.RequestWith(Context(t), k.Client)
+	response, err := req.RequestWith(Context(t), k.Client)
 	if err != nil {
 		t.Fatalf("create partitions: %v", err)
 	}
-	if err := kerr.ErrorForCode(answer.Topics[0].ErrorCode); err != nil {
+	if err := kerr.ErrorForCode(response.Topics[0].ErrorCode); err != nil {
 		t.Fatalf("create partitions: %v", err)
 	}
-	k.waitForTopics(t, int(count), name)
+	k.waitForTopic(t, name, int(count))
 }
 
 // DeleteTopics deletes the topics; one that does not exist is no error.
@@ -144,12 +141,12 @@ func (k *Kafka) DeleteTopics(t *testing.T, ctx context.Context, topics ...string
 		topic.Topic = kmsg.StringPtr(name)
 		req.Topics = append(req.Topics, topic)
 	}
-	answer, err := req.RequestWith(ctx, k.Client)
+	response, err := req.RequestWith(ctx, k.Client)
 	if err != nil {
 		t.Errorf("delete topics: %v", err)
 		return
 	}
-	for _, topic := range answer.Topics {
+	for _, topic := range response.Topics {
 		if err := kerr.ErrorForCode(topic.ErrorCode); err != nil &&
 			err != kerr.UnknownTopicOrPartition {
 			t.Errorf("delete topic %s: %v", *topic.Topic, err)

@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -23,13 +22,11 @@ import (
 type Arrival struct {
 	At int64 `json:"at"` // nanoseconds since the recorder started, monotonic: for windows
 	// nanoseconds since 1970: to compare with times from other processes
-	Wall     int64  `json:"wall"`
-	Admin    string `json:"admin"` // the account that signed: it identifies the worker
-	Report   string `json:"report"`
-	Peer     string `json:"peer"`
-	ReadTime int64  `json:"read_time"`
-	Code     int    `json:"code"`
-	Answered bool   `json:"answered"`
+	Wall  int64  `json:"wall"`
+	Admin string `json:"admin"` // the account that signed: it identifies the worker
+	Event
+	Code     int  `json:"code"`
+	Answered bool `json:"answered"`
 	// the connection ended before the whole call was read: it has no accounts, and was not applied
 	Truncated bool `json:"cut"`
 }
@@ -218,64 +215,28 @@ func (im *Recorder) CountBy(t *testing.T, admin string) int {
 func (im *Recorder) WaitApplied(t *testing.T, events []Event, within time.Duration) {
 	t.Helper()
 	want := Largest(events)
-	limit := time.Now().Add(within)
-	for {
+	missing := 0
+	defer func() {
+		if t.Failed() {
+			t.Logf("%d of %d conversations are not applied", missing, len(want))
+		}
+	}()
+	Wait(t, "the events are applied", within, func() bool {
 		got := ReadTimes(im.Arrivals(t))
-		missing := 0
+		missing = 0
 		for conversation, readTime := range want {
 			if got[conversation] < readTime {
 				missing++
 			}
 		}
-		if missing == 0 {
-			return
-		}
-		if time.Now().After(limit) {
-			t.Fatalf("%d of %d conversations were not applied within %v", missing, len(want),
-				within)
-		}
-		<-time.After(200 * time.Millisecond)
-	}
+		return missing == 0
+	})
 }
 
 // Arrivals returns all calls so far, in the order of their arrival.
 func (im *Recorder) Arrivals(t *testing.T) []Arrival {
 	t.Helper()
-	var out []Arrival
-	dec := json.NewDecoder(strings.NewReader(Get(t, im.URL+"/arrivals")))
-	for dec.More() {
-		var a Arrival
-		if err := dec.Decode(&a); err != nil {
-			t.Fatal(err)
-		}
-		out = append(out, a)
-	}
-	return out
-}
-
-// Get returns a page of a process of the exam. It ignores proxies in the environment.
-func Get(t *testing.T, at string) string {
-	t.Helper()
-	status, body, err := TryGet(at)
-	if err != nil || status != http.StatusOK {
-		t.Fatalf("GET %s: %d %v", at, status, err)
-	}
-	return body
-}
-
-// HTTP is the client of the exam.
-var HTTP = &http.Client{Timeout: 10 * time.Second,
-	Transport: &http.Transport{Proxy: func(*http.Request) (*url.URL, error) { return nil, nil }}}
-
-// TryGet is Get for a caller that handles the status and the error.
-func TryGet(at string) (int, string, error) {
-	res, err := HTTP.Get(at)
-	if err != nil {
-		return 0, "", err
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	return res.StatusCode, string(body), err
+	return getStream[Arrival](t, im.URL+"/arrivals")
 }
 
 // CallStats describes the rate of calls.
@@ -287,15 +248,25 @@ type CallStats struct {
 	PerSecond float64       // calls after the first, divided by Span
 }
 
-// MeasureCalls returns the statistics of the arrivals, which must be in order.
-func MeasureCalls(arrivals []Arrival) CallStats {
-	out := CallStats{Calls: len(arrivals)}
-	for first, last := 0, 0; last < len(arrivals); last++ {
-		for arrivals[last].At-arrivals[first].At >= int64(time.Second) {
+// MostIn1s returns how many of the ordered items lie in the fullest window of 1.000 s, wherever it
+// begins. between returns the time from a to b.
+func MostIn1s[T any](of []T, between func(a, b T) time.Duration) int {
+	most, first := 0, 0
+	for last := range of {
+		for between(of[first], of[last]) >= time.Second {
 			first++
 		}
-		out.MostIn1s = max(out.MostIn1s, last-first+1)
-		if arrivals[last].Code == 60007 {
+		most = max(most, last-first+1)
+	}
+	return most
+}
+
+// MeasureCalls returns the statistics of the arrivals, which must be in order.
+func MeasureCalls(arrivals []Arrival) CallStats {
+	out := CallStats{Calls: len(arrivals), MostIn1s: MostIn1s(arrivals,
+		func(a, b Arrival) time.Duration { return time.Duration(b.At - a.At) })}
+	for _, a := range arrivals {
+		if a.Code == 60007 {
 			out.Throttled++
 		}
 	}
@@ -312,6 +283,9 @@ func (m CallStats) String() string {
 }
 
 // Conversation identifies a conversation in the exam's models.
-type Conversation struct{ Report, Peer string }
+type Conversation struct {
+	Report string `json:"report"`
+	Peer   string `json:"peer"`
+}
 
 func (c Conversation) Key() []byte { return []byte(c.Report + "|" + c.Peer) }

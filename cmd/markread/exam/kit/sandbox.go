@@ -3,8 +3,6 @@
 package kit
 
 import (
-	"encoding/json"
-	"strings"
 	"testing"
 	"time"
 )
@@ -26,20 +24,7 @@ func StartSandbox(t *testing.T, extra ...string) *Sandbox {
 // ReadTimes returns the read times that the sandbox has stored.
 func (s *Sandbox) ReadTimes(t *testing.T) map[Conversation]int64 {
 	t.Helper()
-	out := map[Conversation]int64{}
-	dec := json.NewDecoder(strings.NewReader(Get(t, s.URL+"/sandbox/read-times")))
-	for dec.More() {
-		var row struct {
-			Report   string `json:"report"`
-			Peer     string `json:"peer"`
-			ReadTime int64  `json:"read_time"`
-		}
-		if err := dec.Decode(&row); err != nil {
-			t.Fatal(err)
-		}
-		out[Conversation{row.Report, row.Peer}] = row.ReadTime
-	}
-	return out
+	return Largest(getStream[Event](t, s.URL+"/sandbox/read-times"))
 }
 
 // SandboxStats is the sandbox's own count of the calls.
@@ -54,9 +39,5 @@ type SandboxStats struct {
 // Stats returns the sandbox's count of the calls.
 func (s *Sandbox) Stats(t *testing.T) SandboxStats {
 	t.Helper()
-	var out SandboxStats
-	if err := json.Unmarshal([]byte(Get(t, s.URL+"/sandbox/stats")), &out); err != nil {
-		t.Fatal(err)
-	}
-	return out
+	return GetJSON[SandboxStats](t, s.URL+"/sandbox/stats")
 }

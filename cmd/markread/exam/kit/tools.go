@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,12 +29,11 @@ func CountRepeated(arrivals []Arrival) int {
 	answered := map[Event]bool{}
 	repeated := 0
 	for _, a := range arrivals {
-		e := Event{Conversation{a.Report, a.Peer}, a.ReadTime}
-		if answered[e] {
+		if answered[a.Event] {
 			repeated++
 		}
 		if a.Answered && a.Code == 0 {
-			answered[e] = true
+			answered[a.Event] = true
 		}
 	}
 	return repeated
@@ -53,37 +53,56 @@ func (s Interval) Overlap(from, to time.Time) time.Duration {
 	return max(0, to.Sub(from))
 }
 
-// LongestGap returns the longest time without a call between two moments, and when it began.
-func LongestGap(arrivals []Arrival, from, to time.Time) (longest time.Duration, at time.Time) {
-	last := from
-	note := func(now time.Time) {
-		if now.Sub(last) > longest {
-			longest, at = now.Sub(last), last
-		}
-		last = now
-	}
-	for _, a := range arrivals {
-		if now := time.Unix(0, a.Wall); now.After(from) && now.Before(to) {
-			note(now)
-		}
-	}
-	note(to)
-	return longest, at
-}
-
-// Times are ordered times of commits.
+// Times are ordered times, of calls or of commits.
 type Times []time.Time
 
-// LongestGap returns the longest time without a commit between two moments.
-func (at Times) LongestGap(from, to time.Time) time.Duration {
-	longest, last := time.Duration(0), from
+// ArrivalTimes returns the times of the calls.
+func ArrivalTimes(arrivals []Arrival) Times {
+	out := make(Times, len(arrivals))
+	for i, a := range arrivals {
+		out[i] = time.Unix(0, a.Wall)
+	}
+	return out
+}
+
+// LongestGap returns the longest time without a call or commit between two moments, and when it
+// began.
+func (at Times) LongestGap(from, to time.Time) (longest time.Duration, began time.Time) {
+	last := from
 	for _, now := range append(at[:len(at):len(at)], to) {
 		if now.After(from) && !now.After(to) {
-			longest = max(longest, now.Sub(last))
+			if gap := now.Sub(last); gap > longest {
+				longest, began = gap, last
+			}
 			last = now
 		}
 	}
-	return longest
+	return longest, began
+}
+
+// Poll calls f at the interval until stop is called or the test ends. stop waits for a call of f
+// that runs.
+func Poll(t *testing.T, interval time.Duration, f func()) (stop func()) {
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(interval)
+		defer tick.Stop()
+		for {
+			select {
+			case <-quit:
+				return
+			case <-tick.C:
+				f()
+			}
+		}
+	}()
+	stop = sync.OnceFunc(func() {
+		close(quit)
+		<-done
+	})
+	t.Cleanup(stop)
+	return stop
 }
 
 // CheckResult is the result of `markread check`.
@@ -98,7 +117,7 @@ func RunCheck(t *testing.T, k *Kafka, imURL string, env []string, extra ...strin
 	began := time.Now()
 	args := append(k.RunArgs(imURL, extra...), "--json")
 	args[0] = "check"
-	p := Start(t, "check", "product", append([]string{"MARKREAD_IM_KEY=" + Key}, env...), args...)
+	p := Start(t, "check", "product", append([]string{KeyVariable}, env...), args...)
 	code := p.Exit(t, CheckLimit)
 	r := CheckResult{Took: time.Since(began)}
 	if err := json.Unmarshal([]byte(p.Stdout.String()), &r.Report); err != nil {

@@ -18,6 +18,8 @@ import (
 const (
 	AppID = "1400000001"
 	Key   = "exam-key-5bd2850fff3ecb11d7c805251c51ee463a25727b"
+	// KeyVariable sets Key in an environment.
+	KeyVariable = "MARKREAD_IM_KEY=" + Key
 )
 
 // StopLimit is the contract's hard limit of a shutdown: the default drain timeout and 5 s.
@@ -32,8 +34,14 @@ type Worker struct {
 // StartWorker starts `markread run` and returns when its admin server listens.
 func StartWorker(t *testing.T, k *Kafka, imURL string, extra ...string) *Worker {
 	t.Helper()
-	p := Start(t, "worker", "product", []string{"MARKREAD_IM_KEY=" + Key},
-		k.RunArgs(imURL, extra...)...)
+	return StartWorkerWithEnv(t, k, imURL, []string{KeyVariable}, extra...)
+}
+
+// StartWorkerWithEnv is StartWorker with an environment that contains the secrets.
+func StartWorkerWithEnv(t *testing.T, k *Kafka, imURL string, env []string,
+	extra ...string) *Worker {
+	t.Helper()
+	p := Start(t, "worker", "product", env, k.RunArgs(imURL, extra...)...)
 	return &Worker{p, "http://" + p.Line(t, AdminLine, 10*time.Second)[1]}
 }
 
@@ -89,7 +97,12 @@ func (w *Worker) WaitCaughtUp(t *testing.T) {
 // Event is one valid event in the exam's models.
 type Event struct {
 	Conversation
-	ReadTime int64
+	ReadTime int64 `json:"read_time"`
+}
+
+// NewEvent returns an event of the conversation of report and peer.
+func NewEvent(report, peer string, readTime int64) Event {
+	return Event{Conversation{report, peer}, readTime}
 }
 
 // RecordOf returns the plainest record of an event: MsgReadTime as the documented string, and the
@@ -170,19 +183,23 @@ func ReadTimes(arrivals []Arrival) map[Conversation]int64 {
 	out := map[Conversation]int64{}
 	for _, a := range arrivals {
 		if a.Code == 0 && !a.Truncated {
-			c := Conversation{a.Report, a.Peer}
-			out[c] = max(out[c], a.ReadTime)
+			out[a.Conversation] = max(out[a.Conversation], a.ReadTime)
 		}
 	}
 	return out
 }
 
-// ProduceEvents produces the events to the topic, in order.
-func ProduceEvents(t *testing.T, k *Kafka, topic string, events []Event) {
-	t.Helper()
+// RecordsOf returns the records of the events.
+func RecordsOf(topic string, events []Event) []*kgo.Record {
 	records := make([]*kgo.Record, len(events))
 	for i, e := range events {
 		records[i] = RecordOf(topic, e)
 	}
-	k.Produce(t, records...)
+	return records
+}
+
+// ProduceEvents produces the events to the topic, in order.
+func ProduceEvents(t *testing.T, k *Kafka, topic string, events []Event) {
+	t.Helper()
+	k.Produce(t, RecordsOf(topic, events)...)
 }

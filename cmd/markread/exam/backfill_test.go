@@ -80,24 +80,13 @@ func startBackfill(k *kit.Kafka, t *testing.T, file string, extra ...string) *ki
 
 // peakMemory polls a process until it ends, and returns its peak resident memory.
 func peakMemory(p *kit.Proc, within time.Duration) (bytes int) {
-	limit, tick := time.After(within), time.NewTicker(20*time.Millisecond)
-	defer tick.Stop()
-	line := regexp.MustCompile(`(?m)^VmHWM:\s+(\d+) kB$`)
-	for {
-		// fails once the process has ended
-		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Cmd.Process.Pid))
-		if found := line.FindSubmatch(status); found != nil {
-			kilobytes, _ := strconv.Atoi(string(found[1]))
-			bytes = max(bytes, kilobytes<<10)
+	for limit := time.Now().Add(within); !p.Ended() && time.Now().Before(limit); {
+		if peak, err := readMemory(p, "VmHWM"); err == nil { // fails if the process has ended
+			bytes = max(bytes, peak)
 		}
-		select {
-		case <-p.Exited:
-			return bytes
-		case <-limit:
-			return bytes
-		case <-tick.C:
-		}
+		<-time.After(20 * time.Millisecond)
 	}
+	return bytes
 }
 
 // largestInTopic reads a topic and returns the largest T of each conversation.
@@ -180,10 +169,8 @@ func TestExamBackfillKilled(t *testing.T) {
 			<-time.After(time.Duration(50+rand.IntN(200)) * time.Millisecond)
 		}
 		for k.Records(t, k.Backfill) < before+after {
-			select {
-			case <-p.Exited:
+			if p.Ended() {
 				t.Fatalf("it ended before it was killed: the test proves nothing")
-			default:
 			}
 		}
 		p.Signal(t, syscall.SIGKILL)
@@ -249,10 +236,8 @@ func TestExamBackfillInterrupted(t *testing.T) {
 	published := func(p *kit.Proc, n int64) {
 		before := k.Records(t, k.Backfill)
 		kit.Wait(t, "records are published", time.Minute, func() bool {
-			select {
-			case <-p.Exited:
+			if p.Ended() {
 				t.Fatalf("it ended before it was interrupted: the test proves nothing")
-			default:
 			}
 			return k.Records(t, k.Backfill) >= before+n
 		})

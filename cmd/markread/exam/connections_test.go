@@ -40,12 +40,7 @@ func openIdleConns(t *testing.T, addr string, n int) *idleConns {
 		s.done.Go(func() {
 			for {
 				s.hold(texts[i%len(texts)])
-				select {
-				case <-s.stop:
-					return
-				case <-time.After(10 * time.Millisecond):
-				}
-				for !s.reconnect.Load() {
+				for wait := true; wait; wait = !s.reconnect.Load() {
 					select {
 					case <-s.stop:
 						return

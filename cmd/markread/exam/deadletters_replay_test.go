@@ -208,14 +208,8 @@ func TestExamLettersKilled(t *testing.T) {
 		// Half of them are killed as soon as something is published: before it is resolved, or
 		// meanwhile.
 		if killed%2 == 0 {
-			kit.Wait(t, "something is published", time.Minute, func() bool {
-				select {
-				case <-p.Exited:
-					return true
-				default:
-					return size() > before
-				}
-			})
+			kit.Wait(t, "something is published", time.Minute,
+				func() bool { return p.Ended() || size() > before })
 		} else {
 			<-time.After(time.Duration(50+random.IntN(400)) * time.Millisecond)
 		}

@@ -218,10 +218,8 @@ func TestExamStopNow(t *testing.T) {
 	kit.Wait(t, "calls that hang", 30*time.Second, func() bool { return im.Count(t) >= 10 })
 	w.Signal(t, syscall.SIGTERM)
 	<-time.After(300 * time.Millisecond)
-	select {
-	case <-w.Exited:
+	if w.Ended() {
 		t.Fatal("the worker did not wait for its calls")
-	default:
 	}
 	began := time.Now()
 	w.Signal(t, syscall.SIGTERM)

@@ -6,8 +6,8 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"regexp"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -116,16 +116,24 @@ func produceBulk(t *testing.T, k *kit.Kafka, topic string, n int, event func(i i
 // memory returns a memory line of the process's status in /proc, in bytes.
 func memory(p *kit.Proc, t *testing.T, name string) int {
 	t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Cmd.Process.Pid))
+	bytes, err := readMemory(p, name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := regexp.MustCompile(`(?m)^` + name + `:\s+(\d+) kB$`).FindSubmatch(status)
-	if found == nil {
-		t.Fatalf("no %s in %s", name, status)
+	return bytes
+}
+
+func readMemory(p *kit.Proc, name string) (int, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Cmd.Process.Pid))
+	if err != nil {
+		return 0, err
 	}
-	kilobytes, _ := strconv.Atoi(string(found[1]))
-	return kilobytes << 10
+	_, line, _ := strings.Cut(string(status), "\n"+name+":")
+	var kilobytes int
+	if _, err := fmt.Sscanf(line, "%d kB\n", &kilobytes); err != nil {
+		return 0, fmt.Errorf("no %s in %s: %w", name, status, err)
+	}
+	return kilobytes << 10, nil
 }
 
 // TestExamMemoryBatches: batches of 9 MB on each of 24 partitions, and records that decompress to

@@ -65,14 +65,7 @@ func (c *WorkerGroup) Start(t *testing.T, name string, extra ...string) *Member 
 
 // Running returns the members whose process has not ended.
 func (c *WorkerGroup) Running() []*Member {
-	return slices.DeleteFunc(slices.Clone(c.All), func(m *Member) bool {
-		select {
-		case <-m.Exited:
-			return true
-		default:
-			return false
-		}
-	})
+	return slices.DeleteFunc(slices.Clone(c.All), func(m *Member) bool { return m.Ended() })
 }
 
 // WaitShared waits until all running members have a share, the shares add up to the rate, and each

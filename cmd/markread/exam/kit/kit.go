@@ -169,6 +169,16 @@ func (p *Proc) Signal(t *testing.T, s syscall.Signal) {
 	}
 }
 
+// Ended reports whether the process has ended.
+func (p *Proc) Ended() bool {
+	select {
+	case <-p.Exited:
+		return true
+	default:
+		return false
+	}
+}
+
 // Exit waits until the process ends and returns its exit status: -1 if a signal ended it.
 func (p *Proc) Exit(t *testing.T, within time.Duration) int {
 	t.Helper()
@@ -207,12 +217,8 @@ func (p *Proc) Line(t *testing.T, pattern string, within time.Duration) []string
 		if found = re.FindStringSubmatch(p.Stdout.String()); found == nil {
 			found = re.FindStringSubmatch(p.Stderr.String())
 		}
-		if found == nil {
-			select {
-			case <-p.Exited:
-				t.Fatalf("%s ended (%v) without printing %s", p.name, p.Cmd.ProcessState, pattern)
-			default:
-			}
+		if found == nil && p.Ended() {
+			t.Fatalf("%s ended (%v) without printing %s", p.name, p.Cmd.ProcessState, pattern)
 		}
 		return found != nil
 	})

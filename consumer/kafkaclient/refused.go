@@ -181,7 +181,8 @@ func certificateRemedy(err error) string {
 // required permissions are listed. It returns other errors as they are.
 func WithPermissionHint(err error, flag string) error {
 	if Denied(err) {
-		return fmt.Errorf("%w (%s): README.md lists the permissions that a worker needs", err, flag)
+		return fmt.Errorf("%w (%s): deploy/OPERATIONS.md lists the permissions that a worker needs",
+			err, flag)
 	}
 	return err
 }

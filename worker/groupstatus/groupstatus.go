@@ -158,7 +158,7 @@ func (l *look) lags(ctx context.Context, missing []string) (lags [][]admin.Parti
 // letters reads the dead-letter topic; nil if nothing of it could be read.
 func (l *look) letters(ctx context.Context) *Letters {
 	index := deadletter.NewIndex(l.MaxReplays, deadletter.Filter{})
-	store := deadletter.Store{Topic: l.Kafka, Name: l.Topics.DeadLetter, Reading: l.Reading}
+	store := deadletter.Store{Topic: l.Kafka, Name: l.Topics.DeadLetter, OnFind: l.Reading}
 	if err := store.Find(ctx, index); err != nil {
 		l.fail(fmt.Errorf("dead letters can't be counted: %w", err))
 		return nil

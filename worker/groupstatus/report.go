@@ -15,8 +15,8 @@ import (
 	"markread/worker/format"
 )
 
-// Report is what `markread status --json` prints; README.md documents its names. A nil part could
-// not be found out, or was not asked for.
+// Report is what `markread status --json` prints; deploy/OPERATIONS.md documents its names. A nil
+// part could not be found out, or was not asked for.
 type Report struct {
 	At      time.Time `json:"at"`
 	Group   *Group    `json:"group"`
@@ -63,8 +63,8 @@ func GroupOf(name string, g *consumer.DescribedGroup) *Group {
 	switch {
 	case g.State == consumer.GroupAbsent:
 		r.note("there is no such group: no worker has run lately, or --group is another one's")
-	case g.Foreign != nil:
-		r.note("%s: %s", g.Foreign.Found(), g.Foreign.Do())
+	case g.Unsupported != nil:
+		r.note("%s: %s", g.Unsupported.Found(), g.Unsupported.Do())
 	case g.State == consumer.GroupRebalancing:
 		r.note("who has which partitions shows when the members have joined anew: ask again in a " +
 			"few seconds; a member that died is waited for up to 15 s, one that drains up to a " +
@@ -330,7 +330,7 @@ func (n *StateCounts) Add(more StateCounts) {
 }
 
 func LettersOf(topic string, index *deadletter.Index) *Letters {
-	r := &Letters{Topic: topic, Foreign: index.Foreign(), Kinds: []Kind{}}
+	r := &Letters{Topic: topic, Foreign: index.Unknown(), Kinds: []Kind{}}
 	for _, c := range index.Counts() {
 		n := CountsOf(c)
 		r.Add(n)

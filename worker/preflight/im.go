@@ -22,7 +22,7 @@ type Call struct {
 	proxy      string // host:port; "": none
 	admin      string
 	Sent, Came time.Time
-	Answer     imclient.Answer
+	Answer     imclient.Response
 	Err        error
 }
 
@@ -79,10 +79,10 @@ func judgeCode(c Call, failure *imclient.Error) Finding {
 	if failure.Message != "" {
 		said += fmt.Sprintf("; the server says %q", failure.Message)
 	}
-	switch do := failure.Lasting(); {
+	switch do := failure.RemedyWithoutRetry(); {
 	case strings.Contains(do, "data centre"):
 		return Wrong(check, "", said, do+": "+strings.Join(imclient.Regions(), ", "))
-	case row.SignAnew || failure.Class == imclient.Held:
+	case row.NewSignatureHelps || failure.Class == imclient.Held:
 		return Wrong(check, "", said, do)
 	case slices.Contains(ofAccount, failure.ErrorCode): // so the key was taken
 		return Warning(check, "", said,
@@ -136,11 +136,11 @@ func noAnswer(c Call, failure *imclient.Error) (found, do string) {
 		return "this port does not speak TLS",
 			"check the port and the https:// in --im-url, and the proxy if there is one"
 	}
-	do = failure.Lasting()
+	do = failure.RemedyWithoutRetry()
 	if !strings.Contains(do, "--im-url") {
 		do += " (--im-url " + hostOf(c.URL) + ")"
 	}
-	if failure.Lasting() != failure.Remedy() {
+	if failure.RemedyWithoutRetry() != failure.Remedy() {
 		do = again(do)
 	}
 	return found, do
@@ -193,7 +193,8 @@ func judgeClocks(c Call) (all Findings) {
 	default:
 		all.Add(Good("clock", "", text))
 	}
-	if left := c.Answer.Until.Sub(c.Came); !c.Answer.Until.IsZero() && left < soonExpired {
+	if left := c.Answer.CertExpires.Sub(c.Came); !c.Answer.CertExpires.IsZero() &&
+		left < soonExpired {
 		all.Add(Warning("certificate", hostOf(c.URL), "it expires in "+format.Age(left),
 			"ask whoever runs that server, or the proxy before it, to renew it in time (--im-url)"))
 	}

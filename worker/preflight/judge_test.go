@@ -215,8 +215,8 @@ func TestJudgeGroup(t *testing.T) {
 		"rebalancing": {consumer.DescribedGroup{State: consumer.GroupRebalancing,
 			Members: make([]consumer.DescribedMember, 2)}, nil, nil},
 		"of another kind": {consumer.DescribedGroup{
-			State: consumer.GroupForeign, May: kafkaclient.MayRead,
-			Foreign: &consumer.ForeignGroupError{Group: "markread", Kind: "consumer"},
+			State: consumer.GroupUnsupported, May: kafkaclient.MayRead,
+			Unsupported: &consumer.UnsupportedGroupError{Group: "markread", Kind: "consumer"},
 		}, nil, []Finding{Wrong("group", "markread",
 			"it is used by consumers of the new group protocol (group.protocol=consumer, KIP-848)",
 			"another --group")}},
@@ -311,13 +311,13 @@ func TestJudgeClocks(t *testing.T) {
 		4 * time.Second:  -time.Second, -3601 * time.Second: time.Hour,
 	} {
 		if got := skewOf(Call{Sent: sent, Came: came,
-			Answer: imclient.Answer{Date: sent.Add(date)}}); got != want {
+			Answer: imclient.Response{Date: sent.Add(date)}}); got != want {
 			t.Errorf("Date at %s: %s, want %s", date, got, want)
 		}
 	}
 	at := func(ahead time.Duration, until time.Time) Findings {
 		return judgeClocks(Call{URL: "https://im.test", Sent: sent, Came: sent,
-			Answer: imclient.Answer{Date: sent.Add(-ahead - time.Second), Until: until}})
+			Answer: imclient.Response{Date: sent.Add(-ahead - time.Second), CertExpires: until}})
 	}
 	judged(t, "30 s", at(30*time.Second, time.Time{}))
 	judged(t, "31 s", at(31*time.Second, time.Time{}), Warning("clock", "", "31s ahead", "NTP"))

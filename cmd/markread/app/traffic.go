@@ -35,7 +35,7 @@ type traffic struct {
 
 // poster is what traffic needs of an imclient.Client.
 type poster interface {
-	Post(ctx context.Context, command string, body any) (imclient.Answer, error)
+	Post(ctx context.Context, command string, body any) (imclient.Response, error)
 }
 
 // message is one message of a conversation.

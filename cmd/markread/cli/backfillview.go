@@ -167,7 +167,7 @@ func (v *backfillView) sample() sample {
 		rejected: p.Rejected.Load(), untimed: p.Untimed.Load(), records: p.Records.Load(),
 		published: p.Published.Load()}
 	since, done := elapsed, s.part // the time left is reckoned from these
-	if p.Ending.Load() {
+	if p.Draining.Load() {
 		if v.ending.IsZero() {
 			v.ending, v.endingAt = time.Now(), s.published
 		}

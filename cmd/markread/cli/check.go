@@ -43,7 +43,7 @@ minute, whatever does not answer.
 With the worker's environment (a container's, or systemd's EnvironmentFile=) it needs no flags, and
 checks just that deployment, from where it is run: the names, the routes and the firewalls of
 another machine may be others. The JSON document has "ok", "wrong", "warnings", "not_checked" (how
-many) and "checks"; README.md has all of its names.` + variablesHelp
+many) and "checks"; deploy/OPERATIONS.md has all of its names.` + variablesHelp
 }
 
 func (c *checkCommand) run(ctx context.Context, p *process) error {

@@ -16,8 +16,8 @@ import (
 	"markread/worker/preflight"
 )
 
-// ground is a broker with a user who may do what the README's table says, and no more, and an IM
-// server.
+// ground is a broker with a user who has the permissions of deploy/OPERATIONS.md, and no more, and
+// an IM server.
 type ground struct {
 	*testing.T
 	cluster *kfake.Cluster
@@ -26,7 +26,7 @@ type ground struct {
 	env     []string
 }
 
-// needs are the permissions of the README's table.
+// needs are the permissions of the table in deploy/OPERATIONS.md.
 func needs() []kfake.ACL {
 	topic, group := kmsg.ACLResourceTypeTopic, kmsg.ACLResourceTypeGroup
 	acl := func(kind kmsg.ACLResourceType, name string, operation kmsg.ACLOperation) kfake.ACL {
@@ -135,8 +135,8 @@ func found(r preflight.Report, g preflight.Grade) preflight.Findings {
 		func(f preflight.Finding) bool { return f.Result != g })
 }
 
-// On a ground where everything is right nothing else is said, with the permissions of the README's
-// table and no more; and nothing is changed.
+// On a ground where everything is right nothing else is said, with the permissions of
+// deploy/OPERATIONS.md and no more; and nothing is changed.
 func TestCheckOfWhatIsRight(t *testing.T) {
 	clitest.NoLeaks(t)
 	g := newGround(t, nil)

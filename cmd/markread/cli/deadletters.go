@@ -61,7 +61,7 @@ func (f *storeFlags) open(ctx context.Context, p *process, topic string) (*deadL
 		return nil, plainly(ctx, err)
 	}
 	store := &deadletter.Store{Topic: kafka, Name: topic,
-		Reading: terminal.NewProgress(p.stderr, "reading the dead letters").Reading}
+		OnFind: terminal.NewProgress(p.stderr, "reading the dead letters").Reading}
 	return &deadLetters{store, kafka, p, map[string]bool{}}, nil
 }
 
@@ -140,7 +140,7 @@ func explainKind(class, code string) kindText {
 		failure.ErrorCode = n
 	}
 	// The event of a letter is not retried any more.
-	return kindText{failure.Meaning(), failure.Lasting()}
+	return kindText{failure.Meaning(), failure.RemedyWithoutRetry()}
 }
 
 // shown makes text of anybody's harmless on a terminal; of what is not plain it is a quotation.

@@ -73,7 +73,7 @@ func (d *deadLetters) choose(ctx context.Context, f *choiceFlags, index *deadlet
 	} else {
 		left.Parked = len(index.Find(deadletter.Parked))
 	}
-	found, unread := d.Known(index.Find(states...), filter.IDs)
+	found, unread := d.WithKnownState(index.Find(states...), filter.IDs)
 	left.Unread = unread
 	return found, left, nil
 }
@@ -86,7 +86,7 @@ func (d *deadLetters) still(ctx context.Context, maxReplays int, filter deadlett
 	if err := d.Find(ctx, index); err != nil {
 		return nil, plainly(ctx, err)
 	}
-	still, _ := d.Known(index.Still(found), filter.IDs)
+	still, _ := d.WithKnownState(index.Unchanged(found), filter.IDs)
 	return still, nil
 }
 
@@ -101,7 +101,7 @@ func (d *deadLetters) explainIDs(index *deadletter.Index, filter deadletter.Filt
 		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
 	}) {
 		if taken[id] {
-			if d.CutShort(id) {
+			if d.PartlyRead(id) {
 				d.p.log.Warn().Str("letter", id.String()).
 					Msg("taken, but it may be resolved already: its partition can't be read to " +
 						"its end")
@@ -109,7 +109,7 @@ func (d *deadLetters) explainIDs(index *deadletter.Index, filter deadletter.Filt
 			continue
 		}
 		why := "there is no such letter"
-		if d.CutShort(id) {
+		if d.PartlyRead(id) {
 			why = "it can't be read"
 		}
 		if state, ok := index.State(id); ok {

@@ -58,7 +58,7 @@ func (c *lettersLsCommand) run(ctx context.Context, p *process) error {
 		return d.end(plainly(ctx, d.list(ctx, deadletter.Oldest(index.Find(states...), c.limit()))))
 	}
 	list := letterCounts{topic: c.DeadLetterTopic, counts: index.Counts(), states: states,
-		filtered: c.narrows(), foreign: index.Foreign()}
+		filtered: c.narrows(), foreign: index.Unknown()}
 	if limit := c.limit(); limit > 0 {
 		found := deadletter.Oldest(index.Find(states...), limit)
 		list.counts, list.limited = index.CountsOf(found), true

@@ -70,7 +70,7 @@ func (c *lettersReplayCommand) run(ctx context.Context, p *process) error {
 	}
 	defer d.kafka.Close()
 	index := deadletter.NewIndex(c.MaxReplays, filter)
-	index.Judge(time.Now())
+	index.CheckReplayableAt(time.Now())
 	found, left, err := d.choose(ctx, &c.choiceFlags, index, filter, c.DryRun, c.target())
 	if err != nil {
 		return err

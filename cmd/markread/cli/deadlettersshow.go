@@ -91,7 +91,7 @@ func (p *process) printEvent(view *deadletter.View) error {
 	if _, err := p.stdout.Write(append(line, '\n')); err != nil {
 		return err
 	}
-	if form == deadletter.Timeless {
+	if form == deadletter.NoReadTime {
 		return &rejectedError{fmt.Sprintf("letter %s does not say when the user read: put a "+
 			"MsgReadTime (seconds since 1970) in place of \"unknown\", or emit refuses it",
 			view.ID)}
@@ -148,7 +148,7 @@ func printLetter(w io.Writer, v *deadletter.View, now time.Time) error {
 	} else {
 		t.Line("  value", shownBytes(v.Record.Value, maxShownValue))
 	}
-	headers := v.Record.OwnHeaders()
+	headers := v.Record.ProducerHeaders()
 	for _, h := range headers[:min(len(headers), maxShownHeaders)] {
 		t.Line("  header",
 			shownBytes([]byte(h.Key), maxShownText)+" = "+shownBytes(h.Value, maxShownText))

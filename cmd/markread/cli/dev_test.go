@@ -218,7 +218,7 @@ func TestDevWithTakenPorts(t *testing.T) {
 		r := try(t, nil, "", args...)
 		if r.Status != ExitFailed || r.Stdout != "" || strings.Count(r.Stderr, "\n") != 1 ||
 			!strings.Contains(r.Stderr, flag+" "+l.Addr().String()) ||
-			!strings.Contains(r.Stderr, "taken") {
+			!strings.Contains(r.Stderr, "another program") {
 			t.Errorf("%s: %+v", flag, r)
 		}
 	}
@@ -275,7 +275,7 @@ func TestReachable(t *testing.T) {
 		"[::1]:1":     "[::1]:1",
 		"192.0.2.1:1": "192.0.2.1:1", "nonsense": "nonsense",
 	} {
-		if got := console.Reachable(addr); got != want {
+		if got := console.DialAddr(addr); got != want {
 			t.Errorf("%s: %s", addr, got)
 		}
 	}

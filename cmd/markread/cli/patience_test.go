@@ -205,7 +205,7 @@ func TestCheckIsPatientWithinBounds(t *testing.T) {
 			"broker localhost:9093: it does", "broker localhost:9094: it does"}, unasked,
 			"IM account"},
 		"the IM server hangs": {func(s *slow) { s.call = hanging },
-			[]string{"IM server: https://console.tim.qq.com: no whole answer in time"},
+			[]string{"IM server: https://console.tim.qq.com: no complete response in time"},
 			[]string{"IM account: the IM server does not answer", "clock: the"},
 			"lag mark-read-backfill"},
 		"nothing answers": {func(s *slow) { s.freeze(); s.call = hanging },

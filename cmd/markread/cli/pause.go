@@ -94,7 +94,7 @@ func (c *resumeCommand) run(ctx context.Context, p *process) error {
 	default:
 		text.WriteString("calls go on\n")
 	}
-	switch accepted, still := before.Rejections(), now.Rejections(); {
+	switch accepted, still := before.HeldForRejections(), now.HeldForRejections(); {
 	case c.AcceptRejections && !accepted:
 		text.WriteString("no lane was held for rejections, so nothing was accepted\n")
 	case c.AcceptRejections && still:
@@ -112,20 +112,20 @@ func (c *resumeCommand) run(ctx context.Context, p *process) error {
 
 // command gives a worker a command, and returns what held it before and what holds it then.
 func (f *adminURLFlag) command(ctx context.Context, p *process, path string) (before,
-	now console.HeldNow, err error) {
+	now console.Readiness, err error) {
 	client, err := f.client(p.env)
 	if err != nil {
 		return before, now, err
 	}
 	p.begin(config.LogFlags{LogLevel: "info"})
-	if before, err = client.Held(ctx); err == nil {
+	if before, err = client.Readiness(ctx); err == nil {
 		now, err = client.Command(ctx, path)
 	}
 	return before, now, err
 }
 
 // list is the holds after an introduction, or nothing.
-func list(introduction string, holds []console.HeldFor) string {
+func list(introduction string, holds []console.ActiveHold) string {
 	if len(holds) == 0 {
 		return ""
 	}
@@ -154,7 +154,7 @@ func (f *adminURLFlag) or(env config.Environment) (string, error) {
 	if _, port, err := config.SplitAddr(addr); err != nil || port == 0 {
 		return "http://127.0.0.1:8780", nil
 	}
-	return "http://" + console.Reachable(addr), nil
+	return "http://" + console.DialAddr(addr), nil
 }
 
 // client makes a client with the token of the environment.

@@ -41,7 +41,8 @@ exit status is 1.
     markread status --brokers kafka-1:9092 --json | jq .lag.lag
 
 The JSON document has "group", "lag", "letters", "worker" (null without --admin-url) and "errors";
-what could not be found out is null. README.md has all of its names.` + adminHelp + variablesHelp
+what could not be found out is null. deploy/OPERATIONS.md has all of its names.` + adminHelp +
+		variablesHelp
 }
 
 func (c *statusCommand) validate(env config.Environment) error {

@@ -222,7 +222,7 @@ func TestSecretsOfCommands(t *testing.T) {
 		"TLS, not expected": {strings.Replace(untrusted.URL, "https:", "http:", 1), s.secrets(),
 			"http_400"},
 		"key file too long":  {s.url, keyIn(spoilt), "4096"},
-		"key file is folder": {s.url, keyIn(t.TempDir()), "no regular file"},
+		"key file is folder": {s.url, keyIn(t.TempDir()), "regular file"},
 		"no key file":        {s.url, keyIn("/proc/none/" + canaryKey[:8]), "MARKREAD_IM_KEY_FILE"},
 		"key twice":          {s.url, append(keyIn(s.keyFile), s.secrets()...), "both set"},
 	} {

@@ -7,8 +7,8 @@ import (
 	"strconv"
 )
 
-// answer is the JSON of every command.
-type answer struct {
+// response is the JSON of every command's response.
+type response struct {
 	ActionStatus string `json:"ActionStatus"`
 	ErrorInfo    string `json:"ErrorInfo"`
 	ErrorCode    int    `json:"ErrorCode"`
@@ -21,26 +21,26 @@ type answer struct {
 	retryAfter string // a header; empty: none
 }
 
-func success() answer { return answer{ActionStatus: "OK"} }
+func success() response { return response{ActionStatus: "OK"} }
 
-func failure(code int, info string) answer {
-	return answer{ActionStatus: "FAIL", ErrorInfo: info, ErrorCode: code}
+func failure(code int, info string) response {
+	return response{ActionStatus: "FAIL", ErrorInfo: info, ErrorCode: code}
 }
 
-func (a answer) ok() bool { return a.ErrorCode == 0 }
+func (a response) ok() bool { return a.ErrorCode == 0 }
 
-func (a answer) json() []byte {
+func (a response) json() []byte {
 	text, err := json.Marshal(a)
 	if err != nil {
-		panic(err) // strings and numbers can always be written
+		panic(err) // strings and numbers can always be encoded
 	}
 	return text
 }
 
-func (a answer) httpStatus() int { return cmp.Or(a.status, http.StatusOK) }
+func (a response) httpStatus() int { return cmp.Or(a.status, http.StatusOK) }
 
-// send writes an answer. An error of the connection is the client's to see.
-func (s *Server) send(w http.ResponseWriter, a answer) {
+// send writes a response. A connection error is the client's to detect.
+func (s *Server) send(w http.ResponseWriter, a response) {
 	text := a.json()
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
@@ -48,14 +48,14 @@ func (s *Server) send(w http.ResponseWriter, a answer) {
 	if a.retryAfter != "" {
 		h.Set("Retry-After", a.retryAfter)
 	}
-	s.date(w)
+	s.setDate(w)
 	w.WriteHeader(a.httpStatus())
 	_, _ = w.Write(text)
 }
 
-// date sets the Date header where the server's clock is not the machine's; net/http sets it
-// otherwise.
-func (s *Server) date(w http.ResponseWriter) {
+// setDate sets the Date header if the server's clock differs from the machine's; else net/http sets
+// it.
+func (s *Server) setDate(w http.ResponseWriter) {
 	if s.faults.Load().Skew != 0 {
 		w.Header().Set("Date", s.now().UTC().Format(http.TimeFormat))
 	}

@@ -15,12 +15,12 @@ import (
 	"markread/imclient/sandbox"
 )
 
-// knowledge is what a commit says of the events beyond its offset. It is read here by the format's
-// description, not by the product's code.
+// knowledge is what a commit contains about the events beyond its offset. It is read here by the
+// format's description, not by the product's code.
 type knowledge struct {
 	finished map[int64]bool
 	attempts map[int64]int
-	full     bool // there may have been more to say than there is room for
+	full     bool // there may have been more to write than there is space for
 }
 
 var errNotOurs = errors.New("not ours")
@@ -43,7 +43,7 @@ func readMetadata(text string, offset int64) (knowledge, error) {
 		}
 		return int64(v)
 	}
-	_, _ = next(), next() // the witness
+	_, _ = next(), next() // the fingerprint
 	for at := offset; len(b) > 0; {
 		gap, value := next(), next()
 		at += gap >> 1
@@ -60,62 +60,58 @@ func readMetadata(text string, offset int64) (knowledge, error) {
 	return k, err
 }
 
-// judgeMetadata holds what a commit says beside its offset against what is so, and against what the
-// commit before it said: an owner may not forget what another one knew. stale: it may have been
-// overtaken. The lock is held.
-func (g *ledger) judgeMetadata(p topicPartition, offset int64, text string, stale bool) {
+// checkMetadata compares what a commit contains beside its offset with the facts, and with the
+// previous commit: an owner must not forget what another one knew. stale: the commit may have been
+// overtaken. The caller holds the lock.
+func (g *ledger) checkMetadata(p topicPartition, offset int64, text string, stale bool) {
 	now, err := readMetadata(text, offset)
 	if err != nil {
-		if !g.cuts {
+		if !g.cutsMetadata {
 			g.problem("metadata: %s/%d: %q beside offset %d", p.topic, p.partition, text, offset)
 		}
 		now.full = true
 	}
-	now.full = now.full || g.cuts // what is stored may be something else than what was sent
+	now.full = now.full || g.cutsMetadata // what is stored may differ from what was sent
 	log := g.log[p]
 	for n := range now.finished {
-		if n < 0 || n >= int64(len(log)) || !g.ended(origin{p, n}, log[n]) {
-			g.problem("metadata: %s/%d: offset %d has finished, says the commit of %d; that is "+
-				"not so", p.topic,
-				p.partition, n, offset)
+		if n < 0 || n >= int64(len(log)) || !g.finished(origin{p, n}, log[n]) {
+			g.problem("metadata: %s/%d: offset %d is finished according to the commit of %d; "+
+				"that is wrong", p.topic, p.partition, n, offset)
 			return
 		}
 	}
 	for n, attempts := range now.attempts {
 		if n < 0 || n >= int64(len(log)) || attempts > g.tries[log[n].conversation] {
-			g.problem("metadata: %s/%d: offset %d has had %d attempts, says the commit of %d; "+
-				"there were %d", p.topic,
-				p.partition, n, attempts, offset,
+			g.problem("metadata: %s/%d: offset %d has had %d attempts according to the commit of "+
+				"%d; there were %d", p.topic, p.partition, n, attempts, offset,
 				g.tries[log[n].conversation])
 			return
 		}
 	}
-	g.toldOf += len(now.finished) + len(now.attempts)
-	before, ok := g.knows[p]
-	g.knows[p] = now
+	g.metadataEvents += len(now.finished) + len(now.attempts)
+	before, ok := g.known[p]
+	g.known[p] = now
 	g.full = g.full || now.full
 	if !ok || stale || now.full || before.full {
 		return
 	}
 	for n := range before.finished {
 		if n >= offset && !now.finished[n] {
-			g.problem("metadata: %s/%d: offset %d had finished, the commit of %d does not say so "+
-				"any more", p.topic,
-				p.partition, n, offset)
+			g.problem("metadata: %s/%d: offset %d was finished, the commit of %d does not "+
+				"contain that any more", p.topic, p.partition, n, offset)
 			return
 		}
 	}
 	for n, attempts := range before.attempts {
 		if n >= offset && !now.finished[n] && now.attempts[n] < attempts {
-			g.problem("metadata: %s/%d: offset %d has had %d attempts, the commit of %d says %d",
-				p.topic, p.partition,
-				n, attempts, offset, now.attempts[n])
+			g.problem("metadata: %s/%d: offset %d has had %d attempts, the commit of %d contains "+
+				"%d", p.topic, p.partition, n, attempts, offset, now.attempts[n])
 			return
 		}
 	}
 }
 
-// joins notes what a member goes by.
+// joins notes a member's quota terms.
 func (g *ledger) joins(member string, r *kmsg.JoinGroupRequest) {
 	if member == "" || len(r.Protocols) == 0 {
 		return
@@ -132,25 +128,25 @@ func (g *ledger) joins(member string, r *kmsg.JoinGroupRequest) {
 	b, _ := json.Marshal(data)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.outlooks[member] = string(b)
+	g.terms[member] = string(b)
 }
 
-// success is a call that was answered with success.
+// success is a call whose response was a success.
 type success struct {
 	conversation
 	readTime int64
 }
 
-// succeeded notes a success of which the worker has heard.
+// succeeded notes a success whose response the worker has read.
 func (g *ledger) succeeded(s success) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.heard[s]++
+	g.successes[s]++
 }
 
-// judgeRepeats holds that a call whose success the worker heard of is made again only for another
-// event of the same T, unless something went wrong that explains it. The lock is held.
-func (g *ledger) judgeRepeats() {
+// checkRepeats checks that a call whose success the worker has read is repeated only for another
+// event of the same T, unless a fault explains it. The caller holds the lock.
+func (g *ledger) checkRepeats() {
 	if g.troubles > 0 || g.full {
 		return
 	}
@@ -162,25 +158,24 @@ func (g *ledger) judgeRepeats() {
 			}
 		}
 	}
-	for s, n := range g.heard {
+	for s, n := range g.successes {
 		if n > events[s] {
 			g.problem("repeats: %d calls of %s at %d succeeded, there are %d events, and nothing "+
-				"went wrong that "+
-				"explains it", n, s.report, s.readTime, events[s])
+				"went wrong that explains it", n, s.report, s.readTime, events[s])
 		}
 	}
 }
 
-// tenure is from when to when a worker ran, and the rate that it went by.
-type tenure struct {
-	from, to time.Time // to is zero as long as it runs
+// runPeriod is when a worker ran, and its rate.
+type runPeriod struct {
+	from, to time.Time // to is zero while it runs
 	rate     int
 }
 
-// judgeRates holds that in no second more calls arrived than the largest rate by which a worker
-// went at the time. The lock is held.
-func (g *ledger) judgeRates() {
-	if len(g.tenures) == 0 {
+// checkRates checks that in no second more calls arrived than the largest rate of a worker running
+// then. The caller holds the lock.
+func (g *ledger) checkRates() {
+	if len(g.runPeriods) == 0 {
 		return
 	}
 	arrivals := g.server.Arrivals()
@@ -191,26 +186,25 @@ func (g *ledger) judgeRates() {
 			first++
 		}
 		most := 0
-		for _, t := range g.tenures {
+		for _, t := range g.runPeriods {
 			if !t.from.After(a.At) && (t.to.IsZero() || a.At.Sub(t.to) < 2*time.Second) {
 				most = max(most, t.rate)
 			}
 		}
 		if i-first+1 > most {
 			g.problem("cap: %d calls arrived within a second up to %v, the largest rate was %d",
-				i-first+1,
-				a.At.Sub(g.began).Round(time.Millisecond), most)
+				i-first+1, a.At.Sub(g.began).Round(time.Millisecond), most)
 			return
 		}
 	}
 }
 
-// unlike returns a member that has partitions in the same generation and goes by something else.
-func (g *ledger) unlike(m membership) string {
+// mismatched returns a member that has partitions in the same generation but different terms.
+func (g *ledger) mismatched(m membership) string {
 	for _, other := range slices.SortedFunc(maps.Keys(g.owned),
 		func(a, b membership) int { return cmp.Compare(a.member, b.member) }) {
 		if other.generation == m.generation && len(g.owned[other]) > 0 && len(g.owned[m]) > 0 &&
-			g.went[other] != g.went[m] {
+			g.assignedTerms[other] != g.assignedTerms[m] {
 			return other.member
 		}
 	}

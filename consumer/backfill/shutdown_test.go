@@ -19,17 +19,19 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// Brokers that are away for a while end nothing; what they took before is not sent again.
+// Brokers that are unavailable for a while don't end the run; what they acknowledged before is not
+// sent again.
 func TestBrokersComeBack(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		began := time.Now()
 		var log bytes.Buffer
-		inputs := inFolder(t, map[string]string{"f": header + "a,b,1600000007\nc,d,1600000008\n"},
+		inputs := writeInputs(t,
+			map[string]string{"f": header + "a,b,1600000007\nc,d,1600000008\n"},
 			"f")
 		var tries []int
 		done, err := Run(t.Context(),
 			Options{Inputs: inputs, Log: zerolog.New(&log),
-				To: publishes(func(m []event.Message) error {
+				To: publisherFunc(func(m []event.Message) error {
 					if tries = append(tries, len(m)); time.Since(began) > 2*time.Minute {
 						return nil
 					}
@@ -45,27 +47,27 @@ func TestBrokersComeBack(t *testing.T) {
 		if len(tries) < 5 || len(tries) > 15 || tries[0] != 2 || tries[1] != 1 || tries[2] != 1 {
 			t.Errorf("tries of %d records", tries)
 		}
-		if said := log.String(); strings.Count(said,
-			"the brokers don't take records; trying again for 3m0s") != 1 {
-			t.Error(said)
+		if logged := log.String(); strings.Count(logged,
+			"the brokers don't accept records; retrying") != 1 {
+			t.Error(logged)
 		}
 	})
 }
 
-// Not for ever; and what can't pass is not tried again.
+// Retries are bounded in time, and permanent failures are not retried.
 func TestBrokersStayAway(t *testing.T) {
 	for err, within := range map[error][2]time.Duration{
-		errors.New("away"): {patience, patience + 30*time.Second},
+		errors.New("away"): {retryTime, retryTime + 30*time.Second},
 		&kafkaclient.MissingTopicError{Topics: []string{"t"}}: {0, 10 * time.Second},
 		&kafkaclient.RefusedError{Err: errors.New("no")}:      {0, 10 * time.Second},
 	} {
 		brokertest.Bubble(t, func(t *testing.T) {
 			began := time.Now()
-			inputs := inFolder(t,
+			inputs := writeInputs(t,
 				map[string]string{"f": header + "a,b,1600000007\nc,d,1600000008\n"}, "f")
 			_, got := Run(t.Context(),
 				Options{Inputs: inputs, Log: zerolog.Nop(),
-					To: publishes(func([]event.Message) error {
+					To: publisherFunc(func([]event.Message) error {
 						time.Sleep(10 * time.Second)
 						return kafkaclient.PublishErrors{0: err}
 					})})
@@ -77,23 +79,23 @@ func TestBrokersStayAway(t *testing.T) {
 	}
 }
 
-// stuck is a publisher whose brokers do not answer, until its context ends.
-type stuck struct{ began chan struct{} }
+// hangingPublisher is a Publisher whose brokers don't respond until its context ends.
+type hangingPublisher struct{ began chan struct{} }
 
-func (p stuck) Publish(ctx context.Context, _ ...event.Message) error {
+func (p hangingPublisher) Publish(ctx context.Context, _ ...event.Message) error {
 	close(p.began)
 	<-ctx.Done()
 	return context.Cause(ctx)
 }
 
-// Who stops a run while brokers do not answer is told what it waits for, and does not wait for
-// long.
+// If a run is stopped while brokers don't respond, the log says what it waits for, and the wait is
+// short.
 func TestRunIsInterruptedWhileBrokersAreSilent(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		var log bytes.Buffer
-		inputs := inFolder(t, map[string]string{"f": header + "a,b,1600000007\n"}, "f")
+		inputs := writeInputs(t, map[string]string{"f": header + "a,b,1600000007\n"}, "f")
 		ctx, cancel := context.WithCancel(t.Context())
-		to := stuck{make(chan struct{})}
+		to := hangingPublisher{make(chan struct{})}
 		var stopped time.Time
 		go func() {
 			<-to.began
@@ -105,13 +107,13 @@ func TestRunIsInterruptedWhileBrokersAreSilent(t *testing.T) {
 		_, err := Run(ctx,
 			Options{Inputs: inputs, To: to, StateFile: file, State: State{Version: stateVersion},
 				Log: zerolog.New(&log)})
-		if took := time.Since(stopped); err != ErrInterrupted || took != stopLimit {
+		if took := time.Since(stopped); err != ErrInterrupted || took != shutdownLimit {
 			t.Errorf("%v after %s", err, took)
 		}
-		if said := log.String(); !strings.Contains(said,
-			"stopping: what is on its way is waited for, 10s at most; a second Ctrl-C stops at "+
-				"once") {
-			t.Error(said)
+		if logged := log.String(); !strings.Contains(logged,
+			"stopping: waiting up to 10s for requests in flight; a second Ctrl-C stops "+
+				"immediately") {
+			t.Error(logged)
 		}
 		if s, err := file.Load(); err != nil || s == nil || s.At.Rows != 0 {
 			t.Errorf("%+v, %v", s, err)
@@ -119,14 +121,14 @@ func TestRunIsInterruptedWhileBrokersAreSilent(t *testing.T) {
 	})
 }
 
-// endless is an input of blank lines, or of one line that never ends.
-type endless struct {
+// endlessReader returns blank lines, or one line, without end.
+type endlessReader struct {
 	text  []byte
 	reads int
 	stop  func()
 }
 
-func (e *endless) Read(b []byte) (n int, err error) {
+func (e *endlessReader) Read(b []byte) (n int, err error) {
 	if e.reads++; e.reads == 20 {
 		e.stop()
 	}
@@ -136,13 +138,13 @@ func (e *endless) Read(b []byte) (n int, err error) {
 	return n, nil
 }
 
-// However long it takes to the next row.
+// A run is interrupted however far the next row is.
 func TestRunIsInterruptedBetweenRows(t *testing.T) {
 	for _, text := range []string{"\n", "x"} {
 		ctx, cancel := context.WithCancel(t.Context())
-		in := &counting{ctx: ctx, n: new(atomic.Int64),
+		in := &countingReader{ctx: ctx, n: new(atomic.Int64),
 			in: io.MultiReader(strings.NewReader(header),
-				&endless{text: []byte(text), stop: cancel})}
+				&endlessReader{text: []byte(text), stop: cancel})}
 		s := &source{lines: newLines(in)}
 		if err := s.recognize("f", false); err != nil {
 			t.Fatal(err)
@@ -159,8 +161,7 @@ func TestRunIsInterruptedBetweenRows(t *testing.T) {
 	}
 }
 
-// A file that grows or shrinks while it is read, or is another than was looked at, does not pass
-// for one that was read.
+// A file that grows, shrinks or is replaced during the run is not taken for completely read.
 func TestFileThatChanges(t *testing.T) {
 	for name, change := range map[string]func(file string) error{
 		"grows": func(file string) error {
@@ -176,7 +177,7 @@ func TestFileThatChanges(t *testing.T) {
 			return errors.Join(os.Remove(file), os.WriteFile(file, []byte(header), 0o600))
 		},
 	} {
-		inputs := inFolder(t, map[string]string{"f": header + "a,b,1600000007\n"}, "f")
+		inputs := writeInputs(t, map[string]string{"f": header + "a,b,1600000007\n"}, "f")
 		file := StateFileOf(inputs)
 		rejects, err := OpenRejects(filepath.Join(t.TempDir(), "rejects"), 0, false)
 		if err != nil {
@@ -186,7 +187,7 @@ func TestFileThatChanges(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = Run(t.Context(),
-			Options{Inputs: inputs, To: &topic{}, StateFile: file, Rejects: rejects,
+			Options{Inputs: inputs, To: &fakeTopic{}, StateFile: file, Rejects: rejects,
 				State: State{Version: stateVersion}, Log: zerolog.Nop()})
 		var wrong *InputError
 		if !errors.As(err, &wrong) ||
@@ -197,8 +198,8 @@ func TestFileThatChanges(t *testing.T) {
 			t.Errorf("%s: the state is gone: %v", name, err)
 		}
 	}
-	// One that is replaced under its name after it was opened was read as it was.
-	inputs := inFolder(t, map[string]string{"f": header + "a,b,1600000007\n"}, "f")
+	// A file that is replaced under its name after it was opened was read as it was.
+	inputs := writeInputs(t, map[string]string{"f": header + "a,b,1600000007\n"}, "f")
 	s, err := inputs[0].open(t.Context(), new(atomic.Int64))
 	if err != nil {
 		t.Fatal(err)

@@ -7,10 +7,10 @@ import (
 	"markread/worker/hold"
 )
 
-// A backlog that comes again after a rebalance: what was applied is superseded, and only what was
-// rejected is called again. That one in ten is rejected is no reason for a hold, as it was none the
-// first time.
-func TestABacklogThatComesAgainIsNoReasonToHold(t *testing.T) {
+// A backlog that is read again after a rebalance: what was applied is superseded, and only what was
+// rejected is called again. One rejection in ten is no reason for a hold, as it was none the first
+// time.
+func TestRedeliveredBacklogBeginsNoHold(t *testing.T) {
 	r := newRig(t)
 	r.options.MaxPending = 20_000
 	generation := func() {
@@ -26,9 +26,9 @@ func TestABacklogThatComesAgainIsNoReasonToHold(t *testing.T) {
 					break
 				}
 				if todo.Read.Report[:4] == "good" {
-					r.Answer(start, todo, nil)
+					r.CallDone(start, todo, nil)
 				} else {
-					r.Answer(start, todo, unknown)
+					r.CallDone(start, todo, unknown)
 				}
 			}
 			if r.holds.Held(hold.Rejections, 0) {

@@ -7,53 +7,53 @@ import (
 	"time"
 )
 
-// activeFaults are faults since a time. Nothing here changes after it was made.
+// activeFaults are the faults since a time. They are immutable.
 type activeFaults struct {
 	Faults
 	since time.Time
 }
 
-// pick returns the rule that a call meets, or nil.
-func (f *activeFaults) pick(number int64, c conversation) *Rule {
+// match returns the rule that applies to a call, or nil.
+func (f *activeFaults) match(number int64, c conversation) *Rule {
 	if len(f.Rules) == 0 {
 		return nil
 	}
 	age := time.Since(f.since)
 	for i := range f.Rules {
 		r := &f.Rules[i]
-		if r.on(age) && r.meets(f.Seed, uint64(i), number, c) {
+		if r.activeAt(age) && r.matches(f.Seed, uint64(i), number, c) {
 			return r
 		}
 	}
 	return nil
 }
 
-// on says whether it is the rule's time.
-func (r *Rule) on(age time.Duration) bool {
+// activeAt reports whether the rule is active at an age of the faults.
+func (r *Rule) activeAt(age time.Duration) bool {
 	if r.Every > 0 {
 		age %= r.Every
 	}
 	return r.For == 0 || age < r.For
 }
 
-// meets says whether the rule is for this call of this conversation.
-func (r *Rule) meets(seed, place uint64, number int64, c conversation) bool {
+// matches reports whether the rule affects this call of this conversation.
+func (r *Rule) matches(seed, index uint64, number int64, c conversation) bool {
 	if r.Report != "" && r.Report != c.report || r.Peer != "" && r.Peer != c.peer {
 		return false
 	}
-	if r.Conversations > 0 && unit(seed, place, c.hash()) >= r.Conversations {
+	if r.Conversations > 0 && uniform(seed, index, c.hash()) >= r.Conversations {
 		return false
 	}
-	return r.Share == 0 || unit(seed, place, uint64(number)) < r.Share
+	return r.Share == 0 || uniform(seed, index, uint64(number)) < r.Share
 }
 
-// delay is how long the answer to a call takes.
+// delay returns the latency of a call's response.
 func (f *activeFaults) delay(number int64) time.Duration {
 	l := f.Latency
-	u := unit(f.Seed, maxRules, uint64(number)) // a stream that no rule has
+	u := uniform(f.Seed, maxRules, uint64(number)) // a stream that no rule uses
 	if l.P50 > 0 {
-		// ln of the delay is normal; 2.326… is the 99th percentile of the standard normal
-		// distribution.
+		// The logarithm of the delay has a normal distribution; 2.326… is the 99th percentile of
+		// the standard normal distribution.
 		sigma := math.Log(float64(l.P99)/float64(l.P50)) / 2.3263478740408408
 		d := float64(l.P50) * math.Exp(sigma*math.Sqrt2*math.Erfinv(2*u-1))
 		limit := maxLatency
@@ -65,9 +65,8 @@ func (f *activeFaults) delay(number int64) time.Duration {
 	return l.Min + time.Duration(u*float64(max(0, l.Max-l.Min)))
 }
 
-// unit turns three numbers into one in [0, 1): the same three always into the same, and well
-// spread.
-func unit(seed, stream, x uint64) float64 {
+// uniform hashes three numbers to a number in [0, 1), deterministically and evenly spread.
+func uniform(seed, stream, x uint64) float64 {
 	return float64(mix(mix(mix(seed)^stream)^x)>>11) / (1 << 53)
 }
 
@@ -79,9 +78,9 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// hash is of both accounts, with a byte behind each that no account has.
+// hash hashes both accounts, each followed by a byte that no account contains.
 func (c conversation) hash() uint64 {
 	h := fnv.New64a()
-	_, _ = io.WriteString(h, c.report+"\xff"+c.peer+"\xff") // to a hash: can't fail
+	_, _ = io.WriteString(h, c.report+"\xff"+c.peer+"\xff") // a hash never fails
 	return h.Sum64()
 }

@@ -35,14 +35,14 @@ func (g *ledger) evidence() map[conversation]*evidence {
 	return all
 }
 
-// judge says at rest what is wrong with the ends of all events.
-func (g *ledger) judge(rate, generations, stale int) {
+// checkAll checks at rest the outcomes of all events.
+func (g *ledger) checkAll(rate, generations, stale int) {
 	seen := g.evidence()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.judgeCap(g.server.Stats(), rate, stale)
-	g.judgeRates()
-	g.judgeRepeats()
+	g.checkCap(g.server.Stats(), rate, stale)
+	g.checkRates()
+	g.checkRepeats()
 	newest := map[conversation]int64{}
 	count := map[conversation]int{}
 	for p, log := range g.log {
@@ -53,8 +53,8 @@ func (g *ledger) judge(rate, generations, stale int) {
 		for n, e := range log {
 			if e.invalid {
 				if g.letters[origin{p, int64(n)}] == nil {
-					g.problem("letters: no letter of %s/%d offset %d, which is invalid", p.topic,
-						p.partition, n)
+					g.problem("letters: no dead letter of %s/%d offset %d, which is invalid",
+						p.topic, p.partition, n)
 				}
 				continue
 			}
@@ -64,7 +64,7 @@ func (g *ledger) judge(rate, generations, stale int) {
 	}
 	stands := map[conversation]int{}
 	for at, s := range g.letters {
-		g.judgeLetter(at, s, seen, generations)
+		g.checkLetter(at, s, seen, generations)
 		if e := g.log[at.topicPartition][at.offset]; !e.invalid {
 			stands[e.conversation] += s.collapsed
 		}
@@ -82,17 +82,16 @@ func (g *ledger) judge(rate, generations, stale int) {
 			g.problem("loss: %s is read up to %d, want %d; calls %+v", c.report, got, newest[c],
 				seen[c])
 		case got == 0 && stands[c] < count[c]:
-			g.problem("letters: the letters of %s stand for %d events of %d", c.report, stands[c],
-				count[c])
+			g.problem("letters: the dead letters of %s stand for %d events of %d", c.report,
+				stands[c], count[c])
 		case got == 0 && stands[c] > count[c] && g.troubles == 0:
-			g.problem("letters: the letters of %s stand for %d events of %d, and nothing went "+
-				"wrong that explains it",
-				c.report, stands[c], count[c])
+			g.problem("letters: the dead letters of %s stand for %d events of %d, and nothing "+
+				"went wrong that explains it", c.report, stands[c], count[c])
 		}
 	}
 }
 
-func (g *ledger) judgeCap(stats sandbox.Stats, rate, stale int) {
+func (g *ledger) checkCap(stats sandbox.Stats, rate, stale int) {
 	if stale > 0 {
 		g.problem("cap: %d calls without a fresh proof of membership", stale)
 	}
@@ -106,8 +105,8 @@ func (g *ledger) judgeCap(stats sandbox.Stats, rate, stale int) {
 	}
 }
 
-// judgeLetter says what is wrong with one letter and its copies.
-func (g *ledger) judgeLetter(at origin, s *sighting, seen map[conversation]*evidence,
+// checkLetter checks one dead letter and its copies.
+func (g *ledger) checkLetter(at origin, s *letterCopies, seen map[conversation]*evidence,
 	generations int) {
 	e := g.log[at.topicPartition][at.offset]
 	calls := seen[e.conversation]
@@ -116,36 +115,34 @@ func (g *ledger) judgeLetter(at origin, s *sighting, seen map[conversation]*evid
 	}
 	switch {
 	case e.invalid != (s.class == "invalid"):
-		g.problem("letters: a letter %q of %s/%d offset %d, invalid is %v", s.class, at.topic,
-			at.partition, at.offset,
-			e.invalid)
+		g.problem("letters: a dead letter %q of %s/%d offset %d, invalid is %v", s.class, at.topic,
+			at.partition, at.offset, e.invalid)
 	case s.class == "rejected" && calls.rejected == 0:
-		g.problem("letters: a letter %q (%s) of %s, which the server never rejected: %+v", s.class,
-			s.code, e.report,
-			calls)
+		g.problem("letters: a dead letter %q (%s) of %s, which the server never rejected: %+v",
+			s.class, s.code, e.report, calls)
 	case s.class == "exhausted" && g.tries[e.conversation] < attempts:
-		g.problem("letters: a letter %q (%s) of %s after %d calls", s.class, s.code, e.report,
+		g.problem("letters: a dead letter %q (%s) of %s after %d calls", s.class, s.code, e.report,
 			g.tries[e.conversation])
-	case s.class == "exhausted" && (!g.spends || !transient(s.code)):
-		g.problem("letters: a letter %q (%s) of %s, but no fault of this run is the event's",
+	case s.class == "exhausted" && (!g.usesAttempts || !transient(s.code)):
+		g.problem("letters: a dead letter %q (%s) of %s, but no fault of this run is the event's",
 			s.class, s.code, e.report)
 	case s.value != e.value:
-		g.problem("letters: the letter of %s/%d offset %d has another value", at.topic,
+		g.problem("letters: the dead letter of %s/%d offset %d has another value", at.topic,
 			at.partition, at.offset)
 	}
 	most := 1
 	if g.troubles > 0 || g.full {
-		// each that follows on another may repeat what that had not committed
+		// each generation after another may repeat what that one had not committed
 		most += generations - 1
 	}
-	most += g.troubles + g.lost[0] // which letters' answers were lost is not known
+	most += g.troubles + g.lost[0] // it is unknown which dead letters' responses were lost
 	if s.copies > most {
-		g.problem("letters: %d copies of the letter of %s/%d offset %d, at most %d can be explained", s.copies,
-			at.topic, at.partition, at.offset, most)
+		g.problem("letters: %d copies of the dead letter of %s/%d offset %d, at most %d can be "+
+			"explained", s.copies, at.topic, at.partition, at.offset, most)
 	}
 }
 
-// transient says whether a letter's code is one of a failure that counts as an attempt.
+// transient reports whether a dead letter's code is that of a failure that counts as an attempt.
 func transient(code string) bool {
 	number, err := strconv.Atoi(code)
 	if err != nil {

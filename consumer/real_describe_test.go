@@ -15,11 +15,11 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// What status looks at is there in the form that it expects: the group with what its members
-// publish, where it is, and the end of what is decided. Kafka 4.4 tells a group's metadata and
-// assignments in the state Stable only, and a group that nobody has heard of is Dead, with no
-// commits and no error.
-func TestRealLook(t *testing.T) {
+// A broker returns the data for status in the expected form: the group and its members' data, the
+// committed offsets, and the last stable offsets. Kafka 4.4 returns a group's metadata and
+// assignments only in the state Stable. It describes an unknown group as Dead, with no commits and
+// no error.
+func TestRealDescribeGroupAndLag(t *testing.T) {
 	t.Parallel()
 	r := onBroker(t, 2)
 	c := r.client()
@@ -50,7 +50,7 @@ func TestRealLook(t *testing.T) {
 		t.Errorf("nothing is committed: %+v", l)
 	}
 
-	hold := func(m *member) { m.auto = false }
+	hold := func(m *member) { m.autoFinish = false }
 	first := r.join(r.client(), hold)
 	second := r.join(r.client(), hold)
 	r.eventually(60*time.Second, "two members have the partitions", func() bool {
@@ -71,11 +71,11 @@ func TestRealLook(t *testing.T) {
 			t.Errorf("%+v", m)
 		}
 	}
-	r.publish(r.topics.Live, 0, 7) // now that the partitions stay where they are
+	r.publish(r.topics.Live, 0, 7) // after the last rebalance
 	owner := first
 	r.eventually(60*time.Second, "the events are there", func() bool {
 		for _, m := range []*member{first, second} {
-			if g := m.generation(); g != nil && len(m.got(r.topics.Live, 0)) >= 7 &&
+			if g := m.generation(); g != nil && len(m.delivered(r.topics.Live, 0)) >= 7 &&
 				slices.Contains(g.Assigned(),
 					event.TopicPartition{Topic: r.topics.Live, Partition: 0}) {
 				owner = m
@@ -85,7 +85,7 @@ func TestRealLook(t *testing.T) {
 		return false
 	})
 	finished := map[int64]bool{}
-	for _, e := range slices.Backward(owner.all()) { // of the last generation
+	for _, e := range slices.Backward(owner.all()) { // those of the last generation
 		if o := e.Record.Offset; e.Record.Topic == r.topics.Live && !finished[o] &&
 			(o < 2 || o == 4) {
 			finished[o] = true
@@ -97,7 +97,7 @@ func TestRealLook(t *testing.T) {
 		return l.Committed == 2 && l.Lag == 5 && l.Finished == 1
 	})
 
-	// The end is that of what is decided.
+	// The end is the last stable offset.
 	tx := r.kgo(kgo.TransactionalID(r.group), kgo.DefaultProduceTopic(r.topics.DeadLetter),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	for i, end := range []kgo.TransactionEndTry{kgo.TryCommit, kgo.TryAbort, kgo.TryCommit} {
@@ -147,19 +147,18 @@ func TestRealLook(t *testing.T) {
 	}
 }
 
-// What check looks at is there in the form that it expects: Kafka 4.4 is known by what it
-// understands, tells what the user may do with topics and groups, and says whether it would make a
-// topic without making it. A min.insync.replicas above the number of replicas keeps nobody from
-// writing.
-func TestRealInspect(t *testing.T) {
+// A broker returns the data for check in the expected form: Kafka 4.4 is recognized by its API
+// versions. It returns what the user may do with topics and groups, and whether it would create a
+// topic, without creating it. A min.insync.replicas above the number of replicas does not prevent
+// writes.
+func TestRealDescribe(t *testing.T) {
 	t.Parallel()
 	r := onBroker(t, 2, "cleanup.policy=compact", "retention.ms=7200000",
 		"message.timestamp.type=LogAppendTime", "min.insync.replicas=9")
 	c := r.client()
 	for _, v := range admin.DescribeBrokers(t.Context(), c) {
 		if v.Err != nil || !v.Configured || !v.Listed() || len(v.Unsupported) != 0 ||
-			r.cluster == nil &&
-				!strings.HasPrefix(v.Release, "4.") {
+			r.cluster == nil && !strings.HasPrefix(v.Release, "4.") {
 			t.Errorf("%+v", v)
 		}
 	}

@@ -11,9 +11,9 @@ import (
 	"markread/imclient"
 )
 
-// An answer tells what time it is at the server, if it is an answer of the API, and when the
-// certificate of the other side expires.
-func TestAnswerTellsTimes(t *testing.T) {
+// A response has the server's time, if it is a response of the API, and the expiry of the other
+// side's certificate.
+func TestResponseHasDateAndCertExpiry(t *testing.T) {
 	date := time.Date(2026, 3, 1, 3, 0, 0, 0, time.UTC)
 	until := date.Add(1000 * time.Hour)
 	header := func(date string) http.Header { return http.Header{"Date": {date}} }
@@ -24,13 +24,13 @@ func TestAnswerTellsTimes(t *testing.T) {
 		secure bool
 		want   time.Time
 	}{
-		"success":       {200, date.Format(http.TimeFormat), verdict(0, ""), true, date},
-		"failure":       {200, date.Format(http.TimeFormat), verdict(60026, ""), false, date},
-		"no date":       {200, "", verdict(0, ""), true, time.Time{}},
-		"odd date":      {200, "yesterday", verdict(0, ""), false, time.Time{}},
+		"success":       {200, date.Format(http.TimeFormat), apiResult(0, ""), true, date},
+		"failure":       {200, date.Format(http.TimeFormat), apiResult(60026, ""), false, date},
+		"no date":       {200, "", apiResult(0, ""), true, time.Time{}},
+		"odd date":      {200, "yesterday", apiResult(0, ""), false, time.Time{}},
 		"not the API's": {502, date.Format(http.TimeFormat), "<html>", true, time.Time{}},
 	} {
-		client := canned(t, with(func(*http.Request) (*http.Response, error) {
+		client := offlineClient(t, withTransport(func(*http.Request) (*http.Response, error) {
 			response, err := respond(c.status, header(c.date), c.body)
 			if c.secure {
 				chain := []*x509.Certificate{{NotAfter: until}, {NotAfter: date}}
@@ -38,16 +38,17 @@ func TestAnswerTellsTimes(t *testing.T) {
 			}
 			return response, err
 		}))
-		answer, _ := client.Post(t.Context(), imclient.CommandUnread,
+		response, _ := client.Post(t.Context(), imclient.CommandUnread,
 			imclient.Unread{Account: "administrator"})
-		if !answer.Date.Equal(c.want) || answer.Date.IsZero() != c.want.IsZero() ||
-			answer.Until.IsZero() == c.secure || c.secure && !answer.Until.Equal(until) {
-			t.Errorf("%s: Date %v, Until %v", name, answer.Date, answer.Until)
+		if !response.Date.Equal(c.want) || response.Date.IsZero() != c.want.IsZero() ||
+			response.CertExpires.IsZero() == c.secure || c.secure &&
+			!response.CertExpires.Equal(until) {
+			t.Errorf("%s: Date %v, CertExpires %v", name, response.Date, response.CertExpires)
 		}
 	}
 }
 
-// The proxy is named without its password.
+// Proxy returns the proxy without its password.
 func TestProxyIsNamed(t *testing.T) {
 	proxied := imclient.NewTransport(time.Second, 1)
 	proxied.Proxy = http.ProxyURL(&url.URL{Scheme: "http", User: url.UserPassword("user", "canary"),
@@ -62,7 +63,7 @@ func TestProxyIsNamed(t *testing.T) {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
-	if got := canned(t).Proxy(); got != "" {
+	if got := offlineClient(t).Proxy(); got != "" {
 		t.Errorf("%q of a transport of another kind", got)
 	}
 }

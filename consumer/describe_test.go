@@ -28,8 +28,8 @@ func group(w *brokertest.World, name string) consumer.DescribedGroup {
 	return view
 }
 
-// joinAt joins with a rate; what is delivered stays unfinished.
-func joinAt(w *brokertest.World, rate int) (leave func()) {
+// joinWithRate joins with a rate, and finishes no events.
+func joinWithRate(w *brokertest.World, rate int) (leave func()) {
 	c := w.Client()
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -44,19 +44,19 @@ func joinAt(w *brokertest.World, rate int) (leave func()) {
 	return leave
 }
 
-// What members have and go by is what they have agreed on; who goes by another rate has nothing,
-// and it says why.
+// DescribeGroup returns the members' assignments and terms. A member with another rate has no
+// partitions, and DescribeGroup returns why.
 func TestDescribeGroup(t *testing.T) {
 	brokertest.Run(t, 3, func(w *brokertest.World) {
 		if view := group(w, brokertest.Group); view.State != consumer.GroupAbsent ||
 			len(view.Members) != 0 {
-			w.Errorf("nobody was ever there: %+v", view)
+			w.Errorf("nobody has ever joined: %+v", view)
 		}
-		leave := joinAt(w, 200)
+		leave := joinWithRate(w, 200)
 		time.Sleep(5 * time.Second)
-		leave2 := joinAt(w, 200)
+		leave2 := joinWithRate(w, 200)
 		time.Sleep(5 * time.Second)
-		leave3 := joinAt(w, 100)
+		leave3 := joinWithRate(w, 100)
 		time.Sleep(20 * time.Second)
 		view := group(w, brokertest.Group)
 		if view.State != consumer.GroupStable || !view.Ours() || len(view.Members) != 3 ||
@@ -65,7 +65,7 @@ func TestDescribeGroup(t *testing.T) {
 			w.Fatalf("%+v", view)
 		}
 		seen := map[event.TopicPartition]bool{}
-		apart := 0
+		mismatched := 0
 		for _, m := range view.Members {
 			if !strings.HasPrefix(m.ID, "markread-") || m.Client != "markread" || m.Host == "" ||
 				strings.HasPrefix(m.Host, "/") || m.Terms == nil {
@@ -73,8 +73,8 @@ func TestDescribeGroup(t *testing.T) {
 				continue
 			}
 			if m.Terms.Rate == 100 {
-				apart++
-				want := "it goes by a rate of 100, the group's leader by 200"
+				mismatched++
+				want := "it uses a rate of 100, the group's leader uses 200"
 				if m.Mismatch != want || len(m.Assigned) != 0 {
 					w.Errorf("%q, want %q: %+v", m.Mismatch, want, m)
 				}
@@ -90,8 +90,8 @@ func TestDescribeGroup(t *testing.T) {
 				seen[p] = true
 			}
 		}
-		if apart != 1 || len(seen) != 6 {
-			w.Errorf("%d are apart, %d partitions assigned", apart, len(seen))
+		if mismatched != 1 || len(seen) != 6 {
+			w.Errorf("%d members differ, %d partitions assigned", mismatched, len(seen))
 		}
 		leave()
 		leave2()
@@ -103,7 +103,7 @@ func TestDescribeGroup(t *testing.T) {
 	})
 }
 
-// In a rebalance nothing is claimed of the members but that they are there.
+// During a rebalance DescribeGroup returns only that the members exist.
 func TestDescribeGroupInARebalance(t *testing.T) {
 	brokertest.Run(t, 2, func(w *brokertest.World) {
 		m := join(w, w.Client())
@@ -114,7 +114,7 @@ func TestDescribeGroupInARebalance(t *testing.T) {
 				time.Sleep(10 * time.Second)
 			}
 		})
-		joinAt(w, 200)
+		joinWithRate(w, 200)
 		time.Sleep(5 * time.Second)
 		view := group(w, brokertest.Group)
 		if view.State != consumer.GroupRebalancing || len(view.Members) == 0 ||
@@ -129,8 +129,8 @@ func TestDescribeGroupInARebalance(t *testing.T) {
 	})
 }
 
-// A group of other programs is shown as such, and what its members publish is not taken for ours.
-func TestDescribeAnothersGroup(t *testing.T) {
+// A group of another program is recognized, and its members' data is not decoded as ours.
+func TestDescribeGroupOfAnotherProgram(t *testing.T) {
 	brokertest.Run(t, 2, func(w *brokertest.World) {
 		other := w.Kgo(kgo.ConsumerGroup(brokertest.Group),
 			kgo.ConsumeTopics(brokertest.Topics.Live))
@@ -145,8 +145,8 @@ func TestDescribeAnothersGroup(t *testing.T) {
 	})
 }
 
-// Whoever may join may publish anything, also under our protocol's name.
-func TestDescribeGroupOfLiars(t *testing.T) {
+// Anyone who may join can publish any data, also under markread's protocol name.
+func TestDescribeGroupWithMalformedData(t *testing.T) {
 	subscription := func(data string) []byte {
 		b := binary.BigEndian.AppendUint16([]byte{0, 1, 0, 0, 0, 1}, 1)
 		b = append(b, 't')
@@ -156,21 +156,20 @@ func TestDescribeGroupOfLiars(t *testing.T) {
 	for name, c := range map[string]struct{ metadata, assignment []byte }{
 		"nothing": {nil, nil},
 		"cut":     {[]byte{0}, []byte{0, 1, 0}},
-		"lengths that lie": {[]byte{0, 1, 0x7f, 0xff, 0xff, 0xff, 0},
+		"false lengths": {[]byte{0, 1, 0x7f, 0xff, 0xff, 0xff, 0},
 			[]byte{0, 1, 0x7f, 0xff, 0xff, 0xff, 0, 1, 't', 0x7f, 0xff, 0xff, 0xff}},
 		"negative lengths": {[]byte{0, 1, 0xff, 0xff, 0xff, 0xfe},
 			[]byte{0, 1, 0, 0, 0, 1, 0xff, 0xfe, 0, 0, 0, 1}},
-		"no JSON":          {subscription("hello"), nil},
-		"too many to hold": {subscription(`{"rate":200,"partitions":{"t":2000000000}}`), nil},
-		"many in sum": {subscription(`{"rate":200,"partitions":{"a":200000,"b":200000}}`),
+		"no JSON":             {subscription("hello"), nil},
+		"too many partitions": {subscription(`{"rate":200,"partitions":{"t":2000000000}}`), nil},
+		"too many in sum": {subscription(`{"rate":200,"partitions":{"a":200000,"b":200000}}`),
 			nil},
 		"negative":           {subscription(`{"rate":-200,"partitions":{"t":-1}}`), nil},
 		"partitions missing": {subscription(`{"rate":200}`), nil},
 	} {
 		brokertest.Run(t, 1, func(w *brokertest.World) {
-			w.Cluster.ControlKey(int16(kmsg.DescribeGroups),
-				func(r kmsg.Request) (kmsg.Response, error, bool) {
-					response := r.ResponseKind().(*kmsg.DescribeGroupsResponse)
+			brokertest.Respond(w, kmsg.DescribeGroups,
+				func(_ kmsg.Request, a *kmsg.DescribeGroupsResponse) {
 					g := kmsg.NewDescribeGroupsResponseGroup()
 					g.Group, g.State, g.ProtocolType, g.Protocol = brokertest.Group, "Stable",
 						"consumer", "markread"
@@ -178,8 +177,7 @@ func TestDescribeGroupOfLiars(t *testing.T) {
 					m.MemberID, m.ProtocolMetadata, m.MemberAssignment = "m", c.metadata,
 						c.assignment
 					g.Members = append(g.Members, m)
-					response.Groups = append(response.Groups, g)
-					return response, nil, true
+					a.Groups = append(a.Groups, g)
 				})
 			view := group(w, brokertest.Group)
 			if len(view.Members) != 1 || view.Members[0].Terms != nil ||
@@ -190,8 +188,8 @@ func TestDescribeGroupOfLiars(t *testing.T) {
 	}
 }
 
-// A coordinator that moves is asked again; a permission that is missing is named at once; the rest
-// ends after 8 s.
+// When the coordinator moves, the request is retried. A missing permission is returned immediately.
+// Other failures end after 8 s.
 func TestDescribeGroupFailures(t *testing.T) {
 	for name, c := range map[string]struct {
 		fault *kerr.Error
@@ -216,11 +214,11 @@ func TestDescribeGroupFailures(t *testing.T) {
 	}
 }
 
-// A group that is absent and yet listed is of another kind; without members it is free, and where
-// it can't be listed it is as it was described.
+// A group that is described as absent but listed is of another kind. Without members it counts as
+// empty. When groups can't be listed, the description counts.
 func TestDescribeGroupOfAnotherKind(t *testing.T) {
 	for state, want := range map[string]consumer.GroupState{
-		"Stable": consumer.GroupForeign, "Assigning": consumer.GroupForeign,
+		"Stable": consumer.GroupUnsupported, "Assigning": consumer.GroupUnsupported,
 		"Empty": consumer.GroupEmpty, "Dead": consumer.GroupAbsent, "": consumer.GroupAbsent,
 	} {
 		brokertest.Run(t, 1, func(w *brokertest.World) {
@@ -242,8 +240,8 @@ func TestDescribeGroupOfAnotherKind(t *testing.T) {
 	}
 }
 
-// The lag is from what is committed, or the oldest record, to the end; what has finished beyond the
-// offset is told from what has not.
+// The lag is counted from the committed offset, or else the oldest record, to the end. Finished
+// events beyond the offset are returned separately.
 func TestLag(t *testing.T) {
 	brokertest.Run(t, 3, func(w *brokertest.World) {
 		lag := func() []admin.PartitionLag {
@@ -272,7 +270,7 @@ func TestLag(t *testing.T) {
 			w.Errorf("oldest of %s, want %s", l.Oldest, first)
 		}
 
-		m := join(w, w.Client(), func(m *member) { m.auto = false })
+		m := join(w, w.Client(), func(m *member) { m.autoFinish = false })
 		time.Sleep(5 * time.Second)
 		finish := func(offsets ...int64) {
 			g := m.generation()
@@ -299,8 +297,8 @@ func TestLag(t *testing.T) {
 	})
 }
 
-// A replayed event is older than its record, and retention goes by the record. Where the event's
-// time can't be read it is the record's.
+// A replayed event is older than its record, and retention uses the record's time. An event time
+// that can't be read is replaced by the record's.
 func TestLagOfReplays(t *testing.T) {
 	brokertest.Run(t, 2, func(w *brokertest.World) {
 		written := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
@@ -328,10 +326,11 @@ func TestLagOfReplays(t *testing.T) {
 	})
 }
 
-// What retention has deleted unread is no lag any more: it is lost. What had finished is neither.
+// Unread records that retention has deleted count as lost, not as lag. Finished ones count as
+// neither.
 func TestLagBehindRetention(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
-		m := join(w, w.Client(), func(m *member) { m.auto = false })
+		m := join(w, w.Client(), func(m *member) { m.autoFinish = false })
 		w.Publish(brokertest.Topics.Live, 0, 30)
 		time.Sleep(5 * time.Second)
 		for _, e := range m.all() {
@@ -351,8 +350,8 @@ func TestLagBehindRetention(t *testing.T) {
 	})
 }
 
-// A partition without a leader has its error, and hides neither the other partitions nor what is
-// committed.
+// A partition without a leader has an error. The other partitions and their committed offsets are
+// returned all the same.
 func TestLagWithoutALeader(t *testing.T) {
 	brokertest.Run(t, 3, func(w *brokertest.World) {
 		m := join(w, w.Client())
@@ -371,7 +370,7 @@ func TestLagWithoutALeader(t *testing.T) {
 	})
 }
 
-// A group beyond the end of the log is not at its end.
+// A committed offset beyond the end of the log is reported, not treated as a lag of 0.
 func TestLagBeyondTheEnd(t *testing.T) {
 	brokertest.Run(t, 2, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 20)

@@ -11,8 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Letter is a dead letter as the exam writes it: by the contract, not by the product's code.
-type Letter struct {
+// DeadLetter is a dead letter written according to the contract, without the product's code.
+type DeadLetter struct {
 	Event
 	Class, Code string
 	FailedAt    time.Time
@@ -20,7 +20,7 @@ type Letter struct {
 	NoReadTime  bool // the event has no MsgReadTime: its T is its event time
 }
 
-func (l Letter) Record(topic string) *kgo.Record {
+func (l DeadLetter) Record(topic string) *kgo.Record {
 	value := fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":%q,"MsgReadTime":%d}`, l.Report,
 		l.Peer, l.ReadTime)
 	if l.NoReadTime {
@@ -47,14 +47,14 @@ func (l Letter) Record(topic string) *kgo.Record {
 	return r
 }
 
-// WriteLetters writes n letters.
-func WriteLetters(t *testing.T, k *Kafka, n int, letter func(i int) Letter) {
+// ProduceDeadLetters writes n dead letters.
+func ProduceDeadLetters(t *testing.T, k *Kafka, n int, letter func(i int) DeadLetter) {
 	t.Helper()
 	const at = 20_000
 	for from := 0; from < n; from += at {
 		var records []*kgo.Record
 		for i := from; i < min(n, from+at); i++ {
-			records = append(records, letter(i).Record(k.Letters))
+			records = append(records, letter(i).Record(k.DeadLetters))
 		}
 		k.Produce(t, records...)
 	}

@@ -22,32 +22,32 @@ import (
 	"markread/worker"
 )
 
-// hand is one run of one worker, from its start to its stop or death.
-type hand struct {
+// workerRun is one run of one worker, from its start to its shutdown or death.
+type workerRun struct {
 	*worker.Worker
 	name   string
 	rate   int
-	stall  stall
+	freeze freeze
 	cancel context.CancelFunc
-	done   chan struct{} // closed when Run has returned, and all is closed
+	done   chan struct{} // closed when Run has returned and its clients are closed
 	err    error         // what it returned
 }
 
-// hire starts the worker of a place; the place must be empty.
-func (s *simulation) hire(place int) {
-	s.hires[place]++
-	name := fmt.Sprintf("w%d.%d", place, s.hires[place])
+// startWorker starts the worker of a slot, which must be empty.
+func (s *simulation) startWorker(slot int) {
+	s.starts[slot]++
+	name := fmt.Sprintf("w%d.%d", slot, s.starts[slot])
 	log := zerolog.New(s.logs).With().Str("worker", name).Logger().Hook(s.logs)
 	rate := int(s.rate.Load())
-	pool := imclient.NewTransport(imTimeout, rate)
-	pool.Proxy = nil
-	pool.DialContext = s.network.dialer(name, serviceIM, imAddr)
-	h := &hand{name: name, rate: rate, done: make(chan struct{})}
+	transport := imclient.NewTransport(imTimeout, rate)
+	transport.Proxy = nil
+	transport.DialContext = s.network.dialer(name, serviceIM, imAddr)
+	h := &workerRun{name: name, rate: rate, done: make(chan struct{})}
 	im, err := imclient.New(imclient.Options{
 		BaseURL: "http://" + imAddr, AppID: appID, Admin: "administrator", Key: s.key,
 		Timeout: imTimeout,
-		Transport: &callWatch{pool: pool, ledger: s.ledger, name: name, stall: &h.stall,
-			out: map[conversation]int{}},
+		Transport: &callWatch{pool: transport, ledger: s.ledger, name: name, freeze: &h.freeze,
+			inFlight: map[conversation]int{}},
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -72,35 +72,35 @@ func (s *simulation) hire(place int) {
 		s.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	var asked atomic.Int64 // when it was told to stop
-	h.Worker, h.cancel = w, func() { asked.Store(time.Now().UnixNano()); cancel() }
-	over := s.employ(h)
+	var stopAt atomic.Int64 // when its shutdown began
+	h.Worker, h.cancel = w, func() { stopAt.Store(time.Now().UnixNano()); cancel() }
+	ended := s.recordRun(h)
 	go func() {
 		defer close(h.done)
 		h.err = w.Run(ctx)
 		if ctx.Err() == nil {
 			s.ledger.Problem("%s: Run returned by itself: %v", name, h.err)
 		}
-		over()
-		s.stopped(h, time.Since(time.Unix(0, asked.Load())))
+		ended()
+		s.checkStop(h, time.Since(time.Unix(0, stopAt.Load())))
 		im.Close()
 		kafka.Close()
-		s.look(h)
+		s.checkExposed(h)
 	}()
-	s.crew[place] = h
-	s.everyone = append(s.everyone, h)
+	s.running[slot] = h
+	s.runs = append(s.runs, h)
 }
 
-// longestStop is the drain timeout, one commit and one try to leave the group; the process has a
-// limit of its own.
+// longestStop is the drain timeout, one commit and one attempt to leave the group; the process has
+// its own limit.
 const longestStop = 10*time.Second + 5*time.Second + 3*time.Second
 
-// employ notes that a worker runs, until over is called.
-func (s *simulation) employ(h *hand) (over func()) {
+// recordRun notes that a worker runs, until ended is called.
+func (s *simulation) recordRun(h *workerRun) (ended func()) {
 	s.ledger.mu.Lock()
 	defer s.ledger.mu.Unlock()
-	t := &tenure{from: time.Now(), rate: h.rate}
-	s.ledger.tenures = append(s.ledger.tenures, t)
+	t := &runPeriod{from: time.Now(), rate: h.rate}
+	s.ledger.runPeriods = append(s.ledger.runPeriods, t)
 	return func() {
 		s.ledger.mu.Lock()
 		defer s.ledger.mu.Unlock()
@@ -108,20 +108,20 @@ func (s *simulation) employ(h *hand) (over func()) {
 	}
 }
 
-func (s *simulation) stopped(h *hand, took time.Duration) {
-	if h.stall.ever() {
+func (s *simulation) checkStop(h *workerRun, took time.Duration) {
+	if h.freeze.everFrozen() {
 		return
 	}
-	s.tally.mu.Lock()
-	s.tally.stop = max(s.tally.stop, took)
-	s.tally.mu.Unlock()
+	s.stats.mu.Lock()
+	s.stats.stop = max(s.stats.stop, took)
+	s.stats.mu.Unlock()
 	if took > longestStop+500*time.Millisecond {
 		s.ledger.Problem("%s: the stop took %v", h.name, took)
 	}
 }
 
-// look searches what the worker shows for secrets.
-func (s *simulation) look(h *hand) {
+// checkExposed searches what the worker shows for secrets.
+func (s *simulation) checkExposed(h *workerRun) {
 	state, err := json.Marshal(h.State())
 	if err != nil {
 		s.t.Error(err)
@@ -138,27 +138,27 @@ func (s *simulation) look(h *hand) {
 	}
 	s.ledger.mu.Lock()
 	defer s.ledger.mu.Unlock()
-	s.ledger.leaks("the state of "+h.name, string(state))
-	s.ledger.leaks("the metrics of "+h.name, text.String())
+	s.ledger.checkLeak("the state of "+h.name, string(state))
+	s.ledger.checkLeak("the metrics of "+h.name, text.String())
 }
 
-// dismiss stops the worker of a place as SIGTERM would, and does not wait.
-func (s *simulation) dismiss(place int) *hand {
-	h := s.crew[place]
-	s.crew[place] = nil
+// stopWorker stops the worker of a slot as SIGTERM would, and does not wait.
+func (s *simulation) stopWorker(slot int) *workerRun {
+	h := s.running[slot]
+	s.running[slot] = nil
 	h.cancel()
 	return h
 }
 
-// strike kills the worker of a place: from here on nothing that it does reaches anybody.
-func (s *simulation) strike(place int) {
-	h := s.crew[place]
-	s.crew[place] = nil
+// killWorker kills the worker of a slot: from now on nothing that it does reaches anything.
+func (s *simulation) killWorker(slot int) {
+	h := s.running[slot]
+	s.running[slot] = nil
 	s.network.kill(h.name)
 	h.cancel()
 }
 
-// key is the key that an operator has set at the moment.
+// key returns the key that an operator has currently set.
 func (s *simulation) key() (imclient.Secret, error) {
 	if s.wrong.Load() {
 		return imclient.NewSecret(wrongKey), nil
@@ -166,39 +166,39 @@ func (s *simulation) key() (imclient.Secret, error) {
 	return imclient.NewSecret(rightKey), nil
 }
 
-// callWatch sees each call before it is sent. Within one worker there must be one at a time for a
-// conversation.
+// callWatch sees each call before it is sent. A worker must have at most one call of a conversation
+// in flight.
 type callWatch struct {
 	pool   *http.Transport
 	ledger *ledger
 	name   string
-	stall  *stall
+	freeze *freeze
 
-	mu  sync.Mutex
-	out map[conversation]int
+	mu       sync.Mutex
+	inFlight map[conversation]int
 }
 
 func (w *callWatch) RoundTrip(r *http.Request) (*http.Response, error) {
 	c := readCall(r)
-	w.ledger.called(c.conversation, r.URL.Query().Get("usersig"))
+	w.ledger.noteCall(c.conversation, r.URL.Query().Get("usersig"))
 	w.mu.Lock()
-	if w.out[c.conversation]++; w.out[c.conversation] > 1 {
-		w.ledger.Problem("order: %s has two calls of %s out", w.name, c.report)
+	if w.inFlight[c.conversation]++; w.inFlight[c.conversation] > 1 {
+		w.ledger.Problem("order: %s has two calls of %s in flight", w.name, c.report)
 	}
 	w.mu.Unlock()
 	defer func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if w.out[c.conversation]--; w.out[c.conversation] == 0 {
-			delete(w.out, c.conversation)
+		if w.inFlight[c.conversation]--; w.inFlight[c.conversation] == 0 {
+			delete(w.inFlight, c.conversation)
 		}
 	}()
-	answer, err := w.pool.RoundTrip(w.stall.wait(r))
+	response, err := w.pool.RoundTrip(w.freeze.wait(r))
 	if err != nil {
 		return nil, err
 	}
-	w.hear(c, answer)
-	return answer, nil
+	w.readResponse(c, response)
+	return response, nil
 }
 
 func (w *callWatch) CloseIdleConnections() { w.pool.CloseIdleConnections() }
@@ -217,29 +217,30 @@ func readCall(r *http.Request) success {
 	return success{conversation{text.Report_Account, text.Peer_Account}, readTime}
 }
 
-// hear reads the answer before the client does, and notes a success.
-func (w *callWatch) hear(c success, answer *http.Response) {
-	text, err := io.ReadAll(answer.Body)
-	_ = answer.Body.Close()
+// readResponse reads the response before the client does, and notes a success.
+func (w *callWatch) readResponse(c success, response *http.Response) {
+	text, err := io.ReadAll(response.Body)
+	_ = response.Body.Close()
 	rest := io.Reader(bytes.NewReader(text))
 	if err != nil {
-		rest = io.MultiReader(rest, failing{err})
+		rest = io.MultiReader(rest, errReader{err})
 	}
-	answer.Body = io.NopCloser(rest)
+	response.Body = io.NopCloser(rest)
 	var verdict struct{ ErrorCode *int }
-	if err == nil && answer.StatusCode == http.StatusOK && json.Unmarshal(text, &verdict) == nil &&
+	if err == nil && response.StatusCode == http.StatusOK &&
+		json.Unmarshal(text, &verdict) == nil &&
 		verdict.ErrorCode != nil && *verdict.ErrorCode == 0 {
 		w.ledger.succeeded(c)
 	}
 }
 
-// failing is a body that breaks off.
-type failing struct{ error }
+// errReader is a body that ends with an error.
+type errReader struct{ error }
 
-func (f failing) Read([]byte) (int, error) { return 0, f.error }
+func (f errReader) Read([]byte) (int, error) { return 0, f.error }
 
-// called notes a call and the signature that it carries.
-func (g *ledger) called(c conversation, signature string) {
+// noteCall notes a call and the signature that it carries.
+func (g *ledger) noteCall(c conversation, signature string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.tries[c]++
@@ -270,7 +271,8 @@ func (b *logbook) Run(e *zerolog.Event, _ zerolog.Level, _ string) {
 	e.Str("at", time.Since(b.began).Round(time.Millisecond).String())
 }
 
-// tail is the last lines, each cut to a readable length, without those about single letters.
+// tail returns the last lines, each cut to a readable length, without those about single dead
+// letters.
 func (b *logbook) tail(lines int) string {
 	var last []string
 	for line := range strings.Lines(b.String()) {

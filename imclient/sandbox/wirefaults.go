@@ -14,16 +14,17 @@ import (
 	"time"
 )
 
-// misbehave answers a call as a fault from the wire or a gateway. a is what the API would have
-// answered, for the faults that show some of it. answered is told the HTTP status and the ErrorCode
-// (-1: none) just before the client could know them.
-func (s *Server) misbehave(
-	w http.ResponseWriter, r *http.Request, rule *Rule, a answer, answered func(status, code int),
+// serveWireFault responds to a call with a fault of the wire or a gateway. a is the API's response,
+// for the faults that show some of it. recordResponse gets the HTTP status and the ErrorCode (-1:
+// none) just before the client could see them.
+func (s *Server) serveWireFault(
+	w http.ResponseWriter, r *http.Request, rule *Rule, a response,
+	recordResponse func(status, code int),
 ) {
-	s.date(w)
+	s.setDate(w)
 	h := w.Header()
 	broken := func(text []byte) {
-		answered(http.StatusOK, -1)
+		recordResponse(http.StatusOK, -1)
 		h.Set("Content-Type", "application/json")
 		h.Set("Content-Length", strconv.Itoa(len(text)))
 		_, _ = w.Write(text)
@@ -36,7 +37,7 @@ func (s *Server) misbehave(
 		<-r.Context().Done()
 
 	case KindStatus:
-		answered(rule.Status, -1)
+		recordResponse(rule.Status, -1)
 		if rule.RetryAfter != "" {
 			h.Set("Retry-After", rule.RetryAfter)
 		}
@@ -44,7 +45,7 @@ func (s *Server) misbehave(
 
 	case KindRedirect:
 		status := cmp.Or(rule.Status, http.StatusFound)
-		answered(status, -1)
+		recordResponse(status, -1)
 		h.Set("Location", rule.To)
 		writePage(w, status, "")
 
@@ -53,22 +54,22 @@ func (s *Server) misbehave(
 		if rule.Code != 0 {
 			echo := failure(rule.Code, "can't handle "+url)
 			echo.status = rule.Status
-			answered(echo.httpStatus(), rule.Code)
+			recordResponse(echo.httpStatus(), rule.Code)
 			s.send(w, echo)
 			return
 		}
 		status := cmp.Or(rule.Status, http.StatusBadGateway)
-		answered(status, -1)
+		recordResponse(status, -1)
 		writePage(w, status, "The server can't be reached at "+url)
 
 	case KindCut:
-		answered(http.StatusOK, -1)
+		recordResponse(http.StatusOK, -1)
 		text := a.json()
 		h.Set("Content-Type", "application/json")
 		h.Set("Content-Length", strconv.Itoa(len(text)))
 		_, _ = w.Write(text[:len(text)/2])
 		_ = http.NewResponseController(w).Flush()
-		panic(http.ErrAbortHandler) // closes the connection; a return would also log a complaint
+		panic(http.ErrAbortHandler) // closes the connection; a return would also log an error
 
 	case KindHalf:
 		text := a.json()
@@ -76,7 +77,7 @@ func (s *Server) misbehave(
 
 	case KindDrip:
 		interval := cmp.Or(rule.Interval, 100*time.Millisecond)
-		drip(w, r, a.json(), interval, func() { answered(http.StatusOK, a.ErrorCode) })
+		drip(w, r, a.json(), interval, func() { recordResponse(http.StatusOK, a.ErrorCode) })
 
 	case KindGarbage:
 		broken([]byte("\x00\xff\xfe{]\x1b[31m\x80 garbage\r\n\x07"))
@@ -85,24 +86,24 @@ func (s *Server) misbehave(
 		broken([]byte(`{"ActionStatus":["OK"],"ErrorInfo":{},"ErrorCode":"0"}`))
 
 	case KindHuge:
-		answered(http.StatusOK, -1)
+		recordResponse(http.StatusOK, -1)
 		h.Set("Content-Type", "application/json")
 		_, _ = w.Write([]byte(`{"ActionStatus":"FAIL","ErrorInfo":"`))
-		pour(w, bytes.Repeat([]byte("x"), 64<<10), cmp.Or(rule.Bytes, 1<<30))
+		writeRepeated(w, bytes.Repeat([]byte("x"), 64<<10), cmp.Or(rule.Bytes, 1<<30))
 		_, _ = w.Write([]byte(`","ErrorCode":91000}`))
 
 	case KindGzipBomb:
-		answered(http.StatusOK, -1)
+		recordResponse(http.StatusOK, -1)
 		h.Set("Content-Type", "application/json")
 		h.Set("Content-Encoding", "gzip")
-		// A gzip file may have any number of members: one of a mebibyte of spaces, again and again.
-		member := packedMebibyte()
-		pour(w, member, cmp.Or(rule.Bytes, 1<<30)/(1<<20)*int64(len(member)))
+		// A gzip file may have any number of members: the same mebibyte of spaces is repeated.
+		member := gzippedMebibyte()
+		writeRepeated(w, member, cmp.Or(rule.Bytes, 1<<30)/(1<<20)*int64(len(member)))
 	}
 }
 
-// reset ends a connection so that the client sees a reset: without lingering, closing sends RST.
-// Where the connection is not TCP, or can't be had (HTTP/2, a recorder), it is only closed.
+// reset ends a connection so that the client sees a reset: without lingering, closing sends RST. A
+// connection that is not TCP, or not available (HTTP/2, a recorder), is only closed.
 func reset(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -110,7 +111,7 @@ func reset(w http.ResponseWriter) {
 	}
 	raw := conn
 	if t, ok := conn.(*tls.Conn); ok {
-		raw = t.NetConn() // its own Close would say good-bye first
+		raw = t.NetConn() // its own Close would send a close notification first
 	}
 	if t, ok := raw.(*net.TCPConn); ok {
 		_ = t.SetLinger(0)
@@ -118,7 +119,7 @@ func reset(w http.ResponseWriter) {
 	_ = raw.Close()
 }
 
-// writePage writes what a gateway writes.
+// writePage writes a page as a gateway does.
 func writePage(w http.ResponseWriter, status int, text string) {
 	title := strings.TrimSpace(fmt.Sprintf("%d %s", status, http.StatusText(status)))
 	w.Header().Set("Content-Type", "text/html")
@@ -128,7 +129,7 @@ func writePage(w http.ResponseWriter, status int, text string) {
 		title, title, html.EscapeString(text))
 }
 
-// drip writes text a byte at a time, as long as the client is there; last is called before the last
+// drip writes text one byte at a time, until the client disconnects; last is called before the last
 // byte.
 func drip(
 	w http.ResponseWriter, r *http.Request, text []byte, interval time.Duration, last func(),
@@ -150,8 +151,8 @@ func drip(
 	}
 }
 
-// pour writes chunk again and again, n bytes in all, until the client goes away.
-func pour(w http.ResponseWriter, chunk []byte, n int64) {
+// writeRepeated writes chunk repeatedly, n bytes in all, until the client disconnects.
+func writeRepeated(w http.ResponseWriter, chunk []byte, n int64) {
 	for n > 0 {
 		part := chunk[:min(n, int64(len(chunk)))]
 		if _, err := w.Write(part); err != nil {
@@ -161,10 +162,10 @@ func pour(w http.ResponseWriter, chunk []byte, n int64) {
 	}
 }
 
-func packedMebibyte() []byte {
+func gzippedMebibyte() []byte {
 	var packed bytes.Buffer
 	z, _ := gzip.NewWriterLevel(&packed, gzip.BestCompression) // the level is legal
-	_, _ = z.Write(bytes.Repeat([]byte(" "), 1<<20))           // to memory: can't fail
+	_, _ = z.Write(bytes.Repeat([]byte(" "), 1<<20))           // a buffer never fails
 	_ = z.Close()
 	return packed.Bytes()
 }

@@ -20,8 +20,8 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// intruder is a member of the group that is not a worker. As the leader it gives all partitions
-// to everybody.
+// intruder is a member of the group that is not a worker. As the leader it assigns all partitions
+// to every member.
 type intruder struct {
 	k        *kit.Kafka
 	cl       *kgo.Client
@@ -34,12 +34,8 @@ type intruder struct {
 
 func startIntruder(t *testing.T, k *kit.Kafka, metadata []byte) *intruder {
 	t.Helper()
-	cl, err := kgo.NewClient(k.Seeds(), kgo.ClientID("intruder"),
-		kgo.MaxVersions(kversion.V3_5_0()),
+	cl := k.NewClient(t, kgo.ClientID("intruder"), kgo.MaxVersions(kversion.V3_5_0()),
 		kgo.RequestTimeoutOverhead(90*time.Second))
-	if err != nil {
-		t.Fatal(err)
-	}
 	ctx, stop := context.WithCancel(context.Background())
 	i := &intruder{k: k, cl: cl, metadata: metadata, stop: stop, done: make(chan struct{})}
 	go func() {
@@ -48,7 +44,7 @@ func startIntruder(t *testing.T, k *kit.Kafka, metadata []byte) *intruder {
 		tick := time.NewTicker(200 * time.Millisecond)
 		defer tick.Stop()
 		for id := ""; ctx.Err() == nil; {
-			id = i.turn(ctx, tick.C, id)
+			id = i.runGeneration(ctx, tick.C, id)
 			<-tick.C
 		}
 	}()
@@ -61,12 +57,13 @@ func (i *intruder) leave() {
 	<-i.done
 }
 
-// turn is one generation, or one try to join. It returns the member's id.
-func (i *intruder) turn(ctx context.Context, tick <-chan time.Time, id string) string {
+// runGeneration joins the group and, if that succeeds, stays for one generation. It returns the
+// member id for the next join.
+func (i *intruder) runGeneration(ctx context.Context, tick <-chan time.Time, id string) string {
 	kind, name := "consumer", "markread"
 	join := kmsg.NewPtrJoinGroupRequest()
-	join.Group, join.MemberID, join.ProtocolType, join.SessionTimeoutMillis, join.RebalanceTimeoutMillis = i.k.Group,
-		id, kind, 15000, 60000
+	join.Group, join.MemberID, join.ProtocolType = i.k.Group, id, kind
+	join.SessionTimeoutMillis, join.RebalanceTimeoutMillis = 15000, 60000
 	p := kmsg.NewJoinGroupRequestProtocol()
 	p.Name, p.Metadata = name, i.metadata
 	join.Protocols = append(join.Protocols, p)
@@ -85,7 +82,7 @@ func (i *intruder) turn(ctx context.Context, tick <-chan time.Time, id string) s
 		joined.Generation, id,
 		&kind, &name
 	leads := joined.LeaderID == id
-	for _, m := range joined.Members { // the leader's only
+	for _, m := range joined.Members { // only the leader has them
 		a := kmsg.NewSyncGroupRequestGroupAssignment()
 		a.MemberID, a.MemberAssignment = m.MemberID, allPartitions(i.k)
 		sync.GroupAssignment = append(sync.GroupAssignment, a)
@@ -99,8 +96,8 @@ func (i *intruder) turn(ctx context.Context, tick <-chan time.Time, id string) s
 		<-tick
 		beat := kmsg.NewPtrHeartbeatRequest()
 		beat.Group, beat.Generation, beat.MemberID = i.k.Group, joined.Generation, id
-		if answer, err := beat.RequestWith(ctx, i.cl); ctx.Err() == nil &&
-			(err != nil || answer.ErrorCode != 0) {
+		if response, err := beat.RequestWith(ctx, i.cl); ctx.Err() == nil &&
+			(err != nil || response.ErrorCode != 0) {
 			return id
 		}
 	}
@@ -113,17 +110,17 @@ func (i *intruder) turn(ctx context.Context, tick <-chan time.Time, id string) s
 	return id
 }
 
-// outlook is what a worker of 200 calls a second and so many partitions of each topic
-// publishes.
-func outlook(k *kit.Kafka, partitions int) string {
+// quotaTerms returns the metadata, without its closing brace, that a worker with --rate 200
+// publishes for topics with that many partitions.
+func quotaTerms(k *kit.Kafka, partitions int) string {
 	return fmt.Sprintf(`{"rate":200,"partitions":{%q:%d,%q:%d}`, k.Live, partitions, k.Backfill,
 		partitions)
 }
 
-// allPartitions is what a leader sends to a member that gets everything.
+// allPartitions returns the assignment of every partition.
 func allPartitions(k *kit.Kafka) []byte {
 	a := kmsg.NewConsumerMemberAssignment()
-	a.Version, a.UserData = 1, []byte(outlook(k, kit.Partitions)+"}")
+	a.Version, a.UserData = 1, []byte(quotaTerms(k, kit.Partitions)+"}")
 	for _, topic := range []string{k.Live, k.Backfill} {
 		t := kmsg.NewConsumerMemberAssignmentTopic()
 		t.Topic = topic
@@ -135,33 +132,33 @@ func allPartitions(k *kit.Kafka) []byte {
 	return a.AppendTo(nil)
 }
 
-// intruders are ten kinds of metadata that no worker writes.
-func intruders(k *kit.Kafka) [][]byte {
+// unknownMetadata returns ten kinds of metadata that no worker writes.
+func unknownMetadata(k *kit.Kafka) [][]byte {
 	around := func(userData string) []byte {
 		s := kmsg.NewConsumerMemberMetadata()
 		s.Version, s.Topics, s.UserData = 1, []string{k.Live}, []byte(userData)
 		return s.AppendTo(nil)
 	}
-	ours := outlook(k, kit.Partitions)
+	ours := quotaTerms(k, kit.Partitions)
 	return [][]byte{
 		nil,
 		[]byte("\x00\x01\x00\x00\x00\x02\xff\xfd garbage \x80\x1b[31m"),
 		around(ours + "}")[:40],
 		{0, 1, 0x7f, 0xff, 0xff, 0xff, 0, 1, 'a', 0x7f, 0xff, 0xff, 0xff},
-		// with three of 300 KB Kafka can't store the group
+		// three of 300 KB would be too large for Kafka to store the group
 		around(ours + `,"owned":[0` + strings.Repeat(",0", 50_000) + `]}`),
 		around(`{"rate":"200","partitions":["mark-read",4]}`),
 		around(`{"version":2,"quota":{"rate":200}}`),
 		around("\x00\x00\x00\x01\x00\x09mark-read\x00\x00\x00\x01\x00\x00\x00\x00"),
 		around(`{"rate":2000000000,"partitions":{"mark-read":-4},"owned":[-1],` +
 			`"generation":2147483647}`),
-		around(outlook(k, kit.Partitions-1) + "}"),
+		around(quotaTerms(k, kit.Partitions-1) + "}"),
 	}
 }
 
-// TestExamWorkersIntruders: thirty members of ten kinds that are no workers join the group of two
-// workers under load. Both call again soon, and never more than the rate. Then one of them leads
-// the group and gives everything to everybody: nobody calls until it has left.
+// TestExamWorkersIntruders: thirty members of ten kinds that are not workers join the group of two
+// workers under load. Both workers soon call again, and never more than the rate. Then an intruder
+// leads the group and assigns all partitions to every member: no worker calls until it has left.
 func TestExamWorkersIntruders(t *testing.T) {
 	t.Parallel()
 	quiet := 30 * time.Second
@@ -170,13 +167,13 @@ func TestExamWorkersIntruders(t *testing.T) {
 	}
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "20ms")
-	c := kit.StartCrew(t, k, im, 200, 1200)
+	c := kit.StartLoadedGroup(t, k, im, 200, 1200)
 	a, b := c.Start(t, "a"), c.Start(t, "b")
-	c.Shared(t, 30*time.Second)
+	c.WaitShared(t, 30*time.Second)
 
 	var all []*intruder
 	for range 3 {
-		for _, metadata := range intruders(k) {
+		for _, metadata := range unknownMetadata(k) {
 			all = append(all, startIntruder(t, k, metadata))
 		}
 	}
@@ -188,40 +185,39 @@ func TestExamWorkersIntruders(t *testing.T) {
 		}
 		return true
 	})
-	again := c.Shared(t, 30*time.Second)
+	again := c.WaitShared(t, 30*time.Second)
 	joins := len(a.Joins()) + len(b.Joins())
 	<-time.After(quiet)
 	kit.Check(t, len(a.Joins())+len(b.Joins()) == joins, "%d more rebalances in %v",
 		len(a.Joins())+len(b.Joins())-joins, quiet)
 	named := strings.Count(strings.Join(append(a.Stderr.Lines(), b.Stderr.Lines()...), "\n"),
 		"a member of the group is ignored")
-	kit.Check(t, named >= 30 && named <= 60, "%d lines in the logs name 30 intruders", named)
+	kit.Check(t, named >= 30 && named <= 60, "%d log lines name 30 intruders", named)
 	var leaving sync.WaitGroup
 	for _, i := range all {
 		leaving.Go(i.leave)
 	}
 	leaving.Wait()
-	c.Shared(t, 30*time.Second)
+	c.WaitShared(t, 30*time.Second)
 
 	a.Stop(t, syscall.SIGTERM, kit.StopLimit)
 	b.Stop(t, syscall.SIGTERM, kit.StopLimit)
 	leader := startIntruder(t, k, nil)
 	kit.Wait(t, "an intruder leads", 30*time.Second, leader.leads.Load)
 	a, b = c.Start(t, "a"), c.Start(t, "b")
-	hold := a.Held(t, "quota", 30*time.Second)
-	b.Held(t, "quota", 30*time.Second)
+	hold := a.WaitHeld(t, "quota", 30*time.Second)
+	b.WaitHeld(t, "quota", 30*time.Second)
 	<-time.After(10 * time.Second)
-	calls := im.CountOf(t, a.Account) + im.CountOf(t, b.Account)
+	calls := im.CountBy(t, a.Account) + im.CountBy(t, b.Account)
 	leader.leave()
-	back := c.Shared(t, 30*time.Second)
+	back := c.WaitShared(t, 30*time.Second)
 
 	c.EndLoad(t)
 	arrivals, repeated := c.End(t)
 	kit.Figure(t, "workers-intruders",
-		"30 intruders: both workers call again after %v; a leader that gives everything to "+
-			"everybody: %d calls (%q), "+
-			"both call %v after it has left; %d answered calls repeated; %v",
-		again, calls, hold.Detail, back, repeated, kit.Measure(arrivals))
+		"30 intruders: both workers call again after %v; a leader that assigns everything to "+
+			"every member: %d calls (%q), both call %v after it has left; %d answered calls "+
+			"repeated; %v", again, calls, hold.Detail, back, repeated, kit.MeasureCalls(arrivals))
 	kit.Check(t, calls == 0, "%d calls while an intruder led the group", calls)
 	kit.Check(t, repeated == 0, "%d answered calls were repeated although nobody was killed",
 		repeated)

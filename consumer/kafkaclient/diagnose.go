@@ -51,6 +51,7 @@ func (c *Client) ping(ctx context.Context) error {
 	return conn.Close()
 }
 
+// connectDiagnosed is connect and a first request. If one of them fails, it diagnoses the cause.
 func (c *Client) connectDiagnosed(ctx context.Context, broker string) (net.Conn, error) {
 	conn, err := c.connect(ctx, broker)
 	if err != nil {

@@ -173,6 +173,7 @@ func (p *Publisher) send(ctx context.Context, partition int, messages []event.Me
 	}
 }
 
+// countPartitions returns the topic's number of partitions. It retries for up to 8 s.
 func (p *Publisher) countPartitions(ctx context.Context) (count int, err error) {
 	ctx, cancel := withBrokerTimeout(ctx)
 	defer cancel()
@@ -191,6 +192,7 @@ func (p *Publisher) countPartitions(ctx context.Context) (count int, err error) 
 	return count, err
 }
 
+// retry calls try up to ten times; with a missing topic, up to four times.
 func (p *Publisher) retry(ctx context.Context, try func() error) error {
 	wait := NewBackoff()
 	for attempt := 1; ; attempt++ {

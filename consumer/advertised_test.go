@@ -21,11 +21,11 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// advertise has the broker tell its clients that there is one node, at another address, and which
-// (-1: none) leads all partitions.
+// advertise makes the broker return metadata with one node, at another address, and leader (-1:
+// none) as the leader of all partitions.
 func advertise(w *brokertest.World, host string, node, leader int32) {
 	w.Helper()
-	brokertest.Answer(w, kmsg.Metadata, func(r kmsg.Request, a *kmsg.MetadataResponse) {
+	brokertest.Respond(w, kmsg.Metadata, func(r kmsg.Request, a *kmsg.MetadataResponse) {
 		b := kmsg.NewMetadataResponseBroker()
 		b.NodeID, b.Host, b.Port = node, host, 9092
 		a.Brokers = append(a.Brokers, b)
@@ -43,13 +43,13 @@ func advertise(w *brokertest.World, host string, node, leader int32) {
 	})
 }
 
-// lookups are what a person may wait for: each asks something of the broker that has it. (Topics
-// are described by any broker: admin.CheckTopics needs no other address than those of --brokers.)
-var lookups = map[string]func(ctx context.Context, c *kafkaclient.Client) error{
+// requests are operations that a user waits for and that only one specific broker can answer. (Any
+// broker can describe topics: admin.CheckTopics needs only the addresses in --brokers.)
+var requests = map[string]func(ctx context.Context, c *kafkaclient.Client) error{
 	"publish": func(ctx context.Context, c *kafkaclient.Client) error {
 		return c.Publisher(brokertest.Topics.Live).Publish(ctx, event.Message{Value: []byte("{}")})
 	},
-	"extent": func(ctx context.Context, c *kafkaclient.Client) error {
+	"offsets": func(ctx context.Context, c *kafkaclient.Client) error {
 		e, err := c.TopicOffsets(ctx, brokertest.Topics.DeadLetter)
 		if err != nil {
 			return err
@@ -70,7 +70,7 @@ var lookups = map[string]func(ctx context.Context, c *kafkaclient.Client) error{
 	},
 }
 
-// unreachable is a dial function for which some hosts are not there.
+// unreachable returns a dial function that can't reach some hosts.
 func unreachable(w *brokertest.World) func(ctx context.Context, network, addr string) (net.Conn,
 	error) {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -94,8 +94,8 @@ func unreachable(w *brokertest.World) func(ctx context.Context, network, addr st
 	}
 }
 
-// A broker that can be reached may send its clients to an address that can't: each failure says
-// which, and that the cluster's configuration has it, not the command line.
+// A reachable broker may advertise an unreachable address. Each error names the address, and that
+// it comes from the cluster's configuration, not from the command line.
 func TestAdvertisedAddressThatCannotBeReached(t *testing.T) {
 	const from = "advertised.listeners, not from --brokers"
 	for host, want := range map[string]string{
@@ -104,13 +104,13 @@ func TestAdvertisedAddressThatCannotBeReached(t *testing.T) {
 		"10.0.0.7": "context deadline exceeded; the address is from the broker's " + from,
 		"10.0.0.8": "the address is from the broker's " + from,
 	} {
-		for name, look := range lookups {
+		for name, request := range requests {
 			brokertest.Run(t, 1, func(w *brokertest.World) {
 				advertise(w, host, 0, 0)
 				c := w.ClientOver(unreachable(w))
 				ctx, cancel := context.WithTimeout(w.Context(), 30*time.Second)
 				defer cancel()
-				err := look(ctx, c)
+				err := request(ctx, c)
 				var located *kafkaclient.UnreachableError
 				if !errors.As(err, &located) || located.Broker != host+":9092" {
 					w.Errorf("%s at %s: %v", name, host, err)
@@ -122,14 +122,14 @@ func TestAdvertisedAddressThatCannotBeReached(t *testing.T) {
 					}
 				}
 				c.Close()
-				time.Sleep(time.Minute) // for what was abandoned to end
+				time.Sleep(time.Minute) // until abandoned requests end
 			})
 		}
 	}
 }
 
-// A request that nobody answers is explained by an address only as long as that can't be reached.
-func TestReachedAddressExplainsNothing(t *testing.T) {
+// A request without a response is blamed on an address only while the address is unreachable.
+func TestReachedAddressIsNotBlamed(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		var known atomic.Bool
 		away := unreachable(w)
@@ -149,7 +149,7 @@ func TestReachedAddressExplainsNothing(t *testing.T) {
 		if _, err := consumer.DescribeGroup(w.Context(), c, brokertest.Group); err != nil {
 			w.Errorf("in reach: %v", err)
 		}
-		brokertest.Answer(w, kmsg.DescribeGroups,
+		brokertest.Respond(w, kmsg.DescribeGroups,
 			func(kmsg.Request, *kmsg.DescribeGroupsResponse) { time.Sleep(time.Minute) })
 		_, err = consumer.DescribeGroup(w.Context(), c, brokertest.Group)
 		if err == nil || errors.As(err, &located) {
@@ -160,8 +160,8 @@ func TestReachedAddressExplainsNothing(t *testing.T) {
 	})
 }
 
-// Nor is it explained by a wrong name in --brokers where another broker was reached instead.
-func TestGivenNameExplainsNothing(t *testing.T) {
+// It is not blamed on an unknown name in --brokers when another broker was reached instead.
+func TestUnknownNameInBrokersIsNotBlamed(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		c, err := kafkaclient.New(kafkaclient.Options{
 			Brokers: []string{"kafka:9092", w.Broker.Addr()}, Dial: unreachable(w),
@@ -169,7 +169,7 @@ func TestGivenNameExplainsNothing(t *testing.T) {
 		if err != nil {
 			w.Fatal(err)
 		}
-		brokertest.Answer(w, kmsg.DescribeGroups,
+		brokertest.Respond(w, kmsg.DescribeGroups,
 			func(kmsg.Request, *kmsg.DescribeGroupsResponse) { time.Sleep(time.Minute) })
 		for range 10 { // the names are tried in random order
 			var located *kafkaclient.UnreachableError
@@ -183,7 +183,7 @@ func TestGivenNameExplainsNothing(t *testing.T) {
 	})
 }
 
-// A worker waits for the address, and says so now and then.
+// A worker waits for the address, and logs that from time to time.
 func TestWorkerWaitsForAnAdvertisedAddress(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		var log brokertest.Logs
@@ -215,7 +215,7 @@ func TestWorkerWaitsForAnAdvertisedAddress(t *testing.T) {
 				w.Errorf("%v", line)
 			}
 		}
-		if m.gone() || m.generation() != nil {
+		if m.ended() || m.generation() != nil {
 			w.Error("it did not wait")
 		}
 		known.Store(true)
@@ -229,8 +229,8 @@ func TestWorkerWaitsForAnAdvertisedAddress(t *testing.T) {
 	})
 }
 
-// A name of the command line is said to be that.
-func TestGivenNameThatIsUnknown(t *testing.T) {
+// An error about a name from --brokers says that the name is from there.
+func TestUnknownNameInBrokers(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{"kafka:9092"},
 			Dial: unreachable(w), Log: zerolog.New(w.Output())})
@@ -243,7 +243,7 @@ func TestGivenNameThatIsUnknown(t *testing.T) {
 			!strings.Contains(err.Error(), "no such host; correct the name in --brokers") {
 			w.Error(err)
 		}
-		// Of two, the one that is advertised in another spelling is still given.
+		// A broker that advertises its name in another spelling still counts as given in --brokers.
 		advertise(w, "KAFKA", 0, 0)
 		c, err = kafkaclient.New(kafkaclient.Options{
 			Brokers: []string{"kafka:9092", w.Broker.Addr()}, Dial: unreachable(w),
@@ -262,14 +262,14 @@ func TestGivenNameThatIsUnknown(t *testing.T) {
 	})
 }
 
-// A partition without a leader is called that, whatever asks for it.
+// Each request to a partition without a leader returns that as its error.
 func TestNoLeader(t *testing.T) {
-	for _, name := range []string{"publish", "extent"} {
+	for _, name := range []string{"publish", "offsets"} {
 		brokertest.Run(t, 1, func(w *brokertest.World) {
 			advertise(w, "localhost", 1, -1)
 			c, start := w.Client(), time.Now()
-			err := lookups[name](w.Context(), c)
-			// an election takes less
+			err := requests[name](w.Context(), c)
+			// an election takes less time
 			if took := time.Since(start); took < 7*time.Second || took > 15*time.Second {
 				w.Errorf("%s: ended after %v", name, took)
 			}

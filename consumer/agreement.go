@@ -11,29 +11,30 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// What to do about a member that gets no partitions, or a leader that gives none.
+// Remedies for a member that gets no partitions, or a leader that assigns none.
 const (
 	sameFlags = "give all workers of the group the same --rate and the same topics; " +
 		"during a rollout this ends when the last of them has restarted"
 	otherProgram = "find the program that joins this group and give it another group (a member's " +
 		"id begins with its client id); an ACL for Read on the group keeps programs out"
-	otherLeader = "find the program that leads this group and stop it (`markread status` lists the " +
-		"members, their clients and hosts); this ends when it has left the group"
+	otherLeader = "find the program that leads this group and stop it (`markread status` lists " +
+		"the members, their clients and hosts); this ends when it has left the group"
 )
 
-// mismatch says why a member is assigned nothing, and what to do.
+// mismatch is why a member is assigned nothing, and what to do; zero: no mismatch.
 type mismatch struct{ why, do string }
 
 const (
-	maxReported   = 100 // ignored members that one rebalance names in the log
-	maxReportedID = 200 // bytes of an id
+	maxReported   = 100 // members that are logged individually in one rebalance
+	maxReportedID = 200 // bytes of a member id in the log
 )
 
-// report logs each member that gets no partitions: once, as long as it stays for the same reason.
-func (m *member) report(others map[string]mismatch) {
+// logIgnored logs each member that gets no partitions, once for as long as the reason stays the
+// same.
+func (m *member) logIgnored(ignored map[string]mismatch) {
 	lines := 0
-	for _, id := range slices.Sorted(maps.Keys(others)) {
-		other := others[id]
+	for _, id := range slices.Sorted(maps.Keys(ignored)) {
+		other := ignored[id]
 		if m.ignored[id] == other {
 			continue
 		}
@@ -47,15 +48,16 @@ func (m *member) report(others map[string]mismatch) {
 		m.log.Warn().Int("members", lines-maxReported).Str("do", otherProgram).
 			Msg("more members of the group are ignored than are logged one by one")
 	}
-	m.ignored = others
+	m.ignored = ignored
 }
 
-// accept notes the assignment that the leader has made for us, all or nothing: a leader that is a
-// worker assigns only partitions of our topics, each once, and only to members with its own quota
-// terms. A wrong one is no failure of the join: another try would stop the whole group, and end the
-// same way as long as that member leads.
-func (j *joined) accept(b []byte) {
-	assigned, leaders, err := decodeAssignment(b)
+// accept decodes the leader's assignment b to this member and checks it. It stores all of it, or
+// nothing and the mismatch: a leader that is a worker assigns only partitions of our topics, each
+// once, and only to members with its own quota terms. An invalid assignment is not a failed join:
+// another attempt would make the whole group rebalance, and end the same way while that member
+// leads.
+func (j *joinResult) accept(b []byte) {
+	assigned, leaderTerms, err := decodeAssignment(b)
 	missing := func(p event.TopicPartition) bool {
 		return p.Partition < 0 || p.Partition >= j.terms.Partitions[p.Topic]
 	}
@@ -67,10 +69,10 @@ func (j *joined) accept(b []byte) {
 		j.mismatch = mismatch{"the group's leader has sent no assignment", otherLeader}
 	case err != nil:
 		j.mismatch = ignored(err.Error())
-	case leaders.Rate != j.terms.Rate:
-		j.mismatch = mismatch{fmt.Sprintf("the group's leader goes by a rate of %d, "+
-			"this worker by %d", leaders.Rate, j.terms.Rate), sameFlags}
-	case !leaders.equal(j.terms):
+	case leaderTerms.Rate != j.terms.Rate:
+		j.mismatch = mismatch{fmt.Sprintf("the group's leader uses a rate of %d, "+
+			"this worker uses %d", leaderTerms.Rate, j.terms.Rate), sameFlags}
+	case !leaderTerms.equal(j.terms):
 		j.mismatch = mismatch{"the group's leader sees other topics or partitions than this worker",
 			sameFlags}
 	case slices.ContainsFunc(assigned, missing):
@@ -80,25 +82,26 @@ func (j *joined) accept(b []byte) {
 	default:
 		j.assigned = assigned
 	}
-	j.leaderTerms = leaders
+	j.leaderTerms = leaderTerms
 }
 
-// confirm compares our assignment with the other members', trying until ctx ends. A leader that is
-// not a worker could give a partition to several, or let them use different rates: their shares
-// would add up to more than the rate. Such a worker gets nothing.
-func (m *member) confirm(ctx context.Context, j *joined) error {
+// confirm compares this member's assignment with those of the other members, and clears it if they
+// conflict. It retries until ctx ends. A leader that is not a worker could assign a partition to
+// several members, or send them different rates; their shares would then add up to more than the
+// rate.
+func (m *member) confirm(ctx context.Context, j *joinResult) error {
 	if j.leader || len(j.assigned) == 0 {
 		return nil
 	}
-	const failed = "can't compare this worker's assignment with the other members'; trying again"
-	return m.until(ctx, failed, func() error {
+	const failed = "can't compare this worker's assignment with the other members'; retrying"
+	return m.retry(ctx, failed, func() error {
 		group, err := m.client.DescribeGroup(ctx, m.options.Group)
 		switch {
 		case kafkaclient.Denied(err):
-			return nil // Read on a group includes Describe; where it does not, we trust the leader
+			return nil // Read on a group implies Describe; where it does not, trust the leader
 		case err != nil:
 			return err
-		case group.State != "Stable": // our generation is over, and the next heartbeat says so
+		case group.State != "Stable": // the generation is over; the next heartbeat returns that
 			return kafkaclient.RebalanceInProgress
 		}
 		if why := j.conflict(m.id, group.Members); why != "" {
@@ -108,8 +111,9 @@ func (m *member) confirm(ctx context.Context, j *joined) error {
 	})
 }
 
-// until tries until it works, or ctx ends: then it returns the cause.
-func (m *member) until(ctx context.Context, failed string, try func() error) error {
+// retry calls try until it succeeds. When ctx ends first, it returns the cause. It logs failed with
+// each kind of error, at most once in 10 s.
+func (m *member) retry(ctx context.Context, failed string, try func() error) error {
 	for wait := kafkaclient.NewBackoff(); ; {
 		err := try()
 		if err == nil {
@@ -128,16 +132,16 @@ func (m *member) until(ctx context.Context, failed string, try func() error) err
 	}
 }
 
-// conflict says how the members together could exceed the rate; "": they can't. What a worker would
-// not accept does not count.
-func (j *joined) conflict(us string, members []kafkaclient.GroupMember) string {
+// conflict returns why the members together could exceed the rate; "": they can't. Assignments that
+// a worker would not accept don't count.
+func (j *joinResult) conflict(us string, members []kafkaclient.GroupMember) string {
 	for _, other := range members {
-		theirs, leaders, err := decodeAssignment(other.Assignment)
+		theirs, leaderTerms, err := decodeAssignment(other.Assignment)
 		if other.ID == us || err != nil || len(theirs) == 0 {
 			continue
 		}
-		if !leaders.equal(j.terms) {
-			return "the group's leader has told other members another rate or other partitions"
+		if !leaderTerms.equal(j.terms) {
+			return "the group's leader has sent other members a different rate or partitions"
 		}
 		for _, p := range theirs {
 			if slices.Contains(j.assigned, p) {

@@ -13,9 +13,9 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// Each number goes to exactly one member, all have as many as the others or one more, whoever had a
-// number last keeps it as far as that goes, and the order in which the members come means nothing:
-// also when two say that they have had the same number, because one of them has missed a
+// Each number is assigned to exactly one member. Each member has as many numbers as the others or
+// one more, and keeps its last ones as far as possible. The order of the members has no effect.
+// This also holds when two members claim the same number because one of them has missed a
 // generation.
 func TestAssign(t *testing.T) {
 	for seed := range uint64(2000) {
@@ -25,17 +25,17 @@ func TestAssign(t *testing.T) {
 		for i := range members {
 			members[i] = candidate{id: fmt.Sprint("m", i),
 				memberData: memberData{Generation: int32(r.IntN(3))}}
-			for n := range numbers + 2 { // there may have been more
+			for n := range numbers + 2 { // the topics may have had more partitions
 				if r.IntN(3) == 0 {
 					members[i].Owned = append(members[i].Owned, n)
 				}
 			}
 		}
-		dealt, last := assignNumbers(members, numbers), lastOwners(members, numbers)
+		assigned, last := assignNumbers(members, numbers), lastOwners(members, numbers)
 		owners := make([]string, numbers)
 		kept, could := 0, 0
 		for _, m := range members {
-			if n := len(dealt[m.id]); n != numbers/len(members) &&
+			if n := len(assigned[m.id]); n != numbers/len(members) &&
 				n != (numbers+len(members)-1)/len(members) {
 				t.Fatalf("seed %d: %s gets %d of %d numbers, there are %d members", seed, m.id, n,
 					numbers, len(members))
@@ -47,7 +47,7 @@ func TestAssign(t *testing.T) {
 				}
 			}
 			could += min(had, numbers/len(members))
-			for _, n := range dealt[m.id] {
+			for _, n := range assigned[m.id] {
 				if owners[n] != "" {
 					t.Fatalf("seed %d: %d goes to %s and %s", seed, n, owners[n], m.id)
 				}
@@ -58,48 +58,48 @@ func TestAssign(t *testing.T) {
 			}
 		}
 		if slices.Contains(owners, "") {
-			t.Fatalf("seed %d: somebody must have each: %v", seed, owners)
+			t.Fatalf("seed %d: a number is not assigned: %v", seed, owners)
 		}
 		if kept < could {
-			t.Fatalf("seed %d: %d numbers stay, %d could", seed, kept, could)
+			t.Fatalf("seed %d: %d numbers stay with their owner, %d could", seed, kept, could)
 		}
 		r.Shuffle(len(members), func(i, j int) { members[i], members[j] = members[j], members[i] })
 		for id, again := range assignNumbers(members, numbers) {
-			if !slices.Equal(again, dealt[id]) {
+			if !slices.Equal(again, assigned[id]) {
 				t.Fatalf("seed %d: in another order %s gets %v instead of %v", seed, id, again,
-					dealt[id])
+					assigned[id])
 			}
 		}
 	}
 }
 
-// The latest generation says who had a number last.
-func TestAssignBelievesTheLatestGeneration(t *testing.T) {
-	dealt := assignNumbers([]candidate{
+// Of two members that claim a number, the one of the later generation owned it last.
+func TestAssignUsesTheLatestGeneration(t *testing.T) {
+	assigned := assignNumbers([]candidate{
 		{"a", memberData{Owned: []int{0, 1}, Generation: 6}},
 		{"b", memberData{Owned: []int{0, 1}, Generation: 7}},
 		{"c", memberData{Owned: []int{2, 3}, Generation: 7}},
 	}, 6)
-	if !slices.Equal(dealt["b"], []int{0, 1}) || !slices.Equal(dealt["c"], []int{2, 3}) ||
-		!slices.Equal(dealt["a"], []int{4, 5}) {
-		t.Errorf("%v", dealt)
+	if !slices.Equal(assigned["b"], []int{0, 1}) || !slices.Equal(assigned["c"], []int{2, 3}) ||
+		!slices.Equal(assigned["a"], []int{4, 5}) {
+		t.Errorf("%v", assigned)
 	}
 }
 
-// The leader gives partitions to those only that go by the same as it does.
+// The leader assigns partitions only to members with the same quota terms as its own.
 func TestLead(t *testing.T) {
 	ours := quotaTerms{200, map[string]int{"live": 4, "backfill": 4}}
 	for name, c := range map[string]struct {
 		theirs quotaTerms
 		agrees bool
 	}{
-		"the same":           {quotaTerms{200, map[string]int{"live": 4, "backfill": 4}}, true},
-		"another rate":       {quotaTerms{100, map[string]int{"live": 4, "backfill": 4}}, false},
-		"fewer partitions":   {quotaTerms{200, map[string]int{"live": 2, "backfill": 4}}, false},
-		"more partitions":    {quotaTerms{200, map[string]int{"live": 8, "backfill": 4}}, false},
-		"another topic":      {quotaTerms{200, map[string]int{"live": 4, "other": 4}}, false},
-		"one topic":          {quotaTerms{200, map[string]int{"live": 4}}, false},
-		"nothing that it is": {quotaTerms{}, false},
+		"the same":         {quotaTerms{200, map[string]int{"live": 4, "backfill": 4}}, true},
+		"another rate":     {quotaTerms{100, map[string]int{"live": 4, "backfill": 4}}, false},
+		"fewer partitions": {quotaTerms{200, map[string]int{"live": 2, "backfill": 4}}, false},
+		"more partitions":  {quotaTerms{200, map[string]int{"live": 8, "backfill": 4}}, false},
+		"another topic":    {quotaTerms{200, map[string]int{"live": 4, "other": 4}}, false},
+		"one topic":        {quotaTerms{200, map[string]int{"live": 4}}, false},
+		"no terms":         {quotaTerms{}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := &member{id: "us", log: zerolog.Nop()}

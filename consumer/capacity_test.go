@@ -11,7 +11,7 @@ import (
 	"markread/consumer/broker/brokertest"
 )
 
-// padded is a value of so many bytes.
+// padded returns a value of size bytes.
 func padded(i, size int) []byte {
 	v := brokertest.Value(i)
 	return append(v, bytes.Repeat([]byte(" "), size-len(v))...)
@@ -31,8 +31,8 @@ func produce(w *brokertest.World, topic string, partition int32, values ...[]byt
 	c.Close()
 }
 
-// A fetch from the fingerprint whose batch fills the response gets on, although each delivery takes
-// so long that the next fetch begins at the fingerprint again.
+// Fetching makes progress even if the fingerprint's batch fills the response, and each delivery
+// takes so long that the next fetch starts at the fingerprint again.
 func TestSlowDeliveryOfLargeBatches(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		for i := range 5 {
@@ -43,13 +43,13 @@ func TestSlowDeliveryOfLargeBatches(t *testing.T) {
 		})
 		time.Sleep(2 * time.Minute)
 		m.leave()
-		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(0, 5)) {
+		if got := m.delivered(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(0, 5)) {
 			w.Errorf("got %v", got)
 		}
 	})
 }
 
-// A damaged batch is noticed although capacity is so scarce that there is a pause before each
+// A damaged batch is detected even if capacity is so scarce that there is a pause before each
 // fetch.
 func TestUnreadableWhileCapacityIsScarce(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
@@ -64,7 +64,7 @@ func TestUnreadableWhileCapacityIsScarce(t *testing.T) {
 }
 
 // A topic that is recreated while a fetch waits for memory is read from its beginning.
-func TestTopicMadeAgainDuringAWaitForMemory(t *testing.T) {
+func TestTopicRecreatedWhileAFetchWaitsForMemory(t *testing.T) {
 	brokertest.Run(t, 2, func(w *brokertest.World) {
 		if err := w.Cluster.DeleteTopic(brokertest.Topics.Live); err != nil {
 			w.Fatal(err)
@@ -79,28 +79,29 @@ func TestTopicMadeAgainDuringAWaitForMemory(t *testing.T) {
 		w.Publish(brokertest.Topics.Live, 0, 100)
 		m := join(w, w.Client())
 		time.Sleep(5 * time.Second)
-		m.set(func() { m.once = true }) // room for one delivery
+		m.set(func() { m.oneDelivery = true }) // capacity for one delivery
 		var large []byte
 		for i := range int64(20) { // as large as the lane's memory, and of many chunks
 			large = append(large, rawRecord(padded(int(i), 900_000), i, 0)...)
 		}
 		produceRaw(w, brokertest.Topics.Live, 1, rawBatchOf(0, 20, large))
 		time.Sleep(10 * time.Millisecond)
-		w.Publish(brokertest.Topics.Live, 0, 1) // it was waited for; now there is no memory for it
+		// a fetch waited for it; now there is no memory for it
+		w.Publish(brokertest.Topics.Live, 0, 1)
 		time.Sleep(5 * time.Second)
-		if n := len(m.got(brokertest.Topics.Live, 1)); n == 0 || n == 20 ||
-			len(m.got(brokertest.Topics.Live, 0)) != 100 {
-			w.Fatalf("%d large events, %d others", n, len(m.got(brokertest.Topics.Live, 0)))
+		if n := len(m.delivered(brokertest.Topics.Live, 1)); n == 0 || n == 20 ||
+			len(m.delivered(brokertest.Topics.Live, 0)) != 100 {
+			w.Fatalf("%d large events, %d others", n, len(m.delivered(brokertest.Topics.Live, 0)))
 		}
 		if err := w.Cluster.DeleteTopic(brokertest.Topics.Live); err != nil {
 			w.Fatal(err)
 		}
 		create()
 		w.Publish(brokertest.Topics.Live, 0, 300)
-		m.set(func() { m.once, m.closed = false, false })
+		m.set(func() { m.oneDelivery, m.full = false, false })
 		time.Sleep(time.Minute)
 		m.leave()
-		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got,
+		if got := m.delivered(brokertest.Topics.Live, 0); !slices.Equal(got,
 			slices.Concat(offsets(0, 100), offsets(0, 300))) {
 			w.Errorf("got %d events, %v", len(got), got[min(100, len(got)):])
 		}

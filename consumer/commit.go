@@ -12,11 +12,12 @@ import (
 	"markread/consumer/offsets"
 )
 
-// CommitError says that a partition's offset, or all of a commit, was not accepted.
+// CommitError is returned when the coordinator did not accept a partition's offset, or a whole
+// commit.
 type CommitError struct {
-	event.TopicPartition        // Topic "": the request failed as a whole
+	event.TopicPartition        // Topic "": the whole request failed
 	Code                 string // Kafka's error code as a number, or "network": the metric label
-	// this member does not belong to the generation any more: no commit of it will succeed
+	// this member no longer belongs to the generation: no later commit of it will succeed
 	Fenced bool
 	Err    error
 }
@@ -32,35 +33,35 @@ func (e *CommitError) Unwrap() error { return e.Err }
 
 var errEnded = errors.New("the generation has ended")
 
-// advance is what one partition has to commit.
-type advance struct {
+// pendingCommit is what one partition has to commit.
+type pendingCommit struct {
 	*partition
 	offsets.Commit
 }
 
 const (
-	// metadataLimit is in bytes. Kafka takes 4,096 beside an offset (offset.metadata.max.bytes),
-	// and stores nothing at all, not even the offset, when there are more.
+	// metadataLimit is in bytes. Kafka accepts 4,096 bytes of metadata with an offset
+	// (offset.metadata.max.bytes). With more it stores nothing, not even the offset.
 	metadataLimit = 4000
-	// commitPartitions go into one request: the coordinator writes it as one batch, which
-	// offsets.topic's limit of 1 MiB must hold.
+	// commitPartitions is how many partitions go into one request. The coordinator writes a request
+	// as one batch, which must not exceed the limit of the offsets topic, 1 MiB.
 	commitPartitions = 200
-	// recommitInterval is how often all offsets are committed again, also those that have not
-	// advanced: a commit that was stuck in a frozen connection may be carried out after a later one
-	// and set the offset back, and nobody tells us.
+	// recommitInterval is how often all offsets are committed, including unchanged ones. A commit
+	// that was stuck in a frozen connection may be applied after a later one and set the offset
+	// back, without any sign of it.
 	recommitInterval = 30 * time.Second
-	// answerPatience is how long a cancelled commit waits for the response to a request in flight:
-	// else that could be carried out after the next commit, and set the offset back.
-	answerPatience = 2 * time.Second
+	// responseGrace is how long a cancelled commit waits for the response to a request in flight.
+	// Otherwise that request could be applied after the next commit, and set the offset back.
+	responseGrace = 2 * time.Second
 )
 
-// Commit commits what has changed since the last commit: the offsets, forward only, and beside them
-// what is known of the events beyond; every 30 s the rest again, too. It is fenced by generation
-// and member: the coordinator refuses it once another member may own the partitions. It tries for
-// at most 5 s, not beyond ctx's deadline, and not longer than 2 s once ctx is cancelled.
+// Commit commits what has changed since the last commit: the offsets, forward only, and the
+// metadata about events beyond them. Every 30 s it commits unchanged partitions, too. It is fenced
+// by generation and member: the coordinator refuses it once another member may own the partitions.
+// It tries for at most 5 s, not beyond ctx's deadline, and at most 2 s once ctx is cancelled.
 //
-// Its error is a *CommitError, or several joined, one for each partition that was refused. What was
-// refused is tried again by the next Commit. After serve has returned it always fails.
+// It returns a *CommitError, or several joined, one for each refused partition. The next Commit
+// retries refused partitions. After serve has returned, Commit always fails.
 func (g *Generation) Commit(ctx context.Context) error {
 	g.commitMu.Lock()
 	defer g.commitMu.Unlock()
@@ -74,68 +75,69 @@ func (g *Generation) Commit(ctx context.Context) error {
 	}
 	request, cancel := context.WithDeadline(context.WithoutCancel(ctx), end)
 	defer cancel()
-	defer context.AfterFunc(ctx, func() { time.AfterFunc(answerPatience, cancel) })()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(responseGrace, cancel) })()
 	began := time.Now()
-	all := began.Sub(g.recommitted) >= recommitInterval
+	all := began.Sub(g.lastFullCommit) >= recommitInterval
 	for wait := kafkaclient.NewBackoff(); ; {
 		var errs []error
-		again := false
-		for some := range slices.Chunk(g.advances(all), commitPartitions) {
-			err, once := g.tryCommit(request, some)
-			errs, again = append(errs, err), again || once
+		retry := false
+		for chunk := range slices.Chunk(g.pendingCommits(all), commitPartitions) {
+			err, retryChunk := g.tryCommit(request, chunk)
+			errs, retry = append(errs, err), retry || retryChunk
 		}
 		err := errors.Join(errs...)
 		if err == nil && all {
-			g.recommitted = began
+			g.lastFullCommit = began
 		}
-		if err == nil || !again || !wait.Sleep(ctx) || request.Err() != nil {
+		if err == nil || !retry || !wait.Sleep(ctx) || request.Err() != nil {
 			return err
 		}
 	}
 }
 
-// advances returns what has changed, sorted by topic and number; with all, what is committed and
-// has not changed, too.
-func (g *Generation) advances(all bool) []advance {
-	var advances []advance
+// pendingCommits returns what has changed since the last commit, sorted by topic and number. With
+// all, it includes partitions that have a committed offset and have not changed.
+func (g *Generation) pendingCommits(all bool) []pendingCommit {
+	var pending []pendingCommit
 	limit := metadataLimit
-	if g.plain {
+	if g.noMetadata {
 		limit = 0
 	}
 	for _, p := range g.partitions {
 		p.mu.Lock()
-		c, news := p.tracker.Commit(limit)
+		c, changed := p.tracker.Commit(limit)
 		if committed := p.tracker.Committed(); c.Offset >= 0 &&
-			(news || all && c.Offset == committed) {
-			advances = append(advances, advance{p, c})
+			(changed || all && c.Offset == committed) {
+			pending = append(pending, pendingCommit{p, c})
 		}
 		p.mu.Unlock()
 	}
-	return advances
+	return pending
 }
 
-// tryCommit sends one request. again: the coordinator has moved, is not ready, did not answer, or
-// takes no metadata.
-func (g *Generation) tryCommit(ctx context.Context, advances []advance) (err error, again bool) {
-	commits := make([]kafkaclient.OffsetCommit, len(advances))
-	for i, a := range advances {
-		commits[i] = kafkaclient.OffsetCommit{TopicPartition: a.TopicPartition, Commit: a.Commit}
+// tryCommit sends one request. It returns retry true if the coordinator has moved, is not ready,
+// did not respond, or refuses metadata, which the next attempt omits.
+func (g *Generation) tryCommit(ctx context.Context, commits []pendingCommit) (err error,
+	retry bool) {
+	requested := make([]kafkaclient.OffsetCommit, len(commits))
+	for i, c := range commits {
+		requested[i] = kafkaclient.OffsetCommit{TopicPartition: c.TopicPartition, Commit: c.Commit}
 	}
-	codes, err := g.client.CommitOffsets(ctx, g.member, commits)
+	codes, err := g.client.CommitOffsets(ctx, g.member, requested)
 	if err != nil {
 		return &CommitError{Code: kafkaclient.Code(err), Err: err}, ctx.Err() == nil
 	}
 	var errs []error
-	plain := g.plain
-	for _, a := range advances {
-		refusal, ok := codes[a.TopicPartition]
+	noMetadata := g.noMetadata
+	for _, c := range commits {
+		refusal, ok := codes[c.TopicPartition]
 		if ok && refusal == 0 {
-			a.mu.Lock()
-			a.tracker.Accept(a.Commit)
-			a.mu.Unlock()
+			c.mu.Lock()
+			c.tracker.Accept(c.Commit)
+			c.mu.Unlock()
 			continue
 		}
-		e := &CommitError{TopicPartition: a.TopicPartition, Code: kafkaclient.Code(refusal),
+		e := &CommitError{TopicPartition: c.TopicPartition, Code: kafkaclient.Code(refusal),
 			Err: kafkaclient.BrokerError(int16(refusal))}
 		switch refusal {
 		case kafkaclient.IllegalGeneration, kafkaclient.UnknownMemberID:
@@ -143,20 +145,21 @@ func (g *Generation) tryCommit(ctx context.Context, advances []advance) (err err
 		case kafkaclient.NotCoordinatorForGroup, kafkaclient.GroupCoordinatorNotAvailable,
 			kafkaclient.GroupLoadInProgress, kafkaclient.RebalanceInProgress,
 			kafkaclient.RequestTimedOut:
-			again = true
+			retry = true
 		case kafkaclient.OffsetMetadataTooLarge:
-			again = again || !plain
-			g.plain = true
-			g.client.WarnRepeated("metadata").Str("topic", a.Topic).
-				Int("partition", a.Partition).Int("bytes", len(a.Metadata)).
-				Msgf("the brokers refuse the metadata beside an offset: after a crash or a "+
-					"rebalance more calls are repeated; set offset.metadata.max.bytes to %d or "+
-					"more", metadataLimit)
+			retry = retry || !noMetadata
+			g.noMetadata = true
+			g.client.WarnRepeated("metadata").Str("topic", c.Topic).
+				Int("partition", c.Partition).Int("bytes", len(c.Metadata)).
+				Str("do", fmt.Sprintf("set offset.metadata.max.bytes to %d or more",
+					metadataLimit)).
+				Msg("the brokers refuse commit metadata: more calls are repeated after a crash " +
+					"or a rebalance")
 		}
 		if !ok {
-			e.Code, e.Err = "network", errors.New("the answer does not mention it")
+			e.Code, e.Err = "network", errors.New("the response does not mention it")
 		}
 		errs = append(errs, e)
 	}
-	return errors.Join(errs...), again
+	return errors.Join(errs...), retry
 }

@@ -24,26 +24,27 @@ import (
 	"markread/consumer/broker/brokertest"
 )
 
-// What was committed beside an offset is not believed of another log, however long that is: nothing
-// of it is skipped as finished.
-func TestAnotherLogIsNotBelieved(t *testing.T) {
+// Commit metadata of another log is ignored, whatever the length of the new log: none of its events
+// is skipped as finished.
+func TestMetadataOfAnotherLogIsIgnored(t *testing.T) {
 	for _, length := range []int{20, 60, 300} {
 		t.Run(strconv.Itoa(length), func(t *testing.T) {
 			brokertest.Run(t, 1, func(w *brokertest.World) {
 				w.Publish(brokertest.Topics.Live, 0, 100)
-				m := join(w, w.Client(), func(m *member) { m.auto = false })
+				m := join(w, w.Client(), func(m *member) { m.autoFinish = false })
 				time.Sleep(5 * time.Second)
 				for _, e := range m.all()[10:60] {
 					m.generation().Finish(e.Ref)
 				}
 				m.leave()
 				known := w.Cluster.GroupInfo(brokertest.Group).Commits[brokertest.Topics.Live][0]
-				remake(w, nil) // which deletes the offsets, too; a log that was cut keeps them
+				// this deletes the offsets, too; a truncated log keeps them
+				recreateTopic(w, nil)
 				w.Publish(brokertest.Topics.Live, 0, length)
 				commit(w, brokertest.Topics.Live, 0, known.Offset, known.Metadata)
 				m = join(w, w.Client())
 				time.Sleep(time.Minute)
-				if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got,
+				if got := m.delivered(brokertest.Topics.Live, 0); !slices.Equal(got,
 					offsets(0, int64(length))) {
 					w.Errorf("got %v", got)
 				}
@@ -53,11 +54,12 @@ func TestAnotherLogIsNotBelieved(t *testing.T) {
 	}
 }
 
-// The attempts of what has not finished, and what has, go with a partition to its next owner.
-func TestNextOwnerKnows(t *testing.T) {
+// The next owner of a partition inherits the attempts of unfinished events, and which events
+// finished.
+func TestNextOwnerInherits(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 100)
-		first := join(w, w.Client(), func(m *member) { m.auto = false })
+		first := join(w, w.Client(), func(m *member) { m.autoFinish = false })
 		time.Sleep(5 * time.Second)
 		for i, e := range first.all() {
 			switch {
@@ -68,8 +70,8 @@ func TestNextOwnerKnows(t *testing.T) {
 			}
 		}
 		first.leave()
-		for owner := range 3 { // it is not forgotten by owners that do nothing
-			m := join(w, w.Client(), func(m *member) { m.auto = false })
+		for owner := range 3 { // owners that finish nothing keep the metadata
+			m := join(w, w.Client(), func(m *member) { m.autoFinish = false })
 			time.Sleep(5 * time.Second)
 			want := map[int64]int{}
 			for i := range int64(10) {
@@ -87,13 +89,14 @@ func TestNextOwnerKnows(t *testing.T) {
 	})
 }
 
-// What had finished beyond the committed offset is not lost when retention deletes it.
+// Events that had finished beyond the committed offset don't count as lost when retention deletes
+// them.
 func TestFinishedIsNotLostToRetention(t *testing.T) {
 	for first, lost := range map[int64]int64{5: 5, 50: 10, 60: 10, 80: 30} {
 		t.Run(strconv.FormatInt(first, 10), func(t *testing.T) {
 			brokertest.Run(t, 1, func(w *brokertest.World) {
 				w.Publish(brokertest.Topics.Live, 0, 100)
-				m := join(w, w.Client(), func(m *member) { m.auto = false })
+				m := join(w, w.Client(), func(m *member) { m.autoFinish = false })
 				time.Sleep(5 * time.Second)
 				for _, e := range m.all()[10:60] {
 					m.generation().Finish(e.Ref)
@@ -106,7 +109,7 @@ func TestFinishedIsNotLostToRetention(t *testing.T) {
 				time.Sleep(5 * time.Second)
 				want := slices.DeleteFunc(offsets(first, 100),
 					func(offset int64) bool { return offset >= 10 && offset < 60 })
-				if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, want) ||
+				if got := m.delivered(brokertest.Topics.Live, 0); !slices.Equal(got, want) ||
 					m.generation().Lost()[brokertest.Topics.Live] != lost {
 					w.Errorf("got %v, lost %v, want %d lost", got, m.generation().Lost(), lost)
 				}
@@ -116,17 +119,11 @@ func TestFinishedIsNotLostToRetention(t *testing.T) {
 	}
 }
 
-// commit commits from outside of the group, which must be empty.
+// commit commits without joining the group, which must be empty.
 func commit(w *brokertest.World, topic string, partition int32, offset int64, metadata string) {
 	w.Helper()
-	request := kmsg.NewPtrOffsetCommitRequest()
-	request.Group, request.Generation = brokertest.Group, -1
-	t := kmsg.NewOffsetCommitRequestTopic()
-	t.Topic = topic
-	p := kmsg.NewOffsetCommitRequestTopicPartition()
-	p.Partition, p.Offset, p.Metadata = partition, offset, &metadata
-	t.Partitions = append(t.Partitions, p)
-	request.Topics = append(request.Topics, t)
+	request := commitOf{topic: topic, partition: int(partition), offset: offset, generation: -1,
+		metadata: metadata}.request(brokertest.Group)
 	if response, err := request.RequestWith(w.Context(),
 		w.Kgo(kgo.MaxVersions(kversion.V3_5_0()))); err != nil ||
 		response.Topics[0].Partitions[0].ErrorCode != 0 {
@@ -134,9 +131,9 @@ func commit(w *brokertest.World, topic string, partition int32, offset int64, me
 	}
 }
 
-// Brokers that take no metadata get plain offsets, with the next try of the same commit, however
+// When brokers refuse metadata, the next attempt of the same commit sends offsets only, however
 // many partitions were refused.
-func TestBrokersThatTakeNoMetadata(t *testing.T) {
+func TestBrokersThatRefuseMetadata(t *testing.T) {
 	brokertest.Run(t, 3, func(w *brokertest.World) {
 		for p := range 3 {
 			w.Publish(brokertest.Topics.Live, p, 100)
@@ -154,7 +151,7 @@ func TestBrokersThatTakeNoMetadata(t *testing.T) {
 			}})
 		var m *member
 		m = join(w, w.Client(), func(started *member) {
-			started.auto = false
+			started.autoFinish = false
 			started.drain = func(_ context.Context, g *consumer.Generation) {
 				for _, e := range m.all() {
 					if e.Record.Offset != 50 {
@@ -179,7 +176,7 @@ func TestBrokersThatTakeNoMetadata(t *testing.T) {
 	})
 }
 
-// forged is a text beside an offset with a correct checksum.
+// forged returns commit metadata with a correct checksum.
 func forged(offset int64, numbers ...uint64) string {
 	b := []byte{1, 0, 0, 0, 0}
 	for _, n := range numbers {
@@ -191,8 +188,8 @@ func forged(offset int64, numbers ...uint64) string {
 	return base64.RawStdEncoding.EncodeToString(b)
 }
 
-// Whatever somebody has committed beside an offset, no event is skipped that was not in the log by
-// then; and it is logged.
+// With any forged commit metadata, no event is skipped that was written after the commit; and the
+// forgery is logged.
 func TestForgedCommit(t *testing.T) {
 	const offset = 10
 	for name, text := range map[string]func(at uint64) string{
@@ -203,8 +200,8 @@ func TestForgedCommit(t *testing.T) {
 			return forged(offset, 1<<63, at, 1<<46-2, 1<<46,
 				1<<46-2, 1<<46)
 		},
-		"attempts": func(at uint64) string { return forged(offset, 0, at, 1, 1<<40) },
-		"witness":  func(at uint64) string { return forged(offset, 1<<40, at, 0, 1000) },
+		"attempts":    func(at uint64) string { return forged(offset, 0, at, 1, 1<<40) },
+		"fingerprint": func(at uint64) string { return forged(offset, 1<<40, at, 0, 1000) },
 		"many": func(at uint64) string {
 			return forged(offset, append([]uint64{0, at}, slices.Repeat([]uint64{2, 1}, 700)...)...)
 		},
@@ -222,7 +219,7 @@ func TestForgedCommit(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			brokertest.Run(t, 1, func(w *brokertest.World) {
 				now := time.Now()
-				// their times are now: what a forger who may read the topic knows
+				// their times are now: a forger who may read the topic knows them
 				w.Publish(brokertest.Topics.Live, 0, 20)
 				commit(w, brokertest.Topics.Live, 0, offset, text(uint64(now.UnixMilli())))
 				if lags, err := admin.Lag(w.Context(), w.Client(), brokertest.Group,
@@ -235,7 +232,7 @@ func TestForgedCommit(t *testing.T) {
 				time.Sleep(10 * time.Second)
 				w.Publish(brokertest.Topics.Live, 0, 2000)
 				time.Sleep(10 * time.Second)
-				if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got,
+				if got := m.delivered(brokertest.Topics.Live, 0); !slices.Equal(got,
 					offsets(offset, 2020)) {
 					w.Errorf("got %d events, want 2010", len(got))
 				}
@@ -245,7 +242,7 @@ func TestForgedCommit(t *testing.T) {
 					}
 				}
 				m.leave()
-				if n := strings.Count(log.String(), "committed beside the offset"); n != 1 {
+				if n := strings.Count(log.String(), "commit metadata is ignored"); n != 1 {
 					w.Errorf("%d lines in the log about it: %s", n, log.String())
 				}
 			})

@@ -8,11 +8,10 @@ import (
 	"hash/crc32"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -24,7 +23,7 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// rawRecord encodes a record of a value, with as many headers as it claims.
+// rawRecord encodes a record with a value and a header count, but without headers.
 func rawRecord(value []byte, delta, headers int64) []byte {
 	b := []byte{0}
 	for _, v := range []int64{0, delta, -1, int64(len(value))} {
@@ -34,7 +33,7 @@ func rawRecord(value []byte, delta, headers int64) []byte {
 	return append(binary.AppendVarint(nil, int64(len(b))), b...)
 }
 
-// rawBatchOf encodes a batch that claims count records.
+// rawBatchOf encodes a batch whose header claims count records.
 func rawBatchOf(codec int16, count int32, records []byte) []byte {
 	now := time.Now().UnixMilli()
 	k := kmsg.RecordBatch{
@@ -43,6 +42,11 @@ func rawBatchOf(codec int16, count int32, records []byte) []byte {
 		FirstTimestamp: now, MaxTimestamp: now, NumRecords: count, LastOffsetDelta: count - 1,
 		Records: records,
 	}
+	return encodeBatch(k)
+}
+
+// encodeBatch encodes a batch with its length and checksum.
+func encodeBatch(k kmsg.RecordBatch) []byte {
 	raw := k.AppendTo(nil)
 	binary.BigEndian.PutUint32(raw[8:], uint32(len(raw)-12))
 	binary.BigEndian.PutUint32(raw[17:],
@@ -50,7 +54,31 @@ func rawBatchOf(codec int16, count int32, records []byte) []byte {
 	return raw
 }
 
-// produceRaw produces the bytes of a batch, as a hostile producer can.
+// respondToFetches makes the broker respond to fetches of the live topic with batch and end as the
+// end of the log, where respond returns ok.
+func respondToFetches(w *brokertest.World,
+	respond func(p kmsg.FetchRequestTopicPartition) (batch []byte, end int64, ok bool)) {
+	w.Cluster.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		w.Cluster.KeepControl()
+		requested := r.(*kmsg.FetchRequest).Topics[0]
+		if requested.Topic != brokertest.Topics.Live {
+			return nil, nil, false
+		}
+		batch, end, ok := respond(requested.Partitions[0])
+		if !ok {
+			return nil, nil, false
+		}
+		topic, partition := kmsg.NewFetchResponseTopic(), kmsg.NewFetchResponseTopicPartition()
+		partition.Partition, partition.RecordBatches = requested.Partitions[0].Partition, batch
+		partition.HighWatermark, partition.LastStableOffset = end, end
+		topic.Topic, topic.Partitions = requested.Topic, append(topic.Partitions, partition)
+		response := r.ResponseKind().(*kmsg.FetchResponse)
+		response.Topics = append(response.Topics, topic)
+		return response, nil, true
+	})
+}
+
+// produceRaw produces the bytes of a batch unchecked, as a hostile producer can.
 func produceRaw(w *brokertest.World, topic string, partition int32, raw []byte) {
 	w.Helper()
 	r := kmsg.NewPtrProduceRequest()
@@ -66,22 +94,22 @@ func produceRaw(w *brokertest.World, topic string, partition int32, raw []byte) 
 	}
 }
 
-// What one producer wrote wrong is delivered as damage; what others wrote before and behind it
-// comes as always, and the offsets reach the end.
+// Malformed records are delivered as damage. Records before and after them are delivered as usual,
+// and the committed offset reaches the end.
 func TestDamagedRecords(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		bad := [][]byte{
 			rawBatchOf(0, 1, rawRecord(brokertest.Value(7), 0, 1<<31)), // 10
-			// 21-23: the one in the middle
+			// 21-23: the middle one is bad
 			rawBatchOf(0, 3, slices.Concat(rawRecord(brokertest.Value(8), 0, 0),
 				rawRecord(brokertest.Value(8), 100, 0), rawRecord(brokertest.Value(9), 2, 0))),
 			rawBatchOf(4, 5, []byte("this is no zstd at all")), // 34-38
 			rawBatchOf(3, 2, []byte("whatever")),               // 49-50
-			// 61-20000060: the first is good
+			// 61-20000060: only the first is good
 			rawBatchOf(0, 20_000_000, rawRecord(brokertest.Value(9), 0, 0)),
 			rawBatchOf(0, 1, rawRecord(bytes.Repeat([]byte(" "), 1<<20), 0, 0)), // 20000071
 		}
-		remake(w, map[string]string{"max.message.bytes": "10000000"})
+		recreateTopic(w, map[string]string{"max.message.bytes": "10000000"})
 		for _, raw := range bad {
 			w.Publish(brokertest.Topics.Live, 0, 10)
 			produceRaw(w, brokertest.Topics.Live, 0, raw)
@@ -110,37 +138,14 @@ func TestDamagedRecords(t *testing.T) {
 	})
 }
 
-// A partition that can't be read says so within 15 s, while the others go on; and soon after the
-// repair no more.
+// A partition that can't be read is reported within 15 s, while the others continue. Soon after the
+// repair it is no longer reported.
 func TestUnreadable(t *testing.T) {
-	fetches := func(r kmsg.Request) bool {
-		f, ok := r.(*kmsg.FetchRequest)
-		return ok && f.Topics[0].Topic == brokertest.Topics.Live &&
-			f.Topics[0].Partitions[0].Partition == 1
-	}
 	code := func(err *kerr.Error) func(w *brokertest.World) func() {
 		return func(w *brokertest.World) func() {
 			return w.Cluster.Fault(kfake.Fault{Topic: brokertest.Topics.Live,
 				Partitions: []int32{1}, Keys: []kmsg.Key{kmsg.Fetch}, Err: err, Count: -1}).Remove
 		}
-	}
-	// control has respond answer the partition's fetches until the function that it returns is
-	// called.
-	control := func(w *brokertest.World,
-		respond func(r *kmsg.FetchRequest) (kmsg.Response, error, bool)) func() {
-		var mu sync.Mutex
-		over := false
-		w.Cluster.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
-			w.Cluster.KeepControl()
-			mu.Lock()
-			done := over
-			mu.Unlock()
-			if done || !fetches(r) {
-				return nil, nil, false
-			}
-			return respond(r.(*kmsg.FetchRequest))
-		})
-		return func() { mu.Lock(); defer mu.Unlock(); over = true }
 	}
 	for name, test := range map[string]struct {
 		begin      func(w *brokertest.World) (repair func())
@@ -153,31 +158,22 @@ func TestUnreadable(t *testing.T) {
 		"storage error": {code(kerr.KafkaStorageError), "Storage Error",
 			"check that the partition's leader runs"},
 		"wrong checksum": {func(w *brokertest.World) func() {
-			return control(w, func(r *kmsg.FetchRequest) (kmsg.Response, error, bool) {
-				raw := rawBatchOf(0, 1, rawRecord(brokertest.Value(7), 0, 0))
-				raw[20]++
-				response := r.ResponseKind().(*kmsg.FetchResponse)
-				response.Topics = []kmsg.FetchResponseTopic{{Topic: brokertest.Topics.Live,
-					Partitions: []kmsg.FetchResponseTopicPartition{
-						{Partition: 1, HighWatermark: 15, LastStableOffset: 15,
-							RecordBatches: raw}}}}
-				return response, nil, true
+			raw := rawBatchOf(0, 1, rawRecord(brokertest.Value(7), 0, 0))
+			raw[20]++
+			var repaired atomic.Bool
+			respondToFetches(w, func(p kmsg.FetchRequestTopicPartition) ([]byte, int64, bool) {
+				return raw, 15, p.Partition == 1 && !repaired.Load()
 			})
+			return func() { repaired.Store(true) }
 		}, "checksum is wrong", "restore the partition from a good replica"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			brokertest.Run(t, 3, func(w *brokertest.World) {
 				var log brokertest.Logs
-				c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{w.Broker.Addr()},
-					Dial: w.Network.DialContext, Log: zerolog.New(&log)})
-				if err != nil {
-					w.Fatal(err)
-				}
-				w.Cleanup(c.Close)
 				for p := range 3 {
 					w.Publish(brokertest.Topics.Live, p, 10)
 				}
-				m := join(w, c)
+				m := join(w, clientTo(w, &log))
 				time.Sleep(5 * time.Second)
 				repair := test.begin(w)
 				began := time.Now()
@@ -197,7 +193,7 @@ func TestUnreadable(t *testing.T) {
 				time.Sleep(time.Minute)
 				for p, want := range []int{15, 10, 15} {
 					s := state(m.generation(), brokertest.Topics.Live, p)
-					if n := len(m.got(brokertest.Topics.Live, p)); n != want ||
+					if n := len(m.delivered(brokertest.Topics.Live, p)); n != want ||
 						(s.Unreadable != nil) != (p == 1) {
 						w.Errorf("partition %d: %d events, unreadable %+v", p, n, s.Unreadable)
 					}
@@ -205,9 +201,9 @@ func TestUnreadable(t *testing.T) {
 				repair()
 				time.Sleep(15 * time.Second)
 				if s := state(m.generation(), brokertest.Topics.Live, 1); s.Unreadable != nil ||
-					len(m.got(brokertest.Topics.Live, 1)) != 15 {
+					len(m.delivered(brokertest.Topics.Live, 1)) != 15 {
 					w.Errorf("after the repair: %+v, %d events", s.Unreadable,
-						len(m.got(brokertest.Topics.Live, 1)))
+						len(m.delivered(brokertest.Topics.Live, 1)))
 				}
 				lines := log.Lines("partition can't be read; retrying")
 				if len(lines) != 1 || lines[0]["topic"] != brokertest.Topics.Live ||
@@ -225,13 +221,13 @@ func TestUnreadable(t *testing.T) {
 	}
 }
 
-// While all waits for capacity nothing is unreadable, however long it takes.
+// A partition that waits for capacity is not unreadable, however long it waits.
 func TestWaitingIsNotUnreadable(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 10)
-		m := join(w, w.Client(), func(m *member) { m.closed = true })
+		m := join(w, w.Client(), func(m *member) { m.full = true })
 		time.Sleep(time.Hour)
-		m.set(func() { m.closed = false })
+		m.set(func() { m.full = false })
 		fault := w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch},
 			Err: kerr.NotLeaderForPartition, Count: -1})
 		time.Sleep(3 * time.Second)
@@ -281,7 +277,7 @@ func TestScanOfDamagedTopic(t *testing.T) {
 		ctx, cancel := context.WithCancel(w.Context())
 		cancel()
 		if _, err := c.Scan(ctx, extent, func(event.Record) error { return nil }); err == nil {
-			w.Error("a scan that was cut off is no error")
+			w.Error("an interrupted scan returned no error")
 		}
 	})
 }

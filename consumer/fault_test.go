@@ -20,7 +20,7 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// watchCommits checks that no partition's committed offset ever goes back.
+// watchCommits checks that no commit sets a partition's offset back.
 func watchCommits(w *brokertest.World) {
 	last := map[string]int64{}
 	w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Observe: true, Count: -1,
@@ -38,8 +38,8 @@ func watchCommits(w *brokertest.World) {
 		}})
 }
 
-// Whatever a broker answers for a while, on whatever request: everything is delivered and committed
-// in the end, in order, nothing is committed backwards, and Consume goes on.
+// For a while a broker responds to one kind of request with each error. In the end all events are
+// delivered and committed, in order; no commit goes backwards; and Consume continues.
 func TestEveryErrorOnEveryRequest(t *testing.T) {
 	codes := []*kerr.Error{
 		kerr.UnknownServerError, kerr.OffsetOutOfRange, kerr.CorruptMessage,
@@ -53,7 +53,7 @@ func TestEveryErrorOnEveryRequest(t *testing.T) {
 		kerr.UnknownLeaderEpoch, kerr.OffsetNotAvailable, kerr.UnstableOffsetCommit,
 		kerr.PolicyViolation, kerr.ThrottlingQuotaExceeded,
 	}
-	// with the race detector it takes long: every third, which has some of each kind
+	// slow with the race detector: use every third code, which covers each kind
 	if testing.Short() {
 		n := -1
 		codes = slices.DeleteFunc(codes, func(*kerr.Error) bool { n++; return n%3 != 0 })
@@ -72,37 +72,37 @@ func TestEveryErrorOnEveryRequest(t *testing.T) {
 				published := int64(0)
 				var got []int64
 				for _, code := range codes {
-					// else the fetch that waits would have it before the fault
-					m.set(func() { m.closed = true })
+					// otherwise the waiting fetch would return the events before the fault
+					m.set(func() { m.full = true })
 					w.Publish(brokertest.Topics.Live, 0, 10)
 					published += 10
 					fault := w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: code,
 						Count: 5})
-					m.set(func() { m.closed = false })
+					m.set(func() { m.full = false })
 					if key == kmsg.JoinGroup || key == kmsg.SyncGroup || key == kmsg.OffsetFetch ||
 						key == kmsg.FindCoordinator || key == kmsg.LeaveGroup {
-						// Only seen in a rebalance: have one.
+						// These requests are sent only in a rebalance: cause one.
 						other := join(w, w.Client())
 						time.Sleep(10 * time.Second)
 						other.stop()
 						<-other.done
-						got = append(got, other.got(brokertest.Topics.Live, 0)...)
+						got = append(got, other.delivered(brokertest.Topics.Live, 0)...)
 					}
 					time.Sleep(20 * time.Second)
 					if got := committed(w, brokertest.Topics.Live, 0); got != published {
 						w.Fatalf("%v: committed %d, want %d", code, got, published)
 					}
-					if m.gone() {
+					if m.ended() {
 						w.Fatalf("%v: Consume has returned %v", code, m.err)
 					}
 					if hits := fault.Hits(); hits == 0 && key != kmsg.ListOffsets &&
 						key != kmsg.LeaveGroup {
-						w.Errorf("%v was never answered", code)
+						w.Errorf("%v was never returned", code)
 					}
 					fault.Remove()
 				}
 				m.leave()
-				got = append(got, m.got(brokertest.Topics.Live, 0)...)
+				got = append(got, m.delivered(brokertest.Topics.Live, 0)...)
 				slices.Sort(got)
 				if !slices.Equal(got, offsets(0, published)) {
 					w.Errorf("%d events were delivered, want %d, each once", len(got), published)
@@ -115,11 +115,11 @@ func TestEveryErrorOnEveryRequest(t *testing.T) {
 	}
 }
 
-// A commit that was applied but not answered is sent again, and does no harm.
-func TestLostCommitAnswers(t *testing.T) {
+// A commit that was applied without a response is sent again, which is harmless.
+func TestLostCommitResponses(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		watchCommits(w)
-		// the work is done all the same
+		// the broker applies the commit all the same
 		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.RequestTimedOut,
 			Count: 20})
 		m := join(w, w.Client())
@@ -134,7 +134,7 @@ func TestLostCommitAnswers(t *testing.T) {
 			}
 		}
 		time.Sleep(20 * time.Second)
-		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(0, 200)) ||
+		if got := m.delivered(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(0, 200)) ||
 			committed(w, brokertest.Topics.Live, 0) != 200 {
 			w.Errorf("got %d, committed %d", len(got), committed(w, brokertest.Topics.Live, 0))
 		}
@@ -142,7 +142,7 @@ func TestLostCommitAnswers(t *testing.T) {
 	})
 }
 
-// Commit names what was refused, and the rest of the commit stands.
+// Commit returns an error for the refused partitions, and the rest of the commit is valid.
 func TestCommitErrors(t *testing.T) {
 	brokertest.Run(t, 2, func(w *brokertest.World) {
 		for p := range 2 {
@@ -170,12 +170,12 @@ func TestCommitErrors(t *testing.T) {
 	})
 }
 
-// What passes does not need another Commit: there may be none, at the end of a drain. Nor does
-// leaving.
-func TestLastCommitAndLeaveAreTriedAgain(t *testing.T) {
+// Commit retries temporary failures itself, because at the end of a drain there is no later Commit.
+// So does leaving the group.
+func TestLastCommitAndLeaveAreRetried(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		m := join(w, w.Client(), func(m *member) {
-			m.auto = false
+			m.autoFinish = false
 			m.drain = func(ctx context.Context, g *consumer.Generation) {
 				g.Finish(m.event(brokertest.Topics.Live, 0).Ref)
 				w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit, kmsg.LeaveGroup},
@@ -199,7 +199,7 @@ func TestLastCommitAndLeaveAreTriedAgain(t *testing.T) {
 	})
 }
 
-// An error in place of an offset is not "nothing committed".
+// An error instead of a committed offset does not mean that nothing is committed.
 func TestOffsetsThatCannotBeFetched(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 10)
@@ -210,14 +210,15 @@ func TestOffsetsThatCannotBeFetched(t *testing.T) {
 			Topic: brokertest.Topics.Live, Err: kerr.UnstableOffsetCommit, Count: 5})
 		m = join(w, w.Client())
 		time.Sleep(10 * time.Second)
-		if got := m.got(brokertest.Topics.Live, 0); len(got) != 0 || m.generation() == nil {
+		if got := m.delivered(brokertest.Topics.Live, 0); len(got) != 0 || m.generation() == nil {
 			w.Errorf("%d events were delivered again", len(got))
 		}
 		m.leave()
 	})
 }
 
-// The connections of a member are cut every second, leaders and coordinator move; three brokers.
+// With three brokers, a member's connections are cut every second, and leaders and the coordinator
+// move.
 func TestNothingIsLostWhileEverythingMoves(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		w := &brokertest.World{T: t}
@@ -232,7 +233,7 @@ func TestNothingIsLostWhileEverythingMoves(t *testing.T) {
 		w.Cluster = cluster
 		watchCommits(w)
 		brokers := []string{"localhost:9092", "localhost:9093", "localhost:9094"}
-		lines := []*brokertest.Switchboard{{Dial: w.Network.DialContext},
+		lines := []*brokertest.CuttableDialer{{Dial: w.Network.DialContext},
 			{Dial: w.Network.DialContext}}
 		var members []*member
 		for _, line := range lines {
@@ -288,7 +289,8 @@ func TestNothingIsLostWhileEverythingMoves(t *testing.T) {
 		if len(seen) != published || done != end || end != int64(published) {
 			t.Errorf("%d published, %d seen, %d done of %d", published, len(seen), done, end)
 		}
-		t.Logf("%d generations, %d repeats of %d", members[0].turns()+members[1].turns(), repeats,
+		t.Logf("%d generations, %d repeats of %d",
+			members[0].generationCount()+members[1].generationCount(), repeats,
 			published)
 		if repeats > published/4 {
 			t.Errorf("%d of %d events were delivered again", repeats, published)
@@ -299,9 +301,9 @@ func TestNothingIsLostWhileEverythingMoves(t *testing.T) {
 	})
 }
 
-// For a moment after a change of leaders the new one may know less than it should. That is no other
-// log.
-func TestShortLogForAMoment(t *testing.T) {
+// For a moment after a change of leaders, the new leader may report a log end that is too low. That
+// does not mean that the log was replaced.
+func TestTemporarilyShortLog(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 100)
 		m := join(w, w.Client())
@@ -332,15 +334,15 @@ func TestShortLogForAMoment(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		w.Publish(brokertest.Topics.Live, 0, 10)
 		time.Sleep(10 * time.Second)
-		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(0, 110)) {
+		if got := m.delivered(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(0, 110)) {
 			w.Errorf("%d events were delivered", len(got))
 		}
 		m.leave()
 	})
 }
 
-// Fetching is back within half a second after a leader has moved; and after a long failure that is
-// over, a short one costs no more than if it were the first.
+// Fetching recovers within half a second after a leader has moved. After a long failure has ended,
+// a short one delays fetching no more than a first failure.
 func TestFetchingRecoversSoon(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		w := &brokertest.World{T: t}
@@ -373,7 +375,7 @@ func TestFetchingRecoversSoon(t *testing.T) {
 				t.Fatal(err)
 			}
 			time.Sleep(500 * time.Millisecond)
-			if got := len(m.got(brokertest.Topics.Live, 0)); got != n+1 {
+			if got := len(m.delivered(brokertest.Topics.Live, 0)); got != n+1 {
 				t.Fatalf("event %d: %d were delivered after half a second", n, got)
 			}
 		}

@@ -13,31 +13,33 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// fingerprint is the last record that was delivered of a partition, by which its log is recognized.
+// fingerprint identifies a partition's log by the last record that was delivered from it.
 //
-// The protocol that kafka-go speaks has no topic ids: a fetch names the topic, and is answered from
-// a recreated log as soon as that has grown beyond the old position. So a fetch that follows a
-// failure or a pause begins one record earlier, at the fingerprint, and must find it there.
+// The protocol version that kafka-go uses has no topic ids: a fetch names the topic. Once a
+// recreated log has grown beyond the old position, a broker returns records of the new log without
+// any error. So a fetch after a failure or a pause starts one record earlier, at the fingerprint,
+// and must find that record there.
 type fingerprint struct {
 	known  bool
 	offset int64
-	print  uint64
+	hash   uint64
 }
 
 var fingerprintSeed = maphash.MakeSeed()
 
+// fingerprintOf returns the fingerprint of a record: a hash of its time, key and value.
 func fingerprintOf(r batch.Record) fingerprint {
 	var h maphash.Hash
 	h.SetSeed(fingerprintSeed)
 	maphash.WriteComparable(&h, r.Time.UnixMilli())
 	_, _ = h.Write(r.Key)
 	_, _ = h.Write(r.Value)
-	return fingerprint{known: true, offset: r.Offset, print: h.Sum64()}
+	return fingerprint{known: true, offset: r.Offset, hash: h.Sum64()}
 }
 
-// recognize takes what lies before position out of the first records that were fetched. true: that
-// is the fingerprint and nothing else, or it is gone, by compaction.
-func (l fingerprint) recognize(records []batch.Record, position int64) ([]batch.Record, bool) {
+// strip removes the records before position from the first fetched records. It returns true if
+// these are only the fingerprint, or if compaction has removed the fingerprint; false: another log.
+func (l fingerprint) strip(records []batch.Record, position int64) ([]batch.Record, bool) {
 	for len(records) > 0 && records[0].Offset < position {
 		if fingerprintOf(records[0]) != l {
 			return nil, false
@@ -47,29 +49,30 @@ func (l fingerprint) recognize(records []batch.Record, position int64) ([]batch.
 	return records, true
 }
 
-// recognize disowns what was committed beside the offset if it is about another log than this.
-func (p *partition) recognize(ctx context.Context) error {
+// checkInherited discards the commit metadata if it is about another log than this one.
+func (p *partition) checkInherited(ctx context.Context) error {
 	p.mu.Lock()
 	offset, at, inherited := p.tracker.Fingerprint()
 	p.mu.Unlock()
 	if !inherited {
 		return nil
 	}
-	same, err := p.has(ctx, offset, at)
+	same, err := p.hasEvent(ctx, offset, at)
 	if err != nil || same {
 		return err
 	}
 	p.mu.Lock()
-	p.tracker.Disown()
+	p.tracker.DiscardInherited()
 	p.mu.Unlock()
-	p.event(zerolog.WarnLevel, offset).
-		Msg("the log has another event there than when its offset was committed, or none: what " +
-			"is committed beside the offset is ignored, and some calls may be repeated")
+	p.logEvent(zerolog.WarnLevel, offset).
+		Msg("commit metadata is ignored: the log has a different event at this offset, or none; " +
+			"some calls may be repeated")
 	return nil
 }
 
-// has reports whether the log has, or had until retention deleted it, an event of that time there.
-func (p *partition) has(ctx context.Context, offset int64, at time.Time) (bool, error) {
+// hasEvent reports whether the log has an event with this time at the offset, or had one until
+// retention deleted it.
+func (p *partition) hasEvent(ctx context.Context, offset int64, at time.Time) (bool, error) {
 	r, ok, err := p.g.client.FirstRecord(ctx, p.TopicPartition, offset, kafkaclient.Following)
 	if errors.Is(err, kafkaclient.OffsetOutOfRange) {
 		first, _, err := p.g.client.LogRange(ctx, p.Topic, p.Partition)
@@ -79,5 +82,5 @@ func (p *partition) has(ctx context.Context, offset int64, at time.Time) (bool, 
 		return false, err
 	}
 	now := p.g.now()
-	return tracked(event.Decode(r, now), now).UnixMilli() == at.UnixMilli(), nil
+	return eventTime(event.Decode(r, now), now).UnixMilli() == at.UnixMilli(), nil
 }

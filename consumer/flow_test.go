@@ -23,14 +23,14 @@ func TestJoinDeliverFinishCommit(t *testing.T) {
 	brokertest.Run(t, 4, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 1, 2000)
 		w.Publish(brokertest.Topics.Backfill, 1, 5)
-		m := join(w, w.Client(), func(m *member) { m.auto = false })
+		m := join(w, w.Client(), func(m *member) { m.autoFinish = false })
 		time.Sleep(10 * time.Second)
 
 		g := m.generation()
 		if len(g.Assigned()) != 8 || !slices.Equal(g.Assigned(), g.All()) {
 			w.Fatalf("assigned %v of %v", g.Assigned(), g.All())
 		}
-		if got := m.got(brokertest.Topics.Live, 1); !slices.Equal(got, offsets(0, 2000)) {
+		if got := m.delivered(brokertest.Topics.Live, 1); !slices.Equal(got, offsets(0, 2000)) {
 			w.Fatalf("got %d events", len(got))
 		}
 		e := m.event(brokertest.Topics.Live, 17)
@@ -54,7 +54,7 @@ func TestJoinDeliverFinishCommit(t *testing.T) {
 			w.Errorf("the log ends at %d, want 2001", end)
 		}
 
-		// Nothing has finished: what was resolved is committed, nothing else.
+		// Nothing has finished: only the start offset is committed.
 		if got := committed(w, brokertest.Topics.Live, 1); got != 0 {
 			w.Errorf("committed %d, want 0", got)
 		}
@@ -94,7 +94,7 @@ func TestJoinDeliverFinishCommit(t *testing.T) {
 		var ended *consumer.CommitError
 		if err := g.Commit(w.Context()); !errors.As(err, &ended) || !ended.Fenced ||
 			commits.Hits() != sent {
-			w.Errorf("a commit after the end was sent, or answered with %v", err)
+			w.Errorf("a commit after the end was sent, or returned %v", err)
 		}
 		if got := w.Cluster.GroupInfo(brokertest.Group); len(got.Members) != 0 {
 			w.Error("the member has not left")
@@ -114,7 +114,7 @@ func state(g *consumer.Generation, topic string, partition int) consumer.Partiti
 func TestRestartResumesAtCommitted(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 10)
-		m := join(w, w.Client(), func(m *member) { m.auto = false })
+		m := join(w, w.Client(), func(m *member) { m.autoFinish = false })
 		time.Sleep(5 * time.Second)
 		for offset := int64(0); offset < 4; offset++ {
 			m.generation().Finish(m.event(brokertest.Topics.Live, offset).Ref)
@@ -124,7 +124,8 @@ func TestRestartResumesAtCommitted(t *testing.T) {
 		again := join(w, w.Client())
 		time.Sleep(5 * time.Second)
 		again.leave()
-		if got := again.got(brokertest.Topics.Live, 0); !slices.Equal(got, []int64{4, 5, 7, 8, 9}) {
+		if got := again.delivered(brokertest.Topics.Live, 0); !slices.Equal(got,
+			[]int64{4, 5, 7, 8, 9}) {
 			w.Errorf("after the restart got %v, want what had not finished", got)
 		}
 		if got := committed(w, brokertest.Topics.Live, 0); got != 10 {
@@ -133,8 +134,8 @@ func TestRestartResumesAtCommitted(t *testing.T) {
 	})
 }
 
-// The first member has to give half away. What it drains in the meantime is committed; the second
-// begins behind it.
+// The first member must hand over half of its partitions. What it finishes while draining is
+// committed, and the second member starts after it.
 func TestRevokeDrainsBeforeOthersBegin(t *testing.T) {
 	brokertest.Run(t, 2, func(w *brokertest.World) {
 		for p := range 2 {
@@ -142,7 +143,7 @@ func TestRevokeDrainsBeforeOthersBegin(t *testing.T) {
 			w.Publish(brokertest.Topics.Backfill, p, 100)
 		}
 		first := join(w, w.Client(), func(m *member) {
-			m.auto = false
+			m.autoFinish = false
 			m.drain = func(ctx context.Context, g *consumer.Generation) {
 				time.Sleep(20 * time.Second) // longer than the session
 				for _, e := range m.all() {
@@ -151,7 +152,7 @@ func TestRevokeDrainsBeforeOthersBegin(t *testing.T) {
 				if age := time.Since(g.LastProof()); age > 1100*time.Millisecond {
 					w.Errorf("in the drain the last proof is %v old", age)
 				}
-				m.set(func() { m.auto, m.drain = true, nil })
+				m.set(func() { m.autoFinish, m.drain = true, nil })
 			}
 		})
 		time.Sleep(5 * time.Second)
@@ -189,15 +190,14 @@ func TestRevokeDrainsBeforeOthersBegin(t *testing.T) {
 	})
 }
 
-// A member that was away for longer than its session must not commit over the one that has taken
-// its place.
+// A member whose session has expired must not overwrite the commits of the new owner.
 func TestStaleCommitIsFenced(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 10)
-		line := &brokertest.Switchboard{Dial: w.Network.DialContext}
+		line := &brokertest.CuttableDialer{Dial: w.Network.DialContext}
 		stuck := make(chan struct{})
 		first := join(w, w.ClientOver(line.DialContext), func(m *member) {
-			m.auto = false
+			m.autoFinish = false
 			m.drain = func(ctx context.Context, g *consumer.Generation) { <-stuck }
 		})
 		time.Sleep(5 * time.Second)
@@ -229,21 +229,16 @@ func TestStaleCommitIsFenced(t *testing.T) {
 	})
 }
 
-// A commit that was stuck on its way is carried out after a later one, and sets the offset back.
-// That is healed, though nothing advances any more.
+// A delayed commit is applied after a later one, and sets the offset back. The offset is corrected,
+// even if nothing advances any more.
 func TestLateCommit(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 10)
 		m := join(w, w.Client())
 		time.Sleep(5 * time.Second)
-		late := kmsg.NewPtrOffsetCommitRequest()
-		late.Group, late.Generation, late.MemberID = brokertest.Group, m.generation().ID(),
-			m.generation().Member()
-		topic, partition := kmsg.NewOffsetCommitRequestTopic(),
-			kmsg.NewOffsetCommitRequestTopicPartition()
-		partition.Offset = 4
-		topic.Topic, topic.Partitions = brokertest.Topics.Live, append(topic.Partitions, partition)
-		late.Topics = append(late.Topics, topic)
+		g := m.generation()
+		late := commitOf{topic: brokertest.Topics.Live, offset: 4, generation: g.ID(),
+			member: g.Member()}.request(brokertest.Group)
 		if answer, err := late.RequestWith(w.Context(),
 			w.Kgo(kgo.MaxVersions(kversion.V2_8_0()))); err != nil ||
 			answer.Topics[0].Partitions[0].ErrorCode != 0 {
@@ -260,16 +255,16 @@ func TestLateCommit(t *testing.T) {
 	})
 }
 
-// A commit that is cancelled while it is on its way is not overtaken by the next one.
+// The next commit does not overtake a commit that is cancelled while it is in flight.
 func TestCancelledCommit(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
-		var slow atomic.Bool // the next commit is on its way for a second
+		var slow atomic.Bool // the next commit takes a second to arrive
 		dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := w.Network.DialContext(ctx, network, addr)
 			return &slowCommit{conn, &slow}, err
 		}
 		w.Publish(brokertest.Topics.Live, 0, 10)
-		m := join(w, w.ClientOver(dial), func(m *member) { m.auto = false })
+		m := join(w, w.ClientOver(dial), func(m *member) { m.autoFinish = false })
 		time.Sleep(5 * time.Second)
 		m.set(func() {
 			m.drain = func(_ context.Context, g *consumer.Generation) {
@@ -297,11 +292,11 @@ func TestCancelledCommit(t *testing.T) {
 	})
 }
 
-// A commit's deadline is kept, also when its answer takes longer.
+// Commit returns at its deadline, even if the response takes longer.
 func TestCommitKeepsItsDeadline(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 10)
-		m := join(w, w.Client(), func(m *member) { m.auto = false })
+		m := join(w, w.Client(), func(m *member) { m.autoFinish = false })
 		time.Sleep(5 * time.Second)
 		m.set(func() {
 			m.drain = func(_ context.Context, g *consumer.Generation) {
@@ -325,7 +320,7 @@ func TestCommitKeepsItsDeadline(t *testing.T) {
 	})
 }
 
-// slowCommit is a connection on which a commit takes its time.
+// slowCommit is a connection that delays the next commit by a second.
 type slowCommit struct {
 	net.Conn
 	next *atomic.Bool
@@ -338,29 +333,29 @@ func (c *slowCommit) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// Without room nothing is fetched; but how far the log goes is known.
-func TestRoom(t *testing.T) {
+// Without capacity nothing is fetched, but the end of the log is known.
+func TestNoFetchWithoutCapacity(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
-		m := join(w, w.Client(), func(m *member) { m.closed = true })
+		m := join(w, w.Client(), func(m *member) { m.full = true })
 		time.Sleep(5 * time.Second)
 		w.Publish(brokertest.Topics.Live, 0, 5000)
 		time.Sleep(time.Minute)
-		if n := len(m.got(brokertest.Topics.Live, 0)); n != 0 {
-			w.Errorf("%d events without room", n)
+		if n := len(m.delivered(brokertest.Topics.Live, 0)); n != 0 {
+			w.Errorf("%d events without capacity", n)
 		}
 		for _, s := range m.generation().Partitions() {
 			if s.Topic == brokertest.Topics.Live && (s.HighWatermark != 5000 || s.Lag != 5000) {
 				w.Errorf("state %+v", s)
 			}
 		}
-		m.set(func() { m.closed, m.once = false, true }) // room for one delivery
+		m.set(func() { m.full, m.oneDelivery = false, true }) // capacity for one delivery
 		time.Sleep(5 * time.Second)
-		if n := len(m.got(brokertest.Topics.Live, 0)); n == 0 || n > 512 {
-			w.Errorf("%d events where there was room for one delivery", n)
+		if n := len(m.delivered(brokertest.Topics.Live, 0)); n == 0 || n > 512 {
+			w.Errorf("%d events with capacity for one delivery", n)
 		}
-		m.set(func() { m.closed, m.once = false, false })
+		m.set(func() { m.full, m.oneDelivery = false, false })
 		time.Sleep(5 * time.Second)
-		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(0, 5000)) {
+		if got := m.delivered(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(0, 5000)) {
 			w.Errorf("got %d events", len(got))
 		}
 		m.leave()

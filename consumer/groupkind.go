@@ -7,47 +7,50 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// ForeignGroupError says that workers can't use a group: the brokers assign its partitions, or its
-// members don't own any. Only an operator can change that.
+// UnsupportedGroupError is returned for a group that workers can't use: the brokers assign its
+// partitions, or its members own none. Only an operator can change that.
 //
-// Kafka lets a worker join a group of the kind "consumer" (KIP-848's migration), and then the
-// brokers assign: each worker's share of the rate would be a guess.
-type ForeignGroupError struct {
+// Kafka lets a worker join a group of the kind "consumer" (the migration of KIP-848). The brokers
+// then assign the partitions, and each worker would have to guess its share of the rate.
+type UnsupportedGroupError struct {
 	Group string
-	Kind  string // as Kafka calls it, such as "share"; "": brokers before Kafka 3.8 don't say
+	Kind  string // Kafka's name for it, like "share"; "": brokers before Kafka 3.8 don't return it
 }
 
-// The kinds of groups, as Kafka calls them.
+// The kinds of groups, with Kafka's names.
 const (
-	ourKind      = "classic"
+	classicKind  = "classic"
 	consumerKind = "consumer"
 	shareKind    = "share"
 	streamsKind  = "streams"
 )
 
-func (e *ForeignGroupError) Error() string { return e.reason() + "; " + e.Do() }
+func (e *UnsupportedGroupError) Error() string { return e.reason() + "; " + e.Do() }
 
-func (e *ForeignGroupError) reason() string { return fmt.Sprintf("group %q %s", e.Group, e.what()) }
+func (e *UnsupportedGroupError) reason() string {
+	return fmt.Sprintf("group %q %s", e.Group, e.what())
+}
 
-// Found says what is wrong with the group, in one line without its name.
-func (e *ForeignGroupError) Found() string { return "it " + e.what() }
+// Found returns what is wrong with the group, in one line without its name.
+func (e *UnsupportedGroupError) Found() string { return "it " + e.what() }
 
-func (e *ForeignGroupError) what() string {
+func (e *UnsupportedGroupError) what() string {
 	switch e.Kind {
 	case consumerKind:
-		return "is used by consumers of the new group protocol (group.protocol=consumer, KIP-848): " +
-			"the brokers assign its partitions, so workers can't share the rate, and make no calls"
+		return "is used by consumers of the new group protocol (group.protocol=consumer, " +
+			"KIP-848): the brokers assign its partitions, so workers can't share the rate, and " +
+			"make no calls"
 	case shareKind:
 		return "is a share group (KIP-932): workers can't join it, not even when it is empty"
 	case streamsKind:
 		return "is used by Kafka Streams with the new group protocol " +
 			"(group.protocol=streams, KIP-1071): workers can't join it"
 	}
-	return "has members of another kind than workers are (KIP-848, or a share group)"
+	return "has members of another kind than workers (KIP-848, or a share group)"
 }
 
-// Do says what an operator can do about it, in one line.
-func (e *ForeignGroupError) Do() string {
+// Do returns what an operator can do about it, in one line.
+func (e *UnsupportedGroupError) Do() string {
 	switch e.Kind {
 	case shareKind:
 		return "choose another --group, or stop those consumers and delete the group " +
@@ -60,7 +63,7 @@ func (e *ForeignGroupError) Do() string {
 		"(kafka-consumer-groups --describe --members --group " + e.Group + " lists them)"
 }
 
-// describeGroup asks once.
+// describeGroup describes a group, without retries.
 func describeGroup(ctx context.Context, c *kafkaclient.Client,
 	group string) (view DescribedGroup, err error) {
 	d, err := c.DescribeGroup(ctx, group)
@@ -68,34 +71,35 @@ func describeGroup(ctx context.Context, c *kafkaclient.Client,
 		return view, err
 	}
 	view = describedGroup(d)
-	if view.State == GroupAbsent { // so is a group of another kind, to who asks as for our kind
-		findForeign(ctx, c, group, &view)
+	if view.State == GroupAbsent { // DescribeGroups also reports other kinds of groups as absent
+		findOtherKind(ctx, c, group, &view)
 	}
 	return view, nil
 }
 
-// findForeign looks for the group among those of all kinds. An empty one of the kinds "consumer"
-// and "streams" becomes an ordinary one when a worker joins; Kafka keeps its offsets.
-func findForeign(ctx context.Context, c *kafkaclient.Client, group string, view *DescribedGroup) {
+// findOtherKind searches for the group among groups of all kinds, and stores what it finds in view.
+// An empty group of the kind "consumer" or "streams" becomes a classic one when a worker joins;
+// Kafka keeps its offsets.
+func findOtherKind(ctx context.Context, c *kafkaclient.Client, group string, view *DescribedGroup) {
 	state, kind, ok, err := c.FindGroup(ctx, group)
 	switch {
-	case err != nil, !ok, state == "Dead": // it is absent, as far as is known
+	case err != nil, !ok, state == "Dead": // absent, as far as is known
 	case state == "Empty" && kind != shareKind:
 		view.State = GroupEmpty
-	case kind == ourKind: // made meanwhile
+	case kind == classicKind: // created meanwhile
 		view.State = GroupRebalancing
 	default:
-		view.State = GroupForeign
-		view.Foreign = &ForeignGroupError{Group: group, Kind: kind}
+		view.State = GroupUnsupported
+		view.Unsupported = &UnsupportedGroupError{Group: group, Kind: kind}
 	}
 }
 
-// foreign returns a *ForeignGroupError if the group is known to be one. What can't be found out is
-// no error: joining will tell.
-func foreign(ctx context.Context, c *kafkaclient.Client, group string) error {
+// checkGroupKind returns an *UnsupportedGroupError if the group is known to be unsupported. A
+// failed description is not an error: joining will then show it.
+func checkGroupKind(ctx context.Context, c *kafkaclient.Client, group string) error {
 	view, err := describeGroup(ctx, c, group)
-	if err != nil || view.Foreign == nil || view.Foreign.Kind == "" {
-		return nil // without a kind it may be that of another worker, which has just joined
+	if err != nil || view.Unsupported == nil || view.Unsupported.Kind == "" {
+		return nil // without a kind, another worker may have just created it
 	}
-	return view.Foreign
+	return view.Unsupported
 }

@@ -13,16 +13,17 @@ import (
 	"markread/consumer/broker/brokertest"
 )
 
-// of has the broker describe the test's group as Kafka does one of another kind, and list it as
-// that; "": as one of a Kafka that lists no kinds.
-func of(w *brokertest.World, kind, state string) {
+// describeAs makes the broker describe the test's group as Kafka describes a group of another kind,
+// and list it with this kind; "": like a Kafka version that lists no kinds.
+func describeAs(w *brokertest.World, kind, state string) {
 	w.Helper()
-	brokertest.Answer(w, kmsg.DescribeGroups, func(r kmsg.Request, a *kmsg.DescribeGroupsResponse) {
-		g := kmsg.NewDescribeGroupsResponseGroup()
-		g.Group, g.State = brokertest.Group, "Dead"
-		a.Groups = append(a.Groups, g)
-	})
-	brokertest.Answer(w, kmsg.ListGroups, func(_ kmsg.Request, a *kmsg.ListGroupsResponse) {
+	brokertest.Respond(w, kmsg.DescribeGroups,
+		func(r kmsg.Request, a *kmsg.DescribeGroupsResponse) {
+			g := kmsg.NewDescribeGroupsResponseGroup()
+			g.Group, g.State = brokertest.Group, "Dead"
+			a.Groups = append(a.Groups, g)
+		})
+	brokertest.Respond(w, kmsg.ListGroups, func(_ kmsg.Request, a *kmsg.ListGroupsResponse) {
 		for _, name := range []string{"another", brokertest.Group} {
 			g := kmsg.NewListGroupsResponseGroup()
 			g.Group, g.ProtocolType, g.GroupState, g.GroupType = name, "consumer", state, kind
@@ -31,8 +32,8 @@ func of(w *brokertest.World, kind, state string) {
 	})
 }
 
-// A worker that begins does not join a group of a kind that it can't use, and says why; others it
-// joins.
+// A starting worker does not join a group of an unsupported kind, and returns why. It joins all
+// others.
 func TestGroupOfAnotherKindIsNotJoined(t *testing.T) {
 	for _, c := range []struct {
 		kind, state string
@@ -51,16 +52,16 @@ func TestGroupOfAnotherKindIsNotJoined(t *testing.T) {
 			[]string{"(group.protocol=streams, KIP-1071)", "--group", "kafka-streams-groups"}},
 		{"streams", "Empty", nil},
 		{"of the future", "Stable", []string{"another kind", "--group"}},
-		{"classic", "Stable", nil}, // it was made between the two requests
-		{"", "Stable", nil},        // perhaps too, of an old broker
+		{"classic", "Stable", nil}, // created between the two requests
+		{"", "Stable", nil},        // perhaps the same, with an old broker
 		{"consumer", "Dead", nil},
 	} {
 		brokertest.Run(t, 1, func(w *brokertest.World) {
-			of(w, c.kind, c.state)
+			describeAs(w, c.kind, c.state)
 			m := join(w, w.Client())
 			time.Sleep(5 * time.Second)
-			var foreign *consumer.ForeignGroupError
-			switch is := m.gone() && errors.As(m.err, &foreign); {
+			var foreign *consumer.UnsupportedGroupError
+			switch is := m.ended() && errors.As(m.err, &foreign); {
 			case is != (c.want != nil):
 				w.Errorf("%s, %s: %v", c.kind, c.state, m.err)
 			case is:
@@ -79,8 +80,8 @@ func TestGroupOfAnotherKindIsNotJoined(t *testing.T) {
 	}
 }
 
-// Where Kafka lets a worker into a group whose partitions the brokers assign, no member leads it.
-// The worker takes nothing of that, and says why, until an ordinary generation begins.
+// When Kafka lets a worker join a group whose partitions the brokers assign, the group has no
+// leader. The worker accepts no partitions and returns why, until a classic generation begins.
 func TestBrokersThatAssign(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		m := join(w, w.Client())

@@ -19,15 +19,15 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// intruder is a member of a group that is not a worker. As the leader it assigns what it likes.
+// intruder is a group member that is not a worker. As the leader it assigns arbitrary data.
 type intruder struct {
-	kgo      *kgo.Client
-	group    string
-	protocol string // "": markread
-	metadata []byte
-	assign   func() []byte // what it assigns to each member, itself included
-	foreign  bool          // it speaks another group protocol (KIP-848)
-	out      bool          // the coordinator refuses it
+	kgo         *kgo.Client
+	group       string
+	protocol    string // "": markread
+	metadata    []byte
+	assign      func() []byte // what it assigns to each member, including itself
+	newProtocol bool          // it uses the newer group protocol (KIP-848)
+	rejected    bool          // the coordinator refuses it
 
 	leads   atomic.Bool
 	members atomic.Int32 // of the last generation that it led
@@ -42,18 +42,18 @@ func (i *intruder) begin() {
 	i.stop, i.done = stop, make(chan struct{})
 	go func() {
 		defer close(i.done)
-		if i.foreign {
+		if i.newProtocol {
 			i.heartbeat848(ctx)
 			return
 		}
-		for id := ""; Sleep(ctx, 200*time.Millisecond); {
-			id = i.turn(ctx, id)
+		for id := ""; kafkaclient.Sleep(ctx, 200*time.Millisecond); {
+			id = i.serveGeneration(ctx, id)
 		}
 	}()
 }
 
-// turn is one generation, or one try to join. It returns the member's id.
-func (i *intruder) turn(ctx context.Context, id string) string {
+// serveGeneration runs one generation, or one attempt to join. It returns the member's id.
+func (i *intruder) serveGeneration(ctx context.Context, id string) string {
 	kind, name := "consumer", i.protocol
 	if name == "" {
 		name = "markread"
@@ -95,30 +95,25 @@ func (i *intruder) turn(ctx context.Context, id string) string {
 	if synced, err := sync.RequestWith(ctx, i.kgo); err != nil || synced.ErrorCode != 0 {
 		return id
 	}
-	for Sleep(ctx, time.Second) {
+	for kafkaclient.Sleep(ctx, time.Second) {
 		beat := kmsg.NewPtrHeartbeatRequest()
 		beat.Group, beat.Generation, beat.MemberID = i.group, joined.Generation, id
 		if answer, err := beat.RequestWith(ctx, i.kgo); err != nil || answer.ErrorCode != 0 {
 			return id
 		}
 	}
-	leave := kmsg.NewPtrLeaveGroupRequest()
-	leave.Group, leave.MemberID = i.group, id
-	gone := kmsg.NewLeaveGroupRequestMember()
-	gone.MemberID = id
-	leave.Members = append(leave.Members, gone)
-	_, _ = leave.RequestWith(context.WithoutCancel(ctx), i.kgo)
+	_, _ = leaveRequest(i.group, id).RequestWith(context.WithoutCancel(ctx), i.kgo)
 	return id
 }
 
-// heartbeat848 tries to be a member as of KIP-848.
+// heartbeat848 tries to join as a member of the newer protocol (KIP-848).
 func (i *intruder) heartbeat848(ctx context.Context) {
 	beat := kmsg.NewPtrConsumerGroupHeartbeatRequest()
 	beat.Group, beat.MemberID, beat.RebalanceTimeoutMillis = i.group, "f0re1gnf0re1gnf0re1gn0",
 		60000
 	beat.SubscribedTopicNames = []string{"any"}
 	beat.Topics = []kmsg.ConsumerGroupHeartbeatRequestTopic{}
-	for Sleep(ctx, time.Second) {
+	for kafkaclient.Sleep(ctx, time.Second) {
 		answer, err := beat.RequestWith(ctx, i.kgo)
 		if err != nil {
 			continue
@@ -137,30 +132,20 @@ func (i *intruder) leave() {
 	<-i.done
 }
 
-// Sleep waits for d; false: ctx has ended.
-func Sleep(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
-	}
-}
-
-// subscriptionOf is what a member sends to join, around its user data.
+// subscriptionOf returns the metadata that a member sends to join, with its user data.
 func subscriptionOf(userData string) []byte {
 	s := kmsg.NewConsumerMemberMetadata()
 	s.Version, s.Topics, s.UserData = 1, []string{"mark-read"}, []byte(userData)
 	return s.AppendTo(nil)
 }
 
-// termsOf is the user data of a member that counts so many partitions of the topics.
+// termsOf returns the user data of a member that counts this many partitions in each topic.
 func termsOf(t event.Topics, rate, partitions int, more string) string {
 	return fmt.Sprintf(`{"rate":%d,"partitions":{%q:%d,%q:%d}%s}`, rate, t.Live, partitions,
 		t.Backfill, partitions, more)
 }
 
-// intruders are members of ten kinds, none of which is a worker of topics with four partitions, and
+// intruders returns members of ten kinds that are not workers of topics with four partitions, and
 // of two kinds that coordinators refuse.
 func intruders(t event.Topics, huge int) map[string]*intruder {
 	whole := subscriptionOf(termsOf(t, 200, 4, ""))
@@ -175,14 +160,14 @@ func intruders(t event.Topics, huge int) map[string]*intruder {
 		"wrong types": {metadata: subscriptionOf(`{"rate":"200","partitions":["mark-read",4],` +
 			`"owned":{"a":1}}`)},
 		"other version": {metadata: subscriptionOf(`{"version":2,"quota":{"rate":200}}`)},
-		// as Java's sticky assignor
+		// like Java's sticky assignor
 		"another's": {metadata: subscriptionOf(
 			"\x00\x00\x00\x01\x00\x09mark-read\x00\x00\x00\x01\x00\x00\x00\x00")},
 		"numbers": {metadata: subscriptionOf(termsOf(t, 2_000_000_000, -4,
 			`,"owned":[-1,2000000000],"generation":2147483647`))},
 		"other counts": {metadata: subscriptionOf(termsOf(t, 200, 3, ""))},
-		"another name": {metadata: whole, protocol: "range", out: true},
-		"KIP-848":      {foreign: true, out: true},
+		"another name": {metadata: whole, protocol: "range", rejected: true},
+		"KIP-848":      {newProtocol: true, rejected: true},
 	}
 }
 
@@ -206,7 +191,7 @@ func shared(want int, workers ...*member) bool {
 	return len(owners) == want
 }
 
-// clientTo is client with a log that can be looked at.
+// clientTo returns a client that writes its log to log.
 func clientTo(w *brokertest.World, log *brokertest.Logs) *kafkaclient.Client {
 	w.Helper()
 	c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{w.Broker.Addr()},
@@ -218,9 +203,9 @@ func clientTo(w *brokertest.World, log *brokertest.Logs) *kafkaclient.Client {
 	return c
 }
 
-// Thirty members of ten kinds that are no workers join a group of two: it rebalances, and the two
-// workers have everything again soon, each partition once, and go on without further rebalances.
-// Each intruder has one line in the log.
+// Thirty members of ten kinds that are not workers join a group of two workers. The group
+// rebalances. The two workers soon have all partitions again, each once, and continue without
+// further rebalances. Each intruder is logged once.
 func TestIntrudersGetNothing(t *testing.T) {
 	brokertest.Run(t, 4, func(w *brokertest.World) {
 		var log brokertest.Logs
@@ -250,8 +235,8 @@ func TestIntrudersGetNothing(t *testing.T) {
 			w.Errorf("%d lines in the log for 30 intruders", n)
 		}
 		for _, i := range all {
-			if i.out != (i.refused.Load() != 0) {
-				w.Errorf("%.20q was answered with %d", i.metadata, i.refused.Load())
+			if i.rejected != (i.refused.Load() != 0) {
+				w.Errorf("%.20q got the response %d", i.metadata, i.refused.Load())
 			}
 		}
 		three := join(w, w.Client())
@@ -261,13 +246,13 @@ func TestIntrudersGetNothing(t *testing.T) {
 		if n := len(log.Lines("a member of the group is ignored: it gets no partitions")); n != 30 {
 			w.Errorf("%d lines in the log after more rebalances", n)
 		}
-		turns := one.turns() + two.turns()
+		turns := one.generationCount() + two.generationCount()
 		for p := range 4 {
 			w.Publish(brokertest.Topics.Live, p, 10)
 		}
 		time.Sleep(5 * time.Minute)
-		if n := one.turns() + two.turns() - turns; n != 0 {
-			w.Errorf("%d more generations within 5 minutes in which nobody came or went", n)
+		if n := one.generationCount() + two.generationCount() - turns; n != 0 {
+			w.Errorf("%d more generations within 5 minutes in which nobody joined or left", n)
 		}
 		for p := range 4 {
 			if got := committed(w, brokertest.Topics.Live, p); got != 10 {
@@ -286,8 +271,8 @@ func TestIntrudersGetNothing(t *testing.T) {
 	})
 }
 
-// A member that only seems to be a worker gets as many partition numbers as a worker or one more,
-// however much it says that it has had.
+// A member that imitates a worker gets as many partition numbers as a worker or one more, however
+// many it claims to have owned.
 func TestForgedOwned(t *testing.T) {
 	brokertest.Run(t, 4, func(w *brokertest.World) {
 		one, two := join(w, w.Client()), join(w, w.Client())
@@ -308,7 +293,7 @@ func TestForgedOwned(t *testing.T) {
 	})
 }
 
-// assignmentOf is what a leader sends to a member.
+// assignmentOf returns the assignment that a leader sends to a member.
 func assignmentOf(userData string, assigned ...event.TopicPartition) []byte {
 	a := kmsg.NewConsumerMemberAssignment()
 	a.Version, a.UserData = 1, []byte(userData)
@@ -320,12 +305,12 @@ func assignmentOf(userData string, assigned ...event.TopicPartition) []byte {
 	return a.AppendTo(nil)
 }
 
-// leaders are what leaders that are no workers assign to each member of a group whose topics have
-// four partitions.
+// leaders returns assignments that leaders which are not workers send to each member of a group
+// whose topics have four partitions.
 func leaders(t event.Topics) map[string]func() []byte {
 	ours := termsOf(t, 200, 4, "")
 	first := event.TopicPartition{Topic: t.Live}
-	var turn atomic.Int32
+	var calls atomic.Int32
 	return map[string]func() []byte{
 		"nothing": nil,
 		"garbage": func() []byte { return []byte("\x00\x01\x1b[31m garbage") },
@@ -356,17 +341,17 @@ func leaders(t event.Topics) map[string]func() []byte {
 			return assignmentOf(ours, first, event.TopicPartition{Topic: t.Live, Partition: 1},
 				event.TopicPartition{Topic: t.Backfill, Partition: 3})
 		},
-		"different rates": func() []byte { // each member another one
-			n := int(turn.Add(1))
+		"different rates": func() []byte { // a different one for each member
+			n := int(calls.Add(1))
 			return assignmentOf(termsOf(t, 200+100*(n%3), 4, ""),
 				event.TopicPartition{Topic: t.Live, Partition: n % 4})
 		},
 	}
 }
 
-// A leader that is no worker can keep the partitions from the workers, for as long as it leads. It
-// can't make them read what they should not, nor several of them use the same part of the rate;
-// they say why they wait, and have everything soon after it has left.
+// A leader that is not a worker can keep the partitions from the workers while it leads. It can't
+// make workers read other partitions, or make several workers use the same share of the rate. The
+// workers return why they wait, and have all partitions soon after it has left.
 func TestIntruderLeads(t *testing.T) {
 	for name, assign := range leaders(brokertest.Topics) {
 		t.Run(name, func(t *testing.T) {
@@ -395,15 +380,17 @@ func TestIntruderLeads(t *testing.T) {
 					if why, do := g.Mismatch(); why == "" || do == "" || len(g.Assigned()) != 0 {
 						w.Errorf("assigned %v: %q, do %q", g.Assigned(), why, do)
 					}
-					if age := g.ProofAge(); age > 2*time.Second || m.turns() > 4 {
-						w.Errorf("%d generations, the proof of membership is %v old", m.turns(),
+					if age := g.ProofAge(); age > 2*time.Second || m.generationCount() > 4 {
+						w.Errorf("%d generations, the proof of membership is %v old",
+							m.generationCount(),
 							age)
 					}
 				}
-				turns := one.turns() + two.turns()
+				turns := one.generationCount() + two.generationCount()
 				time.Sleep(5 * time.Minute)
-				if n := one.turns() + two.turns() - turns; n != 0 {
-					w.Errorf("%d more generations within 5 minutes in which nobody came or went", n)
+				if n := one.generationCount() + two.generationCount() - turns; n != 0 {
+					w.Errorf("%d more generations within 5 minutes in which nobody joined or left",
+						n)
 				}
 				i.leave()
 				time.Sleep(30 * time.Second)

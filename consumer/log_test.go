@@ -1,7 +1,6 @@
 package consumer_test
 
 import (
-	"hash/crc32"
 	"slices"
 	"strconv"
 	"sync"
@@ -17,7 +16,7 @@ import (
 	"markread/consumer/event"
 )
 
-// Aborted records are not delivered, markers neither; the committed offset gets past both.
+// Neither aborted records nor markers are delivered; the committed offset advances past both.
 func TestAbortedTransactions(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		producer := w.Kgo(kgo.TransactionalID("tx"),
@@ -47,7 +46,7 @@ func TestAbortedTransactions(t *testing.T) {
 		w.Publish(brokertest.Topics.Live, 0, 1)
 		want = append(want, string(brokertest.Value(0)))
 		send(1, kgo.TryAbort)
-		send(700, kgo.TryCommit) // more than one answer to a fetch may hold
+		send(700, kgo.TryCommit) // more than one response to a fetch may hold
 		send(5, kgo.TryAbort)
 
 		m := join(w, w.Client())
@@ -64,7 +63,7 @@ func TestAbortedTransactions(t *testing.T) {
 			w.Errorf("committed %d, want %d: the last marker, too", got, end)
 		}
 
-		// While a transaction is open, what follows it waits; then it comes.
+		// While a transaction is open, later records wait. They are delivered after it ends.
 		if err := producer.BeginTransaction(); err != nil {
 			w.Fatal(err)
 		}
@@ -75,7 +74,7 @@ func TestAbortedTransactions(t *testing.T) {
 		w.Publish(brokertest.Topics.Live, 0, 1)
 		time.Sleep(10 * time.Second)
 		if len(m.all()) != len(want) {
-			w.Error("an undecided record was delivered")
+			w.Error("a record of an open transaction was delivered")
 		}
 		if err := producer.EndTransaction(w.Context(), kgo.TryAbort); err != nil {
 			w.Fatal(err)
@@ -89,11 +88,11 @@ func TestAbortedTransactions(t *testing.T) {
 	})
 }
 
-// Compaction leaves holes within batches, empty batches and an empty end. The committed offset gets
-// past all.
+// Compaction leaves holes within batches, empty batches and an empty end. The committed offset
+// advances past all of them.
 func TestCompactionHoles(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
-		remake(w, map[string]string{"cleanup.policy": "compact", "segment.bytes": "1"})
+		recreateTopic(w, map[string]string{"cleanup.policy": "compact", "segment.bytes": "1"})
 		producer := w.Kgo(kgo.DefaultProduceTopic(brokertest.Topics.Live))
 		key := func(i int) []byte { return []byte{byte('a' + i)} }
 		batch := func(keys ...int) {
@@ -115,7 +114,7 @@ func TestCompactionHoles(t *testing.T) {
 		w.Cluster.Compact()
 		m := join(w, w.Client())
 		time.Sleep(10 * time.Second)
-		got, end := m.got(brokertest.Topics.Live, 0),
+		got, end := m.delivered(brokertest.Topics.Live, 0),
 			w.Cluster.PartitionInfo(brokertest.Topics.Live, 0).HighWatermark
 		if want := []int64{1, 8, 9, 10, 12, 16, 17}; !slices.Equal(got, want) {
 			w.Errorf("got %v of %d, want %v", got, end, want)
@@ -127,53 +126,36 @@ func TestCompactionHoles(t *testing.T) {
 	})
 }
 
-// What the header of a batch says counts: that the broker has set the time of its records, and
-// where it ends. The embedded broker makes no such batches: it knows message.timestamp.type, but
-// does not obey it, and leaves no holes at the end of one.
+// The header of a batch is authoritative: whether the broker has set the time of its records, and
+// where the batch ends. The embedded broker does not write these batches: it accepts
+// message.timestamp.type, but ignores it, and leaves no holes at the end of a batch.
 func TestBatchHeader(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		const end = 1_000_000
 		appended := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
-		record := kmsg.Record{Value: []byte(`{"Report_Account":"r","Peer_Account":"p"}`)}
-		record.Length = int32(len(record.AppendTo(nil)) - 1) // less the varint of the length 0
-		batch := kmsg.RecordBatch{
+		batch := encodeBatch(kmsg.RecordBatch{
 			Magic: 2, Attributes: 8, LastOffsetDelta: end - 1, FirstTimestamp: 1000,
 			MaxTimestamp: appended.UnixMilli(),
-			ProducerID:   -1, NumRecords: 1, Records: record.AppendTo(nil),
-		}
-		batch.Length = int32(len(batch.AppendTo(nil)) - 12)
-		batch.CRC = int32(crc32.Checksum(batch.AppendTo(nil)[21:],
-			crc32.MakeTable(crc32.Castagnoli)))
+			ProducerID:   -1, NumRecords: 1,
+			Records: rawRecord([]byte(`{"Report_Account":"r","Peer_Account":"p"}`), 0, 0),
+		})
 		var mu sync.Mutex
-		var asked []int64
-		w.Cluster.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
-			w.Cluster.KeepControl()
-			request := r.(*kmsg.FetchRequest)
-			if request.Topics[0].Topic != brokertest.Topics.Live {
-				return nil, nil, false
-			}
-			at := request.Topics[0].Partitions[0].FetchOffset
+		var fetchedAt []int64
+		respondToFetches(w, func(p kmsg.FetchRequestTopicPartition) ([]byte, int64, bool) {
 			mu.Lock()
-			asked = append(asked, at)
+			fetchedAt = append(fetchedAt, p.FetchOffset)
 			mu.Unlock()
-			topic, partition := kmsg.NewFetchResponseTopic(), kmsg.NewFetchResponseTopicPartition()
-			partition.HighWatermark, partition.LastStableOffset = end, end
-			if at < end {
-				partition.RecordBatches = batch.AppendTo(nil)
-			} else {
-				w.Cluster.SleepControl(func() { time.Sleep(2 * time.Second) })
+			if p.FetchOffset < end {
+				return batch, end, true
 			}
-			topic.Topic, topic.Partitions = brokertest.Topics.Live,
-				append(topic.Partitions, partition)
-			answer := request.ResponseKind().(*kmsg.FetchResponse)
-			answer.Topics = append(answer.Topics, topic)
-			return answer, nil, true
+			w.Cluster.SleepControl(func() { time.Sleep(2 * time.Second) })
+			return nil, end, true
 		})
 		m := join(w, w.Client())
 		time.Sleep(5 * time.Second)
 		m.leave()
 		time.Sleep(3 * time.Second) // the broker's own
-		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, []int64{0}) ||
+		if got := m.delivered(brokertest.Topics.Live, 0); !slices.Equal(got, []int64{0}) ||
 			committed(w, brokertest.Topics.Live, 0) != end {
 			w.Fatalf("got %v, committed %d", got, committed(w, brokertest.Topics.Live, 0))
 		}
@@ -184,24 +166,24 @@ func TestBatchHeader(t *testing.T) {
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		if len(asked) < 2 || asked[0] != 0 || asked[1] != end {
-			w.Errorf("fetched at %v", asked[:min(len(asked), 10)])
+		if len(fetchedAt) < 2 || fetchedAt[0] != 0 || fetchedAt[1] != end {
+			w.Errorf("fetched at %v", fetchedAt[:min(len(fetchedAt), 10)])
 		}
 	})
 }
 
-// What retention deletes before it was read is counted, exactly; the rest is delivered.
+// Records that retention deletes before they are read are counted exactly; the rest is delivered.
 func TestLostToRetention(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 100)
-		m := join(w, w.Client(), func(m *member) { m.closed = true })
+		m := join(w, w.Client(), func(m *member) { m.full = true })
 		time.Sleep(5 * time.Second)
 		if err := w.Cluster.DeleteRecords(brokertest.Topics.Live, 0, 30); err != nil {
 			w.Fatal(err)
 		}
-		m.set(func() { m.closed = false })
+		m.set(func() { m.full = false })
 		time.Sleep(5 * time.Second)
-		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(30, 100)) {
+		if got := m.delivered(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(30, 100)) {
 			w.Errorf("got %v", got)
 		}
 		if got := m.generation().Lost(); got[brokertest.Topics.Live] != 30 || len(got) != 1 {
@@ -214,9 +196,9 @@ func TestLostToRetention(t *testing.T) {
 	})
 }
 
-// A group without a committed offset begins at the oldest record, which need not be 0; nothing is
-// lost then.
-func TestBeginsAtTheOldest(t *testing.T) {
+// A group without a committed offset starts at the oldest record, whose offset need not be 0.
+// Nothing counts as lost.
+func TestStartsAtTheOldestRecord(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 100)
 		if err := w.Cluster.DeleteRecords(brokertest.Topics.Live, 0, 40); err != nil {
@@ -225,26 +207,25 @@ func TestBeginsAtTheOldest(t *testing.T) {
 		m := join(w, w.Client())
 		time.Sleep(5 * time.Second)
 		m.leave()
-		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(40, 100)) ||
+		if got := m.delivered(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(40, 100)) ||
 			len(m.generation().Lost()) != 0 {
 			w.Errorf("got %v, lost %v", got, m.generation().Lost())
 		}
 	})
 }
 
-// A topic that is deleted and made again is read from its beginning, and the offsets of the new log
-// are committed although they are smaller. So it is when the new log is as long as the old one, or
-// longer.
-func TestTopicMadeAgain(t *testing.T) {
+// A recreated topic is read from its beginning, and the offsets of the new log are committed
+// although they are smaller. This also holds when the new log is as long as the old one, or longer.
+func TestRecreatedTopic(t *testing.T) {
 	for _, length := range []int{20, 100, 101, 300} {
-		t.Run(strconv.Itoa(length), func(t *testing.T) { topicMadeAgain(t, length) })
+		t.Run(strconv.Itoa(length), func(t *testing.T) { testRecreatedTopic(t, length) })
 	}
 }
 
-func topicMadeAgain(t *testing.T, length int) {
+func testRecreatedTopic(t *testing.T, length int) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 100)
-		m := join(w, w.Client(), func(m *member) { m.auto = false })
+		m := join(w, w.Client(), func(m *member) { m.autoFinish = false })
 		time.Sleep(5 * time.Second)
 		old := m.all()
 		g := m.generation()
@@ -252,18 +233,18 @@ func topicMadeAgain(t *testing.T, length int) {
 			g.Finish(e.Ref)
 		}
 		time.Sleep(2 * time.Second)
-		remake(w, nil)
+		recreateTopic(w, nil)
 		w.Publish(brokertest.Topics.Live, 0, length)
 		time.Sleep(time.Minute)
 		if g != m.generation() {
 			w.Fatal("there was a rebalance")
 		}
-		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got,
+		if got := m.delivered(brokertest.Topics.Live, 0); !slices.Equal(got,
 			append(offsets(0, 100), offsets(0, int64(length))...)) {
 			w.Errorf("got %v", got)
 		}
 		for _, e := range old[90:] {
-			g.Finish(e.Ref) // of the old log: no harm
+			g.Finish(e.Ref) // of the old log: no effect
 		}
 		time.Sleep(2 * time.Second)
 		if got := committed(w, brokertest.Topics.Live, 0); got != 0 {
@@ -280,11 +261,11 @@ func topicMadeAgain(t *testing.T, length int) {
 	})
 }
 
-// A pause or a failure is no reason to read a log anew: not behind what was aborted, and not when
-// compaction has removed what was read last.
+// After a pause or a failure the log is not read again from its beginning, not even after aborted
+// records, or when compaction has removed the record that was read last.
 func TestSameLogAfterAPause(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
-		remake(w, map[string]string{"cleanup.policy": "compact", "segment.bytes": "1"})
+		recreateTopic(w, map[string]string{"cleanup.policy": "compact", "segment.bytes": "1"})
 		producer := w.Kgo(kgo.TransactionalID("tx"),
 			kgo.DefaultProduceTopic(brokertest.Topics.Live))
 		n, want := 0, []string(nil)
@@ -311,13 +292,13 @@ func TestSameLogAfterAPause(t *testing.T) {
 		for round := range 6 {
 			send(kgo.TryCommit)
 			send(kgo.TryAbort)
-			m.set(func() { m.closed = true })
-			time.Sleep(3 * time.Second) // the fetch that waited has ended
+			m.set(func() { m.full = true })
+			time.Sleep(3 * time.Second) // until the waiting fetch has ended
 			if round%2 == 1 {
 				send(kgo.TryCommit) // the same keys
 				w.Cluster.Compact()
 			}
-			m.set(func() { m.closed = false })
+			m.set(func() { m.full = false })
 			time.Sleep(3 * time.Second)
 			w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch},
 				Err: kerr.NotLeaderForPartition, Count: 3})
@@ -334,7 +315,7 @@ func TestSameLogAfterAPause(t *testing.T) {
 	})
 }
 
-func remake(w *brokertest.World, configs map[string]string) {
+func recreateTopic(w *brokertest.World, configs map[string]string) {
 	w.Helper()
 	if err := w.Cluster.DeleteTopic(brokertest.Topics.Live); err != nil {
 		w.Fatal(err)
@@ -344,9 +325,8 @@ func remake(w *brokertest.World, configs map[string]string) {
 	}
 }
 
-// Null and empty keys and values are different things, and headers keep their order and their
-// repeats.
-func TestRecordsComeAsTheyAre(t *testing.T) {
+// Null and empty keys and values are distinct. Headers keep their order and their duplicates.
+func TestRecordsAreUnchanged(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		at := time.UnixMilli(time.Now().UnixMilli() - 5000)
 		sent := []*kgo.Record{
@@ -368,7 +348,7 @@ func TestRecordsComeAsTheyAre(t *testing.T) {
 		}
 		for i, e := range m.all() {
 			r, s := e.Record, sent[i]
-			if !brokertest.Same(r.Key, s.Key) || !brokertest.Same(r.Value, s.Value) ||
+			if !brokertest.SameBytes(r.Key, s.Key) || !brokertest.SameBytes(r.Value, s.Value) ||
 				!r.Time.Equal(at) || r.Offset != int64(i) || r.Topic != brokertest.Topics.Live {
 				w.Errorf("record %d: %+v", i, r)
 			}
@@ -378,7 +358,7 @@ func TestRecordsComeAsTheyAre(t *testing.T) {
 		if !slices.EqualFunc(m.all()[2].Record.Headers, want,
 			func(a, b event.Header) bool {
 				return a.Key == b.Key &&
-					brokertest.Same(a.Value, b.Value)
+					brokertest.SameBytes(a.Value, b.Value)
 			}) {
 			w.Errorf("headers %q", m.all()[2].Record.Headers)
 		}

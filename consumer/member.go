@@ -14,65 +14,66 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// member is this process in the group.
+// member is this process as a member of the group.
 //
-// It speaks the group protocol itself, over kafka-go's requests, because kafka.ConsumerGroup ends a
+// It implements the group protocol itself, with kafka-go's requests. kafka.ConsumerGroup ends a
 // generation after a single failed heartbeat, and loses the member's id when a connection breaks
-// within a join, so that the group waits a session for the ghost. With connections that break every
-// second it never gets anywhere.
+// during a join, so that the group waits one session timeout for the dead member. When connections
+// break every second, it never makes progress.
 type member struct {
 	client  *kafkaclient.Client
 	options GroupOptions
 	log     zerolog.Logger
-	id      string // given by the coordinator, kept from one generation to the next; "": none yet
+	id      string // from the coordinator, kept across generations; "": none yet
 
-	owned []int // partition numbers of the last generation
-	last  int32 // its number
+	owned          []int // partition numbers in the last generation
+	lastGeneration int32 // its number
 
-	patience time.Duration       // until it rejoins because it counts the leader's partitions
-	ignored  map[string]mismatch // on the leader: the members that get no partitions, by id
+	// how long it waits before it rejoins because its partition counts now match the leader's
+	rejoinDelay time.Duration
+	ignored     map[string]mismatch // on the leader: members without partitions, by member id
 }
 
-// joined is what a member knows when it has joined a generation.
-type joined struct {
+// joinResult is what a member knows after it has joined a generation.
+type joinResult struct {
 	generation  int32
 	assigned    []event.TopicPartition
-	terms       quotaTerms // that it joined with
-	leaderTerms quotaTerms // by which the leader has assigned
-	mismatch    mismatch   // why it has been assigned nothing; zero: they agree
-	leader      bool       // it is the leader
-	proof       time.Time  // when the request was sent whose answer showed that we belong to it
+	terms       quotaTerms // the member's own, sent with the join
+	leaderTerms quotaTerms // the leader used them to assign
+	mismatch    mismatch   // why nothing is assigned; zero: the terms agree
+	leader      bool       // this member is the leader
+	proof       time.Time  // when the request was sent whose response proved membership
 }
 
 const protocolName = "markread"
 
-// join joins the group, once: it waits for the others, assigns the partitions if it is the leader,
-// and waits for the leader's assignment.
-func (m *member) join(ctx context.Context) (joined, error) {
-	o, err := m.terms(ctx)
+// join makes one attempt to join the group: it waits for the other members, assigns the partitions
+// if this member is the leader, and waits for the leader's assignment.
+func (m *member) join(ctx context.Context) (joinResult, error) {
+	terms, err := m.terms(ctx)
 	if err != nil {
-		return joined{}, fmt.Errorf("list the partitions: %w", err)
+		return joinResult{}, fmt.Errorf("list the partitions: %w", err)
 	}
-	response, err := m.joinGroup(ctx, o)
-	if errors.Is(err, kafkaclient.MemberIDRequired) { // the coordinator has told us who we are
-		response, err = m.joinGroup(ctx, o)
+	response, err := m.joinGroup(ctx, terms)
+	if errors.Is(err, kafkaclient.MemberIDRequired) { // the coordinator has assigned our id
+		response, err = m.joinGroup(ctx, terms)
 	}
 	if err != nil {
-		return joined{}, fmt.Errorf("join: %w", err)
+		return joinResult{}, fmt.Errorf("join: %w", err)
 	}
-	j := joined{generation: response.Generation, terms: o, leader: response.Leader == m.id}
+	j := joinResult{generation: response.Generation, terms: terms, leader: response.Leader == m.id}
 	var assignments map[string]kafkaclient.Assignment
 	if j.leader {
-		assignments = m.lead(o, response.Members)
+		assignments = m.lead(terms, response.Members)
 	}
 	if err := m.sync(ctx, assignments, &j); err != nil {
-		return joined{}, fmt.Errorf("sync: %w", err)
+		return joinResult{}, fmt.Errorf("sync: %w", err)
 	}
-	if response.Leader == "" { // only where the brokers assign
-		foreign := &ForeignGroupError{Group: m.options.Group, Kind: consumerKind}
-		j.assigned, j.mismatch = nil, mismatch{foreign.reason(), foreign.Do()}
+	if response.Leader == "" { // only when the brokers assign (KIP-848)
+		unsupported := &UnsupportedGroupError{Group: m.options.Group, Kind: consumerKind}
+		j.assigned, j.mismatch = nil, mismatch{unsupported.reason(), unsupported.Do()}
 	}
-	m.owned, m.last = nil, j.generation
+	m.owned, m.lastGeneration = nil, j.generation
 	for _, p := range j.assigned {
 		m.owned = append(m.owned, p.Partition)
 	}
@@ -81,44 +82,48 @@ func (m *member) join(ctx context.Context) (joined, error) {
 	return j, nil
 }
 
-// topicGone is how long a topic must be missing until it counts as deleted, and the others go on
-// without it. A broker may answer so for a moment.
-const topicGone = 5 * time.Second
+// topicGoneAfter is how long a topic must be missing until it counts as deleted and the member
+// joins without it. A broker may report a topic as missing for a moment.
+const topicGoneAfter = 5 * time.Second
 
-// terms finds out what this member goes by.
+// terms returns this member's current quota terms. It retries while a topic is missing or the
+// request fails, for topicGoneAfter.
 func (m *member) terms(ctx context.Context) (quotaTerms, error) {
 	began := time.Now()
 	for wait := kafkaclient.NewBackoff(); ; {
-		o, err := currentTerms(ctx, m.client, m.options)
-		if err == nil && (!o.misses() || time.Since(began) > topicGone) {
-			return o, nil
+		terms, err := currentTerms(ctx, m.client, m.options)
+		if err == nil && (!terms.misses() || time.Since(began) > topicGoneAfter) {
+			return terms, nil
 		}
 		m.client.RefreshMetadata()
-		if err != nil && time.Since(began) > topicGone || !wait.Sleep(ctx) {
-			return o, cmp.Or(err, context.Cause(ctx))
+		if err != nil && time.Since(began) > topicGoneAfter || !wait.Sleep(ctx) {
+			return terms, cmp.Or(err, context.Cause(ctx))
 		}
 	}
 }
 
-// joinGroup sends one join, and keeps the id that the response gives.
-func (m *member) joinGroup(ctx context.Context, o quotaTerms) (kafkaclient.JoinResponse, error) {
+// joinGroup sends one JoinGroup request, and keeps the member id of the response.
+func (m *member) joinGroup(ctx context.Context, terms quotaTerms) (kafkaclient.JoinResponse,
+	error) {
 	response, err := m.client.JoinGroup(ctx, kafkaclient.JoinRequest{
 		Group: m.options.Group, Member: m.id, Protocol: protocolName,
-		Topics:           m.options.Topics.Consumed(),
-		UserData:         memberData{quotaTerms: o, Owned: m.owned, Generation: m.last}.published(),
+		Topics: m.options.Topics.Consumed(),
+		UserData: memberData{quotaTerms: terms, Owned: m.owned,
+			Generation: m.lastGeneration}.userData(),
 		RebalanceTimeout: rebalanceTimeout,
 	})
 	if err == nil || errors.Is(err, kafkaclient.MemberIDRequired) {
 		m.id = response.Member
 	}
 	if err != nil {
-		m.notice(err)
+		m.handleError(err)
 	}
 	return response, err
 }
 
-// notice draws the conclusion from an error of a group request.
-func (m *member) notice(err error) {
+// handleError forgets an unknown member id, and refreshes stale metadata, after a failed group
+// request.
+func (m *member) handleError(err error) {
 	if errors.Is(err, kafkaclient.UnknownMemberID) {
 		m.id = ""
 	}
@@ -127,10 +132,11 @@ func (m *member) notice(err error) {
 	}
 }
 
-// sync gives the coordinator the assignments, on the leader, and notes our own in j. It is sent
-// again when the connection breaks: a generation that has begun meanwhile gives the same response.
+// sync sends the assignments to the coordinator, on the leader, and stores this member's own in j.
+// It retries when the connection breaks: the coordinator responds the same way even if the
+// generation has begun meanwhile.
 func (m *member) sync(ctx context.Context, assignments map[string]kafkaclient.Assignment,
-	j *joined) error {
+	j *joinResult) error {
 	ctx, cancel := context.WithTimeout(ctx, kafkaclient.SessionTimeout)
 	defer cancel()
 	us := kafkaclient.Member{Group: m.options.Group, Generation: j.generation, ID: m.id}
@@ -141,15 +147,16 @@ func (m *member) sync(ctx context.Context, assignments map[string]kafkaclient.As
 			j.accept(assignment)
 			return nil
 		}
-		m.notice(err)
+		m.handleError(err)
 		if kafkaclient.Code(err) != "network" || !wait.Sleep(ctx) {
 			return err
 		}
 	}
 }
 
-// lead assigns the partitions to those members that go by the same terms; the others get none.
-func (m *member) lead(o quotaTerms,
+// lead assigns the partitions to the members that published the same quota terms. The others get
+// none.
+func (m *member) lead(terms quotaTerms,
 	members []kafkaclient.GroupMember) map[string]kafkaclient.Assignment {
 	var agreed []candidate
 	others := map[string]mismatch{}
@@ -158,21 +165,21 @@ func (m *member) lead(o quotaTerms,
 		switch {
 		case err != nil:
 			others[other.ID] = mismatch{err.Error(), otherProgram}
-		case !data.equal(o):
-			others[other.ID] = mismatch{data.mismatch(o), sameFlags}
+		case !data.equal(terms):
+			others[other.ID] = mismatch{data.mismatch(terms), sameFlags}
 		default:
 			agreed = append(agreed, candidate{other.ID, data})
 		}
 	}
-	m.report(others)
-	dealt := assign(o, agreed, m.options.Share)
+	m.logIgnored(others)
+	numbers := assign(terms, agreed, m.options.Share)
 	for id := range others {
-		dealt[id] = nil
+		numbers[id] = nil
 	}
 	assignments := map[string]kafkaclient.Assignment{}
-	for id, owned := range dealt {
-		assignment := kafkaclient.Assignment{UserData: encode(o)}
-		for _, p := range o.all() {
+	for id, owned := range numbers {
+		assignment := kafkaclient.Assignment{UserData: encode(terms)}
+		for _, p := range terms.all() {
 			if _, has := slices.BinarySearch(owned, p.Partition); has {
 				assignment.Partitions = append(assignment.Partitions, p)
 			}
@@ -182,20 +189,20 @@ func (m *member) lead(o quotaTerms,
 	return assignments
 }
 
-// leave takes this member out of the group, so that the others need not wait for its session to
-// end. It also ends a join in flight.
+// leave removes this member from the group, so that the others need not wait for its session to
+// expire. It also ends a join in flight. It tries for leaveTimeout.
 func (m *member) leave() {
-	ctx, cancel := context.WithTimeout(context.Background(), leaveWithin)
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 	defer cancel()
 	for wait := kafkaclient.NewBackoff(); m.id != ""; {
 		err := m.client.LeaveGroup(ctx, m.options.Group, m.id)
 		if err == nil || errors.Is(err, kafkaclient.UnknownMemberID) {
 			return
 		}
-		m.notice(err)
+		m.handleError(err)
 		if !wait.Sleep(ctx) {
-			m.log.Warn().Err(err).Msg("could not leave the group: it will notice when the " +
-				"session times out")
+			m.log.Warn().Err(err).Msg("could not leave the group; the coordinator removes " +
+				"this member when its session expires")
 			return
 		}
 	}

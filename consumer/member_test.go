@@ -17,8 +17,8 @@ import (
 	"markread/consumer/broker/brokertest"
 )
 
-// Before the first generation, an answer that only an operator can change ends Consume and says
-// what it was.
+// Before the first generation, an error that only an operator can fix ends Consume, which returns
+// it.
 func TestJoinRefused(t *testing.T) {
 	for code, words := range map[*kerr.Error]string{
 		kerr.GroupAuthorizationFailed: "Group Authorization Failed",
@@ -29,8 +29,8 @@ func TestJoinRefused(t *testing.T) {
 			w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.JoinGroup}, Err: code, Count: -1})
 			m := join(w, w.Client())
 			time.Sleep(time.Minute)
-			if !m.gone() {
-				w.Errorf("%v: Consume goes on", code)
+			if !m.ended() {
+				w.Errorf("%v: Consume continues", code)
 			} else if m.err == nil ||
 				!strings.Contains(strings.ToLower(m.err.Error()), strings.ToLower(words)) {
 				w.Errorf("%v: %v", code, m.err)
@@ -39,7 +39,7 @@ func TestJoinRefused(t *testing.T) {
 	}
 }
 
-// New partitions are noticed by the leader, and then everybody has them.
+// The leader detects new partitions, and then the whole group knows them.
 func TestPartitionsAdded(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		members := []*member{join(w, w.Client()), join(w, w.Client())}
@@ -64,9 +64,9 @@ func TestPartitionsAdded(t *testing.T) {
 			w.Errorf("%d partitions assigned, committed %d", total,
 				committed(w, brokertest.Topics.Live, 3))
 		}
-		generations := members[0].turns()
+		generations := members[0].generationCount()
 		time.Sleep(5 * time.Minute)
-		if n := members[0].turns(); n != generations {
+		if n := members[0].generationCount(); n != generations {
 			w.Errorf("%d more generations although nothing changed", n-generations)
 		}
 		for _, m := range members {
@@ -75,7 +75,7 @@ func TestPartitionsAdded(t *testing.T) {
 	})
 }
 
-// A missing backfill topic does not take the live topic from anybody.
+// A missing backfill topic does not affect the assignment of the live topic.
 func TestDeletedTopicDoesNotStopTheOther(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		if err := w.Cluster.DeleteTopic(brokertest.Topics.Backfill); err != nil {
@@ -93,14 +93,14 @@ func TestDeletedTopicDoesNotStopTheOther(t *testing.T) {
 		w.Publish(brokertest.Topics.Backfill, 0, 5)
 		time.Sleep(40 * time.Second)
 		if got := committed(w, brokertest.Topics.Backfill, 0); got != 5 {
-			w.Errorf("committed %d of the backfill topic when it was there again", got)
+			w.Errorf("committed %d of the recreated backfill topic", got)
 		}
 		m.leave()
 	})
 }
 
-// While another member drains, a join takes long. Stopping does not wait for it, and the member is
-// gone.
+// A join takes long while another member drains. A shutdown does not wait for it, and the member
+// leaves the group.
 func TestLeavingWithinAJoin(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		release := make(chan struct{})
@@ -125,7 +125,7 @@ func TestLeavingWithinAJoin(t *testing.T) {
 	})
 }
 
-// A member that has been in the group takes itself out of a join.
+// A member that rejoins can leave the group during the join.
 func TestLeavingWithinARejoin(t *testing.T) {
 	brokertest.Run(t, 2, func(w *brokertest.World) {
 		release := make(chan struct{})
@@ -153,23 +153,20 @@ func TestLeavingWithinARejoin(t *testing.T) {
 	})
 }
 
-// A member that the coordinator has given up notices within a second, and joins again.
-func TestExpelledMemberComesBack(t *testing.T) {
+// A member that the coordinator has removed detects that within a second, and rejoins.
+func TestRemovedMemberRejoins(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		m := join(w, w.Client())
 		time.Sleep(5 * time.Second)
-		request := kmsg.NewPtrLeaveGroupRequest()
-		request.Group = brokertest.Group
-		gone := kmsg.NewLeaveGroupRequestMember()
-		gone.MemberID = m.generation().Member()
-		request.Members = append(request.Members, gone)
-		if _, err := request.RequestWith(w.Context(), w.Kgo()); err != nil {
+		removed := m.generation().Member()
+		if _, err := leaveRequest(brokertest.Group, removed).
+			RequestWith(w.Context(), w.Kgo()); err != nil {
 			w.Fatal(err)
 		}
 		w.Publish(brokertest.Topics.Live, 0, 10)
 		time.Sleep(2 * time.Second)
-		if m.turns() != 2 || m.generation().Member() == gone.MemberID {
-			w.Errorf("%d generations, member %s", m.turns(), m.generation().Member())
+		if m.generationCount() != 2 || m.generation().Member() == removed {
+			w.Errorf("%d generations, member %s", m.generationCount(), m.generation().Member())
 		}
 		time.Sleep(2 * time.Second)
 		if got := committed(w, brokertest.Topics.Live, 0); got != 10 {
@@ -179,7 +176,7 @@ func TestExpelledMemberComesBack(t *testing.T) {
 	})
 }
 
-// A proof of membership is as old as the request, not as its answer.
+// A proof of membership dates from the request, not from its response.
 func TestProofIsDatedWhenSent(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		m := join(w, w.Client())
@@ -203,8 +200,8 @@ func TestProofIsDatedWhenSent(t *testing.T) {
 	})
 }
 
-// Who was given up has no proof from then on: what waits for a connection must not be sent.
-func TestExpelledHasNoProof(t *testing.T) {
+// A removed member immediately has no proof: calls waiting for a connection must not be sent.
+func TestRemovedMemberHasNoProof(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		ages := make(chan time.Duration, 10)
 		m := join(w, w.Client(), func(m *member) {
@@ -224,7 +221,7 @@ func TestExpelledHasNoProof(t *testing.T) {
 	})
 }
 
-// A serve that gives up at once does not make the group rebalance all the time.
+// A serve function that returns immediately does not make the group rebalance all the time.
 func TestServeThatReturns(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		ctx, cancel := context.WithTimeout(w.Context(), 10*time.Second)
@@ -238,8 +235,8 @@ func TestServeThatReturns(t *testing.T) {
 	})
 }
 
-// Who consumes other topics reckons another share of the rate: it gets no partitions as long as
-// another one leads.
+// A member with other topics would calculate another share of the rate. It gets no partitions while
+// a member with different topics leads.
 func TestMembersOfDifferentTopics(t *testing.T) {
 	brokertest.Run(t, 4, func(w *brokertest.World) {
 		one := join(w, w.Client(), func(m *member) { m.topics.Backfill = "" })
@@ -265,7 +262,7 @@ func why(g *consumer.Generation) string {
 	return why
 }
 
-// A partition stays where it is unless its owner has more than the others.
+// A partition stays with its owner unless the owner has more than the others.
 func TestAssignmentSticks(t *testing.T) {
 	brokertest.Run(t, 12, func(w *brokertest.World) {
 		var members []*member
@@ -307,34 +304,33 @@ func TestAssignmentSticks(t *testing.T) {
 	})
 }
 
-// Who goes by another rate gets no partitions as long as another one leads: also not those that it
-// had.
+// A member with another rate than the leader's gets no partitions, not even those that it had.
 func TestMembersOfDifferentRates(t *testing.T) {
 	brokertest.Run(t, 4, func(w *brokertest.World) {
 		one := join(w, w.Client())
 		two := join(w, w.Client())
 		time.Sleep(5 * time.Second)
 		two.leave()
-		leader, apart := one, join(w, w.Client(), func(m *member) { m.rate = 100 })
+		leader, other := one, join(w, w.Client(), func(m *member) { m.rate = 100 })
 		time.Sleep(5 * time.Second)
-		if why(leader.generation()) != "" { // who comes first in a rebalance leads the group
-			leader, apart = apart, leader
+		if why(leader.generation()) != "" { // the first to join in a rebalance leads the group
+			leader, other = other, leader
 		}
-		if a, b := leader.generation(), apart.generation(); len(a.Assigned()) != 8 ||
+		if a, b := leader.generation(), other.generation(); len(a.Assigned()) != 8 ||
 			len(b.Assigned()) != 0 || why(a) != "" || why(b) == "" {
 			w.Errorf("assigned %v (%s) and %v (%s)", a.Assigned(), why(a), b.Assigned(), why(b))
 		}
 		leader.leave()
 		time.Sleep(5 * time.Second)
-		if g := apart.generation(); len(g.Assigned()) != 8 || why(g) != "" {
+		if g := other.generation(); len(g.Assigned()) != 8 || why(g) != "" {
 			w.Errorf("after the leader has left: assigned %v (%s)", g.Assigned(), why(g))
 		}
-		apart.leave()
+		other.leave()
 	})
 }
 
 // While a broker does not know a topic for a moment, a member must not take the partitions of the
-// others for all that there are: its part of the quota is reckoned from them.
+// other topics for all partitions: it calculates its share of the quota from them.
 func TestAllPartitionsAreCounted(t *testing.T) {
 	for _, code := range []*kerr.Error{kerr.UnknownTopicOrPartition, kerr.LeaderNotAvailable} {
 		t.Run(code.Message, func(t *testing.T) {
@@ -348,7 +344,7 @@ func TestAllPartitionsAreCounted(t *testing.T) {
 				fault.Remove()
 				time.Sleep(30 * time.Second)
 				for _, m := range []*member{first, second} {
-					m.leave() // from here on its generations are ours to read
+					m.leave() // after this, reading m.generations needs no lock
 					for _, g := range m.generations {
 						if n := len(g.All()); n != 8 {
 							t.Errorf("generation %d: %d partitions, want 8", g.ID(), n)

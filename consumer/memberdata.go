@@ -10,33 +10,35 @@ import (
 	"markread/consumer/event"
 )
 
-// What the members of a group write for each other passes through the coordinator as it is: anybody
-// who may join may write anything. It is decoded only here: kafka-go allocates according to the
+// The coordinator passes the members' data on without checking it: anyone who may join the group
+// may send any bytes. They are decoded only here, with bounds: kafka-go allocates according to the
 // lengths that it reads.
 const (
-	// maxGroupBytes limits a member's metadata and its assignment. Kafka stores a group in one
-	// record of at most 1 MiB: above that (seen with 4.4), every SyncGroup of the group fails with
-	// "unexpected server error" until the member has left.
+	// maxGroupBytes limits a member's metadata, and its assignment. Kafka stores a group in one
+	// record of at most 1 MiB. Above that, every SyncGroup of the group fails with "unexpected
+	// server error" until the member has left (observed with 4.4).
 	maxGroupBytes = 1 << 20
-	// maxUserData limits the JSON in them: room for two topics and 9,000 owned partition numbers.
+	// maxUserData limits the JSON in them: enough for two topics and 9,000 owned partition
+	// numbers.
 	maxUserData = 64 << 10
-	// maxViewed is more partitions, and more calls a second, than there can be.
-	maxViewed = 200_000
+	// maxTermsNumber is more partitions, and more calls a second, than can exist.
+	maxTermsNumber = 200_000
 
-	maxTopics = 2 // that a worker consumes
+	maxTopics = 2 // consumed by a worker
 )
 
 var (
 	errTruncated = errors.New("its bytes are malformed or truncated")
-	errNotOurs   = errors.New("it is not written by markread, or by another version of it")
+	errNotOurs   = errors.New("it was not written by markread, or was written by an incompatible " +
+		"version of it")
 )
 
-// decodeMember reads what a member sends when it joins.
+// decodeMember decodes and checks the metadata that a member sends when it joins.
 func decodeMember(b []byte) (memberData, error) {
 	r := groupBytes{b: b}
 	r.number(2) // version: later ones append fields
 	for range r.count(2) {
-		r.take(r.number(2)) // the topics: what the user data says counts
+		r.take(r.number(2)) // skip the topics: the user data is authoritative
 	}
 	data, err := readUserData[memberData](&r, len(b))
 	if err == nil {
@@ -48,10 +50,11 @@ func decodeMember(b []byte) (memberData, error) {
 	return data, nil
 }
 
-// decodeAssignment reads what the group's leader has assigned to a member: the partitions, sorted
-// by topic and number, and the leader's quota terms. They may be of other topics, may not exist,
-// and may repeat.
-func decodeAssignment(b []byte) (assigned []event.TopicPartition, leaders quotaTerms, err error) {
+// decodeAssignment decodes the assignment that the group's leader sent to a member: the partitions,
+// sorted by topic and number, and the leader's quota terms, which are checked. The partitions are
+// not: they may be of other topics, may not exist, and may repeat.
+func decodeAssignment(b []byte) (assigned []event.TopicPartition, leaderTerms quotaTerms,
+	err error) {
 	r := groupBytes{b: b[:min(len(b), maxGroupBytes)]}
 	r.number(2) // version
 	for range r.count(6) {
@@ -60,18 +63,18 @@ func decodeAssignment(b []byte) (assigned []event.TopicPartition, leaders quotaT
 			assigned = append(assigned, event.TopicPartition{Topic: topic, Partition: r.number(4)})
 		}
 	}
-	leaders, err = readUserData[quotaTerms](&r, len(b))
+	leaderTerms, err = readUserData[quotaTerms](&r, len(b))
 	if err == nil {
-		err = leaders.check()
+		err = leaderTerms.check()
 	}
 	if err != nil {
 		return nil, quotaTerms{}, err
 	}
 	slices.SortFunc(assigned, event.TopicPartition.Compare)
-	return assigned, leaders, nil
+	return assigned, leaderTerms, nil
 }
 
-// readUserData reads what encode has written, from a message of so many bytes.
+// readUserData decodes the output of encode from a message of size bytes.
 func readUserData[T any](r *groupBytes, size int) (data T, err error) {
 	user := r.take(r.length())
 	switch {
@@ -82,20 +85,20 @@ func readUserData[T any](r *groupBytes, size int) (data T, err error) {
 		return data, errTruncated
 	case len(user) > maxUserData:
 		return data, fmt.Errorf("its user data has %d bytes, more than %d", len(user), maxUserData)
-	case json.Unmarshal(user, &data) != nil: // the error could quote all of it
+	case json.Unmarshal(user, &data) != nil: // its error could quote the whole input
 		return *new(T), errNotOurs
 	}
 	return data, nil
 }
 
-// groupBytes reads the encoding of what members of a group write. Every length is checked against
-// what remains; after the first wrong one it is bad, and reads nothing.
+// groupBytes reads the binary encoding of members' data. It checks every length against the
+// remaining bytes. After the first invalid one it is bad, and reads nothing more.
 type groupBytes struct {
 	b   []byte
 	bad bool
 }
 
-// take returns the next n bytes; nil if n is wrong.
+// take returns the next n bytes; nil if n is invalid.
 func (r *groupBytes) take(n int) []byte {
 	if n < 0 || n > len(r.b) {
 		r.b, r.bad = nil, true
@@ -106,6 +109,7 @@ func (r *groupBytes) take(n int) []byte {
 	return taken
 }
 
+// number reads a signed big-endian integer of 2 or 4 bytes; 0 if too few remain.
 func (r *groupBytes) number(size int) int {
 	b := r.take(size)
 	switch {
@@ -118,7 +122,7 @@ func (r *groupBytes) number(size int) int {
 	}
 }
 
-// length reads a length of 4 bytes, of which -1 stands for nothing.
+// length reads a length of 4 bytes; -1 means null and counts as 0.
 func (r *groupBytes) length() int {
 	n := r.number(4)
 	if n == -1 {
@@ -127,26 +131,27 @@ func (r *groupBytes) length() int {
 	return n
 }
 
-// count reads the length of a list whose elements have at least so many bytes.
-func (r *groupBytes) count(least int) int {
+// count reads the length of a list whose elements have at least minSize bytes each.
+func (r *groupBytes) count(minSize int) int {
 	n := r.length()
-	if n < 0 || n > len(r.b)/least {
+	if n < 0 || n > len(r.b)/minSize {
 		r.b, r.bad = nil, true
 		return 0
 	}
 	return n
 }
 
-// memberData is what a member publishes when it joins: its quota terms, and what it had before.
+// memberData is what a member publishes when it joins: its quota terms, and its previous
+// assignment.
 type memberData struct {
 	quotaTerms
 	Owned      []int `json:"owned,omitempty"`      // partition numbers
-	Generation int32 `json:"generation,omitempty"` // in which it owned them
+	Generation int32 `json:"generation,omitempty"` // the generation in which it owned them
 }
 
-// published leaves out what the member had before where that would be too long for the leader: then
-// the member may keep less of it.
-func (d memberData) published() []byte {
+// userData encodes d. It omits the previous assignment where the leader would not accept that many
+// bytes; the member may then keep fewer of its partitions.
+func (d memberData) userData() []byte {
 	b := encode(d)
 	if len(b) > maxUserData {
 		d.Owned = nil
@@ -156,6 +161,6 @@ func (d memberData) published() []byte {
 }
 
 func encode(data any) []byte {
-	b, _ := json.Marshal(data) // numbers and names can be written
+	b, _ := json.Marshal(data) // can't fail: only numbers and topic names
 	return b
 }

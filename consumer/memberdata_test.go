@@ -25,7 +25,8 @@ func marshal(t testing.TB, v any) []byte {
 	return b
 }
 
-// What is not a worker's is refused, with a reason, and with memory in proportion to its bytes.
+// Data that no worker has written is refused with a reason, and uses memory in proportion to its
+// size.
 func TestDecodeMember(t *testing.T) {
 	user := func(data string) []byte {
 		return marshal(t, consumerapi.Subscription{Version: 1, Topics: []string{"live", "backfill"},
@@ -39,7 +40,7 @@ func TestDecodeMember(t *testing.T) {
 		"a worker":           {whole, ""},
 		"no limit":           {user(`{"rate":0,"partitions":{"live":4}}`), ""},
 		"a topic is missing": {user(`{"rate":200,"partitions":{"live":4,"backfill":0}}`), ""},
-		"fields to come":     {user(`{"rate":200,"partitions":{"live":4},"color":"red"}`), ""},
+		"unknown fields":     {user(`{"rate":200,"partitions":{"live":4},"color":"red"}`), ""},
 		"empty":              {nil, "truncated"},
 		"cut":                {whole[:len(whole)-10], "truncated"},
 		"many topics":        {[]byte{0, 1, 0x7f, 0xff, 0xff, 0xff, 0, 1, 'a'}, "truncated"},
@@ -88,30 +89,31 @@ func TestDecodeMember(t *testing.T) {
 		"assignment": func() { _, _, _ = decodeAssignment(lies) },
 	} {
 		if n := testing.AllocsPerRun(100, decode); n > 3 {
-			t.Errorf("%s: %v allocations for lengths that lie", name, n)
+			t.Errorf("%s: %v allocations for false lengths", name, n)
 		}
 	}
 }
 
-// A worker that has had more partitions than fit is still one: it leaves them out.
-func TestPublishedFits(t *testing.T) {
+// A worker that had more partitions than fit is still valid: it omits them.
+func TestUserDataFits(t *testing.T) {
 	d := memberData{quotaTerms: quotaTerms{200, map[string]int{strings.Repeat("l", 249): 20_000,
 		strings.Repeat("b", 249): 20_000}}, Generation: 7}
 	for n := range 20_000 {
 		d.Owned = append(d.Owned, n)
 	}
-	got, err := decodeMember(marshal(t, consumerapi.Subscription{UserData: d.published()}))
+	got, err := decodeMember(marshal(t, consumerapi.Subscription{UserData: d.userData()}))
 	if err != nil || !got.equal(d.quotaTerms) || got.Owned != nil {
 		t.Errorf("%v, %d owned, %v", got.Rate, len(got.Owned), err)
 	}
 	d.Owned = d.Owned[:9000]
 	if got, err = decodeMember(marshal(t,
-		consumerapi.Subscription{UserData: d.published()})); err != nil || len(got.Owned) != 9000 {
+		consumerapi.Subscription{UserData: d.userData()})); err != nil || len(got.Owned) != 9000 {
 		t.Errorf("%d owned, %v", len(got.Owned), err)
 	}
 }
 
-// Of an assignment that no worker can have made, nothing is taken, and it says what is wrong.
+// Nothing is accepted from an assignment that no worker can have sent, and accept returns what is
+// wrong.
 func TestAccept(t *testing.T) {
 	ours := quotaTerms{200, map[string]int{"live": 4, "backfill": 2}}
 	of := func(o quotaTerms, topics ...consumerapi.TopicPartition) []byte {
@@ -131,17 +133,17 @@ func TestAccept(t *testing.T) {
 		"no bytes":   {nil, 0, "no assignment"},
 		"malformed":  {[]byte{0, 1, 0x7f, 0xff, 0xff, 0xff}, 0, "malformed"},
 		"another rate": {of(quotaTerms{100, ours.Partitions}, topic("live", 1)), 0,
-			"a rate of 100, this worker by 200"},
+			"a rate of 100, this worker uses 200"},
 		"another count": {of(quotaTerms{200, map[string]int{"live": 4, "backfill": 4}},
 			topic("live", 1)), 0, "other topics or partitions"},
 		"not there":     {of(ours, topic("live", 1), topic("backfill", 2)), 0, "don't have"},
 		"negative":      {of(ours, topic("live", -1)), 0, "don't have"},
-		"another topic": {of(ours, topic("letters", 0)), 0, "don't have"},
+		"another topic": {of(ours, topic("dead-letters", 0)), 0, "don't have"},
 		"twice":         {of(ours, topic("live", 1, 2), topic("live", 1)), 0, "twice"},
 		"more than anything": {of(ours, topic("live", slices.Repeat([]int32{1}, 300_000)...)), 0,
 			"more than 1048576"},
 	} {
-		j := joined{terms: ours}
+		j := joinResult{terms: ours}
 		j.accept(c.b)
 		if len(j.assigned) != c.n || (j.mismatch.why == "") != (c.want == "") ||
 			!strings.Contains(j.mismatch.why, c.want) || (j.mismatch.do == "") != (c.want == "") {
@@ -150,12 +152,12 @@ func TestAccept(t *testing.T) {
 	}
 }
 
-// FuzzMemberMetadata holds our decoders against kafka-go's, where theirs can be let at the bytes:
-// ours accept nothing that theirs refuse, and read the same.
+// FuzzMemberMetadata compares our decoders with kafka-go's on input for which kafka-go's are safe:
+// ours accept nothing that those refuse, and return the same values.
 func FuzzMemberMetadata(f *testing.F) {
 	o := quotaTerms{200, map[string]int{"live": 4, "backfill": 4}}
 	f.Add(marshal(f, consumerapi.Subscription{Version: 1, Topics: []string{"live"},
-		UserData: memberData{quotaTerms: o, Owned: []int{1, 2}, Generation: 7}.published()}))
+		UserData: memberData{quotaTerms: o, Owned: []int{1, 2}, Generation: 7}.userData()}))
 	f.Add(marshal(f, consumerapi.Assignment{Version: 1,
 		AssignedPartitions: []consumerapi.TopicPartition{{Topic: "live",
 			Partitions: []int32{0, 1}}}, UserData: encode(o)}))
@@ -164,7 +166,7 @@ func FuzzMemberMetadata(f *testing.F) {
 		data, err := decodeMember(b)
 		if plausible(t, err, data.quotaTerms) {
 			var theirs consumerapi.Subscription
-			// Version 0 ends with the user data, which is all that we read.
+			// Version 0 ends with the user data, the last field that we read.
 			if err := protocol.Unmarshal(b, 0, &theirs); err != nil {
 				t.Fatalf("kafka-go: %v", err)
 			}
@@ -175,10 +177,10 @@ func FuzzMemberMetadata(f *testing.F) {
 			}
 			members := []candidate{{"a", data}, {"b", memberData{quotaTerms: data.quotaTerms}}}
 			if numbers := slices.Max(slices.Collect(maps.Values(data.Partitions))); numbers < 100 {
-				if dealt := assignNumbers(members,
-					numbers); len(dealt["a"])+len(dealt["b"]) != numbers ||
-					len(dealt["b"]) < numbers/2 {
-					t.Fatalf("dealt %v", dealt)
+				if numbersOf := assignNumbers(members,
+					numbers); len(numbersOf["a"])+len(numbersOf["b"]) != numbers ||
+					len(numbersOf["b"]) < numbers/2 {
+					t.Fatalf("dealt %v", numbersOf)
 				}
 			}
 		}
@@ -199,7 +201,7 @@ func FuzzMemberMetadata(f *testing.F) {
 				t.Fatalf("assigned %v, kafka-go: %v", assigned, want)
 			}
 		}
-		j := joined{terms: o}
+		j := joinResult{terms: o}
 		j.accept(b)
 		for i, p := range j.assigned {
 			if p.Partition < 0 || p.Partition >= o.Partitions[p.Topic] || i > 0 &&
@@ -210,7 +212,8 @@ func FuzzMemberMetadata(f *testing.F) {
 	})
 }
 
-// plausible reports whether something was decoded; then it must be what a worker can say.
+// plausible reports whether the input was decoded, and fails the test if no worker can have
+// published the decoded terms.
 func plausible(t *testing.T, err error, o quotaTerms) bool {
 	t.Helper()
 	if err != nil {
@@ -222,7 +225,7 @@ func plausible(t *testing.T, err error, o quotaTerms) bool {
 	if err := o.check(); err != nil || errors.Is(err, errTruncated) {
 		t.Fatal(err)
 	}
-	if n := len(o.exported().All); n > maxViewed {
+	if n := len(o.exported().All); n > maxTermsNumber {
 		t.Fatal(fmt.Sprint(n, " partitions"))
 	}
 	return true

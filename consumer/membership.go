@@ -9,16 +9,16 @@ import (
 )
 
 const (
-	// for new partitions, and for ends of logs that are not fetched from
+	// how often partition counts, and the ends of logs that are not being fetched, are checked
 	watchInterval = 10 * time.Second
-	// with a leader that counts other partitions: it doubles from watchInterval
-	longestPatience = 5 * time.Minute
+	// the rejoin delay doubles from watchInterval up to this while the leader's counts differ
+	maxRejoinDelay = 5 * time.Minute
 )
 
-// heartbeats sends a heartbeat every second until ctx ends: after serve has returned, so that the
-// session survives the drain. A response proves our membership, also "rebalance in progress": only
-// a member gets it, and it keeps the session alive. After another failure the next heartbeat may
-// find the coordinator, as long as the session lasts.
+// heartbeats sends a heartbeat every second until ctx ends. The caller ends it after serve has
+// returned, so that the session survives the drain. A response proves membership, and so does
+// "rebalance in progress": only members get it, and it keeps the session alive. After any other
+// failure the next heartbeat may reach the coordinator before the session expires.
 func (g *Generation) heartbeats(ctx context.Context, revoke context.CancelCauseFunc) {
 	ticker := time.NewTicker(heartbeatInterval)
 	defer ticker.Stop()
@@ -32,19 +32,20 @@ func (g *Generation) heartbeats(ctx context.Context, revoke context.CancelCauseF
 		err := g.client.Heartbeat(ctx, g.member)
 		switch {
 		case err == nil:
-			g.prove(sent)
+			g.setProof(sent)
 			continue
 		case errors.Is(err, kafkaclient.RebalanceInProgress):
-			g.prove(sent)
+			g.setProof(sent)
 			revoke(errRebalance)
 			continue
 		case kafkaclient.Is(err, kafkaclient.UnknownMemberID, kafkaclient.IllegalGeneration):
-			g.prove(time.Time{}) // at once: what waits for a connection must not be sent any more
-			revoke(errExpelled)
+			// immediately: calls waiting for a connection must not be sent
+			g.setProof(time.Time{})
+			revoke(errRemoved)
 			continue
 		}
 		if time.Since(g.LastProof()) > kafkaclient.SessionTimeout {
-			revoke(errSilence)
+			revoke(errSessionExpired)
 		}
 		if kafkaclient.StaleMetadata(err) {
 			g.client.RefreshMetadata()
@@ -56,34 +57,36 @@ func (g *Generation) heartbeats(ctx context.Context, revoke context.CancelCauseF
 	}
 }
 
-func (g *Generation) prove(sent time.Time) {
+// setProof stores when the last accepted heartbeat was sent; zero: the coordinator has removed this
+// member.
+func (g *Generation) setProof(sent time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.proof = sent
 }
 
-// watch runs until ctx ends. It keeps the ends of the logs fresh for partitions without room to
-// fetch, and calls revoke, so that the group rebalances, on the leader when a topic has another
-// number of partitions than it has assigned, and on another member when it counts the leader's
-// partitions by now, and did not when it joined. For this it has patience: everybody stops for it,
-// and brokers may keep contradicting each other. What another member says that it counts makes
-// nobody rebalance: it may say anything.
-func (g *Generation) watch(ctx context.Context, j joined, options GroupOptions,
-	patience time.Duration, revoke context.CancelCauseFunc) {
+// watch runs until ctx ends. It updates the log ranges of partitions that can't be fetched for lack
+// of capacity. It calls revoke, so that the group rebalances, in two cases: on the leader, when the
+// partition count of a topic differs from the one it assigned; on another member, when its counts
+// now match the leader's, and did not when it joined. The second case waits for rejoinDelay,
+// because a rebalance stops every member, and brokers may keep contradicting each other. Counts
+// that another member publishes never cause a rebalance: they may be forged.
+func (g *Generation) watch(ctx context.Context, j joinResult, options GroupOptions,
+	rejoinDelay time.Duration, revoke context.CancelCauseFunc) {
 	began := time.Now()
 	for differs := 0; kafkaclient.Sleep(ctx, watchInterval); {
 		for _, p := range g.partitions {
 			p.mu.Lock()
-			fresh := time.Since(p.marked) < watchInterval
+			fresh := time.Since(p.rangeAt) < watchInterval
 			p.mu.Unlock()
-			if fresh { // by a fetch
+			if fresh { // updated by a fetch
 				continue
 			}
 			if first, end, err := g.client.LogRange(ctx, p.Topic, p.Partition); err == nil {
-				p.mark(end, first)
+				p.setLogRange(end, first)
 			}
 		}
-		if !j.leader && (j.terms.equal(j.leaderTerms) || time.Since(began) < patience) {
+		if !j.leader && (j.terms.equal(j.leaderTerms) || time.Since(began) < rejoinDelay) {
 			continue
 		}
 		now, err := currentTerms(ctx, g.client, options)
@@ -91,14 +94,14 @@ func (g *Generation) watch(ctx context.Context, j joined, options GroupOptions,
 		case err != nil:
 		case !j.leader:
 			if now.equal(j.leaderTerms) {
-				revoke(errBehind)
+				revoke(errCountsAgree)
 				return
 			}
 		case !now.changedSince(j.terms):
 			differs = 0
 		default:
-			if differs++; differs == 2 { // twice, so that one odd answer does not stop everybody
-				revoke(errPartitions)
+			if differs++; differs == 2 { // twice, so that one stale response stops nobody
+				revoke(errPartitionCount)
 				return
 			}
 		}

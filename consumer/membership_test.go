@@ -11,37 +11,37 @@ import (
 	"markread/consumer/event"
 )
 
-// A leader rebalances when the topics have another number of partitions than it has assigned;
-// another member rejoins, with patience, when it counts the leader's partitions by now. What
-// anybody else claims makes nobody rebalance.
+// A leader rebalances when the partition count of a topic differs from the one it assigned. Another
+// member rejoins after a delay when its counts now match the leader's. Counts of other members
+// never cause a rebalance.
 func TestWatch(t *testing.T) {
-	// there are 4
+	// the topic has 4 partitions
 	counts := func(n int) quotaTerms {
 		return quotaTerms{200,
 			map[string]int{brokertest.Topics.Live: n}}
 	}
 	for name, c := range map[string]struct {
-		joined   joined
-		patience time.Duration
-		want     error
-		after    time.Duration
+		joined      joinResult
+		rejoinDelay time.Duration
+		want        error
+		after       time.Duration
 	}{
-		"a leader that is right": {joined{leader: true, terms: counts(4),
+		"a leader with the right counts": {joinResult{leader: true, terms: counts(4),
 			leaderTerms: counts(4)}, 0, nil, 0},
-		"a leader of fewer": {joined{leader: true, terms: counts(2),
-			leaderTerms: counts(2)}, 0, errPartitions, 2 * watchInterval},
-		"a leader of more": {joined{leader: true, terms: counts(8),
-			leaderTerms: counts(8)}, 0, errPartitions, 2 * watchInterval},
-		"a member that is right": {joined{terms: counts(4), leaderTerms: counts(4)},
+		"a leader of fewer": {joinResult{leader: true, terms: counts(2),
+			leaderTerms: counts(2)}, 0, errPartitionCount, 2 * watchInterval},
+		"a leader of more": {joinResult{leader: true, terms: counts(8),
+			leaderTerms: counts(8)}, 0, errPartitionCount, 2 * watchInterval},
+		"a member with the right counts": {joinResult{terms: counts(4), leaderTerms: counts(4)},
 			0, nil, 0},
-		"a member with a leader of fewer": {joined{terms: counts(4), leaderTerms: counts(2)},
+		"a member with a leader of fewer": {joinResult{terms: counts(4), leaderTerms: counts(2)},
 			watchInterval, nil, 0},
-		"a member with a leader of other topics": {joined{terms: counts(4),
+		"a member with a leader of other topics": {joinResult{terms: counts(4),
 			leaderTerms: quotaTerms{200, map[string]int{"x": 4}}}, watchInterval, nil, 0},
-		"a member that was behind": {joined{terms: counts(2), leaderTerms: counts(4)},
-			watchInterval, errBehind, watchInterval},
-		"a member that was behind again": {joined{terms: counts(2), leaderTerms: counts(4)},
-			longestPatience, errBehind, longestPatience},
+		"a member with old counts": {joinResult{terms: counts(2), leaderTerms: counts(4)},
+			watchInterval, errCountsAgree, watchInterval},
+		"a member with old counts, again": {joinResult{terms: counts(2), leaderTerms: counts(4)},
+			maxRejoinDelay, errCountsAgree, maxRejoinDelay},
 	} {
 		t.Run(name, func(t *testing.T) {
 			brokertest.Run(t, 4, func(w *brokertest.World) {
@@ -52,7 +52,7 @@ func TestWatch(t *testing.T) {
 				g := &Generation{client: w.Client()}
 				g.watch(ctx, c.joined,
 					GroupOptions{Topics: event.Topics{Live: brokertest.Topics.Live}, Rate: 200},
-					c.patience, revoke)
+					c.rejoinDelay, revoke)
 				took := time.Since(began)
 				if cause := context.Cause(ctx); c.want == nil && took < time.Hour ||
 					c.want != nil && (!errors.Is(cause, c.want) || took < c.after ||
@@ -64,8 +64,8 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// A proof is as old as that clock says which says more: the monotonic one stands still while the
-// machine is suspended, and the wall clock can be set.
+// The age of a proof is the larger of the ages by the two clocks: the monotonic clock stops while
+// the machine is suspended, and the wall clock can be set.
 func TestProofAgeByBothClocks(t *testing.T) {
 	for name, c := range map[string]struct{ monotonic, wall, want time.Duration }{
 		"both agree":               {2 * time.Second, 2 * time.Second, 2 * time.Second},
@@ -82,7 +82,7 @@ func TestProofAgeByBothClocks(t *testing.T) {
 	}
 }
 
-// ago returns a time that was so long ago by the two clocks. No function of package time makes one.
+// ago returns a time with the given ages by the two clocks. Package time has no function for that.
 func ago(t *testing.T, monotonic, wall time.Duration) time.Time {
 	t.Helper()
 	now := time.Now()
@@ -94,7 +94,7 @@ func ago(t *testing.T, monotonic, wall time.Duration) time.Time {
 	})(unsafe.Pointer(&at))
 	parts.ext += int64(wall - monotonic)
 	if now.Sub(at) != monotonic || now.Round(0).Sub(at.Round(0)) != wall {
-		t.Fatal("package time keeps its two readings in another way now")
+		t.Fatal("package time now stores its two readings differently")
 	}
 	return at
 }

@@ -14,81 +14,82 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// partition is one assigned partition of a generation. Only its fetcher moves it on.
+// partition is one assigned partition of a generation. Only its fetcher, the goroutine of run,
+// advances its position.
 type partition struct {
 	event.TopicPartition
 	g     *Generation
-	index int // in Generation.partitions: the upper part of its Refs
+	index int // in Generation.partitions; the upper bits of its Refs
 	lane  event.Lane
 
-	memory *kafkaclient.Memory // the lane's
+	memory *kafkaclient.Memory // shared by the lane
 
-	// The fetcher's.
-	last fingerprint // of what was delivered
-	// when the log was last known to be that of the fingerprint; zero: not since a failure or a
-	// pause
-	sure time.Time
-	wait kafkaclient.Backoff // after a failure; it grows until a fetch is good
+	// Used only by the fetcher:
+	lastDelivered fingerprint // of the last delivered record
+	// when the log last matched the fingerprint; zero: not verified since a failure or a pause
+	verifiedAt time.Time
+	wait       kafkaclient.Backoff // after a failure; grows until a fetch succeeds
 
-	asked   int64     // where the last fetch began
-	outside time.Time // since when every fetch has been out of range beyond the end
-	// bytes that the next one asks for beside the usual ones, to get beyond the fingerprint's batch
-	more int32
+	fetchOffset    int64     // the offset of the last fetch
+	beyondEndSince time.Time // since when every fetch has been beyond the end of the log
+	// how many bytes more than usual the next fetch requests, to get past the fingerprint's batch
+	extraBytes int32
 
 	mu            sync.Mutex
 	tracker       offsets.Tracker
 	highWatermark int64 // -1: not known yet
-	logStart      int64 // the least that the log is known to begin at
-	marked        time.Time
-	// the last good fetch, or when there was capacity again for one
-	good       time.Time
+	logStart      int64 // the highest known log start offset
+	rangeAt       time.Time
+	// when a fetch last succeeded, or when capacity became available again
+	lastGood   time.Time
 	unreadable *kafkaclient.Unreadable // nil: the partition can be read
 }
 
-// Refs have the arrival number in the lower bits.
+// arrivalBits is how many of the lower bits of a Ref hold the arrival number.
 const arrivalBits = 48
 
 func (p *partition) ref(arrival uint64) event.Ref {
 	return event.Ref(uint64(p.index)<<arrivalBits | arrival)
 }
 
-// event begins a line of the log about the partition at an offset.
-func (p *partition) event(level zerolog.Level, offset int64) *zerolog.Event {
+// logEvent returns a log event with the partition and an offset as fields.
+func (p *partition) logEvent(level zerolog.Level, offset int64) *zerolog.Event {
 	return p.g.client.Options.Log.WithLevel(level).Str("topic", p.Topic).
 		Int("partition", p.Partition).Int64("offset", offset)
 }
 
-// begins takes over where the group is.
-func (p *partition) begins(committed offsets.Commit) {
+// initTracker starts at the committed offset, with the commit metadata if it is valid.
+func (p *partition) initTracker(committed offsets.Commit) {
 	p.tracker = offsets.New(committed.Offset, committed.Offset)
 	if err := p.tracker.Inherit(committed.Metadata); err != nil {
-		p.event(zerolog.WarnLevel, committed.Offset).Err(err).
-			Str("do", "nothing, if another program has committed for this group; else find who "+
-				"has Read on the group").
-			Msg("what is committed beside the offset is not ours, or damaged, and is ignored: " +
+		p.logEvent(zerolog.WarnLevel, committed.Offset).Err(err).
+			Str("do", "nothing, if another program has committed for this group; else find out "+
+				"who has the Read permission on the group").
+			Msg("commit metadata is ignored: not written by markread, or damaged; " +
 				"some calls will be repeated")
 	}
 }
 
-// run fetches and delivers until ctx ends. No error ends it: the partition would stand still.
+// run fetches and delivers until ctx ends. No error ends it: the partition would never be read
+// again.
 func (p *partition) run(ctx context.Context, sink Sink) {
 	p.wait = kafkaclient.NewBackoff()
-	for err := p.begin(ctx); err != nil; err = p.begin(ctx) {
+	for err := p.findStart(ctx); err != nil; err = p.findStart(ctx) {
 		if !p.pauseAfter(ctx, err) {
 			return
 		}
 	}
 	p.wait = kafkaclient.NewBackoff()
-	for p.room(ctx, sink) == nil {
-		err := p.step(ctx, sink)
+	for p.waitForCapacity(ctx, sink) == nil {
+		err := p.fetchOnce(ctx, sink)
 		if errors.Is(err, kafkaclient.OffsetOutOfRange) {
 			err = p.outOfRange(ctx)
 		}
 		if !errors.Is(err, kafkaclient.OffsetOutOfRange) {
-			p.outside = time.Time{}
+			p.beyondEndSince = time.Time{}
 		}
 		if err != nil {
-			p.sure = time.Time{}
+			p.verifiedAt = time.Time{}
 			if !p.pauseAfter(ctx, err) {
 				return
 			}
@@ -96,39 +97,39 @@ func (p *partition) run(ctx context.Context, sink Sink) {
 	}
 }
 
-// pauseAfter notes a failure, and waits until the next try. false: ctx has ended.
+// pauseAfter records a failure and waits for the backoff. It returns false when ctx has ended.
 func (p *partition) pauseAfter(ctx context.Context, err error) bool {
 	if ctx.Err() != nil {
 		return false
 	}
-	p.failed(err)
+	p.fetchFailed(err)
 	return p.wait.Sleep(ctx)
 }
 
-// step does one fetch, and delivers what it finds.
-func (p *partition) step(ctx context.Context, sink Sink) error {
+// fetchOnce performs one fetch and delivers its records.
+func (p *partition) fetchOnce(ctx context.Context, sink Sink) error {
 	a := kafkaclient.Following
-	a.Bytes = min(a.Bytes+p.more, kafkaclient.MaxBatch)
+	a.Bytes = min(a.Bytes+p.extraBytes, kafkaclient.MaxBatch)
 	began, asked := time.Now(), false
 	f, err := p.g.client.Fetch(ctx, p.memory, p.TopicPartition, func() int64 {
-		if asked { // it has waited for memory
+		if asked { // called again: the fetch has waited for memory
 			p.paused(time.Since(began))
 		}
 		began, asked = time.Now(), true
-		p.asked = p.position()
-		if p.last.known && time.Since(p.sure) > kafkaclient.SameLog {
-			p.asked = p.last.offset
+		p.fetchOffset = p.position()
+		if p.lastDelivered.known && time.Since(p.verifiedAt) > kafkaclient.SameLogWithin {
+			p.fetchOffset = p.lastDelivered.offset
 		}
-		return p.asked
+		return p.fetchOffset
 	}, a)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	p.sure = time.Now()
-	p.mark(f.HighWatermark, f.LogStart)
+	p.verifiedAt = time.Now()
+	p.setLogRange(f.HighWatermark, f.LogStart)
 	if f.Empty() {
-		p.succeeded()
+		p.fetchSucceeded()
 		return nil
 	}
 	began = time.Now()
@@ -142,28 +143,30 @@ func (p *partition) step(ctx context.Context, sink Sink) error {
 	if err = p.deliver(ctx, sink, f, d); err != nil {
 		return err
 	}
-	p.more = 0
-	if f.Next <= position { // the fingerprint's batch, and nothing of what is behind it
-		p.more = 2 * size
+	p.extraBytes = 0
+	if f.Next <= position { // only the fingerprint's batch fit into the response
+		p.extraBytes = 2 * size
 	}
 	return nil
 }
 
-// room waits until the sink takes more.
-func (p *partition) room(ctx context.Context, sink Sink) error {
+// waitForCapacity waits until the sink has capacity. A long wait requires a new check that the log
+// is still the same.
+func (p *partition) waitForCapacity(ctx context.Context, sink Sink) error {
 	began := time.Now()
-	err := sink.Room(ctx, p.lane)
-	if pause := time.Since(began); pause > kafkaclient.ShortPause {
-		p.sure = time.Time{}
+	err := sink.WaitForCapacity(ctx, p.lane)
+	if pause := time.Since(began); pause > kafkaclient.MaxSameLogPause {
+		p.verifiedAt = time.Time{}
 		p.paused(pause)
 	}
 	return err
 }
 
-// begin finds where to start: at the oldest record, if the group has committed nothing.
-func (p *partition) begin(ctx context.Context) error {
+// findStart determines the first offset to read: the committed one, or the oldest record if the
+// group has committed nothing.
+func (p *partition) findStart(ctx context.Context) error {
 	if p.position() >= 0 {
-		return p.recognize(ctx)
+		return p.checkInherited(ctx)
 	}
 	first, _, err := p.g.client.LogRange(ctx, p.Topic, p.Partition)
 	if err == nil {
@@ -180,8 +183,8 @@ func (p *partition) position() int64 {
 	return p.tracker.Position()
 }
 
-// deliver gives what was fetched to the sink, in chunks, asking for room before each. What it does
-// not give because ctx has ended stays behind the position.
+// deliver delivers the fetched records to the sink in chunks, and waits for capacity before each.
+// When ctx ends first, the position stays before the records that were not delivered.
 func (p *partition) deliver(ctx context.Context, sink Sink, f *kafkaclient.Fetched,
 	d *kafkaclient.Decoder) error {
 	for first := true; ; first = false {
@@ -191,18 +194,18 @@ func (p *partition) deliver(ctx context.Context, sink Sink, f *kafkaclient.Fetch
 		}
 		if first {
 			same := false
-			if records, same = p.last.recognize(records, p.position()); !same {
+			if records, same = p.lastDelivered.strip(records, p.position()); !same {
 				return p.startOver(ctx)
 			}
 		}
-		// A fingerprint alone says nothing about what is behind it.
+		// The fingerprint alone does not prove that the records after it can be read.
 		if f.Next > p.position() || f.Next >= f.HighWatermark {
-			p.succeeded()
+			p.fetchSucceeded()
 		}
 		if len(records) == 0 && !f.Opened {
 			break
 		}
-		if !first && p.room(ctx, sink) != nil {
+		if !first && p.waitForCapacity(ctx, sink) != nil {
 			return ctx.Err()
 		}
 		now := p.g.now()
@@ -213,7 +216,7 @@ func (p *partition) deliver(ctx context.Context, sink Sink, f *kafkaclient.Fetch
 			d.Events = append(d.Events, e)
 		}
 		if len(records) > 0 {
-			p.last = fingerprintOf(records[len(records)-1])
+			p.lastDelivered = fingerprintOf(records[len(records)-1])
 		}
 		if events := p.add(d.Events, now); len(events) > 0 {
 			sink.Deliver(events)
@@ -225,62 +228,66 @@ func (p *partition) deliver(ctx context.Context, sink Sink, f *kafkaclient.Fetch
 	return nil
 }
 
-// tracked is when an event was, as the tracker keeps it.
-func tracked(e event.Event, now time.Time) time.Time {
+// eventTime returns the time that the tracker stores for an event: the event time, or else the time
+// of its record, or now.
+func eventTime(e event.Event, now time.Time) time.Time {
 	switch {
 	case !e.EventTime.IsZero():
 		return e.EventTime
 	case !e.Record.Time.IsZero():
-		return e.Record.Time // the header is malformed
+		return e.Record.Time // the event-time header is malformed
 	default:
 		return now
 	}
 }
 
-// add tracks what was read next, and returns the events that have not finished yet.
+// add passes the events to the tracker, and returns those that no earlier owner has finished.
 func (p *partition) add(events []event.Event, now time.Time) []event.Event {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	left := events[:0]
+	unfinished := events[:0]
 	for _, e := range events {
-		arrival, attempts, finished := p.tracker.Add(e.Record.Offset, tracked(e, now))
-		if e.Record.Damage != nil { // it stands for a range
+		arrival, attempts, finished := p.tracker.Add(e.Record.Offset, eventTime(e, now))
+		if e.Record.Damage != nil { // it covers a range of offsets
 			p.tracker.Skip(e.Record.Damage.Last + 1)
 		}
 		if finished {
 			continue
 		}
 		e.Ref, e.Attempts = p.ref(arrival), attempts
-		left = append(left, e)
+		unfinished = append(unfinished, e)
 	}
-	return left
+	return unfinished
 }
 
-// outOfRange finds out which way a fetch left the log. Before its beginning: retention was faster,
-// and what it deleted unread is lost. Beyond its end: it is another log.
+// outOfRange handles a fetch outside of the log. An offset before the log start was deleted by
+// retention, and unread records are lost. An offset beyond the end for 5 s (AnotherLog) means a
+// recreated or truncated topic.
 func (p *partition) outOfRange(ctx context.Context) error {
 	first, end, err := p.g.client.LogRange(ctx, p.Topic, p.Partition)
 	switch {
 	case err != nil:
 		return err
-	case p.asked < first:
-		p.last = fingerprint{}
+	case p.fetchOffset < first:
+		p.lastDelivered = fingerprint{}
 		p.skipTo(first)
 		return nil
-	case p.asked <= end:
-		p.outside = time.Time{}
-		return fmt.Errorf("offset %d is within %d and %d, but was answered with: %w", p.asked,
+	case p.fetchOffset <= end:
+		p.beyondEndSince = time.Time{}
+		return fmt.Errorf("offset %d is between %d and %d, but the broker responds: %w",
+			p.fetchOffset,
 			first, end, kafkaclient.OffsetOutOfRange)
-	case p.outside.IsZero():
-		p.outside = time.Now()
-	case time.Since(p.outside) >= kafkaclient.AnotherLog:
+	case p.beyondEndSince.IsZero():
+		p.beyondEndSince = time.Now()
+	case time.Since(p.beyondEndSince) >= kafkaclient.LogReplacedAfter:
 		return p.startOver(ctx)
 	}
-	return fmt.Errorf("offset %d is beyond the log's end, %d: %w", p.asked, end,
+	return fmt.Errorf("offset %d is beyond the log's end, %d: %w", p.fetchOffset, end,
 		kafkaclient.OffsetOutOfRange)
 }
 
-// skipTo goes on at the first offset that retention has left.
+// skipTo continues at first, the oldest offset that retention has kept, and counts and logs the
+// lost ones.
 func (p *partition) skipTo(first int64) {
 	p.mu.Lock()
 	position := p.tracker.Position()
@@ -293,19 +300,19 @@ func (p *partition) skipTo(first int64) {
 	p.g.mu.Lock()
 	p.g.lost[p.Topic] += lost
 	p.g.mu.Unlock()
-	p.event(zerolog.ErrorLevel, position).Int64("next_offset", first).Int64("lost", lost).
+	p.logEvent(zerolog.ErrorLevel, position).Int64("next_offset", first).Int64("lost", lost).
 		Msg("retention deleted events before they were read")
 }
 
-// startOver reads another log of the same name from its beginning.
+// startOver continues at the beginning of the log, which has replaced the one read so far.
 func (p *partition) startOver(ctx context.Context) error {
 	first, end, err := p.g.client.LogRange(ctx, p.Topic, p.Partition)
 	if err != nil {
 		return err
 	}
-	p.event(zerolog.ErrorLevel, p.position()).Int64("end", end).Int64("next_offset", first).
-		Msg("the topic was made again or cut: reading it from its beginning")
-	p.last = fingerprint{}
+	p.logEvent(zerolog.ErrorLevel, p.position()).Int64("end", end).Int64("next_offset", first).
+		Msg("topic recreated or truncated; reading from the beginning")
+	p.lastDelivered = fingerprint{}
 	p.mu.Lock()
 	p.tracker.Reset(first)
 	p.logStart = first
@@ -313,20 +320,21 @@ func (p *partition) startOver(ctx context.Context) error {
 	return nil
 }
 
-// mark notes where the log begins and ends; negative: not known.
-func (p *partition) mark(highWatermark, logStart int64) {
+// setLogRange stores the log's high watermark and start offset; negative: unknown.
+func (p *partition) setLogRange(highWatermark, logStart int64) {
 	if highWatermark < 0 {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.highWatermark, p.marked = highWatermark, time.Now()
+	p.highWatermark, p.rangeAt = highWatermark, time.Now()
 	if highWatermark < p.logStart {
-		p.logStart = 0 // another log
+		p.logStart = 0 // the log was replaced
 	}
 	p.logStart = max(p.logStart, logStart)
 }
 
+// state returns the partition's progress.
 func (p *partition) state() PartitionState {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -337,7 +345,7 @@ func (p *partition) state() PartitionState {
 		if from < 0 {
 			from = p.tracker.Committable()
 		}
-		// of another log: nothing of this one was read
+		// the log was replaced: nothing of the new one has been read
 		if position > p.highWatermark && p.unreadable != nil {
 			from = p.logStart
 		}

@@ -19,21 +19,21 @@ import (
 	"markread/consumer/broker/brokertest"
 )
 
-// raw is a member that does nothing by itself.
-type raw struct {
-	r          *real
-	kgo        *kgo.Client // a join holds up its connection
+// rawMember is a member that sends only the requests that the test calls.
+type rawMember struct {
+	r          *realTest
+	kgo        *kgo.Client // a join blocks its connection
 	id         string
 	generation int32
 	leader     bool
 }
 
-func (r *real) raw() *raw {
-	return &raw{r: r, kgo: r.kgo(kgo.RequestTimeoutOverhead(90 * time.Second))}
+func (r *realTest) rawMember() *rawMember {
+	return &rawMember{r: r, kgo: r.kgo(kgo.RequestTimeoutOverhead(90 * time.Second))}
 }
 
-// join joins the group, and tells when it is in.
-func (m *raw) join() <-chan int16 {
+// join joins the group, and sends the error code when the join has ended.
+func (m *rawMember) join() <-chan int16 {
 	done := make(chan int16, 1)
 	go func() {
 		for {
@@ -64,7 +64,7 @@ func (m *raw) join() <-chan int16 {
 	return done
 }
 
-func (m *raw) sync() <-chan int16 {
+func (m *rawMember) sync() <-chan int16 {
 	done := make(chan int16, 1)
 	go func() {
 		request := kmsg.NewPtrSyncGroupRequest()
@@ -87,111 +87,114 @@ func (m *raw) sync() <-chan int16 {
 	return done
 }
 
-func (m *raw) heartbeat() int16 {
+func (m *rawMember) heartbeat() int16 {
 	request := kmsg.NewPtrHeartbeatRequest()
 	request.Group, request.MemberID, request.Generation = m.r.group, m.id, m.generation
-	return FetchLimits(m.r, request).ErrorCode
+	return mustRequest(m.r, request).ErrorCode
 }
 
-func (m *raw) commit(generation int32, offset int64) int16 {
+func (m *rawMember) commit(generation int32, offset int64) int16 {
 	return m.r.tryCommit(commitOf{topic: m.r.topics.Live, offset: offset, generation: generation,
 		member: m.id})
 }
 
-func (m *raw) leave() {
+func (m *rawMember) leave() { mustRequest(m.r, leaveRequest(m.r.group, m.id)) }
+
+// leaveRequest returns a request that removes the member id from the group.
+func leaveRequest(group, id string) *kmsg.LeaveGroupRequest {
 	request := kmsg.NewPtrLeaveGroupRequest()
-	request.Group, request.MemberID = m.r.group, m.id
-	gone := kmsg.NewLeaveGroupRequestMember()
-	gone.MemberID = m.id
-	request.Members = append(request.Members, gone)
-	FetchLimits(m.r, request)
+	request.Group, request.MemberID = group, id // MemberID is for version 2 and earlier
+	member := kmsg.NewLeaveGroupRequestMember()
+	member.MemberID = id
+	request.Members = append(request.Members, member)
+	return request
 }
 
-// What a coordinator answers to commits and heartbeats in each state of the group: our Commit and
-// our heartbeats rely on it.
+// The coordinator's responses to commits and heartbeats in each state of the group.
+// Generation.Commit and heartbeats rely on them.
 func TestRealCommitInEachState(t *testing.T) {
 	t.Parallel()
 	r := onBroker(t, 1)
-	one, two := r.raw(), r.raw()
-	// several: Kafka and the embedded broker differ
-	answered := func(what string, got int16, want ...int16) {
+	one, two := r.rawMember(), r.rawMember()
+	// several are valid: Kafka and the embedded broker differ
+	checkCode := func(what string, got int16, want ...int16) {
 		t.Helper()
 		if !slices.Contains(want, got) {
-			t.Errorf("%s: answered with %d (%v), want one of %d", what, got, kerr.ErrorForCode(got),
+			t.Errorf("%s: response %d (%v), want one of %d", what, got, kerr.ErrorForCode(got),
 				want)
 		}
 	}
 	const rebalancing, illegal, unknown = 27, 22, 25
-	became := func(want string, members int) {
+	waitForState := func(want string, members int) {
 		t.Helper()
 		r.eventually(10*time.Second, "the group is "+want, func() bool {
 			state, n := r.state()
 			return state == want && (members < 0 || n == members)
 		})
 	}
-	answered("no group: commit of a simple consumer",
+	checkCode("no group: commit of a simple consumer",
 		r.tryCommit(commitOf{topic: r.topics.Live, offset: 1, generation: -1}), 0)
-	answered("join", <-one.join(), 0)
-	became("CompletingRebalance", 1)
-	answered("completing: commit", one.commit(one.generation, 2), rebalancing)
-	answered("completing: heartbeat", one.heartbeat(), rebalancing, 0)
-	answered("sync", <-one.sync(), 0)
-	became("Stable", 1)
-	answered("stable: commit", one.commit(one.generation, 3), 0)
-	answered("stable: heartbeat", one.heartbeat(), 0)
-	answered("stable: commit of another generation", one.commit(one.generation-1, 4), illegal)
-	answered("stable: commit of a simple consumer",
+	checkCode("join", <-one.join(), 0)
+	waitForState("CompletingRebalance", 1)
+	checkCode("completing: commit", one.commit(one.generation, 2), rebalancing)
+	checkCode("completing: heartbeat", one.heartbeat(), rebalancing, 0)
+	checkCode("sync", <-one.sync(), 0)
+	waitForState("Stable", 1)
+	checkCode("stable: commit", one.commit(one.generation, 3), 0)
+	checkCode("stable: heartbeat", one.heartbeat(), 0)
+	checkCode("stable: commit of another generation", one.commit(one.generation-1, 4), illegal)
+	checkCode("stable: commit of a simple consumer",
 		r.tryCommit(commitOf{topic: r.topics.Live, offset: 1, generation: -1}), unknown)
 
 	joined := two.join()
-	became("PreparingRebalance", -1)
-	answered("preparing: commit", one.commit(one.generation, 5), 0)
-	answered("preparing: heartbeat", one.heartbeat(), rebalancing)
+	waitForState("PreparingRebalance", -1)
+	checkCode("preparing: commit", one.commit(one.generation, 5), 0)
+	checkCode("preparing: heartbeat", one.heartbeat(), rebalancing)
 	before := one.generation
-	answered("rejoin", <-one.join(), 0)
-	answered("join of the second", <-joined, 0)
-	became("CompletingRebalance", 2)
-	answered("completing: commit of the generation before", one.commit(before, 6), illegal)
-	answered("completing: commit", two.commit(two.generation, 6), rebalancing)
+	checkCode("rejoin", <-one.join(), 0)
+	checkCode("join of the second", <-joined, 0)
+	waitForState("CompletingRebalance", 2)
+	checkCode("completing: commit of the generation before", one.commit(before, 6), illegal)
+	checkCode("completing: commit", two.commit(two.generation, 6), rebalancing)
 	leader, follower := one, two
 	if two.leader {
 		leader, follower = two, one
 	}
 	synced := follower.sync()
-	answered("sync of the leader", <-leader.sync(), 0)
-	answered("sync of the follower", <-synced, 0)
-	became("Stable", 2)
-	answered("stable again: commit", two.commit(two.generation, 7), 0)
+	checkCode("sync of the leader", <-leader.sync(), 0)
+	checkCode("sync of the follower", <-synced, 0)
+	waitForState("Stable", 2)
+	checkCode("stable again: commit", two.commit(two.generation, 7), 0)
 	two.leave()
-	answered("evicted: commit", two.commit(two.generation, 8), unknown)
-	answered("evicted: heartbeat", two.heartbeat(), unknown)
+	checkCode("removed: commit", two.commit(two.generation, 8), unknown)
+	checkCode("removed: heartbeat", two.heartbeat(), unknown)
 	one.leave()
-	became("Empty", 0)
-	answered("empty: commit of who has left", one.commit(one.generation, 8), unknown, illegal)
+	waitForState("Empty", 0)
+	checkCode("empty: commit of a former member", one.commit(one.generation, 8), unknown, illegal)
 	if got := r.committed(r.topics.Live, 0); got != 7 {
 		t.Errorf("committed %d, want 7", got)
 	}
 }
 
-// What our Commit makes of it: it goes through while others join; once it is evicted, it is fenced.
+// Generation.Commit succeeds while other members join. Once the member is removed, it is fenced.
 func TestRealCommitOfGeneration(t *testing.T) {
 	t.Parallel()
 	r := onBroker(t, 1)
 	r.publish(r.topics.Live, 0, 3)
 	drained := make(chan struct{})
 	drain := sync.OnceFunc(func() { close(drained) })
-	defer drain() // also when the test fails: the member's end waits for it
+	defer drain() // also when the test fails: the member waits for it
 	m := r.join(r.client(), func(m *member) {
-		m.auto = false
+		m.autoFinish = false
 		m.drain = func(context.Context, *consumer.Generation) { <-drained }
 	})
-	r.arrived(m, r.topics.Live, 0, offsets(0, 3))
+	r.waitForOffsets(m, r.topics.Live, 0, offsets(0, 3))
 	g := m.generation()
 	g.Finish(m.event(r.topics.Live, 0).Ref)
 	if err := g.Commit(t.Context()); err != nil {
 		t.Errorf("stable: %v", err)
 	}
-	other := r.raw()
+	other := r.rawMember()
 	joined := other.join()
 	r.eventually(10*time.Second, "the group prepares",
 		func() bool { s, _ := r.state(); return s == "PreparingRebalance" })
@@ -202,7 +205,7 @@ func TestRealCommitOfGeneration(t *testing.T) {
 	if got := r.committed(r.topics.Live, 0); got != 2 {
 		t.Errorf("committed %d, want 2", got)
 	}
-	(&raw{r: r, id: g.Member()}).leave() // what the end of its session does
+	(&rawMember{r: r, id: g.Member()}).leave() // has the effect of an expired session
 	if code := <-joined; code != 0 {
 		t.Errorf("join: %d", code)
 	}
@@ -211,7 +214,7 @@ func TestRealCommitOfGeneration(t *testing.T) {
 	if err := g.Commit(t.Context()); !errors.As(err, &refused) || !refused.Fenced ||
 		refused.Topic != r.topics.Live ||
 		refused.Code != "25" && refused.Code != "22" {
-		t.Errorf("evicted: %v", err)
+		t.Errorf("removed: %v", err)
 	}
 	if got := r.committed(r.topics.Live, 0); got != 2 {
 		t.Errorf("committed %d, want 2", got)
@@ -222,19 +225,19 @@ func TestRealCommitOfGeneration(t *testing.T) {
 	m.leave()
 }
 
-// A drain that takes longer than the session costs neither the membership nor the last commit.
+// A drain that takes longer than the session loses neither the membership nor the last commit.
 func TestRealLongDrain(t *testing.T) {
-	onReal(t, "it takes 20 s, and virtual time has it (TestRevokeDrainsBeforeOthersBegin)")
+	needCluster(t, "it takes 20 s, and virtual time has it (TestRevokeDrainsBeforeOthersBegin)")
 	t.Parallel()
 	r := onBroker(t, 1)
 	r.publish(r.topics.Live, 0, 10)
 	first := r.join(r.client(), func(m *member) {
-		m.auto = false
+		m.autoFinish = false
 		m.drain = func(_ context.Context, g *consumer.Generation) {
-			look := time.NewTicker(100 * time.Millisecond)
-			defer look.Stop()
-			for began := time.Now(); time.Since(began) < 20*time.Second; <-look.C {
-				// then a worker would hold its calls; a loaded broker may take seconds
+			poll := time.NewTicker(100 * time.Millisecond)
+			defer poll.Stop()
+			for began := time.Now(); time.Since(began) < 20*time.Second; <-poll.C {
+				// a worker would begin the membership hold; a loaded broker may take seconds
 				if age := time.Since(g.LastProof()); age > 9*time.Second {
 					t.Errorf("in the drain the last proof is %v old", age)
 				}
@@ -245,7 +248,7 @@ func TestRealLongDrain(t *testing.T) {
 			m.set(func() { m.drain = nil })
 		}
 	})
-	r.arrived(first, r.topics.Live, 0, offsets(0, 10))
+	r.waitForOffsets(first, r.topics.Live, 0, offsets(0, 10))
 	id := first.generation().Member()
 	second := r.join(r.client())
 	r.eventually(40*time.Second, "the second has joined",
@@ -253,8 +256,8 @@ func TestRealLongDrain(t *testing.T) {
 	if got := r.committed(r.topics.Live, 0); got != 10 {
 		t.Errorf("committed %d, want 10", got)
 	}
-	r.eventually(10*time.Second, "the first has joined again",
-		func() bool { return first.turns() == 2 })
+	r.eventually(10*time.Second, "the first has rejoined",
+		func() bool { return first.generationCount() == 2 })
 	if first.generation().Member() != id {
 		t.Error("the first has lost its membership")
 	}
@@ -265,20 +268,20 @@ func TestRealLongDrain(t *testing.T) {
 	second.leave()
 }
 
-// A member whose connections break without a word is out when its session ends, and another has
-// what it had.
-func TestRealGhost(t *testing.T) {
-	onReal(t, "it takes a session of 15 s, and virtual time has it (TestStaleCommitIsFenced)")
+// A member whose connections break without notice is removed when its session expires, and another
+// member gets its partitions.
+func TestRealDeadMember(t *testing.T) {
+	needCluster(t, "it takes a session of 15 s, and virtual time has it (TestStaleCommitIsFenced)")
 	t.Parallel()
 	r := onBroker(t, 2)
-	line := &brokertest.Switchboard{Dial: (&net.Dialer{}).DialContext}
-	ghost := r.join(r.client(line.DialContext))
+	line := &brokertest.CuttableDialer{Dial: (&net.Dialer{}).DialContext}
+	dead := r.join(r.client(line.DialContext))
 	r.eventually(20*time.Second, "the first has all",
-		func() bool { return ghost.generation() != nil && len(ghost.generation().Assigned()) == 4 })
+		func() bool { return dead.generation() != nil && len(dead.generation().Assigned()) == 4 })
 	other := r.join(r.client())
 	r.eventually(20*time.Second, "both have a half", func() bool {
 		return other.generation() != nil && len(other.generation().Assigned()) == 2 &&
-			len(ghost.generation().Assigned()) == 2
+			len(dead.generation().Assigned()) == 2
 	})
 	line.Cut(true)
 	began := time.Now()
@@ -287,21 +290,22 @@ func TestRealGhost(t *testing.T) {
 	}
 	r.eventually(30*time.Second, "the other has everything",
 		func() bool { return len(other.generation().Assigned()) == 4 })
-	r.arrived(other, r.topics.Live, 0, offsets(0, 5))
-	r.arrived(other, r.topics.Live, 1, offsets(0, 5))
+	r.waitForOffsets(other, r.topics.Live, 0, offsets(0, 5))
+	r.waitForOffsets(other, r.topics.Live, 1, offsets(0, 5))
 	took := time.Since(began)
 	t.Logf("the other had everything after %v", took)
 	if took < 12*time.Second || took > 20*time.Second {
 		t.Errorf("a session of 15 s ended after %v", took)
 	}
 	other.leave()
-	ghost.stop()
+	dead.stop()
 }
 
-// It dies while its join waits for others to drain: the rebalance goes on without waiting for it,
-// and its partitions are free when the session ends that began with the answer it never read.
-func TestRealGhostWithinJoin(t *testing.T) {
-	onReal(t, "it takes a session of 15 s")
+// A member dies while its join waits for others to drain. The rebalance continues without it. Its
+// partitions are reassigned when its session expires, which began with the response that it never
+// read.
+func TestRealMemberDiesWithinJoin(t *testing.T) {
+	needCluster(t, "it takes a session of 15 s")
 	t.Parallel()
 	r := onBroker(t, 2)
 	drained := make(chan struct{})
@@ -312,8 +316,8 @@ func TestRealGhostWithinJoin(t *testing.T) {
 	})
 	r.eventually(20*time.Second, "the first has all",
 		func() bool { return slow.generation() != nil })
-	line := &brokertest.Switchboard{Dial: (&net.Dialer{}).DialContext}
-	ghost := r.join(r.client(line.DialContext))
+	line := &brokertest.CuttableDialer{Dial: (&net.Dialer{}).DialContext}
+	dead := r.join(r.client(line.DialContext))
 	r.eventually(20*time.Second, "the group prepares",
 		func() bool { s, n := r.state(); return s == "PreparingRebalance" && n == 2 })
 	line.Cut(true)
@@ -323,27 +327,28 @@ func TestRealGhostWithinJoin(t *testing.T) {
 	slow.set(func() { slow.drain = nil })
 	drain()
 	began := time.Now()
-	r.eventually(10*time.Second, "the slow one has joined again",
-		func() bool { return slow.turns() >= 2 })
-	t.Logf("joined again after %v, with %d of 4 partitions", time.Since(began),
+	r.eventually(10*time.Second, "the slow one has rejoined",
+		func() bool { return slow.generationCount() >= 2 })
+	t.Logf("rejoined after %v, with %d of 4 partitions", time.Since(began),
 		len(slow.generation().Assigned()))
 	r.eventually(40*time.Second, "the slow one has everything",
 		func() bool { return len(slow.generation().Assigned()) == 4 })
-	r.arrived(slow, r.topics.Live, 0, offsets(0, 5))
-	r.arrived(slow, r.topics.Live, 1, offsets(0, 5))
+	r.waitForOffsets(slow, r.topics.Live, 0, offsets(0, 5))
+	r.waitForOffsets(slow, r.topics.Live, 1, offsets(0, 5))
 	took := time.Since(began)
 	t.Logf("everything after %v", took)
 	if took > 25*time.Second {
 		t.Errorf("it took %v", took)
 	}
 	slow.leave()
-	ghost.stop()
+	dead.stop()
 }
 
-// Facts for whoever wants to keep something in the metadata of a commit. It is text, of at most
-// 4,096 bytes (offset.metadata.max.bytes); what is longer is refused with 12, and the offset with
-// it. Text comes back as it was. Bytes that are not UTF-8 are accepted and come back as U+FFFD: use
-// base64. The embedded broker has no limit, and keeps bytes.
+// How Kafka treats the metadata of a commit. It is text of at most 4,096 bytes
+// (offset.metadata.max.bytes). Kafka refuses longer text with error 12, and does not store the
+// offset either. It returns text unchanged. It accepts bytes that are not UTF-8, but returns them
+// as U+FFFD, so metadata must be base64. The embedded broker has no limit, and returns bytes
+// unchanged.
 func TestRealCommitMetadata(t *testing.T) {
 	t.Parallel()
 	r := onBroker(t, 1)
@@ -372,7 +377,7 @@ func TestRealCommitMetadata(t *testing.T) {
 			metadata: c.sent})
 		offset, metadata := r.commit(r.topics.Live, 0)
 		if code != c.code || (code == 0) != (offset == 2) || code == 0 && metadata != c.kept {
-			t.Errorf("%s: answered with %d; then the offset is %d, with %d bytes %.20q", name, code,
+			t.Errorf("%s: response %d; then the offset is %d, with %d bytes %.20q", name, code,
 				offset, len(metadata), metadata)
 		}
 	}

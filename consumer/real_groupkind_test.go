@@ -12,22 +12,23 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"markread/consumer"
+	"markread/consumer/kafkaclient"
 )
 
-// newMember is a member of a group of another kind than ours. A Java consumer's id has the same
-// form.
-type newMember struct {
-	r     *real
+// otherMember is a member of a group of another kind than workers use. Its id has the same form as
+// a Java consumer's.
+type otherMember struct {
+	r     *realTest
 	epoch atomic.Int32
 	beat  func(epoch int32) (now int32, code int16)
 	stop  context.CancelFunc
 	done  chan struct{}
 }
 
-const newMemberID = "AAAAAAAAAAAAAAAAAAAAAQ"
+const otherMemberID = "AAAAAAAAAAAAAAAAAAAAAQ"
 
-// stay joins, and sends heartbeats until leave.
-func (n *newMember) stay() {
+// join joins, and sends heartbeats until leave.
+func (n *otherMember) join() {
 	n.r.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	n.stop, n.done = stop, make(chan struct{})
@@ -38,7 +39,7 @@ func (n *newMember) stay() {
 	})
 	go func() {
 		defer close(n.done)
-		for Sleep(ctx, 300*time.Millisecond) {
+		for kafkaclient.Sleep(ctx, 300*time.Millisecond) {
 			if now, code := n.beat(n.epoch.Load()); code == 0 {
 				n.epoch.Store(now)
 			}
@@ -47,16 +48,16 @@ func (n *newMember) stay() {
 	}()
 }
 
-func (n *newMember) leave() { n.stop(); <-n.done }
+func (n *otherMember) leave() { n.stop(); <-n.done }
 
-// consumerOf is one as of KIP-848: with group.protocol=consumer.
-func consumerOf(r *real) *newMember {
+// newConsumerMember returns a member with group.protocol=consumer (KIP-848).
+func newConsumerMember(r *realTest) *otherMember {
 	r.Helper()
 	request := kmsg.NewPtrConsumerGroupHeartbeatRequest()
-	request.Group, request.MemberID, request.RebalanceTimeoutMillis = r.group, newMemberID, 5000
+	request.Group, request.MemberID, request.RebalanceTimeoutMillis = r.group, otherMemberID, 5000
 	request.SubscribedTopicNames = []string{r.topics.Live}
 	request.Topics = []kmsg.ConsumerGroupHeartbeatRequestTopic{}
-	return &newMember{r: r, beat: func(epoch int32) (int32, int16) {
+	return &otherMember{r: r, beat: func(epoch int32) (int32, int16) {
 		request.MemberEpoch = epoch
 		if epoch <= 0 {
 			request.Topics = []kmsg.ConsumerGroupHeartbeatRequestTopic{}
@@ -77,12 +78,12 @@ func consumerOf(r *real) *newMember {
 	}}
 }
 
-// sharerOf is one of a share group.
-func sharerOf(r *real) *newMember {
+// newShareMember returns a member of a share group.
+func newShareMember(r *realTest) *otherMember {
 	request := kmsg.NewPtrShareGroupHeartbeatRequest()
-	request.GroupID, request.MemberID, request.SubscribedTopicNames = r.group, newMemberID,
+	request.GroupID, request.MemberID, request.SubscribedTopicNames = r.group, otherMemberID,
 		[]string{r.topics.Live}
-	return &newMember{r: r, beat: func(epoch int32) (int32, int16) {
+	return &otherMember{r: r, beat: func(epoch int32) (int32, int16) {
 		request.MemberEpoch = epoch
 		answer, err := request.RequestWith(context.Background(), r.admin)
 		if err != nil {
@@ -92,14 +93,14 @@ func sharerOf(r *real) *newMember {
 	}}
 }
 
-// streamerOf is one of Kafka Streams (KIP-1071). This version of the client does not find the
-// coordinator for it.
-func streamerOf(r *real) *newMember {
+// newStreamsMember returns a member of Kafka Streams (KIP-1071). This version of kgo does not find
+// the coordinator for its requests.
+func newStreamsMember(r *realTest) *otherMember {
 	find := kmsg.NewPtrFindCoordinatorRequest()
 	find.CoordinatorKeys = []string{r.group}
-	coordinator := r.admin.Broker(int(FetchLimits(r, find).Coordinators[0].NodeID))
+	coordinator := r.admin.Broker(int(mustRequest(r, find).Coordinators[0].NodeID))
 	request := kmsg.NewPtrStreamsGroupHeartbeatRequest()
-	request.Group, request.MemberID, request.RebalanceTimeoutMillis = r.group, newMemberID, 5000
+	request.Group, request.MemberID, request.RebalanceTimeoutMillis = r.group, otherMemberID, 5000
 	request.ProcessID = kmsg.StringPtr("process")
 	request.ActiveTasks, request.StandbyTasks, request.WarmupTasks = []kmsg.TaskIDs{},
 		[]kmsg.TaskIDs{}, []kmsg.TaskIDs{}
@@ -107,7 +108,7 @@ func streamerOf(r *real) *newMember {
 	part.SubtopologyID, part.SourceTopics = "0", []string{r.topics.Live}
 	whole := kmsg.NewStreamsGroupHeartbeatRequestTopology()
 	whole.Subtopologies = append(whole.Subtopologies, part)
-	return &newMember{r: r, beat: func(epoch int32) (int32, int16) {
+	return &otherMember{r: r, beat: func(epoch int32) (int32, int16) {
 		request.MemberEpoch, request.Topology = epoch, nil
 		if epoch == 0 {
 			request.Topology = &whole
@@ -121,32 +122,33 @@ func streamerOf(r *real) *newMember {
 	}}
 }
 
-// foreignKind is the kind of group that a worker is refused for.
-func foreignKind(r *real) string {
+// refusedKind returns the kind of group in the error of a worker that tries to join.
+func refusedKind(r *realTest) string {
 	r.Helper()
 	m := r.join(r.client())
-	r.eventually(10*time.Second, "a worker is refused", func() bool { return m.gone() })
-	var foreign *consumer.ForeignGroupError
-	if !errors.As(m.err, &foreign) {
+	r.eventually(10*time.Second, "a worker is refused", func() bool { return m.ended() })
+	var unsupported *consumer.UnsupportedGroupError
+	if !errors.As(m.err, &unsupported) {
 		r.Fatal(m.err)
 	}
-	return foreign.Kind
+	return unsupported.Kind
 }
 
-// A group of a kind that workers can't use: one that begins does not join, and disturbs nobody.
-// Without members it is free, as Kafka 4.4 has it, and where it was is known; but a share group
-// stays one.
+// A starting worker does not join a group of an unsupported kind, and does not disturb it. In Kafka
+// 4.4, a worker can join the group once it has no members, and its committed offsets are kept. A
+// share group remains a share group.
 func TestRealGroupOfAnotherKind(t *testing.T) {
-	onReal(t, "the embedded broker describes such a group as if it were of the older kind")
+	needCluster(t, "the embedded broker describes such a group as if it were of the older kind")
 	for kind, c := range map[string]struct {
-		member func(*real) *newMember
+		member func(*realTest) *otherMember
 		empty  consumer.GroupState
-		after  string // what a worker is refused for when the members have left; "": it isn't
-		from   int64  // then it begins there
+		// the kind for which a worker is refused after the members have left; "": not refused
+		after string
+		from  int64 // if it is not refused, it starts at this offset
 	}{
-		"consumer": {consumerOf, consumer.GroupEmpty, "", 3},
-		"share":    {sharerOf, consumer.GroupForeign, "share", 0},
-		"streams":  {streamerOf, consumer.GroupEmpty, "", 0},
+		"consumer": {newConsumerMember, consumer.GroupEmpty, "", 3},
+		"share":    {newShareMember, consumer.GroupUnsupported, "share", 0},
+		"streams":  {newStreamsMember, consumer.GroupEmpty, "", 0},
 	} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
@@ -159,17 +161,17 @@ func TestRealGroupOfAnotherKind(t *testing.T) {
 				}
 				return g
 			}
-			if was := view(); was.State != consumer.GroupAbsent || was.Foreign != nil {
+			if was := view(); was.State != consumer.GroupAbsent || was.Unsupported != nil {
 				t.Errorf("before: %+v", was)
 			}
 			r.publish(r.topics.Live, 0, 5)
 			n := c.member(r)
-			n.stay()
-			if is := view(); is.State != consumer.GroupForeign || is.Foreign == nil ||
-				is.Foreign.Kind != kind {
+			n.join()
+			if is := view(); is.State != consumer.GroupUnsupported || is.Unsupported == nil ||
+				is.Unsupported.Kind != kind {
 				t.Errorf("with a member: %+v", is)
 			}
-			if got := foreignKind(r); got != kind {
+			if got := refusedKind(r); got != kind {
 				t.Errorf("a worker is refused for kind %q", got)
 			}
 			if kind == "consumer" {
@@ -180,53 +182,43 @@ func TestRealGroupOfAnotherKind(t *testing.T) {
 				t.Errorf("without members: %+v", is)
 			}
 			if c.after != "" {
-				if got := foreignKind(r); got != c.after {
+				if got := refusedKind(r); got != c.after {
 					t.Errorf("without members: a worker is refused for kind %q", got)
 				}
 				return
 			}
 			m := r.join(r.client())
-			r.arrived(m, r.topics.Live, 0, offsets(c.from, 5))
+			r.waitForOffsets(m, r.topics.Live, 0, offsets(c.from, 5))
 			m.leave()
 		})
 	}
 }
 
-// commitAs commits as the member would.
-func commitAs(r *real, n *newMember, offset int64) {
+// commitAs commits with the member's id and epoch.
+func commitAs(r *realTest, n *otherMember, offset int64) {
 	r.Helper()
-	request := kmsg.NewPtrOffsetCommitRequest()
-	request.Group, request.MemberID, request.Generation = r.group, newMemberID, n.epoch.Load()
-	topic, partition := kmsg.NewOffsetCommitRequestTopic(),
-		kmsg.NewOffsetCommitRequestTopicPartition()
-	topic.Topic, topic.TopicID, partition.Offset = r.topics.Live, r.topicID(r.topics.Live), offset
-	topic.Partitions = append(topic.Partitions, partition)
-	request.Topics = append(request.Topics, topic)
-	if code := FetchLimits(r, request).Topics[0].Partitions[0].ErrorCode; code != 0 {
+	if code := r.tryCommit(commitOf{topic: r.topics.Live, offset: offset,
+		generation: n.epoch.Load(), member: otherMemberID}); code != 0 {
 		r.Fatal(kerr.ErrorForCode(code))
 	}
 }
 
-// Consumers of the newer protocol can't come into a group while workers are in it: Kafka 4.4 does
-// not convert one whose members have an assignor of their own. Between two generations they can.
-// Then the brokers assign, and the worker has nothing, and says why, until they have left.
+// Consumers of the newer protocol can't join a group while workers are its members: Kafka 4.4 does
+// not convert a group whose members use a custom assignor. Between two generations they can join.
+// Then the brokers assign, and the worker has no partitions and returns why, until they have left.
 func TestRealConsumersOfTheNewProtocolJoin(t *testing.T) {
-	onReal(t, "the embedded broker has no groups with members of both protocols")
+	needCluster(t, "the embedded broker has no groups with members of both protocols")
 	t.Parallel()
 	r := onBroker(t, 2)
 	m := r.join(r.client())
 	r.eventually(30*time.Second, "the worker has all partitions",
 		func() bool { return shared(4, m) })
-	n := consumerOf(r)
+	n := newConsumerMember(r)
 	if _, code := n.beat(0); code != kerr.GroupIDNotFound.Code {
-		t.Errorf("beside a worker it was answered with %v", kerr.ErrorForCode(code))
+		t.Errorf("beside a worker the response was %v", kerr.ErrorForCode(code))
 	}
-	leave := kmsg.NewPtrLeaveGroupRequest() // as an administrator would remove a member
-	gone := kmsg.NewLeaveGroupRequestMember()
-	gone.MemberID = m.generation().Member()
-	leave.Group, leave.Members = r.group, append(leave.Members, gone)
-	FetchLimits(r, leave)
-	n.stay()
+	mustRequest(r, leaveRequest(r.group, m.generation().Member())) // like an administrator
+	n.join()
 	r.eventually(30*time.Second, "the worker has nothing", func() bool {
 		g := m.generation()
 		return len(g.Assigned()) == 0 && strings.Contains(why(g), "group.protocol=consumer")
@@ -235,7 +227,7 @@ func TestRealConsumersOfTheNewProtocolJoin(t *testing.T) {
 		t.Error(do)
 	}
 	r.publish(r.topics.Live, 0, 3)
-	if got := foreignKind(r); got != "consumer" {
+	if got := refusedKind(r); got != "consumer" {
 		t.Errorf("another worker is refused for kind %q", got)
 	}
 	n.leave()

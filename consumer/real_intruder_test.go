@@ -10,19 +10,19 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 )
 
-// begin has an intruder join the test's group.
-func (r *real) begin(i *intruder) {
+// begin makes an intruder join the test's group.
+func (r *realTest) begin(i *intruder) {
 	i.kgo, i.group = r.kgo(kgo.ClientID("intruder"), kgo.MaxVersions(kversion.V4_0_0()),
 		kgo.RequestTimeoutOverhead(90*time.Second)), r.group
 	i.begin()
 	r.Cleanup(i.leave)
 }
 
-// Thirty members that are no workers, and six that are refused, join a group of two workers.
+// Thirty members that are not workers, and six that are refused, join a group of two workers.
 func TestRealIntruders(t *testing.T) {
-	onReal(t, "virtual time has it (TestIntrudersGetNothing)")
+	needCluster(t, "virtual time has it (TestIntrudersGetNothing)")
 	if testing.Short() {
-		t.Skip("skipped: beside other rows the intruders are too slow to stay members, and each " +
+		t.Skip("skipped: beside other tests the intruders are too slow to stay members, and each " +
 			"that rejoins is a rebalance; TestExamWorkersIntruders is the short form")
 	}
 	t.Parallel()
@@ -32,7 +32,7 @@ func TestRealIntruders(t *testing.T) {
 		func() bool { return shared(8, one, two) })
 	began := time.Now()
 	for range 3 {
-		// three larger ones, and Kafka can't store the group (maxGroupBytes)
+		// with three larger ones, Kafka can't store the group (maxGroupBytes)
 		for _, i := range intruders(r.topics, 100_000) {
 			r.begin(i)
 		}
@@ -57,14 +57,14 @@ func TestRealIntruders(t *testing.T) {
 	two.leave()
 }
 
-// Leaders that are no workers: the workers wait as long as one of them leads, and have everything
+// Leaders that are not workers: the workers wait while one of them leads, and have all partitions
 // when it has left.
 func TestRealIntruderLeads(t *testing.T) {
-	onReal(t, "virtual time has it (TestIntruderLeads)")
+	needCluster(t, "virtual time has it (TestIntruderLeads)")
 	t.Parallel()
 	r := onBroker(t, 4)
 	cases := leaders(r.topics)
-	delete(cases, "huge") // Kafka can't store the group: then nobody joins
+	delete(cases, "huge") // Kafka can't store the group, and nobody can join
 	for _, kind := range slices.Sorted(maps.Keys(cases)) {
 		i := &intruder{metadata: []byte("not ours"), assign: cases[kind]}
 		r.begin(i)

@@ -17,16 +17,16 @@ import (
 	"markread/consumer/event"
 )
 
-// Where the topic says so, an event's time is when the broker has appended it.
+// With message.timestamp.type=LogAppendTime, an event's time is when the broker appended it.
 func TestRealLogAppendTime(t *testing.T) {
 	t.Parallel()
 	for setting, ours := range map[string]bool{"CreateTime": true, "LogAppendTime": false} {
 		t.Run(setting, func(t *testing.T) {
 			t.Parallel()
 			if !ours {
-				onReal(t, "the embedded broker knows the setting, but does not obey it")
+				needCluster(t, "the embedded broker accepts the setting, but ignores it")
 			}
-			// the records are old
+			// the records are old: keep them
 			r := onBroker(t, 1, "message.timestamp.type="+setting, "retention.ms=-1")
 			produced := time.UnixMilli(1_600_000_000_000)
 			before := time.Now()
@@ -46,7 +46,7 @@ func TestRealLogAppendTime(t *testing.T) {
 			}
 			after := time.Now()
 			m := r.join(r.client())
-			r.arrived(m, r.topics.Live, 0, offsets(0, 15))
+			r.waitForOffsets(m, r.topics.Live, 0, offsets(0, 15))
 			for i, e := range m.all() {
 				if want := produced.Add(time.Duration(i%3) * time.Minute); ours &&
 					(!e.Record.Time.Equal(want) || e.ReadTime != want.Unix()) {
@@ -63,8 +63,9 @@ func TestRealLogAppendTime(t *testing.T) {
 	}
 }
 
-// A producer with transactions: what was aborted is not delivered; what is open, and all behind it,
-// when it is decided. The log ends with a marker, and the lag is 0 all the same.
+// A producer uses transactions. Aborted records are not delivered. Records of an open transaction,
+// and all records after them, are delivered when it ends. The lag becomes 0 although the log ends
+// with a marker.
 func TestRealTransactions(t *testing.T) {
 	t.Parallel()
 	r := onBroker(t, 1)
@@ -91,49 +92,50 @@ func TestRealTransactions(t *testing.T) {
 	}
 	write(3)
 	end(kgo.TryCommit) // 0 to 2, marker 3
-	r.arrived(m, r.topics.Live, 0, offsets(0, 3))
-	r.settled(m, r.topics.Live, 0, 4)
+	r.waitForOffsets(m, r.topics.Live, 0, offsets(0, 3))
+	r.waitForCommit(m, r.topics.Live, 0, 4)
 	write(3)
 	end(kgo.TryAbort) // 4 to 6, marker 7
-	r.settled(m, r.topics.Live, 0, 8)
+	r.waitForCommit(m, r.topics.Live, 0, 8)
 
 	write(2)                       // 8, 9: open
 	r.publish(r.topics.Live, 0, 2) // 10, 11, of another producer
 	r.eventually(10*time.Second, "the end is known",
 		func() bool { return state(m.generation(), r.topics.Live, 0).HighWatermark == 12 })
 	r.publish(r.topics.Backfill, 0, 1)
-	r.waitFor(m, r.topics.Backfill, 0, 1) // by then, what came with the end would be there, too
-	if got := m.got(r.topics.Live, 0); !slices.Equal(got, offsets(0, 3)) {
-		t.Errorf("delivered before it was decided: %v", got)
+	// by then, records before the known end would have been delivered, too
+	r.waitFor(m, r.topics.Backfill, 0, 1)
+	if got := m.delivered(r.topics.Live, 0); !slices.Equal(got, offsets(0, 3)) {
+		t.Errorf("delivered before the transaction ended: %v", got)
 	}
 	end(kgo.TryAbort) // marker 12
-	r.arrived(m, r.topics.Live, 0, []int64{0, 1, 2, 10, 11})
-	r.settled(m, r.topics.Live, 0, 13)
+	r.waitForOffsets(m, r.topics.Live, 0, []int64{0, 1, 2, 10, 11})
+	r.waitForCommit(m, r.topics.Live, 0, 13)
 	write(1)
 	end(kgo.TryCommit) // 13, marker 14
-	r.arrived(m, r.topics.Live, 0, []int64{0, 1, 2, 10, 11, 13})
-	r.settled(m, r.topics.Live, 0, 15)
+	r.waitForOffsets(m, r.topics.Live, 0, []int64{0, 1, 2, 10, 11, 13})
+	r.waitForCommit(m, r.topics.Live, 0, 15)
 	m.leave()
 
-	// From within what was aborted.
+	// Start within aborted records.
 	for _, from := range []int64{5, 9} {
-		again := r.joinAt(from)
+		again := r.joinFrom(from)
 		want := slices.DeleteFunc([]int64{0, 1, 2, 10, 11, 13},
 			func(o int64) bool { return o < from })
-		r.arrived(again, r.topics.Live, 0, want)
-		r.settled(again, r.topics.Live, 0, 15)
+		r.waitForOffsets(again, r.topics.Live, 0, want)
+		r.waitForCommit(again, r.topics.Live, 0, 15)
 		again.leave()
 	}
 }
 
-// joinAt commits an offset for the group, which must have no members, and joins it.
-func (r *real) joinAt(offset int64) *member {
+// joinFrom commits an offset for the group, which must have no members, and joins it.
+func (r *realTest) joinFrom(offset int64) *member {
 	r.Helper()
 	r.setCommitted(r.topics.Live, 0, offset)
 	return r.join(r.client())
 }
 
-func (r *real) setCommitted(topic string, partition int, offset int64) {
+func (r *realTest) setCommitted(topic string, partition int, offset int64) {
 	r.Helper()
 	code := r.tryCommit(commitOf{topic: topic, partition: partition, offset: offset,
 		generation: -1})
@@ -147,27 +149,32 @@ type commitOf struct {
 	topic     string
 	partition int
 	offset    int64
-	// -1, and no member: who is no member of a group may commit for one without members
+	// -1, without a member id: anyone may commit for a group without members
 	generation int32
 	member     string
 	metadata   string
 }
 
-func (r *real) tryCommit(c commitOf) int16 {
-	r.Helper()
+func (c commitOf) request(group string) *kmsg.OffsetCommitRequest {
 	request := kmsg.NewPtrOffsetCommitRequest()
-	request.Group, request.Generation, request.MemberID = r.group, c.generation, c.member
+	request.Group, request.Generation, request.MemberID = group, c.generation, c.member
 	t := kmsg.NewOffsetCommitRequestTopic()
 	p := kmsg.NewOffsetCommitRequestTopicPartition()
 	p.Partition, p.Offset, p.Metadata = int32(c.partition), c.offset, &c.metadata
-	t.Topic, t.TopicID, t.Partitions = c.topic, r.topicID(c.topic), append(t.Partitions, p)
+	t.Topic, t.Partitions = c.topic, append(t.Partitions, p)
 	request.Topics = append(request.Topics, t)
-	answer := FetchLimits(r, request)
-	return answer.Topics[0].Partitions[0].ErrorCode
+	return request
 }
 
-// Compaction leaves holes. Everything that is left arrives, without a fetch for each hole, and the
-// end is reached.
+func (r *realTest) tryCommit(c commitOf) int16 {
+	r.Helper()
+	request := c.request(r.group)
+	request.Topics[0].TopicID = r.topicID(c.topic)
+	return mustRequest(r, request).Topics[0].Partitions[0].ErrorCode
+}
+
+// Compaction leaves holes. All remaining records are delivered, without one fetch for each hole,
+// and the committed offset reaches the end.
 func TestRealCompactionHoles(t *testing.T) {
 	t.Parallel()
 	r := onBroker(t, 1, "cleanup.policy=compact", "segment.ms=100",
@@ -184,7 +191,7 @@ func TestRealCompactionHoles(t *testing.T) {
 		r.send(records...)
 	}
 	read := func() (found []int64) {
-		first, end := r.bounds(r.topics.Live, 0)
+		first, end := r.logRange(r.topics.Live, 0)
 		c := r.kgo(kgo.ConsumePartitions(
 			map[string]map[int32]kgo.Offset{r.topics.Live: {0: kgo.NewOffset().At(first)}}))
 		defer c.Close()
@@ -196,7 +203,7 @@ func TestRealCompactionHoles(t *testing.T) {
 		}
 		return found
 	}
-	_, written := r.bounds(r.topics.Live, 0)
+	_, written := r.logRange(r.topics.Live, 0)
 	roll := time.NewTicker(250 * time.Millisecond)
 	defer roll.Stop()
 	var left []int64
@@ -208,23 +215,23 @@ func TestRealCompactionHoles(t *testing.T) {
 			t.Skip("skipped: the cluster's log cleaner has not run for a minute; start it with " +
 				"log.cleaner.backoff.ms=500")
 		default:
-			<-roll.C // the segment's age is looked at when something is written
+			<-roll.C // the broker checks the segment's age when something is written
 			r.send(&kgo.Record{Topic: r.topics.Live, Key: []byte("rolls the segment"),
 				Value: brokertest.Value(0)})
 		}
 	}
-	_, end := r.bounds(r.topics.Live, 0)
+	_, end := r.logRange(r.topics.Live, 0)
 	t.Logf("%d records of %d are left", len(left), end)
 	var fetches fetchCounter
 	m := r.join(r.client(fetches.DialContext))
-	r.settled(m, r.topics.Live, 0, end)
-	// a few for what there is, and one each 2 s for each of two partitions
+	r.waitForCommit(m, r.topics.Live, 0, end)
+	// a few for the records, and one each 2 s for each of two partitions
 	if n := fetches.n.Load(); n < 1 || n > 30 {
 		t.Errorf("%d fetches for %d records", n, len(left))
 	}
-	// The cleaner may have gone on meanwhile: then we may have less than was left before, and have
-	// at least what is left now.
-	got, now := m.got(r.topics.Live, 0), read()
+	// The cleaner may have continued meanwhile. The member may then have received fewer records
+	// than were left before, but at least those that are left now.
+	got, now := m.delivered(r.topics.Live, 0), read()
 	for _, o := range now {
 		if !slices.Contains(got, o) {
 			t.Errorf("offset %d was not delivered", o)
@@ -238,7 +245,7 @@ func TestRealCompactionHoles(t *testing.T) {
 	m.leave()
 }
 
-// fetchCounter is a dial function that counts the fetches which go over its connections.
+// fetchCounter is a dial function that counts the fetches on its connections.
 type fetchCounter struct{ n atomic.Int32 }
 
 func (f *fetchCounter) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -259,24 +266,25 @@ func (c countedConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// Retention was faster than we: how much is lost is counted and logged, and the rest is read.
+// Retention deletes records before they are read: the number of lost records is counted and logged,
+// and the rest is read.
 func TestRealRetentionWhileAway(t *testing.T) {
 	t.Parallel()
 	r := onBroker(t, 1)
 	r.publish(r.topics.Live, 0, 10)
 	m := r.join(r.client())
-	r.settled(m, r.topics.Live, 0, 10)
+	r.waitForCommit(m, r.topics.Live, 0, 10)
 	m.leave()
 	r.publish(r.topics.Live, 0, 20)
 	r.deleteRecords(r.topics.Live, 0, 17)
 	m = r.join(r.client())
-	r.arrived(m, r.topics.Live, 0, offsets(17, 30))
-	r.settled(m, r.topics.Live, 0, 30)
-	r.lost(m, 10, 17, 7)
+	r.waitForOffsets(m, r.topics.Live, 0, offsets(17, 30))
+	r.waitForCommit(m, r.topics.Live, 0, 30)
+	r.checkLost(m, 10, 17, 7)
 	m.leave()
 }
 
-func (r *real) lost(m *member, from, to, n int64) {
+func (r *realTest) checkLost(m *member, from, to, n int64) {
 	r.Helper()
 	if lost := m.generation().Lost(); lost[r.topics.Live] != n || len(lost) != 1 {
 		r.Errorf("lost %v, want %d", lost, n)
@@ -293,26 +301,26 @@ func TestRealRetentionWhilePaused(t *testing.T) {
 	r := onBroker(t, 1)
 	r.publish(r.topics.Live, 0, 10)
 	m := r.join(r.client())
-	r.settled(m, r.topics.Live, 0, 10)
-	m.set(func() { m.closed = true })
-	r.publish(r.topics.Live, 0, 1) // what the fetch that waits brings, if it still waits
+	r.waitForCommit(m, r.topics.Live, 0, 10)
+	m.set(func() { m.full = true })
+	r.publish(r.topics.Live, 0, 1) // ends the waiting fetch, if there still is one
 	r.eventually(10*time.Second, "no fetch waits", func() bool {
-		return len(m.got(r.topics.Live, 0)) == 11 || state(m.generation(), r.topics.Live, 0).
+		return len(m.delivered(r.topics.Live, 0)) == 11 || state(m.generation(), r.topics.Live, 0).
 			HighWatermark >= 11
 	})
 	r.publish(r.topics.Live, 0, 20) // 11 to 30
 	r.deleteRecords(r.topics.Live, 0, 20)
-	m.set(func() { m.closed = false })
+	m.set(func() { m.full = false })
 	r.waitFor(m, r.topics.Live, 0, 10+1+11)
-	r.arrived(m, r.topics.Live, 0, append(offsets(0, 11), offsets(20, 31)...))
-	r.settled(m, r.topics.Live, 0, 31)
-	r.lost(m, 11, 20, 9)
+	r.waitForOffsets(m, r.topics.Live, 0, append(offsets(0, 11), offsets(20, 31)...))
+	r.waitForCommit(m, r.topics.Live, 0, 31)
+	r.checkLost(m, 11, 20, 9)
 	m.leave()
 }
 
-// New partitions are noticed, and somebody has them.
+// New partitions are detected and assigned.
 func TestRealPartitionsAdded(t *testing.T) {
-	onReal(t, "the layout is looked at every 10 s")
+	needCluster(t, "partition counts are checked every 10 s")
 	t.Parallel()
 	r := onBroker(t, 1)
 	members := []*member{r.join(r.client()), r.join(r.client())}
@@ -325,7 +333,7 @@ func TestRealPartitionsAdded(t *testing.T) {
 	topic := kmsg.NewCreatePartitionsRequestTopic()
 	topic.Topic, topic.Count = r.topics.Live, 4
 	request.Topics, request.TimeoutMillis = append(request.Topics, topic), 10000
-	FetchLimits(r, request)
+	mustRequest(r, request)
 	began := time.Now()
 	r.eventually(10*time.Second, "the partition is there",
 		func() bool { return len(r.describe(r.topics.Live).Partitions) == 4 })
@@ -348,8 +356,8 @@ func TestRealPartitionsAdded(t *testing.T) {
 	}
 }
 
-// Another broker leads the partition: the fetch goes there, nothing is lost or comes twice. How
-// long nothing arrives is logged.
+// When another broker becomes the leader, fetches go there. Nothing is lost or delivered twice. The
+// test logs how long no events arrive.
 func TestRealLeaderMoves(t *testing.T) {
 	t.Parallel()
 	r := onBroker(t, 1)
@@ -383,29 +391,30 @@ func TestRealLeaderMoves(t *testing.T) {
 	}()
 	for i := range 3 {
 		r.eventually(30*time.Second, "events arrive",
-			func() bool { return len(m.got(r.topics.Live, 0)) >= 10*(i+1) })
+			func() bool { return len(m.delivered(r.topics.Live, 0)) >= 10*(i+1) })
 		old := r.describe(r.topics.Live).Partitions[0].Leader
 		nodes = append(nodes[1:], nodes[0])
 		began := time.Now()
-		r.lead(nodes)
+		r.moveLeader(nodes)
 		led := time.Now()
-		_, end := r.bounds(r.topics.Live, 0)
+		_, end := r.logRange(r.topics.Live, 0)
 		r.eventually(20*time.Second, "events arrive from the new leader", func() bool {
-			got := m.got(r.topics.Live, 0)
+			got := m.delivered(r.topics.Live, 0)
 			return len(got) > 0 && got[len(got)-1] >= end
 		})
-		t.Logf("broker %d after %d: elected in %v, read on after %v", nodes[0], old, led.Sub(began),
+		t.Logf("broker %d after %d: elected in %v, continued after %v", nodes[0], old,
+			led.Sub(began),
 			time.Since(led))
 	}
 	stop()
 	n := <-sent
-	_, end := r.bounds(r.topics.Live, 0)
+	_, end := r.logRange(r.topics.Live, 0)
 	if end < n {
 		t.Errorf("the log ends at %d, sent %d", end, n)
 	}
-	r.arrived(m, r.topics.Live, 0, offsets(0, end))
-	r.settled(m, r.topics.Live, 0, end)
-	if turns := m.turns(); turns != 1 {
+	r.waitForOffsets(m, r.topics.Live, 0, offsets(0, end))
+	r.waitForCommit(m, r.topics.Live, 0, end)
+	if turns := m.generationCount(); turns != 1 {
 		t.Errorf("%d generations", turns)
 	}
 	m.leave()

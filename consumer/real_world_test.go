@@ -33,14 +33,14 @@ import (
 // the cluster whose addresses (plaintext, superuser) are in MARKREAD_TEST_BROKERS, for instance
 //
 //	deploy/kafka/kafka start --nodes 3 --config log.cleaner.backoff.ms=500
-//	MARKREAD_TEST_BROKERS=127.0.0.1:9092,127.0.0.1:9102,127.0.0.1:9112 go test -run TestReal ./consumer
+//	export MARKREAD_TEST_BROKERS=127.0.0.1:9092,127.0.0.1:9102,127.0.0.1:9112
+//	go test -run TestReal ./consumer
 //
-// What they found out about Apache Kafka stands beside them; it was 4.4, with one node and with
+// Their comments document what they found about Apache Kafka: version 4.4, with one node and with
 // three.
 const testBrokers = "MARKREAD_TEST_BROKERS"
 
-// TestMain lets more of these tests run at once than there are processors: they wait more than they
-// reckon.
+// TestMain runs more of these tests in parallel than there are processors: they mostly wait.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if parallel := flag.Lookup("test.parallel").
@@ -50,27 +50,27 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// real is a broker and what one test has on it: topics and a group of its own.
-type real struct {
+// realTest is a broker, and the topics and the group of one test on it.
+type realTest struct {
 	*testing.T
 	brokers []string
-	cluster *kfake.Cluster // nil: a real one
+	cluster *kfake.Cluster // nil: Apache Kafka
 	topics  event.Topics
 	group   string
-	admin   *kgo.Client // another Kafka client, for what ours doesn't do
+	admin   *kgo.Client // another Kafka client, for requests that ours doesn't have
 	log     brokertest.Logs
 }
 
-// onBroker gives a test its topics, of so many partitions, with settings like
-// "cleanup.policy=compact" for the live topic.
-func onBroker(t *testing.T, partitions int, settings ...string) *real {
+// onBroker creates a test's topics with the given number of partitions (0: no topics), and with
+// settings like "cleanup.policy=compact" for the live topic.
+func onBroker(t *testing.T, partitions int, settings ...string) *realTest {
 	t.Helper()
 	name := fmt.Sprintf("%s-%08x", strings.NewReplacer("/", "-", "_", "-").Replace(t.Name()),
 		rand.Uint32())
-	r := &real{
+	r := &realTest{
 		T: t, group: name,
 		topics: event.Topics{Live: name, Backfill: name + "-backfill",
-			DeadLetter: name + "-letters"},
+			DeadLetter: name + "-dead-letters"},
 	}
 	if addresses := os.Getenv(testBrokers); addresses != "" {
 		r.brokers = strings.Split(addresses, ",")
@@ -86,7 +86,7 @@ func onBroker(t *testing.T, partitions int, settings ...string) *real {
 	t.Cleanup(func() {
 		request := kmsg.NewPtrDeleteGroupsRequest()
 		request.Groups = []string{r.group}
-		FetchLimits(r, request)
+		mustRequest(r, request)
 	})
 	if partitions > 0 {
 		r.create(r.topics.Live, partitions, settings...)
@@ -96,20 +96,20 @@ func onBroker(t *testing.T, partitions int, settings ...string) *real {
 	return r
 }
 
-// onReal skips a test that would take long on the embedded broker, and is done in virtual time
-// elsewhere, or that the embedded broker can't do.
-func onReal(t *testing.T, why string) {
+// needCluster skips a test without a cluster, because it would take long on the embedded broker and
+// another test does the same in virtual time, or because the embedded broker can't do it.
+func needCluster(t *testing.T, why string) {
 	t.Helper()
 	if os.Getenv(testBrokers) == "" {
 		t.Skipf("skipped: %s; set %s to a cluster", why, testBrokers)
 	}
 }
 
-func (r *real) kgo(opts ...kgo.Opt) *kgo.Client {
+func (r *realTest) kgo(opts ...kgo.Opt) *kgo.Client {
 	r.Helper()
 	c, err := kgo.NewClient(append(opts, kgo.SeedBrokers(r.brokers...),
 		kgo.MetadataMinAge(50*time.Millisecond),
-		kgo.UnknownTopicRetries(-1))...) // brokers learn of a new topic one after the other
+		kgo.UnknownTopicRetries(-1))...) // each broker learns of a new topic at its own time
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -117,16 +117,16 @@ func (r *real) kgo(opts ...kgo.Opt) *kgo.Client {
 	return c
 }
 
-// FetchLimits sends a request that must be answered; the answer may have errors in it.
-func FetchLimits[A any](r *real, request interface {
+// mustRequest sends a request that must get a response; the response may contain error codes.
+func mustRequest[A any](r *realTest, request interface {
 	RequestWith(context.Context, kmsg.Requestor) (A, error)
 }) A {
 	r.Helper()
 	var answer A
 	var err error
-	r.eventually(30*time.Second, fmt.Sprintf("%T can be answered", request), func() bool {
+	r.eventually(30*time.Second, fmt.Sprintf("%T gets a response", request), func() bool {
 		answer, err = request.RequestWith(context.Background(), r.admin)
-		// the first group makes the topic of the offsets
+		// the first group causes the creation of the offsets topic
 		return !errors.Is(err, kerr.CoordinatorNotAvailable)
 	})
 	if err != nil {
@@ -135,24 +135,23 @@ func FetchLimits[A any](r *real, request interface {
 	return answer
 }
 
-// eventually looks again and again, until it is true: what a real broker does tells nobody when it
-// is done.
-func (r *real) eventually(within time.Duration, what string, true func() bool) {
+// eventually polls until true returns true: a real broker does not signal when it has finished.
+func (r *realTest) eventually(within time.Duration, what string, true func() bool) {
 	r.Helper()
-	look := time.NewTicker(20 * time.Millisecond)
-	defer look.Stop()
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
 	late := time.After(within)
 	for !true() {
 		select {
-		case <-look.C:
+		case <-poll.C:
 		case <-late:
 			r.Fatalf("not within %v: %s", within, what)
 		}
 	}
 }
 
-// create creates a topic, waits until it can be used, and deletes it in the end.
-func (r *real) create(topic string, partitions int, settings ...string) {
+// create creates a topic, waits until it is usable, and deletes it at the end of the test.
+func (r *realTest) create(topic string, partitions int, settings ...string) {
 	r.Helper()
 	request := kmsg.NewPtrCreateTopicsRequest()
 	t := kmsg.NewCreateTopicsRequestTopic()
@@ -166,7 +165,7 @@ func (r *real) create(topic string, partitions int, settings ...string) {
 	request.Topics, request.TimeoutMillis = append(request.Topics, t), 10000
 	var id [16]byte
 	r.eventually(20*time.Second, "topic "+topic+" is created", func() bool {
-		answer := FetchLimits(r, request).Topics[0]
+		answer := mustRequest(r, request).Topics[0]
 		id = answer.TopicID
 		err := kerr.ErrorForCode(answer.ErrorCode)
 		if err != nil && err != kerr.TopicAlreadyExists { // the old one may not be gone yet
@@ -177,7 +176,7 @@ func (r *real) create(topic string, partitions int, settings ...string) {
 	r.Cleanup(func() { r.delete(topic) })
 	r.eventually(20*time.Second, "topic "+topic+" has leaders", func() bool {
 		leaders, found := 0, r.describe(topic)
-		// an older one of this name, to a broker that lags; what is written to that is gone
+		// a broker may still know the old topic of this name; writes to that one would be lost
 		if found.TopicID != id {
 			return false
 		}
@@ -188,30 +187,30 @@ func (r *real) create(topic string, partitions int, settings ...string) {
 		}
 		return leaders == partitions
 	})
-	r.everywhere(topic, partitions-1)
+	r.waitForMetadata(topic, partitions-1)
 }
 
-func (r *real) delete(topic string) {
+func (r *realTest) delete(topic string) {
 	r.Helper()
 	request := kmsg.NewPtrDeleteTopicsRequest()
 	t := kmsg.NewDeleteTopicsRequestTopic()
 	t.Topic = &topic
 	request.Topics, request.TopicNames, request.TimeoutMillis = append(request.Topics, t),
 		[]string{topic}, 10000
-	FetchLimits(r, request)
+	mustRequest(r, request)
 }
 
-func (r *real) describe(topic string) kmsg.MetadataResponseTopic {
+func (r *realTest) describe(topic string) kmsg.MetadataResponseTopic {
 	r.Helper()
 	request := kmsg.NewPtrMetadataRequest()
 	t := kmsg.NewMetadataRequestTopic()
 	t.Topic = &topic
 	request.Topics = append(request.Topics, t)
-	return FetchLimits(r, request).Topics[0]
+	return mustRequest(r, request).Topics[0]
 }
 
 // publish publishes n events of different conversations to one partition, in one batch.
-func (r *real) publish(topic string, partition, n int) {
+func (r *realTest) publish(topic string, partition, n int) {
 	r.Helper()
 	var records []*kgo.Record
 	for i := range n {
@@ -221,14 +220,14 @@ func (r *real) publish(topic string, partition, n int) {
 	r.send(records...)
 }
 
-func (r *real) send(records ...*kgo.Record) {
+func (r *realTest) send(records ...*kgo.Record) {
 	r.Helper()
 	seen := map[string]int32{}
 	for _, record := range records {
 		seen[record.Topic] = max(seen[record.Topic], record.Partition)
 	}
 	for topic, partition := range seen {
-		r.everywhere(topic, int(partition))
+		r.waitForMetadata(topic, int(partition))
 	}
 	c := r.kgo(kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(5*time.Millisecond))
@@ -240,9 +239,9 @@ func (r *real) send(records ...*kgo.Record) {
 	c.Close()
 }
 
-// everywhere waits until all brokers agree on a topic, and know the partition: they learn of what
-// is new one after the other.
-func (r *real) everywhere(topic string, partition int) {
+// waitForMetadata waits until all brokers know the same topic id, and the partition: each broker
+// learns of changes at its own time.
+func (r *realTest) waitForMetadata(topic string, partition int) {
 	r.Helper()
 	c := r.kgo()
 	defer c.Close()
@@ -264,8 +263,8 @@ func (r *real) everywhere(topic string, partition int) {
 	})
 }
 
-// bounds returns the log's first offset and the one behind its last.
-func (r *real) bounds(topic string, partition int) (first, end int64) {
+// logRange returns the log's start offset, and the offset after its last record.
+func (r *realTest) logRange(topic string, partition int) (first, end int64) {
 	r.Helper()
 	for at, to := range map[int64]*int64{-2: &first, -1: &end} {
 		request := kmsg.NewPtrListOffsetsRequest()
@@ -275,8 +274,8 @@ func (r *real) bounds(topic string, partition int) (first, end int64) {
 		p.Partition, p.Timestamp = int32(partition), at
 		t.Topic, t.Partitions = topic, append(t.Partitions, p)
 		request.Topics = append(request.Topics, t)
-		r.eventually(20*time.Second, "a leader tells the log's bounds", func() bool {
-			answer := FetchLimits(r, request).Topics[0].Partitions[0]
+		r.eventually(20*time.Second, "a leader returns the log's range", func() bool {
+			answer := mustRequest(r, request).Topics[0].Partitions[0]
 			*to = answer.Offset
 			return answer.ErrorCode == 0
 		})
@@ -284,8 +283,8 @@ func (r *real) bounds(topic string, partition int) (first, end int64) {
 	return first, end
 }
 
-// deleteRecords does what retention does: the log begins at offset.
-func (r *real) deleteRecords(topic string, partition int, offset int64) {
+// deleteRecords makes the log begin at offset, like retention.
+func (r *realTest) deleteRecords(topic string, partition int, offset int64) {
 	r.Helper()
 	request := kmsg.NewPtrDeleteRecordsRequest()
 	t := kmsg.NewDeleteRecordsRequestTopic()
@@ -294,7 +293,7 @@ func (r *real) deleteRecords(topic string, partition int, offset int64) {
 	t.Topic, t.Partitions = topic, append(t.Partitions, p)
 	request.Topics, request.TimeoutMillis = append(request.Topics, t), 10000
 	r.eventually(20*time.Second, "a leader deletes records", func() bool {
-		err := kerr.ErrorForCode(FetchLimits(r, request).Topics[0].Partitions[0].ErrorCode)
+		err := kerr.ErrorForCode(mustRequest(r, request).Topics[0].Partitions[0].ErrorCode)
 		if err != nil && !kerr.IsRetriable(err) {
 			r.Fatal(err)
 		}
@@ -302,8 +301,8 @@ func (r *real) deleteRecords(topic string, partition int, offset int64) {
 	})
 }
 
-// lead makes the first of the nodes the leader of the live topic's partition 0.
-func (r *real) lead(nodes []int32) {
+// moveLeader makes the first of the nodes the leader of the live topic's partition 0.
+func (r *realTest) moveLeader(nodes []int32) {
 	r.Helper()
 	if r.cluster != nil {
 		if err := r.cluster.MoveTopicPartition(r.topics.Live, 0, nodes[0]); err != nil {
@@ -317,31 +316,31 @@ func (r *real) lead(nodes []int32) {
 	partition.Replicas = nodes // the first is the preferred leader
 	topic.Topic, topic.Partitions = r.topics.Live, append(topic.Partitions, partition)
 	move.Topics, move.TimeoutMillis = append(move.Topics, topic), 10000
-	FetchLimits(r, move)
+	mustRequest(r, move)
 	r.eventually(20*time.Second, "another broker leads", func() bool {
 		elect := kmsg.NewPtrElectLeadersRequest()
 		topic := kmsg.NewElectLeadersRequestTopic()
 		topic.Topic, topic.Partitions = r.topics.Live, []int32{0}
 		elect.Topics, elect.TimeoutMillis = append(elect.Topics, topic), 10000
-		FetchLimits(r, elect)
+		mustRequest(r, elect)
 		return r.describe(r.topics.Live).Partitions[0].Leader == nodes[0]
 	})
 }
 
 // committed returns the group's committed offset of a partition, -1: none.
-func (r *real) committed(topic string, partition int) int64 {
+func (r *realTest) committed(topic string, partition int) int64 {
 	r.Helper()
 	offset, _ := r.commit(topic, partition)
 	return offset
 }
 
-func (r *real) commit(topic string, partition int) (offset int64, metadata string) {
+func (r *realTest) commit(topic string, partition int) (offset int64, metadata string) {
 	r.Helper()
 	request := kmsg.NewPtrOffsetFetchRequest()
 	g := kmsg.NewOffsetFetchRequestGroup()
 	g.Group = r.group
 	request.Groups, request.Group = append(request.Groups, g), r.group
-	answer := FetchLimits(r, request)
+	answer := mustRequest(r, request)
 	for _, g := range answer.Groups {
 		for _, t := range g.Topics {
 			for _, p := range t.Partitions {
@@ -365,19 +364,19 @@ func (r *real) commit(topic string, partition int) (offset int64, metadata strin
 	return -1, ""
 }
 
-func (r *real) topicID(topic string) [16]byte { return r.describe(topic).TopicID }
+func (r *realTest) topicID(topic string) [16]byte { return r.describe(topic).TopicID }
 
 // state returns the group's state and how many members it has.
-func (r *real) state() (string, int) {
+func (r *realTest) state() (string, int) {
 	r.Helper()
 	request := kmsg.NewPtrDescribeGroupsRequest()
 	request.Groups = []string{r.group}
-	g := FetchLimits(r, request).Groups[0]
+	g := mustRequest(r, request).Groups[0]
 	return g.State, len(g.Members)
 }
 
-// client returns a client of ours, over the given dial function or a plain one.
-func (r *real) client(dial ...func(ctx context.Context, network, addr string) (net.Conn,
+// client returns one of our clients, with the given dial function or the default.
+func (r *realTest) client(dial ...func(ctx context.Context, network, addr string) (net.Conn,
 	error)) *kafkaclient.Client {
 	r.Helper()
 	options := kafkaclient.Options{Brokers: r.brokers,
@@ -393,11 +392,12 @@ func (r *real) client(dial ...func(ctx context.Context, network, addr string) (n
 	return c
 }
 
-// join makes a member of the test's group.
-func (r *real) join(c *kafkaclient.Client, setup ...func(*member)) *member {
+// join starts a member of the test's group.
+func (r *realTest) join(c *kafkaclient.Client, setup ...func(*member)) *member {
 	ctx, stop := context.WithCancel(context.Background())
-	m := &member{w: &brokertest.World{T: r.T}, stop: stop, done: make(chan struct{}), auto: true,
-		topics: r.topics}
+	m := &member{w: &brokertest.World{T: r.T}, stop: stop, done: make(chan struct{}),
+		autoFinish: true,
+		topics:     r.topics}
 	for _, s := range setup {
 		s(m)
 	}
@@ -410,25 +410,26 @@ func (r *real) join(c *kafkaclient.Client, setup ...func(*member)) *member {
 	return m
 }
 
-// arrived waits until these offsets, and no others, were delivered of a partition.
-func (r *real) arrived(m *member, topic string, partition int, want []int64) {
+// waitForOffsets waits until exactly these offsets of a partition were delivered.
+func (r *realTest) waitForOffsets(m *member, topic string, partition int, want []int64) {
 	r.Helper()
 	r.waitFor(m, topic, partition, len(want))
-	if got := m.got(topic, partition); !slices.Equal(got, want) {
+	if got := m.delivered(topic, partition); !slices.Equal(got, want) {
 		r.Fatalf("%d events of %s/%d, want %d: %v", len(got), topic, partition, len(want), got)
 	}
 }
 
-func (r *real) waitFor(m *member, topic string, partition, n int) {
+func (r *realTest) waitFor(m *member, topic string, partition, n int) {
 	r.Helper()
-	r.eventually(30*time.Second, fmt.Sprintf("%d events of %s/%d are there", n, topic, partition),
+	r.eventually(30*time.Second,
+		fmt.Sprintf("%d events of %s/%d are delivered", n, topic, partition),
 		func() bool {
-			return len(m.got(topic, partition)) >= n
+			return len(m.delivered(topic, partition)) >= n
 		})
 }
 
-// settled waits until the group has committed offset, and the member sees no lag.
-func (r *real) settled(m *member, topic string, partition int, offset int64) {
+// waitForCommit waits until the group has committed offset, and the member sees no lag.
+func (r *realTest) waitForCommit(m *member, topic string, partition int, offset int64) {
 	r.Helper()
 	r.eventually(20*time.Second, fmt.Sprintf("%d is committed of %s/%d", offset, topic, partition),
 		func() bool {

@@ -24,10 +24,11 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// renewals is a broker that authenticates, a member that uses it, and events that go on coming.
-type renewals struct {
+// renewalTest is a broker with authentication or TLS, a member, and a producer that keeps
+// publishing.
+type renewalTest struct {
 	*brokertest.World
-	line     brokertest.Switchboard
+	line     brokertest.CuttableDialer
 	options  kafkaclient.Options // the member's
 	log      brokertest.Logs
 	client   *kafkaclient.Client
@@ -36,13 +37,13 @@ type renewals struct {
 	sent     int64
 }
 
-// inRenewals starts a broker, calls setup, lets a member join, and runs the test. Then the member
-// must have got all, in one generation.
-func inRenewals(t *testing.T, broker []kfake.Opt, producer []kgo.Opt, setup,
-	test func(r *renewals)) {
+// runRenewalTest starts a broker, calls setup, lets a member join, and calls test. Then it checks
+// that the member received all events in one generation.
+func runRenewalTest(t *testing.T, broker []kfake.Opt, producer []kgo.Opt, setup,
+	test func(r *renewalTest)) {
 	t.Helper()
 	brokertest.Bubble(t, func(t *testing.T) {
-		r := &renewals{World: &brokertest.World{T: t}}
+		r := &renewalTest{World: &brokertest.World{T: t}}
 		cluster, err := kfake.NewCluster(append(broker, kfake.NumBrokers(1), kfake.Ports(9092),
 			kfake.ListenFn(r.Network.Listen),
 			kfake.SeedTopics(1, brokertest.Topics.Live, brokertest.Topics.Backfill,
@@ -76,17 +77,18 @@ func inRenewals(t *testing.T, broker []kfake.Opt, producer []kgo.Opt, setup,
 		t.Cleanup(r.producer.Close)
 		r.member = join(r.World, client)
 		test(r)
-		if got := r.member.got(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(0, r.sent)) {
+		if got := r.member.delivered(brokertest.Topics.Live, 0); !slices.Equal(got,
+			offsets(0, r.sent)) {
 			t.Errorf("%d events were delivered, want %d", len(got), r.sent)
 		}
-		if n := r.member.turns(); n != 1 {
+		if n := r.member.generationCount(); n != 1 {
 			t.Errorf("%d generations, want 1; the log:\n%s", n, r.log.String())
 		}
 		r.member.leave()
 	})
 }
 
-func (r *renewals) publish() {
+func (r *renewalTest) publish() {
 	r.Helper()
 	if err := r.producer.ProduceSync(r.Context(),
 		&kgo.Record{Value: brokertest.Value(int(r.sent))}).FirstErr(); err != nil {
@@ -95,21 +97,21 @@ func (r *renewals) publish() {
 	r.sent++
 }
 
-// Where an authentication expires, a broker hangs up at the next request after that. Nobody
-// notices.
+// When an authentication has expired, a broker closes the connection at the next request. The
+// client authenticates again before that.
 func TestAuthenticationThatExpires(t *testing.T) {
 	const lifetime = 10 * time.Second
 	broker := []kfake.Opt{kfake.EnableSASL(), kfake.Superuser("PLAIN", "u", "p"),
 		kfake.BrokerConfigs(map[string]string{"connections.max.reauth.ms": "10000"})}
 	producer := []kgo.Opt{kgo.SASL(plain.Auth{User: "u", Pass: "p"}.AsMechanism())}
 	var killed atomic.Int32
-	inRenewals(t, broker, producer, func(r *renewals) {
+	runRenewalTest(t, broker, producer, func(r *renewalTest) {
 		r.options.SASL = brokertest.Mechanism(t, "plain", "u", "p")
 		r.line.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := r.Network.DialContext(ctx, network, addr)
-			return &mortal{Conn: conn, end: time.Now().Add(lifetime), killed: &killed}, err
+			return &expiringConn{Conn: conn, end: time.Now().Add(lifetime), killed: &killed}, err
 		}
-	}, func(r *renewals) {
+	}, func(r *renewalTest) {
 		authentications := r.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.SASLAuthenticate},
 			Observe: true, Count: -1})
 		publisher := r.client.Publisher(brokertest.Topics.Live)
@@ -123,23 +125,23 @@ func TestAuthenticationThatExpires(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		if n := authentications.Hits(); n < 24 { // two connections at least, each a dozen times
-			r.Errorf("authenticated %d times in 2 minutes: the row says little", n)
+			r.Errorf("authenticated %d times in 2 minutes: too few for this test", n)
 		}
 		if n := killed.Load(); n > 0 || strings.Contains(r.log.String(), `"warn"`) {
-			r.Errorf("the broker hung up %d times; the log:\n%s", n, r.log.String())
+			r.Errorf("the broker closed the connection %d times; the log:\n%s", n, r.log.String())
 		}
 	})
 }
 
-// mortal does to a connection what a broker does whose client's authentication has expired: kfake
-// grants a lifetime, and does not enforce it.
-type mortal struct {
+// expiringConn closes a connection like a broker when the client's authentication has expired:
+// kfake returns a session lifetime, but does not enforce it.
+type expiringConn struct {
 	net.Conn
 	end    time.Time
 	killed *atomic.Int32
 }
 
-func (m *mortal) Write(b []byte) (int, error) {
+func (m *expiringConn) Write(b []byte) (int, error) {
 	if time.Now().After(m.end) {
 		m.killed.Add(1)
 		m.Close()
@@ -147,7 +149,7 @@ func (m *mortal) Write(b []byte) (int, error) {
 	return m.Conn.Write(b)
 }
 
-// A password may change while a worker runs: what counts is what it is when a connection is made.
+// A password may change while a worker runs. Each new connection uses the current one.
 func TestRenewedPassword(t *testing.T) {
 	const user = "worker"
 	var current atomic.Pointer[string]
@@ -156,14 +158,14 @@ func TestRenewedPassword(t *testing.T) {
 	broker := []kfake.Opt{kfake.EnableSASL(), kfake.Superuser("PLAIN", "admin", "p"),
 		kfake.Superuser("SCRAM-SHA-256", user, "first")}
 	producer := []kgo.Opt{kgo.SASL(plain.Auth{User: "admin", Pass: "p"}.AsMechanism())}
-	inRenewals(t, broker, producer, func(r *renewals) {
+	runRenewalTest(t, broker, producer, func(r *renewalTest) {
 		m, err := kafkaclient.SASL("scram-sha-256", user,
 			func() (string, error) { return *current.Load(), nil })
 		if err != nil {
 			t.Fatal(err)
 		}
 		r.options.SASL = m
-	}, func(r *renewals) {
+	}, func(r *renewalTest) {
 		time.Sleep(5 * time.Second)
 		for i := range 20 {
 			next := "password-" + string(rune('a'+i))
@@ -173,9 +175,9 @@ func TestRenewedPassword(t *testing.T) {
 			time.Sleep(3 * time.Second) // refused meanwhile
 			use(next)
 			began := time.Now()
-			for int64(len(r.member.got(brokertest.Topics.Live, 0))) < r.sent {
+			for int64(len(r.member.delivered(brokertest.Topics.Live, 0))) < r.sent {
 				if time.Since(began) > 5*time.Second {
-					r.Fatalf("rotation %d: nothing 5 s after the new password was there", i)
+					r.Fatalf("rotation %d: no events 5 s after the new password was set", i)
 				}
 				time.Sleep(100 * time.Millisecond)
 			}
@@ -187,7 +189,7 @@ func TestRenewedPassword(t *testing.T) {
 	})
 }
 
-func (r *renewals) setPassword(user, password string) {
+func (r *renewalTest) setPassword(user, password string) {
 	r.Helper()
 	salt := []byte("0123456789abcdef")
 	salted, err := pbkdf2.Key(sha256.New, password, salt, 4096, sha256.Size)
@@ -205,10 +207,10 @@ func (r *renewals) setPassword(user, password string) {
 	}
 }
 
-// Certificates may change while a worker runs, the authority that signs them too.
+// Certificates may change while a worker runs, and so may the authority that signs them.
 func TestRenewedCertificates(t *testing.T) {
-	// connections here have no buffer: to say that a certificate is not trusted blocks until the
-	// handshake's deadline
+	// these connections have no buffer: sending the alert about an untrusted certificate blocks
+	// until the handshake's deadline
 	const blocked = 5 * time.Second
 	var server atomic.Pointer[tls.Certificate]
 	var trusted atomic.Pointer[x509.CertPool]
@@ -222,13 +224,13 @@ func TestRenewedCertificates(t *testing.T) {
 			error) {
 			return server.Load(), nil
 		}})}
-	inRenewals(t, broker, nil, func(r *renewals) {
+	runRenewalTest(t, broker, nil, func(r *renewalTest) {
 		trusted.Store(renew())
 		r.options.TLS = func() (*tls.Config, error) {
 			return &tls.Config{RootCAs: trusted.Load()},
 				nil
 		}
-	}, func(r *renewals) {
+	}, func(r *renewalTest) {
 		time.Sleep(5 * time.Second)
 		for i := range 20 {
 			pool := renew()
@@ -237,9 +239,9 @@ func TestRenewedCertificates(t *testing.T) {
 			time.Sleep(3 * time.Second) // distrusted meanwhile
 			trusted.Store(pool)
 			began := time.Now()
-			for int64(len(r.member.got(brokertest.Topics.Live, 0))) < r.sent {
+			for int64(len(r.member.delivered(brokertest.Topics.Live, 0))) < r.sent {
 				if time.Since(began) > 5*time.Second+blocked {
-					r.Fatalf("rotation %d: nothing %v after the new authority was there; the "+
+					r.Fatalf("rotation %d: no events %v after the new authority was set; the "+
 						"log:\n%s", i, time.Since(began), r.log.String())
 				}
 				time.Sleep(100 * time.Millisecond)

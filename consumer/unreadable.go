@@ -8,20 +8,21 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// unreadableAfter is how long nothing could be read of a partition until it counts as unreadable:
+// unreadableAfter is how long every fetch of a partition must fail before it counts as unreadable:
 // longer than a change of leaders takes.
 const unreadableAfter = 5 * time.Second
 
-// failed notes that the partition could not be read, and logs once when it becomes unreadable.
-func (p *partition) failed(err error) {
+// fetchFailed records a failed read of the partition, and logs when the partition becomes
+// unreadable or the remedy changes.
+func (p *partition) fetchFailed(err error) {
 	if kafkaclient.StaleMetadata(err) {
 		p.g.client.RefreshMetadata()
 	}
 	reason, do := kafkaclient.WhyUnreadable(err)
 	p.mu.Lock()
-	before, good, position := p.unreadable, p.good, p.tracker.Position()
-	if time.Since(good) >= unreadableAfter {
-		p.unreadable = &kafkaclient.Unreadable{Since: good, Offset: max(position, -1),
+	before, lastGood, position := p.unreadable, p.lastGood, p.tracker.Position()
+	if time.Since(lastGood) >= unreadableAfter {
+		p.unreadable = &kafkaclient.Unreadable{Since: lastGood, Offset: max(position, -1),
 			Reason: reason, Do: do}
 	}
 	now := p.unreadable
@@ -29,30 +30,31 @@ func (p *partition) failed(err error) {
 	if now == nil || before != nil && before.Do == do {
 		return
 	}
-	p.event(zerolog.ErrorLevel, now.Offset).Time("since", good).Str("reason", reason).
+	p.logEvent(zerolog.ErrorLevel, now.Offset).Time("since", lastGood).Str("reason", reason).
 		Str("do", do).Msg("partition can't be read; retrying")
 }
 
-// succeeded notes a good fetch, and logs if it ends a time without one.
-func (p *partition) succeeded() {
+// fetchSucceeded records a successful fetch, and logs when the partition was unreadable before.
+func (p *partition) fetchSucceeded() {
 	p.wait = kafkaclient.NewBackoff()
 	p.mu.Lock()
 	before := p.unreadable
-	p.good, p.unreadable = time.Now(), nil
+	p.lastGood, p.unreadable = time.Now(), nil
 	p.mu.Unlock()
 	if before != nil {
-		p.event(zerolog.InfoLevel, p.position()).
+		p.logEvent(zerolog.InfoLevel, p.position()).
 			Int64("unreadable_ms", time.Since(before.Since).Milliseconds()).
 			Msg("partition can be read again")
 	}
 }
 
-// paused notes that no fetch was tried for so long, which says nothing about the partition. The
-// time before the pause counts on: while capacity is scarce there is a pause before each fetch.
+// paused records that no fetch was attempted for the duration of pause. That time doesn't count as
+// unreadable; the time before it does: while capacity is scarce, there is a pause before each
+// fetch.
 func (p *partition) paused(pause time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.unreadable == nil {
-		p.good = p.good.Add(pause)
+		p.lastGood = p.lastGood.Add(pause)
 	}
 }

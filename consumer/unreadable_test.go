@@ -2,7 +2,7 @@ package consumer_test
 
 import (
 	"bytes"
-	"hash/crc32"
+	"encoding/binary"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -19,36 +19,20 @@ import (
 	"markread/consumer/broker/brokertest"
 )
 
-// damaged answers fetches of a partition at an offset with a batch whose checksum is wrong.
+// damaged makes the broker respond to fetches of a partition at an offset with a batch that has a
+// wrong checksum.
 func damaged(w *brokertest.World, partition int32, at, end int64) {
-	batch := kmsg.RecordBatch{FirstOffset: at, Magic: 2, ProducerID: -1, NumRecords: 1}
-	record := kmsg.Record{Value: []byte(`{"Report_Account":"r","Peer_Account":"p"}`)}
-	record.Length = int32(len(record.AppendTo(nil)) - 1) // less the varint of the length 0
-	batch.Records = record.AppendTo(nil)
-	batch.Length = int32(len(batch.AppendTo(nil)) - 12)
-	batch.CRC = 1 + int32(crc32.Checksum(batch.AppendTo(nil)[21:],
-		crc32.MakeTable(crc32.Castagnoli)))
-	w.Cluster.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
-		w.Cluster.KeepControl()
-		request := r.(*kmsg.FetchRequest)
-		asked := request.Topics[0].Partitions[0]
-		if request.Topics[0].Topic != brokertest.Topics.Live || asked.Partition != partition ||
-			asked.FetchOffset != at {
-			return nil, nil, false
-		}
-		topic, answered := kmsg.NewFetchResponseTopic(), kmsg.NewFetchResponseTopicPartition()
-		answered.Partition, answered.HighWatermark, answered.LastStableOffset = partition, end, end
-		answered.RecordBatches = batch.AppendTo(nil)
-		topic.Topic, topic.Partitions = brokertest.Topics.Live, append(topic.Partitions, answered)
-		answer := request.ResponseKind().(*kmsg.FetchResponse)
-		answer.Topics = append(answer.Topics, topic)
-		return answer, nil, true
+	batch := rawBatchOf(0, 1, rawRecord(brokertest.Value(0), 0, 0))
+	binary.BigEndian.PutUint64(batch, uint64(at))
+	batch[20]++
+	respondToFetches(w, func(p kmsg.FetchRequestTopicPartition) ([]byte, int64, bool) {
+		return batch, end, p.Partition == partition && p.FetchOffset == at
 	})
 }
 
-// Lag finds the partitions that can't be read, whether or not something waits in them, and says of
-// each where, why and what to do; it says nothing of the others, and takes no longer than somebody
-// waits.
+// Lag finds the partitions that can't be read, whether or not they have unread records. It returns
+// the offset, the reason and the remedy for each, and nothing for the others. It ends within the
+// time that a user waits.
 func TestLagOfUnreadablePartitions(t *testing.T) {
 	fail := func(keys kmsg.Key, err *kerr.Error, partitions ...int32) func(w *brokertest.World) {
 		return func(w *brokertest.World) {
@@ -58,7 +42,7 @@ func TestLagOfUnreadablePartitions(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		breaks     func(w *brokertest.World)
-		unreadable map[int]int64 // partitions with the offsets
+		unreadable map[int]int64 // partition to offset
 		reason, do string
 	}{
 		"all can be read": {func(*brokertest.World) {}, nil, "", ""},
@@ -78,7 +62,7 @@ func TestLagOfUnreadablePartitions(t *testing.T) {
 		}, nil, "", ""},
 		"a damaged batch": {func(w *brokertest.World) { damaged(w, 1, 4, 6) }, map[int]int64{1: 4},
 			"checksum", "damaged batch"},
-		// than the fetch, after the end was asked for
+		// retention deletes the records after ListOffsets and before the fetch
 		"retention was faster": {func(w *brokertest.World) {
 			w.Cluster.ControlKey(int16(kmsg.OffsetFetch),
 				func(kmsg.Request) (kmsg.Response, error, bool) {
@@ -134,8 +118,8 @@ func TestLagOfUnreadablePartitions(t *testing.T) {
 	}
 }
 
-// damagedAfter is a listener whose connections damage a text in what the broker sends, from a
-// moment on.
+// damagedAfter is a listener whose connections damage a text in the broker's responses while on is
+// true.
 type damagedAfter struct {
 	net.Listener
 	text []byte
@@ -152,7 +136,7 @@ type damagedConn struct {
 	of *damagedAfter
 }
 
-// Write gets a whole response of the broker.
+// Write is called with a whole response of the broker.
 func (c damagedConn) Write(b []byte) (int, error) {
 	if i := bytes.Index(b, c.of.text); i >= 0 && c.of.on.Load() {
 		b = bytes.Clone(b)
@@ -161,9 +145,8 @@ func (c damagedConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// A batch that is damaged between good ones makes the partition unreadable, although what lies
-// before it can be read as often as one likes; and the broker is not asked more often than after
-// any failure.
+// A damaged batch between good ones makes the partition unreadable, although the batches before it
+// can still be read. The fetches are not more frequent than after any other failure.
 func TestADamagedBatchBetweenGoodOnes(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		w := &brokertest.World{T: t}
@@ -196,8 +179,8 @@ func TestADamagedBatchBetweenGoodOnes(t *testing.T) {
 			Topic: brokertest.Topics.Live, Observe: true, Count: -1})
 		time.Sleep(15 * time.Second)
 		if s := state(m.generation(), brokertest.Topics.Live, 0); s.Unreadable == nil ||
-			s.Unreadable.Offset != 10 || len(m.got(brokertest.Topics.Live, 0)) != 10 {
-			t.Errorf("%+v, %d events", s, len(m.got(brokertest.Topics.Live, 0)))
+			s.Unreadable.Offset != 10 || len(m.delivered(brokertest.Topics.Live, 0)) != 10 {
+			t.Errorf("%+v, %d events", s, len(m.delivered(brokertest.Topics.Live, 0)))
 		}
 		if n := fetches.Hits(); n > 30 {
 			t.Errorf("%d fetches in 15 s", n)
@@ -205,9 +188,9 @@ func TestADamagedBatchBetweenGoodOnes(t *testing.T) {
 		line.on.Store(false)
 		time.Sleep(5 * time.Second)
 		if s := state(m.generation(), brokertest.Topics.Live, 0); s.Unreadable != nil ||
-			len(m.got(brokertest.Topics.Live, 0)) != 16 {
+			len(m.delivered(brokertest.Topics.Live, 0)) != 16 {
 			t.Errorf("after the repair %+v, %d events", s.Unreadable,
-				len(m.got(brokertest.Topics.Live, 0)))
+				len(m.delivered(brokertest.Topics.Live, 0)))
 		}
 		m.leave()
 	})

@@ -26,13 +26,13 @@ func committed(w *brokertest.World, topic string, partition int) int64 {
 	return commit.Offset
 }
 
-// member is a consumer that keeps what it gets and finishes what the test tells it to.
+// member is a consumer that stores delivered events, and finishes those that the test selects.
 type member struct {
 	w      *brokertest.World
 	topics event.Topics
 	rate   int // 0: 200
 	now    func() time.Time
-	pause  time.Duration // before there is room, each time
+	pause  time.Duration // delay before each time it has capacity
 	stop   context.CancelFunc
 	done   chan struct{} // closed when Consume has returned
 	err    error         // what it returned
@@ -40,15 +40,16 @@ type member struct {
 	mu          sync.Mutex
 	generations []*consumer.Generation
 	events      []event.Event
-	closed      bool // no room
-	once        bool // room until something is delivered
-	auto        bool // finishes what it gets
+	full        bool // has no capacity
+	oneDelivery bool // has capacity until the next delivery
+	autoFinish  bool // finishes each event immediately
 	drain       func(ctx context.Context, g *consumer.Generation)
 }
 
 func join(w *brokertest.World, c *kafkaclient.Client, setup ...func(*member)) *member {
 	ctx, stop := context.WithCancel(context.Background())
-	m := &member{w: w, stop: stop, done: make(chan struct{}), auto: true, topics: brokertest.Topics}
+	m := &member{w: w, stop: stop, done: make(chan struct{}), autoFinish: true,
+		topics: brokertest.Topics}
 	for _, s := range setup {
 		s(m)
 	}
@@ -95,11 +96,11 @@ type sink struct {
 	g *consumer.Generation
 }
 
-func (s sink) Room(ctx context.Context, lane event.Lane) error {
+func (s sink) WaitForCapacity(ctx context.Context, lane event.Lane) error {
 	time.Sleep(s.m.pause)
 	for {
 		s.m.mu.Lock()
-		closed := s.m.closed
+		closed := s.m.full
 		s.m.mu.Unlock()
 		if !closed || ctx.Err() != nil {
 			return ctx.Err()
@@ -115,11 +116,11 @@ func (s sink) Deliver(events []event.Event) {
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
 	for _, e := range events {
-		e.Record = e.Record.Clone() // it is valid until we return
+		e.Record = e.Record.Clone() // it is valid only until we return
 		s.m.events = append(s.m.events, e)
 	}
-	s.m.closed = s.m.closed || s.m.once
-	if s.m.auto {
+	s.m.full = s.m.full || s.m.oneDelivery
+	if s.m.autoFinish {
 		for _, e := range events {
 			s.g.Finish(e.Ref)
 		}
@@ -132,22 +133,22 @@ func (m *member) set(change func()) {
 	change()
 }
 
-// all returns everything that was delivered.
+// all returns all delivered events.
 func (m *member) all() []event.Event {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Clone(m.events)
 }
 
-// turns returns how many generations there have been.
-func (m *member) turns() int {
+// generationCount returns how many generations there have been.
+func (m *member) generationCount() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return len(m.generations)
 }
 
-// got returns the offsets of a partition in the order of their delivery.
-func (m *member) got(topic string, partition int) []int64 {
+// delivered returns the delivered offsets of a partition, in the order of delivery.
+func (m *member) delivered(topic string, partition int) []int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var offsets []int64
@@ -180,7 +181,7 @@ func (m *member) generation() *consumer.Generation {
 	return m.generations[len(m.generations)-1]
 }
 
-func (m *member) gone() bool {
+func (m *member) ended() bool {
 	select {
 	case <-m.done:
 		return true

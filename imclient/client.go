@@ -1,6 +1,7 @@
 package imclient
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,15 +14,15 @@ import (
 	"time"
 )
 
-// Options are what a Client needs. BaseURL, AppID, Admin and Key are required.
+// Options configure a Client. BaseURL, AppID, Admin and Key are required.
 type Options struct {
 	BaseURL string        // "https://console.tim.qq.com"; see RegionURL
 	AppID   int64         // SDKAppID
 	Admin   string        // an App administrator's account
 	Key     KeySource     // the app's secret key
 	Timeout time.Duration // of one call, connecting included; 0: 5 s
-	// MaxConns is how many idle connections are kept; 0: 256. It should be the number of calls that
-	// can be out at once. It limits nothing.
+	// MaxConns is how many idle connections are kept; 0: 256. It should be the largest number of
+	// calls in flight. It limits nothing else.
 	MaxConns int
 	// Transport sends the requests; nil: NewTransport(Timeout, MaxConns).
 	Transport http.RoundTripper
@@ -32,20 +33,20 @@ const (
 	defaultMaxConns = 256
 )
 
-// Client calls the API. Safe for any number of goroutines.
+// Client calls the API. It is safe for concurrent use.
 type Client struct {
-	base     *url.URL
-	appID    int64
-	admin    string
-	timeout  time.Duration
-	expired  error // why a call ends after that
-	http     http.RoundTripper
-	signer   *signer
-	redactor *redactor
-	clock    *clock
+	base       *url.URL
+	appID      int64
+	admin      string
+	timeout    time.Duration
+	timeoutErr error // the cause of a call that exceeds timeout
+	http       http.RoundTripper
+	signer     *signer
+	redactor   *redactor
+	clock      *clock
 }
 
-// New returns a Client. It makes no call and does not read the key. Its error names the option, and
+// New returns a Client. It makes no call and does not read the key. Its error names the option and
 // the flag of markread that sets it.
 func New(o Options) (*Client, error) {
 	base, err := parseBase(o.BaseURL)
@@ -55,7 +56,7 @@ func New(o Options) (*Client, error) {
 	case o.AppID <= 0:
 		return nil, errors.New("--im-app-id (AppID) must be positive")
 	case o.Admin == "" || strings.ContainsAny(o.Admin, "\r\n"):
-		return nil, errors.New("--im-admin (Admin) must be an account, and on one line")
+		return nil, errors.New("--im-admin (Admin) must be an account id without a line break")
 	case o.Key == nil:
 		return nil, errors.New("MARKREAD_IM_KEY (Key) is missing")
 	case o.Timeout < 0:
@@ -63,19 +64,15 @@ func New(o Options) (*Client, error) {
 	case o.MaxConns < 0:
 		return nil, errors.New("--max-in-flight (MaxConns) must not be negative")
 	}
-	if o.Timeout == 0 {
-		o.Timeout = defaultTimeout
-	}
-	if o.MaxConns == 0 {
-		o.MaxConns = defaultMaxConns
-	}
+	o.Timeout = cmp.Or(o.Timeout, defaultTimeout)
+	o.MaxConns = cmp.Or(o.MaxConns, defaultMaxConns)
 	if o.Transport == nil {
 		o.Transport = NewTransport(o.Timeout, o.MaxConns)
 	}
 	c := &Client{
 		base: base, appID: o.AppID, admin: o.Admin, timeout: o.Timeout,
-		expired: fmt.Errorf("gave up after %v", o.Timeout),
-		http:    o.Transport, redactor: newRedactor(proxyPasswords()...), clock: new(clock),
+		timeoutErr: fmt.Errorf("gave up after %v", o.Timeout),
+		http:       o.Transport, redactor: newRedactor(proxyPasswords()...), clock: new(clock),
 	}
 	c.signer = &signer{
 		appID: o.AppID, admin: o.Admin, key: o.Key, clock: c.clock, redact: c.redactor.add,
@@ -90,38 +87,38 @@ func (c *Client) Close() {
 	}
 }
 
-// Now returns the later of this machine's time and the server's, which is the last Date that was
+// Now returns the later of this machine's time and the server's. The server's time is the last Date
 // within a day of this machine's clock, plus the time since then.
 func (c *Client) Now() time.Time { return c.clock.latest() }
 
-// KeyChanged says whether the key source gives another key than the one of the last signature, or
-// gives one again after it could not when it was asked for that: a call that was held for its key
-// may fare better now. It says so until the next call, which is signed with that key. A source that
-// fails has not changed. It asks the source, so for a KeyFile it reads the file; it neither signs
-// nor calls.
+// KeyChanged reports whether the key source returns another key than the one of the last signature,
+// or can be read again after it failed for that signature: a call that was held because of its key
+// may succeed now. It stays true until the next call, which is signed with that key. A source that
+// fails counts as unchanged. KeyChanged reads the source (for a KeyFile, the file); it neither
+// signs nor calls.
 func (c *Client) KeyChanged() bool { return c.signer.keyChanged() }
 
-// Proxy returns the host and port of the proxy through which calls go, "": none.
+// Proxy returns the host and port of the proxy that calls use; "": none.
 func (c *Client) Proxy() string {
 	transport, ok := c.http.(*http.Transport)
 	if !ok || transport.Proxy == nil {
 		return ""
 	}
 	proxy, err := transport.Proxy(&http.Request{URL: c.base})
-	if err != nil || proxy == nil { // a call reports what is wrong
+	if err != nil || proxy == nil { // a call reports the error
 		return ""
 	}
 	return proxy.Host
 }
 
-// Mask returns text with the secrets of this client replaced by "[secret]": the keys and signatures
-// of the last dozen of signings, passwords of the environment's proxies, and users and passwords in
-// URLs. A text that then still contains 12 bytes of one in a row, plain, escaped up to three times,
-// or in hexadecimal or base64, is replaced by one that says so.
-func (c *Client) Mask(text string) string { return c.redactor.text(text) }
+// Mask returns text with this client's secrets replaced by "[secret]": the keys and signatures of
+// the last dozen signings, the passwords of the environment's proxies, and users and passwords in
+// URLs. If the result still contains 12 consecutive bytes of a secret, plain, escaped up to three
+// times, or in hexadecimal or base64, Mask returns a text that says so instead.
+func (c *Client) Mask(text string) string { return c.redactor.redact(text) }
 
-// NewMask returns a function that does what a Client's Mask does, for these secrets and the
-// passwords of the environment's proxies.
+// NewMask returns a function that masks like Client.Mask, for these secrets and the passwords of
+// the environment's proxies.
 func NewMask(secrets ...Secret) func(text string) string {
 	kept := proxyPasswords()
 	for _, secret := range secrets {
@@ -129,87 +126,88 @@ func NewMask(secrets ...Secret) func(text string) string {
 			kept = append(kept, secret.Reveal())
 		}
 	}
-	return newRedactor(kept...).text
+	return newRedactor(kept...).redact
 }
 
-// CommandMarkRead is the call that all this is about; its body is a Read.
+// CommandMarkRead is the command that marks a conversation as read; its body is a Read.
 const CommandMarkRead = "openim/admin_set_msg_read"
 
-// CommandUnread asks how many messages an account has not read, and changes nothing; its body is an
-// Unread.
+// CommandUnread is the command that counts an account's unread messages. It changes nothing; its
+// body is an Unread.
 const CommandUnread = "openim/get_c2c_unread_msg_num"
 
-// Unread is about one account. Of a server that it reaches, with a key and an administrator that
-// are right, it gets an answer whoever the account is.
+// Unread is the request for one account. A server that accepts the key and the administrator
+// responds to it whether or not the account exists.
 type Unread struct {
 	Account string `json:"To_Account"`
 }
 
-// Read says that Report has read all that Peer wrote up to Time.
+// Read is the request that marks all that Peer wrote to Report up to Time as read.
 type Read struct {
 	Report string // the account that has read
 	Peer   string // the other account of the conversation
 	Time   int64  // seconds since 1970, at least 1
 }
 
-// MarshalJSON returns the body that the API wants.
+// MarshalJSON returns the body that the API expects.
 func (r Read) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Report string `json:"Report_Account"`
 		Peer   string `json:"Peer_Account"`
-		Time   string `json:"MsgReadTime"` // a decimal string, as documented; never left out
+		Time   string `json:"MsgReadTime"` // a decimal string, as documented; never omitted
 	}{r.Report, r.Peer, strconv.FormatInt(r.Time, 10)})
 }
 
-// MarkRead makes one call of v4/openim/admin_set_msg_read. The error is nil, an *Error, or
-// context.Cause(ctx): see Post.
+// MarkRead makes one call of v4/openim/admin_set_msg_read. Its error is nil, an *Error,
+// context.Cause(ctx) or the lease's error: see Post.
 func (c *Client) MarkRead(ctx context.Context, r Read) error {
 	if r.Report == "" || r.Peer == "" || r.Time < 1 {
-		// A server may take an odd time for none, and none for now.
+		// A server may treat an invalid time as absent, and an absent one as now.
 		return c.fail(CommandMarkRead, &Error{
 			Class: Rejected, Label: LabelRequest,
-			Err: errors.New("both accounts and a positive time are needed"),
+			Err: errors.New("both accounts and a positive time are required"),
 		})
 	}
 	_, _, err := c.post(ctx, CommandMarkRead, r)
 	return err
 }
 
-// Post makes one call of the command ("openim/sendmsg"), with body as its JSON. The error is nil if
-// the server answered with ErrorCode 0. It is context.Cause(ctx) if ctx ended before there was an
-// answer; whether the call had an effect is unknown then. It is what the lease of ctx returned, if
-// it did (WithLease). Any other failure is an *Error. What came from the server is returned with
-// any of them.
-func (c *Client) Post(ctx context.Context, command string, body any) (Answer, error) {
-	answer, raw, err := c.post(ctx, command, body)
-	answer.Body = []byte(printable(c.redactor.text(string(raw[:min(len(raw), maxBody)])), "\n\t"))
-	return answer, err
+// Post makes one call of command ("openim/sendmsg"), with body as its JSON. The error is nil if the
+// server returned ErrorCode 0. It is context.Cause(ctx) if ctx ended before a response came; then
+// it is unknown whether the call had an effect. It is the error of ctx's lease if that returned one
+// (WithLease). Any other failure is an *Error. The Response contains whatever the server returned,
+// also beside an error.
+func (c *Client) Post(ctx context.Context, command string, body any) (Response, error) {
+	response, raw, err := c.post(ctx, command, body)
+	response.Body = []byte(printable(c.redactor.redact(string(raw[:min(len(raw), maxBody)])),
+		"\n\t"))
+	return response, err
 }
 
-// post is Post, but for Answer.Body: it returns the body as it came. Nobody reads that of most
-// calls, and redacting it costs more than all the rest.
-func (c *Client) post(ctx context.Context, command string, body any) (Answer, []byte, error) {
+// post is Post without Response.Body: it returns the body unredacted. Most callers don't read it,
+// and redacting it costs more than everything else.
+func (c *Client) post(ctx context.Context, command string, body any) (Response, []byte, error) {
 	if ctx.Err() != nil {
-		return Answer{}, nil, context.Cause(ctx)
+		return Response{}, nil, context.Cause(ctx)
 	}
 	payload, err := json.Marshal(body)
 	if err != nil {
 		failure := &Error{Class: Rejected, Label: LabelRequest, Err: err}
-		return Answer{}, nil, c.fail(command, failure)
+		return Response{}, nil, c.fail(command, failure)
 	}
 	sig, err := c.signer.get()
 	if err != nil {
-		return Answer{}, nil, c.fail(command, &Error{Class: Held, Label: LabelKey, Err: err})
+		return Response{}, nil, c.fail(command, &Error{Class: Held, Label: LabelKey, Err: err})
 	}
-	ctx, lose := context.WithCancelCause(ctx)
-	defer lose(nil)
-	got := c.exchange(ctx, lose, c.address(command, sig), payload)
-	answer, err := c.judge(ctx, command, sig, got)
-	return answer, got.body, err
+	ctx, abort := context.WithCancelCause(ctx)
+	defer abort(nil)
+	got := c.exchange(ctx, abort, c.address(command, sig), payload)
+	response, err := c.classify(ctx, command, sig, got)
+	return response, got.body, err
 }
 
-// address returns the URL of a call. The signature is as legal in a query as it is, and other
-// clients send it so.
+// address returns the URL of a call. The signature's characters are legal in a query, so it is not
+// escaped; other clients send it unescaped, too.
 func (c *Client) address(command string, sig *signature) *url.URL {
 	address := *c.base
 	address.Path += "/v4/" + command
@@ -219,35 +217,36 @@ func (c *Client) address(command string, sig *signature) *url.URL {
 	return &address
 }
 
-// judge says what became of a call. It leaves Answer.Body out.
-func (c *Client) judge(
-	ctx context.Context, command string, sig *signature, got reply,
-) (Answer, error) {
-	verdict, ok := readVerdict(got.body)
-	answer := Answer{
-		Status: got.status, ErrorCode: verdict.code, Until: got.until,
-		ErrorInfo:    c.redactor.message(verdict.info, maxMessage),
-		ActionStatus: c.redactor.message(verdict.status, maxMessage),
+// classify returns the response and the error of a call. It leaves Response.Body empty.
+func (c *Client) classify(
+	ctx context.Context, command string, sig *signature, got httpResult,
+) (Response, error) {
+	result, ok := parseResult(got.body)
+	response := Response{
+		Status: got.status, ErrorCode: result.code, CertExpires: got.certExpires,
+		ErrorInfo:    c.redactor.sanitize(result.info, maxMessage),
+		ActionStatus: c.redactor.sanitize(result.status, maxMessage),
 	}
 	if ok {
-		answer.Date = serverDate(got.header)
-		c.clock.heard(answer.Date)
+		response.Date = serverDate(got.header)
+		c.clock.observe(response.Date)
 	}
 	failure := &Error{Status: got.status, Err: got.err}
 	switch {
-	case ok && verdict.code == 0:
+	case ok && result.code == 0:
 		c.signer.accept(sig)
-		return answer, nil
+		return response, nil
 	case ok:
-		row, _ := LookUp(verdict.code)
-		failure.Class, failure.Label = row.Class, strconv.Itoa(verdict.code)
-		failure.ErrorCode, failure.Message, failure.Err = verdict.code, answer.ErrorInfo, nil
-		if row.SignAnew {
-			failure.RetryWithNewSignature = c.signer.refuse(sig, row.Code != revoked) &&
-				row.Code != tooManyForgeries
+		row, _ := LookUp(result.code)
+		failure.Class, failure.Label = row.Class, strconv.Itoa(result.code)
+		failure.ErrorCode, failure.Message, failure.Err = result.code, response.ErrorInfo, nil
+		if row.NewSignatureHelps {
+			failure.RetryWithNewSignature = c.signer.refuse(sig,
+				row.Code != codeSignatureRevoked) &&
+				row.Code != codeTooManyBadSignatures
 		}
 	case got.err != nil && ctx.Err() != nil:
-		return answer, context.Cause(ctx)
+		return response, context.Cause(ctx)
 	case got.status != 0 && got.status != http.StatusOK:
 		failure.Label = labelHTTP + strconv.Itoa(got.status)
 		if got.status == http.StatusTooManyRequests {
@@ -259,21 +258,21 @@ func (c *Client) judge(
 		failure.Label = LabelAnswer
 	}
 	if !ok {
-		failure.Message = c.redactor.message(string(got.body), maxMessage)
+		failure.Message = c.redactor.sanitize(string(got.body), maxMessage)
 	}
 	if failure.Class == Throttled {
 		failure.RetryAfter = retryAfter(got.header, c.Now())
 	}
-	return answer, c.fail(command, failure)
+	return response, c.fail(command, failure)
 }
 
-// fail completes an Error, and makes sure that its cause can be shown.
+// fail completes an Error and redacts its cause.
 func (c *Client) fail(command string, e *Error) *Error {
 	e.command, e.host = command, c.base.Host
 	limit := maxMessage
 	if e.Label == LabelKey {
-		limit = maxLocal
+		limit = maxLocalMessage
 	}
-	e.Err = c.redactor.cause(e.Err, limit)
+	e.Err = c.redactor.sanitizeErr(e.Err, limit)
 	return e
 }

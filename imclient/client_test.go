@@ -29,7 +29,7 @@ func TestRequestIsAsDocumented(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		got = append(got, seen{r, string(body)})
-		fmt.Fprint(w, verdict(0, ""))
+		fmt.Fprint(w, apiResult(0, ""))
 	}))
 	defer server.Close()
 	c := client(t, options(server.URL))
@@ -95,10 +95,10 @@ func TestRequestIsAsDocumented(t *testing.T) {
 
 func TestBaseURLMayHaveAPath(t *testing.T) {
 	var path string
-	c := canned(t, func(o *imclient.Options) { o.BaseURL = "https://gateway.test:8443/im/" },
-		with(func(r *http.Request) (*http.Response, error) {
+	c := offlineClient(t, func(o *imclient.Options) { o.BaseURL = "https://gateway.test:8443/im/" },
+		withTransport(func(r *http.Request) (*http.Response, error) {
 			path = r.URL.Scheme + "://" + r.URL.Host + r.URL.Path
-			return respond(200, nil, verdict(0, ""))
+			return respond(200, nil, apiResult(0, ""))
 		}))
 	if _, err := c.Post(t.Context(), "im_open_login_svc/kick", struct{}{}); err != nil {
 		t.Fatal(err)
@@ -108,7 +108,7 @@ func TestBaseURLMayHaveAPath(t *testing.T) {
 	}
 }
 
-func TestNewRefusesWhatIsMissing(t *testing.T) {
+func TestNewRefusesMissingOptions(t *testing.T) {
 	for flag, change := range map[string]func(*imclient.Options){
 		"--im-url":        func(o *imclient.Options) { o.BaseURL = "" },
 		"--im-url ":       func(o *imclient.Options) { o.BaseURL = "https://u:" + canary + "@h" },
@@ -132,7 +132,7 @@ func TestNewRefusesWhatIsMissing(t *testing.T) {
 	}
 }
 
-// outcome is what is compared of an error.
+// outcome holds the compared parts of an error.
 type outcome struct {
 	class  imclient.Class
 	label  string
@@ -154,8 +154,8 @@ func TestErrorCodeDecides(t *testing.T) {
 		imclient.Code{Code: -1, Class: imclient.Transient})
 	for _, row := range rows {
 		for _, status := range []int{200, 400, 429, 502, 302} {
-			c := canned(t, always(status, nil, verdict(row.Code, "because")))
-			err := c.MarkRead(t.Context(), aRead)
+			c := offlineClient(t, always(status, nil, apiResult(row.Code, "because")))
+			err := c.MarkRead(t.Context(), validRead)
 			want := outcome{row.Class, strconv.Itoa(row.Code), row.Code, status}
 			if got := outcomeOf(t, err); got != want {
 				t.Errorf("%+v, want %+v", got, want)
@@ -170,31 +170,31 @@ func TestErrorCodeDecides(t *testing.T) {
 		}
 	}
 	for _, status := range []int{200, 400, 429, 502} {
-		if err := canned(t, always(status, nil, verdict(0, ""))).MarkRead(t.Context(),
-			aRead); err != nil {
+		if err := offlineClient(t, always(status, nil, apiResult(0, ""))).MarkRead(t.Context(),
+			validRead); err != nil {
 			t.Errorf("ErrorCode 0 with status %d: %v", status, err)
 		}
 	}
 }
 
-func TestAnswersWithoutAnErrorCode(t *testing.T) {
-	answer := outcome{imclient.Transient, "answer", 0, 200}
+func TestResponsesWithoutErrorCode(t *testing.T) {
+	notAPI := outcome{imclient.Transient, "answer", 0, 200}
 	for body, want := range map[string]outcome{
-		"": answer, "null": answer, "[]": answer, "0": answer, `"ErrorCode"`: answer, "{}": answer,
-		"garbage":          answer,
-		`<html>502</html>`: answer, `{"ErrorCode":0`: answer, `{"ErrorCode":0}}`: answer,
-		`{"ErrorCode":0} x`: answer,
-		`{"errorcode":0}`:   answer, `{"ERRORCODE":0,"errorCode":0}`: answer,
-		`{"ErrorCode":null}`: answer,
-		`{"ErrorCode":"0"}`:  answer, `{"ErrorCode":0.0}`: answer, `{"ErrorCode":6e4}`: answer,
-		`{"ErrorCode":[0]}`:  answer,
-		`{"ErrorCode":true}`: answer, `{"ErrorCode":99999999999999999999}`: answer,
-		`{"Inner":{"ErrorCode":0}}`:  answer,
-		"\ufeff" + `{"ErrorCode":0}`: answer, `{"ErrorCode":0,"ErrorCode":"0"}`: answer,
-		`{"ErrorCode":0}` + strings.Repeat(" ", 1<<16): answer,
+		"": notAPI, "null": notAPI, "[]": notAPI, "0": notAPI, `"ErrorCode"`: notAPI, "{}": notAPI,
+		"garbage":          notAPI,
+		`<html>502</html>`: notAPI, `{"ErrorCode":0`: notAPI, `{"ErrorCode":0}}`: notAPI,
+		`{"ErrorCode":0} x`: notAPI,
+		`{"errorcode":0}`:   notAPI, `{"ERRORCODE":0,"errorCode":0}`: notAPI,
+		`{"ErrorCode":null}`: notAPI,
+		`{"ErrorCode":"0"}`:  notAPI, `{"ErrorCode":0.0}`: notAPI, `{"ErrorCode":6e4}`: notAPI,
+		`{"ErrorCode":[0]}`:  notAPI,
+		`{"ErrorCode":true}`: notAPI, `{"ErrorCode":99999999999999999999}`: notAPI,
+		`{"Inner":{"ErrorCode":0}}`:  notAPI,
+		"\ufeff" + `{"ErrorCode":0}`: notAPI, `{"ErrorCode":0,"ErrorCode":"0"}`: notAPI,
+		`{"ErrorCode":0}` + strings.Repeat(" ", 1<<16): notAPI,
 	} {
-		c := canned(t, always(200, nil, body))
-		if got := outcomeOf(t, c.MarkRead(t.Context(), aRead)); got != want {
+		c := offlineClient(t, always(200, nil, body))
+		if got := outcomeOf(t, c.MarkRead(t.Context(), validRead)); got != want {
 			t.Errorf("%.40q: %+v", body, got)
 		}
 	}
@@ -207,7 +207,8 @@ func TestAnswersWithoutAnErrorCode(t *testing.T) {
 		`{"ErrorCode":60007}` + strings.Repeat(" ", 1<<15):           60007,
 	} {
 		if got := outcomeOf(t,
-			canned(t, always(200, nil, body)).MarkRead(t.Context(), aRead)); got.code != code {
+			offlineClient(t, always(200, nil, body)).
+				MarkRead(t.Context(), validRead)); got.code != code {
 			t.Errorf("%.40q: %+v", body, got)
 		}
 	}
@@ -218,7 +219,7 @@ func TestAnswersWithoutAnErrorCode(t *testing.T) {
 			want.class = imclient.Throttled
 		}
 		for _, body := range []string{"", "<html>", `{"ErrorCode":"no"}`} {
-			err := canned(t, always(status, nil, body)).MarkRead(t.Context(), aRead)
+			err := offlineClient(t, always(status, nil, body)).MarkRead(t.Context(), validRead)
 			if got := outcomeOf(t, err); got != want {
 				t.Errorf("%+v, want %+v", got, want)
 			}
@@ -249,20 +250,22 @@ func TestRetryAfter(t *testing.T) {
 		if got := retryAfterOf(t, always(429, header, "")); got != v.want {
 			t.Errorf("429, %q: %v, want %v", v.header, got, v.want)
 		}
-		if got := retryAfterOf(t, always(200, header, verdict(60007, ""))); got != v.want {
+		if got := retryAfterOf(t, always(200, header, apiResult(60007, ""))); got != v.want {
 			t.Errorf("60007, %q: %v, want %v", v.header, got, v.want)
 		}
-		// Others may not ask for a pause of everybody.
+		// Other classes must not pause all calls.
 		for _, other := range []func(*imclient.Options){always(503, header, ""),
-			always(429, header, verdict(90001, "")), always(200, header, verdict(60008, ""))} {
+			always(429, header, apiResult(90001, "")),
+			always(200, header, apiResult(60008, ""))} {
 			if got := retryAfterOf(t, other); got != 0 {
 				t.Errorf("not throttled, %q: %v", v.header, got)
 			}
 		}
 	}
-	// Without a Date, our clock must do.
+	// Without a Date, our clock is used.
 	until := http.Header{"Retry-After": {time.Now().Add(time.Minute).UTC().Format(http.TimeFormat)}}
-	if got := retryAfterOf(t, always(429, until, "")); got < 30*time.Second || got > time.Minute {
+	if got := retryAfterOf(t, always(429, until, "")); got < 30*time.Second ||
+		got > time.Minute {
 		t.Errorf("a date in a minute: %v", got)
 	}
 }
@@ -270,41 +273,43 @@ func TestRetryAfter(t *testing.T) {
 func retryAfterOf(t *testing.T, change func(*imclient.Options)) time.Duration {
 	t.Helper()
 	var e *imclient.Error
-	if err := canned(t, change).MarkRead(t.Context(), aRead); !errors.As(err, &e) {
+	if err := offlineClient(t, change).MarkRead(t.Context(), validRead); !errors.As(err, &e) {
 		t.Fatal(err)
 	}
 	return e.RetryAfter
 }
 
-func TestPostReturnsWhatCame(t *testing.T) {
+func TestPostReturnsTheResponse(t *testing.T) {
 	body := "{\"ActionStatus\":\"OK\",\n\t\"ErrorInfo\":\"\",\"ErrorCode\":0," +
 		"\"MsgTime\":1572870301, \"x\":\"\x1b[2J\"}"
-	answer, err := canned(t,
+	response, err := offlineClient(t,
 		always(200, nil, strings.ReplaceAll(body, "\x1b", `\u001b`))).Post(t.Context(),
 		"openim/sendmsg", map[string]any{"MsgRandom": 1})
-	if err != nil || answer.Status != 200 || answer.ErrorCode != 0 || answer.ActionStatus != "OK" ||
-		!bytes.Contains(answer.Body, []byte(":0,\"MsgTime\"")) {
-		t.Errorf("%+v, %v", answer, err)
+	if err != nil || response.Status != 200 || response.ErrorCode != 0 ||
+		response.ActionStatus != "OK" ||
+		!bytes.Contains(response.Body, []byte(":0,\"MsgTime\"")) {
+		t.Errorf("%+v, %v", response, err)
 	}
-	answer, err = canned(t, always(503, nil, "a\n\x1b[31mb\x00\u202ec\xff")).Post(t.Context(),
-		"openim/sendmsg", nil)
-	if outcomeOf(t, err).label != "http_503" || answer.Status != 503 ||
-		string(answer.Body) != "a\n [31mb  c\uFFFD" {
-		t.Errorf("%+v %q, %v", answer, answer.Body, err)
+	response, err = offlineClient(t, always(503, nil, "a\n\x1b[31mb\x00\u202ec\xff")).
+		Post(t.Context(),
+			"openim/sendmsg", nil)
+	if outcomeOf(t, err).label != "http_503" || response.Status != 503 ||
+		string(response.Body) != "a\n [31mb  c\uFFFD" {
+		t.Errorf("%+v %q, %v", response, response.Body, err)
 	}
-	answer, err = canned(t,
-		always(200, nil, verdict(90001, "Fail to Parse\tjson "))).Post(t.Context(),
+	response, err = offlineClient(t,
+		always(200, nil, apiResult(90001, "Fail to Parse\tjson "))).Post(t.Context(),
 		"openim/sendmsg", nil)
-	if outcomeOf(t, err).code != 90001 || answer.ErrorCode != 90001 ||
-		answer.ErrorInfo != "Fail to Parse json" || answer.ActionStatus != "FAIL" {
-		t.Errorf("%+v, %v", answer, err)
+	if outcomeOf(t, err).code != 90001 || response.ErrorCode != 90001 ||
+		response.ErrorInfo != "Fail to Parse json" || response.ActionStatus != "FAIL" {
+		t.Errorf("%+v, %v", response, err)
 	}
 }
 
 func TestMessageIsShortAndOnOneLine(t *testing.T) {
 	for info, want := range map[string]string{
 		strings.Repeat("x", 500): strings.Repeat("x", 200),
-		// 199 bytes: none is cut in two
+		// 199 bytes: no character is cut in two
 		"x" + strings.Repeat("字", 500):        "x" + strings.Repeat("字", 66),
 		" a\r\nb\x1b[31m\u0085\u2028\u202e\t": "a  b [31m",
 	} {
@@ -314,7 +319,8 @@ func TestMessageIsShortAndOnOneLine(t *testing.T) {
 			"page": always(502, nil, info),
 		} {
 			var e *imclient.Error
-			if err := canned(t, change).MarkRead(t.Context(), aRead); !errors.As(err, &e) ||
+			if err := offlineClient(t, change).
+				MarkRead(t.Context(), validRead); !errors.As(err, &e) ||
 				e.Message != want {
 				t.Errorf("%s %.20q: %q, %v", name, info, e.Message, err)
 			}
@@ -322,8 +328,8 @@ func TestMessageIsShortAndOnOneLine(t *testing.T) {
 	}
 }
 
-func TestSenselessCallsAreNotMade(t *testing.T) {
-	c := canned(t, with(func(*http.Request) (*http.Response, error) {
+func TestInvalidCallsAreNotSent(t *testing.T) {
+	c := offlineClient(t, withTransport(func(*http.Request) (*http.Response, error) {
 		t.Error("sent")
 		return nil, io.EOF
 	}))
@@ -342,32 +348,32 @@ func TestSenselessCallsAreNotMade(t *testing.T) {
 	}
 }
 
-func TestAnEndedContextIsNoFailureOfTheCall(t *testing.T) {
+func TestEndedContextIsNotACallFailure(t *testing.T) {
 	stop := errors.New("we stop")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	sent := 0
-	c := canned(t, with(func(r *http.Request) (*http.Response, error) {
+	c := offlineClient(t, withTransport(func(r *http.Request) (*http.Response, error) {
 		sent++
 		cancel(stop)
 		<-r.Context().Done()
 		return nil, r.Context().Err()
 	}))
-	if err := c.MarkRead(ctx, aRead); err != stop {
+	if err := c.MarkRead(ctx, validRead); err != stop {
 		t.Errorf("cut off: %v", err)
 	}
-	if err := c.MarkRead(ctx, aRead); err != stop || sent != 1 {
+	if err := c.MarkRead(ctx, validRead); err != stop || sent != 1 {
 		t.Errorf("ended before: %v, sent %d times", err, sent)
 	}
-	// But an answer that came is an answer.
+	// But a response that arrived counts.
 	for code, want := range map[int]bool{0: true, 90001: false} {
 		ctx, cancel := context.WithCancelCause(t.Context())
-		c := canned(t, with(func(r *http.Request) (*http.Response, error) {
+		c := offlineClient(t, withTransport(func(r *http.Request) (*http.Response, error) {
 			cancel(stop)
-			return respond(200, nil, verdict(code, ""))
+			return respond(200, nil, apiResult(code, ""))
 		}))
-		err := c.MarkRead(ctx, aRead)
+		err := c.MarkRead(ctx, validRead)
 		if want && err != nil || !want && outcomeOf(t, err).code != code {
-			t.Errorf("answered %d: %v", code, err)
+			t.Errorf("ErrorCode %d: %v", code, err)
 		}
 	}
 }
@@ -382,7 +388,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 			status))
 		c := client(t, options(server.URL))
 		want := outcome{imclient.Transient, "http_" + strconv.Itoa(status), 0, status}
-		if got := outcomeOf(t, c.MarkRead(t.Context(), aRead)); got != want {
+		if got := outcomeOf(t, c.MarkRead(t.Context(), validRead)); got != want {
 			t.Errorf("%+v, want %+v", got, want)
 		}
 		c.Close()

@@ -2,107 +2,104 @@ package imclient
 
 import (
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
-// trustedSkew is how far the server's clock may be from ours. Beyond it one of the two is wrong,
-// and nobody knows which: it may also be a proxy that writes the Date.
+// trustedSkew is how far the server's clock may differ from ours. If they differ more, one of the
+// two is wrong, and it is unknown which one: a proxy may also have written the Date.
 const trustedSkew = 24 * time.Hour
 
-// lastYear is the last year that a Date is believed to come from a clock.
+// lastYear is the last year of a Date that is accepted as a clock's time.
 const lastYear = 2100
 
-// clock knows what time it is here and, once the server has said so, there. Its zero value is
-// ready. Safe for any number of goroutines.
+// clock provides this machine's time and, once a response had a Date, the server's. Its zero value
+// is ready. It is safe for concurrent use.
 //
-// A Date that is farther from our clock than trustedSkew does not count, with one exception:
-// signatures are dated by it if those that are dated without it are refused. So calls continue
-// whether the Date is wrong or our clock is.
+// A Date that differs from our clock by more than trustedSkew is ignored, with one exception:
+// signatures are dated by it if the server refuses signatures that are dated without it. So calls
+// continue whether the Date is wrong or our clock is.
 type clock struct {
-	mu    sync.Mutex // held to change times
-	times atomic.Pointer[times]
+	mu    sync.Mutex
+	times times
 }
 
-// times are the server's. Never changed once published.
+// times are the server's times.
 type times struct {
-	near   *stamp // of the last Date within trustedSkew of our clock, nil: none
-	far    *stamp // of the last other Date, nil: none since near
-	useFar bool   // signatures are dated by far
+	trusted      *serverTime // of the last Date within trustedSkew of our clock; nil: none
+	untrusted    *serverTime // of the last other Date; nil: none since trusted
+	useUntrusted bool        // signatures are dated by untrusted
 }
 
-// stamp is the server's time when an answer came.
-type stamp struct {
-	date time.Time // the server's; whole seconds, no monotonic part
-	came time.Time // ours, with its monotonic part
+// serverTime is the server's time when a response arrived.
+type serverTime struct {
+	date       time.Time // the server's; whole seconds, no monotonic part
+	receivedAt time.Time // our clock's, with its monotonic part
 }
 
-// now returns the time of the server's clock now.
-func (s *stamp) now() time.Time { return s.date.Add(time.Since(s.came)) }
+// now returns the current time of the server's clock.
+func (s *serverTime) now() time.Time { return s.date.Add(time.Since(s.receivedAt)) }
 
-// heard notes the Date of an answer. The zero Date and one that no clock shows say nothing.
-func (c *clock) heard(date time.Time) {
+// observe records a response's Date. It ignores the zero Date and dates that no clock shows.
+func (c *clock) observe(date time.Time) {
 	if date.Unix() <= 0 || date.Year() > lastYear {
 		return
 	}
-	s := &stamp{date: date, came: time.Now()}
-	c.change(func(t *times) {
-		if within(date, wall()) {
-			*t = times{near: s}
+	s := &serverTime{date: date, receivedAt: time.Now()}
+	c.update(func(t *times) {
+		if withinSkew(date, wallClock()) {
+			*t = times{trusted: s}
 		} else {
-			t.far = s
+			t.untrusted = s
 		}
 	})
 }
 
-// redate makes the next signature dated by the other clock, if there are two that differ by more
-// than trustedSkew: the server has refused one dated by this one.
-func (c *clock) redate() {
-	c.change(func(t *times) { t.useFar = t.far != nil && !t.useFar })
+// switchSource makes the next signature use the other clock, if there are two that differ by more
+// than trustedSkew: the server has refused a signature dated by the current one.
+func (c *clock) switchSource() {
+	c.update(func(t *times) { t.useUntrusted = t.untrusted != nil && !t.useUntrusted })
 }
 
-func (c *clock) change(how func(*times)) {
+func (c *clock) update(change func(*times)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	t := c.known()
-	how(&t)
-	c.times.Store(&t)
+	change(&c.times)
 }
 
-func (c *clock) known() times {
-	if t := c.times.Load(); t != nil {
-		return *t
+func (c *clock) load() times {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.times
+}
+
+// signingTime returns the time that signatures are dated by: the server's, or ours if the server's
+// is unknown or not trusted.
+func (c *clock) signingTime() time.Time {
+	switch t := c.load(); {
+	case t.useUntrusted:
+		return t.untrusted.now()
+	case t.trusted != nil:
+		return t.trusted.now()
 	}
-	return times{}
+	return wallClock()
 }
 
-// server returns the time that signatures are dated by: the server's, ours if that is not known or
-// not trusted.
-func (c *clock) server() time.Time {
-	switch t := c.known(); {
-	case t.useFar:
-		return t.far.now()
-	case t.near != nil:
-		return t.near.now()
-	}
-	return wall()
-}
-
-// latest returns the later of our time and the server's, which is ours if it is not known or not
+// latest returns the later of our time and the server's; ours if the server's is unknown or not
 // trusted.
 func (c *clock) latest() time.Time {
-	here := wall()
-	if near := c.known().near; near != nil {
-		// Our clock may have been set since the Date came.
-		if there := near.now(); there.After(here) && within(there, here) {
+	here := wallClock()
+	if trusted := c.load().trusted; trusted != nil {
+		// Our clock may have been set since the Date arrived.
+		if there := trusted.now(); there.After(here) && withinSkew(there, here) {
 			return there
 		}
 	}
 	return here
 }
 
-// within says whether two times are no farther apart than trustedSkew.
-func within(a, b time.Time) bool { return a.Sub(b).Abs() <= trustedSkew }
+// withinSkew reports whether two times differ by at most trustedSkew.
+func withinSkew(a, b time.Time) bool { return a.Sub(b).Abs() <= trustedSkew }
 
-// wall is the time without its monotonic part: differences of it see the clock being set.
-func wall() time.Time { return time.Now().Round(0) }
+// wallClock returns the time without its monotonic part, so that differences include changes of the
+// clock.
+func wallClock() time.Time { return time.Now().Round(0) }

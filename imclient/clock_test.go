@@ -15,7 +15,7 @@ import (
 
 const year = 365 * 24 * time.Hour
 
-// absurd are Dates that no clock shows, or none that is right.
+// absurd are Dates that no clock shows, or no correct one.
 var absurd = []string{
 	"Fri, 31 Dec 9999 23:59:59 GMT", "Thu, 01 Jan 1970 00:00:00 GMT",
 	"Thu, 01 Jan 1970 00:00:01 GMT",
@@ -24,17 +24,17 @@ var absurd = []string{
 	"Mon, 18 Jan 2038 03:14:08 GMT", "Sun, 07 Feb 2106 06:28:16 GMT",
 }
 
-// clockServer answers with a Date, and checks signatures strictly by a clock that may be another
-// one: it minds those of the future, too.
+// clockServer sends a Date, and verifies signatures strictly by a clock that may differ from it: it
+// also refuses signatures of the future.
 type clockServer struct {
 	date    func() string
 	clock   func() time.Time
 	code    int    // instead of 0
-	refused []int  // 70001: expired, 70003: of the future
+	refused []int  // 70001: expired; 70003: of the future
 	bad     string // a signature that can't be verified at all
 }
 
-func (s *clockServer) answer(r *http.Request) (*http.Response, error) {
+func (s *clockServer) respond(r *http.Request) (*http.Response, error) {
 	header := http.Header{"Date": {s.date()}}
 	claims, err := imclient.Verify(r.URL.Query().Get("usersig"), imclient.NewSecret(canary),
 		s.clock())
@@ -50,20 +50,20 @@ func (s *clockServer) answer(r *http.Request) (*http.Response, error) {
 	if code == 70001 || code == 70003 {
 		s.refused = append(s.refused, code)
 	}
-	return respond(200, header, verdict(code, ""))
+	return respond(200, header, apiResult(code, ""))
 }
 
 func dateOf(at time.Time) string { return at.UTC().Format(http.TimeFormat) }
 
-// fixed is a Date that stands still, off one that is wrong by so much.
+// fixed is a Date that stands still; off is one with a constant error.
 func fixed(date string) func() string { return func() string { return date } }
 func off(by time.Duration) func() string {
 	return func() string { return dateOf(time.Now().Add(by)) }
 }
 
-// A Date that is wrong, here only the header, changes nothing: no call fails, and the time that
-// bounds T stays ours. It counts again when it is right.
-func TestAWrongDateChangesNothing(t *testing.T) {
+// A wrong Date (only the header is wrong here) is ignored: no call fails, and our clock keeps
+// bounding T. The Date is used again once it is correct.
+func TestWrongDateIsIgnored(t *testing.T) {
 	wrong := map[string]func() string{
 		"a year ahead": off(year), "a year behind": off(-year),
 		"25 h ahead": off(25 * time.Hour), "25 h behind": off(-25 * time.Hour),
@@ -74,7 +74,7 @@ func TestAWrongDateChangesNothing(t *testing.T) {
 	for name, date := range wrong {
 		synctest.Test(t, func(t *testing.T) {
 			s := &clockServer{date: date, clock: time.Now}
-			c := canned(t, with(s.answer))
+			c := offlineClient(t, withTransport(s.respond))
 			calls := func(when string, ahead time.Duration) {
 				t.Helper()
 				for range 30 {
@@ -92,7 +92,7 @@ func TestAWrongDateChangesNothing(t *testing.T) {
 			s.date = off(3 * time.Second)
 			calls("right", 3*time.Second)
 			s.date = date
-			calls("wrong again", 3*time.Second) // the last one that was plausible still counts
+			calls("wrong again", 3*time.Second) // the last plausible one still counts
 			s.date = off(0)
 			calls("right again", 0)
 			if len(s.refused) > 0 || s.bad != "" {
@@ -102,13 +102,13 @@ func TestAWrongDateChangesNothing(t *testing.T) {
 	}
 }
 
-// Our clock is wrong, or the server's whole clock: a refusal shows it, and the same call, signed
-// anew, succeeds. It does not bound T.
-func TestAFarClockIsFoundByARefusal(t *testing.T) {
+// Our clock, or the server's whole clock, is wrong: a refusal reveals it, and the same call
+// succeeds with a new signature. The wrong clock does not bound T.
+func TestClockSkewIsDetectedByRefusal(t *testing.T) {
 	for _, by := range []time.Duration{year, -year, 25 * time.Hour, -25 * time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
 			s := &clockServer{date: off(by), clock: func() time.Time { return time.Now().Add(by) }}
-			c := canned(t, with(s.answer))
+			c := offlineClient(t, withTransport(s.respond))
 			try := func(when string, want ...string) {
 				t.Helper()
 				for range 30 {
@@ -137,10 +137,10 @@ func TestAFarClockIsFoundByARefusal(t *testing.T) {
 }
 
 // A revoked signature says nothing about its date.
-func TestARevokedSignatureKeepsItsClock(t *testing.T) {
+func TestRevokedSignatureKeepsTheClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &clockServer{date: off(year), clock: time.Now, code: 70052}
-		c := canned(t, with(s.answer))
+		c := offlineClient(t, withTransport(s.respond))
 		first := call(t, c)
 		s.code = 0
 		if second := call(t, c); first != "70052+" || second != "ok" {
@@ -149,8 +149,8 @@ func TestARevokedSignatureKeepsItsClock(t *testing.T) {
 	})
 }
 
-// Whatever a server dates and asks for, a pause is between nothing and five minutes, and the one
-// that it asks for if any of the clocks makes sense of it.
+// Whatever a server's Date and Retry-After are, a pause is between zero and five minutes, and it is
+// the requested one if any of the clocks makes it plausible.
 func TestRetryAfterWithWrongDates(t *testing.T) {
 	in := func(by time.Duration) string { return dateOf(time.Now().Add(by)) }
 	synctest.Test(t, func(t *testing.T) {
@@ -180,7 +180,7 @@ func TestRetryAfterWithWrongDates(t *testing.T) {
 			for _, status := range []int{200, 429} {
 				header := http.Header{"Date": {date}, "Retry-After": {strconv.Itoa(40)}}
 				if got := retryAfterOf(t,
-					always(status, header, verdict(60007, ""))); got != 40*time.Second {
+					always(status, header, apiResult(60007, ""))); got != 40*time.Second {
 					t.Errorf("Date %s, seconds: %v", date, got)
 				}
 			}

@@ -1,22 +1,22 @@
 package imclient
 
-// Class says what may be done about a failed call.
+// Class says how a failed call may be handled.
 type Class int
 
 // The classes of failures.
 const (
 	// Transient: the same call may succeed later.
 	Transient Class = iota
-	// Throttled: too many calls. Later, and fewer.
+	// Throttled: too many calls. Retry later, at a lower rate.
 	Throttled
-	// Held: something is wrong that makes every other call fail too, and that somebody must fix: no
-	// calls until then.
+	// Held: every other call would fail the same way until somebody fixes the cause. Make no calls
+	// until then.
 	Held
-	// Rejected: the server does not want this call. Never again.
+	// Rejected: the server does not accept this call. Never retry it.
 	Rejected
 )
 
-// String returns the name as in metrics and dead letters: "transient", "throttled", "held" or
+// String returns the class as in metrics and dead letters: "transient", "throttled", "held" or
 // "rejected".
 func (c Class) String() string {
 	switch c {
@@ -31,19 +31,19 @@ func (c Class) String() string {
 	}
 }
 
-// Code is what is known of an ErrorCode.
+// Code describes an ErrorCode.
 type Code struct {
 	Code    int
 	Class   Class
 	Meaning string
 	Remedy  string // what an operator should do
-	Source  string // where the vendor says so, without "https://"
-	// SignAnew: a fresh signature may help. The one that was used is dropped.
-	SignAnew bool
+	Source  string // the vendor's page, without "https://"
+	// NewSignatureHelps: a new signature may help. The one that was used is dropped.
+	NewSignatureHelps bool
 }
 
-// LookUp returns the table's row for an ErrorCode other than 0. For one that is not in the table it
-// returns false and a row that says so; its class is Transient.
+// LookUp returns the table's row for an ErrorCode other than 0. For an unknown code it returns
+// false and a row that says so; its class is Transient.
 func LookUp(code int) (Code, bool) {
 	if row, ok := byCode[code]; ok {
 		return row, true
@@ -51,12 +51,12 @@ func LookUp(code int) (Code, bool) {
 	return Code{
 		Code: code, Class: Transient,
 		Meaning: "an error code that markread does not know",
-		Remedy:  retried + "look it up at https://" + listNew,
+		Remedy:  ifRetriesFail + "look it up at https://" + listNew,
 		Source:  listNew,
 	}, false
 }
 
-// Codes returns the whole table, in the order of the codes.
+// Codes returns the whole table, ordered by code.
 func Codes() []Code { return append([]Code(nil), table...) }
 
 var byCode = func() map[int]Code {
@@ -67,15 +67,14 @@ var byCode = func() map[int]Code {
 	return rows
 }()
 
-// tooManyForgeries also stops good signatures for a minute: the signature is dropped, but trying
-// again at once would only prolong it.
-const tooManyForgeries = 70050
+// codeTooManyBadSignatures makes the server refuse good signatures for a minute, too. The signature
+// is dropped, but an immediate retry would only prolong the refusal.
+const codeTooManyBadSignatures = 70050
 
-// revoked: the signature was good until then, its date too.
-const revoked = 70052
+// codeSignatureRevoked: the signature was valid until then, and so was its date.
+const codeSignatureRevoked = 70052
 
-// The vendor's lists of error codes. The newer one leaves out some codes that servers may still
-// send.
+// The vendor's lists of error codes. The newer one omits some codes that servers may still return.
 const (
 	listNew = "trtc.io/document/34348"
 	listOld = "tencentcloud.com/document/product/1047/34348"
@@ -85,123 +84,132 @@ const (
 	pageKik = "cloud.tencent.com/document/product/269/3853"
 )
 
-// What a worker does by itself comes first.
+// Beginnings of remedies that say what a worker does by itself. RemedyWithoutRetry removes them.
 const (
-	retried = "nothing at first: it is retried. If it goes on, "
-	slowed  = "nothing at first: calls slow down by themselves. If it goes on, "
-	resigns = "nothing at first: it is signed anew. If it goes on, "
+	ifRetriesFail    = "nothing at first: it is retried. If it continues, "
+	ifStillThrottled = "nothing at first: calls slow down automatically. If it continues, "
+	ifStillRefused   = "nothing at first: it is retried with a new signature. If it continues, "
 )
 
 // Remedies that several codes share.
 const (
-	waitRetried = retried + "ask the vendor's support"
-	lessCalls   = slowed + "find what else calls the API for this app, and lower --rate by its " +
+	retryThenSupport = ifRetriesFail + "ask the vendor's support"
+	lowerRate        = ifStillThrottled +
+		"find what else calls the API for this app, and lower --rate by its " +
 		"share"
-	rightKey = "check that the key (MARKREAD_IM_KEY) is the one that the vendor's console " +
+	checkKey = "check that the key (MARKREAD_IM_KEY) is the one that the vendor's console " +
 		"shows for the app of --im-app-id"
-	rightAdmin = "check that --im-admin is an App administrator's account in the vendor's console"
-	rightApp   = "check --im-app-id"
-	rightHost  = "check --im-url: it must be the host of the data centre that the app of " +
+	checkAdmin = "check that --im-admin is an App administrator's account in the vendor's console"
+	checkApp   = "check --im-app-id"
+	checkHost  = "check --im-url: it must be the host of the data centre that the app of " +
 		"--im-app-id lives in"
-	rightRequest = "check --im-url, and that no proxy changes the requests; if that is right, " +
+	checkRequest = "check --im-url, and that no proxy changes the requests; if that is correct, " +
 		"report it as an error in markread"
-	rightPlan = "check in the vendor's console that the app's plan is paid, not expired, and " +
+	checkPlan = "check in the vendor's console that the app's plan is paid, not expired, and " +
 		"includes this feature"
-	rightAccount = "check that the producer writes account ids that exist, and import the " +
+	checkAccount = "check that the producer writes account ids that exist, and import the " +
 		"account if it should exist; the event is kept as a dead letter"
-	rightEvent = "check what the producer wrote; a mended event can be emitted again"
+	checkEvent = "check what the producer wrote; an edited event can be emitted again"
 	askSupport = "ask the vendor's support"
 )
 
-const accountFailed = "the account check failed: a failure of the service, or a wrong account or " +
+const accountCheckFailed = "the account check failed: a failure of the service, or a wrong " +
+	"account or " +
 	"signature"
 
-// table is in the order of the codes. The classes are part of what markread promises; a test holds
-// them.
+// table is ordered by code. The classes are part of markread's contract; a test compares them.
 var table = []Code{
 	{20002, Held, "the UserSig or the login ticket has expired",
-		rightKey + ", and that the clock is right", listMsg, true},
-	{20003, Rejected, "an account id is invalid or does not exist", rightAccount, listMsg, false},
-	{20004, Transient, "network failure within the service", waitRetried, listMsg, false},
-	{20005, Transient, "internal error of the service", waitRetried, listMsg, false},
+		checkKey + ", and that the clock is right", listMsg, true},
+	{20003, Rejected, "an account id is invalid or does not exist", checkAccount, listMsg, false},
+	{20004, Transient, "network failure within the service", retryThenSupport, listMsg, false},
+	{20005, Transient, "internal error of the service", retryThenSupport, listMsg, false},
 
-	{60002, Held, "the server could not read the HTTP request", rightRequest, listNew, false},
-	{60003, Rejected, "the request is not valid JSON", rightEvent, listNew, false},
-	{60004, Transient, accountFailed, resigns + rightKey + ", and " + rightAdmin, listNew, true},
-	{60005, Transient, accountFailed, resigns + rightKey + ", and " + rightAdmin, listNew, true},
-	{60006, Held, "the app id is not valid", rightApp, listOld, false},
-	{60007, Throttled, "too many calls of this API a second", lessCalls, listNew, false},
-	{60008, Transient, "the request timed out within the service", waitRetried, listNew, false},
-	{60009, Held, "there is no such API at this address", rightRequest, listNew, false},
-	{60010, Held, "the caller is not an App administrator", rightAdmin, listNew, false},
-	{60011, Throttled, "too many calls of this app a second", lessCalls, listOld, false},
-	{60012, Held, "the request has no app id", rightApp + "; " + rightRequest, listNew, false},
-	{60013, Transient, "the service could not read its own answer", waitRetried, listNew, false},
+	{60002, Held, "the server could not read the HTTP request", checkRequest, listNew, false},
+	{60003, Rejected, "the request is not valid JSON", checkEvent, listNew, false},
+	{60004, Transient, accountCheckFailed, ifStillRefused + checkKey + ", and " + checkAdmin,
+		listNew, true},
+	{60005, Transient, accountCheckFailed, ifStillRefused + checkKey + ", and " + checkAdmin,
+		listNew, true},
+	{60006, Held, "the app id is not valid", checkApp, listOld, false},
+	{60007, Throttled, "too many calls of this API a second", lowerRate, listNew, false},
+	{60008, Transient, "the request timed out within the service", retryThenSupport, listNew,
+		false},
+	{60009, Held, "there is no such API at this address", checkRequest, listNew, false},
+	{60010, Held, "the caller is not an App administrator", checkAdmin, listNew, false},
+	{60011, Throttled, "too many calls of this app a second", lowerRate, listOld, false},
+	{60012, Held, "the request has no app id", checkApp + "; " + checkRequest, listNew, false},
+	{60013, Transient, "the service could not read its own response", retryThenSupport, listNew,
+		false},
 	{60014, Transient, "the account check timed out within the service",
-		waitRetried, listNew, false},
-	{60015, Rejected, "an account id in the request is not a string", rightEvent, listNew, false},
-	{60016, Held, "the app is disabled", rightPlan + "; else " + askSupport, listNew, false},
+		retryThenSupport, listNew, false},
+	{60015, Rejected, "an account id in the request is not a string", checkEvent, listNew, false},
+	{60016, Held, "the app is disabled", checkPlan + "; else " + askSupport, listNew, false},
 	{60017, Held, "the request is disabled for this app", askSupport, listNew, false},
-	{60018, Throttled, "too many calls, try later", lessCalls, listNew, false},
-	{60019, Throttled, "too many calls, try later", lessCalls, listOld, false},
+	{60018, Throttled, "too many calls, try later", lowerRate, listNew, false},
+	{60019, Throttled, "too many calls, try later", lowerRate, listOld, false},
 	{60020, Held, "the service is not available to this app: " +
 		"no plan, expired, unpaid, or the feature is not enabled",
-		rightPlan + ". A purchase takes about 5 minutes to have effect", listNew, false},
+		checkPlan + ". A purchase takes about 5 minutes to take effect", listNew, false},
 	{60021, Held, "the caller's IP address is not allowed",
 		"call from an address that the app allows, or " + askSupport, listNew, false},
 	{60025, Held, "app id, administrator, UserSig or content type in the URL is wrong",
-		rightApp + ", --im-admin, and " + rightKey, listNew, true},
-	{60026, Held, "the host is not the one of the app's data centre", rightHost, listNew, false},
+		checkApp + ", --im-admin, and " + checkKey, listNew, true},
+	{60026, Held, "the host is not the one of the app's data centre", checkHost, listNew, false},
 	{60027, Held, "the app is of another product than this API",
-		rightApp + ": it must be a Chat app", listNew, false},
+		checkApp + ": it must be a Chat app", listNew, false},
 	{60028, Held, "the trial edition's calls for 24 hours are used up",
 		"buy a plan in the vendor's console, or wait until tomorrow", listNew, false},
 
 	{70001, Held, "the UserSig has expired",
-		"check that the clock is right; " + rightKey, listNew, true},
-	{70002, Held, "the UserSig is empty", rightKey, listOld, true},
-	{70003, Held, "the UserSig is not valid", rightKey, listNew, true},
-	{70005, Held, "the UserSig is not valid", rightKey, listNew, true},
-	{70009, Held, "the UserSig was made with another app's key", rightKey, listNew, true},
+		"check that the clock is right; " + checkKey, listNew, true},
+	{70002, Held, "the UserSig is empty", checkKey, listOld, true},
+	{70003, Held, "the UserSig is not valid", checkKey, listNew, true},
+	{70005, Held, "the UserSig is not valid", checkKey, listNew, true},
+	{70009, Held, "the UserSig was made with another app's key", checkKey, listNew, true},
 	{70013, Held, "the administrator in the URL is not the one in the UserSig",
-		rightAdmin + "; and that no proxy changes the requests", listNew, false},
+		checkAdmin + "; and that no proxy changes the requests", listNew, false},
 	{70014, Held, "the app id in the URL is not the one in the UserSig",
-		rightApp + ", and that no proxy changes the requests", listNew, false},
+		checkApp + ", and that no proxy changes the requests", listNew, false},
 	{70016, Held, "the service has no public key for this app",
-		rightApp + "; " + rightHost, listNew, true},
-	{70020, Held, "there is no such app", rightApp + "; " + rightHost, listNew, false},
-	{tooManyForgeries, Held, "the UserSig failed too often: verification is suspended for a minute",
-		rightKey + ". Then wait a minute", listNew, true},
+		checkApp + "; " + checkHost, listNew, true},
+	{70020, Held, "there is no such app", checkApp + "; " + checkHost, listNew, false},
+	{codeTooManyBadSignatures, Held,
+		"the UserSig failed too often: verification is suspended for a minute",
+		checkKey + ". Then wait a minute", listNew, true},
 	{70051, Held, "the administrator's account is blocked",
 		askSupport + ", or set another --im-admin", listNew, false},
-	{revoked, Held, "the UserSig was revoked (the account was kicked)",
-		resigns + "find out who kicks the account of --im-admin, and set one that nobody else uses",
+	{codeSignatureRevoked, Held, "the UserSig was revoked (the account was kicked)",
+		ifStillRefused + "find out who kicks the account of --im-admin, and set one that nobody " +
+			"else uses",
 		listOld, true},
-	{70107, Rejected, "the account was not imported", rightAccount, listNew, false},
-	{70169, Transient, "the service timed out within", waitRetried, listNew, false},
-	{70202, Transient, "the service timed out within", waitRetried, listOld, false},
-	{70402, Rejected, "a parameter is not valid", rightEvent, listNew, false},
-	{70403, Held, "the caller is not an App administrator", rightAdmin, pageKik, false},
-	{70500, Transient, "internal error of the service", waitRetried, listNew, false},
+	{70107, Rejected, "the account was not imported", checkAccount, listNew, false},
+	{70169, Transient, "the service timed out internally", retryThenSupport, listNew, false},
+	{70202, Transient, "the service timed out internally", retryThenSupport, listOld, false},
+	{70402, Rejected, "a parameter is not valid", checkEvent, listNew, false},
+	{70403, Held, "the caller is not an App administrator", checkAdmin, pageKik, false},
+	{70500, Transient, "internal error of the service", retryThenSupport, listNew, false},
 
-	{72000, Held, "the plan's daily active users are used up", rightPlan, listNew, false},
-	{72001, Held, "the feature is not enabled for this app", rightPlan, listNew, false},
-	{72002, Held, "the plan's monthly active users are used up", rightPlan, listNew, false},
-	{80005, Held, "the service is deactivated for this app", rightPlan, listNew, false},
+	{72000, Held, "the plan's daily active users are used up", checkPlan, listNew, false},
+	{72001, Held, "the feature is not enabled for this app", checkPlan, listNew, false},
+	{72002, Held, "the plan's monthly active users are used up", checkPlan, listNew, false},
+	{80005, Held, "the service is deactivated for this app", checkPlan, listNew, false},
 
-	{90001, Rejected, "the request is not valid JSON", rightEvent, pageAPI, false},
+	{90001, Rejected, "the request is not valid JSON", checkEvent, pageAPI, false},
 	{90003, Rejected, "To_Account (here: Peer_Account) is missing or does not exist",
-		rightAccount, pageAPI, false},
+		checkAccount, pageAPI, false},
 	{90008, Rejected, "From_Account (here: Report_Account) is missing or does not exist",
-		rightAccount, pageAPI, false},
-	{90009, Held, "the caller is not an App administrator", rightAdmin, pageRAM, false},
+		checkAccount, pageAPI, false},
+	{90009, Held, "the caller is not an App administrator", checkAdmin, pageRAM, false},
 	{90012, Rejected, "To_Account is not registered or does not exist",
-		rightAccount, listMsg, false},
-	{90048, Rejected, "the account does not exist", rightAccount, listMsg, false},
+		checkAccount, listMsg, false},
+	{90048, Rejected, "the account does not exist", checkAccount, listMsg, false},
 	{90992, Transient, "internal error of the service, or the app's callback server failed",
-		waitRetried + ". If every call fails so, check the app's callback server", listMsg, false},
-	{90994, Transient, "internal error of the service", waitRetried, listMsg, false},
-	{90995, Transient, "internal error of the service", waitRetried, listMsg, false},
-	{91000, Transient, "internal error of the service", waitRetried, pageRAM, false},
-	{93000, Rejected, "the request is longer than 12 KB", rightEvent, listMsg, false},
+		retryThenSupport + ". If every call fails this way, check the app's callback server",
+		listMsg,
+		false},
+	{90994, Transient, "internal error of the service", retryThenSupport, listMsg, false},
+	{90995, Transient, "internal error of the service", retryThenSupport, listMsg, false},
+	{91000, Transient, "internal error of the service", retryThenSupport, pageRAM, false},
+	{93000, Rejected, "the request is longer than 12 KB", checkEvent, listMsg, false},
 }

@@ -24,7 +24,7 @@ var contract = map[imclient.Class][]int{
 		93000},
 }
 
-func TestTheTableIsTheContracts(t *testing.T) {
+func TestCodeTableMatchesContract(t *testing.T) {
 	rows := 0
 	for class, codes := range contract {
 		for _, code := range codes {
@@ -59,12 +59,12 @@ func TestTheTableIsTheContracts(t *testing.T) {
 	}
 }
 
-func TestOnlyWhatConcernsTheSignatureSignsAnew(t *testing.T) {
+func TestCodesThatANewSignatureHelps(t *testing.T) {
 	want := []int{20002, 60004, 60005, 60025, 70001, 70002, 70003, 70005, 70009, 70016, 70050,
 		70052}
 	var got []int
 	for _, row := range imclient.Codes() {
-		if row.SignAnew {
+		if row.NewSignatureHelps {
 			got = append(got, row.Code)
 		}
 	}
@@ -94,7 +94,7 @@ func TestClassNames(t *testing.T) {
 	}
 }
 
-func TestEveryErrorSaysWhatToDo(t *testing.T) {
+func TestEveryErrorHasARemedy(t *testing.T) {
 	cause := errors.New("the cause")
 	labels := []string{
 		imclient.LabelTimeout, imclient.LabelConnect, imclient.LabelTLS, imclient.LabelReset,

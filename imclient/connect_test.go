@@ -26,7 +26,7 @@ func TestTLSIsVerified(t *testing.T) {
 		if r.ProtoMajor != 1 {
 			t.Errorf("speaks %s", r.Proto)
 		}
-		fmt.Fprint(w, verdict(0, ""))
+		fmt.Fprint(w, apiResult(0, ""))
 	})
 	quiet := log.New(io.Discard, "", 0)
 	start := func(version uint16, auth tls.ClientAuthType) *httptest.Server {
@@ -41,7 +41,8 @@ func TestTLSIsVerified(t *testing.T) {
 	}
 	good, old := start(tls.VersionTLS13, tls.NoClientCert), start(tls.VersionTLS11,
 		tls.NoClientCert)
-	picky := start(tls.VersionTLS13, tls.RequireAnyClientCert) // says so only after the handshake
+	// requires it only after the handshake
+	picky := start(tls.VersionTLS13, tls.RequireAnyClientCert)
 	plain := httptest.NewServer(handler)
 	defer plain.Close()
 	trusting := func(server *httptest.Server) func(*imclient.Options) {
@@ -59,7 +60,7 @@ func TestTLSIsVerified(t *testing.T) {
 		}
 		c := client(t, o)
 		defer c.Close()
-		return c.MarkRead(t.Context(), aRead)
+		return c.MarkRead(t.Context(), validRead)
 	}
 	if err := call(good.URL, trusting(good)); err != nil {
 		t.Errorf("with the right certificate: %v", err)
@@ -98,36 +99,36 @@ func TestNoConnection(t *testing.T) {
 	want := outcome{imclient.Transient, "connect", 0, 0}
 	for name, c := range map[string]*imclient.Client{
 		"refused": client(t, options(refused)),
-		"no name": canned(t,
+		"no name": offlineClient(t,
 			dialing(&net.DNSError{Err: "no such host", Name: "im.test", IsNotFound: true})),
-		"anything": canned(t, dialing(errors.New("no route"))),
-		"odd": canned(t, with(func(*http.Request) (*http.Response, error) {
+		"anything": offlineClient(t, dialing(errors.New("no route"))),
+		"odd": offlineClient(t, withTransport(func(*http.Request) (*http.Response, error) {
 			return nil, &net.OpError{Op: "dial", Err: syscall.EHOSTUNREACH}
 		})),
 	} {
-		if err := c.MarkRead(t.Context(), aRead); outcomeOf(t, err) != want {
+		if err := c.MarkRead(t.Context(), validRead); outcomeOf(t, err) != want {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	err = canned(t, dialing(&net.DNSError{Err: "i/o timeout", Name: "im.test",
-		IsTimeout: true})).MarkRead(t.Context(), aRead)
+	err = offlineClient(t, dialing(&net.DNSError{Err: "i/o timeout", Name: "im.test",
+		IsTimeout: true})).MarkRead(t.Context(), validRead)
 	if got := outcomeOf(t, err); got.label != "timeout" {
 		t.Errorf("a name server that is silent: %v", err)
 	}
-	err = client(t, options(refused)).MarkRead(t.Context(), aRead)
+	err = client(t, options(refused)).MarkRead(t.Context(), validRead)
 	if !errors.Is(err, syscall.ECONNREFUSED) ||
 		!strings.Contains(err.Error(), strings.TrimPrefix(refused, "http://")) {
 		t.Errorf("loses the cause, or does not say where: %v", err)
 	}
 }
 
-// net/http reads the environment once, so this needs a process of its own.
+// net/http reads the environment only once, so this needs a process of its own.
 func TestProxiesOfTheEnvironment(t *testing.T) {
 	if proxied := os.Getenv("IMCLIENT_TEST_PROXIED"); proxied != "" {
 		o := options("http://im.test")
 		c := client(t, o)
 		defer c.Close()
-		if err := c.MarkRead(t.Context(), aRead); err != nil {
+		if err := c.MarkRead(t.Context(), validRead); err != nil {
 			t.Error(err)
 		}
 		return
@@ -135,7 +136,7 @@ func TestProxiesOfTheEnvironment(t *testing.T) {
 	var seen atomic.Pointer[http.Request]
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		seen.Store(r)
-		fmt.Fprint(w, verdict(0, ""))
+		fmt.Fprint(w, apiResult(0, ""))
 	}))
 	defer proxy.Close()
 	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestProxiesOfTheEnvironment$")

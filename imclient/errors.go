@@ -7,54 +7,55 @@ import (
 	"time"
 )
 
-// Labels of failures that have no ErrorCode; those with one have its decimal digits. A label is the
-// value of a metric and of a dead letter's header, so the set is closed, but for HTTP statuses
-// ("http_502").
+// Labels of failures without an ErrorCode; the label of others is the ErrorCode in decimal digits.
+// A label is the value of a metric and of a dead letter's header, so the set is closed, except for
+// HTTP statuses ("http_502").
 const (
-	LabelTimeout = "timeout" // no whole answer within Options.Timeout
-	LabelConnect = "connect" // no connection: name, route, refusal, proxy
+	LabelTimeout = "timeout" // no complete response within Options.Timeout
+	LabelConnect = "connect" // no connection: name, route, refused, proxy
 	LabelTLS     = "tls"     // the handshake failed
-	LabelReset   = "reset"   // the connection broke before the answer was whole
-	LabelAnswer  = "answer"  // HTTP 200 (or no HTTP), but no answer of the IM API
-	LabelKey     = "key"     // the key can't be read: nothing was sent. Always Held
-	LabelRequest = "request" // the call makes no sense: nothing was sent. Always Rejected
+	LabelReset   = "reset"   // the connection broke before the response was complete
+	LabelAnswer  = "answer"  // HTTP 200 (or not HTTP), but not a response of the IM API
+	LabelKey     = "key"     // the key can't be read; nothing was sent. Always Held
+	LabelRequest = "request" // the call is invalid; nothing was sent. Always Rejected
 
 	labelHTTP = "http_"
 )
 
-// Error is a call that failed.
+// Error is a failed call.
 type Error struct {
 	Class     Class
 	Label     string // the ErrorCode, or one of the labels above
-	ErrorCode int    // 0: the server gave none
-	Status    int    // HTTP status, 0: none came
-	// Message is what the server said: ErrorInfo, else the beginning of what came instead. At most
-	// 200 bytes on one line, redacted.
+	ErrorCode int    // 0: the server returned none
+	Status    int    // HTTP status; 0: no response
+	// Message is what the server returned: ErrorInfo, else the beginning of the body. At most 200
+	// bytes on one line, redacted.
 	Message string
 	// RetryAfter is how long the server asked to wait, at most 5 minutes. 0 unless the class is
 	// Throttled.
 	RetryAfter time.Duration
-	// RetryWithNewSignature: the signature was refused and has been dropped, and it was not one
-	// that had been made because of a refusal just before. The same call will be signed anew (the
-	// key read again), so make it once more before believing Class.
+	// RetryWithNewSignature: the server refused the signature, which has been dropped and was not
+	// itself made because of a refusal just before. The same call would get a new signature (the
+	// key is read again), so retry it once before relying on Class.
 	RetryWithNewSignature bool
-	// Err is the cause, nil if the server answered. It contains no secret.
+	// Err is the cause; nil if the server returned an ErrorCode. It contains no secret.
 	Err error
 
 	command string // "openim/admin_set_msg_read", "" in tests
-	host    string // where it went
+	host    string // the host of the URL
 }
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Error says what failed, what the server said, and what an operator should do, on one line.
+// Error returns, on one line, what failed, what the server returned, and what an operator should
+// do.
 func (e *Error) Error() string {
-	return fmt.Sprintf("%s. What to do: %s", e.Seen(), e.Remedy())
+	return fmt.Sprintf("%s. What to do: %s", e.WithoutRemedy(), e.Remedy())
 }
 
-// Seen is Error without what to do.
-func (e *Error) Seen() string {
+// WithoutRemedy is Error without what to do.
+func (e *Error) WithoutRemedy() string {
 	var text strings.Builder
 	if e.command != "" {
 		fmt.Fprintf(&text, "%s: ", e.command)
@@ -78,26 +79,26 @@ func (e *Error) Seen() string {
 	return text.String()
 }
 
-// Sent says whether a request went out. If not, the server knows nothing of the call.
+// Sent reports whether a request may have been sent. If not, the server knows nothing of the call.
 func (e *Error) Sent() bool { return e.Label != LabelKey && e.Label != LabelRequest }
 
-// Meaning says what happened, in a few words.
+// Meaning returns what happened, in a few words.
 func (e *Error) Meaning() string {
 	meaning, _ := e.explain()
 	return meaning
 }
 
-// Remedy says what an operator should do.
+// Remedy returns what an operator should do.
 func (e *Error) Remedy() string {
 	_, remedy := e.explain()
 	return remedy
 }
 
-// Lasting is Remedy without the part that a worker does by itself, for a caller that does not
-// retry.
-func (e *Error) Lasting() string {
+// RemedyWithoutRetry is Remedy without the part that a worker does by itself, for a caller that
+// does not retry.
+func (e *Error) RemedyWithoutRetry() string {
 	remedy := e.Remedy()
-	for _, first := range []string{retried, slowed, resigns} {
+	for _, first := range []string{ifRetriesFail, ifStillThrottled, ifStillRefused} {
 		remedy = strings.TrimPrefix(remedy, first)
 	}
 	return remedy
@@ -110,43 +111,44 @@ func (e *Error) explain() (meaning, remedy string) {
 	}
 	switch e.Label {
 	case LabelTimeout:
-		return "no whole answer in time", retried + "check the way to the server, and that " +
-			"--im-timeout is well above the server's own limit of 3 s"
+		return "no complete response in time",
+			ifRetriesFail + "check the network path to the server, and that " +
+				"--im-timeout is well above the server's own limit of 3 s"
 	case LabelConnect:
 		return "no connection to the server", "check --im-url, name resolution, the firewall's " +
 			"rules for outgoing connections, and the proxy if the environment names one"
 	case LabelTLS:
 		return "the TLS handshake failed", "check that --im-url names the vendor's host, that " +
-			"the system's root certificates are up to date, and that nothing in between opens " +
-			"TLS with a certificate of its own"
+			"the system's root certificates are up to date, and that nothing in between " +
+			"intercepts TLS with a certificate of its own"
 	case LabelReset:
-		return "the connection broke before the answer was whole", retried +
+		return "the connection broke before the response was complete", ifRetriesFail +
 			"look for a proxy or firewall in between that cuts connections"
 	case LabelAnswer:
-		return "the answer is not one of the IM API: no JSON object with an integer ErrorCode",
-			"check --im-url, and whether a proxy or gateway answers in the server's place"
+		return "the response is not from the IM API: no JSON object with an integer ErrorCode",
+			"check --im-url, and whether a proxy or gateway responds in the server's place"
 	case LabelKey:
 		return "the key can't be read, so nothing was sent", "check MARKREAD_IM_KEY, or the file " +
 			"that MARKREAD_IM_KEY_FILE names and that this process may read it"
 	case LabelRequest:
-		return "the call makes no sense, so nothing was sent", rightEvent
+		return "the call is invalid, so nothing was sent", checkEvent
 	}
 	status, _ := strconv.Atoi(strings.TrimPrefix(e.Label, labelHTTP))
 	if status == 0 {
-		return "the call failed", waitRetried
+		return "the call failed", retryThenSupport
 	}
 	meaning = fmt.Sprintf("HTTP status %d without an ErrorCode", status)
 	switch {
 	case status == 429:
-		return meaning, lessCalls
+		return meaning, lowerRate
 	case status >= 300 && status < 400:
-		return meaning, "check --im-url: redirects are not followed, for the signature would go " +
-			"to another host"
+		return meaning, "check --im-url: redirects are not followed, because that would send the " +
+			"signature to another host"
 	case status == 401 || status == 403 || status == 404 || status == 407:
-		return meaning, "check --im-url, and the proxy or gateway that answers in the server's " +
-			"place: the IM API answers with status 200"
+		return meaning, "check --im-url, and the proxy or gateway that responds in the server's " +
+			"place: the IM API responds with status 200"
 	default:
-		return meaning, retried +
-			"look for the gateway that answers in the server's place, and ask the vendor's support"
+		return meaning, ifRetriesFail +
+			"look for the gateway that responds in the server's place, and ask the vendor's support"
 	}
 }

@@ -10,60 +10,60 @@ import (
 	"time"
 )
 
-// maxBody bounds what is read of an answer; real ones have about 60 bytes.
+// maxBody bounds how much of a response's body is read; real ones have about 60 bytes.
 const maxBody = 64 << 10
 
-// reply is what one HTTP exchange brought, as far as it got.
-type reply struct {
-	status int         // 0: no answer
-	header http.Header // nil: no answer
-	body   []byte      // longer than maxBody: cut
-	until  time.Time   // when the certificate expires, zero: no TLS
-	err    error       // why the answer is not whole, nil: it is
-	label  string      // of err
+// httpResult is the result of one HTTP exchange, as far as it got.
+type httpResult struct {
+	status      int         // 0: no response
+	header      http.Header // nil: no response
+	body        []byte      // truncated if longer than maxBody
+	certExpires time.Time   // when the certificate expires; zero: no TLS
+	err         error       // why the response is incomplete; nil: it is complete
+	label       string      // of err
 }
 
-// exchange sends one request and reads its answer. Unless that came whole, the connection is closed
-// when exchange returns. lose ends ctx with what its lease returned.
+// exchange sends one request and reads its response. Unless the response is complete, the
+// connection is closed when exchange returns. abort ends ctx with its lease's error.
 func (c *Client) exchange(
-	ctx context.Context, lose context.CancelCauseFunc, address *url.URL, payload []byte,
-) reply {
-	trail := trail{lease: leaseOf(ctx), lose: lose}
-	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, c.expired)
+	ctx context.Context, abort context.CancelCauseFunc, address *url.URL, payload []byte,
+) httpResult {
+	trace := requestTrace{lease: leaseOf(ctx), abort: abort}
+	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, c.timeoutErr)
 	defer cancel()
-	request := newRequest(trail.watch(ctx), address, payload)
+	request := newRequest(trace.attach(ctx), address, payload)
 
 	response, err := c.http.RoundTrip(request)
 	if err != nil {
-		trail.hangUp()
-		return c.broken(ctx, &trail, reply{}, err)
+		trace.closeConn()
+		return c.incomplete(ctx, &trace, httpResult{}, err)
 	}
-	got := reply{status: response.StatusCode, header: response.Header}
+	got := httpResult{status: response.StatusCode, header: response.Header}
 	if response.TLS != nil && len(response.TLS.PeerCertificates) > 0 {
-		got.until = response.TLS.PeerCertificates[0].NotAfter
+		got.certExpires = response.TLS.PeerCertificates[0].NotAfter
 	}
 	if response.StatusCode == http.StatusSwitchingProtocols {
-		// The body is the bare connection now, and its end is nobody's business but ours: not even
-		// the context ends a Read of it.
-		trail.hangUp()
+		// The body is the bare connection now, and only we can close it: not even the end of the
+		// context ends a Read of it.
+		trace.closeConn()
 		_ = response.Body.Close()
 		return got
 	}
 	got.body, err = io.ReadAll(io.LimitReader(response.Body, maxBody+1))
 	switch {
 	case err != nil:
-		trail.hangUp()
-		got = c.broken(ctx, &trail, got, err)
+		trace.closeConn()
+		got = c.incomplete(ctx, &trace, got, err)
 	case len(got.body) > maxBody:
-		trail.hangUp()
-		got.err, got.label = errors.New("the answer is longer than 64 KiB"), LabelAnswer
+		trace.closeConn()
+		got.err, got.label = errors.New("the response is longer than 64 KiB"), LabelAnswer
 	}
 	_ = response.Body.Close()
 	return got
 }
 
-// newRequest is http.NewRequest without parsing the URL: it can't fail with an error that quotes
-// it.
+// newRequest is http.NewRequest without parsing the URL, so it can't fail with an error that quotes
+// the URL.
 func newRequest(ctx context.Context, address *url.URL, payload []byte) *http.Request {
 	body := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(payload)), nil }
 	first, _ := body()
@@ -76,14 +76,15 @@ func newRequest(ctx context.Context, address *url.URL, payload []byte) *http.Req
 	return request.WithContext(ctx)
 }
 
-// broken adds to a reply why it is not whole.
-func (c *Client) broken(ctx context.Context, trail *trail, got reply, err error) reply {
+// incomplete adds the reason why a result is incomplete.
+func (c *Client) incomplete(ctx context.Context, trace *requestTrace, got httpResult,
+	err error) httpResult {
 	got.err = err
 	if ctx.Err() != nil {
-		got.label = LabelTimeout // or the caller's context ended, which comes first
+		got.label = LabelTimeout // or the caller's context ended, which takes precedence
 		got.err = context.Cause(ctx)
 		return got
 	}
-	got.label = trail.label(err)
+	got.label = trace.label(err)
 	return got
 }

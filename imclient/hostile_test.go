@@ -19,15 +19,15 @@ import (
 	"markread/imclient"
 )
 
-// script is one hostile answer, byte by byte, and what must become of the call.
-type script struct {
+// hostileCase is a hostile response, byte by byte, and the expected result of the call.
+type hostileCase struct {
 	name  string
 	play  func(conn net.Conn)
-	label string // "" is success
+	label string // "": success
 	code  int
 }
 
-// bodies are answers and the ErrorCode that is in them, -1: none.
+// bodies are responses and their ErrorCode; -1: none.
 var bodies = map[string]int{
 	`{"ErrorCode":0}`: 0, `{"ErrorCode":60007,"ErrorInfo":"x"}`: 60007, `{"ErrorCode":-1}`: -1000,
 	"": -1, "null": -1, "[]": -1, "{}": -1,
@@ -36,12 +36,12 @@ var bodies = map[string]int{
 	`{"ErrorCode":9223372036854775808}`: -1, `{"ErrorCode":0`: -1,
 	`{"ErrorCode":0}{"ErrorCode":0}`: -1, `{"errorcode":0}`: -1,
 	"\xff\xfe\x00{": -1, "<html>\x1b[2J</html>": -1, "\x1f\x8b\x08\x00\x00\x00\x00\x00": -1,
-	// deeper than encoding/json reads
+	// nested deeper than encoding/json reads
 	`{"x":` + strings.Repeat("[", 20000) + strings.Repeat("]", 20000) + `,"ErrorCode":0}`: -1,
 }
 
-// scripts are the bodies with all statuses, in all framings of HTTP/1.
-func scripts() []script {
+// hostileCases combines the bodies with all statuses and all framings of HTTP/1.
+func hostileCases() []hostileCase {
 	framings := map[string]func(status, body string) string{
 		"length": func(status, body string) string {
 			return fmt.Sprintf("HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s", status, len(body),
@@ -57,7 +57,8 @@ func scripts() []script {
 			return fmt.Sprintf("HTTP/1.1 %s\r\nTransfer-Encoding: chunked\r\n\r\n%s0\r\n\r\n",
 				status, chunk(body))
 		},
-		"gzip": func(status, body string) string { // nobody asked for it, so it is what it is
+		// nobody requested gzip, so the body is taken as it is
+		"gzip": func(status, body string) string {
 			const form = "HTTP/1.1 %s\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%s"
 			return fmt.Sprintf(form, status, len(body), body)
 		},
@@ -66,13 +67,13 @@ func scripts() []script {
 				"Link: x\r\n\r\nHTTP/1.1 %s\r\n\r\n%s", status, body)
 		},
 	}
-	var all []script
+	var all []hostileCase
 	for body, code := range bodies {
 		for _, status := range []string{"200 OK", "302 Found\r\nLocation: http://other.test/",
 			"403 No", "429 Slow", "502 Bad", "999 Odd"} {
 			for name, frame := range framings {
 				text := frame(status, body)
-				s := script{name: fmt.Sprintf("%s, %.12q, %.30q", name, status, body),
+				s := hostileCase{name: fmt.Sprintf("%s, %.12q, %.30q", name, status, body),
 					play: func(c net.Conn) { _, _ = io.WriteString(c, text) }}
 				switch {
 				case code == -1000:
@@ -98,16 +99,16 @@ func chunk(body string) string {
 	return fmt.Sprintf("%x\r\n%s\r\n", len(body), body)
 }
 
-// A few hundred hostile answers: each is classified as its body and status say, in time, with one
-// request, and none is followed.
-func TestHostileAnswers(t *testing.T) {
-	all := scripts()
+// A few hundred hostile responses: each is classified by its body and status, in time, with one
+// request, and no redirect is followed.
+func TestHostileResponses(t *testing.T) {
+	all := hostileCases()
 	if len(all) < 100 {
 		t.Fatalf("only %d scripts", len(all))
 	}
 	for _, s := range all {
 		synctest.Test(t, func(t *testing.T) {
-			w := &wire{answer: func(c net.Conn, r *http.Request) bool {
+			w := &pipeServer{serveRequest: func(c net.Conn, r *http.Request) bool {
 				if r.Host != "im.test" {
 					t.Errorf("%s: followed to %s", s.name, r.Host)
 				}
@@ -117,7 +118,7 @@ func TestHostileAnswers(t *testing.T) {
 			c := w.client(t)
 			defer c.Close()
 			begin := time.Now()
-			err := c.MarkRead(t.Context(), aRead)
+			err := c.MarkRead(t.Context(), validRead)
 			if took := time.Since(begin); took > 5*time.Second || w.requests.Load() != 1 {
 				t.Errorf("%s: %d requests in %v", s.name, w.requests.Load(), took)
 			}
@@ -136,8 +137,8 @@ func TestHostileAnswers(t *testing.T) {
 	}
 }
 
-// Answers that never end take the time that a call has, and little memory.
-func TestEndlessAnswersTakeLittleMemory(t *testing.T) {
+// Responses that never end take at most the call's timeout, and little memory.
+func TestEndlessResponsesUseLittleMemory(t *testing.T) {
 	block := strings.Repeat("x", 1<<16)
 	pour := func(c net.Conn, text string) {
 		for {
@@ -179,13 +180,17 @@ func TestEndlessAnswersTakeLittleMemory(t *testing.T) {
 		},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			w := &wire{answer: func(c net.Conn, _ *http.Request) bool { play(c); return false }}
+			w := &pipeServer{serveRequest: func(c net.Conn,
+				_ *http.Request) bool {
+				play(c)
+				return false
+			}}
 			c := w.client(t)
 			defer c.Close()
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
 			begin := time.Now()
-			err := c.MarkRead(t.Context(), aRead)
+			err := c.MarkRead(t.Context(), validRead)
 			took := time.Since(begin)
 			runtime.ReadMemStats(&after)
 			if e := (*imclient.Error)(nil); !errors.As(err, &e) || e.Class != imclient.Transient ||
@@ -199,8 +204,8 @@ func TestEndlessAnswersTakeLittleMemory(t *testing.T) {
 	}
 }
 
-// A server's answer can have any length and any header, and is not decompressed.
-func TestAnswersAreBounded(t *testing.T) {
+// A response's body and header are read up to a bound, and not decompressed.
+func TestResponsesAreBounded(t *testing.T) {
 	var sent int64
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Accept-Encoding") != "" {
@@ -215,37 +220,38 @@ func TestAnswersAreBounded(t *testing.T) {
 		}
 	}))
 	c := client(t, options(server.URL))
-	answer, err := c.Post(t.Context(), "openim/sendmsg", nil)
+	response, err := c.Post(t.Context(), "openim/sendmsg", nil)
 	c.Close()
 	server.Close()
 	if got, want := outcomeOf(t,
 		err), (outcome{imclient.Transient, "answer", 0, 200}); got != want ||
-		len(answer.Body) != 64<<10 {
-		t.Errorf("%+v with %d bytes, want %+v", got, len(answer.Body), want)
+		len(response.Body) != 64<<10 {
+		t.Errorf("%+v with %d bytes, want %+v", got, len(response.Body), want)
 	}
 	if sent > 32<<20 { // what fits into the sockets' buffers
 		t.Errorf("the server could send %d bytes", sent)
 	}
 }
 
-func FuzzAnswer(f *testing.F) {
-	f.Add(200, []byte(verdict(0, "")), "5", "Tue, 14 Nov 2023 22:14:00 GMT")
+func FuzzResponse(f *testing.F) {
+	f.Add(200, []byte(apiResult(0, "")), "5", "Tue, 14 Nov 2023 22:14:00 GMT")
 	f.Add(429, []byte(`{"ErrorCode":60007}`), "Tue, 14 Nov 2023 22:14:00 GMT", "")
 	f.Add(502, []byte("<html>\x1b[2J"+base64.StdEncoding.EncodeToString([]byte(canary))), "-1", "x")
 	f.Add(200, []byte(`{"ErrorCode":70009,"ErrorInfo":"`+canary+`","ActionStatus":"`+canary+`"}`),
 		"", "")
 	f.Fuzz(func(t *testing.T, status int, body []byte, retryAfter, date string) {
-		c := canned(t,
-			always(status, http.Header{"Retry-After": {retryAfter}, "Date": {date}}, string(body)))
-		answer, err := c.Post(t.Context(), "openim/sendmsg", nil)
+		c := offlineClient(t,
+			always(status, http.Header{"Retry-After": {retryAfter}, "Date": {date}},
+				string(body)))
+		response, err := c.Post(t.Context(), "openim/sendmsg", nil)
 		for i := range len(canary) - 12 {
-			if text := fmt.Sprint(err, string(answer.Body), answer.ErrorInfo,
-				answer.ActionStatus); strings.Contains(text, canary[i:i+12]) {
+			if text := fmt.Sprint(err, string(response.Body), response.ErrorInfo,
+				response.ActionStatus); strings.Contains(text, canary[i:i+12]) {
 				t.Fatalf("the key is in %s", text)
 			}
 		}
 		if err == nil {
-			if answer.ErrorCode != 0 {
+			if response.ErrorCode != 0 {
 				t.Error("a success with an ErrorCode")
 			}
 			return
@@ -256,7 +262,7 @@ func FuzzAnswer(f *testing.F) {
 		}
 		if len(e.Message) > 200 || e.RetryAfter < 0 || e.RetryAfter > 5*time.Minute ||
 			e.RetryAfter > 0 && e.Class != imclient.Throttled ||
-			e.Label == "" || e.ErrorCode != answer.ErrorCode ||
+			e.Label == "" || e.ErrorCode != response.ErrorCode ||
 			strings.ContainsAny(err.Error(), "\x1b\r\n") {
 			t.Errorf("%+v: %v", e, err)
 		}

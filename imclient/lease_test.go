@@ -13,7 +13,7 @@ import (
 	"markread/imclient"
 )
 
-// writeCounter counts how often something is written to a connection.
+// writeCounter counts the writes to a connection.
 type writeCounter struct {
 	net.Conn
 	writes *atomic.Int32
@@ -29,8 +29,8 @@ func (c writeCounter) Write(b []byte) (int, error) {
 
 var errLost = errors.New("the lease is lost")
 
-// A lease that ends while the connection is made, or between two calls of one connection, keeps the
-// request from being sent.
+// A lease that ends while the connection is being made, or between two calls on one connection,
+// prevents the request from being sent.
 func TestLease(t *testing.T) {
 	t.Run("plain", func(t *testing.T) { mustKeepTheLease(t, httptest.NewServer) })
 	t.Run("TLS", func(t *testing.T) { mustKeepTheLease(t, httptest.NewTLSServer) })
@@ -41,7 +41,7 @@ func mustKeepTheLease(t *testing.T, start func(http.Handler) *httptest.Server) {
 	var lost atomic.Bool
 	server := start(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		arrived.Add(1)
-		fmt.Fprint(w, verdict(0, ""))
+		fmt.Fprint(w, apiResult(0, ""))
 	}))
 	defer server.Close()
 	o := options(server.URL)
@@ -61,9 +61,9 @@ func mustKeepTheLease(t *testing.T, start func(http.Handler) *httptest.Server) {
 	o.Transport = pool
 	c := client(t, o)
 	defer c.Close()
-	asked := 0
+	checks := 0
 	ctx := imclient.WithLease(t.Context(), func() error {
-		asked++
+		checks++
 		if lost.Load() {
 			return errLost
 		}
@@ -83,15 +83,15 @@ func mustKeepTheLease(t *testing.T, start func(http.Handler) *httptest.Server) {
 		{"there again after that", false, nil, 3},
 	} {
 		lost.Store(step.lost)
-		before := asked
+		before := checks
 		writes.Store(0)
 		if err := c.MarkRead(ctx, read); !errors.Is(err, step.err) || step.err == nil &&
 			err != nil {
 			t.Errorf("%s: %v, want %v", step.name, err, step.err)
 		}
-		if n := arrived.Load(); n != step.arrived || asked == before {
-			t.Errorf("%s: %d requests have arrived, want %d; the lease was asked %d times",
-				step.name, n, step.arrived, asked-before)
+		if n := arrived.Load(); n != step.arrived || checks == before {
+			t.Errorf("%s: %d requests have arrived, want %d; the lease was checked %d times",
+				step.name, n, step.arrived, checks-before)
 		}
 		if n := writes.Load(); pool.TLSClientConfig == nil && (n != 0) != (step.err == nil) ||
 			n > 1 && pool.TLSClientConfig == nil {

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// IsLoopback reports whether a host, with or without a port, as in a URL or a Host header, is this
-// machine: what is sent there needs no TLS, and what comes from there no token.
+// IsLoopback reports whether host, with or without a port, as in a URL or a Host header, is this
+// machine. Requests to it need no TLS, and requests from it need no token.
 func IsLoopback(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name

@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// minPassword is the least length of a proxy's password that is removed from texts: a shorter one
-// stands in every text by chance.
+// minPassword is the shortest password of a proxy that is removed from texts: a shorter one occurs
+// in any text by chance.
 const minPassword = 4
 
-// proxyPasswords returns the passwords in the addresses of the environment's proxies, as they stand
-// there and as they are sent. The addresses are not parsed: the error about one that can't be
-// parsed quotes it.
+// proxyPasswords returns the passwords in the addresses of the environment's proxies, as written
+// there and as sent. It does not parse the addresses, because the error about a malformed one
+// quotes it.
 func proxyPasswords() []string {
 	var passwords []string
 	for _, name := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"} {

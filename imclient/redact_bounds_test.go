@@ -12,25 +12,25 @@ import (
 	"markread/imclient"
 )
 
-// messageOf returns what an error shows of an answer that is not the API's.
+// messageOf returns what an error shows of a response that is not the API's.
 func messageOf(t *testing.T, body string) string {
 	t.Helper()
-	// The first call makes the signature and so the redactor know the key.
-	c := canned(t, always(502, nil, body))
+	// The first call makes the signature, and so adds the key to the redactor.
+	c := offlineClient(t, always(502, nil, body))
 	var e *imclient.Error
-	if err := c.MarkRead(t.Context(), aRead); !errors.As(err, &e) {
+	if err := c.MarkRead(t.Context(), validRead); !errors.As(err, &e) {
 		t.Fatal(err)
 	}
 	return e.Message
 }
 
-// Only the beginning of an answer is searched for secrets, and of one that lies across the end of
-// that part no piece of 12 bytes is shown, however it is written.
-func TestSecretsAcrossTheEndOfWhatIsSearched(t *testing.T) {
-	h := huntFor(canary)
-	h.pieces = slices.DeleteFunc(h.pieces, func(piece string) bool { return len(piece) < 12 })
+// Only the beginning of a response is searched for secrets. Of a secret that extends beyond that
+// part, no 12 consecutive bytes are shown, in whatever form.
+func TestSecretsAcrossTheSearchLimit(t *testing.T) {
+	h := newSecretScanner(canary)
+	h.fragments = slices.DeleteFunc(h.fragments, func(piece string) bool { return len(piece) < 12 })
 	for i := range len(canary) - 11 {
-		h.pieces = append(h.pieces, canary[i:i+12])
+		h.fragments = append(h.fragments, canary[i:i+12])
 	}
 	forms := map[string]func(string) string{
 		"plain": func(s string) string { return s }, "entities": entities, "JSON": entitiesJSON,
@@ -46,7 +46,7 @@ func TestSecretsAcrossTheEndOfWhatIsSearched(t *testing.T) {
 		for pad := searched - len(secret) - 2; pad <= searched; pad += 17 {
 			body := strings.Repeat("\n", pad) + secret + strings.Repeat(" and more", 1000)
 			got := messageOf(t, body)
-			if piece, found := h.in(got); found || strings.Contains(got, "more") &&
+			if piece, found := h.find(got); found || strings.Contains(got, "more") &&
 				!strings.HasPrefix(got, "[secret]") {
 				t.Fatalf("%s behind %d spaces: %q is in %q", name, pad, piece, got)
 			}
@@ -54,8 +54,8 @@ func TestSecretsAcrossTheEndOfWhatIsSearched(t *testing.T) {
 	}
 }
 
-// What is shown of a long answer is what was shown when all of it was searched.
-func TestALongAnswerIsStillShown(t *testing.T) {
+// A long response is shown as if all of it were searched.
+func TestLongResponseIsShown(t *testing.T) {
 	tail := strings.Repeat("x", 50<<10)
 	const both = "http://user:pass@h/ " + canary + "/no luck "
 	for body, want := range map[string]string{
@@ -70,40 +70,46 @@ func TestALongAnswerIsStillShown(t *testing.T) {
 	}
 }
 
-// A long answer to a call whose body nobody reads is not searched for secrets: that takes many
-// times its size.
-func TestBodiesThatNobodyReadsAreNotSearched(t *testing.T) {
+// A long response is not searched for secrets if the caller does not read the body: the search
+// takes many times its size.
+func TestUnreadBodiesAreNotSearched(t *testing.T) {
 	body := strings.Repeat("0123456789abcdef", 4<<10) // could be hexadecimal or base64 of anything
-	c := canned(t,
-		with(func(*http.Request) (*http.Response, error) { return respond(502, nil, body) }))
-	_ = c.MarkRead(t.Context(), aRead) // signs
+	c := offlineClient(t,
+		withTransport(func(*http.Request) (*http.Response,
+			error) {
+			return respond(502, nil, body)
+		}))
+	_ = c.MarkRead(t.Context(), validRead) // makes the signature
 	var before, after runtime.MemStats
 	const calls = 10
 	runtime.ReadMemStats(&before)
 	for range calls {
-		if err := c.MarkRead(t.Context(), aRead); err == nil {
+		if err := c.MarkRead(t.Context(), validRead); err == nil {
 			t.Fatal("no error")
 		}
 	}
 	runtime.ReadMemStats(&after)
 	if each := (after.TotalAlloc - before.TotalAlloc) / calls; each > 512<<10 {
-		t.Errorf("%d bytes allocated for an answer of %d", each, len(body))
+		t.Errorf("%d bytes allocated for a response of %d", each, len(body))
 	}
 }
 
-// BenchmarkErrorPage compares the call whose body nobody reads with the one whose body is masked.
+// BenchmarkErrorPage compares a call whose body nobody reads with one whose body is masked.
 func BenchmarkErrorPage(b *testing.B) {
 	body := strings.Repeat("0123456789abcdef", 64<<10) // 1 MiB, of which 64 KiB are read
-	c := canned(b,
-		with(func(*http.Request) (*http.Response, error) { return respond(502, nil, body) }))
+	c := offlineClient(b,
+		withTransport(func(*http.Request) (*http.Response,
+			error) {
+			return respond(502, nil, body)
+		}))
 	b.Run("unread", func(b *testing.B) {
 		for b.Loop() {
-			_ = c.MarkRead(b.Context(), aRead)
+			_ = c.MarkRead(b.Context(), validRead)
 		}
 	})
 	b.Run("read", func(b *testing.B) {
 		for b.Loop() {
-			_, _ = c.Post(b.Context(), imclient.CommandMarkRead, aRead)
+			_, _ = c.Post(b.Context(), imclient.CommandMarkRead, validRead)
 		}
 	})
 }

@@ -12,7 +12,7 @@ import (
 	"markread/imclient"
 )
 
-// encodings that a server may show a secret in, beside escapes.
+// encodings in which a server may show a secret, beside escapes.
 var encodings = map[string]func(string) string{
 	"base64":          toBase64,
 	"base64 for URLs": func(s string) string { return url64.EncodeToString([]byte(s)) },
@@ -26,14 +26,13 @@ var url64 = base64.RawURLEncoding
 func toBase64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
 func toHex(s string) string    { return hex.EncodeToString([]byte(s)) }
 
-// A proxy's answer may show what it was sent: the header Proxy-Authorization, or the address that
-// we know it by.
+// A proxy's response may show what we sent: the header Proxy-Authorization, or the proxy's address.
 func TestProxyPasswordsAreMasked(t *testing.T) {
 	t.Setenv("HTTP_PROXY", "http://user:p%20w/"+canary[:8]+"@proxy.test:3128")
 	t.Setenv("https_proxy", "user:"+canary[20:30]+" @ho st")
 	t.Setenv("HTTPS_PROXY", "http://user@proxy.test")
 	t.Setenv("http_proxy", "http://user:x@proxy.test")
-	c := canned(t, always(200, nil, verdict(0, "")))
+	c := offlineClient(t, always(200, nil, apiResult(0, "")))
 	for in, want := range map[string]string{
 		"p w/" + canary[:8]:             "[secret]",
 		"it is p%20w/" + canary[:8]:     "it is [secret]",
@@ -48,8 +47,8 @@ func TestProxyPasswordsAreMasked(t *testing.T) {
 	if got := c.Mask("Basic " + basic + "."); got != "Basic [secret]." {
 		t.Errorf("%q", got)
 	}
-	for range 100 { // more than are remembered of signatures
-		if err := c.MarkRead(t.Context(), aRead); err != nil {
+	for range 100 { // more signatures than are remembered
+		if err := c.MarkRead(t.Context(), validRead); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -94,14 +93,14 @@ func TestNewMask(t *testing.T) {
 }
 
 func BenchmarkMask(b *testing.B) {
-	c := canned(b, always(200, nil, verdict(0, "")))
-	if err := c.MarkRead(b.Context(), aRead); err != nil {
+	c := offlineClient(b, always(200, nil, apiResult(0, "")))
+	if err := c.MarkRead(b.Context(), validRead); err != nil {
 		b.Fatal(err)
 	}
 	for name, text := range map[string]string{
-		"words":  strings.Repeat("the quick brown fox &amp; ", 64<<10/26),
-		"base64": strings.Repeat("QUJD", 16<<10),
-		"answer": verdict(60007, "the calls of this API exceed the frequency limit"),
+		"words":    strings.Repeat("the quick brown fox &amp; ", 64<<10/26),
+		"base64":   strings.Repeat("QUJD", 16<<10),
+		"response": apiResult(60007, "the calls of this API exceed the frequency limit"),
 	} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
@@ -111,15 +110,15 @@ func BenchmarkMask(b *testing.B) {
 	}
 }
 
-// What is escaped in any way is masked, wherever it stands.
+// A secret in any escaped form is masked, wherever it is.
 func FuzzMask(f *testing.F) {
 	f.Add("a", "b", 0, 50, 0)
 	f.Add("%", "&#", 3, 20, 1)
 	f.Add(`\`, ";", 3, 20, 2)
 	f.Add("(", "~", 3, 20, 3)
 	f.Add("QUJD", "=", 3, 20, 4)
-	c := canned(f, always(200, nil, verdict(0, "")))
-	if err := c.MarkRead(f.Context(), aRead); err != nil {
+	c := offlineClient(f, always(200, nil, apiResult(0, "")))
+	if err := c.MarkRead(f.Context(), validRead); err != nil {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, before, after string, from, length, way int) {

@@ -22,46 +22,46 @@ import (
 	"markread/imclient"
 )
 
-// hunt looks for secrets in everything that can be got out of an answer and an error: the chain
-// below it, and all ways of printing each link.
-type hunt struct {
-	pieces []string
+// secretScanner searches everything that a response and an error reveal: the error's whole chain,
+// and all ways of printing each link.
+type secretScanner struct {
+	fragments []string
 }
 
-// huntFor makes a hunt for parts of secrets, eight bytes long, in the encodings that a server or Go
-// might use.
-func huntFor(secrets ...string) hunt {
-	var h hunt
+// newSecretScanner searches for parts of secrets, eight bytes long, in the encodings that a server
+// or Go might use.
+func newSecretScanner(secrets ...string) secretScanner {
+	var h secretScanner
 	for _, secret := range secrets {
 		for i := 0; i+8 <= len(secret); i += 4 {
-			h.pieces = append(h.pieces, secret[i:i+8])
+			h.fragments = append(h.fragments, secret[i:i+8])
 		}
-		h.pieces = append(h.pieces, fmt.Sprintf("%x", secret[:min(8, len(secret))]))
+		h.fragments = append(h.fragments, fmt.Sprintf("%x", secret[:min(8, len(secret))]))
 		for i := range min(len(secret), 36) - 9 { // three groups of base64, from each byte on
 			three := base64.RawStdEncoding.EncodeToString([]byte(secret[i : i+9]))
-			h.pieces = append(h.pieces, three,
+			h.fragments = append(h.fragments, three,
 				strings.NewReplacer("+", "-", "/", "_").Replace(three))
 		}
 	}
 	return h
 }
 
-func (h hunt) in(text string) (string, bool) {
+func (h secretScanner) find(text string) (string, bool) {
 	if flat, err := url.QueryUnescape(text); err == nil {
 		text += "\n" + flat
 	}
 	text += "\n" + html.UnescapeString(text)
-	for _, piece := range h.pieces {
-		if strings.Contains(text, piece) {
-			return piece, true
+	for _, fragment := range h.fragments {
+		if strings.Contains(text, fragment) {
+			return fragment, true
 		}
 	}
 	return "", false
 }
 
-func (h hunt) check(t *testing.T, name string, answer imclient.Answer, err error) {
+func (h secretScanner) check(t *testing.T, name string, response imclient.Response, err error) {
 	t.Helper()
-	shown := []any{answer, string(answer.Body), answer.ErrorInfo, answer.ActionStatus}
+	shown := []any{response, string(response.Body), response.ErrorInfo, response.ActionStatus}
 	for link := []error{err}; len(link) > 0; link = link[1:] {
 		switch e := link[0].(type) {
 		case nil:
@@ -84,53 +84,66 @@ func (h hunt) check(t *testing.T, name string, answer imclient.Answer, err error
 			texts = append(texts, string(text))
 		}
 		for _, text := range texts {
-			if piece, found := h.in(text); found {
-				t.Errorf("%s: %q is in %T: %s", name, piece, value, text)
+			if fragment, found := h.find(text); found {
+				t.Errorf("%s: %q is in %T: %s", name, fragment, value, text)
 			}
 		}
 	}
 }
 
-// Everything that can go wrong, at a server that echoes what it can: neither the key nor the
-// signature nor a password is anywhere in what comes out.
-func TestNoSecretComesOut(t *testing.T) {
+// All kinds of failures, with a server that echoes whatever it can: no result contains the key, the
+// signature or a password.
+func TestNoSecretLeaks(t *testing.T) {
 	var mu sync.Mutex
 	var echo string // the request's URL, as the server saw it
 	ways := map[string]func(net.Conn){
-		"page": func(c net.Conn) {
-			say(c, 502, "", "<html>upstream failed: "+echo+"</html>")
+		"page": func(c net.Conn) { reply(c, 502, "", "<html>upstream failed: "+echo+"</html>") },
+		"page, HTML": func(c net.Conn) {
+			reply(c, 500, "",
+				"<a>"+html.EscapeString(echo))
 		},
-		"page, HTML":     func(c net.Conn) { say(c, 500, "", "<a>"+html.EscapeString(echo)) },
-		"page, escaped":  func(c net.Conn) { say(c, 404, "", "?back="+url.QueryEscape(echo)) },
-		"page, twice":    func(c net.Conn) { say(c, 404, "", escapedTwice(echo)) },
-		"page, entities": func(c net.Conn) { say(c, 404, "", entities(echo)) },
-		"page, base64":   func(c net.Conn) { say(c, 502, "", toBase64(echo)) },
+		"page, escaped": func(c net.Conn) {
+			reply(c, 404, "",
+				"?back="+url.QueryEscape(echo))
+		},
+		"page, twice":    func(c net.Conn) { reply(c, 404, "", escapedTwice(echo)) },
+		"page, entities": func(c net.Conn) { reply(c, 404, "", entities(echo)) },
+		"page, base64":   func(c net.Conn) { reply(c, 502, "", toBase64(echo)) },
 		"page, base64 2": func(c net.Conn) {
-			say(c, 502, "", "id="+base64.RawURLEncoding.EncodeToString([]byte(echo[1:])))
+			reply(c, 502, "", "id="+base64.RawURLEncoding.EncodeToString([]byte(echo[1:])))
 		},
-		"page, hex":     func(c net.Conn) { say(c, 502, "", hex.EncodeToString([]byte(echo))) },
-		"throttled":     func(c net.Conn) { say(c, 429, "Retry-After: 5\r\n", echo) },
-		"info":          func(c net.Conn) { say(c, 200, "", verdict(70009, "bad: "+echo)) },
-		"info, success": func(c net.Conn) { say(c, 200, "", verdict(0, "good: "+echo)) },
+		"page, hex": func(c net.Conn) {
+			reply(c, 502, "",
+				hex.EncodeToString([]byte(echo)))
+		},
+		"throttled": func(c net.Conn) { reply(c, 429, "Retry-After: 5\r\n", echo) },
+		"info": func(c net.Conn) {
+			reply(c, 200, "",
+				apiResult(70009, "bad: "+echo))
+		},
+		"info, success": func(c net.Conn) {
+			reply(c, 200, "",
+				apiResult(0, "good: "+echo))
+		},
 		"info, JSON": func(c net.Conn) {
-			say(c, 200, "", `{"ErrorCode":90001,"ErrorInfo":"`+entitiesJSON(echo)+`"}`)
+			reply(c, 200, "", `{"ErrorCode":90001,"ErrorInfo":"`+entitiesJSON(echo)+`"}`)
 		},
 		"decoded": func(c net.Conn) {
 			at, _ := url.Parse(echo)
-			say(c, 200, "", verdict(70009,
+			reply(c, 200, "", apiResult(70009,
 				fmt.Sprint("bad: ", unpacked(t, at.Query().Get("usersig"))["TLS.sig"])))
 		},
 		"status": func(c net.Conn) {
-			say(c, 200, "", fmt.Sprintf(`{"ErrorCode":1,"ActionStatus":%q}`, echo))
+			reply(c, 200, "", fmt.Sprintf(`{"ErrorCode":1,"ActionStatus":%q}`, echo))
 		},
-		"garbage": func(c net.Conn) { say(c, 200, "", echo) },
+		"garbage": func(c net.Conn) { reply(c, 200, "", echo) },
 		"redirect": func(c net.Conn) {
-			say(c, 302, "Location: http://other.test"+echo+"\r\n", echo)
+			reply(c, 302, "Location: http://other.test"+echo+"\r\n", echo)
 		},
 		"too long": func(c net.Conn) {
-			say(c, 200, "", strings.Repeat(echo+"\n", 1<<20/len(echo)))
+			reply(c, 200, "", strings.Repeat(echo+"\n", 1<<20/len(echo)))
 		},
-		"cut": func(c net.Conn) { say(c, 502, "", echo[:len(echo)*2/3]) },
+		"cut": func(c net.Conn) { reply(c, 502, "", echo[:len(echo)*2/3]) },
 		"broken body": func(c net.Conn) {
 			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n%s", echo)
 		},
@@ -159,9 +172,12 @@ func TestNoSecretComesOut(t *testing.T) {
 			fmt.Fprintf(c, "HTTP/1.1 101 %s\r\nConnection: upgrade\r\nUpgrade: %s\r\n\r\n%s", echo,
 				echo, echo)
 		},
-		"long header": func(c net.Conn) { say(c, 200, strings.Repeat("X: "+echo+"\r\n", 999), "") },
+		"long header": func(c net.Conn) {
+			reply(c, 200,
+				strings.Repeat("X: "+echo+"\r\n", 999), "")
+		},
 		"odd Retry-After": func(c net.Conn) {
-			say(c, 429, "Retry-After: "+echo+"\r\nDate: "+echo+"\r\n", "")
+			reply(c, 429, "Retry-After: "+echo+"\r\nDate: "+echo+"\r\n", "")
 		},
 		"hang":  func(c net.Conn) { _, _ = io.Copy(io.Discard, c) },
 		"end":   func(net.Conn) {},
@@ -172,7 +188,7 @@ func TestNoSecretComesOut(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w := &wire{answer: func(c net.Conn, r *http.Request) bool {
+		w := &pipeServer{serveRequest: func(c net.Conn, r *http.Request) bool {
 			mu.Lock()
 			echo = r.RequestURI
 			mu.Unlock()
@@ -191,19 +207,19 @@ func TestNoSecretComesOut(t *testing.T) {
 		o := options("http://" + listener.Addr().String())
 		o.Timeout = 200 * time.Millisecond
 		c := client(t, o)
-		answer, err := c.Post(t.Context(), "openim/sendmsg", map[string]string{"a": "b"})
+		response, err := c.Post(t.Context(), "openim/sendmsg", map[string]string{"a": "b"})
 		listener.Close()
 		mu.Lock()
-		echo := echo // what this way answers with; its connection may outlive the call
+		echo := echo // the URL in this response; its connection may outlive the call
 		mu.Unlock()
 		if err == nil && name != "info, success" || echo == "" {
 			t.Fatalf("%s: did not fail: %v", name, err)
 		}
-		secretsOf(t, echo).check(t, name, answer, err)
+		scannerForURL(t, echo).check(t, name, response, err)
 		if _, err := c.Post(t.Context(), "openim/sendmsg", nil); err == nil { // refused by now
 			t.Errorf("%s: a second call succeeded", name)
 		} else {
-			secretsOf(t, echo).check(t, name+", then refused", imclient.Answer{}, err)
+			scannerForURL(t, echo).check(t, name+", then refused", imclient.Response{}, err)
 		}
 		if text := fmt.Sprintf("%v %+v %#v", c, c, c); strings.Contains(text, canary[:8]) {
 			t.Errorf("%s: the client prints the key", name)
@@ -212,8 +228,8 @@ func TestNoSecretComesOut(t *testing.T) {
 	}
 }
 
-// secretsOf hunts for what a request's URL contained, and for the key.
-func secretsOf(t *testing.T, address string) hunt {
+// scannerForURL searches for the signature in a request's URL, and for the key.
+func scannerForURL(t *testing.T, address string) secretScanner {
 	t.Helper()
 	at, err := url.Parse(address)
 	if err != nil {
@@ -224,7 +240,7 @@ func secretsOf(t *testing.T, address string) hunt {
 	if len(sig) < 100 || len(mac) < 40 {
 		t.Fatalf("no signature in %s", address)
 	}
-	return huntFor(sig, mac, canary)
+	return newSecretScanner(sig, mac, canary)
 }
 
 func escapedTwice(text string) string { return url.QueryEscape(url.QueryEscape(text)) }
@@ -245,8 +261,8 @@ func entitiesJSON(text string) string {
 	return out.String()
 }
 
-// A transport that someone else wrote may quote the URL in its errors, and a key source its key.
-func TestNoSecretComesOutOfForeignErrors(t *testing.T) {
+// A transport from elsewhere may quote the URL in its errors, and a key source its key.
+func TestNoSecretLeaksFromTransportErrors(t *testing.T) {
 	var at string
 	for name, wrap := range map[string]func(*http.Request) error{
 		"url.Error": func(r *http.Request) error {
@@ -260,32 +276,32 @@ func TestNoSecretComesOutOfForeignErrors(t *testing.T) {
 			return errors.New(`invalid proxy address "http://user:` + canary + `@host name"`)
 		},
 	} {
-		c := canned(t, with(func(r *http.Request) (*http.Response, error) {
+		c := offlineClient(t, withTransport(func(r *http.Request) (*http.Response, error) {
 			at = r.URL.String()
 			return nil, wrap(r)
 		}))
-		answer, err := c.Post(t.Context(), "openim/sendmsg", nil)
+		response, err := c.Post(t.Context(), "openim/sendmsg", nil)
 		if outcomeOf(t, err).label != "reset" {
 			t.Errorf("%s: %v", name, err)
 		}
-		secretsOf(t, at).check(t, name, answer, err)
+		scannerForURL(t, at).check(t, name, response, err)
 	}
 
 	path := filepath.Join(t.TempDir(), "key")
 	if err := os.WriteFile(path, []byte(strings.Repeat(canary, 100)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := canned(t, func(o *imclient.Options) { o.Key = imclient.KeyFile(path) })
-	answer, err := c.Post(t.Context(), "openim/sendmsg", nil)
-	huntFor(canary).check(t, "key file", answer, err)
+	c := offlineClient(t, func(o *imclient.Options) { o.Key = imclient.KeyFile(path) })
+	response, err := c.Post(t.Context(), "openim/sendmsg", nil)
+	newSecretScanner(canary).check(t, "key file", response, err)
 }
 
-// The chain is kept where it is harmless.
+// A harmless chain is kept.
 func TestHarmlessCausesAreKept(t *testing.T) {
 	cause := errors.New("harmless")
-	err := canned(t, with(func(*http.Request) (*http.Response, error) {
+	err := offlineClient(t, withTransport(func(*http.Request) (*http.Response, error) {
 		return nil, fmt.Errorf("it is %w", cause)
-	})).MarkRead(t.Context(), aRead)
+	})).MarkRead(t.Context(), validRead)
 	if !errors.Is(err, cause) || !strings.Contains(err.Error(), "it is harmless") {
 		t.Error(err)
 	}
@@ -293,14 +309,14 @@ func TestHarmlessCausesAreKept(t *testing.T) {
 
 func TestMask(t *testing.T) {
 	var sig string
-	c := canned(t, with(func(r *http.Request) (*http.Response, error) {
+	c := offlineClient(t, withTransport(func(r *http.Request) (*http.Response, error) {
 		sig = r.URL.Query().Get("usersig")
-		return respond(200, nil, verdict(0, ""))
+		return respond(200, nil, apiResult(0, ""))
 	}))
 	if text := "before the first call there is nothing to know"; c.Mask(text) != text {
 		t.Error("masked without a secret")
 	}
-	if err := c.MarkRead(t.Context(), aRead); err != nil {
+	if err := c.MarkRead(t.Context(), validRead); err != nil {
 		t.Fatal(err)
 	}
 	const s = "[secret]"
@@ -317,7 +333,7 @@ func TestMask(t *testing.T) {
 		"http://user:pw@host/p":              "http://" + s + "@host/p",
 		`"https://u:p%20w@h" and http://ok/`: `"https://` + s + `@h" and http://ok/`,
 		"mail a@b, no // there":              "mail a@b, no // there",
-		// A part, and a form that is not replaced.
+		// A part of a secret, and a form that can't be replaced.
 		"x=" + sig[:40]:                    withheld,
 		"x=" + sig[60:72]:                  withheld,
 		"x=" + sig[60:71]:                  "x=" + sig[60:71],
@@ -341,8 +357,8 @@ func TestMask(t *testing.T) {
 	}
 	// Short keys are secrets too.
 	hush := func(o *imclient.Options) { o.Key = imclient.Key(imclient.NewSecret("hush")) }
-	c = canned(t, hush, always(200, nil, verdict(0, "")))
-	if err := c.MarkRead(t.Context(), aRead); err != nil {
+	c = offlineClient(t, hush, always(200, nil, apiResult(0, "")))
+	if err := c.MarkRead(t.Context(), validRead); err != nil {
 		t.Fatal(err)
 	}
 	for in, want := range map[string]string{

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// regions are the hosts of the data centres, by our names, as in the vendor's introduction to the
-// REST API (tencentcloud.com/document/product/1047/34620).
+// regions are the hosts of the data centres, by markread's names, as in the vendor's introduction
+// to the REST API (tencentcloud.com/document/product/1047/34620).
 var regions = []struct{ name, host string }{
 	{"china", "console.tim.qq.com"},
 	{"singapore", "adminapisgp.im.qcloud.com"},
@@ -19,7 +19,7 @@ var regions = []struct{ name, host string }{
 	{"jakarta", "adminapiidn.im.qcloud.com"},
 }
 
-// Regions returns the names that RegionURL knows.
+// Regions returns the names that RegionURL accepts.
 func Regions() []string {
 	names := make([]string, len(regions))
 	for i, region := range regions {
@@ -28,9 +28,9 @@ func Regions() []string {
 	return names
 }
 
-// RegionURL returns the base URL of a region, given by its name, or the URL itself, without a slash
-// at the end. A URL must be http or https, with a host and nothing after the path. Whether plain
-// http is safe there is not asked.
+// RegionURL returns the base URL of a region, given by its name, or the given URL without trailing
+// slashes. A URL must be http or https, with a host, and must end with its path. RegionURL does not
+// check whether plain http is safe for that host.
 func RegionURL(nameOrURL string) (string, error) {
 	for _, region := range regions {
 		if nameOrURL == region.name {
@@ -38,7 +38,7 @@ func RegionURL(nameOrURL string) (string, error) {
 		}
 	}
 	if !strings.Contains(nameOrURL, "://") {
-		// Not quoted: there may be a password in it.
+		// Not quoted: it may contain a password.
 		return "", fmt.Errorf("it is neither a URL (https://…) nor one of the regions %s",
 			strings.Join(Regions(), ", "))
 	}
@@ -49,7 +49,7 @@ func RegionURL(nameOrURL string) (string, error) {
 	return base.String(), nil
 }
 
-// parseBase reads a base URL. Its errors don't quote it: there may be a password in it.
+// parseBase parses a base URL. Its errors don't quote the URL, which may contain a password.
 func parseBase(text string) (*url.URL, error) {
 	base, err := url.Parse(text)
 	switch {

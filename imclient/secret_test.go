@@ -16,7 +16,7 @@ import (
 
 const canary = "canary-5bd2850fff3ecb11d7c805251c51ee463a25727bddc2385f3fa8bfee1bb93b5e"
 
-func TestSecretPrintsNowhere(t *testing.T) {
+func TestSecretIsNeverPrinted(t *testing.T) {
 	secret := imclient.NewSecret(canary)
 	type hidden struct{ inner imclient.Secret } // fmt can't call methods on inner
 	values := map[string]any{
@@ -60,7 +60,7 @@ func TestSecretPrintsNowhere(t *testing.T) {
 	}
 }
 
-// leaks says whether text contains the canary, plain or in hexadecimal.
+// leaks reports whether text contains the canary, plain or in hexadecimal.
 func leaks(text string) bool {
 	return strings.Contains(text, canary[:12]) ||
 		strings.Contains(strings.ToLower(text), fmt.Sprintf("%x", canary[:12]))
@@ -109,8 +109,8 @@ func TestKeyFile(t *testing.T) {
 	}
 }
 
-// A pipe would block the first call, and give the key once only.
-func TestAKeyFileIsARegularFile(t *testing.T) {
+// A pipe would block the first call, and returns the key only once.
+func TestKeyFileMustBeARegularFile(t *testing.T) {
 	folder := t.TempDir()
 	if _, err := imclient.KeyFile(folder)(); err == nil || !strings.Contains(err.Error(), folder) {
 		t.Errorf("a folder as key file: %v", err)

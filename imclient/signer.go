@@ -9,84 +9,88 @@ import (
 )
 
 const (
-	// sigLifetime is what the vendor recommends at least.
+	// sigLifetime is the shortest lifetime that the vendor recommends.
 	sigLifetime = 24 * time.Hour
-	// sigRenew is well before it expires: half a day is left to fix a key that can't be read.
+	// sigRenew is the age at which a signature is renewed. It leaves half a day to fix a key that
+	// can't be read.
 	sigRenew = 12 * time.Hour
-	// sigRetry is how often an unreadable key is tried again while the signature at hand is still
-	// good.
+	// sigRetry is how often reading an unreadable key is retried while the current signature is
+	// still valid.
 	sigRetry = time.Minute
-	// sigFuture is how far a signature may seem to be made in the future before we believe that a
-	// clock was set back, and sign anew.
-	sigFuture = time.Minute
+	// sigMaxFuture is how far ahead a signature's date may be before we assume that a clock was set
+	// back, and make a new signature.
+	sigMaxFuture = time.Minute
 )
 
 // signature is one UserSig.
 type signature struct {
-	text   Secret
-	issued time.Time // as signed: the server's clock, if known and trusted
-	made   time.Time // ours, monotonic
-	// suspect: made because the one before was refused, and never accepted yet. Guarded by
+	text      Secret
+	issued    time.Time // the date in it: by the server's clock, if known and trusted
+	createdAt time.Time // by our clock, monotonic
+	// afterRefusal: made because the previous one was refused, and not accepted yet. Guarded by
 	// signer.mu.
-	suspect bool
+	afterRefusal bool
 }
 
-// signer makes signatures and keeps the current one. Safe for any number of goroutines.
+// signer makes signatures and keeps the current one. It is safe for concurrent use.
 type signer struct {
 	appID  int64
 	admin  string
 	key    KeySource
 	clock  *clock                  // dates signatures
-	redact func(secrets ...string) // is told each secret before it is used
+	redact func(secrets ...string) // receives each secret before it is used
 
-	mu      sync.Mutex
-	current *signature // nil: none yet, or the last was refused
-	refused bool       // the last was refused
-	notYet  time.Time  // no renewal before, for the key could not be read
-	used    Secret     // the key that the last signature was made with; zero: none yet
-	unread  bool       // the last try to read the key for a signature failed
-	changed bool       // the key is another one than current was made with: it is due
+	mu             sync.Mutex
+	current        *signature // nil: none yet, or the last was refused
+	lastRefused    bool       // the last one was refused
+	renewNotBefore time.Time  // no renewal before, because the key could not be read
+	usedKey        Secret     // the key of the last signature; zero: none yet
+	keyUnreadable  bool       // the last attempt to read the key for a signature failed
+	keyReplaced    bool       // the key differs from current's: a new signature is due
 }
 
-// get returns a signature that the server should take. Its error is the key source's.
+// get returns a signature that the server should accept. Its error is the key source's.
 func (s *signer) get() (*signature, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.clock.server()
-	if s.current != nil && !s.changed && (!s.current.due(now) || time.Now().Before(s.notYet)) {
+	now := s.clock.signingTime()
+	if s.current != nil && !s.keyReplaced &&
+		(!s.current.due(now) || time.Now().Before(s.renewNotBefore)) {
 		return s.current, nil
 	}
 	fresh, err := s.sign(now)
-	s.changed = false // also if it has become unreadable: keyChanged finds out when that is over
+	// also if the key is unreadable now: keyChanged detects when it no longer is
+	s.keyReplaced = false
 	if err == nil {
-		s.current, s.refused = fresh, false
+		s.current, s.lastRefused = fresh, false
 		return fresh, nil
 	}
 	if s.current != nil && s.current.age(now) < sigLifetime-sigRetry {
-		s.notYet = time.Now().Add(sigRetry)
+		s.renewNotBefore = time.Now().Add(sigRetry)
 		return s.current, nil
 	}
 	return nil, err
 }
 
-// sign asks for the key and signs. The caller holds the lock.
+// sign reads the key and signs. The caller holds the lock.
 func (s *signer) sign(now time.Time) (*signature, error) {
 	key, err := s.readKey()
-	s.unread = err != nil
+	s.keyUnreadable = err != nil
 	if err != nil {
 		return nil, err
 	}
 	s.redact(key.Reveal())
-	s.used = key
+	s.usedKey = key
 	sig, mac, err := sign(s.appID, s.admin, key, now, sigLifetime)
 	if err != nil {
 		return nil, err
 	}
 	s.redact(sig, mac)
-	return &signature{text: NewSecret(sig), issued: now, made: time.Now(), suspect: s.refused}, nil
+	return &signature{text: NewSecret(sig), issued: now, createdAt: time.Now(),
+		afterRefusal: s.lastRefused}, nil
 }
 
-// readKey asks for the key. The caller holds the lock.
+// readKey reads the key. The caller holds the lock.
 func (s *signer) readKey() (Secret, error) {
 	key, err := s.key()
 	if err == nil && key.IsZero() {
@@ -95,59 +99,59 @@ func (s *signer) readKey() (Secret, error) {
 	return key, err
 }
 
-// keyChanged says whether the key can be read and is not the one of the last signature, or could
-// not be read then. The next signature is made with it even if the current one is still good; that
-// one stays, in case the key can't be read after all.
+// keyChanged reports whether the key can be read and differs from the last signature's, or could
+// not be read then. The next signature is made with it even if the current one is still valid; the
+// current one is kept in case the key can't be read after all.
 func (s *signer) keyChanged() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.used.IsZero() && !s.unread {
-		return false // never asked for: it is simply the key
+	if s.usedKey.IsZero() && !s.keyUnreadable {
+		return false // never read before: it has not changed
 	}
 	key, err := s.readKey()
 	if err != nil {
 		return false
 	}
-	s.changed = s.unread || !sameKey(key, s.used)
-	return s.changed
+	s.keyReplaced = s.keyUnreadable || !sameKey(key, s.usedKey)
+	return s.keyReplaced
 }
 
-// sameKey compares in a time that says nothing about the keys, not even their lengths.
+// sameKey compares in a time that reveals nothing about the keys, not even their lengths.
 func sameKey(a, b Secret) bool {
 	x, y := sha256.Sum256([]byte(a.Reveal())), sha256.Sum256([]byte(b.Reveal()))
 	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
 }
 
-// refuse drops a signature that the server did not take, unless a newer one is there already. It
-// says whether a call with the next signature may fare better: yes, unless this one was itself made
-// because of a refusal, and with the key that we still have. redate: the date of the signature may
-// be why.
-func (s *signer) refuse(sig *signature, redate bool) bool {
+// refuse drops a signature that the server refused, unless there is a newer one already. It reports
+// whether a call with the next signature may succeed: yes, unless this one was itself made because
+// of a refusal, and with the key that we still have. mayBeDate: the signature's date may be the
+// cause.
+func (s *signer) refuse(sig *signature, mayBeDate bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.current == sig {
-		s.current, s.refused = nil, true
-		if redate {
-			s.clock.redate()
+		s.current, s.lastRefused = nil, true
+		if mayBeDate {
+			s.clock.switchSource()
 		}
 	}
-	return !sig.suspect || s.current != nil || s.changed
+	return !sig.afterRefusal || s.current != nil || s.keyReplaced
 }
 
-// accept notes that the server took a signature: if it is refused later, that is a new story.
+// accept records that the server accepted a signature: a later refusal is a new incident.
 func (s *signer) accept(sig *signature) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sig.suspect = false
+	sig.afterRefusal = false
 }
 
-// age is how old the signature is, by the clock that it was dated with or the time that has really
-// passed since, whichever is more.
+// age returns the signature's age, by the clock that dated it or by the time that has really passed
+// since, whichever is larger.
 func (s *signature) age(now time.Time) time.Duration {
-	return max(now.Sub(s.issued), time.Since(s.made))
+	return max(now.Sub(s.issued), time.Since(s.createdAt))
 }
 
-// due says whether it is time for a new one.
+// due reports whether a new signature should be made.
 func (s *signature) due(now time.Time) bool {
-	return s.age(now) >= sigRenew || now.Sub(s.issued) < -sigFuture
+	return s.age(now) >= sigRenew || now.Sub(s.issued) < -sigMaxFuture
 }

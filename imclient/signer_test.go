@@ -16,28 +16,28 @@ import (
 	"markread/imclient"
 )
 
-// office plays the server as far as signatures matter, and the key's keeper. It shows each
-// signature as a number, in the order in which they first came.
-type office struct {
-	mu     sync.Mutex
-	key    string
-	keyErr error
-	asked  int               // for the key
-	sigs   []string          // distinct, in order
-	calls  []int             // number of the signature of each call
-	codes  map[int]int       // number of a signature -> what calls with it are answered
-	clock  func() time.Time  // of the server; nil: no Date
-	claims []imclient.Claims // of each signature
+// signatureServer is a server that checks only signatures, and the key source. It numbers
+// signatures in the order in which they first arrive.
+type signatureServer struct {
+	mu       sync.Mutex
+	key      string
+	keyErr   error
+	keyReads int               // how often the key was read
+	sigs     []string          // distinct, in order
+	calls    []int             // number of the signature of each call
+	codes    map[int]int       // number of a signature -> the ErrorCode for calls with it
+	clock    func() time.Time  // the server's; nil: no Date
+	claims   []imclient.Claims // of each signature
 }
 
-func (o *office) source() (imclient.Secret, error) {
+func (o *signatureServer) source() (imclient.Secret, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.asked++
+	o.keyReads++
 	return imclient.NewSecret(o.key), o.keyErr
 }
 
-func (o *office) answer(r *http.Request) (*http.Response, error) {
+func (o *signatureServer) respond(r *http.Request) (*http.Response, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	sig := r.URL.Query().Get("usersig")
@@ -56,17 +56,18 @@ func (o *office) answer(r *http.Request) (*http.Response, error) {
 	if o.clock != nil {
 		header.Set("Date", o.clock().UTC().Format(http.TimeFormat))
 	}
-	return respond(200, header, verdict(o.codes[number], ""))
+	return respond(200, header, apiResult(o.codes[number], ""))
 }
 
-func (o *office) client(t *testing.T) *imclient.Client {
-	return canned(t, with(o.answer), func(options *imclient.Options) { options.Key = o.source })
+func (o *signatureServer) client(t *testing.T) *imclient.Client {
+	return offlineClient(t, withTransport(o.respond),
+		func(options *imclient.Options) { options.Key = o.source })
 }
 
-// call returns the error's label and a "+" if the call should be made again.
+// call returns the error's label, with a "+" if the call should be retried with a new signature.
 func call(t *testing.T, c *imclient.Client) string {
 	t.Helper()
-	err := c.MarkRead(t.Context(), aRead)
+	err := c.MarkRead(t.Context(), validRead)
 	if err == nil {
 		return "ok"
 	}
@@ -82,9 +83,9 @@ func call(t *testing.T, c *imclient.Client) string {
 
 func TestSignaturesAreCachedAndRenewedInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := &office{key: canary}
+		o := &signatureServer{key: canary}
 		c := o.client(t)
-		for range 49 { // two days and an hour, a call an hour
+		for range 49 { // two days and an hour, one call an hour
 			if got := call(t, c); got != "ok" {
 				t.Fatal(got)
 			}
@@ -94,20 +95,21 @@ func TestSignaturesAreCachedAndRenewedInTime(t *testing.T) {
 			}
 			time.Sleep(time.Hour)
 		}
-		if len(o.sigs) > 5 || o.asked != len(o.sigs) {
-			t.Errorf("%d signatures in two days, the key asked for %d times", len(o.sigs), o.asked)
+		if len(o.sigs) > 5 || o.keyReads != len(o.sigs) {
+			t.Errorf("%d signatures in two days, the key read %d times", len(o.sigs),
+				o.keyReads)
 		}
 	})
 }
 
-func TestARefusedSignatureIsReplacedAtOnce(t *testing.T) {
+func TestRefusedSignatureIsReplacedImmediately(t *testing.T) {
 	for code, again := range map[int]bool{
 		20002: true, 60004: true, 60005: true, 60025: true, 70001: true, 70002: true, 70003: true,
 		70005: true,
 		70009: true, 70016: true, 70052: true, 70050: false,
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			o := &office{key: canary, codes: map[int]int{0: code, 1: code, 2: 0}}
+			o := &signatureServer{key: canary, codes: map[int]int{0: code, 1: code, 2: 0}}
 			c := o.client(t)
 			plus := ""
 			if again {
@@ -121,11 +123,11 @@ func TestARefusedSignatureIsReplacedAtOnce(t *testing.T) {
 				time.Sleep(2 * time.Second) // signatures differ by their second
 			}
 			if !slices.Equal(got, want) || !slices.Equal(o.calls, []int{0, 1, 2, 2}) ||
-				o.asked != 3 {
-				t.Errorf("%v with signatures %v and the key asked for %d times, want %v", got,
-					o.calls, o.asked, want)
+				o.keyReads != 3 {
+				t.Errorf("%v with signatures %v and the key read %d times, want %v", got,
+					o.calls, o.keyReads, want)
 			}
-			// Accepted meanwhile, so that this is a new story.
+			// Accepted meanwhile, so this is a new incident.
 			o.codes[2], o.codes[3] = code, 0
 			if got := call(t, c); got != label+plus {
 				t.Errorf("refused after it was accepted: %s", got)
@@ -140,7 +142,7 @@ func TestARefusedSignatureIsReplacedAtOnce(t *testing.T) {
 
 func TestOtherFailuresKeepTheSignature(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := &office{key: canary, codes: map[int]int{}}
+		o := &signatureServer{key: canary, codes: map[int]int{}}
 		c := o.client(t)
 		for _, code := range []int{60007, 60008, 60010, 90001, 70020, 70107, 4711} {
 			o.codes[0] = code
@@ -149,21 +151,21 @@ func TestOtherFailuresKeepTheSignature(t *testing.T) {
 			}
 			time.Sleep(2 * time.Second)
 		}
-		if o.asked != 1 {
-			t.Errorf("signed %d times", o.asked)
+		if o.keyReads != 1 {
+			t.Errorf("signed %d times", o.keyReads)
 		}
 	})
 }
 
-// Many calls are out with a signature when it is revoked: all may try again, and that signs once,
-// not once a call.
+// Many calls are in flight with a signature when it is revoked: all may be retried, and that makes
+// one new signature, not one for each call.
 func TestManyRefusalsSignOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := &office{key: canary, codes: map[int]int{0: 70052}}
-		c := canned(t, func(options *imclient.Options) { options.Key = o.source },
-			with(func(r *http.Request) (*http.Response, error) {
+		o := &signatureServer{key: canary, codes: map[int]int{0: 70052}}
+		c := offlineClient(t, func(options *imclient.Options) { options.Key = o.source },
+			withTransport(func(r *http.Request) (*http.Response, error) {
 				time.Sleep(2 * time.Second)
-				return o.answer(r)
+				return o.respond(r)
 			}))
 		for _, want := range []string{"70052+", "ok"} {
 			var calls sync.WaitGroup
@@ -176,20 +178,20 @@ func TestManyRefusalsSignOnce(t *testing.T) {
 			}
 			calls.Wait()
 		}
-		// A straggler's refusal of the old one does not drop the new.
-		if o.asked != 2 {
-			t.Errorf("signed %d times", o.asked)
+		// A late refusal of the old signature does not drop the new one.
+		if o.keyReads != 2 {
+			t.Errorf("signed %d times", o.keyReads)
 		}
 	})
 }
 
-func TestALateRefusalDoesNotDropTheNewSignature(t *testing.T) {
+func TestLateRefusalDoesNotDropTheNewSignature(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := &office{key: canary, codes: map[int]int{0: 70001}}
+		o := &signatureServer{key: canary, codes: map[int]int{0: 70001}}
 		slow := make(chan struct{})
-		c := canned(t, func(options *imclient.Options) { options.Key = o.source },
-			with(func(r *http.Request) (*http.Response, error) {
-				response, err := o.answer(r)
+		c := offlineClient(t, func(options *imclient.Options) { options.Key = o.source },
+			withTransport(func(r *http.Request) (*http.Response, error) {
+				response, err := o.respond(r)
 				if len(o.calls) == 1 {
 					<-slow
 				}
@@ -209,19 +211,19 @@ func TestALateRefusalDoesNotDropTheNewSignature(t *testing.T) {
 			t.Errorf("the late one: %s", got)
 		}
 		time.Sleep(2 * time.Second)
-		if got := call(t, c); got != "ok" || o.asked != 2 {
-			t.Errorf("%s, signed %d times", got, o.asked)
+		if got := call(t, c); got != "ok" || o.keyReads != 2 {
+			t.Errorf("%s, signed %d times", got, o.keyReads)
 		}
 	})
 }
 
-func TestALateRefusalOfASuspectIsNotTheLastWord(t *testing.T) {
+func TestLateRefusalIsRetriedWithNewerSignature(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := &office{key: canary, codes: map[int]int{0: 70001, 1: 70001}}
+		o := &signatureServer{key: canary, codes: map[int]int{0: 70001, 1: 70001}}
 		slow := make(chan struct{})
-		c := canned(t, func(options *imclient.Options) { options.Key = o.source },
-			with(func(r *http.Request) (*http.Response, error) {
-				response, err := o.answer(r)
+		c := offlineClient(t, func(options *imclient.Options) { options.Key = o.source },
+			withTransport(func(r *http.Request) (*http.Response, error) {
+				response, err := o.respond(r)
 				if len(o.calls) == 2 {
 					<-slow
 				}
@@ -241,13 +243,13 @@ func TestALateRefusalOfASuspectIsNotTheLastWord(t *testing.T) {
 			time.Sleep(2 * time.Second)
 		}
 		close(slow)
-		if got := <-late; got != "70001+" { // a newer one is there, and good
+		if got := <-late; got != "70001+" { // there is a newer one, which is valid
 			t.Errorf("the late one: %s", got)
 		}
 	})
 }
 
-func TestARotatedKeyNeedsNoRestart(t *testing.T) {
+func TestRotatedKeyNeedsNoRestart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "key")
 	write := func(key string) {
 		if err := os.WriteFile(path, []byte(key+"\n"), 0o600); err != nil {
@@ -256,14 +258,14 @@ func TestARotatedKeyNeedsNoRestart(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		valid := "new"
-		c := canned(t, func(o *imclient.Options) { o.Key = imclient.KeyFile(path) },
-			with(func(r *http.Request) (*http.Response, error) {
+		c := offlineClient(t, func(o *imclient.Options) { o.Key = imclient.KeyFile(path) },
+			withTransport(func(r *http.Request) (*http.Response, error) {
 				_, err := imclient.Verify(r.URL.Query().Get("usersig"), imclient.NewSecret(valid),
 					time.Now())
 				if errors.Is(err, imclient.ErrSigForged) {
-					return respond(200, nil, verdict(70009, ""))
+					return respond(200, nil, apiResult(70009, ""))
 				}
-				return respond(200, nil, verdict(0, ""))
+				return respond(200, nil, apiResult(0, ""))
 			}))
 		if got := call(t, c); got != "key" {
 			t.Errorf("no file: %s", got)
@@ -281,23 +283,23 @@ func TestARotatedKeyNeedsNoRestart(t *testing.T) {
 	})
 }
 
-func TestAnUnreadableKey(t *testing.T) {
+func TestUnreadableKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := &office{keyErr: errors.New("no such file")}
+		o := &signatureServer{keyErr: errors.New("no such file")}
 		c := o.client(t)
-		err := c.MarkRead(t.Context(), aRead)
+		err := c.MarkRead(t.Context(), validRead)
 		if got, want := outcomeOf(t, err), (outcome{imclient.Held, "key", 0, 0}); got != want ||
 			!errors.Is(err, o.keyErr) || !strings.Contains(err.Error(), "MARKREAD_IM_KEY_FILE") {
 			t.Errorf("%+v: %v", got, err)
 		}
 		o.key, o.keyErr = canary, nil
 		if got := call(t, c); got != "ok" {
-			t.Errorf("mended: %s", got)
+			t.Errorf("readable again: %s", got)
 		}
 
-		// Once there is a signature, it is good for a day, while the key is asked for now and then.
+		// A signature is valid for a day, and meanwhile the key is read from time to time.
 		o.keyErr = errors.New("gone again")
-		before := o.asked
+		before := o.keyReads
 		begin := time.Now()
 		for time.Since(begin) < 23*time.Hour {
 			if got := call(t, c); got != "ok" {
@@ -305,8 +307,8 @@ func TestAnUnreadableKey(t *testing.T) {
 			}
 			time.Sleep(10 * time.Second)
 		}
-		if n := o.asked - before; n < 600 || n > 700 {
-			t.Errorf("asked for the key %d times in 11 hours", n)
+		if n := o.keyReads - before; n < 600 || n > 700 {
+			t.Errorf("read the key %d times in 11 hours", n)
 		}
 		time.Sleep(time.Hour)
 		if got := call(t, c); got != "key" {
@@ -314,27 +316,27 @@ func TestAnUnreadableKey(t *testing.T) {
 		}
 		o.keyErr = nil
 		if got := call(t, c); got != "ok" {
-			t.Errorf("mended: %s", got)
+			t.Errorf("readable again: %s", got)
 		}
 	})
 }
 
-// A wrong clock here: signatures are dated by the server's, once it is known.
+// Our clock is wrong: signatures are dated by the server's, once it is known.
 func TestSignaturesAreDatedByTheServersClock(t *testing.T) {
 	hours := []time.Duration{30, 13, 1, -1, -13, -30}
 	for i := range 2 * len(hours) {
 		off, strict := hours[i/2]*time.Hour, i%2 == 0
 		synctest.Test(t, func(t *testing.T) {
-			o := &office{key: canary, codes: map[int]int{}}
+			o := &signatureServer{key: canary, codes: map[int]int{}}
 			o.clock = func() time.Time { return time.Now().Add(off) }
-			// nobody knows whether the real one minds the future
+			// it is unknown whether the real server refuses signatures of the future
 			if off > 24*time.Hour || off < 0 && strict {
 				o.codes[0] = 70001
 			}
 			c := o.client(t)
 			call(t, c)
 			for range 30 {
-				time.Sleep(time.Hour + 7*time.Second) // never twice the same second on the server
+				time.Sleep(time.Hour + 7*time.Second) // never the same second twice on the server
 				if got := call(t, c); got != "ok" {
 					t.Fatalf("server %v ahead: %s", off, got)
 				}
@@ -355,13 +357,13 @@ func TestSignaturesAreDatedByTheServersClock(t *testing.T) {
 func TestNowIsTheLaterClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var header http.Header
-		status, body := 200, verdict(0, "")
-		c := canned(t, with(func(*http.Request) (*http.Response, error) {
+		status, body := 200, apiResult(0, "")
+		c := offlineClient(t, withTransport(func(*http.Request) (*http.Response, error) {
 			return respond(status, header, body)
 		}))
-		says := func(off time.Duration) {
+		respondAhead := func(off time.Duration) {
 			header = http.Header{"Date": {time.Now().Add(off).UTC().Format(http.TimeFormat)}}
-			_ = c.MarkRead(t.Context(), aRead)
+			_ = c.MarkRead(t.Context(), validRead)
 		}
 		check := func(when string, off time.Duration) {
 			t.Helper()
@@ -369,27 +371,27 @@ func TestNowIsTheLaterClock(t *testing.T) {
 				t.Errorf("%s: %v ahead of our clock, want %v", when, got, off)
 			}
 		}
-		check("before any answer", 0)
-		says(-time.Hour)
+		check("before any response", 0)
+		respondAhead(-time.Hour)
 		check("server behind", 0)
-		says(time.Hour)
+		respondAhead(time.Hour)
 		check("server ahead", time.Hour)
 		time.Sleep(10 * time.Minute)
 		check("ten minutes later", time.Hour)
 		header = http.Header{"Date": {"yesterday"}}
-		_ = c.MarkRead(t.Context(), aRead)
+		_ = c.MarkRead(t.Context(), validRead)
 		check("after an odd Date", time.Hour)
 		header = nil
-		_ = c.MarkRead(t.Context(), aRead)
-		check("after an answer without Date", time.Hour)
-		body = verdict(90001, "")
-		says(2 * time.Hour)
+		_ = c.MarkRead(t.Context(), validRead)
+		check("after a response without Date", time.Hour)
+		body = apiResult(90001, "")
+		respondAhead(2 * time.Hour)
 		check("after an ErrorCode", 2*time.Hour)
 		status, body = 502, "<html>"
-		says(5 * time.Hour)
-		check("after a gateway's answer", 2*time.Hour)
-		status, body = 200, verdict(0, "")
-		says(0)
+		respondAhead(5 * time.Hour)
+		check("after a gateway's response", 2*time.Hour)
+		status, body = 200, apiResult(0, "")
+		respondAhead(0)
 		check("when both agree again", 0)
 	})
 }

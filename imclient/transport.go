@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -15,19 +16,18 @@ import (
 
 const (
 	// idleTimeout is below the 60 or 75 seconds after which servers usually close an idle
-	// connection: a call that meets that close fails.
+	// connection: a call that coincides with such a close fails.
 	idleTimeout = 30 * time.Second
-	// maxHeader bounds the header of an answer; net/http's own limit is 10 MB.
+	// maxHeader bounds the header of a response; net/http's own limit is 10 MB.
 	maxHeader = 64 << 10
 )
 
-// NewTransport returns the transport that a Client uses by itself: HTTP/1.1 with kept-alive
-// connections, up to maxConns of them idle; TLS 1.2 or better, verified; proxies as the environment
-// says; no compression. A connection that is closed is gone at once, with all that was not sent
-// yet.
+// NewTransport returns the transport that a Client uses by default: HTTP/1.1 with keep-alive, up to
+// maxConns idle connections; TLS 1.2 or later, verified; the environment's proxies; no compression.
+// Closing a connection takes effect immediately and discards all unsent data.
 //
-// It is for callers that want another dial function or other root certificates: change the fields
-// before the first call.
+// Callers that need another dial function or other root certificates change the fields before the
+// first call.
 func NewTransport(timeout time.Duration, maxConns int) *http.Transport {
 	dialer := &net.Dialer{Timeout: timeout}
 	protocols := new(http.Protocols)
@@ -39,10 +39,10 @@ func NewTransport(timeout time.Duration, maxConns int) *http.Transport {
 			if err != nil {
 				return nil, err
 			}
-			return abrupt(conn), nil
+			return noLinger(conn), nil
 		},
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:    timeout, // a dial outlives its call
+		TLSHandshakeTimeout:    timeout, // a dial may outlive its call
 		DisableCompression:     true,
 		MaxIdleConnsPerHost:    maxConns,
 		IdleConnTimeout:        idleTimeout,
@@ -51,87 +51,83 @@ func NewTransport(timeout time.Duration, maxConns int) *http.Transport {
 	}
 }
 
-// abrupt makes Close discard what was not sent yet: an abandoned request must not arrive later,
-// when its permit has gone to another. And it makes every Close wait for the first, so that the
-// caller of any of them knows that the connection is closed.
-func abrupt(conn net.Conn) net.Conn {
+// noLinger makes Close discard unsent data: an abandoned request must not arrive later, when
+// another call has its permit. It also makes every Close wait for the first one, so that each
+// caller knows that the connection is closed.
+func noLinger(conn net.Conn) net.Conn {
 	if conn, ok := conn.(interface{ SetLinger(sec int) error }); ok {
 		_ = conn.SetLinger(0) // fails only if the connection is closed already
 	}
-	c := &abruptConn{Conn: conn}
+	c := &noLingerConn{Conn: conn}
 	c.close = sync.OnceValue(conn.Close)
 	return c
 }
 
-type abruptConn struct {
+type noLingerConn struct {
 	net.Conn
 	close func() error
 }
 
-func (c *abruptConn) Close() error { return c.close() }
+func (c *noLingerConn) Close() error { return c.close() }
 
-// trail is what an HTTP exchange went through, as its transport reports it. The hooks run in
-// several goroutines, one of which may outlive the exchange.
-type trail struct {
-	lease func() error // is asked before the request is sent
-	lose  func(error)  // gets what it returned
+// requestTrace records the progress of an HTTP exchange, as its transport reports it. The hooks run
+// in several goroutines, one of which may outlive the exchange.
+type requestTrace struct {
+	lease func() error // checked before the request is sent
+	abort func(error)  // receives lease's error
 
-	mu        sync.Mutex
-	asked     bool     // for a connection
-	conn      net.Conn // the one it got, nil: none
-	answering bool     // the first byte of an answer has come
-	handshake error    // why TLS failed
+	mu              sync.Mutex
+	connRequested   bool     // a connection was requested
+	conn            net.Conn // the connection of the request; nil: none
+	responseStarted bool     // the first byte of a response has arrived
+	handshakeErr    error    // why TLS failed
 }
 
-func (t *trail) watch(ctx context.Context) context.Context {
+func (t *requestTrace) attach(ctx context.Context) context.Context {
 	set := func(change func()) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		change()
 	}
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn:              func(string) { set(func() { t.asked = true }) },
+		GetConn:              func(string) { set(func() { t.connRequested = true }) },
 		GotConn:              func(got httptrace.GotConnInfo) { set(func() { t.conn = got.Conn }) },
-		WroteHeaders:         t.permitted,
-		GotFirstResponseByte: func() { set(func() { t.answering = true }) },
+		WroteHeaders:         t.checkLease,
+		GotFirstResponseByte: func() { set(func() { t.responseStarted = true }) },
 		TLSHandshakeDone: func(_ tls.ConnectionState, err error) {
-			set(func() { t.handshake = err })
+			set(func() { t.handshakeErr = err })
 		},
 	})
 }
 
-// permitted is called when the head of the request is in net/http's buffer, where the body follows
-// (it is in memory, so the head does not go ahead of it) and from which both are then written to
-// the socket. On a connection that is closed they are not.
-func (t *trail) permitted() {
+// checkLease is called when the request's header is in net/http's buffer. The body follows there
+// (it is in memory, so the header is not sent ahead of it), and both are then written to the
+// socket. If the connection is closed, they are not written.
+func (t *requestTrace) checkLease() {
 	if err := t.lease(); err != nil {
-		t.lose(err)
-		t.hangUp()
+		t.abort(err)
+		t.closeConn()
 	}
 }
 
-// hangUp closes the connection of an exchange that has failed, below TLS: a farewell would be one
-// more thing to wait for. net/http closes it too, but not always before the caller knows of the
-// failure.
-func (t *trail) hangUp() {
+// closeConn closes the connection of a failed exchange, below TLS: a close notification would be
+// one more thing to wait for. net/http closes the connection, too, but not always before the caller
+// learns of the failure.
+func (t *requestTrace) closeConn() {
 	t.mu.Lock()
 	conn := t.conn
 	t.mu.Unlock()
 	if conn == nil {
 		return
 	}
-	for {
-		wrapped, ok := conn.(*tls.Conn)
-		if !ok {
-			break
-		}
+	for wrapped, ok := conn.(*tls.Conn); ok; wrapped, ok = conn.(*tls.Conn) {
 		conn = wrapped.NetConn()
 	}
 	_ = conn.Close()
 }
 
-// label says what kind of failure err is, which is not that of an ended context.
-func (t *trail) label(err error) string {
+// label classifies err, which must not be that of an ended context.
+func (t *requestTrace) label(err error) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var (
@@ -145,28 +141,23 @@ func (t *trail) label(err error) string {
 	case errors.As(err, &network) && network.Timeout():
 		return LabelTimeout
 	case errors.As(err, &untrusted), isOp && (op.Op == "remote error" || op.Op == "local error"):
-		return LabelTLS // an alert, after the handshake too
-	case t.handshake != nil && errors.Is(err, t.handshake) && !broken(err):
+		return LabelTLS // an alert, which may also come after the handshake
+	case t.handshakeErr != nil && errors.Is(err, t.handshakeErr) && !connectionEnded(err):
 		return LabelTLS
-	case t.asked && t.conn == nil, isOp && op.Op == "dial", errors.As(err, &unnamed):
+	case t.connRequested && t.conn == nil, isOp && op.Op == "dial", errors.As(err, &unnamed):
 		return LabelConnect
-	case t.answering && !broken(err):
-		return LabelAnswer // what came is not HTTP
+	case t.responseStarted && !connectionEnded(err):
+		return LabelAnswer // the response is not HTTP
 	default:
 		return LabelReset
 	}
 }
 
-// broken says whether err means that the connection ended, and not that something wrong came over
-// it.
-func broken(err error) bool {
-	for _, end := range []error{
+// connectionEnded reports whether err means that the connection ended, rather than that invalid
+// data arrived.
+func connectionEnded(err error) bool {
+	return slices.ContainsFunc([]error{
 		io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed,
 		syscall.ECONNRESET, syscall.EPIPE, syscall.ECONNABORTED,
-	} {
-		if errors.Is(err, end) {
-			return true
-		}
-	}
-	return false
+	}, func(end error) bool { return errors.Is(err, end) })
 }

@@ -20,18 +20,18 @@ import (
 	"markread/imclient"
 )
 
-// What a server can do to a call that is out, and what is left of it when MarkRead returns. The
-// wire is in memory and the time virtual: exact.
-func TestACallEndsInTimeAndItsConnectionWithIt(t *testing.T) {
+// What a server can do to a call in flight, and the state when MarkRead returns. The connections
+// are in memory and the time is virtual, so the results are exact.
+func TestCallsEndInTimeAndCloseTheirConnection(t *testing.T) {
 	hang := func() { time.Sleep(time.Hour) }
 	for name, v := range map[string]struct {
-		answer func(net.Conn, *http.Request) bool
-		want   outcome
-		after  time.Duration
+		serve func(net.Conn, *http.Request) bool
+		want  outcome
+		after time.Duration
 	}{
-		"no answer": {func(net.Conn, *http.Request) bool { hang(); return false },
+		"no response": {func(net.Conn, *http.Request) bool { hang(); return false },
 			outcome{imclient.Transient, "timeout", 0, 0}, 5 * time.Second},
-		"late answer": {func(c net.Conn, r *http.Request) bool {
+		"late response": {func(c net.Conn, r *http.Request) bool {
 			time.Sleep(5*time.Second + 1)
 			return ok(c, r)
 		},
@@ -40,7 +40,7 @@ func TestACallEndsInTimeAndItsConnectionWithIt(t *testing.T) {
 			return drip(c, "HTTP/1.1 200 OK\r\nX: "+strings.Repeat("x", 1000))
 		},
 			outcome{imclient.Transient, "timeout", 0, 0}, 5 * time.Second},
-		"endless provisional answers": {func(c net.Conn, _ *http.Request) bool {
+		"endless provisional responses": {func(c net.Conn, _ *http.Request) bool {
 			return drip(c, strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 1000))
 		}, outcome{imclient.Transient, "timeout", 0, 0}, 5 * time.Second},
 		"body that never comes": {func(c net.Conn, _ *http.Request) bool {
@@ -50,7 +50,7 @@ func TestACallEndsInTimeAndItsConnectionWithIt(t *testing.T) {
 		}, outcome{imclient.Transient, "timeout", 0, 200}, 5 * time.Second},
 		"body that drips": {func(c net.Conn, _ *http.Request) bool {
 			fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
-			return drip(c, verdict(0, strings.Repeat("x", 900)))
+			return drip(c, apiResult(0, strings.Repeat("x", 900)))
 		}, outcome{imclient.Transient, "timeout", 0, 200}, 5 * time.Second},
 		"half a gateway's page": {func(c net.Conn, _ *http.Request) bool {
 			fmt.Fprint(c, "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 60\r\n\r\n<html>")
@@ -64,10 +64,10 @@ func TestACallEndsInTimeAndItsConnectionWithIt(t *testing.T) {
 			return false
 		}, outcome{imclient.Transient, "http_101", 0, 101}, 0},
 		"too long": {func(c net.Conn, _ *http.Request) bool {
-			return say(c, 200, "", verdict(0, strings.Repeat("x", 1<<20)))
+			return reply(c, 200, "", apiResult(0, strings.Repeat("x", 1<<20)))
 		}, outcome{imclient.Transient, "answer", 0, 200}, 0},
 		"too long a header": {func(c net.Conn, _ *http.Request) bool {
-			return say(c, 200, "X: "+strings.Repeat("x", 1<<20)+"\r\n", verdict(0, ""))
+			return reply(c, 200, "X: "+strings.Repeat("x", 1<<20)+"\r\n", apiResult(0, ""))
 		}, outcome{imclient.Transient, "answer", 0, 0}, 0},
 		"half the JSON, then the end": {func(c net.Conn, _ *http.Request) bool {
 			fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n{\"ErrorCode\":")
@@ -92,11 +92,11 @@ func TestACallEndsInTimeAndItsConnectionWithIt(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := &wire{answer: v.answer}
+				w := &pipeServer{serveRequest: v.serve}
 				c := w.client(t)
 				for range 2 {
 					begin := time.Now()
-					err := c.MarkRead(t.Context(), aRead)
+					err := c.MarkRead(t.Context(), validRead)
 					took, closed := time.Since(begin), w.lastClosed()
 					if got := outcomeOf(t, err); got != v.want {
 						t.Errorf("%+v, want %+v: %v", got, v.want, err)
@@ -119,7 +119,7 @@ func TestACallEndsInTimeAndItsConnectionWithIt(t *testing.T) {
 	}
 }
 
-// drip sends text a byte a second.
+// drip sends text one byte a second.
 func drip(conn net.Conn, text string) bool {
 	for i := range len(text) {
 		time.Sleep(time.Second)
@@ -130,18 +130,18 @@ func drip(conn net.Conn, text string) bool {
 	return true
 }
 
-// A whole answer counts even if the server does not finish: the call was made.
-func TestAWholeVerdictDecidesThoughTheAnswerIsNot(t *testing.T) {
+// A complete result counts even if the response does not end: the call was made.
+func TestCompleteResultCountsInTruncatedResponse(t *testing.T) {
 	for code := range map[int]bool{0: true, 90003: true} {
 		synctest.Test(t, func(t *testing.T) {
-			w := &wire{answer: func(c net.Conn, _ *http.Request) bool {
+			w := &pipeServer{serveRequest: func(c net.Conn, _ *http.Request) bool {
 				fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n%s",
-					verdict(code, ""))
+					apiResult(code, ""))
 				time.Sleep(time.Hour)
 				return false
 			}}
 			c := w.client(t)
-			err := c.MarkRead(t.Context(), aRead)
+			err := c.MarkRead(t.Context(), validRead)
 			if code == 0 && err != nil || code != 0 && outcomeOf(t, err).code != code ||
 				!w.lastClosed() {
 				t.Errorf("code %d: %v, closed: %v", code, err, w.lastClosed())
@@ -152,18 +152,18 @@ func TestAWholeVerdictDecidesThoughTheAnswerIsNot(t *testing.T) {
 	}
 }
 
-func TestStoppingClosesTheConnection(t *testing.T) {
+func TestCancelClosesTheConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stop := errors.New("we stop")
 		ctx, cancel := context.WithCancelCause(t.Context())
-		w := &wire{answer: func(net.Conn, *http.Request) bool {
+		w := &pipeServer{serveRequest: func(net.Conn, *http.Request) bool {
 			time.Sleep(time.Hour)
 			return false
 		}}
 		c := w.client(t)
 		time.AfterFunc(time.Second, func() { cancel(stop) })
 		begin := time.Now()
-		if err := c.MarkRead(ctx, aRead); err != stop || time.Since(begin) != time.Second ||
+		if err := c.MarkRead(ctx, validRead); err != stop || time.Since(begin) != time.Second ||
 			!w.lastClosed() {
 			t.Errorf("%v after %v, closed: %v", err, time.Since(begin), w.lastClosed())
 		}
@@ -192,7 +192,7 @@ func TestTimeoutIncludesConnecting(t *testing.T) {
 				o.Transport = transport
 				c := client(t, o)
 				begin := time.Now()
-				err := c.MarkRead(t.Context(), aRead)
+				err := c.MarkRead(t.Context(), validRead)
 				if got, want := outcomeOf(t,
 					err), (outcome{imclient.Transient, "timeout", 0, 0}); got != want ||
 					time.Since(begin) != o.Timeout {
@@ -207,18 +207,18 @@ func TestTimeoutIncludesConnecting(t *testing.T) {
 	}
 }
 
-// A connection that turns out to be dead before anything was written costs nothing: the call goes
-// out on another.
-func TestADeadConnectionIsReplaced(t *testing.T) {
+// A connection that turns out to be dead before anything was written costs nothing: the call uses
+// another one.
+func TestDeadConnectionIsReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &wire{answer: ok}
+		w := &pipeServer{serveRequest: ok}
 		c := w.client(t)
 		for range 3 {
-			if err := c.MarkRead(t.Context(), aRead); err != nil {
+			if err := c.MarkRead(t.Context(), validRead); err != nil {
 				t.Error(err)
 			}
 			synctest.Wait()
-			w.cutLast()
+			w.failLastConn()
 		}
 		if w.requests.Load() != 3 || w.dials.Load() != 3 {
 			t.Errorf("3 calls made %d requests on %d connections", w.requests.Load(),
@@ -228,17 +228,17 @@ func TestADeadConnectionIsReplaced(t *testing.T) {
 	})
 }
 
-// The pool holds as many connections as calls can be out at once; net/http's own default of 2 would
-// dial for nearly every call.
+// The pool holds as many connections as there are calls in flight; net/http's own default of 2
+// would dial for nearly every call.
 func TestConnectionsAreReused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &wire{answer: func(c net.Conn, r *http.Request) bool {
+		w := &pipeServer{serveRequest: func(c net.Conn, r *http.Request) bool {
 			time.Sleep(25 * time.Millisecond)
 			return ok(c, r)
 		}}
 		c := w.client(t)
 		call := func() {
-			if err := c.MarkRead(t.Context(), aRead); err != nil {
+			if err := c.MarkRead(t.Context(), validRead); err != nil {
 				t.Error(err)
 			}
 		}
@@ -251,7 +251,7 @@ func TestConnectionsAreReused(t *testing.T) {
 		if dials := w.dials.Load(); dials > 8 {
 			t.Errorf("2000 calls, 5 or 6 at once, made %d connections", dials)
 		}
-		for range 5 { // volleys as large as the pool
+		for range 5 { // bursts as large as the pool
 			for range 64 {
 				calls.Go(call)
 			}
@@ -262,7 +262,7 @@ func TestConnectionsAreReused(t *testing.T) {
 			t.Errorf("volleys of 64 made %d connections", dials)
 		}
 		before := w.dials.Load()
-		time.Sleep(31 * time.Second) // idle ones go before the server closes them
+		time.Sleep(31 * time.Second) // idle connections are closed before the server closes them
 		call()
 		if w.dials.Load() != before+1 {
 			t.Error("a connection was reused after half a minute")
@@ -271,9 +271,9 @@ func TestConnectionsAreReused(t *testing.T) {
 	})
 }
 
-// net/http repeats requests by itself in some cases. A POST of ours must never arrive twice: its
-// permit is for one. Over real sockets, with a server that drops connections in all the ways that
-// invite a repetition.
+// net/http repeats some requests by itself. Our POST must never arrive twice: its permit is for one
+// arrival. This uses real sockets, and a server that drops connections in all the ways that provoke
+// a repetition.
 func TestOneCallNeverArrivesTwice(t *testing.T) {
 	var arrived, connections atomic.Int32
 	var server sync.WaitGroup
@@ -301,10 +301,10 @@ func TestOneCallNeverArrivesTwice(t *testing.T) {
 				continue
 			}
 			switch way {
-			case 1: // has read the whole request, closes
+			case 1: // has read the whole request, then closes
 			case 2: // resets
 				_ = conn.(*net.TCPConn).SetLinger(0)
-			case 3: // begins an answer
+			case 3: // begins a response
 				fmt.Fprint(conn, "HTTP/1.1 ")
 			case 4:
 				fmt.Fprint(conn, "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n"+
@@ -328,7 +328,7 @@ func TestOneCallNeverArrivesTwice(t *testing.T) {
 	const calls = 1000
 	for i := range calls {
 		before := arrived.Load()
-		err := c.MarkRead(t.Context(), aRead)
+		err := c.MarkRead(t.Context(), validRead)
 		if n := arrived.Load() - before; n > 1 {
 			t.Fatalf("call %d arrived %d times: %v", i, n, err)
 		}
@@ -348,7 +348,7 @@ func TestOneCallNeverArrivesTwice(t *testing.T) {
 	server.Wait()
 }
 
-func TestAConnectionMayBeClosedByAnybody(t *testing.T) {
+func TestConnCanBeClosedTwice(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	defer server.Close()
 	conn, err := imclient.NewTransport(time.Second, 1).DialContext(t.Context(), "tcp",
@@ -363,7 +363,8 @@ func TestAConnectionMayBeClosedByAnybody(t *testing.T) {
 	}
 }
 
-// What was not sent when a call is given up must not be sent later: closing resets the connection.
+// Data that is unsent when a call is abandoned must not be sent later: closing resets the
+// connection.
 func TestClosingResetsTheConnection(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -384,7 +385,7 @@ func TestClosingResetsTheConnection(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	c := client(t, options("http://"+listener.Addr().String()))
-	if err := c.MarkRead(ctx, aRead); !errors.Is(err, context.DeadlineExceeded) {
+	if err := c.MarkRead(ctx, validRead); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatal(err)
 	}
 	if err := <-seen; !errors.Is(err, syscall.ECONNRESET) {

@@ -14,17 +14,17 @@ import (
 	"time"
 )
 
-// What can be wrong with a UserSig. Verify wraps one of them.
+// The reasons why a UserSig is not valid. Verify wraps one of them.
 var (
-	// ErrSigMalformed: it is no UserSig of version 2.0 at all.
+	// ErrSigMalformed: it is not a UserSig of version 2.0.
 	ErrSigMalformed = errors.New("malformed UserSig")
-	// ErrSigForged: it was made with another key, or changed since.
+	// ErrSigForged: it was made with another key, or changed afterwards.
 	ErrSigForged = errors.New("the UserSig was made with another key")
 	// ErrSigExpired: it is genuine, but its lifetime is over.
 	ErrSigExpired = errors.New("the UserSig has expired")
 )
 
-// Claims are what a UserSig says.
+// Claims are the contents of a UserSig.
 type Claims struct {
 	AppID      int64
 	Identifier string    // the account it was made for
@@ -32,7 +32,7 @@ type Claims struct {
 	Lifetime   time.Duration
 }
 
-// sigVersion is the only version of the format there is.
+// sigVersion is the only existing version of the format.
 const sigVersion = "2.0"
 
 // sigFields is the JSON inside a UserSig. Times are in seconds.
@@ -42,12 +42,12 @@ type sigFields struct {
 	AppID      int64  `json:"TLS.sdkappid"`
 	Expire     int64  `json:"TLS.expire"`
 	Time       int64  `json:"TLS.time"`
-	UserBuf    string `json:"TLS.userbuf,omitempty"` // base64; we make none, but others do
+	UserBuf    string `json:"TLS.userbuf,omitempty"` // base64; we never set it, but others do
 	MAC        string `json:"TLS.sig"`
 }
 
-// mac is the signature proper: standard base64 of an HMAC-SHA256. The key is used as the text that
-// it is; its look of hexadecimal digits means nothing.
+// mac returns the signature proper: standard base64 of an HMAC-SHA256. The key's text itself is
+// used; that it looks like hexadecimal digits means nothing.
 func (f sigFields) mac(key Secret) string {
 	h := hmac.New(sha256.New, []byte(key.Reveal()))
 	fmt.Fprintf(h, "TLS.identifier:%s\nTLS.sdkappid:%d\nTLS.time:%d\nTLS.expire:%d\n",
@@ -58,15 +58,15 @@ func (f sigFields) mac(key Secret) string {
 	return base64.StdEncoding.EncodeToString(h.Sum(nil))
 }
 
-// The vendor's own alphabet, so that a UserSig needs no escape in a query.
+// The vendor's own alphabet, so that a UserSig needs no escaping in a query.
 var (
 	toSig   = strings.NewReplacer("+", "*", "/", "-", "=", "_")
 	fromSig = strings.NewReplacer("*", "+", "-", "/", "_", "=")
 )
 
 // Sign makes a UserSig (TLSSigAPIv2) that lets identifier call the API of the app appID from now
-// on, for lifetime (at least one second; fractions of seconds are cut). It fails only for arguments
-// that make no sense.
+// on, for lifetime, which is at least one second and is truncated to whole seconds. It fails only
+// for invalid arguments.
 func Sign(
 	appID int64, identifier string, key Secret, now time.Time, lifetime time.Duration,
 ) (string, error) {
@@ -74,8 +74,8 @@ func Sign(
 	return sig, err
 }
 
-// sign is Sign; it also returns the MAC inside, from which the whole could be made again and which
-// is therefore as secret as the whole.
+// sign is Sign; it also returns the MAC inside. The whole UserSig can be derived from the MAC, so
+// the MAC is equally secret.
 func sign(
 	appID int64, identifier string, key Secret, now time.Time, lifetime time.Duration,
 ) (sig, mac string, err error) {
@@ -96,21 +96,21 @@ func sign(
 	}
 	var packed bytes.Buffer
 	z := zlib.NewWriter(&packed)
-	_, _ = z.Write(text) // a bytes.Buffer takes everything
+	_, _ = z.Write(text) // a bytes.Buffer never fails
 	_ = z.Close()
 	return toSig.Replace(base64.StdEncoding.EncodeToString(packed.Bytes())), f.MAC, nil
 }
 
-// check says what is wrong with the fields that are signed.
+// check validates the signed fields.
 func (f sigFields) check() error {
-	const century = 100 * 365 * 86400 // far above any lifetime; keeps durations from overflowing
+	const century = 100 * 365 * 86400 // far above any lifetime; prevents overflow of durations
 	switch {
 	case f.AppID <= 0:
 		return fmt.Errorf("the app id is %d, it must be positive", f.AppID)
 	case f.Identifier == "":
 		return errors.New("the identifier is empty")
 	case strings.ContainsAny(f.Identifier, "\r\n"):
-		// The signed text has one field a line: a line break would let one set of fields pass for
+		// The signed text has one field a line: with a line break, one set of fields could pass for
 		// another.
 		return errors.New("the identifier contains a line break")
 	case f.Expire < 1 || f.Expire > century:
@@ -121,12 +121,12 @@ func (f sigFields) check() error {
 	return nil
 }
 
-// maxSig bounds a UserSig and what it unpacks to; real ones have 200 to 300 bytes.
+// maxSig bounds a UserSig and its decompressed size; real ones have 200 to 300 bytes.
 const maxSig = 8 << 10
 
-// Verify reads a UserSig and checks it at the time now, as the IM server does. Its error is one of
-// ErrSigMalformed, ErrSigForged and ErrSigExpired (ask with errors.Is). The claims are filled in
-// for the last two as well. Whether they name the right app and account is the caller's to ask.
+// Verify parses a UserSig and checks it at the time now, as the IM server does. Its error is one of
+// ErrSigMalformed, ErrSigForged and ErrSigExpired (use errors.Is). The claims are also filled in
+// for the last two. The caller must check whether they name the right app and account.
 func Verify(sig string, key Secret, now time.Time) (Claims, error) {
 	f, err := unpack(sig)
 	if err != nil {
@@ -145,29 +145,29 @@ func Verify(sig string, key Secret, now time.Time) (Claims, error) {
 	return claims, nil
 }
 
-// unpack undoes what Sign does after signing. Its errors don't contain sig.
+// unpack reverses what Sign does after signing. Its errors don't contain sig.
 func unpack(sig string) (sigFields, error) {
 	var f sigFields
 	if len(sig) == 0 || len(sig) > maxSig || strings.ContainsAny(sig, "+/=\r\n") {
-		return f, errors.New("it is empty, too long or not in the alphabet")
+		return f, errors.New("it is empty, too long, or has a character outside the alphabet")
 	}
 	packed, err := base64.StdEncoding.DecodeString(fromSig.Replace(sig))
 	if err != nil {
-		return f, errors.New("it is not in the alphabet")
+		return f, errors.New("it is not in the vendor's base64")
 	}
 	z, err := zlib.NewReader(bytes.NewReader(packed))
 	if err != nil {
-		return f, errors.New("it is not compressed")
+		return f, errors.New("it is not zlib data")
 	}
 	text, err := io.ReadAll(io.LimitReader(z, maxSig+1))
 	if err != nil || len(text) > maxSig {
-		return f, errors.New("it does not decompress to anything of a sensible size")
+		return f, errors.New("it is truncated, or too long when decompressed")
 	}
 	if err := json.Unmarshal(text, &f); err != nil {
-		return f, errors.New("it does not contain the JSON that it should")
+		return f, errors.New("it does not contain the expected JSON")
 	}
 	if f.Version != sigVersion {
-		return f, errors.New("it is not of version " + sigVersion)
+		return f, errors.New("its version is not " + sigVersion)
 	}
 	return f, f.check()
 }

@@ -111,7 +111,7 @@ func TestVerifyRefusesAChangedField(t *testing.T) {
 	}
 }
 
-func TestVerifyRefusesWhatIsNoSignature(t *testing.T) {
+func TestVerifyRefusesMalformedSignatures(t *testing.T) {
 	without := func(field string) string {
 		fields := unpacked(t, xiaojunSig)
 		delete(fields, field)
@@ -146,7 +146,7 @@ func TestVerifyRefusesWhatIsNoSignature(t *testing.T) {
 	}
 }
 
-func TestVerifyDoesNotUnpackBombs(t *testing.T) {
+func TestVerifyDoesNotUnpackZipBombs(t *testing.T) {
 	bomb := packed(strings.Repeat("x", 5<<20))
 	if len(bomb) > 8<<10 {
 		t.Fatalf("the bomb is too large: %d", len(bomb))
@@ -161,12 +161,10 @@ func TestVerifyDoesNotUnpackBombs(t *testing.T) {
 	}
 }
 
-func TestSignRefusesNonsense(t *testing.T) {
+func TestSignRefusesInvalidArguments(t *testing.T) {
 	key := imclient.NewSecret(canary)
 	for name, sign := range map[string]func() (string, error){
-		"app": func() (string, error) {
-			return imclient.Sign(0, "a", key, vectorTime, time.Hour)
-		},
+		"app": func() (string, error) { return imclient.Sign(0, "a", key, vectorTime, time.Hour) },
 		"identifier": func() (string, error) {
 			return imclient.Sign(1, "", key, vectorTime, time.Hour)
 		},
@@ -200,7 +198,7 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
-// unpacked undoes the vendor's recipe on its own, without the code under test.
+// unpacked reverses the vendor's recipe independently of the code under test.
 func unpacked(t *testing.T, sig string) map[string]any {
 	t.Helper()
 	raw, err := base64.StdEncoding.DecodeString(strings.NewReplacer("*", "+", "-", "/", "_",
@@ -223,7 +221,7 @@ func unpacked(t *testing.T, sig string) map[string]any {
 	return fields
 }
 
-// packed makes a UserSig of any JSON, without signing it.
+// packed makes an unsigned UserSig of any JSON.
 func packed(value any) string {
 	text, _ := json.Marshal(value)
 	var buf bytes.Buffer

@@ -18,29 +18,29 @@ import (
 	"markread/imclient"
 )
 
-// wire is a network in memory with one server, fit for a synctest bubble. It counts what matters:
-// connections, whole requests, and which ends are closed.
-type wire struct {
-	// answer serves one request; it writes to the connection and says whether to go on with the
-	// next.
-	answer func(conn net.Conn, request *http.Request) bool
+// pipeServer is one server with an in-memory network, for use in a synctest bubble. It counts
+// connections and complete requests, and records which connections the client has closed.
+type pipeServer struct {
+	// serveRequest handles one request: it writes to the connection and returns whether to read
+	// another request.
+	serveRequest func(conn net.Conn, request *http.Request) bool
 
 	dials    atomic.Int32
 	requests atomic.Int32
 	mu       sync.Mutex
-	last     *end
+	last     *clientConn
 }
 
-// end is the client's end of a connection. Between its closing and its being closed others get
-// their turn, so that it shows who does not wait for that.
-type end struct {
+// clientConn is the client's end of a connection. Its Close yields to other goroutines before it
+// counts as closed, which reveals callers that don't wait for it.
+type clientConn struct {
 	net.Conn
-	closing sync.Once
-	closed  atomic.Bool
-	dead    atomic.Bool // writes fail, though nobody has noticed yet
+	closing    sync.Once
+	closed     atomic.Bool
+	failWrites atomic.Bool // writes fail, but nobody has detected it yet
 }
 
-func (e *end) Close() error {
+func (e *clientConn) Close() error {
 	e.closing.Do(func() {
 		_ = e.Conn.Close()
 		for range 100 {
@@ -51,16 +51,16 @@ func (e *end) Close() error {
 	return nil
 }
 
-func (e *end) Write(p []byte) (int, error) {
-	if e.dead.Load() {
+func (e *clientConn) Write(p []byte) (int, error) {
+	if e.failWrites.Load() {
 		return 0, syscall.EPIPE
 	}
 	return e.Conn.Write(p)
 }
 
-func (w *wire) dial(context.Context, string, string) (net.Conn, error) {
+func (w *pipeServer) dial(context.Context, string, string) (net.Conn, error) {
 	client, server := net.Pipe()
-	last := &end{Conn: client}
+	last := &clientConn{Conn: client}
 	w.dials.Add(1)
 	w.mu.Lock()
 	w.last = last
@@ -69,7 +69,7 @@ func (w *wire) dial(context.Context, string, string) (net.Conn, error) {
 	return last, nil
 }
 
-func (w *wire) serve(conn net.Conn) {
+func (w *pipeServer) serve(conn net.Conn) {
 	defer conn.Close()
 	reader := bufio.NewReader(conn)
 	for {
@@ -81,28 +81,28 @@ func (w *wire) serve(conn net.Conn) {
 			return
 		}
 		w.requests.Add(1)
-		if !w.answer(conn, request) {
+		if !w.serveRequest(conn, request) {
 			return
 		}
 	}
 }
 
-// lastClosed says whether the client has closed its newest connection.
-func (w *wire) lastClosed() bool {
+// lastClosed reports whether the client has closed its newest connection.
+func (w *pipeServer) lastClosed() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.last.closed.Load()
 }
 
-// cutLast makes the newest connection fail at the next write.
-func (w *wire) cutLast() {
+// failLastConn makes the newest connection fail at the next write.
+func (w *pipeServer) failLastConn() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.last.dead.Store(true)
+	w.last.failWrites.Store(true)
 }
 
-// client returns a client of the wire. The test closes it.
-func (w *wire) client(t *testing.T, change ...func(*imclient.Options)) *imclient.Client {
+// client returns a client of the server. The test must close it.
+func (w *pipeServer) client(t *testing.T, change ...func(*imclient.Options)) *imclient.Client {
 	t.Helper()
 	o := options("http://im.test")
 	transport := imclient.NewTransport(o.Timeout, 64)
@@ -130,13 +130,15 @@ func client(t testing.TB, o imclient.Options) *imclient.Client {
 	return c
 }
 
-// aRead is a call that makes sense.
-var aRead = imclient.Read{Report: "alice", Peer: "bob", Time: 1700000000}
+// validRead is a valid request.
+var validRead = imclient.Read{Report: "alice", Peer: "bob", Time: 1700000000}
 
-// ok is a successful answer, with a Date and with keep-alive.
-func ok(conn net.Conn, _ *http.Request) bool { return say(conn, 200, "", verdict(0, "")) }
+// ok sends a successful response, with a Date and keep-alive.
+func ok(conn net.Conn, _ *http.Request) bool {
+	return reply(conn, 200, "", apiResult(0, ""))
+}
 
-func verdict(code int, info string) string {
+func apiResult(code int, info string) string {
 	status := "OK"
 	if code != 0 {
 		status = "FAIL"
@@ -144,20 +146,20 @@ func verdict(code int, info string) string {
 	return fmt.Sprintf(`{"ActionStatus":%q,"ErrorInfo":%q,"ErrorCode":%d}`, status, info, code)
 }
 
-// say writes an answer; header lines end with "\r\n".
-func say(conn net.Conn, status int, header, body string) bool {
+// reply writes a response; header lines end with "\r\n".
+func reply(conn net.Conn, status int, header, body string) bool {
 	_, err := fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\nDate: %s\r\n%sContent-Length: %d\r\n\r\n%s",
 		status, http.StatusText(status), time.Now().UTC().Format(http.TimeFormat), header,
 		len(body), body)
 	return err == nil
 }
 
-// roundTrip is a transport that answers without a network.
+// roundTrip is a transport without a network.
 type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// respond is a whole answer.
+// respond returns a complete response.
 func respond(status int, header http.Header, body string) (*http.Response, error) {
 	if header == nil {
 		header = http.Header{}
@@ -168,20 +170,20 @@ func respond(status int, header http.Header, body string) (*http.Response, error
 	}, nil
 }
 
-// always answers the same.
+// always sets a transport that always returns the same response.
 func always(status int, header http.Header, body string) func(*imclient.Options) {
-	return with(func(*http.Request) (*http.Response, error) {
+	return withTransport(func(*http.Request) (*http.Response, error) {
 		return respond(status, header, body)
 	})
 }
 
-// with sets the transport.
-func with(f roundTrip) func(*imclient.Options) {
+// withTransport sets the transport.
+func withTransport(f roundTrip) func(*imclient.Options) {
 	return func(o *imclient.Options) { o.Transport = f }
 }
 
-// canned returns a client without a network.
-func canned(t testing.TB, change ...func(*imclient.Options)) *imclient.Client {
+// offlineClient returns a client without a network.
+func offlineClient(t testing.TB, change ...func(*imclient.Options)) *imclient.Client {
 	t.Helper()
 	o := options("https://im.test")
 	for _, change := range change {

@@ -14,12 +14,13 @@ import (
 )
 
 const (
-	recheckEvery = time.Second // at least: the proof of membership comes and goes
-	keyInterval  = time.Second // between checks of the key while it is refused
+	// at least: the proof of membership expires and is renewed without a wake-up
+	recheckEvery = time.Second
+	keyInterval  = time.Second // between checks for a changed key while the key is refused
 )
 
-// dispatch makes the calls that are due until ctx ends, each in a goroutine of its own and under
-// the context work. The permits bound how many there are at a time.
+// dispatch makes the calls that are due until ctx ends, each in its own goroutine and under the
+// context work. The permits bound how many are in flight.
 func (w *Worker) dispatch(
 	ctx, work context.Context, g *consumer.Generation, calls *sync.WaitGroup,
 ) {
@@ -31,7 +32,7 @@ func (w *Worker) dispatch(
 		w.engine.SetMembership(now, w.lease(g))
 		todo, again := w.engine.Next(now)
 		w.mu.Unlock()
-		w.turn()
+		w.markAlive()
 		if todo != nil {
 			calls.Go(func() { w.call(work, todo) })
 			continue
@@ -55,13 +56,13 @@ func (w *Worker) call(ctx context.Context, c *engine.Call) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if now := time.Now(); err == nil || errors.As(err, &failure) {
-		w.engine.Answer(now, c, failure)
+		w.engine.CallDone(now, c, failure)
 	} else {
 		if !errors.Is(err, context.Canceled) && !errors.Is(err, errNoProof) {
-			ofRecord(w.options.Log.Error().Err(err), c.Record()).
-				Msg("a call ended without an answer or a reason")
+			withRecord(w.options.Log.Error().Err(err), c.Record()).
+				Msg("a call ended without a response and without a known reason")
 		}
-		w.engine.CutOff(now, c)
+		w.engine.CallInterrupted(now, c)
 	}
 	w.wakeWaiting()
 }
@@ -69,43 +70,43 @@ func (w *Worker) call(ctx context.Context, c *engine.Call) {
 // wakeWaiting wakes goroutines that wait for capacity, work or the drain. The caller holds the
 // lock.
 func (w *Worker) wakeWaiting() {
-	for lane, capacity := range w.full {
+	for lane, capacity := range w.capacityFreed {
 		if w.engine.HasCapacity(lane) {
 			close(capacity)
-			delete(w.full, lane)
+			delete(w.capacityFreed, lane)
 		}
 	}
-	poke(w.wake)
+	notify(w.wake)
 	if w.engine.HasLetters() {
-		poke(w.letters)
+		notify(w.lettersWaiting)
 	}
 }
 
-func poke(c chan<- struct{}) {
+func notify(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
 	}
 }
 
-// watchKey checks, while calls are held for the credentials, whether there is a new key to try.
+// watchKey checks for a changed key while calls are held for the credentials.
 func (w *Worker) watchKey(ctx context.Context) {
 	refused := func(h hold.Hold) bool { return h.Reason == hold.Credentials }
 	every(ctx, keyInterval, func() {
 		w.mu.Lock()
 		held := slices.ContainsFunc(w.engine.Holds(), refused)
 		w.mu.Unlock()
-		if !held || !w.options.IM.KeyChanged() { // it may read a file: not under the lock
+		if !held || !w.options.IM.KeyChanged() { // may read a file, so not under the lock
 			return
 		}
 		w.mu.Lock()
 		w.engine.KeyChanged(time.Now())
 		w.mu.Unlock()
-		poke(w.wake)
+		notify(w.wake)
 	})
 }
 
-// every calls f at that interval until ctx ends.
+// every calls f once per interval until ctx ends.
 func every(ctx context.Context, interval time.Duration, f func()) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()

@@ -14,9 +14,10 @@ import (
 	"markread/worker/engine"
 )
 
-const lastCommit = 5 * time.Second // Kafka's request timeout
+const lastCommitTimeout = 5 * time.Second // Kafka's request timeout
 
-// drain waits until nothing is in flight. Its error says that it took longer than DrainTimeout.
+// drain waits until nothing is in flight. It returns an error if that takes longer than
+// DrainTimeout.
 func (w *Worker) drain() error {
 	deadline := time.NewTimer(w.options.DrainTimeout)
 	defer deadline.Stop()
@@ -31,15 +32,15 @@ func (w *Worker) drain() error {
 		case <-w.wake:
 		case <-deadline.C:
 			w.options.Log.Warn().Dur("drain_timeout_ms", w.options.DrainTimeout).
-				Msg("the drain timeout is over; " +
-					"what is still out will be repeated by the next owner")
-			return fmt.Errorf("calls or dead letters were still out after the drain timeout of %v",
-				w.options.DrainTimeout)
+				Msg("drain timeout reached; " +
+					"calls and dead letters in flight will be repeated by the next owner")
+			return fmt.Errorf("calls or dead letters were still in flight after the drain "+
+				"timeout of %v", w.options.DrainTimeout)
 		}
 	}
 }
 
-// commit counts and logs its failure, too.
+// commit commits the offsets of g, and also counts and logs a failure.
 func (w *Worker) commit(ctx context.Context, g *consumer.Generation) error {
 	err := g.Commit(ctx)
 	if err == nil || errors.Is(err, context.Canceled) {
@@ -52,47 +53,47 @@ func (w *Worker) commit(ctx context.Context, g *consumer.Generation) error {
 	}
 	w.metrics.commitFailures.WithLabelValues(code).Inc()
 	w.throttled.Pass("commit "+code, w.options.Log.Warn()).Err(err).Str("code", code).
-		Msg("a commit failed; the next one commits the same and more")
+		Msg("a commit failed; the next commit includes its offsets")
 	return err
 }
 
-// serve works through one generation. ctx ends when it is revoked, or at a stop.
+// serve processes one generation. ctx ends when the generation is revoked or the worker shuts down.
 func (w *Worker) serve(ctx context.Context, g *consumer.Generation) {
 	w.begin(g)
 	defer w.end(g)
 
-	// What is in flight when the generation ends is finished, so it has a context of its own.
+	// Calls in flight when the generation ends are finished, so they have their own context.
 	work, abandon := context.WithCancel(
 		imclient.WithLease(context.Background(), func() error { return w.lease(g) }))
 	defer abandon()
 
-	var calls, taking, writing sync.WaitGroup
+	var calls, dispatching, background sync.WaitGroup
 	topic := deadletter.NewWriter(w.options.Kafka, w.options.Topics.DeadLetter)
-	taking.Go(func() { w.dispatch(ctx, work, g, &calls) })
-	writing.Go(func() { w.writeLetters(work, topic) })
-	writing.Go(func() { every(work, w.options.CommitEvery, func() { _ = w.commit(work, g) }) })
-	writing.Go(func() { w.watchKey(work) })
-	writing.Go(func() { w.watchStalls(work, g) })
+	dispatching.Go(func() { w.dispatch(ctx, work, g, &calls) })
+	background.Go(func() { w.writeLetters(work, topic) })
+	background.Go(func() { every(work, w.options.CommitEvery, func() { _ = w.commit(work, g) }) })
+	background.Go(func() { w.watchKey(work) })
+	background.Go(func() { w.watchStalls(work, g) })
 
 	g.Fetch(ctx, sink{w})
-	taking.Wait()
-	w.turn()
+	dispatching.Wait()
+	w.markAlive()
 	drained := w.drain()
-	w.turn()
-	// The last commit, and what is left of the one before it.
-	last, cancel := context.WithTimeout(context.Background(), lastCommit)
+	w.markAlive()
+	// last bounds the last commit, together with one that is still in flight.
+	last, cancel := context.WithTimeout(context.Background(), lastCommitTimeout)
 	defer cancel()
 	abandon()
 	calls.Wait()
-	writing.Wait()
-	w.unclean = errors.Join(drained, w.commit(last, g))
+	background.Wait()
+	w.uncleanStop = errors.Join(drained, w.commit(last, g))
 }
 
 // begin starts working on g.
 func (w *Worker) begin(g *consumer.Generation) {
 	all, assigned := g.All(), g.Assigned()
 	w.metrics.generations.Inc()
-	w.turn()
+	w.markAlive()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
@@ -123,18 +124,18 @@ func (w *Worker) end(g *consumer.Generation) {
 	}
 	w.generation = nil
 	w.member.Store(false)
-	w.left.Store(now.UnixNano())
+	w.outsideSince.Store(now.UnixNano())
 }
 
-// proofMargin is what a call may take beside its timeout, until it is sent and its connection
+// proofMargin is how long a call may take beyond its timeout until it is sent and its connection
 // closed.
 const proofMargin = time.Second
 
-// errNoProof is why a call was not sent.
-var errNoProof = errors.New("this worker may have been given up by its group")
+// errNoProof is the reason why a call was not sent.
+var errNoProof = errors.New("this worker may have been removed from its group")
 
-// lease returns an error unless a call that is sent now ends before another worker can have our
-// partitions: before our session ends.
+// lease returns an error unless a call sent now ends before our session does. Only after the
+// session can another worker own our partitions.
 func (w *Worker) lease(g *consumer.Generation) error {
 	if g.ProofAge() > kafkaclient.SessionTimeout-w.options.CallTimeout-proofMargin {
 		return errNoProof

@@ -11,16 +11,16 @@ import (
 	"markread/worker/engine"
 )
 
-const letterBatch = 64 // letters that are written at the same time
+const letterBatch = 64 // dead letters written concurrently
 
-// writeLetters writes dead letters until ctx ends. While the topic refuses, it tries one a second,
-// and the others wait: nothing that they stand for is committed.
+// writeLetters writes dead letters until ctx ends. While the topic refuses them, it tries one per
+// second and the others wait; no offset of their events is committed.
 func (w *Worker) writeLetters(ctx context.Context, topic *deadletter.Writer) {
 	for ctx.Err() == nil {
 		w.mu.Lock()
 		batch := w.engine.NextLetters(letterBatch)
 		w.mu.Unlock()
-		waiting, retry := w.letters, (<-chan time.Time)(nil)
+		waiting, retry := w.lettersWaiting, (<-chan time.Time)(nil)
 		if len(batch) > 0 {
 			if !w.writeBatch(ctx, topic, batch) {
 				continue
@@ -35,7 +35,7 @@ func (w *Worker) writeLetters(ctx context.Context, topic *deadletter.Writer) {
 	}
 }
 
-// writeBatch writes letters side by side, and returns whether the topic refuses them.
+// writeBatch writes dead letters concurrently, and reports whether the topic refuses them.
 func (w *Worker) writeBatch(
 	ctx context.Context, topic *deadletter.Writer, batch []*engine.Letter,
 ) (refuses bool) {
@@ -46,7 +46,7 @@ func (w *Worker) writeBatch(
 			l.Group = w.options.Group
 			failures[i] = topic.Write(ctx, l.DeadLetter)
 			if errors.Is(failures[i], context.Canceled) {
-				failures[i] = engine.ErrCutOff
+				failures[i] = engine.ErrInterrupted
 			}
 		})
 	}
@@ -59,8 +59,9 @@ func (w *Worker) writeBatch(
 	if refuses && ctx.Err() == nil {
 		first := slices.IndexFunc(failures, func(err error) bool { return err != nil })
 		line := w.throttled.Pass("letter", w.options.Log.Error()).Err(failures[first])
-		ofRecord(line, batch[first].Event.Record).Msg("the dead-letter topic refuses the letter " +
-			"of this record; it is tried again, and nothing behind it is committed")
+		withRecord(line, batch[first].Event.Record).
+			Msg("the dead-letter topic refuses this " +
+				"record's dead letter; retrying, and nothing behind it is committed")
 	}
 	return refuses
 }

@@ -13,8 +13,9 @@ import (
 	"markread/worker/hold"
 )
 
-// metrics are the counters that grow as things happen. What is in the engine's state is not counted
-// again but collected from a snapshot, so that the contract's sums hold.
+// metrics holds the counters that are incremented as things happen. Whatever the engine's state
+// already counts is not counted again but collected from a snapshot, so that the contract's sums
+// hold.
 type metrics struct {
 	calls          *prometheus.CounterVec
 	callSeconds    prometheus.Histogram
@@ -32,12 +33,13 @@ func newMetrics() *metrics {
 	m := &metrics{
 		calls: counter("calls_total", "API calls by result and code.", "result", "code"),
 		callSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "markread_call_duration_seconds", Help: "Time from sending a call to its answer.",
+			Name:    "markread_call_duration_seconds",
+			Help:    "Time from sending a call to its response.",
 			Buckets: []float64{.002, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}),
 		eventAge: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "markread_event_age_seconds",
-			Help: "Time from an event to its end: what users feel.",
+			Help: "Time from an event to its outcome: what users feel.",
 			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600,
 				6 * 3600, 86400},
 		}, []string{"lane"}),
@@ -45,14 +47,15 @@ func newMetrics() *metrics {
 		generations: counter("generations_total",
 			"Generations of the consumer group that this worker was in.").WithLabelValues(),
 		commitFailures: counter("commit_failures_total",
-			"Offset commits that failed; they are tried again.", "code"),
+			"Offset commits that failed; they are retried.", "code"),
 	}
-	m.fromZero()
+	m.initCounters()
 	return m
 }
 
-// fromZero creates the counters that alerts watch: to Prometheus, from nothing to 1 is no growth.
-func (m *metrics) fromZero() {
+// initCounters creates the counters that alerts watch with the value 0: Prometheus sees no increase
+// when a series appears with the value 1.
+func (m *metrics) initCounters() {
 	m.letters.WithLabelValues("invalid", "")
 	for _, code := range imclient.Codes() {
 		switch code.Class {
@@ -71,12 +74,12 @@ func (m *metrics) fromZero() {
 	m.commitFailures.WithLabelValues("network")
 }
 
-// EventFinished is part of Observer.
+// EventFinished implements Observer.
 func (m *metrics) EventFinished(lane event.Lane, age time.Duration) {
 	m.eventAge.WithLabelValues(lane.String()).Observe(max(0, age.Seconds()))
 }
 
-// CallEnded is part of Observer.
+// CallEnded implements Observer.
 func (m *metrics) CallEnded(failure *imclient.Error, took time.Duration) {
 	result, code := "ok", "0"
 	if failure != nil {
@@ -86,8 +89,8 @@ func (m *metrics) CallEnded(failure *imclient.Error, took time.Duration) {
 	m.callSeconds.Observe(took.Seconds())
 }
 
-// codeLabel returns a failure's label as metrics show it: one word for all ErrorCodes that the
-// table doesn't know, so that a server can't make up label values.
+// codeLabel returns a failure's label for metrics: "other" for each ErrorCode that the table
+// doesn't know, so that a server can't create arbitrary label values.
 func codeLabel(label string) string {
 	if code, err := strconv.Atoi(label); err == nil {
 		if _, known := imclient.LookUp(code); !known {
@@ -103,7 +106,7 @@ func (m *metrics) collectors() []prometheus.Collector {
 	}
 }
 
-var descs []*prometheus.Desc // all that follow
+var descs []*prometheus.Desc // all descriptions below
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
 	d := prometheus.NewDesc("markread_"+name, help, labels, nil)
@@ -115,23 +118,22 @@ var (
 	descBuild = desc("build_info", "What is running; the value is always 1.",
 		"version", "commit", "go")
 	descReceived = desc("events_received_total", "Events fetched.", "lane")
-	descFinished = desc("events_total", "Events that reached their end.", "lane", "outcome")
+	descFinished = desc("events_total", "Events finished, by outcome.", "lane", "outcome")
 	descReturned = desc("events_returned_total",
-		"Events given up at a revoke; their partition's next owner gets them.", "lane")
+		"Events dropped unfinished at a revoke; their partition's next owner gets them.", "lane")
 	descLost = desc("events_lost_total",
 		"Records that retention deleted before they were read.", "topic")
-	descBacklogEvents = desc("backlog_events",
-		"Events in memory that have not reached their end.", "lane")
-	descBacklog = desc("backlog_conversations",
-		"Conversations that wait for a call or its answer.", "lane")
-	descInFlight = desc("calls_in_flight", "Calls sent and not answered.")
+	descBacklogEvents = desc("backlog_events", "Unfinished events in memory.", "lane")
+	descBacklog       = desc("backlog_conversations",
+		"Conversations that wait for a call or its response.", "lane")
+	descInFlight = desc("calls_in_flight", "Calls in flight.")
 	descLimit    = desc("quota_limit", "Calls a second that this worker may make now.")
-	descReady    = desc("ready", "1 while this worker is a member of its group, as /readyz says.")
+	descReady    = desc("ready", "1 while this worker is a member of its group; see /readyz.")
 	descHeld     = desc("held", "1 while calls are held for this reason.", "reason")
 	descLag      = desc("partition_lag",
 		"Records behind the committed offset.", "topic", "partition")
 	descOldest = desc("partition_oldest_unfinished_seconds",
-		"Age of the oldest event that has not reached its end; of an unreadable partition at "+
+		"Age of the oldest unfinished event; of an unreadable partition at "+
 			"least the time since its last good fetch.", "topic", "partition")
 	descUnreadable = desc("partition_unreadable",
 		"1 while the partition can't be read, else 0.", "topic", "partition")
@@ -147,7 +149,7 @@ func (w *Worker) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector. All that comes from the snapshot belongs to one moment.
+// Collect implements prometheus.Collector. All values from the snapshot belong to the same moment.
 func (w *Worker) Collect(ch chan<- prometheus.Metric) {
 	w.mu.Lock()
 	s := w.snapshot()
@@ -197,7 +199,7 @@ func oneIf(is bool) float64 {
 	return 0
 }
 
-// collectPartitions gives the gauges of each assigned partition to gauge.
+// collectPartitions passes the gauges of each assigned partition to gauge.
 func (s snapshot) collectPartitions(gauge func(d *prometheus.Desc, v float64, labels ...string)) {
 	for _, p := range s.partitions {
 		if lag, known := p.lag(); known {

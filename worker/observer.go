@@ -11,32 +11,34 @@ import (
 	"markread/worker/hold"
 )
 
-// observer counts and logs what the engine does. The log has one line when a hold begins, one when
-// it ends, and one for each new cause meanwhile. A server that asks for a short pause again and
-// again would cause many: of these one a minute is logged, with the number of those left out.
+// observer counts and logs what the engine does. It logs one line when a hold begins, one when it
+// ends, and one for each new cause meanwhile. A server that repeatedly asks for a short pause would
+// cause many lines: of these it logs one per minute, with the number of omitted ones.
 type observer struct {
 	*metrics
 	log        zerolog.Logger
-	maxReplays int // replays after which a letter is parked; 0: none is
+	maxReplays int // replays after which a dead letter is parked; 0: never
 
-	logged  time.Time // when a short pause was logged last
-	skipped int       // short pauses since then
-	silent  bool      // the active pause was not logged
+	logged     time.Time // when a short pause was last logged
+	skipped    int       // short pauses omitted since then
+	suppressed bool      // the active pause was not logged
 
-	slowed bool      // it was logged that the limit is below the share
-	full   time.Time // since when it no longer is; zero: it is
+	slowdownLogged bool // a limit below the share was logged
+	// since when the limit has been the whole share again; zero: it is below
+	fullSince time.Time
 }
 
 const (
 	shortPause = time.Minute
-	fullFor    = time.Minute // how long the whole share must have been free until that is logged
+	// how long the whole share must be available before that is logged
+	recoveredAfter = time.Minute
 )
 
-// CallRetried logs at debug level: failures of the service show in the holds and the metrics.
+// CallRetried logs at debug level only: holds and metrics show that the service fails.
 func (o *observer) CallRetried(c *engine.Call, failure *imclient.Error, attempts, failures int32) {
 	if line := o.log.Debug(); line.Enabled() {
-		ofRecord(line, c.Record()).Str("code", failure.Label).Int32("attempts", attempts).
-			Int32("failures", failures).Msg("a call failed; it is retried")
+		withRecord(line, c.Record()).Str("code", failure.Label).Int32("attempts", attempts).
+			Int32("failures", failures).Msg("a call failed; retrying")
 	}
 }
 
@@ -47,70 +49,72 @@ func (o *observer) LetterWritten(l *engine.Letter) {
 	if o.maxReplays > 0 && l.Event.Replays >= o.maxReplays {
 		line.Bool("parked", true)
 	}
-	ofRecord(line, l.Event.Record).Str("class", l.Class).Str("code", l.Code).
+	withRecord(line, l.Event.Record).Str("class", l.Class).Str("code", l.Code).
 		Int("attempts", l.Attempts).Int("collapsed", l.Collapsed).Str("reason", l.Message).
 		Msg("dead-lettered")
 }
 
-// ofRecord adds a record's place to a log line.
-func ofRecord(line *zerolog.Event, r event.Record) *zerolog.Event {
+// withRecord adds a record's topic, partition and offset to a log line.
+func withRecord(line *zerolog.Event, r event.Record) *zerolog.Event {
 	return line.Str("topic", r.Topic).Int("partition", r.Partition).Int64("offset", r.Offset)
 }
 
-// Limit logs when the server slows us down, and when that has been over for a while.
+// Limit logs when the server reduces our limit, and when the limit has been back at the share for
+// recoveredAfter.
 func (o *observer) Limit(now time.Time, limit, share int) {
 	switch {
-	case limit >= share && !o.slowed, share == 0:
+	case limit >= share && !o.slowdownLogged, share == 0:
 		return
 	case limit < share:
-		o.full = time.Time{}
-		if !o.slowed {
-			o.slowed = true
+		o.fullSince = time.Time{}
+		if !o.slowdownLogged {
+			o.slowdownLogged = true
 			o.log.Warn().Int("limit", limit).Int("share", share).Str("do", hold.Throttled.Do()).
-				Msg("the server answers that there are too many calls: slowed down; " +
-					"the limit grows back when it takes more")
+				Msg("the server refuses calls as too many: slowed down; " +
+					"the limit grows back when it accepts more")
 		}
-	case o.full.IsZero():
-		o.full = now
-	case now.Sub(o.full) >= fullFor:
-		o.slowed = false
-		o.log.Info().Int("share", share).Msg("the server takes as many calls as before")
+	case o.fullSince.IsZero():
+		o.fullSince = now
+	case now.Sub(o.fullSince) >= recoveredAfter:
+		o.slowdownLogged = false
+		o.log.Info().Int("share", share).Msg("rate limit fully recovered")
 	}
 }
 
-// HoldsChanged logs what changed.
+// HoldsChanged logs each change of the holds.
 func (o *observer) HoldsChanged(now time.Time, change hold.Change, active []hold.Hold) {
 	for _, h := range change.Begun {
-		o.begun(now, h)
+		o.logBegun(now, h)
 	}
 	for _, h := range change.CauseChanged {
-		about(o.log.Warn(), h).Str("detail", h.Detail).Str("do", h.Do).
+		withHold(o.log.Warn(), h).Str("detail", h.Detail).Str("do", h.Do).
 			Msg("calls are still held, now for another cause")
 	}
 	ended := func(h hold.Hold) *zerolog.Event {
-		return about(o.log.Info(), h).Int64("held_ms", now.Sub(h.Since).Milliseconds())
+		return withHold(o.log.Info(), h).Int64("held_ms", now.Sub(h.Since).Milliseconds())
 	}
 	for _, h := range change.Ended {
 		switch {
-		case h.Reason == hold.Throttled && o.silent:
+		case h.Reason == hold.Throttled && o.suppressed:
 		case len(active) == 0:
-			ended(h).Msg("no longer held: calls go on")
+			ended(h).Msg("no longer held: calls resume")
 		default:
 			ended(h).Str("still", string(active[0].Reason)).
 				Msg("no longer held for this reason, but still for another one")
 		}
 	}
 	for _, h := range change.Dropped {
-		ended(h).Msg("a hold is given up with the partitions: their next owner finds out anew")
+		ended(h).Msg("hold dropped: partitions revoked; the next owner re-evaluates")
 	}
 }
 
-// begun logs a hold, unless it is one of many short pauses.
-func (o *observer) begun(now time.Time, h hold.Hold) {
-	line := about(o.log.Warn(), h).Str("detail", h.Detail).Str("do", h.Do)
+// logBegun logs that a hold began, unless it is one of many short pauses.
+func (o *observer) logBegun(now time.Time, h hold.Hold) {
+	line := withHold(o.log.Warn(), h).Str("detail", h.Detail).Str("do", h.Do)
 	if h.Reason == hold.Throttled {
 		short := h.NextProbe.Sub(now) < shortPause
-		if o.silent = short && !o.logged.IsZero() && now.Sub(o.logged) < shortPause; o.silent {
+		if o.suppressed = short && !o.logged.IsZero() &&
+			now.Sub(o.logged) < shortPause; o.suppressed {
 			o.skipped++
 			return
 		}
@@ -119,11 +123,11 @@ func (o *observer) begun(now time.Time, h hold.Hold) {
 		}
 		o.logged, o.skipped = now, 0
 	}
-	line.Msgf("calls are held: %s; events wait, nothing is dead-lettered because of it", h.Reason)
+	line.Msg("calls are held; events wait, nothing is dead-lettered because of it")
 }
 
-// about adds a hold to a log line.
-func about(line *zerolog.Event, h hold.Hold) *zerolog.Event {
+// withHold adds a hold's reason and lane to a log line.
+func withHold(line *zerolog.Event, h hold.Hold) *zerolog.Event {
 	line.Str("reason", string(h.Reason))
 	if h.Lane != hold.All {
 		line.Stringer("lane", event.Lane(h.Lane))

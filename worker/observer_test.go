@@ -13,13 +13,13 @@ import (
 	"markread/worker/engine"
 )
 
-// anyTracker knows no events.
+// anyTracker accepts any event, and knows none.
 type anyTracker struct{}
 
 func (anyTracker) Finish(event.Ref) (event.Lane, time.Time) { return event.Live, time.Time{} }
 func (anyTracker) Attempted(event.Ref, int)                 {}
 
-// logged is an engine whose observer's log is read.
+// logged is an engine and the log of its observer.
 type logged struct {
 	*engine.Engine
 	lines strings.Builder
@@ -42,8 +42,8 @@ func (l *logged) receiveOne(now time.Time, report string) {
 	l.Receive(now, []event.Event{{Report: report, Peer: "peer", ReadTime: 1}})
 }
 
-// The log has one line when a hold begins, one for each new cause, one when it ends. Of a server
-// that asks for a pause every second it has one pair a minute.
+// One line is logged when a hold begins, one for each new cause, one when it ends. For a server
+// that asks for a pause every second, one pair of lines per minute is logged.
 func TestTheLogOfHolds(t *testing.T) {
 	l := newLogged(100)
 	start := time.Unix(1_700_000_000, 0)
@@ -52,7 +52,7 @@ func TestTheLogOfHolds(t *testing.T) {
 		now = start.Add(time.Duration(i) * 2 * time.Second)
 		l.receiveOne(now, fmt.Sprint(i))
 		todo, _ := l.Next(now)
-		l.Answer(now, todo,
+		l.CallDone(now, todo,
 			&imclient.Error{Class: imclient.Throttled, Label: "http_429", Status: 429,
 				RetryAfter: time.Second})
 	}
@@ -70,14 +70,14 @@ func TestTheLogOfHolds(t *testing.T) {
 		if todo, again := l.Next(now); todo == nil {
 			now = again
 		} else {
-			l.Answer(now, todo, []*imclient.Error{timeout, reset, internal}[i%3])
+			l.CallDone(now, todo, []*imclient.Error{timeout, reset, internal}[i%3])
 		}
 	}
 	for len(l.Holds()) > 0 {
 		if todo, again := l.Next(now); todo == nil {
 			now = again
 		} else {
-			l.Answer(now, todo, nil)
+			l.CallDone(now, todo, nil)
 		}
 	}
 	if n := strings.Count(l.lines.String(), "\n"); n != 4 ||
@@ -87,7 +87,7 @@ func TestTheLogOfHolds(t *testing.T) {
 	}
 }
 
-// That the server takes less than we may call is told once, and once when it is over.
+// One line is logged when the server accepts fewer calls than our share, and one when that is over.
 func TestTheLogOfASlowdown(t *testing.T) {
 	l := newLogged(0)
 	at := func(seconds int) time.Time {
@@ -98,7 +98,7 @@ func TestTheLogOfASlowdown(t *testing.T) {
 	for i := range 3 {
 		now := at(60 * i)
 		todo, _ := l.Next(now)
-		l.Answer(now, todo,
+		l.CallDone(now, todo,
 			&imclient.Error{Class: imclient.Throttled, Label: "60007", ErrorCode: 60007})
 	}
 	for i := range 40 {

@@ -17,7 +17,7 @@ import (
 	"markread/worker"
 )
 
-// keyring is a key source whose key an operator can change.
+// keyring is a key source whose key a test can change.
 type keyring struct{ text atomic.Value }
 
 func newKeyring(key imclient.Secret) *keyring {
@@ -32,18 +32,16 @@ func (k *keyring) use(s *stack) func(*worker.Options) {
 	return func(o *worker.Options) { o.IM = s.client(k.get) }
 }
 
-// client returns an IM client with a key source of its own.
+// client returns an IM client with its own key source.
 func (s *stack) client(key imclient.KeySource) *imclient.Client {
 	s.t.Helper()
 	pool := imclient.NewTransport(5*time.Second, 200)
 	pool.Proxy = nil
-	pool.DialContext = func(ctx context.Context, _, _ string) (net.Conn,
-		error) {
+	pool.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return s.dial(ctx, "tcp", imAddr)
 	}
 	im, err := imclient.New(imclient.Options{BaseURL: "http://" + imAddr, AppID: appID,
-		Admin: "administrator",
-		Key:   key, Transport: pool})
+		Admin: "administrator", Key: key, Transport: pool})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -51,31 +49,31 @@ func (s *stack) client(key imclient.KeySource) *imclient.Client {
 	return im
 }
 
-// kick revokes the signatures of the administrator that are in use. It is signed for another time
-// than the workers sign for: of two UserSigs that are made in the same second for the same time,
-// the text is the same, and with the one the other is revoked.
+// kick revokes the administrator's current signatures. Its own request is signed with another
+// lifetime than the workers use: two UserSigs created in the same second with the same lifetime are
+// identical, and would be revoked together.
 func kick(t *testing.T, server *sandbox.Server, key imclient.Secret) {
 	t.Helper()
 	signature, err := imclient.Sign(appID, "administrator", key, time.Now(), time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
-	query := fmt.Sprintf(
-		"?sdkappid=%d&identifier=administrator&usersig=%s&random=1&contenttype=json", appID,
-		signature)
-	answer := httptest.NewRecorder()
-	server.ServeHTTP(answer,
+	query := fmt.Sprintf("?sdkappid=%d&identifier=administrator&usersig=%s"+
+		"&random=1&contenttype=json", appID, signature)
+	response := httptest.NewRecorder()
+	server.ServeHTTP(response,
 		httptest.NewRequest(http.MethodPost, "/v4/im_open_login_svc/kick"+query,
 			strings.NewReader(`{"UserID":"administrator"}`)))
-	// the latter: kicked in this very second
-	if text := answer.Body.String(); !strings.Contains(text, `"ErrorCode":0`) &&
+	// the latter: kicked within the same second
+	if text := response.Body.String(); !strings.Contains(text, `"ErrorCode":0`) &&
 		!strings.Contains(text, "70052") {
-		t.Errorf("kick: %s", answer.Body)
+		t.Errorf("kick: %s", response.Body)
 	}
 }
 
-// apart returns the shortest time between two arrivals since a moment, and how many there were.
-func (s *stack) apart(since time.Time) (shortest time.Duration, n int) {
+// shortestGap returns the shortest time between two arrivals since a moment, and the number of
+// arrivals.
+func (s *stack) shortestGap(since time.Time) (shortest time.Duration, n int) {
 	var last time.Time
 	shortest = time.Hour
 	for _, a := range s.sandbox.Arrivals() {
@@ -90,46 +88,45 @@ func (s *stack) apart(since time.Time) (shortest time.Duration, n int) {
 	return shortest, n
 }
 
-// A key that has become wrong holds everything: no letter, no commit past what was called, hardly a
-// call. The right one is found by itself.
+// A key that has become wrong holds everything: no dead letter, no commit beyond the finished
+// calls, hardly a call. The worker detects the correct key by itself.
 func TestWrongKeyForTenMinutes(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		keys := newKeyring(key)
 		w := s.start(keys.use(s))
-		s.crowd(topics.Live, "before", 0, 100)
-		w.settled(t, 100)
+		s.publishMany(topics.Live, "before", 0, 100)
+		w.waitSettled(t, 100)
 		keys.set(imclient.NewSecret("another app's key"))
 		time.Sleep(2 * time.Second)
 		kick(t, s.sandbox, key)
-		s.crowd(topics.Live, "reader", 0, 3000)
+		s.publishMany(topics.Live, "reader", 0, 3000)
 		time.Sleep(10 * time.Second)
 		frozen, calls, from := s.committed(), s.sandbox.Stats().Calls, time.Now()
-		s.arriveSteadily(3000, 1, 10*time.Minute)
-		shortest, probes := s.apart(from)
+		s.publishSteadily(3000, 1, 10*time.Minute)
+		shortest, probes := s.shortestGap(from)
 		if !s.heldFor(w, "credentials") || s.letterCount() > 0 || s.committed() != frozen ||
 			frozen > 200 {
-			t.Errorf("held %+v, %d letters, committed %d, %d before", w.Held(), s.letterCount(),
-				s.committed(), frozen)
+			t.Errorf("held %+v, %d dead letters, committed %d, %d before", w.Held(),
+				s.letterCount(), s.committed(), frozen)
 		}
 		if shortest < 14*time.Second || probes > 41 {
 			t.Errorf("%d probes, two of them %v apart", probes, shortest)
 		}
 		keys.set(key)
-		took := s.until("calls go on", 20*time.Second,
+		took := s.until("calls resume", 20*time.Second,
 			func() bool { return !s.heldFor(w, "credentials") })
-		w.settled(t, 3700)
+		w.waitSettled(t, 3700)
 		if n := s.letterCount(); n > 0 {
-			t.Errorf("%d letters", n)
+			t.Errorf("%d dead letters", n)
 		}
 		s.mustStop(w)
-		t.Logf("%d calls until it was held; %d probes in 10 minutes, at least %v apart; on %v "+
-			"after the right key",
-			calls-100, probes, shortest, took)
+		t.Logf("%d calls until it was held; %d probes in 10 minutes, at least %v apart; resumed "+
+			"%v after the right key", calls-100, probes, shortest, took)
 	})
 }
 
-// The same for who is not an administrator any more, for an app that is locked for a minute, and
-// for one that is not paid for: what mends it is out of our sight.
+// The same for an account that is no longer an administrator, for an app that is locked for a
+// minute, and for an unpaid app: the worker can't see when these are fixed.
 func TestRefusedForTenMinutes(t *testing.T) {
 	tooLongForARace(t)
 	for _, c := range []struct {
@@ -146,50 +143,48 @@ func TestRefusedForTenMinutes(t *testing.T) {
 			oneIsEnough(t, c.name == "locked")
 			inBubble(t, func(s *stack) {
 				w := s.start(nil)
-				s.crowd(topics.Live, "before", 0, 100)
-				w.settled(t, 100)
+				s.publishMany(topics.Live, "before", 0, 100)
+				w.waitSettled(t, 100)
 				s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindCode,
 					Code: c.code}}})
-				s.crowd(topics.Live, "reader", 0, 3000)
+				s.publishMany(topics.Live, "reader", 0, 3000)
 				time.Sleep(5 * time.Second)
 				frozen, from := s.committed(), time.Now()
 				time.Sleep(10 * time.Minute)
-				shortest, probes := s.apart(from)
+				shortest, probes := s.shortestGap(from)
 				if !s.heldFor(w, "credentials") || s.letterCount() > 0 || s.committed() != frozen {
-					t.Errorf("held %+v, %d letters, committed %d, %d before", w.Held(),
-						s.letterCount(), s.committed(),
-						frozen)
+					t.Errorf("held %+v, %d dead letters, committed %d, %d before", w.Held(),
+						s.letterCount(), s.committed(), frozen)
 				}
-				// A refused signature that is worth it is tried again at once with a new one: two
-				// calls a probe.
+				// A refused signature that is worth a retry is retried immediately with a new one:
+				// two calls per probe.
 				if probes > 2*int(10*time.Minute/c.every+1) {
 					t.Errorf("%d calls in 10 minutes", probes)
 				}
 				s.fault(sandbox.Faults{})
-				took := s.until("calls go on", c.after,
+				took := s.until("calls resume", c.after,
 					func() bool { return !s.heldFor(w, "credentials") })
-				w.settled(t, 3100)
+				w.waitSettled(t, 3100)
 				if n := s.letterCount(); n > 0 {
-					t.Errorf("%d letters", n)
+					t.Errorf("%d dead letters", n)
 				}
 				s.mustStop(w)
-				t.Logf("%d calls in 10 minutes, at least %v apart; on %v after it was mended",
+				t.Logf("%d calls in 10 minutes, at least %v apart; resumed %v after the fix",
 					probes, shortest, took)
 			})
 		})
 	}
 }
 
-// A signature that is revoked, or expires by the server's clock, is renewed without anybody
-// noticing.
-func TestSignatureIsRenewedUnnoticed(t *testing.T) {
+// A signature that is revoked, or expires by the server's clock, is renewed without a hold.
+func TestSignatureIsRenewedWithoutHold(t *testing.T) {
 	tooLongForARace(t)
 	inBubble(t, func(s *stack) {
 		w := s.start(nil)
 		var held []string
 		watch := func(what string, spoil func()) {
 			before := s.sandbox.Stats()
-			s.crowd(topics.Live, what, 0, 4000)
+			s.publishMany(topics.Live, what, 0, 4000)
 			for i := range 40 {
 				if i == 5 {
 					spoil()
@@ -213,9 +208,9 @@ func TestSignatureIsRenewedUnnoticed(t *testing.T) {
 		if slices.Sort(held); len(held) > 0 {
 			t.Errorf("held %v", slices.Compact(held))
 		}
-		w.settled(t, 8000)
+		w.waitSettled(t, 8000)
 		if n := s.letterCount(); n > 0 {
-			t.Errorf("%d letters", n)
+			t.Errorf("%d dead letters", n)
 		}
 		s.mustStop(w)
 	})

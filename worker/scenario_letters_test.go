@@ -2,60 +2,59 @@ package worker_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kfake"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"markread/imclient/sandbox"
 )
 
-// Everything of a lane is rejected: far more likely a wrong app than wrong events. It waits after
-// 500, the other lane goes on, and when the accounts exist it goes on by itself.
+// All calls of a lane are rejected: a wrong app is far more likely than wrong events. The lane is
+// held after 500 rejections, the other lane continues, and when the accounts exist the lane resumes
+// by itself.
 func TestEverythingIsRejected(t *testing.T) {
 	tooLongForARace(t) // TestAcceptRejections begins in the same way
 	inBubble(t, func(s *stack) {
-		s.crowd(topics.Live, "nobody", 0, 3000)
+		s.publishMany(topics.Live, "nobody", 0, 3000)
 		w := s.start(nil)
 		s.until("held", 30*time.Second, func() bool { return s.heldFor(w, "rejections") })
 		time.Sleep(time.Second)
 		letters := s.letterCount()
 		if letters < 500 || letters > 505 {
-			t.Errorf("%d letters, want 500", letters)
+			t.Errorf("%d dead letters, want 500", letters)
 		}
-		s.crowd(topics.Backfill, "reader", 0, 1000)
+		s.publishMany(topics.Backfill, "reader", 0, 1000)
 		other := s.until("the other lane is done", 10*time.Second,
 			func() bool { return s.sandbox.Stats().Applied == 1000 })
 		calls := s.sandbox.Stats().Calls
 		time.Sleep(5 * time.Minute)
 		probes := s.sandbox.Stats().Calls - calls
 		if s.letterCount() != letters || !s.heldFor(w, "rejections") || probes > 62 || probes < 55 {
-			t.Errorf("%d letters more, held %+v, %d probes in 5 minutes", s.letterCount()-letters,
-				w.Held(), probes)
+			t.Errorf("%d dead letters more, held %+v, %d probes in 5 minutes",
+				s.letterCount()-letters, w.Held(), probes)
 		}
 		for i := range 3000 {
 			if err := s.sandbox.Import(fmt.Sprint("nobody", i)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		took := s.until("it goes on", 6*time.Second,
+		took := s.until("the lane resumes", 6*time.Second,
 			func() bool { return !s.heldFor(w, "rejections") })
-		w.settled(t, 4000)
+		w.waitSettled(t, 4000)
 		if s.letterCount() != letters || s.sandbox.Stats().Applied != 4000-letters {
-			t.Errorf("%d letters, %d applied", s.letterCount(), s.sandbox.Stats().Applied)
+			t.Errorf("%d dead letters, %d applied", s.letterCount(), s.sandbox.Stats().Applied)
 		}
 		s.mustStop(w)
-		t.Logf("%d letters; the other lane took %v; %d probes in 5 minutes; on %v after it was "+
-			"mended", letters, other,
-			probes, took)
+		t.Logf("%d dead letters; the other lane took %v; %d probes in 5 minutes; resumed %v "+
+			"after the fix", letters, other, probes, took)
 	})
 }
 
-// Every record is invalid. Those beyond 500 wait in memory; each event that is applied lets the
-// next 500 of them go.
+// Every record is invalid. Those beyond 500 wait in memory; each event that is applied releases the
+// next 500.
 func TestEverythingIsInvalid(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		values := make([]string, 3000)
@@ -67,54 +66,57 @@ func TestEverythingIsInvalid(t *testing.T) {
 		w := s.start(nil)
 		s.until("held", 10*time.Second, func() bool { return s.heldFor(w, "rejections") })
 		why := "the last: invalid: MsgReadTime … is not a whole number of seconds since 1970"
-		// anybody may see it: no accounts
+		// anybody may read it, so it contains no accounts
 		if held := w.Held(); !strings.HasSuffix(held[0].Detail, why) {
 			t.Errorf("held %+v", held)
 		}
-		s.crowd(topics.Backfill, "reader", 0, 500)
+		s.publishMany(topics.Backfill, "reader", 0, 500)
 		time.Sleep(time.Minute)
 		letters := s.letterCount()
 		if letters != 500 || s.sandbox.Stats().Applied != 500 {
-			t.Errorf("%d letters, %d applied of the other lane", letters, s.sandbox.Stats().Applied)
+			t.Errorf("%d dead letters, %d applied of the other lane", letters,
+				s.sandbox.Stats().Applied)
 		}
-		s.crowd(topics.Live, "mended", 0, 50)
-		first := s.until("it goes on", 6*time.Second, func() bool { return s.letterCount() > 500 })
-		took := s.until("all are letters", 40*time.Second,
+		s.publishMany(topics.Live, "fixed", 0, 50)
+		first := s.until("the lane resumes", 6*time.Second,
+			func() bool { return s.letterCount() > 500 })
+		took := s.until("all are dead letters", 40*time.Second,
 			func() bool { return s.letterCount() == 3000 })
-		w.settled(t, 3550)
+		w.waitSettled(t, 3550)
 		if n := s.letterCount(); n != 3000 || s.sandbox.Stats().Applied != 550 ||
 			len(w.Held()) > 0 {
-			t.Errorf("%d letters, %d applied, held %+v", n, s.sandbox.Stats().Applied, w.Held())
+			t.Errorf("%d dead letters, %d applied, held %+v", n, s.sandbox.Stats().Applied,
+				w.Held())
 		}
 		s.mustStop(w)
-		t.Logf("%d letters while held; on %v after the first good event, all done after %v",
-			letters, first, first+took)
+		t.Logf("%d dead letters while held; resumed %v after the first good event, all done "+
+			"after %v", letters, first, first+took)
 	})
 }
 
-// An operator who knows that the events are wrong sends them to the dead letters.
+// An operator who knows that the events are wrong accepts them as dead letters.
 func TestAcceptRejections(t *testing.T) {
 	inBubble(t, func(s *stack) {
-		s.crowd(topics.Live, "nobody", 0, 1500)
-		s.crowd(topics.Backfill, "nobody", 5000, 1500)
+		s.publishMany(topics.Live, "nobody", 0, 1500)
+		s.publishMany(topics.Backfill, "nobody", 5000, 1500)
 		w := s.start(nil)
 		s.until("held", time.Minute, func() bool { return len(w.Held()) == 2 })
 		w.Resume(false)
 		time.Sleep(10 * time.Second)
 		if n := s.letterCount(); n > 1010 || len(w.Held()) != 2 {
-			t.Errorf("%d letters, held %+v", n, w.Held())
+			t.Errorf("%d dead letters, held %+v", n, w.Held())
 		}
 		w.Resume(true)
-		w.settled(t, 3000)
+		w.waitSettled(t, 3000)
 		if n := s.letterCount(); n != 3000 || len(w.Held()) > 0 {
-			t.Errorf("%d letters, held %+v", n, w.Held())
+			t.Errorf("%d dead letters, held %+v", n, w.Held())
 		}
 		s.mustStop(w)
 	})
 }
 
-// A dead-letter topic that refuses for 10 s holds the calls, is tried once a second, and gets each
-// letter once.
+// A dead-letter topic that refuses for 10 s holds the calls, is tried once per second, and gets
+// each dead letter once.
 func TestDeadLetterTopicRefusesForTenSeconds(t *testing.T) {
 	for _, code := range []*kerr.Error{kerr.NotEnoughReplicas, kerr.TopicAuthorizationFailed,
 		kerr.KafkaStorageError} {
@@ -123,11 +125,10 @@ func TestDeadLetterTopicRefusesForTenSeconds(t *testing.T) {
 			inBubble(t, func(s *stack) {
 				w := s.start(nil)
 				time.Sleep(3 * time.Second)
-				refuses := s.broker.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce},
-					Topic: topics.DeadLetter, Err: code, Count: -1})
+				refuses := s.refuseLetters(code)
 				began := time.Now()
-				s.crowd(topics.Live, "nobody", 0, 50)
-				s.crowd(topics.Live, "reader", 0, 4000)
+				s.publishMany(topics.Live, "nobody", 0, 50)
+				s.publishMany(topics.Live, "reader", 0, 4000)
 				held := s.until("held", 10*time.Second,
 					func() bool { return s.heldFor(w, "dead-letter") })
 				tries := refuses.Hits()
@@ -140,15 +141,15 @@ func TestDeadLetterTopicRefusesForTenSeconds(t *testing.T) {
 					t.Errorf("%d calls while held", n)
 				}
 				refuses.Remove()
-				took := s.until("calls go on", 3*time.Second,
+				took := s.until("calls resume", 3*time.Second,
 					func() bool { return !s.heldFor(w, "dead-letter") })
-				w.settled(t, 4050)
+				w.waitSettled(t, 4050)
 				if n := s.letterCount(); n != 50 || s.sandbox.Stats().Applied != 4000 {
-					t.Errorf("%d letters, %d applied", n, s.sandbox.Stats().Applied)
+					t.Errorf("%d dead letters, %d applied", n, s.sandbox.Stats().Applied)
 				}
 				s.mustStop(w)
-				t.Logf("held after %v, %d writes until then; on %v after it was mended", held,
-					tries, took)
+				t.Logf("held after %v, %d writes until then; resumed %v after the fix", held, tries,
+					took)
 			})
 		})
 	}
@@ -160,37 +161,31 @@ func TestPause(t *testing.T) {
 		w := s.start(nil)
 		time.Sleep(3 * time.Second)
 		w.Pause()
-		s.crowd(topics.Live, "reader", 0, 1000)
+		s.publishMany(topics.Live, "reader", 0, 1000)
 		s.publish(topics.Live, "no event")
 		time.Sleep(10 * time.Minute)
 		if n := s.sandbox.Stats().Calls; n > 0 || s.letterCount() != 1 || !w.Ready() ||
 			w.Healthy() != nil {
-			t.Errorf("%d calls, %d letters, ready %v, healthy %v", n, s.letterCount(), w.Ready(),
-				w.Healthy())
+			t.Errorf("%d calls, %d dead letters, ready %v, healthy %v", n, s.letterCount(),
+				w.Ready(), w.Healthy())
 		}
 		w.Resume(false)
-		w.settled(t, 1001)
+		w.waitSettled(t, 1001)
 		s.mustStop(w)
 	})
 }
 
-// An outage while the dead-letter topic refuses, and letters that wait while calls are held: both
-// end.
+// An outage while the dead-letter topic refuses, and dead letters that wait while calls are held:
+// both holds end.
 func TestOutageAndRefusedLettersTogether(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		w := s.start(nil)
-		s.crowd(topics.Live, "before", 0, 500)
-		w.settled(t, 500)
+		s.publishMany(topics.Live, "before", 0, 500)
+		w.waitSettled(t, 500)
 		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 503}}})
-		refuses := s.broker.Cluster().
-			Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topics.DeadLetter,
-				Err: kerr.NotEnoughReplicas, Count: -1})
-		values := make([]string, 20)
-		for i := range values {
-			values[i] = "no event"
-		}
-		s.publish(topics.Live, values...)
-		s.crowd(topics.Live, "reader", 0, 2000)
+		refuses := s.refuseLetters(kerr.NotEnoughReplicas)
+		s.publish(topics.Live, slices.Repeat([]string{"no event"}, 20)...)
+		s.publishMany(topics.Live, "reader", 0, 2000)
 		time.Sleep(time.Minute)
 		if !s.heldFor(w, "outage") || !s.heldFor(w, "dead-letter") {
 			t.Errorf("held %+v", w.Held())
@@ -198,12 +193,12 @@ func TestOutageAndRefusedLettersTogether(t *testing.T) {
 		s.fault(sandbox.Faults{})
 		time.Sleep(30 * time.Second)
 		if n := s.sandbox.Stats().Applied; n != 500 {
-			t.Errorf("%d applied while the letters can't be written", n-500)
+			t.Errorf("%d applied while the dead letters can't be written", n-500)
 		}
 		refuses.Remove()
-		w.settled(t, 2520)
+		w.waitSettled(t, 2520)
 		if n := s.letterCount(); n != 20 || len(w.Held()) > 0 {
-			t.Errorf("%d letters, held %+v", n, w.Held())
+			t.Errorf("%d dead letters, held %+v", n, w.Held())
 		}
 		s.mustStop(w)
 	})

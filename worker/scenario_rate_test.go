@@ -8,7 +8,7 @@ import (
 	"markread/imclient/sandbox"
 )
 
-// refused counts the answers "too many" and all answers between two moments.
+// refused counts the responses "too many" and all responses between two moments.
 func (s *stack) refused(from, to time.Time) (refused, all int) {
 	for _, a := range s.sandbox.Arrivals() {
 		if a.At.Before(from) || !a.At.Before(to) {
@@ -22,14 +22,14 @@ func (s *stack) refused(from, to time.Time) (refused, all int) {
 }
 
 // The server allows less than we believe: other programs use the same app's quota. The limit
-// follows it down, and up again.
+// follows the server down, and up again.
 func TestServerAllowsLess(t *testing.T) {
 	tooLongForARace(t)
 	for _, allowed := range []int{120, 60} {
 		t.Run(fmt.Sprint(allowed), func(t *testing.T) {
 			oneIsEnough(t, allowed == 120)
 			inBubble(t, func(s *stack) {
-				s.crowd(topics.Live, "reader", 0, 15_000+allowed*60)
+				s.publishMany(topics.Live, "reader", 0, 15_000+allowed*60)
 				w := s.start(nil)
 				time.Sleep(10 * time.Second)
 				s.fault(sandbox.Faults{Rate: allowed})
@@ -38,7 +38,7 @@ func TestServerAllowsLess(t *testing.T) {
 				to := time.Now()
 				seconds := to.Sub(from).Seconds()
 				refused, all := s.refused(from, to)
-				rate := float64(s.carriedOut(from, to)) / seconds
+				rate := float64(s.succeededBetween(from, to)) / seconds
 				if rate < 0.85*float64(allowed) || float64(refused) > 0.02*float64(all) {
 					t.Errorf("%.1f calls a second carried out of %d, %d of %d refused", rate,
 						allowed, refused, all)
@@ -46,45 +46,43 @@ func TestServerAllowsLess(t *testing.T) {
 				s.fault(sandbox.Faults{})
 				back := time.Now()
 				grown := s.until("190 calls a second", time.Minute, func() bool {
-					return s.carriedOut(time.Now().Add(-time.Second), time.Now()) >= 190
+					return s.succeededBetween(time.Now().Add(-time.Second), time.Now()) >= 190
 				})
 				if time.Since(back) > time.Minute {
 					t.Errorf("back at %v", grown)
 				}
-				w.settled(t, 1)
+				w.waitSettled(t, 1)
 				if n := s.letterCount(); n > 0 {
-					t.Errorf("%d letters", n)
+					t.Errorf("%d dead letters", n)
 				}
 				if n := w.State().Totals; n.Applied != int64(15_000+allowed*60) {
 					t.Errorf("totals %+v", n)
 				}
 				s.mustStop(w)
 				t.Logf("%d allowed: %.1f a second carried out (%.1f %%), %.2f %% refused; back "+
-					"at 190 after %v",
-					allowed, rate, 100*rate/float64(allowed), 100*float64(refused)/float64(all),
-					grown)
+					"at 190 after %v", allowed, rate, 100*rate/float64(allowed),
+					100*float64(refused)/float64(all), grown)
 			})
 		})
 	}
 }
 
-// What the server asks for with Retry-After is kept, by all calls and both lanes.
+// All calls of both lanes observe Retry-After.
 func TestRetryAfterIsKept(t *testing.T) {
 	inBubble(t, func(s *stack) {
-		s.crowd(topics.Live, "reader", 0, 3000)
-		s.crowd(topics.Backfill, "other", 0, 1000)
+		s.publishMany(topics.Live, "reader", 0, 3000)
+		s.publishMany(topics.Backfill, "other", 0, 1000)
 		w := s.start(nil)
 		time.Sleep(8 * time.Second)
 		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 429,
-			RetryAfter: "7",
-			Share:      0.5, For: 100 * time.Millisecond}}})
+			RetryAfter: "7", Share: 0.5, For: 100 * time.Millisecond}}})
 		asked := time.Now()
 		time.Sleep(500 * time.Millisecond)
 		if !s.heldFor(w, "throttled") {
 			t.Errorf("held %+v", w.Held())
 		}
-		w.settled(t, 4000)
-		var first, next time.Time // the answer that asked, the first call after the pause
+		w.waitSettled(t, 4000)
+		var first, next time.Time // the response with Retry-After, the first call after the pause
 		for _, a := range s.sandbox.Arrivals() {
 			switch {
 			case a.Status == 429 && first.IsZero():
@@ -97,15 +95,15 @@ func TestRetryAfterIsKept(t *testing.T) {
 			t.Errorf("asked %v after the fault, next call %v later", first.Sub(asked), pause)
 		}
 		if n := s.letterCount(); n > 0 {
-			t.Errorf("%d letters", n)
+			t.Errorf("%d dead letters", n)
 		}
 		s.mustStop(w)
-		t.Logf("the next call came after %v", next.Sub(first))
+		t.Logf("the next call was made after %v", next.Sub(first))
 	})
 }
 
-// A brown-out: a third of the calls fail, or answers are slow, or the server is away half of the
-// time. What it would carry out is carried out, nearly.
+// A brownout: a third of the calls fail, or responses are slow, or the server is down half of the
+// time. The worker gets nearly as many calls applied as the server can apply.
 func TestBrownOut(t *testing.T) {
 	const probes = "after 5 s of outage the next probe is 2 s away: 60 of 100"
 	slow := sandbox.Latency{P50: 100 * time.Millisecond, P99: 10 * time.Second,
@@ -113,8 +111,8 @@ func TestBrownOut(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		faults  sandbox.Faults
-		accepts float64 // calls a second
-		short   string  // why it falls short of 85 %
+		accepts float64 // calls per second
+		short   string  // why it does not reach 85 %
 	}{
 		{"30 % code 91000",
 			sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindCode, Code: 91000,
@@ -128,8 +126,7 @@ func TestBrownOut(t *testing.T) {
 			140, ""},
 		{"slow", sandbox.Faults{Latency: slow}, 200 / 1.4, ""},
 		{"flapping", sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 502,
-			For:   5 * time.Second,
-			Every: 10 * time.Second}}}, 100, probes},
+			For: 5 * time.Second, Every: 10 * time.Second}}}, 100, probes},
 		{"flapping code", sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindCode, Code: 91000,
 			For: 5 * time.Second, Every: 10 * time.Second}}}, 100, probes},
 	} {
@@ -139,19 +136,19 @@ func TestBrownOut(t *testing.T) {
 				t.Skip(c.short)
 			}
 			inBubble(t, func(s *stack) {
-				s.crowd(topics.Live, "reader", 0, 12_000)
+				s.publishMany(topics.Live, "reader", 0, 12_000)
 				c.faults.Seed = 3
 				s.fault(c.faults)
 				w := s.start(nil)
 				time.Sleep(10 * time.Second)
 				from := time.Now()
 				time.Sleep(40 * time.Second)
-				rate := float64(s.carriedOut(from, time.Now())) / 40
+				rate := float64(s.succeededBetween(from, time.Now())) / 40
 				if rate < 0.85*c.accepts {
 					t.Errorf("%.0f calls a second carried out, want %.0f", rate, 0.85*c.accepts)
 				}
 				s.fault(sandbox.Faults{})
-				w.settled(t, 12_000)
+				w.waitSettled(t, 12_000)
 				n := w.State().Totals
 				if n.DeadLettered > 5 {
 					t.Errorf("%d dead letters: of 15,000 conversations one fails eight times",
@@ -159,8 +156,7 @@ func TestBrownOut(t *testing.T) {
 				}
 				s.mustStop(w)
 				t.Logf("%.0f calls a second carried out, of %.0f that the server accepts; %d "+
-					"dead letters", rate,
-					c.accepts, n.DeadLettered)
+					"dead letters", rate, c.accepts, n.DeadLettered)
 			})
 		})
 	}

@@ -10,8 +10,8 @@ import (
 	"markread/worker/console"
 )
 
-// However many workers come and go, their shares add up to the rate, and who has none says so.
-// Nobody has partitions and no share: their events would wait for ever.
+// However many workers join and leave, their shares add up to the rate, and a worker without a
+// share reports that. No worker has partitions but no share: their events would wait forever.
 func TestSharesAddUp(t *testing.T) {
 	rates := []int{1, 2, 7, 200}
 	if testing.Short() {
@@ -49,12 +49,11 @@ func (s *stack) mustAddUp(members []*member, rate, partitions int) {
 		state := m.State()
 		share := *state.Quota.Share
 		sum += share
-		says := slices.ContainsFunc(state.Held,
+		reported := slices.ContainsFunc(state.Held,
 			func(h console.Hold) bool { return h.Reason == "quota" })
-		if says != (share == 0) || (share == 0) != (len(state.Partitions) == 0) {
-			s.t.Errorf("worker %d of %d has %d partitions and a share of %d, and says that it "+
-				"has none: %v", i,
-				len(members), len(state.Partitions), share, says)
+		if reported != (share == 0) || (share == 0) != (len(state.Partitions) == 0) {
+			s.t.Errorf("worker %d of %d has %d partitions and a share of %d, and reports that it "+
+				"has none: %v", i, len(members), len(state.Partitions), share, reported)
 		}
 		numbers := map[int]int{}
 		for _, p := range state.Partitions {

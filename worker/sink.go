@@ -7,21 +7,21 @@ import (
 	"markread/consumer/event"
 )
 
-// sink receives what is fetched.
+// sink receives the fetched events.
 type sink struct{ *Worker }
 
-// Room blocks while the lane has no capacity.
-func (s sink) Room(ctx context.Context, lane event.Lane) error {
+// WaitForCapacity blocks while the lane has no capacity in memory.
+func (s sink) WaitForCapacity(ctx context.Context, lane event.Lane) error {
 	for {
 		s.mu.Lock()
 		if s.engine.HasCapacity(lane) {
 			s.mu.Unlock()
 			return ctx.Err()
 		}
-		if s.full[lane] == nil {
-			s.full[lane] = make(chan struct{})
+		if s.capacityFreed[lane] == nil {
+			s.capacityFreed[lane] = make(chan struct{})
 		}
-		capacity := s.full[lane]
+		capacity := s.capacityFreed[lane]
 		s.mu.Unlock()
 		select {
 		case <-ctx.Done():

@@ -33,8 +33,8 @@ var (
 		DeadLetter: "mark-read-dead-letters"}
 )
 
-// stack is the whole product in one bubble of virtual time: embedded broker, IM sandbox and what
-// the workers need, over an in-memory network.
+// stack is the whole product in a bubble of virtual time: embedded broker, IM sandbox and what the
+// workers need, over an in-memory network.
 type stack struct {
 	t       *testing.T
 	network kfake.VirtualNetwork
@@ -42,10 +42,10 @@ type stack struct {
 	sandbox *sandbox.Server
 }
 
-// inBubble runs test in a synctest bubble with a stack of its own, and stops the stack at the end.
+// inBubble runs test in a synctest bubble with its own stack, and stops the stack at the end.
 func inBubble(t *testing.T, test func(s *stack)) { inBubbleOf(t, 4, test) }
 
-// inBubbleOf is inBubble with so many partitions of each topic.
+// inBubbleOf is inBubble with a number of partitions per topic.
 func inBubbleOf(t *testing.T, partitions int, test func(s *stack)) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		s := &stack{t: t}
@@ -60,8 +60,7 @@ func inBubbleOf(t *testing.T, partitions int, test func(s *stack)) {
 		}
 		t.Cleanup(s.broker.Close)
 		s.sandbox = sandbox.New(sandbox.Options{AppID: appID, Admin: "administrator", Key: key,
-			Rate:         200,
-			OpenAccounts: true})
+			Rate: 200, OpenAccounts: true})
 		listener, err := s.network.Listen("tcp", imAddr)
 		if err != nil {
 			t.Fatal(err)
@@ -80,8 +79,7 @@ func (s *stack) dial(ctx context.Context, network, addr string) (net.Conn, error
 func (s *stack) kafka() *kafkaclient.Client {
 	s.t.Helper()
 	c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{s.broker.Addr()},
-		ClientID: "test", Dial: s.dial,
-		Log: zerolog.Nop()})
+		ClientID: "test", Dial: s.dial, Log: zerolog.Nop()})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -94,24 +92,10 @@ type member struct {
 	stop func() error
 }
 
-// start starts a worker; stop stops it as SIGTERM would, and waits.
+// start starts a worker. Its stop function stops it as SIGTERM would, and waits.
 func (s *stack) start(change func(*worker.Options)) *member {
 	s.t.Helper()
-	pool := &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn,
-			error) {
-			return s.dial(ctx, "tcp", imAddr)
-		},
-		MaxIdleConnsPerHost: 200,
-	}
-	im, err := imclient.New(imclient.Options{
-		BaseURL: "http://" + imAddr, AppID: appID, Admin: "administrator", Key: imclient.Key(key),
-		Timeout: 5 * time.Second, Transport: pool,
-	})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	kafka := s.kafka()
+	im, kafka := s.client(imclient.Key(key)), s.kafka()
 	options := worker.Options{
 		Kafka: kafka, IM: im, Topics: topics, Group: "markread",
 		Rate: 200, MaxPending: 100_000, MaxRejected: 95, Attempts: 8,
@@ -172,8 +156,8 @@ func eventJSON(report, peer string, readTime int64) string {
 		readTime)
 }
 
-// settled waits until all that was received has reached its end and nothing is behind.
-func (m *member) settled(t *testing.T, received int64) {
+// waitSettled waits until all received events are finished and no partition lags.
+func (m *member) waitSettled(t *testing.T, received int64) {
 	t.Helper()
 	for range 600 {
 		state := m.State()
@@ -181,7 +165,7 @@ func (m *member) settled(t *testing.T, received int64) {
 		lag := int64(0)
 		for _, p := range state.Partitions {
 			if p.Lag == nil {
-				lag++ // not known yet
+				lag++ // not yet known
 				continue
 			}
 			lag += *p.Lag

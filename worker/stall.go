@@ -12,12 +12,13 @@ import (
 )
 
 const (
-	// stalledAfter is how long one event must keep a partition's offset from moving to be logged.
+	// stalledAfter is how long one event must keep a partition's offset from moving before it is
+	// logged.
 	stalledAfter  = 5 * time.Minute
 	stallInterval = 10 * time.Second
 )
 
-// stallDetector notices when one event keeps a partition's offset from moving for stalledAfter.
+// stallDetector detects when one event keeps a partition's offset from moving for stalledAfter.
 type stallDetector map[event.TopicPartition]*stall
 
 type stall struct {
@@ -26,7 +27,7 @@ type stall struct {
 	logged bool
 }
 
-// check returns the partitions that have stalled now, and those stalled before that have moved.
+// check returns the partitions that have newly stalled, and the stalled ones that have moved again.
 func (d stallDetector) check(now time.Time, partitions []partition) (stalled, moved []partition) {
 	for _, p := range partitions {
 		s := d[p.TopicPartition]
@@ -48,7 +49,8 @@ func (d stallDetector) check(now time.Time, partitions []partition) (stalled, mo
 	return stalled, moved
 }
 
-// watchStalls logs which event stalls a partition, and when it moves again, until ctx ends.
+// watchStalls logs until ctx ends which event stalls a partition, and when the partition moves
+// again.
 func (w *Worker) watchStalls(ctx context.Context, g *consumer.Generation) {
 	detector := stallDetector{}
 	every(ctx, stallInterval, func() {
@@ -56,7 +58,7 @@ func (w *Worker) watchStalls(ctx context.Context, g *consumer.Generation) {
 		stalled, moved := detector.check(now, w.withLanes(g.Partitions()))
 		for _, p := range moved {
 			w.options.Log.Info().Str("topic", p.Topic).Int("partition", p.Partition).
-				Int64("committed", p.Committed).Msg("the partition's offset moves on again")
+				Int64("committed", p.Committed).Msg("the partition's offset moves again")
 		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -67,13 +69,13 @@ func (w *Worker) watchStalls(ctx context.Context, g *consumer.Generation) {
 				Int64("offset", p.Oldest.Offset).Int64("lag", p.Lag).
 				Float64("age_seconds", p.age(now).Seconds()).Int("attempts", x.Attempts).
 				Str("waits_for", x.WaitsFor).Str("reason", w.reason(x)).
-				Msgf("the partition's offset has not moved for %v: this event has not ended. "+
-					"What is finished behind it is committed beside the offset", stalledAfter)
+				Msgf("the partition's offset has not moved for %v: this event is unfinished; "+
+					"events finished behind it are committed beside the offset", stalledAfter)
 		}
 	})
 }
 
-// reason returns why an event is not finished. The caller holds the lock.
+// reason explains why an event is not finished. The caller holds the lock.
 func (w *Worker) reason(x engine.Explanation) string {
 	switch x.WaitsFor {
 	case "hold":
@@ -86,10 +88,10 @@ func (w *Worker) reason(x engine.Explanation) string {
 		return fmt.Sprintf("its calls fail; %d attempts count so far, "+
 			"at --attempts %d it becomes a dead letter", x.Attempts, w.options.Attempts)
 	case "dead-letter":
-		return "it waits for its letter to be written to the dead-letter topic"
+		return "its dead letter waits to be written to the dead-letter topic"
 	case "call":
-		return "a call for it is out"
+		return "a call for it is in flight"
 	default:
-		return "more conversations wait than the quota has let through since it came"
+		return "more conversations wait than the quota has let through since it arrived"
 	}
 }

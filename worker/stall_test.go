@@ -15,7 +15,7 @@ import (
 	"markread/worker"
 )
 
-// lockedLog is a log that is read while it is written.
+// lockedLog is a log that can be read while it is written.
 type lockedLog struct {
 	mu    sync.Mutex
 	lines bytes.Buffer
@@ -27,8 +27,8 @@ func (l *lockedLog) Write(b []byte) (int, error) {
 	return l.lines.Write(b)
 }
 
-// about returns the lines with such a message.
-func (l *lockedLog) about(t *testing.T, message string) (found []map[string]any) {
+// withMessage returns the log lines whose message contains message.
+func (l *lockedLog) withMessage(t *testing.T, message string) (found []map[string]any) {
 	t.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -44,9 +44,9 @@ func (l *lockedLog) about(t *testing.T, message string) (found []map[string]any)
 	return found
 }
 
-// An event that does not end keeps its partition's offset where it is. That is told once, with its
-// place and the reason, and once when it is over.
-func TestStuckPartitionIsTold(t *testing.T) {
+// An event that does not finish stops its partition's offset. That is logged once, with the event's
+// place and the reason, and once when the offset moves again.
+func TestStalledPartitionIsLogged(t *testing.T) {
 	tooLongForARace(t)
 	inBubble(t, func(s *stack) {
 		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindCode, Code: 60008,
@@ -54,10 +54,10 @@ func TestStuckPartitionIsTold(t *testing.T) {
 		log := &lockedLog{}
 		w := s.start(func(o *worker.Options) { o.Log, o.Attempts = zerolog.New(log), 1000 })
 		s.publish(topics.Live, eventJSON("stuck", "peer", time.Now().Unix()))
-		for i := range 20 * 60 { // others come and go
+		for i := range 20 * 60 { // other events finish
 			if i == 4*60 {
-				if told := log.about(t, "has not moved"); len(told) != 0 {
-					t.Errorf("told after %d s: %v", i, told)
+				if logged := log.withMessage(t, "has not moved"); len(logged) != 0 {
+					t.Errorf("logged after %d s: %v", i, logged)
 				}
 			}
 			s.publish(topics.Live, eventJSON(fmt.Sprint("reader", i), "peer", time.Now().Unix()))
@@ -70,19 +70,18 @@ func TestStuckPartitionIsTold(t *testing.T) {
 				topic, partition, offset = p.Topic, float64(p.Partition), float64(u.Offset)
 			}
 		}
-		told := log.about(t, "has not moved")
-		if len(told) != 1 || told[0]["topic"] != topic || told[0]["partition"] != partition ||
-			told[0]["offset"] != offset ||
-			told[0]["waits_for"] != "retry" ||
-			!strings.Contains(told[0]["reason"].(string), "its calls fail") ||
-			told[0]["level"] != "warn" {
-			t.Errorf("told %v; stuck is %s/%v at %v", told, topic, partition, offset)
+		logged := log.withMessage(t, "has not moved")
+		if len(logged) != 1 || logged[0]["topic"] != topic || logged[0]["partition"] != partition ||
+			logged[0]["offset"] != offset || logged[0]["waits_for"] != "retry" ||
+			!strings.Contains(logged[0]["reason"].(string), "its calls fail") ||
+			logged[0]["level"] != "warn" {
+			t.Errorf("logged %v; stalled is %s/%v at %v", logged, topic, partition, offset)
 		}
 		s.fault(sandbox.Faults{})
 		time.Sleep(2 * time.Minute)
-		if moved := log.about(t, "moves on again"); len(moved) != 1 ||
+		if moved := log.withMessage(t, "moves again"); len(moved) != 1 ||
 			moved[0]["partition"] != partition {
-			t.Errorf("told of the end: %v", moved)
+			t.Errorf("logged at the end: %v", moved)
 		}
 		s.mustStop(w)
 	})

@@ -12,7 +12,7 @@ import (
 	"markread/worker/hold"
 )
 
-// snapshot is the engine's state of one moment.
+// snapshot is the worker's state at one moment.
 type snapshot struct {
 	engine.State
 	at         time.Time
@@ -29,7 +29,7 @@ type partition struct {
 
 func (p partition) number() string { return strconv.Itoa(p.Partition) }
 
-// age is that of the oldest unfinished event; 0: there is none.
+// age is the age of the oldest unfinished event; 0 if there is none.
 func (p partition) age(now time.Time) time.Duration {
 	if p.Oldest == nil {
 		return 0
@@ -38,8 +38,8 @@ func (p partition) age(now time.Time) time.Duration {
 }
 
 // waited is how long the partition has waited: the age of its oldest unfinished event or, while it
-// is unreadable, the time since the last good fetch, whichever is longer. What can't be read has no
-// age of its own, and whether something is there is not known.
+// is unreadable, the time since the last good fetch, whichever is longer. The age of unreadable
+// records is unknown, and so is whether there are any.
 func (p partition) waited(now time.Time) time.Duration {
 	age := p.age(now)
 	if p.Unreadable != nil {
@@ -48,17 +48,18 @@ func (p partition) waited(now time.Time) time.Duration {
 	return age
 }
 
-// lag returns how far the committed offset is behind the end of the log; false: not known. It is
-// never 0 where records may be unread: the end is not known, or as old as the last good fetch of an
-// unreadable partition, or the group's offset lies beyond it.
+// lag returns how far the committed offset is behind the end of the log, and false if that is
+// unknown. The lag is never 0 where records may be unread: where the end is unknown, or where it
+// dates from the last good fetch of an unreadable partition, or where the group's offset is beyond
+// it.
 func (p partition) lag() (lag int64, known bool) {
 	sure := p.Unreadable == nil && p.Committed <= p.HighWatermark
 	return p.Lag, p.HighWatermark >= 0 && (sure || p.Lag > 0)
 }
 
-// snapshot reads everything at one moment. The caller holds the lock.
+// snapshot reads the whole state at one moment. The caller holds the lock.
 func (w *Worker) snapshot() snapshot {
-	now := time.Now() // under the lock: time must not go back for the quota
+	now := time.Now() // under the lock: the quota requires that time does not go back
 	w.engine.Expire(now)
 	s := snapshot{
 		State:      w.engine.State(now),
@@ -104,7 +105,7 @@ func (w *Worker) State() console.State {
 		Quota:     console.Quota{Rate: w.options.Rate, InFlight: s.InFlight},
 		Lanes:     console.Lanes{Live: s.lane(event.Live), Backfill: s.lane(event.Backfill)},
 		Totals:    s.totals(),
-		Held:      shownHolds(s.at, s.holds),
+		Held:      toConsoleHolds(s.at, s.holds),
 	}
 	if w.options.Rate > 0 {
 		state.Quota.Share, state.Quota.Limit, state.Quota.Cooling = &s.Share, &s.Limit, &s.Cooling
@@ -113,11 +114,11 @@ func (w *Worker) State() console.State {
 		state.Group.Member, state.Group.Generation = new(g.Member()), new(g.ID())
 		state.Group.Assigned, state.Group.Partitions = len(g.Assigned()), len(g.All())
 	}
-	if left := w.left.Load(); s.generation == nil && left != 0 {
-		state.Group.Outside = time.Unix(0, left)
+	if left := w.outsideSince.Load(); s.generation == nil && left != 0 {
+		state.Group.OutsideSince = time.Unix(0, left)
 	}
 	for _, p := range s.partitions {
-		state.Partitions = append(state.Partitions, p.shown(s.at, waits))
+		state.Partitions = append(state.Partitions, p.toConsole(s.at, waits))
 	}
 	return state
 }
@@ -128,24 +129,24 @@ func (w *Worker) Held() []console.Hold {
 	defer w.mu.Unlock()
 	now := time.Now()
 	w.engine.Expire(now)
-	return shownHolds(now, w.engine.Holds())
+	return toConsoleHolds(now, w.engine.Holds())
 }
 
-// overdue is how long after its time a probe may be in flight: a call takes 11 s at most.
+// overdue is how long after its time a probe may still be in flight; a call takes at most 11 s.
 const overdue = time.Minute
 
-func shownHolds(now time.Time, holds []hold.Hold) []console.Hold {
+func toConsoleHolds(now time.Time, holds []hold.Hold) []console.Hold {
 	var list []console.Hold
 	for _, h := range holds {
 		shown := console.Hold{
 			Reason: string(h.Reason), Since: h.Since, Detail: h.Detail, Do: h.Do,
-			Meaning: h.Reason.Meaning(), Seen: h.Detail,
+			Meaning: h.Reason.Meaning(), Observed: h.Detail,
 		}
 		if h.Lane != hold.All {
 			shown.Lane = event.Lane(h.Lane).String()
 			shown.Detail = "lane " + shown.Lane + ": " + shown.Detail
 		}
-		// When it is overdue, nothing waits to probe with.
+		// An overdue probe means that no conversation waits to be probed.
 		if !h.NextProbe.IsZero() && now.Sub(h.NextProbe) < overdue {
 			shown.NextProbeAt = &h.NextProbe
 		}
@@ -154,8 +155,8 @@ func shownHolds(now time.Time, holds []hold.Hold) []console.Hold {
 	return list
 }
 
-// unfinished returns the oldest unfinished event of each partition, with its lane. As calls finish
-// out of order, these events say more than the offsets that wait for them.
+// unfinished returns the oldest unfinished event of each partition, with its lane. Calls finish out
+// of order, so these events say more than the offsets behind them.
 func unfinished(partitions []partition) map[event.Ref]event.Lane {
 	lanes := map[event.Ref]event.Lane{}
 	for _, p := range partitions {
@@ -166,8 +167,10 @@ func unfinished(partitions []partition) map[event.Ref]event.Lane {
 	return lanes
 }
 
-// shown is the partition as the console shows it; waits explains its oldest unfinished event.
-func (p partition) shown(now time.Time, waits map[event.Ref]engine.Explanation) console.Partition {
+// toConsole returns the partition as the console shows it; waits explains its oldest unfinished
+// event.
+func (p partition) toConsole(now time.Time,
+	waits map[event.Ref]engine.Explanation) console.Partition {
 	shown := console.Partition{
 		Topic:         p.Topic,
 		Partition:     p.Partition,

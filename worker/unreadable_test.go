@@ -13,17 +13,16 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// What is shown of a partition that can't be read, and of one whose lag is not known. A lag that
-// reads 0 says that everything was read, and the oldest event that waits may be one that nobody has
-// read.
+// The console and the metrics of a partition that can't be read, and of one whose lag is unknown. A
+// lag of 0 would say that everything was read, and the oldest waiting event may be one that nobody
+// has read.
 func TestUnreadableIsShown(t *testing.T) {
 	at := time.Unix(1_800_000_000, 0).UTC()
 	since := at.Add(-90 * time.Second)
 	at10 := &kafkaclient.Unreadable{Since: since, Offset: 10, Reason: "no leader", Do: "start it"}
 	nowhere := &kafkaclient.Unreadable{Since: since, Offset: -1, Reason: "no leader"}
 	aged := func(age time.Duration) *consumer.Oldest {
-		return &consumer.Oldest{Offset: 3,
-			Time: at.Add(-age)}
+		return &consumer.Oldest{Offset: 3, Time: at.Add(-age)}
 	}
 	const none = -1.0
 	for name, c := range map[string]struct {
@@ -40,16 +39,13 @@ func TestUnreadableIsShown(t *testing.T) {
 		"beyond the end": {consumer.PartitionState{Committed: 10, HighWatermark: 7}, none, 0,
 			`null,"oldest_unfinished":null,"unreadable":null}`},
 		"unreadable, more is there": {consumer.PartitionState{Committed: 10, HighWatermark: 12,
-			Lag:        2,
-			Unreadable: at10}, 2, 90,
+			Lag: 2, Unreadable: at10}, 2, 90,
 			`2,"oldest_unfinished":null,"unreadable":{"since":"` + since.Format(time.RFC3339) +
 				`","offset":10,"reason":"no leader"}}`},
 		"unreadable, the end is not known": {consumer.PartitionState{Committed: 10,
-			HighWatermark: -1,
-			Unreadable:    at10}, none, 90, `null,`},
+			HighWatermark: -1, Unreadable: at10}, none, 90, `null,`},
 		"unreadable, nothing more was there": {consumer.PartitionState{Committed: 10,
-			HighWatermark: 10,
-			Unreadable:    at10}, none, 90,
+			HighWatermark: 10, Unreadable: at10}, none, 90,
 			`null,"oldest_unfinished":null,"unreadable":{"since"`},
 		"unreadable beyond the end": {consumer.PartitionState{Committed: 10, HighWatermark: 7,
 			Unreadable: at10}, none,
@@ -59,13 +55,11 @@ func TestUnreadableIsShown(t *testing.T) {
 			`null,"oldest_unfinished":null,"unreadable":{"since":"` + since.Format(time.RFC3339) +
 				`","offset":null,`},
 		"an older event waits": {consumer.PartitionState{Committed: 3, HighWatermark: 12, Lag: 9,
-			Unreadable: at10,
-			Oldest:     aged(time.Hour)}, 9, 3600, `9,`},
+			Unreadable: at10, Oldest: aged(time.Hour)}, 9, 3600, `9,`},
 		"a newer event waits": {consumer.PartitionState{Committed: 3, HighWatermark: 12, Lag: 9,
-			Unreadable: at10,
-			Oldest:     aged(time.Minute)}, 9, 90, `9,`},
-		"an event of our clock": {consumer.PartitionState{Committed: 3, HighWatermark: 4, Lag: 1,
-			Oldest: aged(-time.Minute)}, 1, 0, `1,`},
+			Unreadable: at10, Oldest: aged(time.Minute)}, 9, 90, `9,`},
+		"an event ahead of our clock": {consumer.PartitionState{Committed: 3, HighWatermark: 4,
+			Lag: 1, Oldest: aged(-time.Minute)}, 1, 0, `1,`},
 	} {
 		c.state.TopicPartition = event.TopicPartition{Topic: "mark-read", Partition: 3}
 		p := partition{PartitionState: c.state}
@@ -82,9 +76,8 @@ func TestUnreadableIsShown(t *testing.T) {
 			t.Errorf("%s: markread_partition_lag %v, %t; want %v", name, lag, known, c.lag)
 		}
 		if gauges[descOldest] != c.oldest || s.lane(event.Live).OldestSeconds != c.oldest {
-			t.Errorf("%s: oldest %v and %v, want %v", name, gauges[descOldest], s.lane(event.Live).
-				OldestSeconds,
-				c.oldest)
+			t.Errorf("%s: oldest %v and %v, want %v", name, gauges[descOldest],
+				s.lane(event.Live).OldestSeconds, c.oldest)
 		}
 		want := 0.0
 		if c.state.Unreadable != nil {
@@ -93,7 +86,7 @@ func TestUnreadableIsShown(t *testing.T) {
 		if v, ok := gauges[descUnreadable]; !ok || v != want {
 			t.Errorf("%s: markread_partition_unreadable %v, %t; want %v", name, v, ok, want)
 		}
-		shown := p.shown(at, nil)
+		shown := p.toConsole(at, nil)
 		if u := shown.Unreadable; u != nil && u.Do != c.state.Unreadable.Do {
 			t.Errorf("%s: the remedy is %q", name, u.Do)
 		}

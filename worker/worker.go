@@ -1,23 +1,25 @@
-// Package worker turns mark-read events into API calls: it fetches and collapses them, calls no
-// faster than the quota allows, retries what is worth it, and writes dead letters of the rest.
+// Package worker turns mark-read events into API calls: it fetches and collapses events, calls no
+// faster than the quota allows, retries transient failures, and writes dead letters for events that
+// can't succeed.
 //
 // Package engine makes the decisions; it has no clock, no goroutine and no I/O, so that it can be
-// tested and simulated. Worker carries them out: it holds the lock, makes the calls, writes the
-// letters and commits. console shows it. It knows no Kafka protocol (package consumer) and no HTTP
-// (imclient).
+// tested and simulated. Worker carries the decisions out: it holds the lock, makes the calls,
+// writes the dead letters and commits. Package console shows its state. Worker does not know the
+// Kafka protocol (package consumer) or HTTP (package imclient).
 //
-// Goroutines. Run waits for everything that it starts. For each generation serve owns the fetchers,
-// one dispatcher, one goroutine for each call, and one each that writes letters, commits, watches
-// the key and watches the offsets. At a revoke or a stop the fetchers and the dispatcher end first;
-// what is in flight has DrainTimeout to end; then the last commit. The whole order of a stop, from
-// the signal to the exit, is in the doc of cmd/markread/app.
+// Goroutines. Run waits for every goroutine that it starts. For each generation, serve owns the
+// fetchers, one dispatcher, one goroutine per call, and one each for writing dead letters,
+// committing, watching the key and watching for stalled offsets. At a revoke or a shutdown the
+// fetchers and the dispatcher end first; calls and dead letters in flight then have DrainTimeout;
+// the last commit follows. The doc of cmd/markread/app describes the complete order of a shutdown,
+// from the signal to the exit.
 //
 // Non-obvious:
-//   - Everything about events belongs to a generation object and goes with it. What is about the
-//     server (permits, holds, the memory of what was applied) belongs to the process and stays.
-//   - A call that was cut off by a stop is no failure and no attempt.
-//   - The permit of a call is returned by the step that settles it, under the same lock: nobody
-//     sees a state in between.
+//   - Everything about events belongs to a generation and is dropped with it. Everything about the
+//     server (permits, holds, recently applied read times) belongs to the process and stays.
+//   - A call that a shutdown interrupts is neither a failure nor an attempt.
+//   - The step that settles a call also returns its permit, under the same lock: no reader sees a
+//     state in between.
 package worker
 
 import (
@@ -39,14 +41,15 @@ import (
 	"markread/worker/engine"
 )
 
-// Caller makes one API call. *imclient.Client is one.
+// Caller makes one API call. *imclient.Client implements it.
 type Caller interface {
-	// MarkRead makes at most one request. It returns nil, an *imclient.Error, the cause of ctx's
-	// end, or what the lease of ctx returned (imclient.WithLease).
+	// MarkRead sends at most one request. It returns nil, an *imclient.Error, the cause of ctx's
+	// end, or the error of ctx's lease (imclient.WithLease).
 	MarkRead(ctx context.Context, read imclient.Read) error
 	// Now is the later of our clock and the server's.
 	Now() time.Time
-	// KeyChanged reports whether the key is not that of the last signature. It may read a file.
+	// KeyChanged reports whether the current key differs from the key of the last signature. It may
+	// read a file.
 	KeyChanged() bool
 }
 
@@ -57,52 +60,54 @@ type Options struct {
 	Topics event.Topics
 	Group  string
 
-	Rate        int // calls a second of the whole group; 0: no quota
-	MaxInFlight int // calls at the same time; with Rate 0 only
+	Rate        int // calls per second of the whole group; 0: no quota
+	MaxInFlight int // calls in flight; only with Rate 0
 	MaxPending  int // conversations in memory at which fetching pauses
 	MaxRejected int // per cent of a lane's last 500 outcomes that may be rejected or invalid
-	Attempts    int // counted failures that make a dead letter
+	Attempts    int // counted failures after which an event becomes a dead letter
 	Backoff     imclient.Backoff
 
-	MaxReplays int // replays after which a letter is parked, which its log line says; 0: none is
+	MaxReplays int // replays after which a dead letter is parked, which is logged; 0: never
 
-	CallTimeout  time.Duration // of one call: none is in flight for longer
-	CommitEvery  time.Duration
-	DrainTimeout time.Duration // how long a revoke or a stop waits for what is in flight
+	CallTimeout time.Duration // of one call; no call is in flight for longer
+	CommitEvery time.Duration
+	// how long a revoke or a shutdown waits for calls and dead letters in flight
+	DrainTimeout time.Duration
 
 	Log             zerolog.Logger
 	Version, Commit string // shown in the state; may be empty
 }
 
-// groupSilence is how long the worker stays ready between two generations, and how long a loop may
-// stand still until it counts as unhealthy.
-const groupSilence = 60 * time.Second
+// maxSilence is how long the worker stays ready between two generations, and how long a loop may
+// not iterate before it counts as unhealthy.
+const maxSilence = 60 * time.Second
 
-// Worker is one member of the group. It is a console.Source and a prometheus.Collector.
+// Worker is one member of the group. It implements console.Source and prometheus.Collector.
 type Worker struct {
 	options Options
 	metrics *metrics
 	started time.Time
 
-	mu         sync.Mutex
-	engine     *engine.Engine
-	generation *consumer.Generation         // nil between generations
-	lost       map[string]int64             // of the generations before, by topic
-	full       map[event.Lane]chan struct{} // closed when the lane has capacity
+	mu            sync.Mutex
+	engine        *engine.Engine
+	generation    *consumer.Generation         // nil between generations
+	lost          map[string]int64             // of earlier generations, by topic
+	capacityFreed map[event.Lane]chan struct{} // closed when the lane has capacity
 
-	unclean error // what the last generation left undone at its end; Run and serve's own
+	uncleanStop error // what the last generation left undone; only Run and serve use it
 
-	member    atomic.Bool     // within a generation
-	throttled logthrottle.Log // of failures that repeat
-	wake      chan struct{}   // something came in: the dispatcher or the drain rechecks
-	letters   chan struct{}   // letters wait to be written
-	turned    atomic.Int64    // when dispatch or the group's loop iterated last, Unix ns; 0: never
-	left      atomic.Int64    // when the last generation ended, Unix ns; 0: none did
+	member         atomic.Bool     // within a generation
+	throttled      logthrottle.Log // repeated failures
+	wake           chan struct{}   // something arrived: the dispatcher or the drain rechecks
+	lettersWaiting chan struct{}   // dead letters wait to be written
+	// when the dispatch or group loop last iterated, Unix ns; 0: never
+	lastAlive    atomic.Int64
+	outsideSince atomic.Int64 // when the last generation ended, Unix ns; 0: none has
 }
 
-// New returns a worker that does nothing until Run.
+// New returns a worker that is idle until Run.
 func New(options Options) (*Worker, error) {
-	switch o := options; { // the command line names the flag before
+	switch o := options; { // the command line checks first, and names the flag
 	case o.Kafka == nil, o.IM == nil, o.Rate < 0, o.Rate == 0 && o.MaxInFlight < 1,
 		o.MaxPending < 1, o.MaxRejected < 1, o.MaxRejected > 100, o.Attempts < 1,
 		o.CommitEvery <= 0, o.DrainTimeout <= 0:
@@ -112,13 +117,13 @@ func New(options Options) (*Worker, error) {
 			"of %v", o.CallTimeout, proofMargin, kafkaclient.SessionTimeout)
 	}
 	w := &Worker{
-		options: options,
-		metrics: newMetrics(),
-		started: time.Now(),
-		full:    map[event.Lane]chan struct{}{},
-		lost:    map[string]int64{options.Topics.Live: 0},
-		wake:    make(chan struct{}, 1),
-		letters: make(chan struct{}, 1),
+		options:        options,
+		metrics:        newMetrics(),
+		started:        time.Now(),
+		capacityFreed:  map[event.Lane]chan struct{}{},
+		lost:           map[string]int64{options.Topics.Live: 0},
+		wake:           make(chan struct{}, 1),
+		lettersWaiting: make(chan struct{}, 1),
 	}
 	if options.Topics.Backfill != "" {
 		w.lost[options.Topics.Backfill] = 0
@@ -146,15 +151,15 @@ func New(options Options) (*Worker, error) {
 	return w, nil
 }
 
-// Run works until ctx ends, then drains, commits and leaves the group. It returns an error when any
-// of that failed, or when it can't work at all (see consumer.Consume).
+// Run works until ctx ends, then drains, commits and leaves the group. It returns an error if any
+// of these fails, or if it can't work at all (see consumer.Consume).
 func (w *Worker) Run(ctx context.Context) error {
 	options := consumer.GroupOptions{
-		Group:  w.options.Group,
-		Topics: w.options.Topics,
-		Rate:   w.options.Rate,
-		Now:    w.options.IM.Now,
-		Turned: w.turn,
+		Group:         w.options.Group,
+		Topics:        w.options.Topics,
+		Rate:          w.options.Rate,
+		Now:           w.options.IM.Now,
+		OnJoinAttempt: w.markAlive,
 	}
 	if w.options.Rate > 0 {
 		options.Share = func(all, owned []event.TopicPartition) int {
@@ -164,9 +169,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	if err := consumer.Consume(ctx, w.options.Kafka, options, w.serve); err != nil {
 		return err
 	}
-	if w.unclean != nil {
-		return fmt.Errorf("stopped, but not cleanly: %w; nothing is lost, "+
-			"but some calls will be made again", w.unclean)
+	if w.uncleanStop != nil {
+		return fmt.Errorf("unclean stop: %w; no event is lost, "+
+			"some calls will be repeated", w.uncleanStop)
 	}
 	return nil
 }
@@ -187,28 +192,28 @@ func (w *Worker) Resume(acceptRejections bool) {
 	w.wakeWaiting()
 }
 
-// Ready reports whether the worker is a member of the group, or was one a moment ago.
+// Ready reports whether the worker is a member of the group, or was one less than maxSilence ago.
 func (w *Worker) Ready() bool {
-	left := w.left.Load()
-	return w.member.Load() || left != 0 && time.Since(time.Unix(0, left)) < groupSilence
+	left := w.outsideSince.Load()
+	return w.member.Load() || left != 0 && time.Since(time.Unix(0, left)) < maxSilence
 }
 
-// Healthy returns an error that names what stands still, if anything does: within a generation the
-// dispatcher or the drain, else the group's loop, which retries to join. It takes no lock: one that
-// is never released is among what it must notice.
+// Healthy returns an error that names the loop that no longer iterates, if any: within a generation
+// the dispatch loop or the drain, otherwise the group loop, which retries to join. It takes no
+// lock: a lock that is never released is one of the faults that it must detect.
 func (w *Worker) Healthy() error {
-	turned := w.turned.Load()
-	if turned == 0 {
-		return nil // waiting for the brokers, before the first try
+	last := w.lastAlive.Load()
+	if last == 0 {
+		return nil // waiting for the brokers, before the first attempt
 	}
-	loop, limit := "the group's loop", groupSilence+consumer.LongestJoin
+	loop, limit := "the group loop", maxSilence+consumer.LongestJoin
 	if w.member.Load() {
-		loop, limit = "the dispatcher", groupSilence
+		loop, limit = "the dispatch loop", maxSilence
 	}
-	if still := time.Since(time.Unix(0, turned)); still > limit {
-		return fmt.Errorf("%s has not turned for %v", loop, still.Round(time.Second))
+	if still := time.Since(time.Unix(0, last)); still > limit {
+		return fmt.Errorf("%s has not iterated for %v", loop, still.Round(time.Second))
 	}
 	return nil
 }
 
-func (w *Worker) turn() { w.turned.Store(time.Now().UnixNano()) }
+func (w *Worker) markAlive() { w.lastAlive.Store(time.Now().UnixNano()) }

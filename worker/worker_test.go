@@ -8,8 +8,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kfake"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"markread/imclient/sandbox"
 	"markread/worker"
@@ -30,7 +28,7 @@ func TestMainJob(t *testing.T) {
 		s.publish(topics.Backfill, eventJSON("reader1", "peer", now-1000),
 			eventJSON("old", "peer", now-1000))
 		w := s.start(nil)
-		w.settled(s.t, 2004)
+		w.waitSettled(s.t, 2004)
 		for i := range 500 {
 			want := int64(0)
 			for j := range 4 {
@@ -51,15 +49,10 @@ func TestMainJob(t *testing.T) {
 	})
 }
 
-// A stop in full flow: what is answered is committed, so that nothing of it is called again.
-func TestStopAndGoOn(t *testing.T) {
+// A shutdown under load: the events of finished calls are committed, so that none is called again.
+func TestStopAndContinue(t *testing.T) {
 	inBubble(t, func(s *stack) {
-		now := time.Now().Unix()
-		var values []string
-		for i := range 6000 {
-			values = append(values, eventJSON(fmt.Sprint("reader", i), "peer", now))
-		}
-		s.publish(topics.Live, values...)
+		s.publishMany(topics.Live, "reader", 0, 6000)
 		for range 5 {
 			w := s.start(nil)
 			time.Sleep(4 * time.Second)
@@ -70,7 +63,7 @@ func TestStopAndGoOn(t *testing.T) {
 			}
 		}
 		w := s.start(nil)
-		w.settled(s.t, 1)
+		w.waitSettled(s.t, 1)
 		s.mustStop(w)
 		calls := map[string]int{}
 		for _, a := range s.sandbox.Arrivals() {
@@ -91,14 +84,10 @@ func TestStopAndGoOn(t *testing.T) {
 	})
 }
 
-// A stop whose last commit doesn't get through is no clean stop, and says so.
+// A shutdown whose last commit fails is unclean, and Run reports that.
 func TestStopWithoutKafka(t *testing.T) {
 	inBubble(t, func(s *stack) {
-		var values []string
-		for i := range 2000 {
-			values = append(values, eventJSON(fmt.Sprint("reader", i), "peer", time.Now().Unix()))
-		}
-		s.publish(topics.Live, values...)
+		s.publishMany(topics.Live, "reader", 0, 2000)
 		w := s.start(nil)
 		time.Sleep(4 * time.Second)
 		s.broker.Close()
@@ -113,14 +102,11 @@ func TestStopWithoutKafka(t *testing.T) {
 	})
 }
 
-// A stop with a server that hangs ends within the drain timeout: the calls have their own, shorter
-// one.
+// A shutdown while the server hangs ends within the drain timeout, because the calls have a shorter
+// timeout.
 func TestStopWhileCallsHang(t *testing.T) {
 	inBubble(t, func(s *stack) {
-		if err := s.sandbox.SetFaults(
-			sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindHang}}}); err != nil {
-			t.Fatal(err)
-		}
+		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindHang}}})
 		s.publish(topics.Live, eventJSON("a", "b", time.Now().Unix()),
 			eventJSON("c", "d", time.Now().Unix()))
 		w := s.start(nil)
@@ -136,8 +122,8 @@ func TestStopWhileCallsHang(t *testing.T) {
 	})
 }
 
-// Unreachable brokers make a worker unready after a minute, but a restart would not help: it stays
-// healthy.
+// Unreachable brokers make a worker unready after a minute. It stays healthy: a restart would not
+// help.
 func TestReadyAndHealthy(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		w := s.start(nil)
@@ -150,27 +136,21 @@ func TestReadyAndHealthy(t *testing.T) {
 		if w.Ready() || w.Healthy() != nil {
 			t.Errorf("without brokers: ready %v, healthy %v", w.Ready(), w.Healthy())
 		}
-		if outside := time.Since(w.State().Group.Outside); outside < 9*time.Minute ||
+		if outside := time.Since(w.State().Group.OutsideSince); outside < 9*time.Minute ||
 			outside > 10*time.Minute {
 			t.Errorf("outside of a generation for %v, as the state says", outside)
 		}
 	})
 }
 
-// While the dead-letter topic refuses, nothing is lost, nothing is committed past a letter, and the
-// topic is not stormed; afterwards it gets all letters.
+// While the dead-letter topic refuses, nothing is lost, nothing is committed beyond a dead letter,
+// and the topic is not flooded; afterwards it gets all dead letters.
 func TestDeadLetterTopicRefuses(t *testing.T) {
 	inBubble(t, func(s *stack) {
-		refuses := s.broker.Cluster().
-			Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topics.DeadLetter,
-				Err: kerr.NotEnoughReplicas, Count: -1})
+		refuses := s.refuseLetters(kerr.NotEnoughReplicas)
 		w := s.start(nil)
 		time.Sleep(3 * time.Second)
-		values := make([]string, 300)
-		for i := range values {
-			values[i] = "no event"
-		}
-		s.publish(topics.Live, values...)
+		s.publish(topics.Live, slices.Repeat([]string{"no event"}, 300)...)
 		time.Sleep(20 * time.Second)
 		state := w.State()
 		if state.Totals.DeadLettered != 0 || state.Totals.Received != 300 {
@@ -187,7 +167,7 @@ func TestDeadLetterTopicRefuses(t *testing.T) {
 			t.Errorf("%d writes in 20 s", n)
 		}
 		refuses.Remove()
-		w.settled(s.t, 300)
+		w.waitSettled(s.t, 300)
 		if n := w.State().Totals.DeadLettered; n != 300 {
 			t.Errorf("%d dead-lettered", n)
 		}
@@ -195,16 +175,12 @@ func TestDeadLetterTopicRefuses(t *testing.T) {
 	})
 }
 
-// A backfill that fills its half of the memory pauses and goes on, and live events don't wait for
+// A backfill that fills its half of the memory pauses and resumes, and live events don't wait for
 // it.
-func TestFetchingPausesAndGoesOn(t *testing.T) {
+func TestFetchingPausesAndResumes(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		now := time.Now().Unix()
-		values := make([]string, 6000)
-		for i := range values {
-			values[i] = eventJSON(fmt.Sprint("reader", i), "peer", now)
-		}
-		s.publish(topics.Backfill, values...)
+		s.publishMany(topics.Backfill, "reader", 0, 6000)
 		w := s.start(func(o *worker.Options) { o.MaxPending = 20 })
 		time.Sleep(5 * time.Second)
 		if n := w.State().Lanes.Backfill.Conversations; n == 0 || n > 4*512 {
@@ -219,31 +195,30 @@ func TestFetchingPausesAndGoesOn(t *testing.T) {
 		if got, _ := s.sandbox.ReadTime("live", "peer"); got != now {
 			t.Error("a live event waits behind a full backfill")
 		}
-		w.settled(s.t, 6001)
+		w.waitSettled(s.t, 6001)
 		s.mustStop(w)
 	})
 }
 
-// Conversations whose calls fail again and again fill a lane's memory. The other lane's events
-// pass, and what ends makes room.
-func TestABacklogFullOfRetries(t *testing.T) {
+// Conversations whose calls keep failing fill a lane's memory. The other lane's events pass, and
+// finished events free capacity.
+func TestBacklogFullOfRetries(t *testing.T) {
 	tooLongForARace(t)
 	inBubble(t, func(s *stack) {
 		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindCode, Code: 60008,
 			Conversations: 0.5}}})
 		w := s.start(func(o *worker.Options) { o.MaxPending, o.Attempts = 20, 1000 })
-		s.crowd(topics.Backfill, "bulk", 0, 6000)
+		s.publishMany(topics.Backfill, "bulk", 0, 6000)
 		time.Sleep(5 * time.Minute)
 		before := w.State()
 		if n := before.Lanes.Backfill.Conversations; n < 10 || before.Totals.Applied == 0 ||
 			before.Totals.Received == 6000 {
 			t.Errorf("%d backfill conversations wait, %d events received, %d applied: the memory "+
-				"is not full of "+
-				"retries", n, before.Totals.Received, before.Totals.Applied)
+				"is not full of retries", n, before.Totals.Received, before.Totals.Applied)
 		}
 		published := 0
 		for i := 0; published < 20; i++ {
-			s.crowd(topics.Live, "live", i, 1)
+			s.publishMany(topics.Live, "live", i, 1)
 			published++
 			time.Sleep(time.Second)
 		}
@@ -257,13 +232,13 @@ func TestABacklogFullOfRetries(t *testing.T) {
 			t.Errorf("%d of %d live events passed the full backfill, half of them could", passed,
 				published)
 		}
-		s.crowd(topics.Live, "more", 0, 6000)
+		s.publishMany(topics.Live, "more", 0, 6000)
 		time.Sleep(5 * time.Minute)
 		if n := w.State().Lanes.Live.Conversations; n < 20 {
 			t.Errorf("%d live conversations wait", n)
 		}
 		s.fault(sandbox.Faults{})
-		w.settled(s.t, int64(12_000+published))
+		w.waitSettled(s.t, int64(12_000+published))
 		if n := w.State().Totals; n.DeadLettered != 0 || n.Applied != int64(12_000+published) {
 			t.Errorf("totals %+v", n)
 		}
@@ -275,11 +250,7 @@ func TestABacklogFullOfRetries(t *testing.T) {
 func TestTwoWorkers(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		now := time.Now().Unix()
-		var values []string
-		for i := range 8000 {
-			values = append(values, eventJSON(fmt.Sprint("reader", i), "peer", now))
-		}
-		s.publish(topics.Live, values...)
+		s.publishMany(topics.Live, "reader", 0, 8000)
 		a := s.start(nil)
 		time.Sleep(5 * time.Second)
 		b := s.start(nil)
@@ -288,7 +259,7 @@ func TestTwoWorkers(t *testing.T) {
 			t.Errorf("shares %d and %d", *x.Share, *y.Share)
 		}
 		s.mustStop(a)
-		b.settled(s.t, 1)
+		b.waitSettled(s.t, 1)
 		s.mustStop(b)
 		stats := s.sandbox.Stats()
 		if stats.MaxPerSecond > 200 {
@@ -302,22 +273,13 @@ func TestTwoWorkers(t *testing.T) {
 	})
 }
 
-// An outage: no letter, few calls, and everything is applied when it is over.
+// An outage: no dead letter, few calls, and everything is applied when it is over.
 func TestOutageHolds(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		w := s.start(nil)
 		time.Sleep(5 * time.Second)
-		if err := s.sandbox.SetFaults(
-			sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus,
-				Status: 502}}}); err != nil {
-			t.Fatal(err)
-		}
-		now := time.Now().Unix()
-		var values []string
-		for i := range 2000 {
-			values = append(values, eventJSON(fmt.Sprint("reader", i), "peer", now))
-		}
-		s.publish(topics.Live, values...)
+		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 502}}})
+		s.publishMany(topics.Live, "reader", 0, 2000)
 		time.Sleep(5 * time.Minute)
 		state := w.State()
 		if len(state.Held) != 1 || state.Held[0].Reason != "outage" || !state.Ready {
@@ -326,10 +288,8 @@ func TestOutageHolds(t *testing.T) {
 		if state.Totals.DeadLettered != 0 || state.Totals.Calls > 60 {
 			t.Errorf("totals %+v", state.Totals)
 		}
-		if err := s.sandbox.SetFaults(sandbox.Faults{}); err != nil {
-			t.Fatal(err)
-		}
-		w.settled(s.t, 2000)
+		s.fault(sandbox.Faults{})
+		w.waitSettled(s.t, 2000)
 		if state := w.State(); state.Totals.DeadLettered != 0 || len(state.Held) != 0 {
 			t.Errorf("after it: %+v", state)
 		}
@@ -362,10 +322,10 @@ func TestMetricsAddUp(t *testing.T) {
 					sum[f.GetName()] += m.GetCounter().GetValue() + m.GetGauge().GetValue()
 				}
 			}
+			received := sum["markread_events_received_total"]
 			if got := sum["markread_events_total"] + sum["markread_backlog_events"] +
-				sum["markread_events_returned_total"]; got != sum["markread_events_received_total"] {
-				t.Fatalf("%v events received, %v accounted for",
-					sum["markread_events_received_total"], got)
+				sum["markread_events_returned_total"]; got != received {
+				t.Fatalf("%v events received, %v accounted for", received, got)
 			}
 		}
 		s.mustStop(w)

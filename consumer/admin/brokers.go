@@ -10,72 +10,71 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// DescribedBroker is one broker as it answers from here.
+// DescribedBroker describes one broker, as it responds to this client.
 type DescribedBroker struct {
-	Addr  string // host:port
-	Given bool   // Options.Brokers names it
-	// the number of the cluster's member whose clients are told to connect to Addr; -1: they are
-	// not
+	Addr       string // host:port
+	Configured bool   // Options.Brokers names it
+	// the ID of the cluster member that advertises Addr; -1: none does
 	Node int
-	// of Kafka, by what it understands, such as "3.9" or "at least 4.4"; "": it is like none
-	Release string
-	Lacks   []string // which requests of a worker's it does not understand as the worker makes them
-	// why it can't be talked to, a *RefusedError if somebody must change a setting; nil: it can
+	// of Kafka, by the supported requests, such as "3.9" or "at least 4.4"; "": it matches none
+	Release     string
+	Unsupported []string // requests of a worker that it does not support as the worker sends them
+	// why it can't be used; a *RefusedError if somebody has to change a setting; nil: it can
 	Err error
 }
 
-// Listed reports whether the cluster tells its clients to connect to it.
+// Listed reports whether the cluster advertises the broker to its clients.
 func (v DescribedBroker) Listed() bool { return v.Node >= 0 }
 
 const (
-	brokersAtOnce = 64
-	mostBrokers   = 1000 // no cluster has more; what is no broker may list anything
-	brokerTries   = 4    // of one broker that fails at once: within some 2 s
+	parallelBrokers = 64
+	maxBrokers      = 1000 // no cluster has more; a server that is not a broker may list any number
+	brokerAttempts  = 4    // for one broker that fails immediately: within about 2 s
 )
 
-// DescribeBrokers talks to each broker of the options, and to each that these list as members of
-// the cluster, for 8 s. They come in the order of the options, then by address.
+// DescribeBrokers describes each broker of the options, and each cluster member that these list,
+// within 8 s. The result is in the order of the options, then by address.
 func DescribeBrokers(ctx context.Context, c *kafkaclient.Client) []DescribedBroker {
 	ctx, cancel := kafkaclient.WithTimeout(ctx)
 	defer cancel()
-	var mu sync.Mutex // of views, and of each one's Node
-	var views []*DescribedBroker
+	var mu sync.Mutex // guards described, and the Node of each element
+	var described []*DescribedBroker
 	var all sync.WaitGroup
-	turns := make(chan struct{}, brokersAtOnce)
-	var meet func(addr string, node int)
-	meet = func(addr string, node int) {
-		if i := slices.IndexFunc(views,
+	slots := make(chan struct{}, parallelBrokers)
+	var visit func(addr string, node int)
+	visit = func(addr string, node int) {
+		if i := slices.IndexFunc(described,
 			func(v *DescribedBroker) bool { return v.Addr == addr }); i >= 0 {
-			views[i].Node = max(views[i].Node, node)
+			described[i].Node = max(described[i].Node, node)
 			return
 		}
-		if len(views) == mostBrokers {
+		if len(described) == maxBrokers {
 			return
 		}
-		view := &DescribedBroker{Addr: addr, Node: node, Given: node < 0}
-		views = append(views, view)
+		broker := &DescribedBroker{Addr: addr, Node: node, Configured: node < 0}
+		described = append(described, broker)
 		all.Go(func() {
-			turns <- struct{}{}
-			listed := describeBroker(ctx, c, view)
-			<-turns
+			slots <- struct{}{}
+			listed := describeBroker(ctx, c, broker)
+			<-slots
 			mu.Lock()
 			defer mu.Unlock()
 			for _, b := range listed {
-				meet(b.Addr, b.Node)
+				visit(b.Addr, b.Node)
 			}
 		})
 	}
-	mu.Lock() // so that those of the options come first
+	mu.Lock() // so that the brokers of the options come first
 	for _, addr := range c.Options.Brokers {
-		meet(addr, -1)
+		visit(addr, -1)
 	}
 	mu.Unlock()
 	all.Wait()
 	var found []DescribedBroker
-	for _, v := range views {
+	for _, v := range described {
 		found = append(found, *v)
 	}
-	first := slices.IndexFunc(found, func(v DescribedBroker) bool { return !v.Given })
+	first := slices.IndexFunc(found, func(v DescribedBroker) bool { return !v.Configured })
 	if first >= 0 {
 		slices.SortFunc(found[first:],
 			func(a, b DescribedBroker) int { return cmp.Compare(a.Addr, b.Addr) })
@@ -83,35 +82,35 @@ func DescribeBrokers(ctx context.Context, c *kafkaclient.Client) []DescribedBrok
 	return found
 }
 
-// describeBroker fills in what one broker says, and returns the cluster's members. What fails is
-// tried again, unless it will stay.
+// describeBroker describes one broker with retries, and returns the cluster's members.
 func describeBroker(ctx context.Context, c *kafkaclient.Client,
-	view *DescribedBroker) (listed []kafkaclient.Broker) {
-	pauses := kafkaclient.NewBackoff()
-	for range brokerTries {
-		listed, err := askBroker(ctx, c, view)
-		// a try that was cut off says less than one before it
-		if err == nil || view.Err == nil || ctx.Err() == nil {
-			view.Err = err
+	broker *DescribedBroker) (listed []kafkaclient.Broker) {
+	wait := kafkaclient.NewBackoff()
+	for range brokerAttempts {
+		listed, err := describeBrokerOnce(ctx, c, broker)
+		// the error of an interrupted attempt is less specific than the previous one
+		if err == nil || broker.Err == nil || ctx.Err() == nil {
+			broker.Err = err
 		}
-		if err == nil || !kafkaclient.Retriable(err) || !pauses.Sleep(ctx) {
+		if err == nil || !kafkaclient.Retriable(err) || !wait.Sleep(ctx) {
 			return listed
 		}
 	}
 	return nil
 }
 
-func askBroker(ctx context.Context, c *kafkaclient.Client,
-	view *DescribedBroker) (listed []kafkaclient.Broker, err error) {
-	s, err := c.OpenSession(ctx, view.Addr)
+// describeBrokerOnce is one attempt of describeBroker.
+func describeBrokerOnce(ctx context.Context, c *kafkaclient.Client,
+	broker *DescribedBroker) (listed []kafkaclient.Broker, err error) {
+	s, err := c.OpenSession(ctx, broker.Addr)
 	if err != nil {
 		return nil, err
 	}
 	defer s.Close()
-	view.Release, view.Lacks = s.Release(), s.Lacks()
+	broker.Release, broker.Unsupported = s.Release(), s.Unsupported()
 	cluster, err := s.Describe(ctx, []string{})
-	if errors.Is(err, kafkaclient.ErrNotUnderstood) {
-		return nil, nil // it answers; Lacks has it
+	if errors.Is(err, kafkaclient.ErrUnsupported) {
+		return nil, nil // it responds; Unsupported has the request
 	}
 	return cluster.Brokers, err
 }

@@ -15,35 +15,35 @@ import (
 type DescribedTopic struct {
 	Name    string
 	Missing bool
-	// with Missing: why it could not be made; nil: it could, or that was not asked
+	// with Missing: why it can't be created; nil: it can, or that was not checked
 	Refused     error
-	Err         error                   // why nothing is known of it; see Denied
+	Err         error                   // why nothing is known about it
 	Partitions  []kafkaclient.Partition // by number
-	May         kafkaclient.Operations  // what the user may do
-	Settings    map[string]string       // nil: not known
-	SettingsErr error                   // why Settings are not known
+	May         kafkaclient.Operations  // what the user is allowed to do
+	Settings    map[string]string       // nil: unknown
+	SettingsErr error                   // why Settings are unknown
 }
 
-// DescribeTopics describes the topics, in the order of Topics, for 8 s. With create it also asks
-// whether missing ones could be created as CheckTopics does. An error says that nothing is known.
+// DescribeTopics describes the topics within 8 s, in the order of Topics. With create, it checks
+// whether CheckTopics could create missing topics. An error means that nothing is known.
 func DescribeTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topics,
-	create bool) (views []DescribedTopic, err error) {
+	create bool) (described []DescribedTopic, err error) {
 	ctx, cancel := kafkaclient.WithTimeout(ctx)
 	defer cancel()
 	err = c.Retry(ctx, "describing the topics", func() error {
 		latest, err := describeTopics(ctx, c, topics, create)
 		if latest != nil {
-			views = latest
+			described = latest
 		}
 		return err
 	})
-	if views != nil {
-		return views, nil
+	if described != nil {
+		return described, nil
 	}
 	return nil, err
 }
 
-// describeTopics returns what it has found out, and why it could not find out the rest.
+// describeTopics is one attempt of DescribeTopics. The error is why the rest is unknown.
 func describeTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topics,
 	create bool) ([]DescribedTopic, error) {
 	s, err := c.OpenSession(ctx, "")
@@ -88,7 +88,7 @@ func describedTopic(name string, cluster kafkaclient.Cluster) DescribedTopic {
 	t, ok := cluster.Topics[name]
 	if !ok {
 		return DescribedTopic{Name: name,
-			Err: fmt.Errorf("topic %q: the broker did not describe it", name)}
+			Err: fmt.Errorf("topic %q: missing in the broker's response", name)}
 	}
 	found := DescribedTopic{Name: name, May: t.May, Partitions: t.Partitions}
 	if found.Missing = errors.Is(t.Err, kafkaclient.UnknownTopicOrPartition); !found.Missing {
@@ -97,7 +97,8 @@ func describedTopic(name string, cluster kafkaclient.Cluster) DescribedTopic {
 	return found
 }
 
-// checkCreate asks what the controller would say to creating the missing topics, and notes it.
+// checkCreate checks whether the controller would create the missing topics, and sets Refused. It
+// returns a failure that may be transient.
 func checkCreate(ctx context.Context, c *kafkaclient.Client, controller string, topics event.Topics,
 	found []DescribedTopic) error {
 	var missing []kafkaclient.NewTopic
@@ -108,7 +109,7 @@ func checkCreate(ctx context.Context, c *kafkaclient.Client, controller string, 
 		return nil
 	}
 	refused, err := c.CheckCreate(ctx, controller, missing)
-	transient := err // what may be another the next time
+	transient := err // a failure that may not repeat
 	for i := range found {
 		t := &found[i]
 		if !t.Missing {
@@ -122,9 +123,9 @@ func checkCreate(ctx context.Context, c *kafkaclient.Client, controller string, 
 	return transient
 }
 
-// LargestEvent is the most that any of the event topics takes in a batch, in bytes; 0: not known.
-func LargestEvent(topics event.Topics, views []DescribedTopic) (largest int) {
-	for _, v := range views {
+// LargestEvent returns the largest max.message.bytes of the event topics; 0: unknown.
+func LargestEvent(topics event.Topics, described []DescribedTopic) (largest int) {
+	for _, v := range described {
 		if n, err := strconv.Atoi(v.Settings[kafkaclient.MaxMessageBytes]); err == nil &&
 			v.Name != topics.DeadLetter {
 			largest = max(largest, n)

@@ -8,8 +8,8 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// An end that was read before the group committed is no end that the group is beyond.
-func TestBeyondIsAskedAgain(t *testing.T) {
+// A commit beyond an end that was read before it is not beyond the current end.
+func TestEndIsReadAgainBeforeBeyond(t *testing.T) {
 	brokertest.Run(t, 4, func(w *brokertest.World) {
 		c := w.Client()
 		m := event.Message{Key: []byte("k"), Value: []byte("{}")}

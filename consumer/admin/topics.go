@@ -20,12 +20,12 @@ const (
 	recheckAfter      = time.Second
 )
 
-// CheckTopics makes sure that the topics exist and that the dead-letter topic keeps its letters.
-// With create, it creates missing topics: 12 partitions, the broker's replication; the dead-letter
-// topic keeps its records for ever, and takes any record of the others.
+// CheckTopics checks that the topics exist and that the dead-letter topic is not compacted. With
+// create, it creates missing topics with 12 partitions and the brokers' default replication; a new
+// dead-letter topic keeps its records for ever, and accepts any record of the others.
 //
-// Unreachable brokers are waited for until ctx ends. Other errors are a *MissingTopicError, a
-// *RefusedError, a dead-letter topic that is compacted, or the brokers'.
+// It waits for unreachable brokers until ctx ends. Other errors are a *MissingTopicError, a
+// *RefusedError, a compacted dead-letter topic, or an error of the brokers.
 func CheckTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topics,
 	create bool) error {
 	c.UseTopics(topics.All()...)
@@ -41,7 +41,8 @@ func CheckTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topics
 		return &kafkaclient.MissingTopicError{Topics: missing}
 	}
 	for _, name := range missing {
-		if name == topics.DeadLetter { // its limit depends on those of the others, which may be new
+		// its size limit depends on the other topics, which may be new
+		if name == topics.DeadLetter {
 			if found, err = describeExisting(ctx, c, topics, false); err != nil {
 				return err
 			}
@@ -50,10 +51,10 @@ func CheckTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topics
 			return err
 		}
 	}
-	return checkPolicy(c, topics.DeadLetter, found)
+	return checkCleanupPolicy(c, topics.DeadLetter, found)
 }
 
-// MissingTopics returns those of the topics that don't exist. It tries for 8 s.
+// MissingTopics returns the names of the topics that don't exist, within 8 s.
 func MissingTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topics) ([]string,
 	error) {
 	ctx, cancel := kafkaclient.WithTimeout(ctx)
@@ -63,26 +64,27 @@ func MissingTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topi
 	return namesOfMissing(found), err
 }
 
-// KeepsLetters makes sure that a dead-letter topic does not lose letters to compaction, which keeps
-// one record a key. It tries for 8 s. If the settings may not be read, it logs that.
-func KeepsLetters(ctx context.Context, c *kafkaclient.Client, topic string) error {
+// CheckCleanupPolicy checks, within 8 s, that a dead-letter topic is not compacted: compaction
+// keeps one record per key, and so loses dead letters. If this user is not allowed to read the
+// settings, it logs a warning.
+func CheckCleanupPolicy(ctx context.Context, c *kafkaclient.Client, topic string) error {
 	ctx, cancel := kafkaclient.WithTimeout(ctx)
 	defer cancel()
 	found, err := describeExisting(ctx, c, event.Topics{DeadLetter: topic}, false)
 	if err != nil {
 		return err
 	}
-	return checkPolicy(c, topic, found)
+	return checkCleanupPolicy(c, topic, found)
 }
 
-// describeExisting describes the topics until no transient failure is left, or ctx ends. Brokers
-// learn of a new topic one after the other: with recheck, missing ones are looked for twice.
+// describeExisting describes the topics, and retries transient failures until ctx ends. With
+// recheck, it describes missing topics twice: brokers learn of a new topic one after the other.
 func describeExisting(ctx context.Context, c *kafkaclient.Client, topics event.Topics,
 	recheck bool) (found []DescribedTopic, err error) {
 	describe := func() error {
 		return c.Retry(ctx, "describing the topics", func() error {
 			found, err = describeTopics(ctx, c, topics, false)
-			// whether it keeps letters must be known, and may be in a moment
+			// the cleanup policy must be known, and this failure may be temporary
 			for _, t := range found {
 				if t.Name == topics.DeadLetter && t.SettingsErr != nil &&
 					kafkaclient.Retriable(t.SettingsErr) {
@@ -119,8 +121,8 @@ func namesOfMissing(found []DescribedTopic) (names []string) {
 	return names
 }
 
-// newTopic is a topic as CheckTopics creates it. A dead-letter topic takes what the topics that
-// were found take, and more.
+// newTopic returns a topic as CheckTopics creates it. A dead-letter topic accepts the largest
+// record of the topics that were found, plus the dead letter's headers.
 func newTopic(name string, topics event.Topics, found []DescribedTopic) kafkaclient.NewTopic {
 	t := kafkaclient.NewTopic{Name: name, Partitions: createdPartitions}
 	if name == topics.DeadLetter {
@@ -135,16 +137,16 @@ func newTopic(name string, topics event.Topics, found []DescribedTopic) kafkacli
 	return t
 }
 
-// createTopic creates a topic and waits until it can be used.
+// createTopic creates a topic and waits until the brokers return it.
 func createTopic(ctx context.Context, c *kafkaclient.Client, t kafkaclient.NewTopic) error {
 	ctx, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
-	what := "created the topic"
+	what := "topic created"
 	err := c.Retry(ctx, "creating topic "+t.Name, func() error {
 		err := c.CreateTopic(ctx, t)
-		// another worker was faster, or our last try was
+		// by another worker, or by our previous attempt
 		if errors.Is(err, kafkaclient.TopicAlreadyExists) {
-			what = "the topic has been created meanwhile"
+			what = "topic already created meanwhile"
 			return nil
 		}
 		return err
@@ -161,40 +163,41 @@ func createTopic(ctx context.Context, c *kafkaclient.Client, t kafkaclient.NewTo
 		}
 		c.RefreshMetadata()
 		if !wait.Sleep(ctx) {
-			return fmt.Errorf("create topic %q: it does not appear: %w", t.Name,
+			return fmt.Errorf("create topic %q: the brokers don't return it: %w", t.Name,
 				cmp.Or(err, context.Cause(ctx)))
 		}
 	}
 }
 
-// checkPolicy returns an error if the dead-letter topic is compacted. A worker needs no permission
-// to read its settings.
-func checkPolicy(c *kafkaclient.Client, topic string, found []DescribedTopic) error {
+// checkCleanupPolicy returns an error if the dead-letter topic is compacted. Without the permission
+// to read the settings, which a worker does not need, it logs a warning.
+func checkCleanupPolicy(c *kafkaclient.Client, topic string, found []DescribedTopic) error {
 	for _, t := range found {
 		switch policy := t.Settings[kafkaclient.CleanupPolicy]; {
 		case t.Name != topic:
 		case t.SettingsErr != nil && kafkaclient.Denied(t.SettingsErr):
 			c.Options.Log.Warn().Err(t.SettingsErr).Str("topic", topic).
 				Strs("settings", []string{kafkaclient.CleanupPolicy}).
-				Msg("may not read the settings of the topic: they are not checked")
+				Msg("no permission to read the settings of the topic; not checked")
 		case t.SettingsErr != nil:
 			return fmt.Errorf("settings of topic %q: %w", topic, t.SettingsErr)
 		case strings.Contains(policy, "compact"):
-			return fmt.Errorf("dead-letter topic %q has cleanup.policy=%s, which loses letters: "+
+			return fmt.Errorf("dead-letter topic %q has cleanup.policy=%s, which loses dead "+
+				"letters: "+
 				"set it to delete", topic, policy)
 		}
 	}
 	return nil
 }
 
-// CheckWrite makes sure, for 8 s, that the topics exist and that this user may write to them, so
-// that work that needs it is not begun in vain. A missing topic is a *MissingTopicError. With
-// brokers too old to tell, the first write will.
+// CheckWrite checks, within 8 s, that the topics exist and that this user is allowed to write to
+// them, so that work that can't succeed is not started. A missing topic is a *MissingTopicError.
+// With brokers that are too old to report permissions, the first write shows a missing one.
 func CheckWrite(ctx context.Context, c *kafkaclient.Client, topics ...string) error {
 	ctx, cancel := kafkaclient.WithTimeout(ctx)
 	defer cancel()
 	var cluster kafkaclient.Cluster
-	err := c.Retry(ctx, "asking what this user may do", func() error {
+	err := c.Retry(ctx, "reading the permissions of this user", func() error {
 		s, err := c.OpenSession(ctx, "")
 		if err == nil {
 			defer s.Close()

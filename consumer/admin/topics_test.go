@@ -61,9 +61,9 @@ func TestCreateTopics(t *testing.T) {
 				}
 				return true
 			}})
-		made := event.Topics{Live: "live", Backfill: "backfill", DeadLetter: "dead"}
+		created := event.Topics{Live: "live", Backfill: "backfill", DeadLetter: "dead"}
 		for range 2 { // the second time there is nothing to do
-			if err := admin.CheckTopics(w.Context(), w.Client(), made, true); err != nil {
+			if err := admin.CheckTopics(w.Context(), w.Client(), created, true); err != nil {
 				w.Fatal(err)
 			}
 		}
@@ -82,8 +82,8 @@ func TestCreateTopics(t *testing.T) {
 		if n := len(w.Cluster.TopicInfo("backfill").Configs); n != 0 {
 			w.Errorf("the backfill topic got %d settings", n)
 		}
-		// All at once, with the brokers' own limit, which is known only when the first is there.
-		brokertest.Answer(w, kmsg.DescribeConfigs,
+		// All topics are new: the brokers' own limit is known only after the first is created.
+		brokertest.Respond(w, kmsg.DescribeConfigs,
 			func(r kmsg.Request, a *kmsg.DescribeConfigsResponse) {
 				for _, asked := range r.(*kmsg.DescribeConfigsRequest).Resources {
 					limit := kmsg.NewDescribeConfigsResponseResourceConfig()
@@ -105,14 +105,14 @@ func TestCreateTopics(t *testing.T) {
 	})
 }
 
-// Two workers start at the same moment.
-func TestCreateTopicsTwice(t *testing.T) {
+// Several workers start at the same moment.
+func TestCreateTopicsConcurrently(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
-		made := event.Topics{Live: "a", Backfill: "b", DeadLetter: "c"}
+		created := event.Topics{Live: "a", Backfill: "b", DeadLetter: "c"}
 		done := make(chan error)
 		for range 4 {
 			c := w.Client()
-			go func() { done <- admin.CheckTopics(w.Context(), c, made, true) }()
+			go func() { done <- admin.CheckTopics(w.Context(), c, created, true) }()
 		}
 		for range 4 {
 			if err := <-done; err != nil {
@@ -122,8 +122,8 @@ func TestCreateTopicsTwice(t *testing.T) {
 	})
 }
 
-// What passes is waited out: a worker that starts while brokers restart must not give up.
-func TestCheckTopicsOutlastsPassingFailures(t *testing.T) {
+// Transient failures are retried: a worker that starts while brokers restart must not fail.
+func TestCheckTopicsRetriesTransientFailures(t *testing.T) {
 	cut := func(kmsg.Request) (kmsg.Response, error, bool) { return nil, errors.New("cut"), true }
 	busy := func(request kmsg.Request) (kmsg.Response, error, bool) {
 		response := request.ResponseKind().(*kmsg.DescribeConfigsResponse)
@@ -157,7 +157,7 @@ func TestCheckTopicsOutlastsPassingFailures(t *testing.T) {
 	}
 }
 
-func TestDeadLetterTopicMustKeepLetters(t *testing.T) {
+func TestDeadLetterTopicMustNotBeCompacted(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		for _, policy := range []string{"compact", "compact,delete"} {
 			if err := w.Cluster.CreateTopic("dead-"+policy[len(policy)-6:], 1,
@@ -167,11 +167,12 @@ func TestDeadLetterTopicMustKeepLetters(t *testing.T) {
 			c := event.Topics{Live: brokertest.Topics.Live,
 				DeadLetter: "dead-" + policy[len(policy)-6:]}
 			if err := admin.CheckTopics(w.Context(), w.Client(), c, true); err == nil ||
-				!strings.Contains(err.Error(), "cleanup.policy="+policy+", which loses letters") {
+				!strings.Contains(err.Error(),
+					"cleanup.policy="+policy+", which loses dead letters") {
 				w.Errorf("%s: %v", policy, err)
 			}
 		}
-		// Not being allowed to look is no reason not to work.
+		// Without the permission to read the settings, a worker still starts.
 		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs},
 			Err: kerr.TopicAuthorizationFailed, Count: -1})
 		if err := admin.CheckTopics(w.Context(), w.Client(), brokertest.Topics, false); err != nil {
@@ -182,7 +183,7 @@ func TestDeadLetterTopicMustKeepLetters(t *testing.T) {
 
 func TestCheckTopicsWaitsForBrokers(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
-		line := &brokertest.Switchboard{Dial: w.Network.DialContext, Off: true}
+		line := &brokertest.CuttableDialer{Dial: w.Network.DialContext, Off: true}
 		time.AfterFunc(time.Minute, func() { line.Cut(false) })
 		start := time.Now()
 		if err := admin.CheckTopics(w.Context(), w.ClientOver(line.DialContext), brokertest.Topics,
@@ -199,11 +200,11 @@ func TestCheckTopicsWaitsForBrokers(t *testing.T) {
 	})
 }
 
-// Settings that can't be read for a moment end no worker.
-func TestSettingsAreAskedForAgain(t *testing.T) {
+// Settings that temporarily can't be read don't stop a worker.
+func TestTransientSettingsErrorsAreRetried(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		asked := 0
-		brokertest.Answer(w, kmsg.DescribeConfigs,
+		brokertest.Respond(w, kmsg.DescribeConfigs,
 			func(r kmsg.Request, a *kmsg.DescribeConfigsResponse) {
 				asked++
 				for _, about := range r.(*kmsg.DescribeConfigsRequest).Resources {

@@ -11,15 +11,15 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// The state of an older version's interrupted run is refused, not misread, and the message says
-// what helps: that version, or to begin anew, which publishes everything. Format 1 has no hash of
-// what was read, and its read time may be one that nobody gave: for rows without a time that
-// version took the time at which the run began.
+// The state of an older version's interrupted run is refused, not misread. The message says what
+// helps: to use that version, or to start again, which publishes everything. Format 1 has no hash
+// of what was read, and its read time may not have been given: for rows without a time that version
+// used the time at which the run began.
 //
 // testdata/resume-4a19850 is the folder of a `markread backfill --rejects rejects.ndjson
 // states.csv.zst` of commit 4a19850, killed (SIGKILL) when two thirds were published to the
-// embedded broker. The table has 11,100 rows: 11 are no events, two have no time, one before the
-// kill and one behind it.
+// embedded broker. The table has 11,100 rows: 11 are not events, and two have no time, one before
+// and one after the kill.
 func TestResumeFileOfAnOlderVersion(t *testing.T) {
 	folder := t.TempDir()
 	if err := os.CopyFS(folder, os.DirFS("testdata/resume-4a19850")); err != nil {
@@ -35,13 +35,13 @@ func TestResumeFileOfAnOlderVersion(t *testing.T) {
 	if err := os.Chtimes(name, old.Inputs[0].Modified, old.Inputs[0].Modified); err != nil {
 		t.Fatal(err)
 	}
-	inputs, err := Look([]string{name}, nil, false)
-	if err = errors.Join(err, old.Same(inputs)); err != nil {
+	inputs, err := Inspect([]string{name}, nil, false)
+	if err = errors.Join(err, old.SameInputs(inputs)); err != nil {
 		t.Fatal(err)
 	}
 	file := StateFileOf(inputs)
-	want := string(file) + ": it was written by another version of markread, which can go on " +
-		"with it (its format is 1, this version reads 3); to begin anew, delete it"
+	want := string(file) + ": it was written by another version of markread, which can " +
+		"continue with it (its format is 1, this version reads 3); to start again, delete it"
 	if s, err := file.Load(); s != nil || err == nil || err.Error() != want {
 		t.Errorf("%+v, %v, want %s", s, err, want)
 	}
@@ -52,7 +52,7 @@ func TestResumeFileOfAnOlderVersion(t *testing.T) {
 	if err := errors.Join(file.Remove(), os.Remove(rejects)); err != nil {
 		t.Fatal(err)
 	}
-	to := new(topic)
+	to := new(fakeTopic)
 	done, err := Run(t.Context(), Options{Inputs: inputs, To: to, StateFile: file,
 		Log: zerolog.Nop(), State: stateFor(inputs)})
 	if err != nil || done.Rows != 11_100 || done.Rejected != 13 || done.Untimed != 0 ||

@@ -10,25 +10,24 @@ import (
 	"markread/consumer/event"
 )
 
-// table reads a CSV file. encoding/csv would not do: it reads a row of any length, does not say
-// what text a row has, and takes all that follows a quote which is not closed for one row.
+// table reads a CSV file. encoding/csv does not suffice: it accepts rows of any length, does not
+// return the text of a row, and takes everything after an unclosed quote for one row.
 type table struct {
 	lines   *lines
 	columns columns
 	fields  [][]byte // of the current row
 }
 
-// next returns the next row that is not blank, and its fields. With a *badRow there is a row
-// without fields; with another error there is none.
+// next returns the next non-blank row and its fields. With a *badRow error there is a row without
+// fields; with any other error there is no row.
 //
-// A row continues behind a line break as long as a quote is open, that is as long as the number of
-// quotes is odd. If the result is not what a row of this table must be, a quote is missing or one
-// too many, and only the first line is taken for the bad row: else one quote could swallow
-// thousands of rows.
+// A row continues after a line break while a quote is open, that is while the number of quotes is
+// odd. If the result can't be a row of this table, a quote is missing or superfluous, and only the
+// first line is rejected: otherwise one quote could swallow thousands of rows.
 func (t *table) next() (row, [][]byte, error) {
 	r, err := t.lines.next(func(text []byte) bool {
 		fields, err := t.split(text)
-		return err == nil && t.mayBeLong(fields)
+		return err == nil && t.mayBeMultiline(fields)
 	})
 	if err != nil {
 		return r, nil, err
@@ -37,32 +36,33 @@ func (t *table) next() (row, [][]byte, error) {
 	return r, fields, err
 }
 
-// mayBeLong reports whether these can be the fields of a row of several lines.
-func (t *table) mayBeLong(fields [][]byte) bool {
-	if t.columns.count == 0 { // the header
+// mayBeMultiline reports whether these can be the fields of a row of several lines.
+func (t *table) mayBeMultiline(fields [][]byte) bool {
+	if t.columns.count == 0 { // this is the header
 		return true
 	}
 	broken := func(at int) bool { return at >= 0 && bytes.IndexByte(fields[at], '\n') >= 0 }
 	return len(fields) == t.columns.count && !slices.ContainsFunc(t.columns.at[:], broken)
 }
 
-// isHeaderRow reports whether a row that is not the first is a header, of a file that was appended:
-// perhaps to a last line without a line break.
+// isHeaderRow reports whether a row other than the first is a header, from joining files. If the
+// last line before it had no line break, its first name has text before it.
 func isHeaderRow(fields [][]byte) bool {
 	names := [len(columnNames)]bool{}
 	for _, field := range fields {
 		if !bytes.Contains(field, []byte("ccount")) && !bytes.Contains(field, []byte("CCOUNT")) {
-			continue // the rest takes time
+			continue // skip the slow part
 		}
 		field = bytes.TrimSpace(field)
 		for n, name := range columnNames {
-			names[n] = names[n] || meant(field) == name || bytes.HasSuffix(field, []byte(name))
+			names[n] = names[n] || intendedColumn(field) == name ||
+				bytes.HasSuffix(field, []byte(name))
 		}
 	}
 	return names[0] && names[1]
 }
 
-// event judges a row as the worker would judge it as an event.
+// event converts a row, with the same checks that the worker applies to an event.
 func (t *table) event(r row, fields [][]byte, latest time.Time) (e readState, err error) {
 	if len(fields) != t.columns.count {
 		return e, t.wrongCount(r.text, len(fields))
@@ -71,7 +71,7 @@ func (t *table) event(r row, fields [][]byte, latest time.Time) (e readState, er
 	if at := t.columns.at[2]; at >= 0 {
 		readTime = bytes.TrimSpace(fields[at])
 		switch string(readTime) {
-		case "null", "NULL", `\N`: // what databases export for no value
+		case "null", "NULL", `\N`: // how databases export a missing value
 			readTime = nil
 		}
 	}
@@ -80,21 +80,21 @@ func (t *table) event(r row, fields [][]byte, latest time.Time) (e readState, er
 	return e, err
 }
 
-// wrongCount is the error of a row with another number of fields than the header.
+// wrongCount returns the error of a row whose number of fields differs from the header's.
 func (t *table) wrongCount(text []byte, n int) error {
 	fields, hint := "fields", ""
 	if n == 1 {
 		fields = "field"
 	}
 	if bytes.IndexByte(text, '\r') >= 0 {
-		hint = "; it has a CR that ends no line: tr '\\r' '\\n' makes lines of it"
+		hint = "; it has a CR that is not a line break: tr '\\r' '\\n' makes it one"
 	} else if n > t.columns.count {
 		hint = "; a field with a comma needs quotes"
 	}
 	return fmt.Errorf("it has %d %s, the header has %d%s", n, fields, t.columns.count, hint)
 }
 
-// split returns a row's fields, which are valid until the next call.
+// split returns the fields of a row; they are valid until the next call.
 func (t *table) split(text []byte) ([][]byte, error) {
 	t.fields = t.fields[:0]
 	quoted := bytes.IndexByte(text, '"') >= 0
@@ -112,9 +112,9 @@ func (t *table) split(text []byte) ([][]byte, error) {
 	return t.fields, nil
 }
 
-// cutField cuts the first field off a row; more: a comma follows. Spaces and tabs around the quotes
-// of a field are not part of it: people and programs write them behind commas. encoding/csv refuses
-// them, or takes those off that belong to a field without quotes.
+// cutField splits off the first field of a row; more reports whether a comma follows. Spaces and
+// tabs around a quoted field are not part of it: people and programs write them after commas.
+// encoding/csv rejects them, or also trims fields without quotes, to which they belong.
 func cutField(text []byte) (field, rest []byte, more bool, err error) {
 	quoted := bytes.TrimLeft(text, " \t")
 	if len(quoted) == 0 || quoted[0] != '"' {
@@ -124,7 +124,7 @@ func cutField(text []byte) (field, rest []byte, more bool, err error) {
 		}
 		return field, rest, more, err
 	}
-	end := 1 // behind the closing quote, in the end
+	end := 1 // at last the index after the closing quote
 	for {
 		i := bytes.IndexByte(quoted[end:], '"')
 		if i < 0 {
@@ -133,7 +133,7 @@ func cutField(text []byte) (field, rest []byte, more bool, err error) {
 		if end += i + 1; end == len(quoted) || quoted[end] != '"' {
 			break
 		}
-		end++ // two are one of the field
+		end++ // a doubled quote is part of the field
 	}
 	if field = quoted[1 : end-1]; bytes.IndexByte(field, '"') >= 0 {
 		field = bytes.ReplaceAll(field, []byte(`""`), []byte(`"`))
@@ -141,7 +141,7 @@ func cutField(text []byte) (field, rest []byte, more bool, err error) {
 	rest = bytes.TrimLeft(quoted[end:], " \t")
 	after, more := bytes.CutPrefix(rest, []byte{','})
 	if !more && len(rest) > 0 {
-		err = errors.New("goes on behind its closing quote")
+		err = errors.New("continues after its closing quote")
 	}
 	return field, after, more, err
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// maxZstdWindow bounds the memory that reading a file takes. zstd's levels up to 19 need no more;
-// --ultra and --long do.
+// maxZstdWindow bounds the memory for decompression. zstd's levels up to 19 need no more; --ultra
+// and --long do.
 const maxZstdWindow = 8 << 20
 
 var (
@@ -20,34 +20,35 @@ var (
 	zstdMagic = []byte("\x28\xb5\x2f\xfd")
 )
 
-// decompress looks at the first bytes, whatever the name, and returns the content.
+// decompress detects compression by the first bytes, not by the name, and returns the content.
 func (s *source) decompress() (io.Reader, error) {
 	in := bufio.NewReaderSize(s.raw, 256<<10)
 	head, err := in.Peek(4)
 	if err != nil && err != io.EOF {
-		return nil, plain(err)
+		return nil, withoutPath(err)
 	}
 	switch {
 	case bytes.HasPrefix(head, gzipMagic):
 		z, err := gzip.NewReader(in)
 		if err != nil {
-			return nil, damaged("gzip", err)
+			return nil, decompressError("gzip", err)
 		}
 		z.Multistream(false)
 		s.compressed = &compressed{name: "gzip", unit: "member"}
-		s.compressed.content = &members{in, z, s.compressed}
+		s.compressed.content = &gzipMembers{in, z, s.compressed}
 	case bytes.Equal(head, zstdMagic),
-		len(head) == 4 && head[0]&0xf0 == 0x50 && string(head[1:]) == "\x2a\x4d\x18": // pzstd's
-		read := &tail{in: in}
+		// a skippable frame, as pzstd writes it
+		len(head) == 4 && head[0]&0xf0 == 0x50 && string(head[1:]) == "\x2a\x4d\x18":
+		read := &tailReader{in: in}
 		z, err := zstd.NewReader(read, zstd.WithDecoderConcurrency(1),
 			zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxZstdWindow))
 		if err != nil {
-			return nil, damaged("zstd", err)
+			return nil, decompressError("zstd", err)
 		}
 		file := s.close
 		s.close = func() { z.Close(); file() }
 		s.compressed = &compressed{name: "zstd", unit: "frame"}
-		s.compressed.content = &frames{read, z, s.compressed}
+		s.compressed.content = &zstdFrames{read, z, s.compressed}
 	default:
 		return in, nil
 	}
@@ -58,31 +59,31 @@ func (s *source) decompress() (io.Reader, error) {
 type compressed struct {
 	name, unit string
 	content    io.Reader
-	rest       io.Reader // what follows the last unit without being another; nil: nothing
+	rest       io.Reader // bytes after the last unit that are not a unit; nil: none
 }
 
 func (c *compressed) Read(b []byte) (int, error) {
 	n, err := c.content.Read(b)
 	if err != nil && err != io.EOF {
-		err = damaged(c.name, err)
+		err = decompressError(c.name, err)
 	}
 	return n, err
 }
 
-// row reads the rest to its end and returns its beginning, and as the error what it is. Without
-// any, or if it was returned before, the text is nil and the error io.EOF; else it is what reading
-// failed with.
-func (c *compressed) row() (text []byte, err error) {
+// trailingRow reads rest to its end and returns its beginning as a row, with the reason as a
+// *badRow. If there is no rest, or it was returned before, the text is nil and the error is io.EOF.
+// If reading fails, the text is nil and the error is that failure.
+func (c *compressed) trailingRow() (text []byte, err error) {
 	if c == nil || c.rest == nil {
 		return nil, io.EOF
 	}
-	text, err = io.ReadAll(io.LimitReader(c.rest, keptOfRow))
+	text, err = io.ReadAll(io.LimitReader(c.rest, keptRowBytes))
 	more := int64(0)
 	if err == nil {
 		more, err = io.Copy(io.Discard, c.rest)
 	}
 	if err != nil {
-		return nil, plain(err)
+		return nil, withoutPath(err)
 	}
 	c.rest = nil
 	bytes := "1 byte follows"
@@ -93,28 +94,28 @@ func (c *compressed) row() (text []byte, err error) {
 		"was something appended to the file, or a part of it overwritten?", bytes, c.name, c.unit)}
 }
 
-// members are those of a gzip file, one behind the other, and the zeros that tapes and some
-// programs leave behind the last.
-type members struct {
-	in *bufio.Reader
-	z  *gzip.Reader
-	of *compressed
+// gzipMembers reads the members of a gzip file one after the other, and skips the zeros that tapes
+// and some programs write after the last one.
+type gzipMembers struct {
+	in    *bufio.Reader
+	z     *gzip.Reader
+	input *compressed
 }
 
-func (m *members) Read(b []byte) (int, error) {
+func (m *gzipMembers) Read(b []byte) (int, error) {
 	n, err := m.z.Read(b)
 	if err != io.EOF {
 		return n, err
 	}
 	head, err := m.in.Peek(len(gzipMagic))
 	for ; len(head) > 0 && head[0] == 0; head, err = m.in.Peek(len(gzipMagic)) {
-		_, _ = m.in.Discard(1) // it lies ahead
+		_, _ = m.in.Discard(1) // can't fail: the byte is buffered
 	}
 	switch {
 	case len(head) == 0 || err != nil && err != io.EOF:
 		return n, err
 	case !bytes.Equal(head, gzipMagic):
-		m.of.rest = m.in
+		m.input.rest = m.in
 		return n, io.EOF
 	}
 	err = m.z.Reset(m.in)
@@ -122,38 +123,39 @@ func (m *members) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// frames are those of a zstd file.
-type frames struct {
-	in *tail
-	z  *zstd.Decoder
-	of *compressed
+// zstdFrames reads the frames of a zstd file.
+type zstdFrames struct {
+	in    *tailReader
+	z     *zstd.Decoder
+	input *compressed
 }
 
-// Read ends where no frame follows. The decoder reads no further than the four bytes that tell.
-func (f *frames) Read(b []byte) (int, error) {
+// Read ends where no frame follows. The decoder reads no further than the four bytes of the magic
+// number.
+func (f *zstdFrames) Read(b []byte) (int, error) {
 	n, err := f.z.Read(b)
 	switch {
 	case errors.Is(err, zstd.ErrMagicMismatch):
 		if left := f.in.last[:len(zstdMagic)-f.in.zeros]; len(left) > 0 {
-			f.of.rest = io.MultiReader(bytes.NewReader(left), f.in.in)
+			f.input.rest = io.MultiReader(bytes.NewReader(left), f.in.in)
 		}
 		err = io.EOF
-	case err != nil && f.in.zeros > 0: // they were taken for a part of a frame
+	case err != nil && f.in.zeros > 0: // the zeros were read as part of a frame
 		err = io.ErrUnexpectedEOF
 	}
 	return n, err
 }
 
-// tail remembers the last bytes that were read, as many as a frame's magic has. Behind the end
-// there are as many zeros: to the decoder fewer bytes than those of a magic are a frame that is cut
-// off, and so it looks at them, as at more.
-type tail struct {
+// tailReader remembers the last bytes that were read, as many as a magic number has. After the end
+// it supplies as many zeros: for the decoder fewer bytes than a magic number are a truncated frame,
+// but followed by zeros they are a wrong magic number, like longer garbage.
+type tailReader struct {
 	in    io.Reader
 	last  []byte
-	zeros int // that were read
+	zeros int // zeros that were supplied
 }
 
-func (t *tail) Read(b []byte) (int, error) {
+func (t *tailReader) Read(b []byte) (int, error) {
 	n, err := t.in.Read(b)
 	if n == 0 && err == io.EOF && t.zeros < len(zstdMagic) {
 		n, err = min(len(b), len(zstdMagic)-t.zeros), nil
@@ -165,13 +167,13 @@ func (t *tail) Read(b []byte) (int, error) {
 	return n, err
 }
 
-func damaged(compression string, err error) error {
+func decompressError(compression string, err error) error {
 	switch {
 	case errors.Is(err, zstd.ErrWindowSizeExceeded):
-		return fmt.Errorf("it needs more memory to decompress (--long, or --ultra) than there is "+
-			"for it: zstd -dc --long=31 FILE | markread backfill - (%w)", err)
+		return fmt.Errorf("decompression needs more memory than allowed (--long or --ultra): "+
+			"zstd -dc --long=31 FILE | markread backfill - (%w)", err)
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("%s: the file ends in the middle; is it copied in full? (%w)",
+		return fmt.Errorf("%s: the file is truncated; was it copied completely? (%w)",
 			compression, err)
 	}
 	return fmt.Errorf("%s: the file is damaged: %w", compression, err)

@@ -19,24 +19,23 @@ import (
 	"markread/consumer/event"
 )
 
-// The state is saved now and then, and whenever it is, the rejects that it counts are in their
-// file.
-func TestRejectsAreNotBehindTheState(t *testing.T) {
+// The state is saved from time to time, and the rejects that it counts are in their file by then.
+func TestRejectsAreSyncedBeforeTheState(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
-		text, _, _ := tableOf(rand.New(rand.NewPCG(4, 4)), 200_000, 200_000)
-		inputs := inFolder(t, map[string]string{"f": text}, "f")
+		text, _, _ := randomTable(rand.New(rand.NewPCG(4, 4)), 200_000, 200_000)
+		inputs := writeInputs(t, map[string]string{"f": text}, "f")
 		file, name := StateFileOf(inputs), filepath.Join(t.TempDir(), "rejects")
 		rejects, err := OpenRejects(name, 0, false)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer rejects.Close()
-		began, saved := time.Now(), map[Mark]bool{}
+		began, saved := time.Now(), map[Position]bool{}
 		var mu sync.Mutex
 		_, err = Run(t.Context(),
 			Options{Inputs: inputs, StateFile: file, Rejects: rejects, Window: 2,
 				Log: zerolog.Nop(), State: stateFor(inputs),
-				To: publishes(func([]event.Message) error {
+				To: publisherFunc(func([]event.Message) error {
 					defer time.Sleep(saveEvery * 11 / 10)
 					s, err := file.Load()
 					mu.Lock()
@@ -58,19 +57,19 @@ func TestRejectsAreNotBehindTheState(t *testing.T) {
 	})
 }
 
-// A resumed run has read the files before the one that it goes on with.
+// The progress of a resumed run includes the files before the one it continues with.
 func TestProgressOfAResumedRun(t *testing.T) {
-	inputs := inFolder(t, map[string]string{"a": header + "a,b,1600000007\n", "b": header}, "a",
+	inputs := writeInputs(t, map[string]string{"a": header + "a,b,1600000007\n", "b": header}, "a",
 		"b")
 	var p Progress
-	p.begin(inputs, Mark{Input: 1, Rows: 5, Rejected: 3, Untimed: 2})
+	p.begin(inputs, Position{Input: 1, Rows: 5, Rejected: 3, Untimed: 2})
 	if p.Read.Load() != 55 || p.Size.Load() != 95 || p.Rows.Load() != 5 || p.Rejected.Load() != 3 ||
 		p.Untimed.Load() != 2 {
 		t.Errorf("%+v", &p)
 	}
 }
 
-// A file is told from another by its end, too.
+// The identity of a file depends on its end, too.
 func TestIdentityOfALargeFile(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "f")
 	text := bytes.Repeat([]byte("x"), 200<<10)
@@ -91,7 +90,7 @@ func TestIdentityOfALargeFile(t *testing.T) {
 	}
 }
 
-// What a file needs more memory for is refused with what helps.
+// A file that needs too much memory is refused with advice.
 func TestLongWindow(t *testing.T) {
 	var b bytes.Buffer
 	w, err := zstd.NewWriter(&b, zstd.WithWindowSize(4*maxZstdWindow))
@@ -112,13 +111,14 @@ func TestLongWindow(t *testing.T) {
 	}
 }
 
-// silent is a broken reader.
-type silent struct{}
+// silentReader is a broken reader that never returns anything.
+type silentReader struct{}
 
-func (silent) Read([]byte) (int, error) { return 0, nil }
+func (silentReader) Read([]byte) (int, error) { return 0, nil }
 
-func TestReaderThatGivesNothing(t *testing.T) {
-	if _, err := readRows(io.MultiReader(strings.NewReader(header), silent{}), "f"); !errors.Is(err,
+func TestReaderWithoutProgress(t *testing.T) {
+	if _, err := readRows(io.MultiReader(strings.NewReader(header), silentReader{}),
+		"f"); !errors.Is(err,
 		io.ErrNoProgress) {
 		t.Error(err)
 	}

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// What is not an input is refused with what it is, and what to do.
+// A file of a wrong format is refused with its format and advice.
 func TestWrongFiles(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"no header": {"a,b,7\nc,d,8\n",
@@ -16,7 +16,7 @@ func TestWrongFiles(t *testing.T) {
 		"other spelling": {"Report_Account,Peer-Account\na,b\n",
 			`no Peer_Account: did you mean Peer_Account? rename "Peer-Account"`},
 		"a misspelled time": {"Report_Account,Peer_Account,Read_Time\na,b,7\n",
-			`"Peer_Account", "Read_Time": rename "Read_Time" if that is it, or say with ` +
+			`"Peer_Account", "Read_Time": rename "Read_Time" if it is the read time, or use ` +
 				`--read-time T|now`},
 		"another spelling": {"Report_Account,msgReadTime,Peer_Account\na,7,b\n",
 			`no MsgReadTime: did you mean MsgReadTime? rename "msgReadTime"`},
@@ -44,11 +44,11 @@ func TestWrongFiles(t *testing.T) {
 		"a wide comma": {"Report_Account，Peer_Account\n", `separated by commas, not by "，"`},
 		"CR, a last LF": {"Report_Account,Peer_Account,note\ra,b,x\rc,d,y\n",
 			`tr '\r' '\n' < FILE`},
-		"CR behind a header": {header[:len(header)-1] + "\ra,b,7\nc,d,8\n", `tr '\r' '\n' < FILE`},
+		"CR after a header": {header[:len(header)-1] + "\ra,b,7\nc,d,8\n", `tr '\r' '\n' < FILE`},
 		"CR and quotes": {"\"Report_Account\",\"Peer_Account\"\r\"a\",\"b\"\r",
 			`tr '\r' '\n' < FILE`},
-		"CR behind sep=": {"sep=,\rReport_Account,Peer_Account\ra,b\r", `tr '\r' '\n' < FILE`},
-		"CR behind objects": {object("a", "7") + "\r" + object("b", "8") + "\r",
+		"CR after sep=": {"sep=,\rReport_Account,Peer_Account\ra,b\r", `tr '\r' '\n' < FILE`},
+		"CR after objects": {object("a", "7") + "\r" + object("b", "8") + "\r",
 			`tr '\r' '\n' < FILE`},
 		"CR, CR, objects, LF": {object("a", "7") + "\r\r\uFEFF" + object("b", "8") + "\n",
 			`tr '\r' '\n' < FILE`},
@@ -99,9 +99,9 @@ func TestWrongFiles(t *testing.T) {
 		"bzip2":              {"BZh9rest", "bzip2 -dc FILE"},
 		"xz":                 {"\xfd7zXZ\x00", "xz -dc FILE"},
 		"UTF-16":             {"\xff\xfeR\x00e\x00", "iconv"},
-		"a program":          {"\x7fELF\x02\x01\x00\x00", "it is no text"},
+		"a program":          {"\x7fELF\x02\x01\x00\x00", "it is not text"},
 		"gzip in gzip":       {string(gzipped(string(gzipped("x")))), "compressed twice"},
-		"gzip's beginning":   {string(gzipped("x"))[:5], "the file ends in the middle"},
+		"gzip's beginning":   {string(gzipped("x"))[:5], "the file is truncated"},
 		"damaged gzip": {"\x1f\x8b\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00",
 			"the file is damaged"},
 		"damaged zstd": {"\x28\xb5\x2f\xfd\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
@@ -118,8 +118,8 @@ func TestWrongFiles(t *testing.T) {
 	}
 }
 
-// The first row of a file of JSON lines may be bad if its name or another line says what it is.
-func TestNameCountsOnlyWhereNothingElseHelps(t *testing.T) {
+// The first row of an NDJSON file may be bad if the name or another line shows the format.
+func TestNameCountsOnlyIfContentDoesNotDecide(t *testing.T) {
 	if got, err := readRows(strings.NewReader("oops\n"), "F.NDJSON.GZ"); err != nil ||
 		len(got) != 1 {
 		t.Errorf("%v, %v", got, err)
@@ -134,20 +134,23 @@ func TestNameCountsOnlyWhereNothingElseHelps(t *testing.T) {
 	}
 }
 
-// A table without read times is refused unless it is known that it has none: with a column that is
-// likely meant for it, or else the only other one, as the one to rename. A name that is nearly the
-// correct one is refused in any case.
+// A table without read times is refused unless the operator gives one. The message suggests to
+// rename the column that is probably the read time, or else the only other one. A column name that
+// is nearly correct is always refused.
 func TestColumnsOf(t *testing.T) {
-	for names, want := range map[string][2]string{ // without --read-time, and with it
+	for names, want := range map[string][2]string{ // without and with --read-time
 		"Report_Account,Peer_Account,ts": {
 			`its columns are "Report_Account", "Peer_Account", "ts": ` +
-				`rename "ts" if that is it, or say with --read-time T|now up to when everything ` +
-				`was read`},
-		"Report_Account,Peer_Account":                       {`add it, or say with`},
-		"Report_Account,note,Peer_Account,utc":              {`rename the one that is it, or`},
-		"Report_Account,note,Read_At,Peer_Account":          {`rename "Read_At" if that is it`},
-		"Report_Account,thread,Peer_Account,last_read":      {`rename "last_read" if`},
-		"Report_Account,thread,Peer_Account,reader":         {`rename the one that is it, or`},
+				`rename "ts" if it is the read time, or use --read-time T|now to set up to when ` +
+				`everything was read`},
+		"Report_Account,Peer_Account": {`add it, or use`},
+		"Report_Account,note,Peer_Account,utc": {
+			`rename the one with the read time, or`},
+		"Report_Account,note,Read_At,Peer_Account": {
+			`rename "Read_At" if it is the read time`},
+		"Report_Account,thread,Peer_Account,last_read": {`rename "last_read" if`},
+		"Report_Account,thread,Peer_Account,reader": {
+			`rename the one with the read time, or`},
 		"a,b,c,d,e,f,g,h,i,j,k,Report_Account,Peer_Account": {`"i", "j", and 3 more: rename the`},
 		"Report_Account,Peer_Account," + strings.Repeat("x", 41) +
 			"\x1b": {`"` + strings.Repeat("x", 40) + `…": `},
@@ -166,15 +169,15 @@ func TestColumnsOf(t *testing.T) {
 		"Report_Account,Peer_Account,MsgReadTime,msgreadtime": {},
 		" Report_Account ,Peer_Account\t,MsgReadTime":         {},
 	} {
-		for i, timeless := range []bool{false, true} {
+		for i, allowNoTime := range []bool{false, true} {
 			var header [][]byte
 			for name := range strings.SplitSeq(names, ",") {
 				header = append(header, []byte(name))
 			}
-			_, err := columnsOf(header, timeless)
+			_, err := columnsOf(header, allowNoTime)
 			if (err != nil) != (want[i] != "") ||
 				err != nil && !strings.Contains(err.Error(), want[i]) {
-				t.Errorf("%q, timeless %t: %v, want %q", names, timeless, err, want[i])
+				t.Errorf("%q, timeless %t: %v, want %q", names, allowNoTime, err, want[i])
 			}
 		}
 	}

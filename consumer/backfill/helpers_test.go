@@ -10,7 +10,7 @@ import (
 func gzipped(text string) []byte {
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
-	_, _ = w.Write([]byte(text)) // to memory
+	_, _ = w.Write([]byte(text)) // can't fail: writes to memory
 	_ = w.Close()
 	return b.Bytes()
 }
@@ -23,7 +23,7 @@ func zstded(text string) []byte {
 	return w.EncodeAll([]byte(text), nil)
 }
 
-// stateFor is the state of a run over the inputs that has not begun.
+// stateFor returns the state of a new run over the inputs.
 func stateFor(inputs []Input) State {
 	s := State{Version: stateVersion}
 	for _, in := range inputs {

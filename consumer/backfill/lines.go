@@ -11,22 +11,23 @@ import (
 )
 
 const (
-	// MaxLine is the longest line, or row, with its line break: most brokers refuse larger records.
-	MaxLine   = 1 << 20
-	keptOfRow = 1 << 10 // of a longer one
+	// MaxLine bounds a line or row with its line break, in bytes: most brokers reject larger
+	// records.
+	MaxLine      = 1 << 20
+	keptRowBytes = 1 << 10 // bytes kept of a longer row
 )
 
-// lines reads lines with a bounded look ahead. What it returns is valid until the next call.
+// lines reads lines with a bounded lookahead. A returned line is valid until the next call.
 type lines struct {
 	in     *bufio.Reader
 	offset int64 // in the input
-	number int64 // of the line that begins there
-	err    error // that the input ended with
+	number int64 // number of the line that begins at offset
+	err    error // what ended the input
 }
 
-// EachLine calls each for each line that is not blank, without byte order marks before it, until
-// that returns false or the input has ended. The text is valid within the call; of a line that is
-// too long it is the beginning. Lines that have come are given before more are waited for.
+// EachLine calls each for each non-blank line, without leading byte order marks, until each returns
+// false or the input ends. text is valid only during the call; if the line is too long it is the
+// beginning. It passes on lines that have arrived before it waits for more.
 func EachLine(in io.Reader, each func(number int64, text []byte, tooLong bool) bool) error {
 	l := newLines(in)
 	for {
@@ -46,7 +47,8 @@ func newLines(in io.Reader) *lines {
 	return &lines{in: bufio.NewReaderSize(in, MaxLine+256<<10), number: 1}
 }
 
-// more reads on; false: the input has ended, or a whole row and more lies ahead.
+// more reads more of the input. It returns false at the end of the input, or if more than a whole
+// row is buffered.
 func (l *lines) more() bool {
 	if n := l.in.Buffered(); l.err == nil && n <= MaxLine {
 		_, l.err = l.in.Peek(n + 1)
@@ -55,17 +57,17 @@ func (l *lines) more() bool {
 	return false
 }
 
-// ahead returns what was read and not consumed.
-func (l *lines) ahead() []byte {
+// buffered returns what was read but not consumed.
+func (l *lines) buffered() []byte {
 	b, _ := l.in.Peek(l.in.Buffered()) // never fails
 	return b
 }
 
-// newline returns how many bytes from here on end with the first line break at or behind after;
-// false: there is none.
+// newline returns the number of bytes up to and including the first line break at or after index
+// after. found is false if there is none.
 func (l *lines) newline(after int) (length int, found bool) {
 	for {
-		b := l.ahead()
+		b := l.buffered()
 		if i := bytes.IndexByte(b[after:], '\n'); i >= 0 {
 			return after + i + 1, true
 		}
@@ -75,17 +77,17 @@ func (l *lines) newline(after int) (length int, found bool) {
 	}
 }
 
-// peek returns up to n bytes that lie ahead, fewer only when they are enough, or at the end of the
-// input.
+// peek returns up to n bytes without consuming them. It returns fewer if enough accepts them, or at
+// the end of the input.
 func (l *lines) peek(n int, enough func(head []byte) bool) []byte {
-	for len(l.ahead()) < n && !enough(l.ahead()) && l.more() {
+	for len(l.buffered()) < n && !enough(l.buffered()) && l.more() {
 	}
-	return l.ahead()[:min(n, len(l.ahead()))]
+	return l.buffered()[:min(n, len(l.buffered()))]
 }
 
-// skip consumes n bytes that lie ahead.
+// skip consumes n buffered bytes.
 func (l *lines) skip(n int) {
-	l.number += int64(bytes.Count(l.ahead()[:n], []byte{'\n'}))
+	l.number += int64(bytes.Count(l.buffered()[:n], []byte{'\n'}))
 	l.offset += int64(n)
 	_, _ = l.in.Discard(n)
 }
@@ -93,7 +95,7 @@ func (l *lines) skip(n int) {
 // errNoRow is the error of skipTo if no line begins at the offset.
 var errNoRow = errors.New("no row begins there")
 
-// skipTo consumes what is before an offset; line is the number of the line that begins there.
+// skipTo consumes everything before offset. line is the number of the line that begins there.
 func (l *lines) skipTo(offset, line int64) error {
 	n, err := io.CopyN(io.Discard, l.in, max(0, offset-l.offset-1))
 	before := byte('\n')
@@ -112,28 +114,28 @@ func (l *lines) skipTo(offset, line int64) error {
 
 // row is a part of the input that should be one event.
 type row struct {
-	line int64  // its first
+	line int64  // number of its first line
 	text []byte // without its line break
 }
 
-// badRow is a row that can't be taken apart. The file continues behind it.
+// badRow is the error of a row that can't be parsed. The input continues after it.
 type badRow struct{ error }
 
 func (e *badRow) Unwrap() error { return e.error }
 
 var errTooLong = &badRow{fmt.Errorf("it is longer than %d bytes; only its first %d are kept here",
-	MaxLine, keptOfRow)}
+	MaxLine, keptRowBytes)}
 
-// next returns the next row that is not blank: a line, or several if a quote is open at the end of
-// the first and isLong accepts them; nil: never. With errTooLong the row is the beginning of one.
-// With another error there is none: io.EOF, or what reading failed with.
-func (l *lines) next(isLong func(text []byte) bool) (row, error) {
+// next returns the next non-blank row: one line, or several if a quote is open at the end of the
+// first and isMultiline, if not nil, accepts their text. With errTooLong the row is the beginning
+// of a longer one. With any other error, io.EOF or a read failure, there is no row.
+func (l *lines) next(isMultiline func(text []byte) bool) (row, error) {
 	for {
 		length, found := l.newline(0)
-		r := row{line: l.number, text: l.ahead()[:length]}
+		r := row{line: l.number, text: l.buffered()[:length]}
 		switch {
 		case length > MaxLine:
-			r.text = bytes.Clone(r.text[:keptOfRow])
+			r.text = bytes.Clone(r.text[:keptRowBytes])
 			for l.skip(length); !found && l.err == nil; l.skip(length) {
 				length, found = l.newline(0)
 			}
@@ -141,16 +143,16 @@ func (l *lines) next(isLong func(text []byte) bool) (row, error) {
 		case !found && (l.err != io.EOF || length == 0):
 			return row{}, l.err
 		}
-		if isLong != nil && bytes.Count(r.text, quoteMark)%2 == 1 {
-			long, err := l.closed(length)
+		if isMultiline != nil && bytes.Count(r.text, quoteMark)%2 == 1 {
+			long, err := l.quotedLength(length)
 			if err != nil {
 				return row{}, err
 			}
-			if long > 0 && isLong(rowText(l.ahead()[:long])) {
+			if long > 0 && isMultiline(rowText(l.buffered()[:long])) {
 				length = long
 			}
 		}
-		r.text = rowText(l.ahead()[:length])
+		r.text = rowText(l.buffered()[:length])
 		l.skip(length)
 		if len(bytes.Trim(r.text, " \t\r\n")) > 0 {
 			return r, nil
@@ -160,16 +162,17 @@ func (l *lines) next(isLong func(text []byte) bool) (row, error) {
 
 var quoteMark = []byte{'"'}
 
-// closed returns the length of the lines from here on that have an even number of quotes together.
-// The first has another, and ends there. 0: they are none, or longer than a row may be.
-func (l *lines) closed(first int) (length int, err error) {
+// quotedLength returns the length of the lines from here on that together have an even number of
+// quotes. The first line, of length first, has an odd number. It returns 0 if there are no such
+// lines, or if they are longer than MaxLine.
+func (l *lines) quotedLength(first int) (length int, err error) {
 	for length = first; ; {
 		more, found := l.newline(length)
-		even := bytes.Count(l.ahead()[length:more], quoteMark)%2 == 1
+		even := bytes.Count(l.buffered()[length:more], quoteMark)%2 == 1
 		switch length = more; {
 		case length > MaxLine:
 			return 0, nil
-		case !found && l.err != io.EOF: // the rest of the row did not come
+		case !found && l.err != io.EOF: // the rest of the row did not arrive
 			return 0, l.err
 		case even:
 			return length, nil
@@ -182,8 +185,8 @@ func (l *lines) closed(first int) (length int, err error) {
 // byteOrderMark may be before any row: see event.TrimByteOrderMark.
 const byteOrderMark = "\uFEFF"
 
-// rowText cuts off the line break behind a row, as programs write it (LF, CR LF, CR CR LF), and
-// byte order marks before it.
+// rowText removes the line break after a row (LF, CR LF or CR CR LF) and the byte order marks
+// before it.
 func rowText(text []byte) []byte {
 	text = bytes.TrimSuffix(text, []byte("\n"))
 	return event.TrimByteOrderMark(bytes.TrimRight(text, "\r"))

@@ -20,10 +20,10 @@ import (
 	"markread/consumer/event"
 )
 
-// documented is a row of one of the tables of reasons in README.md.
-type documented struct {
+// documentedReason is a row of a table of reasons in README.md.
+type documentedReason struct {
 	reason, example string
-	spans           []string // of code in the example
+	spans           []string // code spans of the example
 }
 
 var (
@@ -32,7 +32,7 @@ var (
 )
 
 // documentedReasons returns the rows of the table under a heading.
-func documentedReasons(t *testing.T, heading string) (rows []documented) {
+func documentedReasons(t *testing.T, heading string) (rows []documentedReason) {
 	t.Helper()
 	text, err := os.ReadFile("README.md")
 	if err != nil {
@@ -48,11 +48,11 @@ func documentedReasons(t *testing.T, heading string) (rows []documented) {
 		for i := range cells {
 			cells[i] = strings.TrimSpace(strings.ReplaceAll(cells[i], "\x00", "|"))
 		}
-		row := documented{reason: cells[1], example: cells[2]}
+		row := documentedReason{reason: cells[1], example: cells[2]}
 		for _, span := range codeSpan.FindAllStringSubmatch(cells[2], -1) {
 			row.spans = append(row.spans,
 				hexByte.ReplaceAllStringFunc(span[1], func(hex string) string {
-					b, _ := strconv.ParseUint(hex[2:], 16, 8) // two digits
+					b, _ := strconv.ParseUint(hex[2:], 16, 8) // can't fail: two hex digits
 					return string([]byte{byte(b)})
 				}))
 		}
@@ -64,20 +64,20 @@ func documentedReasons(t *testing.T, heading string) (rows []documented) {
 	return rows
 }
 
-// damagedRecords are examples that are no text.
+// damagedRecords are the examples that are described in words.
 var errWrongLength = errors.New("a record has no valid length")
 
 var damagedRecords = map[string]*event.Damage{
-	"a record whose producer wrote its length wrongly": {Last: 7, Count: 1,
+	"a record whose producer wrote a wrong length": {Last: 7, Count: 1,
 		Err: errWrongLength},
-	"several of them in a batch, which can't be told apart": {Last: 9, Count: 3,
+	"several of them in a batch, which can't be separated": {Last: 9, Count: 3,
 		Err: errWrongLength},
-	"one among other records, and which one is not known": {Last: 9, Count: 1,
+	"one of several records, and which one is not known": {Last: 9, Count: 1,
 		Err: errWrongLength},
 }
 
-// recordOf returns the record of an example: its value, then a header or the timestamp.
-func recordOf(t *testing.T, d documented) event.Record {
+// recordOf returns the record of an example: its value, then headers or the timestamp.
+func recordOf(t *testing.T, d documentedReason) event.Record {
 	t.Helper()
 	r := event.Record{Time: now, Offset: 7, Damage: damagedRecords[d.example]}
 	if r.Damage != nil || d.example == "no value" {
@@ -101,7 +101,7 @@ func recordOf(t *testing.T, d documented) event.Record {
 	return r
 }
 
-// Each example of a record is refused for the reason beside it.
+// Each example of a record is refused for the documented reason.
 func TestReasonsOfRecords(t *testing.T) {
 	for _, d := range documentedReasons(t, "Of a record") {
 		if err := event.Decode(recordOf(t, d), now).Invalid; err == nil ||
@@ -111,21 +111,21 @@ func TestReasonsOfRecords(t *testing.T) {
 	}
 }
 
-// compressedRows are examples of rows that are not one.
+// compressedRows are the contents of the examples that are described in words.
 var compressedRows = map[string][]byte{
-	"a gzip file with a line break behind it": append(gzipped(header), '\n'),
-	"a zstd file with a word behind it":       append(zstded(header), "word"...),
-	"a line of two megabytes":                 []byte(header + strings.Repeat("x", 2*MaxLine)),
+	"a gzip file with a line break after it": append(gzipped(header), '\n'),
+	"a zstd file with a word after it":       append(zstded(header), "word"...),
+	"a line of two megabytes":                []byte(header + strings.Repeat("x", 2*MaxLine)),
 }
 
-// Each example of a row is rejected for the reason beside it.
+// Each example of a row is rejected for the documented reason.
 func TestReasonsOfRows(t *testing.T) {
 	for _, d := range documentedReasons(t, "Of a row") {
 		content := compressedRows[d.example]
 		if content == nil {
 			content = []byte(header + d.spans[0] + "\n")
 		}
-		inputs, err := Look([]string{Stdin}, bytes.NewReader(content), false)
+		inputs, err := Inspect([]string{Stdin}, bytes.NewReader(content), false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -141,7 +141,7 @@ func TestReasonsOfRows(t *testing.T) {
 	}
 }
 
-// reasonsIn returns patterns of the errors that a source file makes.
+// reasonsIn returns patterns of the errors that a source file creates.
 func reasonsIn(t *testing.T, name string) (patterns []string) {
 	t.Helper()
 	file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
@@ -155,13 +155,13 @@ func reasonsIn(t *testing.T, name string) (patterns []string) {
 			if ok && (made.Sel.Name == "Errorf" || made.Sel.Name == "New") {
 				patterns = append(patterns, patternOf(n.Args[0]))
 			}
-		case *ast.ReturnStmt: // of a part of a reason
+		case *ast.ReturnStmt: // part of a reason
 			if len(n.Results) == 1 {
 				if text, ok := n.Results[0].(*ast.BasicLit); ok && text.Kind == token.STRING {
 					patterns = append(patterns, patternOf(text))
 				}
 			}
-		case *ast.CompositeLit: // in a list of such parts, behind what they are known by
+		case *ast.CompositeLit: // part of a reason in a list, after its key
 			if len(n.Elts) == 2 {
 				if text, ok := n.Elts[1].(*ast.BasicLit); ok {
 					patterns = append(patterns, patternOf(text))
@@ -175,7 +175,8 @@ func reasonsIn(t *testing.T, name string) (patterns []string) {
 
 var verb = regexp.MustCompile(`%[0-9]*[a-z]`)
 
-// patternOf is what matches a text: as it is in literals, anything for verbs and variables.
+// patternOf returns a pattern that matches a text: literals match exactly, verbs and variables
+// match anything.
 func patternOf(e ast.Expr) string {
 	switch e := e.(type) {
 	case *ast.BasicLit:
@@ -187,7 +188,7 @@ func patternOf(e ast.Expr) string {
 	return ".*"
 }
 
-// What the code can say has a row in a table.
+// Each reason in the code has a row in a table.
 func TestReasonsAreDocumented(t *testing.T) {
 	var all []string
 	for _, heading := range []string{"Of a record", "Of a record that can't be decoded",
@@ -203,7 +204,7 @@ func TestReasonsAreDocumented(t *testing.T) {
 	} {
 		patterns = append(patterns, reasonsIn(t, name)...)
 	}
-	const unwanted = "the record has no valid offset" // of records that nobody gets to see
+	const unwanted = "the record has no valid offset" // of records that are never returned
 	for _, pattern := range patterns {
 		if pattern != unwanted &&
 			!slices.ContainsFunc(all, regexp.MustCompile(pattern).MatchString) {

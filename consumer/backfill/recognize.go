@@ -13,13 +13,13 @@ import (
 	"markread/consumer/printable"
 )
 
-// lookAhead is how much of an input is read to recognize its format.
+// lookAhead is the number of bytes read to recognize the format of an input.
 const lookAhead = 64 << 10
 
-// recognize finds the format of a source from its beginning, and reads a table's header; see
-// columnsOf. The name counts only if nothing else helps.
-func (s *source) recognize(name string, timeless bool) error {
-	// As much as is needed: standard input may be slow.
+// recognize determines the format of a source from its beginning, and reads a table's header; see
+// columnsOf. The name counts only if the content does not decide.
+func (s *source) recognize(name string, allowNoTime bool) error {
+	// Read no more than necessary: standard input may be slow.
 	head := s.lines.peek(lookAhead, func(head []byte) bool {
 		line, _, whole := bytes.Cut(trimLeft(head), []byte("\n"))
 		return whole && (isHeader(line) || len(bytes.TrimSpace(line)) > 1 && line[0] == '{')
@@ -27,7 +27,7 @@ func (s *source) recognize(name string, timeless bool) error {
 	if s.lines.err != nil && s.lines.err != io.EOF && len(head) == 0 {
 		return s.lines.err
 	}
-	if line, _, _ := bytes.Cut(head, []byte("\n")); saysSeparator.Match(line) {
+	if line, _, _ := bytes.Cut(head, []byte("\n")); separatorLine.Match(line) {
 		s.lines.skip(min(len(line)+1, len(head)))
 		whole := func(head []byte) bool { return bytes.IndexByte(head, '\n') >= 0 }
 		head = s.lines.peek(lookAhead, whole)
@@ -39,36 +39,37 @@ func (s *source) recognize(name string, timeless bool) error {
 	if len(text) == 0 || text[0] == '{' || bytes.HasPrefix(text, []byte(`"{`)) {
 		return nil
 	}
-	if !isHeader(text) && (bytes.Contains(text, []byte("\n{")) || saysNDJSON.MatchString(name)) {
-		return nil // NDJSON whose first row is a bad one
+	if !isHeader(text) && (bytes.Contains(text, []byte("\n{")) || ndjsonName.MatchString(name)) {
+		return nil // NDJSON with a bad first row
 	}
 	s.table = &table{lines: s.lines}
-	return s.table.header(timeless)
+	return s.table.header(allowNoTime)
 }
 
-// trimLeft cuts off what may come before the first row.
+// trimLeft removes what may precede the first row.
 func trimLeft(text []byte) []byte { return bytes.TrimLeft(text, " \t\r\n"+byteOrderMark) }
 
-var saysNDJSON = regexp.MustCompile(`(?i)\.(ndjson|jsonl)(\.zst)?(\.gz)?$`)
+var ndjsonName = regexp.MustCompile(`(?i)\.(ndjson|jsonl)(\.zst)?(\.gz)?$`)
 
-// saysSeparator matches a line that tells a spreadsheet what separates the fields; another program
-// that has read it as a row may have put commas behind it.
-var saysSeparator = regexp.MustCompile(`^\x{FEFF}*"?(?i:sep)=[^"\r]{0,2}"?,*[ \t\r]*$`)
+// separatorLine matches a line that tells a spreadsheet the separator of fields. Another program
+// that has read it as a row may have added commas.
+var separatorLine = regexp.MustCompile(`^\x{FEFF}*"?(?i:sep)=[^"\r]{0,2}"?,*[ \t\r]*$`)
 
 // isHeader reports whether the first line looks like the header of a table.
 func isHeader(text []byte) bool {
 	line, _, _ := bytes.Cut(text, []byte("\n"))
-	return bytes.Contains(line, []byte(reportColumn)) || bytes.Contains(line, []byte(peerColumn))
+	return bytes.Contains(line, []byte(event.ReportField)) ||
+		bytes.Contains(line, []byte(event.PeerField))
 }
 
 const (
 	pipe      = " FILE | markread backfill -"
-	exportCSV = ": export it as CSV or as one JSON object a line"
+	exportCSV = ": export it as CSV or as one JSON object per line"
 )
 
-// otherFormats is what a file may be by mistake: how it begins, behind white space, a character of
-// the pattern for each byte.
-var otherFormats = []struct{ magic, says string }{
+// otherFormats lists wrong formats by their first bytes after white space; the pattern has one
+// character for each byte.
+var otherFormats = []struct{ magic, description string }{
 	{`PK\x03\x04`, "it is a ZIP archive, or a spreadsheet: unpack it, or export it as CSV"},
 	{`\xd0\xcf\x11\xe0`,
 		"it is a spreadsheet (.xls) or another document of Office: export it as CSV"},
@@ -91,9 +92,9 @@ var otherFormats = []struct{ magic, says string }{
 		strings.TrimPrefix(pipe, " FILE")},
 	{`%PDF-`, "it is a PDF: export the table that it was made from as CSV"},
 	{`(?i:(<[!?][^<]*)*<(!doctype )?(html|head|body|script|style|title|meta|table|h1|p)\b)`,
-		"it is an HTML page, perhaps of an error or a login: see how the file was downloaded"},
+		"it is an HTML page, perhaps of an error or a login: check how the file was downloaded"},
 	{`<[!?/\pL]`,
-		"it is XML, perhaps what a server says of an error: see how the file was downloaded"},
+		"it is XML, perhaps a server's error response: check how the file was downloaded"},
 	{`version https://git-lfs`, "it is a Git LFS pointer, not the file: git lfs pull"},
 	{`-----BEGIN `, "it is encrypted, or a key: decrypt it, gpg -d" + pipe},
 	{`(?i:--\s|/\*|insert into|create table|drop table|copy \S+ \()`,
@@ -103,7 +104,7 @@ var otherFormats = []struct{ magic, says string }{
 	{`\{[ \t\r]*\n\s*"`, "its JSON objects have several lines each: jq -c ." + pipe},
 }
 
-// otherFormat says what a file is that is neither CSV nor NDJSON; "": it may be one of them.
+// otherFormat describes a file that is neither CSV nor NDJSON; "": it may be one of them.
 func otherFormat(head []byte) string {
 	characters := make([]rune, len(head))
 	for i, b := range head {
@@ -113,31 +114,31 @@ func otherFormat(head []byte) string {
 	for _, other := range otherFormats {
 		begins := regexp.MustCompile(`(?s)^([ \t\r\n]|\xef\xbb\xbf)*(` + other.magic + ")")
 		if begins.MatchString(text) {
-			return other.says
+			return other.description
 		}
 	}
 	zero := bytes.IndexByte(head[:min(len(head), 4096)], 0)
 	switch line, _, _ := bytes.Cut(trimLeft(head), []byte("\n")); {
 	case zero >= 0:
-		return fmt.Sprintf("it is no text, its byte %d is 0: CSV with a header, or one JSON "+
-			"object a line, is what can be read", zero+1)
+		return fmt.Sprintf("it is not text, its byte %d is 0: use CSV with a header, or one "+
+			"JSON object per line", zero+1)
 	case endsWithCR(line):
-		return "its lines end with CR, as those of old Macs: tr '\\r' '\\n' <" + pipe
+		return "its lines end with CR, as on old Macs: tr '\\r' '\\n' <" + pipe
 	}
 	return ""
 }
 
-// nextObject matches what is behind one JSON object and before another on the same line.
-var nextObject = regexp.MustCompile(`\}[ \t\r]*\r[ \t\r]*(` + byteOrderMark + `)*[{"]`)
+// objectBoundary matches the text between two JSON objects on the same line.
+var objectBoundary = regexp.MustCompile(`\}[ \t\r]*\r[ \t\r]*(` + byteOrderMark + `)*[{"]`)
 
-// endsWithCR reports whether what is the first line by its LF is several that end with a CR. One
-// within a quoted field ends none, nor does one between the parts of an object.
+// endsWithCR reports whether a line, as split at LF, is several lines that end with CR. A CR in a
+// quoted field, or between the members of an object, does not end a line.
 func endsWithCR(line []byte) bool {
 	line = bytes.TrimRight(line, "\r")
 	if len(line) > 0 && line[0] == '{' {
-		return nextObject.Match(line)
+		return objectBoundary.Match(line)
 	}
-	for i, part := range bytes.Split(line, []byte{'"'}) { // each other is in quotes
+	for i, part := range bytes.Split(line, []byte{'"'}) { // every second part is quoted
 		if i%2 == 0 && bytes.IndexByte(part, '\r') >= 0 {
 			return true
 		}
@@ -145,18 +146,16 @@ func endsWithCR(line []byte) bool {
 	return false
 }
 
-const reportColumn, peerColumn, readTimeColumn = "Report_Account", "Peer_Account", "MsgReadTime"
+var columnNames = [...]string{event.ReportField, event.PeerField, event.ReadTimeField}
 
-var columnNames = [...]string{reportColumn, peerColumn, readTimeColumn}
-
-// columns are the places of the fields in a row.
+// columns holds the indexes of the fields in a row.
 type columns struct {
 	count int
-	at    [len(columnNames)]int // -1: there is no such column
+	at    [len(columnNames)]int // -1: no such column
 }
 
-// header reads the first row.
-func (t *table) header(timeless bool) error {
+// header reads the header row.
+func (t *table) header(allowNoTime bool) error {
 	first, fields, err := t.next()
 	var bad *badRow
 	switch separator := otherSeparator(first.text, fields); {
@@ -166,17 +165,18 @@ func (t *table) header(timeless bool) error {
 		return err
 	case separator != "":
 		return fmt.Errorf("its header has no %s: columns must be separated by commas, not by %q",
-			reportColumn, separator)
+			event.ReportField, separator)
 	case err != nil:
 		return fmt.Errorf("its first row should be a header with the names of the fields: %w", err)
 	}
-	t.columns, err = columnsOf(fields, timeless)
+	t.columns, err = columnsOf(fields, allowNoTime)
 	return err
 }
 
-// columnsOf finds the columns. Rows without a time need one from the operator, timeless: the
-// present would mark as read what nobody may have read, and there is no way back.
-func columnsOf(header [][]byte, timeless bool) (columns, error) {
+// columnsOf finds the columns. If there is no column of read times, the operator must give a read
+// time (allowNoTime): the present would mark as read what nobody may have read, and that can't be
+// undone.
+func columnsOf(header [][]byte, allowNoTime bool) (columns, error) {
 	c := columns{len(header), [...]int{-1, -1, -1}}
 	for i, field := range header {
 		n := slices.Index(columnNames[:], string(bytes.TrimSpace(field)))
@@ -190,7 +190,7 @@ func columnsOf(header [][]byte, timeless bool) (columns, error) {
 	}
 	for n, name := range columnNames {
 		for _, field := range header {
-			if c.at[n] < 0 && meant(field) == name {
+			if c.at[n] < 0 && intendedColumn(field) == name {
 				return c, fmt.Errorf("its header has no %s: did you mean %[1]s? rename %s",
 					name, quote(field))
 			}
@@ -199,26 +199,27 @@ func columnsOf(header [][]byte, timeless bool) (columns, error) {
 	for n, name := range columnNames[:2] {
 		if c.at[n] < 0 {
 			return c, fmt.Errorf("its header has no %s: the first row must have the names "+
-				"%s, %s and %s, but is %s", name, reportColumn, peerColumn, readTimeColumn,
+				"%s, %s and %s, but is %s", name, event.ReportField, event.PeerField,
+				event.ReadTimeField,
 				quote(bytes.Join(header, []byte{','})))
 		}
 	}
-	if c.at[2] < 0 && !timeless {
-		return c, fmt.Errorf("its header has no %s; its columns are %s: %s, or say with "+
-			"--read-time T|now up to when everything was read",
-			readTimeColumn, listed(header), rename(header))
+	if c.at[2] < 0 && !allowNoTime {
+		return c, fmt.Errorf("its header has no %s; its columns are %s: %s, or use "+
+			"--read-time T|now to set up to when everything was read",
+			event.ReadTimeField, listNames(header), renameAdvice(header))
 	}
 	return c, nil
 }
 
-// meant is the name that a column's name is a misspelling of; "": of none.
-func meant(field []byte) string { return event.MeantField(bytes.TrimSpace(field)) }
+// intendedColumn returns the field for which a column name is a misspelling, or "".
+func intendedColumn(field []byte) string { return event.IntendedField(bytes.TrimSpace(field)) }
 
-// otherSeparator is what separates the names of a header that has none between commas; "": nothing.
+// otherSeparator returns the separator of a header that does not use commas, or "".
 func otherSeparator(text []byte, fields [][]byte) string {
 	isName := func(field []byte) bool {
 		name := bytes.Trim(field, " \t\"'")
-		return slices.Contains(columnNames[:2], string(name)) || meant(name) != ""
+		return slices.Contains(columnNames[:2], string(name)) || intendedColumn(name) != ""
 	}
 	if slices.ContainsFunc(fields, isName) {
 		return ""
@@ -232,12 +233,12 @@ func otherSeparator(text []byte, fields [][]byte) string {
 	return ""
 }
 
-// likelyTime matches a name that may be meant for the read time.
+// likelyTime matches a column name that probably is the read time's.
 var likelyTime = regexp.MustCompile(
 	`(?i)time|^\W*((msg|last)[-_ ]?)?read(ed)?[-_ ]?(at|date|ts|until|up[-_ ]?to)?\W*$`)
 
-// rename is what to do with a header without MsgReadTime.
-func rename(header [][]byte) string {
+// renameAdvice returns what to do with a header without MsgReadTime.
+func renameAdvice(header [][]byte) string {
 	others := slices.DeleteFunc(slices.Clone(header), func(field []byte) bool {
 		return slices.Contains(columnNames[:2], string(bytes.TrimSpace(field)))
 	})
@@ -248,13 +249,13 @@ func rename(header [][]byte) string {
 	case 0:
 		return "add it"
 	case 1:
-		return "rename " + quote(others[0]) + " if that is it"
+		return "rename " + quote(others[0]) + " if it is the read time"
 	}
-	return "rename the one that is it"
+	return "rename the one with the read time"
 }
 
-// listed lists the first names of a header.
-func listed(header [][]byte) string {
+// listNames lists the first names of a header.
+func listNames(header [][]byte) string {
 	var names []string
 	for i, field := range header {
 		if i == 10 {
@@ -266,5 +267,5 @@ func listed(header [][]byte) string {
 	return strings.Join(names, ", ")
 }
 
-// quote shows the beginning of a text of the input.
+// quote quotes the beginning of a text of the input.
 func quote(text []byte) string { return printable.Quote(string(text)) }

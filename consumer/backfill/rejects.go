@@ -3,7 +3,6 @@ package backfill
 import (
 	"bufio"
 	"bytes"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,50 +16,51 @@ import (
 	"markread/consumer/printable"
 )
 
-// Reject is a line of the file of rejects.
+// Reject is a line of the rejects file.
 type Reject struct {
 	File   string `json:"file"`
-	Line   int64  `json:"line"` // the first of the row; a table's header is line 1
+	Line   int64  `json:"line"` // first line of the row; a table's header is line 1
 	Reason string `json:"reason"`
 	Row    string `json:"row"`                  // as it is in the file
-	Base64 string `json:"row_base64,omitempty"` // if it is not UTF-8, what Row shows replaced
+	Base64 []byte `json:"row_base64,omitempty"` // the row if it is not UTF-8
 }
 
-// Rejects is the file of rejects; nil is none. It is safe for concurrent use.
+// Rejects is the rejects file; nil: none. It is safe for concurrent use.
 type Rejects struct {
-	mu      sync.Mutex
-	file    *os.File
-	out     *bufio.Writer
-	length  int64
-	regular bool
-	unused  bool // it was made for a run that has not begun
+	mu            sync.Mutex
+	file          *os.File
+	out           *bufio.Writer
+	length        int64
+	regular       bool
+	removeOnClose bool // created for a run that has not begun
 }
 
-// OpenRejects opens a file of rejects: a new or an empty one; with resume one of which at least so
-// many bytes were written. A run cuts off what is beyond them: it was written for rows that are
-// read again. Nothing else is ever overwritten.
+// OpenRejects opens a rejects file: a new or empty one, or with resume one with at least length
+// bytes. The run truncates it to length, because the rejects after that are of rows that are read
+// again. Nothing else is ever overwritten.
 //
-// A symbolic link is followed to a device or a pipe only, such as /dev/stderr: whoever may write to
-// the folder could have put it there, and must not choose where rejects go.
+// A symbolic link is followed only to a device or pipe, such as /dev/stderr: whoever can write to
+// the folder could have created it, and must not choose where rejects go.
 func OpenRejects(name string, length int64, resume bool) (*Rejects, error) {
 	if strings.HasSuffix(name, stateSuffix) {
 		return nil, errors.New("a file of that name has the state of a run: name another")
 	}
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	made := err == nil
+	created := err == nil
 	if errors.Is(err, fs.ErrExist) {
-		f, err = os.OpenFile(name, os.O_RDWR, 0) // which makes nothing
+		f, err = os.OpenFile(name, os.O_RDWR, 0) // creates nothing
 	}
 	if err != nil {
 		if info, e := os.Lstat(name); e == nil && info.Mode()&os.ModeSymlink != 0 {
 			return nil, errors.New("it is a symbolic link to a file that can't be opened: " +
 				"name another file")
 		}
-		return nil, plain(err)
+		return nil, withoutPath(err)
 	}
-	r := &Rejects{file: f, out: bufio.NewWriterSize(f, 64<<10), length: length, unused: made}
+	r := &Rejects{file: f, out: bufio.NewWriterSize(f, 64<<10), length: length,
+		removeOnClose: created}
 	if err := r.check(resume); err != nil {
-		return nil, errors.Join(plain(err), r.Close())
+		return nil, errors.Join(withoutPath(err), r.Close())
 	}
 	return r, nil
 }
@@ -74,15 +74,15 @@ func (r *Rejects) check(resume bool) error {
 		return nil
 	}
 	head := make([]byte, len(`{"file":"`))
-	_, _ = r.file.ReadAt(head, 0) // a shorter file has no reject
+	_, _ = r.file.ReadAt(head, 0) // a shorter file contains no reject
 	named, err := os.Lstat(r.file.Name())
 	switch {
 	case err != nil:
 		return err
 	case !os.SameFile(named, info):
-		return errors.New("it is a symbolic link: name the file that it leads to, or another")
+		return errors.New("it is a symbolic link: name the file that it points to, or another")
 	case info.Size() > 0 && string(head) != `{"file":"`:
-		return errors.New("it exists and holds something else than rejects: name another file")
+		return errors.New("it exists and holds something other than rejects: name another file")
 	case info.Size() > 0 && !resume:
 		return errors.New("it holds the rejects of another run: move it away, or name another file")
 	case info.Size() < r.length:
@@ -92,12 +92,12 @@ func (r *Rejects) check(resume bool) error {
 	return nil
 }
 
-// cut makes the file as long as a state says.
-func (r *Rejects) cut(length int64) error {
+// truncate cuts the file to the length that a state has.
+func (r *Rejects) truncate(length int64) error {
 	if r == nil {
 		return nil
 	}
-	r.unused = false
+	r.removeOnClose = false
 	if r.length = length; !r.regular {
 		return nil
 	}
@@ -105,10 +105,10 @@ func (r *Rejects) cut(length int64) error {
 	if err == nil {
 		_, err = r.file.Seek(length, io.SeekStart)
 	}
-	return rejectsError(plain(err))
+	return rejectsError(withoutPath(err))
 }
 
-// rejectsError names the flag whose file an error is of.
+// rejectsError adds the flag's name to an error of the file.
 func rejectsError(err error) error {
 	if err != nil {
 		err = fmt.Errorf("--rejects: %w", err)
@@ -116,22 +116,22 @@ func rejectsError(err error) error {
 	return err
 }
 
-// Regular reports whether this is a file, and no pipe or device.
+// Regular reports whether this is a regular file, not a pipe or device.
 func (r *Rejects) Regular() bool { return r.regular }
 
-// Same reports whether this is the same file as another.
-func (r *Rejects) Same(other os.FileInfo) bool {
+// SameFile reports whether this is the same file as another.
+func (r *Rejects) SameFile(other os.FileInfo) bool {
 	mine, err := r.file.Stat()
 	return err == nil && r.regular && os.SameFile(mine, other)
 }
 
-// add writes a reject, and returns the length of the file with it.
+// add writes a reject, and returns the new length of the file.
 func (r *Rejects) add(reject Reject, text []byte) (int64, error) {
 	if reject.Row = string(text); !utf8.Valid(text) {
-		reject.Base64 = base64.StdEncoding.EncodeToString(text)
+		reject.Base64 = text
 	}
 	var line bytes.Buffer
-	encoder := json.NewEncoder(&printable.Writer{Out: &line}) // writes U+FFFD for what is not UTF-8
+	encoder := json.NewEncoder(&printable.Writer{Out: &line}) // makes invalid UTF-8 U+FFFD
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(reject); err != nil {
 		return 0, rejectsError(err)
@@ -143,7 +143,7 @@ func (r *Rejects) add(reject Reject, text []byte) (int64, error) {
 	return r.length, rejectsError(err)
 }
 
-// sync writes and syncs everything that was added.
+// sync flushes and syncs everything that was added.
 func (r *Rejects) sync() error {
 	if r == nil {
 		return nil
@@ -157,14 +157,14 @@ func (r *Rejects) sync() error {
 	return rejectsError(err)
 }
 
-// Keep has Close leave the file where it is: another run uses it.
-func (r *Rejects) Keep() { r.unused = false }
+// Keep makes Close keep the file: another run uses it.
+func (r *Rejects) Keep() { r.removeOnClose = false }
 
-// Close closes the file, to which a run has synced what it has added. A file that was made for a
-// run that did not begin is removed.
+// Close closes the file; a run has synced what it added. A file that was created for a run that did
+// not begin is removed.
 func (r *Rejects) Close() error {
 	err := r.file.Close()
-	if r.unused {
+	if r.removeOnClose {
 		err = errors.Join(err, os.Remove(r.file.Name()))
 	}
 	return err

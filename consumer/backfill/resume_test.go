@@ -32,9 +32,9 @@ func readRejects(t *testing.T, name string) (out []string) {
 	return out
 }
 
-// A run that fails again and again, and is killed (what it keeps in memory is lost, the state is
-// what it last saved) ends with each conversation at its largest T and each reject once; and does
-// not begin with the first row each time.
+// A run that fails repeatedly and is killed (its memory is lost, the state is the last saved one)
+// ends with each conversation at its largest T and each reject once. It does not begin with the
+// first row each time.
 func TestRunResumes(t *testing.T) {
 	seeds := uint64(4)
 	if testing.Short() { // with the race detector each takes 15 s
@@ -42,15 +42,15 @@ func TestRunResumes(t *testing.T) {
 	}
 	for seed := range seeds {
 		random := rand.New(rand.NewPCG(seed, 2))
-		one, largest, rejects := tableOf(random, 120_000, 60_000)
-		two, more, alsoRejected := tableOf(random, 120_000, 60_000)
+		one, largest, rejects := randomTable(random, 120_000, 60_000)
+		two, more, alsoRejected := randomTable(random, 120_000, 60_000)
 		for key, at := range more {
 			largest[key] = max(largest[key], at)
 		}
-		inputs := inFolder(t, map[string]string{"one": one, "two": string(gzipped(two))}, "one",
+		inputs := writeInputs(t, map[string]string{"one": one, "two": string(gzipped(two))}, "one",
 			"two")
 		rejectsFile := filepath.Join(t.TempDir(), "rejects")
-		file, to := StateFileOf(inputs), &topic{}
+		file, to := StateFileOf(inputs), &fakeTopic{}
 		o := Options{Inputs: inputs, To: to, StateFile: file, Window: 3, Log: zerolog.Nop(),
 			State: stateFor(inputs)}
 		if err := o.Begin(); err != nil {
@@ -92,7 +92,7 @@ func TestRunResumes(t *testing.T) {
 			if err := o.Rejects.Close(); err != nil {
 				t.Fatal(err)
 			}
-			if err != nil { // a crash may leave more than the state says
+			if err != nil { // after a crash the file may be longer than the state says
 				f, err := os.OpenFile(rejectsFile, os.O_APPEND|os.O_WRONLY, 0)
 				if err != nil {
 					t.Fatal(err)
@@ -109,23 +109,24 @@ func TestRunResumes(t *testing.T) {
 			t.Errorf("seed %d: %d rejects, want %d", seed, len(got), len(want))
 		}
 		if runs < 3 || advanced < runs-2 {
-			t.Errorf("seed %d: of %d runs only %d began behind the one before", seed, runs,
-				advanced)
+			t.Errorf("seed %d: of %d runs only %d began after the position of the one before",
+				seed, runs, advanced)
 		}
 	}
 }
 
-// What follows the last gzip member is one reject, however often the run begins again, and the
-// times are those of all the runs.
-func TestRunResumesBeforeBytesBehindGzip(t *testing.T) {
+// The bytes after the last gzip member are one reject, however often the run is resumed, and the
+// read times are those of all runs.
+func TestRunResumesWithBytesAfterGzip(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 3))
-	text, largest, rejects := tableOf(random, 60_000, 60_000)
-	text = strings.TrimSuffix(text, "\n") // the last row ends where the garbage begins
+	text, largest, rejects := randomTable(random, 60_000, 60_000)
+	text = strings.TrimSuffix(text, "\n") // so that the last row ends where the garbage begins
 	garbage := strings.Repeat("garbage\x00", 1000)
-	inputs := inFolder(t, map[string]string{"f": string(gzipped(text)) + garbage, "g": header}, "f",
+	inputs := writeInputs(t, map[string]string{"f": string(gzipped(text)) + garbage, "g": header},
+		"f",
 		"g")
 	name := filepath.Join(t.TempDir(), "rejects")
-	file, to := StateFileOf(inputs), &topic{}
+	file, to := StateFileOf(inputs), &fakeTopic{}
 	gone := &kafkaclient.RefusedError{Err: errors.New("gone")}
 	state, runs := stateFor(inputs), 0
 	var done Summary
@@ -160,10 +161,10 @@ func TestRunResumesBeforeBytesBehindGzip(t *testing.T) {
 	}
 	var times Times
 	for _, at := range largest {
-		times = times.with(Times{at, at})
+		times = times.union(Times{at, at})
 	}
 	got := readRejects(t, name)
-	want := fmt.Sprintf("60001 %s", garbage[:keptOfRow])
+	want := fmt.Sprintf("60001 %s", garbage[:keptRowBytes])
 	if runs < 2 || fmt.Sprint(to.largest) != fmt.Sprint(largest) || len(got) != len(rejects)+1 ||
 		got[len(got)-1] != want || done.Rejected != int64(len(got)) || done.Times.To != times.To ||
 		done.Times.From > times.From {
@@ -172,17 +173,17 @@ func TestRunResumesBeforeBytesBehindGzip(t *testing.T) {
 	}
 }
 
-// The marks of a run over rows without a time count each row once, too: a state with more rows
-// without a time than rows would be taken for damaged, and the run could not be gone on with.
+// The positions of a run over rows without a time count each row once: a state with more rows
+// without a time than rows would be taken for damaged, and the run could not be resumed.
 func TestRunOfRowsWithoutTimeResumes(t *testing.T) {
 	const rows = 60_000
 	var text strings.Builder
 	for i := range rows {
 		fmt.Fprintf(&text, "{\"Report_Account\":\"reader%d\",\"Peer_Account\":\"peer\"}\n", i)
 	}
-	inputs := inFolder(t, map[string]string{"f": text.String()}, "f")
+	inputs := writeInputs(t, map[string]string{"f": text.String()}, "f")
 	left := 20_000
-	to := &topic{fails: func(int) error {
+	to := &fakeTopic{fails: func(int) error {
 		if left -= 5_000; left < 0 {
 			return &kafkaclient.RefusedError{Err: errors.New("gone")}
 		}
@@ -205,24 +206,24 @@ func TestRunOfRowsWithoutTimeResumes(t *testing.T) {
 	}
 }
 
-// The state must never be ahead of what is acknowledged: whatever it says when a run dies, what
-// lies before it is in the topic.
+// The state is never ahead of what is acknowledged: whatever it says when a run is killed,
+// everything before its position is in the topic.
 func TestStateIsNeverAhead(t *testing.T) {
 	random := rand.New(rand.NewPCG(9, 9))
-	text, _, _ := tableOf(random, 200_000, 200_000)
-	inputs := inFolder(t, map[string]string{"f": text}, "f")
-	to := &topic{}
-	stuck := make(chan struct{})
+	text, _, _ := randomTable(random, 200_000, 200_000)
+	inputs := writeInputs(t, map[string]string{"f": text}, "f")
+	to := &fakeTopic{}
+	blocked := make(chan struct{})
 	calls := 0
 	to.fails = func(int) error {
-		if calls++; calls == 4 { // is not acknowledged, those behind it are
+		if calls++; calls == 4 { // not acknowledged; later ones are
 			to.mu.Unlock()
-			<-stuck
+			<-blocked
 			to.mu.Lock()
 			return &kafkaclient.RefusedError{Err: errors.New("gone")}
 		}
 		if calls == 9 {
-			close(stuck)
+			close(blocked)
 		}
 		return nil
 	}
@@ -241,7 +242,7 @@ func TestStateIsNeverAhead(t *testing.T) {
 	for row := range strings.Lines(text[len(header):s.At.Offset]) {
 		if parts := strings.Split(strings.TrimSpace(row), ","); len(parts) == 3 {
 			if _, ok := to.largest[parts[0]+"|"+parts[1]]; !ok {
-				t.Fatalf("row %q is before the mark and not in the topic", row)
+				t.Fatalf("row %q is before the position and not in the topic", row)
 			}
 		}
 	}
@@ -253,7 +254,7 @@ func TestRejects(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.cut(0); err != nil {
+	if err := r.truncate(0); err != nil {
 		t.Fatal(err)
 	}
 	rows := []string{"plain", "a \"quote\"\nand <a> line break", "bytes \xff\xfe"}
@@ -279,7 +280,7 @@ func TestRejects(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := OpenRejects(other, 0, true); err == nil ||
-		!strings.Contains(err.Error(), "something else than rejects") {
+		!strings.Contains(err.Error(), "something other than rejects") {
 		t.Errorf("a table is overwritten: %v", err)
 	}
 	if _, err := OpenRejects(name, 0, false); err == nil ||
@@ -291,26 +292,26 @@ func TestRejects(t *testing.T) {
 	}
 	if _, err := OpenRejects(name, int64(len(text))+1, true); err == nil ||
 		!strings.Contains(err.Error(), "it is another file") {
-		t.Errorf("a shorter file is gone on with: %v", err)
+		t.Errorf("a run continues with a shorter file: %v", err)
 	}
 }
 
-// A state belongs to files that are as they were.
-func TestStateKnowsItsFiles(t *testing.T) {
-	inputs := inFolder(t, map[string]string{"a": header + "a,b,1600000007\n", "b": header}, "a",
+// A state is accepted only with unchanged files.
+func TestStateRefusesOtherFiles(t *testing.T) {
+	inputs := writeInputs(t, map[string]string{"a": header + "a,b,1600000007\n", "b": header}, "a",
 		"b")
 	s := &State{}
 	for _, in := range inputs {
 		s.Inputs = append(s.Inputs, in.Identity)
 	}
-	if err := s.Same(inputs); err != nil {
+	if err := s.SameInputs(inputs); err != nil {
 		t.Error(err)
 	}
-	if err := s.Same(inputs[:1]); err == nil ||
+	if err := s.SameInputs(inputs[:1]); err == nil ||
 		!strings.Contains(err.Error(), "there were 2 files, and now there are 1") {
 		t.Error(err)
 	}
-	if err := s.Same([]Input{inputs[1], inputs[0]}); err == nil ||
+	if err := s.SameInputs([]Input{inputs[1], inputs[0]}); err == nil ||
 		!strings.Contains(err.Error(), "it had 55 bytes, and has 40") {
 		t.Error(err)
 	}
@@ -319,27 +320,27 @@ func TestStateKnowsItsFiles(t *testing.T) {
 			os.Chtimes(inputs[0].Name, at, at)); err != nil {
 			t.Fatal(err)
 		}
-		again, err := Look([]string{inputs[0].Name, inputs[1].Name}, nil, false)
+		again, err := Inspect([]string{inputs[0].Name, inputs[1].Name}, nil, false)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return again
 	}
 	same := inputs[0].Identity.Modified
-	if err := s.Same(rewrite(header+"a,b,1600000008\n", same)); err == nil ||
-		!strings.Contains(err.Error(), "its content is another") {
+	if err := s.SameInputs(rewrite(header+"a,b,1600000008\n", same)); err == nil ||
+		!strings.Contains(err.Error(), "its content has changed") {
 		t.Error(err)
 	}
-	if err := s.Same(rewrite(header+"a,b,1600000007\n", same.Add(time.Second))); err == nil ||
+	if err := s.SameInputs(rewrite(header+"a,b,1600000007\n", same.Add(time.Second))); err == nil ||
 		!strings.Contains(err.Error(), "it was last written at") {
 		t.Error(err)
 	}
-	if err := s.Same(rewrite(header+"a,b,1600000007\n", same)); err != nil {
+	if err := s.SameInputs(rewrite(header+"a,b,1600000007\n", same)); err != nil {
 		t.Error(err)
 	}
 }
 
-// A run that could not be resumed is not begun.
+// A run that could not be resumed does not begin.
 func TestStateThatCannotBeWritten(t *testing.T) {
 	o := Options{Inputs: []Input{{Name: "states.csv"}},
 		StateFile: StateFile(filepath.Join(t.TempDir(), "none", "states.csv"+stateSuffix))}
@@ -351,7 +352,7 @@ func TestStateThatCannotBeWritten(t *testing.T) {
 	}
 }
 
-// What could not become a state is not left behind.
+// A temporary file that can't replace the state is removed.
 func TestStateThatCannotBeReplaced(t *testing.T) {
 	folder := t.TempDir()
 	name := filepath.Join(folder, "f"+stateSuffix)
@@ -362,6 +363,6 @@ func TestStateThatCannotBeReplaced(t *testing.T) {
 		t.Error("it was replaced")
 	}
 	if files, _ := os.ReadDir(folder); len(files) != 1 {
-		t.Errorf("left behind: %v", files)
+		t.Errorf("not removed: %v", files)
 	}
 }

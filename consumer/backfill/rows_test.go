@@ -20,9 +20,9 @@ var now = time.Unix(1_700_000_000, 0)
 
 func clock() time.Time { return now }
 
-// readRows returns what the rows of an input are, a line each, and what the input ended with.
+// readRows returns the rows of an input, one string each, and the error that ended the input.
 func readRows(in io.Reader, name string) (out []string, err error) {
-	return readRowsOf(Input{Name: name, stdin: in, timeless: true})
+	return readRowsOf(Input{Name: name, stdin: in, allowNoTime: true})
 }
 
 func readRowsOf(input Input) (out []string, err error) {
@@ -46,8 +46,8 @@ func readRowsOf(input Input) (out []string, err error) {
 	}
 }
 
-// full writes out what is short in the tests: ~7 is 1600000007.
-var full = strings.NewReplacer("~", "160000000",
+// expand expands abbreviations of these tests: ~7 is 1600000007.
+var expand = strings.NewReplacer("~", "160000000",
 	"bad quote: ", "bad: not a row of CSV: a quote is missing, or one too many: ",
 	"bad length: ", "bad: it is longer than 1048576 bytes; only its first 1024 are kept here: ")
 
@@ -63,7 +63,7 @@ func TestRows(t *testing.T) {
 			strings.ReplaceAll(header+"a,b,~7\nc,d,~8\n", "\n", "\r\n"), "2 a b ~7|3 c d ~8"},
 		"columns in any order": {"id,MsgReadTime,note,Peer_Account,Report_Account\n1,~7,x,b,a\n",
 			"2 a b ~7"},
-		"blanks around names": {"Report_Account, Peer_Account " +
+		"spaces around names": {"Report_Account, Peer_Account " +
 			",MsgReadTime\na,b,~7\n", "2 a b ~7"},
 		"no time": {"Report_Account,Peer_Account\na,b\n",
 			"2 a b 0"},
@@ -123,7 +123,7 @@ func TestRows(t *testing.T) {
 				"|4 e f ~9"},
 		"CR CR LF": {strings.ReplaceAll(header+"a,b,~7\nc,\"d\",~8\n", "\n",
 			"\r\r\n"), "2 a b ~7|3 c d ~8"},
-		"CR CR LF behind accounts": {"MsgReadTime,Report_Account,Peer_Account\r\r\n~7,a,b\r\r\n",
+		"CR CR LF after accounts": {"MsgReadTime,Report_Account,Peer_Account\r\r\n~7,a,b\r\r\n",
 			"2 a b ~7"},
 		"JSON encoded twice": {`"{\"Report_Account\":\"a\"}"`,
 			"1 bad: the value is JSON, but a string, not an object: it holds JSON, so it was " +
@@ -131,9 +131,9 @@ func TestRows(t *testing.T) {
 		"a CR within quotes": {"\"no\rte\",Report_Account,Peer_Account\n\"x\ry\rz\",a,b\n",
 			"2 a b 0"},
 		"a CR in a row": {header + "a,b,~7\rc,d,~8\n",
-			"2 bad: it has 5 fields, the header has 3; it has a CR that ends no line: tr '\\r' " +
-				"'\\n' makes lines of it: a,b,~7\rc,d,~8"},
-		"a CR behind all": {header + "a,b,~7\r", "2 a b ~7"},
+			"2 bad: it has 5 fields, the header has 3; it has a CR that is not a line break: " +
+				"tr '\\r' '\\n' makes it one: a,b,~7\rc,d,~8"},
+		"a CR after the last row": {header + "a,b,~7\r", "2 a b ~7"},
 		"spaces around times": {header +
 			"a,b, ~7\nc,d,~8 \ne,f,\t~9\nh,i,\" ~1 \"\na,b,  \nc,d, NULL\n",
 			"2 a b ~7|3 c d ~8|4 e f ~9|5 h i ~1|6 a b 0|7 c d 0"},
@@ -145,27 +145,27 @@ func TestRows(t *testing.T) {
 			"2 a b ~7|3 c d, ~8|4 e f ~9"},
 		"spaces within quotes":  {header + "\" a\",\"b \",~7\n", "2  a b  ~7"},
 		"spaces without quotes": {header + "a, b,~7\n", "2 a  b ~7"},
-		"text behind a quote": {header + "\"a\" x,b,~7\n",
-			"2 bad quote: field 1 goes on behind its closing quote: \"a\" x,b,~7"},
+		"text after a quote": {header + "\"a\" x,b,~7\n",
+			"2 bad quote: field 1 continues after its closing quote: \"a\" x,b,~7"},
 		"quotes within a field": {header + "a,b \"c\",~7\n",
 			"2 bad quote: field 2 has a quote, but does not begin with one: a,b \"c\",~7"},
 		"an empty field in quotes": {header + "a,b,\"\"\n", "2 a b 0"},
 		"byte order marks before rows": {header + "\uFEFFa,b,~7\n\uFEFF\uFEFF\"c\",d,~8\n\uFEFF\n",
 			"2 a b ~7|3 c d ~8"},
-		"two byte order marks":       {"\uFEFF\uFEFF" + header + "a,b,~7\n", "2 a b ~7"},
-		"a mark behind sep=":         {"sep=,\n\uFEFF" + header + "a,b,~7\n", "3 a b ~7"},
-		"sep= in quotes":             {"\"sep=,\"\r\n" + header + "a,b,~7\n", "3 a b ~7"},
-		"sep= without one":           {"sep=\n" + header + "a,b,~7\n", "3 a b ~7"},
-		"sep= with commas behind it": {"\"sep=,\",,,\n" + header + "a,b,~7\n", "3 a b ~7"},
-		"SEP= and spaces":            {"SEP=, \n" + header + "a,b,~7\n", "3 a b ~7"},
+		"two byte order marks":      {"\uFEFF\uFEFF" + header + "a,b,~7\n", "2 a b ~7"},
+		"a mark after sep=":         {"sep=,\n\uFEFF" + header + "a,b,~7\n", "3 a b ~7"},
+		"sep= in quotes":            {"\"sep=,\"\r\n" + header + "a,b,~7\n", "3 a b ~7"},
+		"sep= without one":          {"sep=\n" + header + "a,b,~7\n", "3 a b ~7"},
+		"sep= with commas after it": {"\"sep=,\",,,\n" + header + "a,b,~7\n", "3 a b ~7"},
+		"SEP= and spaces":           {"SEP=, \n" + header + "a,b,~7\n", "3 a b ~7"},
 		"NDJSON with two marks": {"\uFEFF\uFEFF" + object("a", "7") + "\n\uFEFF" +
 			object("c", "8") + "\n\n\uFEFF", "1 a b ~7|2 c b ~8"},
-		"NDJSON behind a line and mark": {"\n\uFEFF " + object("a", "7"), "2 a b ~7"},
+		"NDJSON after a line and mark": {"\n\uFEFF " + object("a", "7"), "2 a b ~7"},
 		"NDJSON with CR CR LF": {object("a", "7") + "\r\r\n" + object("c", "8") + "\r\r\n",
 			"1 a b ~7|2 c b ~8"},
 		"NDJSON with a CR in an object": {strings.ReplaceAll(object("a", "7"), ",", ",\r") + "\n",
 			"1 a b ~7"},
-		"NDJSON behind one CR": {object("a", "7") + "\r", "1 a b ~7"},
+		"NDJSON before one CR": {object("a", "7") + "\r", "1 a b ~7"},
 		"a long row": {header + long + "\na,b,~7\n",
 			"2 bad length: " + long[:40] + "|3 a b ~7"},
 		"a quote over more than a row": {header + "\"" + strings.Repeat("x\n", MaxLine/2) +
@@ -190,13 +190,13 @@ func TestRows(t *testing.T) {
 		"blank":                         {"\n \r\n\n", ""},
 		"a header only":                 {header, ""},
 		"a header without a line break": {strings.TrimSpace(header), ""},
-		"blanks of more than a look": {strings.Repeat(" \n", lookAhead) +
+		"more blank lines than lookAhead": {strings.Repeat(" \n", lookAhead) +
 			`{"Report_Account":"a","Peer_Account":"b"}`, "65537 a b 0"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c.text, c.want = full.Replace(c.text), full.Replace(c.want)
+			c.text, c.want = expand.Replace(c.text), expand.Replace(c.want)
 			for reader, in := range map[string]io.Reader{
-				"at once":      strings.NewReader(c.text),
+				"whole":        strings.NewReader(c.text),
 				"by halves":    iotest.HalfReader(strings.NewReader(c.text)),
 				"with the end": iotest.DataErrReader(strings.NewReader(c.text)),
 			} {
@@ -225,7 +225,7 @@ func object(report, digit string) string {
 	return `{"Report_Account":"` + report + `","Peer_Account":"b","MsgReadTime":~` + digit + `}`
 }
 
-// Rows behind the header of another table would be read as if they were of the first.
+// Rows after the header of another table would be read as rows of the first.
 func TestAnotherHeader(t *testing.T) {
 	for _, another := range []string{
 		"Peer_Account,Report_Account,MsgReadTime", "peer_account,report_account,msg_read_time",
@@ -236,20 +236,20 @@ func TestAnotherHeader(t *testing.T) {
 		text := header + "a,b,1600000007\n" + another + "\nb,a,1600000007\n"
 		got, err := readRows(strings.NewReader(text), "f")
 		if len(got) != 1 || err == nil ||
-			!strings.Contains(err.Error(), "there is a header again, and another") {
+			!strings.Contains(err.Error(), "there is a second header, and it differs") {
 			t.Errorf("%s: %v, %v", another, got, err)
 		}
 	}
 }
 
-// Compression is recognized by content; several members follow each other as cat leaves them.
+// Compression is detected by content. Several members may follow each other, as cat joins files.
 func TestCompressed(t *testing.T) {
 	for name, content := range map[string][]byte{
 		"gzip": append(gzipped(header+"a,b,1600000007\nc,"),
 			gzipped("d,1600000008\n")...),
 		"zstd": append(zstded(header+"a,b,1600000007\nc,"),
 			zstded("d,1600000008\n")...),
-		"zeros behind gzip's members": append(append(gzipped(header+"a,b,1600000007\nc,"),
+		"zeros after gzip's members": append(append(gzipped(header+"a,b,1600000007\nc,"),
 			gzipped("d,1600000008\n")...), make([]byte, 1000)...),
 		"a frame to skip": append([]byte{0x51, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3},
 			zstded(header+"a,b,1600000007\nc,d,1600000008\n")...),
@@ -261,14 +261,14 @@ func TestCompressed(t *testing.T) {
 	}
 	whole := gzipped(header + strings.Repeat("a,b,1600000007\n", 100_000))
 	got, err := readRows(bytes.NewReader(whole[:len(whole)-20]), "f.gz")
-	if err == nil || !strings.Contains(err.Error(), "the file ends in the middle") ||
+	if err == nil || !strings.Contains(err.Error(), "the file is truncated") ||
 		len(got) < 1000 {
 		t.Errorf("cut off: %d rows, %v", len(got), err)
 	}
 }
 
-// What follows the last frame is a reject, however short; a frame that is cut off is none.
-func TestBehindZstd(t *testing.T) {
+// Bytes after the last frame are a reject, however few; a truncated frame is an error.
+func TestBytesAfterZstd(t *testing.T) {
 	whole := zstded(header + strings.Repeat("a,b,1600000007\n", 1000))
 	for _, behind := range []string{
 		"\n", "ab", "abc", "abcd", "abcde", "\x00", "\x00\x00\x00\x00", "\x28\xb5\x2f",
@@ -282,13 +282,13 @@ func TestBehindZstd(t *testing.T) {
 	}
 	for cut := 1; cut < len(whole)-4; cut++ {
 		_, err := readRows(bytes.NewReader(whole[:len(whole)-cut]), "f")
-		if err == nil || !strings.Contains(err.Error(), "the file ends in the middle") {
+		if err == nil || !strings.Contains(err.Error(), "the file is truncated") {
 			t.Errorf("without its last %d bytes: %v", cut, err)
 		}
 	}
 }
 
-// A read that fails in the middle of a row is no end: half a row may be a valid one.
+// A read that fails in the middle of a row does not end the input: half a row may be a valid one.
 func TestReadingFails(t *testing.T) {
 	broken := errors.New("the disk is gone")
 	for _, text := range []string{header + "a,b,1600000007\nc,d,1600000007",
@@ -301,7 +301,7 @@ func TestReadingFails(t *testing.T) {
 	}
 }
 
-func TestLook(t *testing.T) {
+func TestInspect(t *testing.T) {
 	folder := t.TempDir()
 	write := func(name, text string) string {
 		name = filepath.Join(folder, name)
@@ -317,14 +317,14 @@ func TestLook(t *testing.T) {
 		{write("good.csv"+stateSuffix, "{}"), "state of an interrupted run"},
 		{write("wrong", "x\n"), "its header has no Report_Account"},
 		{folder + "/./good.csv", "it is given twice"},
-		{"/dev/null", "it is no regular file"},
+		{"/dev/null", "it is not a regular file"},
 	} {
-		if _, err := Look([]string{good, c.file}, nil, false); err == nil ||
+		if _, err := Inspect([]string{good, c.file}, nil, false); err == nil ||
 			!strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.file, err, c.want)
 		}
 	}
-	if in, err := Look([]string{good, Stdin}, strings.NewReader(""), false); err != nil ||
+	if in, err := Inspect([]string{good, Stdin}, strings.NewReader(""), false); err != nil ||
 		in[1].Name != "standard input" || StateFileOf(in) != "" {
 		t.Errorf("%v, %v", in, err)
 	}

@@ -22,16 +22,16 @@ import (
 	"markread/consumer/event"
 )
 
-// topic is a publisher that judges what it is given as the worker would, and keeps the largest T of
-// each conversation.
-type topic struct {
+// fakeTopic is a publisher that checks records as the worker would, and keeps the largest T of each
+// conversation.
+type fakeTopic struct {
 	mu      sync.Mutex
 	records int
 	largest map[string]int64
-	fails   func(records int) error // asked for each call, before; nil: none fails
+	fails   func(records int) error // called before each publication; nil: none fails
 }
 
-func (p *topic) Publish(_ context.Context, messages ...event.Message) error {
+func (p *fakeTopic) Publish(_ context.Context, messages ...event.Message) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.fails != nil {
@@ -59,8 +59,8 @@ func (p *topic) Publish(_ context.Context, messages ...event.Message) error {
 	return nil
 }
 
-// inFolder writes files into a new folder and looks at them.
-func inFolder(t *testing.T, files map[string]string, names ...string) []Input {
+// writeInputs writes files into a new folder and inspects them.
+func writeInputs(t *testing.T, files map[string]string, names ...string) []Input {
 	t.Helper()
 	folder := t.TempDir()
 	for name, text := range files {
@@ -72,7 +72,7 @@ func inFolder(t *testing.T, files map[string]string, names ...string) []Input {
 	for i, name := range names {
 		paths[i] = filepath.Join(folder, name)
 	}
-	inputs, err := Look(paths, nil, false)
+	inputs, err := Inspect(paths, nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,14 +80,14 @@ func inFolder(t *testing.T, files map[string]string, names ...string) []Input {
 }
 
 func TestRunCollapsesOverFiles(t *testing.T) {
-	inputs := inFolder(t, map[string]string{
+	inputs := writeInputs(t, map[string]string{
 		"one.csv": header + "a,b,1600000007\na,b,1600000009\nc,d,\nbad\n",
 		"two.ndjson": `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1600000008}` + "\n" +
 			`{"Report_Account":"q\"\\<","Peer_Account":"|","MsgReadTime":1600000005}` + "\n",
 		"empty": "",
 	}, "one.csv", "empty", "two.ndjson")
 	var log bytes.Buffer
-	to := &topic{}
+	to := &fakeTopic{}
 	o := Options{Inputs: inputs, To: to, State: State{ReadTime: 1_500_000_000},
 		StateFile: StateFileOf(inputs), Log: zerolog.New(&log)}
 	if err := o.Begin(); err != nil {
@@ -106,40 +106,40 @@ func TestRunCollapsesOverFiles(t *testing.T) {
 		t.Errorf("%+v", done)
 	}
 	for _, want := range []string{
-		`"line":4,"message":"the row has no MsgReadTime: it, and every other that has none, is ` +
-			`marked as read up to 2017-07-14 02:40:00 UTC`,
-		`"line":5,"reason":"it has 1 field,`, `there are no rows in it`,
+		`"line":4,"read_up_to":"2017-07-14 02:40:00 UTC","do":"if it should have one, stop with ` +
+			`Ctrl-C","message":"the row has no MsgReadTime: it, and every other row without one, `,
+		`"line":5,"reason":"it has 1 field,`, `the file has no rows`,
 	} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("the log has no %s", want)
 		}
 	}
-	if said := log.String(); strings.Count(said, "\n") != 3 {
-		t.Errorf("the log:\n%s", said)
+	if logged := log.String(); strings.Count(logged, "\n") != 3 {
+		t.Errorf("the log:\n%s", logged)
 	}
 	if _, err := os.Stat(string(StateFileOf(inputs))); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the state is still there: %v", err)
 	}
 }
 
-// A file without rows is worth a warning, whatever there is instead of them.
+// A file without rows causes a warning, whatever else it contains.
 func TestNoRows(t *testing.T) {
 	for _, text := range []string{
 		"", "\n\n\n", header, "sep=,\n" + header, header + "\n\r\n", header + header,
 		"\"no\nte\"," + header,
 	} {
-		inputs := inFolder(t, map[string]string{"f": text}, "f")
+		inputs := writeInputs(t, map[string]string{"f": text}, "f")
 		var log bytes.Buffer
 		_, err := Run(t.Context(), Options{Inputs: inputs, Log: zerolog.New(&log)})
-		if err != nil || strings.Count(log.String(), "there are no rows in it") != 1 {
+		if err != nil || strings.Count(log.String(), "the file has no rows") != 1 {
 			t.Errorf("%q: %v\n%s", text, err, log.String())
 		}
 	}
 }
 
-// table makes rows of few conversations, some of them bad, and what must come out: the largest T of
-// each, and the rejects.
-func tableOf(random *rand.Rand, rows, conversations int) (text string, largest map[string]int64,
+// randomTable returns a table with few conversations and some bad rows, with the expected result:
+// the largest T of each conversation, and the rejects.
+func randomTable(random *rand.Rand, rows, conversations int) (text string, largest map[string]int64,
 	rejects []string) {
 	var b strings.Builder
 	b.WriteString(header)
@@ -158,12 +158,13 @@ func tableOf(random *rand.Rand, rows, conversations int) (text string, largest m
 	return b.String(), largest, rejects
 }
 
-// When an operator stops a run over files, it ends soon, and the state says where it goes on.
+// A run over files that an operator stops ends soon, and the state has the position where it
+// continues.
 func TestRunIsInterrupted(t *testing.T) {
-	text, _, _ := tableOf(rand.New(rand.NewPCG(1, 1)), 100_000, 100_000)
-	inputs := inFolder(t, map[string]string{"f": text}, "f")
+	text, _, _ := randomTable(rand.New(rand.NewPCG(1, 1)), 100_000, 100_000)
+	inputs := writeInputs(t, map[string]string{"f": text}, "f")
 	ctx, cancel := context.WithCancel(t.Context())
-	to := &topic{fails: func(records int) error {
+	to := &fakeTopic{fails: func(records int) error {
 		if records > 20_000 {
 			cancel()
 		}
@@ -181,26 +182,26 @@ func TestRunIsInterrupted(t *testing.T) {
 	}
 }
 
-// Standard input can't be read again: what was read of it is published, and a read that never
-// returns keeps nobody waiting.
+// Standard input can't be read again: what was read of it is published, and a blocked read does not
+// delay the shutdown.
 func TestRunOfStandardInputIsInterrupted(t *testing.T) {
 	for _, rest := range []string{
-		"half a r", "e,\"half\nx,y,1600000009\na row", // a line of which would be a row itself
+		"half a r", "e,\"half\nx,y,1600000009\na row", // one of its lines would be a valid row
 	} {
 		brokertest.Bubble(t, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			in, out := io.Pipe()
 			go func() {
 				fmt.Fprint(out, header+"a,b,1600000007\nc,d,1600000008\n"+rest)
-				synctest.Wait() // all of it was read, and more is waited for
+				synctest.Wait() // everything was read, and Run waits for more
 				cancel()
 			}()
-			inputs, err := Look([]string{Stdin}, in, false)
+			inputs, err := Inspect([]string{Stdin}, in, false)
 			if err != nil {
 				t.Fatal(err)
 			}
 			done, err := Run(ctx,
-				Options{Inputs: inputs, To: publishes(func(m []event.Message) error {
+				Options{Inputs: inputs, To: publisherFunc(func(m []event.Message) error {
 					if len(m) != 2 {
 						t.Errorf("%d records, not 2", len(m))
 					}
@@ -210,17 +211,17 @@ func TestRunOfStandardInputIsInterrupted(t *testing.T) {
 				done.Rejected != 0 {
 				t.Errorf("%v, %+v", err, done)
 			}
-			in.Close() // ends the read that nobody waits for
+			in.Close() // ends the abandoned read
 		})
 	}
 }
 
-// What can't be read to its end is no row, however it begins.
+// A row that can't be read to its end is not a row, however it begins.
 func TestRunOfAnInputThatFailsWithinARow(t *testing.T) {
 	broken := errors.New("broken")
 	text := header + "a,b,1600000007\ne,\"half\nx,y,1600000009\na row"
 	in := io.MultiReader(strings.NewReader(text), iotest.ErrReader(broken))
-	inputs, err := Look([]string{Stdin}, in, false)
+	inputs, err := Inspect([]string{Stdin}, in, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,8 +232,8 @@ func TestRunOfAnInputThatFailsWithinARow(t *testing.T) {
 	}
 }
 
-// Even before its first row has come.
-func TestRunWaitsForNoInput(t *testing.T) {
+// Also before the first row has arrived.
+func TestRunIsInterruptedBeforeTheFirstRow(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		in, out := io.Pipe()
@@ -240,33 +241,33 @@ func TestRunWaitsForNoInput(t *testing.T) {
 			synctest.Wait()
 			cancel()
 		}()
-		inputs, err := Look([]string{Stdin}, in, false)
+		inputs, err := Inspect([]string{Stdin}, in, false)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if _, err := Run(ctx,
-			Options{Inputs: inputs, To: &topic{}, Log: zerolog.Nop()}); err != ErrInterrupted {
+			Options{Inputs: inputs, To: &fakeTopic{}, Log: zerolog.Nop()}); err != ErrInterrupted {
 			t.Error(err)
 		}
 		out.Close()
 	})
 }
 
-// publishes is a publisher without state.
-type publishes func([]event.Message) error
+// publisherFunc is a Publisher that is a function.
+type publisherFunc func([]event.Message) error
 
-func (p publishes) Publish(_ context.Context,
+func (p publisherFunc) Publish(_ context.Context,
 	messages ...event.Message) error {
 	return p(messages)
 }
 
-// So it does while the window is published.
+// A run is interrupted also while it publishes the window.
 func TestRunIsInterruptedAtItsEnd(t *testing.T) {
-	text, largest, _ := tableOf(rand.New(rand.NewPCG(1, 1)), 60_000, 60_000)
-	inputs := inFolder(t, map[string]string{"f": text}, "f")
+	text, largest, _ := randomTable(rand.New(rand.NewPCG(1, 1)), 60_000, 60_000)
+	inputs := writeInputs(t, map[string]string{"f": text}, "f")
 	ctx, cancel := context.WithCancel(t.Context())
 	o := Options{Inputs: inputs, StateFile: StateFileOf(inputs), Log: zerolog.Nop(),
-		To: publishes(func([]event.Message) error { cancel(); return nil })}
+		To: publisherFunc(func([]event.Message) error { cancel(); return nil })}
 	done, err := Run(ctx, o)
 	if !errors.Is(err, ErrInterrupted) || done.Records == 0 ||
 		done.Records == int64(len(largest)) || done.Overflowed {
@@ -274,10 +275,10 @@ func TestRunIsInterruptedAtItsEnd(t *testing.T) {
 	}
 }
 
-// A run that publishes nothing counts as one that does.
+// A dry run counts like any other run.
 func TestDryRun(t *testing.T) {
-	text, largest, rejects := tableOf(rand.New(rand.NewPCG(1, 3)), 50_000, 20_000)
-	inputs := inFolder(t, map[string]string{"f": text}, "f")
+	text, largest, rejects := randomTable(rand.New(rand.NewPCG(1, 3)), 50_000, 20_000)
+	inputs := writeInputs(t, map[string]string{"f": text}, "f")
 	done, err := Run(t.Context(), Options{Inputs: inputs, Log: zerolog.Nop()})
 	if err != nil || done.Records != int64(len(largest)) || done.Rejected != int64(len(rejects)) ||
 		done.Rows != 50_000 || done.Overflowed {
@@ -285,12 +286,12 @@ func TestDryRun(t *testing.T) {
 	}
 }
 
-func TestAllRejectedIsSaidOnce(t *testing.T) {
-	inputs := inFolder(t, map[string]string{"f": header + strings.Repeat("x\n", 5000)}, "f")
+func TestAllRejectedIsLoggedOnce(t *testing.T) {
+	inputs := writeInputs(t, map[string]string{"f": header + strings.Repeat("x\n", 5000)}, "f")
 	var log bytes.Buffer
-	done, err := Run(t.Context(), Options{Inputs: inputs, To: &topic{}, Log: zerolog.New(&log)})
+	done, err := Run(t.Context(), Options{Inputs: inputs, To: &fakeTopic{}, Log: zerolog.New(&log)})
 	if err != nil || done.Rejected != 5000 ||
-		strings.Count(log.String(), "is it the right file?") != 1 ||
+		strings.Count(log.String(), "check whether it is the right file") != 1 ||
 		strings.Count(log.String(), "\n") != loggedRejects+2 {
 		t.Errorf("%+v, %v\n%s", done, err, log.String())
 	}
@@ -316,7 +317,7 @@ func BenchmarkRun(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				inputs, _ := Look([]string{Stdin}, strings.NewReader(text.String()), false)
+				inputs, _ := Inspect([]string{Stdin}, strings.NewReader(text.String()), false)
 				if _, err := Run(b.Context(),
 					Options{Inputs: inputs, Log: zerolog.Nop()}); err != nil {
 					b.Fatal(err)
@@ -327,14 +328,14 @@ func BenchmarkRun(b *testing.B) {
 	}
 }
 
-// Rows without a time are rejects where the run has none for them.
+// Rows without a time are rejects if the run has no read time for them.
 func TestRowsWithoutATime(t *testing.T) {
 	text := map[string]string{
 		"f": header + "a,b,\nc,d,1600000007\n",
 		"g": `{"Report_Account":"e","Peer_Account":"f"}` + "\n",
 	}
 	for readTime, rejected := range map[int64]int64{0: 2, 1_600_000_009: 0} {
-		inputs := inFolder(t, text, "f", "g")
+		inputs := writeInputs(t, text, "f", "g")
 		o := Options{Inputs: inputs, Log: zerolog.Nop(), State: State{ReadTime: readTime}}
 		done, err := Run(t.Context(), o)
 		want := Times{1_600_000_007, max(readTime, 1_600_000_007)}
@@ -348,12 +349,12 @@ func TestRowsWithoutATime(t *testing.T) {
 func TestTimes(t *testing.T) {
 	var none Times
 	for want, got := range map[string]Times{
-		"": none.with(none),
-		"read time 2020-09-13 12:26:47 UTC": none.with(Times{1600000007,
-			1600000007}).with(none),
+		"": none.union(none),
+		"read time 2020-09-13 12:26:47 UTC": none.union(Times{1600000007,
+			1600000007}).union(none),
 		"read times from 2020-09-13 12:26:40 to 2020-09-13 12:26:49 UTC": Times{1600000003,
 			1600000009}.
-			with(Times{1600000000, 1600000000}).with(Times{1600000005, 1600000007}),
+			union(Times{1600000000, 1600000000}).union(Times{1600000005, 1600000007}),
 	} {
 		if got.String() != want {
 			t.Errorf("%q, not %q", got, want)

@@ -17,15 +17,17 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// interruptedRun is a run over two files, of which the second is compressed and was partly read.
+// interruptedRun returns the options and the state of an interrupted run over two files; the second
+// is compressed and was partly read.
 func interruptedRun(t *testing.T) (Options, *State) {
 	t.Helper()
 	random := rand.New(rand.NewPCG(5, 5))
-	one, _, _ := tableOf(random, 20_000, 20_000)
-	two, _, _ := tableOf(random, 100_000, 100_000)
-	inputs := inFolder(t, map[string]string{"one": one, "two": string(zstded(two))}, "one", "two")
+	one, _, _ := randomTable(random, 20_000, 20_000)
+	two, _, _ := randomTable(random, 100_000, 100_000)
+	inputs := writeInputs(t, map[string]string{"one": one, "two": string(zstded(two))}, "one",
+		"two")
 	gone := &kafkaclient.RefusedError{Err: errors.New("gone")}
-	to := &topic{fails: func(records int) error {
+	to := &fakeTopic{fails: func(records int) error {
 		if records > 60_000 {
 			return gone
 		}
@@ -45,8 +47,8 @@ func interruptedRun(t *testing.T) (Options, *State) {
 	return o, s
 }
 
-// A change of a single byte anywhere before the position is found, whatever the file's size, time,
-// beginning and end say.
+// A changed byte anywhere before the position is detected, even if size, time, beginning and end
+// are unchanged.
 func TestResumeRefusesFilesThatChanged(t *testing.T) {
 	o, s := interruptedRun(t)
 	if err := s.Verify(t.Context(), o.Inputs); err != nil {
@@ -69,11 +71,11 @@ func TestResumeRefusesFilesThatChanged(t *testing.T) {
 			changed[place] ^= 1
 			err := errors.Join(os.WriteFile(in.Name, changed, 0o600),
 				os.Chtimes(in.Name, in.Identity.Modified, in.Identity.Modified))
-			again, lookErr := Look([]string{o.Inputs[0].Name, o.Inputs[1].Name}, nil, false)
+			again, lookErr := Inspect([]string{o.Inputs[0].Name, o.Inputs[1].Name}, nil, false)
 			if err = errors.Join(err, lookErr); err != nil {
 				t.Fatal(err)
 			}
-			if err := s.Same(again); err != nil {
+			if err := s.SameInputs(again); err != nil {
 				t.Fatalf("the hash is not needed: %v", err)
 			}
 			want := fmt.Sprintf("%s: it is not the file of the interrupted run: its first %d "+
@@ -95,8 +97,8 @@ func TestResumeRefusesFilesThatChanged(t *testing.T) {
 	}
 }
 
-// A position is that of a row, in plain files and in compressed ones; nothing is published
-// otherwise.
+// The position must be that of a row, in plain and compressed files; otherwise nothing is
+// published.
 func TestResumeRefusesOtherPositions(t *testing.T) {
 	table := header + "a,b,1600000007\nc,d,1600000008\n"
 	for name, text := range map[string]string{"plain": table, "gzip": string(gzipped(table)),
@@ -106,10 +108,10 @@ func TestResumeRefusesOtherPositions(t *testing.T) {
 			int64(len(header)) + 15: true,
 			int64(len(table)):       true, int64(len(table)) + 1: false, 1 << 40: false,
 		} {
-			inputs, to := inFolder(t, map[string]string{name: text}, name), &topic{}
+			inputs, to := writeInputs(t, map[string]string{name: text}, name), &fakeTopic{}
 			o := Options{Inputs: inputs, To: to, StateFile: StateFileOf(inputs), Log: zerolog.Nop(),
 				State: stateFor(inputs)}
-			o.State.At = Mark{Offset: offset, Line: 2, Rows: 1, Read: inputs[0].Identity.Size}
+			o.State.At = Position{Offset: offset, Line: 2, Rows: 1, Read: inputs[0].Identity.Size}
 			_, err := Run(t.Context(), o)
 			var position *PositionError
 			if errors.As(err, &position) == want || want && err != nil || !want && to.records > 0 {
@@ -119,13 +121,13 @@ func TestResumeRefusesOtherPositions(t *testing.T) {
 	}
 }
 
-// What no run has written is not gone on with, and the error says what to do.
+// A run does not continue with a state that no run can have written, and the error says what to do.
 func TestStateThatIsNotValid(t *testing.T) {
 	o := Options{StateFile: StateFile(filepath.Join(t.TempDir(), "f"+stateSuffix)), State: State{
 		Version: stateVersion, ReadTime: 1_700_000_000, Hashes: []string{"first"}, TopicEnd: 7,
 		Published: 8,
 		Inputs:    []Identity{{Size: 1000}, {Size: 2000}},
-		At: Mark{Input: 1, Offset: 900, Line: 30, Rows: 50, Rejected: 3, Untimed: 2,
+		At: Position{Input: 1, Offset: 900, Line: 30, Rows: 50, Rejected: 3, Untimed: 2,
 			RejectsBytes: 400, Read: 1500, SHA256: "second"},
 	}}
 	if err := o.StateFile.save(o.State); err != nil {
@@ -142,7 +144,7 @@ func TestStateThatIsNotValid(t *testing.T) {
 		t.Helper()
 		s, err := o.StateFile.Load()
 		if s != nil || err == nil || !strings.HasPrefix(err.Error(), string(o.StateFile)+": it ") ||
-			!strings.HasSuffix(err.Error(), "; to begin anew, delete it") ||
+			!strings.HasSuffix(err.Error(), "; to start again, delete it") ||
 			!strings.Contains(err.Error(), want) {
 			t.Errorf("%+v, %v, want %q", s, err, want)
 		}
@@ -156,7 +158,7 @@ func TestStateThatIsNotValid(t *testing.T) {
 		"too large": {strings.Repeat(" ", maxState) + string(text),
 			"it is longer than 4194304 bytes"},
 		"old version": {strings.Replace(string(text), `"version":3`, `"version":2`, 1),
-			"another version of markread, which can go on with it (its format is 2, this " +
+			"another version of markread, which can continue with it (its format is 2, this " +
 				"version reads 3)"},
 		"no version":    {"{}", "another version"},
 		"newer version": {`{"version":99}`, "its format is 99"},
@@ -192,7 +194,7 @@ func TestStateThatIsNotValid(t *testing.T) {
 		"no hash of a file": {func(s *State) { s.Hashes = nil }, "out of range"},
 		"beyond the end": {func(s *State) { s.At.Read = s.Inputs[1].Size + 1 },
 			"beyond the end"},
-		"behind all": {func(s *State) { s.At.Input, s.Hashes = 2, []string{"", ""} },
+		"after the last input": {func(s *State) { s.At.Input, s.Hashes = 2, []string{"", ""} },
 			"beyond the end"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -211,7 +213,7 @@ func TestStateThatIsNotValid(t *testing.T) {
 	}
 }
 
-// Nothing is read or written through a link that somebody has put in the place of a state.
+// The state is not read or written through a link that somebody has put in its place.
 func TestStateThatIsALink(t *testing.T) {
 	folder := t.TempDir()
 	file, victim := StateFile(filepath.Join(folder, "f"+stateSuffix)),
@@ -220,7 +222,7 @@ func TestStateThatIsALink(t *testing.T) {
 		t.Skip(err)
 	}
 	if _, err := file.Load(); err == nil ||
-		!strings.HasSuffix(err.Error(), "it is not a regular file; to begin anew, delete it") {
+		!strings.HasSuffix(err.Error(), "it is not a regular file; to start again, delete it") {
 		t.Errorf("a link that leads nowhere: %v", err)
 	}
 	if err := file.save(State{}); err != nil {
@@ -238,8 +240,8 @@ func TestStateThatIsALink(t *testing.T) {
 	}
 }
 
-// Rejects are not written through a link, whether it leads to a file or to none; to a device it
-// may.
+// Rejects are not written through a link to a file, existing or not, but through a link to a
+// device.
 func TestRejectsThatAreALink(t *testing.T) {
 	folder := t.TempDir()
 	name := func(file string) string { return filepath.Join(folder, file) }
@@ -254,9 +256,9 @@ func TestRejectsThatAreALink(t *testing.T) {
 	}
 	for link, want := range map[string]string{
 		"nowhere":  "it is a symbolic link to a file that can't be opened: name another file",
-		"file":     "it is a symbolic link: name the file that it leads to, or another",
-		"relative": "it is a symbolic link: name the file that it leads to, or another",
-		"chain":    "it is a symbolic link: name the file that it leads to, or another",
+		"file":     "it is a symbolic link: name the file that it points to, or another",
+		"relative": "it is a symbolic link: name the file that it points to, or another",
+		"chain":    "it is a symbolic link: name the file that it points to, or another",
 	} {
 		for _, resume := range []bool{false, true} {
 			if r, err := OpenRejects(name(link), 0, resume); r != nil || err == nil ||
@@ -283,8 +285,8 @@ func TestRejectsThatAreALink(t *testing.T) {
 	}
 }
 
-// Rows are shown by people's programs, so what could steer a terminal is escaped; the value stays
-// the same.
+// Rejects may be displayed by other programs, so what controls a terminal is escaped. The JSON
+// value is unchanged.
 func TestRejectsEscapeWhatSteersATerminal(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "rejects")
 	r, err := OpenRejects(name, 0, false)
@@ -292,7 +294,7 @@ func TestRejectsEscapeWhatSteersATerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	row := "a\x1b[2J\u009b31m\u202eb\u2066\ufeff\x7f\U000e0041"
-	err = r.cut(0)
+	err = r.truncate(0)
 	_, addErr := r.add(Reject{File: row, Line: 1, Reason: row}, []byte(row))
 	if err = errors.Join(err, addErr, r.sync(), r.Close()); err != nil {
 		t.Fatal(err)

@@ -8,33 +8,36 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// What is odd is told once; that more rejects are not shown only if there are more.
-func TestWhatIsToldOnce(t *testing.T) {
-	inputs := inFolder(t,
+// Warnings about accounts are logged once; that further rejects are not shown only if there are
+// more.
+func TestWarningsAreLoggedOnce(t *testing.T) {
+	inputs := writeInputs(t,
 		map[string]string{"f": header + " a,b,1600000007\na,b ,1600000007\n" +
 			strings.Repeat("x\n", loggedRejects)}, "f")
 	var log bytes.Buffer
 	if _, err := Run(t.Context(), Options{Inputs: inputs, Log: zerolog.New(&log)}); err != nil {
 		t.Fatal(err)
 	}
-	if said := log.String(); strings.Count(said, "begins or ends with a blank") != 1 ||
-		strings.Contains(said, "further rejects") {
-		t.Error(said)
+	if logged := log.String(); strings.Count(logged, "begins or ends with a space") != 1 ||
+		strings.Contains(logged, "further rejects") {
+		t.Error(logged)
 	}
 }
 
-// So is an account that a spreadsheet has rounded, whatever the row or the file.
-func TestRoundedAccountIsToldOnce(t *testing.T) {
-	inputs := inFolder(t, map[string]string{
+// An account that a spreadsheet has rounded is logged once, whatever the row or file.
+func TestRoundedAccountIsLoggedOnce(t *testing.T) {
+	inputs := writeInputs(t, map[string]string{
 		"f": header + "C++,1E7,1600000007\n12345678,1.76543E+17,1600000007\n2E+10,b,1600000007\n",
 		"g": header + "a,2E+10,1600000007\n",
 	}, "f", "g")
 	var log bytes.Buffer
 	done, err := Run(t.Context(), Options{Inputs: inputs, Log: zerolog.New(&log)})
-	if said := log.String(); err != nil || done.Records != 4 || strings.Count(said, "\n") != 1 ||
-		!strings.Contains(said,
-			`"line":3,"account":"1.76543E+17","message":"an account looks like a long number`) {
-		t.Errorf("%+v, %v\n%s", done, err, said)
+	if logged := log.String(); err != nil || done.Records != 4 ||
+		strings.Count(logged, "\n") != 1 ||
+		!strings.Contains(logged,
+			`"line":3,"account":"1.76543E+17","do":"export the column as text",`+
+				`"message":"an account looks like a long number`) {
+		t.Errorf("%+v, %v\n%s", done, err, logged)
 	}
 }
 

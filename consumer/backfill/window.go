@@ -6,40 +6,42 @@ import (
 	"hash/maphash"
 )
 
-// Sizes of the window: 222 MiB at most. A conversation takes 6 bytes, its two accounts, and some 16
-// of the index. Four and a half million of 28 bytes, such as "user0001234567" and "user0007654321",
-// fit; two and a half million of the longest accounts that there are.
+// Sizes of the window; it takes at most 222 MiB. A conversation takes 6 bytes, its two accounts,
+// and about 16 bytes of the index. 4.5 million conversations of 28 bytes fit, such as
+// "user0001234567" and "user0007654321"; of the longest valid accounts 2.5 million.
 const (
-	chunkBits = 18 // a chunk is published, and dropped, at a time: some 7,000 conversations
-	chunkSize = 1 << chunkBits
-	maxChunks = 672       // 168 MiB
-	maxHeld   = 4_500_000 // conversations, for which the index takes 74 MiB
+	chunkBits        = 18 // a chunk is published and dropped as a whole: about 7,000 conversations
+	chunkSize        = 1 << chunkBits
+	maxChunks        = 672       // 168 MiB
+	maxConversations = 4_500_000 // conversations; the index of so many takes 74 MiB
 
-	keyHeader  = 2 // the lengths of both accounts, which follow
+	keyHeader  = 2 // lengths of both accounts, which follow
 	longestKey = keyHeader + 2*255
-	timeBytes  = 4 // T, behind the key: enough until 2106
+	timeBytes  = 4 // T, after the key: sufficient until 2106
 )
 
 // window holds the conversations that were read and not yet published, each with its largest T.
-// When it is full, the oldest must go: those of the chunk that was filled first. It is pure.
+// When it is full, the oldest chunk must be published. It is pure: no I/O, no clock.
 //
-// A map of strings would take five times the memory, and the collector would have to look at each.
-// Here a few large blocks hold the entries one behind the other, and the map has where each is.
+// A map of strings would take five times the memory, and the garbage collector would have to scan
+// each. Here a few large chunks hold the entries one after the other, and the index has the place
+// of each.
 type window struct {
 	hash   func(key []byte) uint32
-	index  map[uint32]uint32 // by hash, or the next free number: chunk and offset of each entry
+	index  map[uint32]uint32 // hash, or the next free number, to chunk and offset of the entry
 	chunks [maxChunks]chunk  // a ring
-	limit  int               // of chunks
-	first  int               // the oldest chunk
-	used   int               // chunks from there on
-	spare  []byte            // of the chunk that was taken out last, for the next; nil: none
-	key    []byte            // of the row that is added
+	limit  int               // length of the ring, in chunks
+	first  int               // index of the oldest chunk
+	used   int               // number of chunks from first on
+	spare  []byte            // memory of the last popped chunk, for reuse; nil: none
+	key    []byte            // of the row being added
 }
 
 // chunk is a block of entries.
 type chunk struct {
-	bytes  []byte
-	begins Mark // before the row that its first entry came from: rows before it have no entry here
+	bytes []byte
+	// before the row that added its first entry: no earlier row has an entry in it
+	begins Position
 }
 
 func newWindow(limit int) *window {
@@ -51,20 +53,20 @@ func newWindow(limit int) *window {
 	}
 }
 
-// count is the number of conversations.
+// count returns the number of conversations.
 func (w *window) count() int { return len(w.index) }
 
-// full reports whether the next conversation that is new needs the oldest chunk's place.
+// full reports whether the oldest chunk must be popped before a new conversation is added.
 func (w *window) full() bool {
-	return w.count() >= maxHeld || w.used == w.limit && w.newest().full()
+	return w.count() >= maxConversations || w.used == w.limit && w.newest().full()
 }
 
 func (w *window) newest() *chunk { return &w.chunks[(w.first+w.used-1)%w.limit] }
 
 func (c *chunk) full() bool { return len(c.bytes)+longestKey+timeBytes > chunkSize }
 
-// add notes a row: its conversation, its T, and where it was read. The window must not be full.
-func (w *window) add(report, peer []byte, t int64, at Mark) {
+// add adds a row: its conversation, its T and its position. The window must not be full.
+func (w *window) add(report, peer []byte, t int64, at Position) {
 	w.key = append(w.key[:0], byte(len(report)), byte(len(peer)))
 	w.key = append(append(w.key, report...), peer...)
 	number, e := w.find(w.key)
@@ -87,8 +89,8 @@ func (w *window) add(report, peer []byte, t int64, at Mark) {
 	c.bytes = binary.LittleEndian.AppendUint32(append(c.bytes, w.key...), uint32(t))
 }
 
-// find returns the number that a conversation has in the index, and its entry; nil: it has none
-// yet.
+// find returns the number of a conversation in the index, and its entry; nil: it has none yet, and
+// number is free.
 func (w *window) find(key []byte) (number uint32, e []byte) {
 	for number = w.hash(key); ; number++ {
 		place, found := w.index[number]
@@ -101,7 +103,7 @@ func (w *window) find(key []byte) (number uint32, e []byte) {
 	}
 }
 
-// entry returns the entry at a place and all that follow it.
+// entry returns the entry at a place, and everything after it in the chunk.
 func (w *window) entry(place uint32) []byte {
 	return w.chunks[place>>chunkBits].bytes[place&(chunkSize-1):]
 }
@@ -109,10 +111,11 @@ func (w *window) entry(place uint32) []byte {
 // keyOf returns the key that an entry begins with.
 func keyOf(e []byte) []byte { return e[:keyHeader+int(e[0])+int(e[1])] }
 
-// oldest takes the oldest chunk out, and gives each of its conversations with its T to each, in the
-// order in which they came. The accounts are valid within the call. rest is the Mark before which
-// no row is in the window any more; ok is false when nothing is. The window must not be empty.
-func (w *window) oldest(each func(report, peer []byte, t int64)) (rest Mark, ok bool) {
+// popOldest removes the oldest chunk, and calls each with its conversations and their T, in the
+// order in which they were added. The accounts are valid only during the call. No row before rest
+// is in the window any more; ok is false if the window is now empty. The window must not be empty
+// before.
+func (w *window) popOldest(each func(report, peer []byte, t int64)) (rest Position, ok bool) {
 	for e := w.chunks[w.first].bytes; len(e) > 0; {
 		key := keyOf(e)
 		report, peer := key[keyHeader:][:key[0]], key[keyHeader+key[0]:]
@@ -128,8 +131,8 @@ func (w *window) oldest(each func(report, peer []byte, t int64)) (rest Mark, ok 
 	return w.chunks[w.first].begins, w.used > 0
 }
 
-// remove takes a conversation out of the index. Those that have the numbers behind it are added
-// again: they may have them only because its own was taken.
+// remove removes a conversation from the index. It adds those with the following numbers again:
+// they may have these only because the number before was taken.
 func (w *window) remove(key []byte) {
 	number, _ := w.find(key)
 	delete(w.index, number)

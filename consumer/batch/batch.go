@@ -2,17 +2,17 @@
 // topic chooses their bytes, so every length is checked against the bytes that remain, and memory
 // is bounded whatever the compression ratio: a [Decoder] holds one chunk of records.
 //
-// The checksum decides whose fault damage is. When it is wrong, the broker's disk or the network
-// damaged the batch: [Parse] fails, and nothing of the batch may be skipped. When it is correct,
-// the producer wrote the batch that way: what can't be decoded becomes a [Record] with a [Damage].
+// The checksum decides who damaged a batch. If it is wrong, the broker's disk or the network
+// damaged the batch: [Parse] fails, and no part of the batch may be skipped. If it is correct, the
+// producer wrote the batch that way: what can't be decoded becomes a [Record] with a [Damage].
 //
-// The package has no clock and no goroutine, and reads what it is given.
+// The package uses no clock and no goroutines, and does not fetch anything.
 //
 // Non-obvious:
-//   - The header is the authority for offsets and for the number of records. The broker assigned
-//     them; the records inside only claim theirs.
+//   - The batch header is the authority for offsets and for the number of records, because the
+//     broker assigned them. The records inside only claim theirs.
 //   - Compaction leaves holes, and batches without any record.
-//   - A producer may compress with any window. A zstd frame that asks for more than 8 MiB is
+//   - A producer may compress with any window size. A zstd frame that requests more than 8 MiB is
 //     decoded with 8 MiB: see limitWindow.
 package batch
 
@@ -47,26 +47,25 @@ const (
 const (
 	prefixSize    = 8 + 4 // base offset, size of the rest
 	headerSize    = 61    // of format 2
-	checked       = 21    // where in format 2 the bytes begin that the checksum covers
-	messageHeader = 26    // of formats 0 and 1, the smaller of them
+	checked       = 21    // in format 2, where the bytes that the checksum covers begin
+	messageHeader = 26    // of format 0, the smaller one of formats 0 and 1
 
 	// maxOffset keeps every sum of an offset and a batch's range from overflowing.
 	maxOffset = math.MaxInt64 - math.MaxInt32 - 1
 )
 
-// Batch is one batch, or a message of the formats before Kafka 0.11. Its bytes are those that
-// Parse was given.
+// Batch is one batch, or one message of the formats before Kafka 0.11. It refers to Parse's input.
 type Batch struct {
-	Base, Last int64 // the offsets that it occupies, also those that compaction emptied
+	Base, Last int64 // the offsets that it occupies, including those that compaction has emptied
 	Producer   int64 // -1: none
 	Attributes Attributes
 
 	legacy    bool
-	large     int64 // bytes of a payload that was not kept; 0: it was
+	large     int64 // size in bytes of a payload that was not kept; 0: it was kept
 	checksum  uint32
-	count     int   // of records, as the header says; not with legacy
+	count     int   // of records, according to the header; not set with legacy
 	firstTime int64 // milliseconds; the records' times are relative to it
-	// when the broker appended it, in milliseconds; -1: the records have their own times
+	// when the broker appended the batch, in milliseconds; -1: the records have their own times
 	appended int64
 	payload  []byte
 }
@@ -77,21 +76,21 @@ func (b *Batch) Control() bool { return b.Attributes&control != 0 }
 // Transactional reports whether the batch belongs to a transaction.
 func (b *Batch) Transactional() bool { return b.Attributes&transactional != 0 }
 
-// Errors of Parse. They say nothing about the producer: the batch must be fetched again.
+// Errors of Parse. They are not the producer's fault: the batch must be fetched again.
 var (
-	// ErrTruncated means that the batch is longer than the bytes at hand.
-	ErrTruncated = errors.New("the batch is cut off")
+	// ErrTruncated means that the batch is longer than the given bytes.
+	ErrTruncated = errors.New("the batch is truncated")
 	// ErrChecksum means that the batch was damaged after its producer wrote it.
 	ErrChecksum = errors.New("the batch's checksum is wrong: it was damaged after its producer " +
-		"wrote it, on the broker's disk or on the way")
-	// ErrFormat means that the batch's checksum can't be found.
-	ErrFormat = errors.New("the batch has a format that markread does not know")
+		"wrote it, on the broker's disk or in transit")
+	// ErrFormat means that the format is unknown, so that the checksum can't be located.
+	ErrFormat = errors.New("the batch has an unknown format")
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Parse returns the batch that raw begins with and its size in bytes. The payload is not decoded.
-// The error is one of ErrTruncated, ErrChecksum and ErrFormat.
+// Parse returns the batch at the start of raw, and its size in bytes. It does not decode the
+// payload. The error is ErrTruncated, ErrChecksum or ErrFormat.
 func Parse(raw []byte) (b Batch, size int, err error) {
 	b, size, err = parseHeader(raw)
 	switch {
@@ -111,9 +110,9 @@ func Parse(raw []byte) (b Batch, size int, err error) {
 	return b, size, nil
 }
 
-// Large reads a batch from r that is too large to be kept. Only its checksum is verified: a Decoder
-// makes one Damage of it. The error is one of r's or Parse's.
-func Large(r io.Reader) (Batch, error) {
+// ParseLarge reads from r a batch that is too large to be kept. It only verifies the checksum; a
+// Decoder returns the batch as one Damage. The error is one of r or of Parse.
+func ParseLarge(r io.Reader) (Batch, error) {
 	header := make([]byte, headerSize)
 	if _, err := io.ReadFull(r, header); err != nil {
 		return Batch{}, err
@@ -122,7 +121,7 @@ func Large(r io.Reader) (Batch, error) {
 	if err != nil {
 		return b, err
 	}
-	if b.legacy { // brokers have never taken one so large
+	if b.legacy { // brokers have never accepted one that large
 		return b, fmt.Errorf("%w: a message of %d bytes", ErrFormat, size)
 	}
 	sum := crc32.New(castagnoli)
@@ -140,7 +139,8 @@ func Large(r io.Reader) (Batch, error) {
 	}
 }
 
-// parseHeader returns what the header of a batch says. The payload may be cut off.
+// parseHeader parses the header of a batch, and returns the size of the whole batch in bytes. The
+// payload may be truncated.
 func parseHeader(raw []byte) (b Batch, size int, err error) {
 	if len(raw) < messageHeader {
 		return b, 0, ErrTruncated
@@ -165,7 +165,7 @@ func parseHeader(raw []byte) (b Batch, size int, err error) {
 	at := func(i int) int64 { return int64(binary.BigEndian.Uint64(raw[i:])) }
 	b.checksum = binary.BigEndian.Uint32(raw[17:])
 	b.Attributes = Attributes(binary.BigEndian.Uint16(raw[checked:]))
-	// Brokers refuse a negative delta. If one did not, the batch has at least its base offset.
+	// Brokers refuse a negative delta. If a broker did not, the batch has at least its base offset.
 	b.Last += max(0, int64(int32(binary.BigEndian.Uint32(raw[23:]))))
 	b.firstTime = at(27)
 	if b.Attributes&logAppendTime != 0 {
@@ -176,8 +176,8 @@ func parseHeader(raw []byte) (b Batch, size int, err error) {
 	return b, size, nil
 }
 
-// parseMessage parses a message of format 0 or 1. A compressed one holds others, and has the
-// offset of the last.
+// parseMessage parses a message of format 0 or 1. A compressed message contains others, and has the
+// offset of the last one.
 func (b *Batch) parseMessage(raw []byte) error {
 	if crc32.ChecksumIEEE(raw[16:]) != binary.BigEndian.Uint32(raw[12:]) {
 		return ErrChecksum

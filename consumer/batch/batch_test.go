@@ -20,12 +20,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// record encodes a record of a value. Lengths that are not its own can be given.
+// record describes a record to encode, with correct or wrong lengths.
 type record struct {
 	value                    string
 	delta                    int64
 	headers, keyLen, lenDiff int64
-	length                   int64 // 0: the right one
+	length                   int64 // 0: the correct one
 	tail                     []byte
 }
 
@@ -69,7 +69,7 @@ func sealBatch(k kmsg.RecordBatch) []byte {
 	return raw
 }
 
-// decode returns what a batch holds from offset skip on, in short: "100=a" for a record,
+// decode returns the records of a batch from offset skip, as short texts: "100=a" for a record,
 // "101-103:2 reason" for damage.
 func decode(t testing.TB, raw []byte, skip int64) (all []string) {
 	t.Helper()
@@ -95,7 +95,7 @@ func decode(t testing.TB, raw []byte, skip int64) (all []string) {
 	}
 }
 
-// expect compares results of decode with what they must begin with.
+// expect compares results of decode with the wanted texts; of damage, want has the prefix.
 func expect(t testing.TB, got []string, want ...string) {
 	t.Helper()
 	same := slices.EqualFunc(got, want, func(g, w string) bool {
@@ -106,7 +106,7 @@ func expect(t testing.TB, got []string, want ...string) {
 	}
 }
 
-// What one producer wrote wrong costs that record, or what can't be told from it, and nothing else.
+// A record that its producer wrote wrongly damages only what can't be separated from it.
 func TestDamage(t *testing.T) {
 	a, c := good(0, "a"), good(2, "c")
 	for name, test := range map[string]struct {
@@ -142,9 +142,9 @@ func TestDamage(t *testing.T) {
 		"the offset behind": {record{value: "b", delta: 2, keyLen: -1},
 			"101-101:1 the record claims offset"},
 		"bytes behind": {record{value: "b", delta: 1, keyLen: -1, tail: []byte("xyz")},
-			"101-101:1 the record's parts"},
+			"101-101:1 the record's fields"},
 		"a header beyond": {record{value: "b", delta: 1, keyLen: -1, headers: 1,
-			tail: []byte{20, 20}}, "101-101:1 the record's parts"},
+			tail: []byte{20, 20}}, "101-101:1 the record's fields"},
 		"too many headers": {record{value: "b", delta: 1, keyLen: -1, headers: 10_001,
 			tail: make([]byte, 20_002)}, "101-101:1 the record has 10001 headers"},
 		"a record of 1 MiB": {record{value: strings.Repeat("b", 1<<20), delta: 1, keyLen: -1},
@@ -169,15 +169,15 @@ func TestDamage(t *testing.T) {
 				raw := seal(codec, 3, 2, compressed(t, codec, payload(a, test.bad, c)))
 				expect(t, decode(t, raw, 0), want...)
 				for skip := int64(100); skip < 103; skip++ { // a fetch may begin anywhere
-					expect(t, decode(t, raw, skip), skipped(want, skip)...)
+					expect(t, decode(t, raw, skip), wantFrom(want, skip)...)
 				}
 			}
 		})
 	}
 }
 
-// skipped is what is left of results of decode from an offset on.
-func skipped(want []string, skip int64) (left []string) {
+// wantFrom returns the results of decode that are wanted from offset skip.
+func wantFrom(want []string, skip int64) (left []string) {
 	for _, w := range want {
 		var first, last, count int64
 		if n, _ := fmt.Sscanf(w, "%d-%d:%d", &first, &last, &count); n < 3 {
@@ -213,7 +213,7 @@ func compressed(t testing.TB, codec int16, payload []byte) []byte {
 	return b.Bytes()
 }
 
-// Counts, codecs and streams that are wrong cost what can't be told apart.
+// Wrong counts, codecs and streams damage only the records that can't be separated.
 func TestDamagedBatches(t *testing.T) {
 	three := payload(good(0, "a"), good(1, "b"), good(2, "c"))
 	for name, test := range map[string]struct {
@@ -282,7 +282,7 @@ func TestDamagedBatches(t *testing.T) {
 	}
 }
 
-// A wrong checksum, a cut or an unknown format is nobody's event: nothing of it may be decoded.
+// A batch with a wrong checksum, a truncated one or one of an unknown format is not decoded at all.
 func TestParseRefuses(t *testing.T) {
 	whole := seal(0, 1, 0, payload(good(0, "a")))
 	change := func(at int, with ...byte) []byte {
@@ -318,7 +318,7 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-// A batch costs one chunk, whatever its compression ratio: one record of 400 MB, or many.
+// A batch needs one chunk of memory, whatever its compression ratio: one record of 50 MB, or many.
 func TestBombs(t *testing.T) {
 	large := record{value: strings.Repeat(" ", 50<<20), delta: 1,
 		keyLen: -1}.append(payload(good(0, "a")))
@@ -343,7 +343,7 @@ func TestBombs(t *testing.T) {
 			for records := d.Next(); len(records) > 0; records = d.Next() {
 				count += len(records)
 				if len(records) > chunkRecords || cap(d.window) > 2*windowBytes {
-					t.Fatalf("%d records at once, a window of %d bytes", len(records),
+					t.Fatalf("%d records in a chunk, a window of %d bytes", len(records),
 						cap(d.window))
 				}
 				if r := records[len(records)-1]; r.Offset != int64(99+count) ||
@@ -359,7 +359,7 @@ func TestBombs(t *testing.T) {
 	}
 }
 
-// Snappy in one raw block, which other producers than Java's write, also a large one.
+// Producers other than Java's write snappy as one raw block, which may be large.
 func TestRawSnappy(t *testing.T) {
 	var b []byte
 	const n = 60_000
@@ -376,7 +376,7 @@ func TestRawSnappy(t *testing.T) {
 			t.Errorf("%s: %d records, the last %q", name, len(got), got[len(got)-1])
 		}
 	}
-	literal := s2.EncodeSnappy(nil, nil) // and one that is a single literal
+	literal := s2.EncodeSnappy(nil, nil) // and a block that is a single literal
 	literal = append(binary.AppendUvarint(literal[:0], uint64(len(b))), 63<<2, byte(len(b)-1),
 		byte((len(b)-1)>>8), byte((len(b)-1)>>16), 0)
 	if got := decode(t, seal(2, n, n-1, append(literal, b...)), 0); len(got) != n {
@@ -384,7 +384,7 @@ func TestRawSnappy(t *testing.T) {
 	}
 }
 
-// Windows that are larger than what is in them, as producers at the highest levels ask for.
+// Windows that are larger than their content, as producers at the highest levels request them.
 func TestZstdWindows(t *testing.T) {
 	b := payload(good(0, strings.Repeat("a", 1000)), good(1, "b"))
 	for _, size := range []int{1 << 10, 8 << 20, 128 << 20, 512 << 20} {
@@ -402,7 +402,7 @@ func TestZstdWindows(t *testing.T) {
 		}
 	}
 	var d Decoder
-	from, err := d.zstd([]byte("\x28\xb5\x2f\xfd\x00\xf8garbage")) // asks for 3.75 TB
+	from, err := d.zstd([]byte("\x28\xb5\x2f\xfd\x00\xf8garbage")) // requests 3.75 TB
 	if err == nil {
 		_, err = io.ReadAll(from)
 	}
@@ -426,8 +426,7 @@ func TestLZ4Blocks(t *testing.T) {
 	}
 }
 
-// A record without a timestamp (-1) has none; 1970 is one. Where the broker sets the time, it
-// counts.
+// A timestamp of -1 means none; 1970 is a valid one. If the broker sets the time, that one counts.
 func TestTimes(t *testing.T) {
 	for _, test := range []struct {
 		first, appended int64
@@ -459,10 +458,10 @@ func TestTimes(t *testing.T) {
 	}
 }
 
-// A batch that is too large to be kept is one damage, if its checksum is correct.
+// A batch that is too large to be kept becomes one damage, if its checksum is correct.
 func TestLarge(t *testing.T) {
 	whole := seal(0, 3, 2, bytes.Repeat([]byte("x"), 1<<20))
-	b, err := Large(bytes.NewReader(append(whole, "behind"...)))
+	b, err := ParseLarge(bytes.NewReader(append(whole, "behind"...)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -478,7 +477,7 @@ func TestLarge(t *testing.T) {
 		ErrChecksum: whole, ErrTruncated: whole[:len(whole)-1], io.EOF: nil,
 		io.ErrUnexpectedEOF: whole[:60], ErrFormat: oldMessage(1, 1, 0, 0, make([]byte, 99)),
 	} {
-		if _, err := Large(bytes.NewReader(raw)); !errors.Is(err, want) {
+		if _, err := ParseLarge(bytes.NewReader(raw)); !errors.Is(err, want) {
 			t.Errorf("got %v, want %v", err, want)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 
 // open returns a stream of the decompressed payload. It is nil if the payload is not compressed.
 func (d *Decoder) open(codec int, payload []byte) (io.Reader, error) {
-	if codec != d.codec { // one decompressor at a time: each may have a window of megabytes
+	if codec != d.codec { // keep one decompressor: each may have a window of megabytes
 		if d.zs != nil {
 			d.zs.Close()
 		}
@@ -54,12 +54,12 @@ func (d *Decoder) lz4(payload []byte) io.Reader {
 	return d.lz
 }
 
-// lz4Source refuses frames of LZ4's legacy format, which Kafka never had. The library recurses for
-// each magic number that follows another: a batch of nothing else would overflow the stack, which
-// ends the process.
+// lz4Source refuses frames of LZ4's legacy format, which Kafka has never used. The library recurses
+// for each magic number that follows another one: a batch of nothing but magic numbers would
+// overflow the stack, which kills the process.
 type lz4Source struct {
 	from  *bytes.Reader
-	magic int // how many magic numbers came one after the other; a checksum may look like one
+	magic int // how many magic numbers in a row; a checksum may look like one
 }
 
 func (s *lz4Source) Read(b []byte) (int, error) {
@@ -72,7 +72,7 @@ func (s *lz4Source) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// maxWindow is what RFC 8878 (3.1.1.1.2) recommends every decoder of zstd to support.
+// maxWindow, in bytes, is what RFC 8878 (3.1.1.1.2) recommends all decoders to support.
 const maxWindow = 8 << 20
 
 func (d *Decoder) zstd(payload []byte) (io.Reader, error) {
@@ -88,10 +88,10 @@ func (d *Decoder) zstd(payload []byte) (io.Reader, error) {
 	return d.zs, d.zs.Reset(d.limitWindow(payload))
 }
 
-// limitWindow returns a zstd frame with a window of at most maxWindow. Producers at the highest
-// compression levels ask for up to 128 MiB, for batches of a few KB, and a decoder allocates what
-// a frame asks for. Matches that lie further back than maxWindow, which only a batch of more than
-// that can have, fail to decode.
+// limitWindow returns the zstd frame with a window of at most maxWindow. Producers at the highest
+// compression levels request up to 128 MiB, even for batches of a few KB, and a decoder allocates
+// what a frame requests. Matches further back than maxWindow fail to decode; only a batch that is
+// larger than maxWindow can have them.
 //
 // RFC 8878, 3.1.1.1: magic number (4 bytes), descriptor (1), window descriptor (1, absent in a
 // single segment, whose window is its content), and so on. No checksum covers them.
@@ -121,17 +121,17 @@ func (d *Decoder) limitWindow(frame []byte) io.Reader {
 // snappyReader decodes snappy in either framing: a raw block, or the chunks of snappy-java
 // ("xerial"), which Java producers write.
 type snappyReader struct {
-	src     []byte // what was not decoded yet
+	src     []byte // not decoded yet
 	chunked bool
-	block   []byte // what was not decoded yet of the current block
-	left    int    // decoded bytes that the block still promises
-	literal int    // bytes of a literal that were not copied yet
-	out     []byte // decoded: the last bytes, for matches, then those that were not read yet
-	read    int    // where in out those begin
+	block   []byte // the rest of the current block, not decoded yet
+	left    int    // decoded bytes that the block still has according to its header
+	literal int    // bytes of a literal that are not copied yet
+	out     []byte // decoded: the last bytes, for matches, then the unread bytes
+	read    int    // where in out the unread bytes begin
 }
 
 const (
-	snappyWhole  = 1 << 20 // a block of at most so many decoded bytes is decoded in one go
+	snappyWhole  = 1 << 20 // a block of at most this many decoded bytes is decoded in one step
 	snappyWindow = 4 << 20 // how far a match may reach back: the largest block of any known encoder
 	snappyStep   = 64 << 10
 )
@@ -168,7 +168,7 @@ func (s *snappyReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// next begins the next block.
+// next starts the next block.
 func (s *snappyReader) next() error {
 	if len(s.src) == 0 {
 		return io.EOF
@@ -203,9 +203,10 @@ func (s *snappyReader) next() error {
 	return nil
 }
 
-// decode decodes some more of the block. Tags: github.com/google/snappy, format_description.txt.
+// decode decodes the next part of the block. Source of the tags: github.com/google/snappy,
+// format_description.txt.
 func (s *snappyReader) decode() error {
-	if len(s.out) > 2*snappyWindow { // all of it was read
+	if len(s.out) > 2*snappyWindow { // all of it has been read
 		s.out = s.out[:copy(s.out, s.out[len(s.out)-snappyWindow:])]
 	}
 	s.read = len(s.out)
@@ -240,7 +241,7 @@ func (s *snappyReader) decode() error {
 	return nil
 }
 
-// tag reads the next tag of the block: a literal (offset 0) or a match.
+// tag reads the next tag of the block: a literal (offset 0) or a match. It may be invalid: !ok.
 func (s *snappyReader) tag() (length, offset int, ok bool) {
 	if len(s.block) == 0 {
 		return 0, 0, false

@@ -15,65 +15,64 @@ import (
 )
 
 const (
-	// MaxRecord is the largest record that is kept, in bytes as it is encoded. No event is as
-	// large.
+	// MaxRecord is the size of the largest record that is kept, encoded. No event is that large.
 	MaxRecord = 1 << 20
-	// MaxHeaders is how many headers a record may have; each takes 40 bytes beside its own.
+	// MaxHeaders is how many headers a record may have. Each needs 40 bytes beside its content.
 	MaxHeaders = 10_000
 
 	chunkRecords = 512
-	// what a chunk's records take, headers included, unless it is one record
+	// the size of a chunk's records, including headers, unless it is a single record
 	chunkBytes  = 1 << 20
-	windowBytes = 64 << 10 // what is decompressed at a time, unless a record is larger
-	// of a batch: more would cost seconds of CPU for a few KB that somebody wrote
+	windowBytes = 64 << 10 // how much is decompressed at a time, unless a record is larger
+	// of one batch: more would cost seconds of CPU time for a few KB of input
 	maxInflated = 1 << 30
-	maxLength   = 5 // bytes of the varint that says how long a record is
-	// attributes, time and offset: what is read of a record too large to be kept
+	maxLength   = 5 // bytes of the varint with a record's length
+	// attributes, time and offset: the part of a too large record that is read
 	minBody = 1 + 1 + 1
 	maxBody = 1 + 10 + 5
 )
 
 // Decoder decodes the records of one batch after the other. The zero value is ready. It keeps a
-// buffer and the last batch's decompressor, at most some 12 MiB; it is not safe for concurrent use.
+// buffer and the last batch's decompressor, at most 12 MiB or so. It isn't safe for concurrent use.
 type Decoder struct {
 	// Extra is how many bytes beyond MaxRecord a record may have.
 	Extra int
 
 	batch Batch
-	skip  int64 // offsets below it are not wanted
-	index int   // of the next record
-	next  int64 // the least offset that it may have
+	skip  int64 // lower offsets are skipped
+	index int   // of the next record in the batch
+	next  int64 // the lowest offset that the next record may have
 
-	buf      []byte // the payload, or what is decompressed of it
+	buf      []byte // the payload, or its decompressed part
 	at       int    // where in buf the next record begins
-	from     io.Reader
+	stream   io.Reader
 	inflated int64
-	ended    error // why from gives no more: io.EOF, or what is wrong
+	ended    error // why stream has no more bytes: io.EOF, or an error
 
-	window  []byte // buf's memory, of compressed batches
+	window  []byte // buf's memory, for compressed batches
 	records []Record
 	legacy  []byte // messages of an old format
-	shift   int64  // what must be added to their offsets
+	shift   int64  // to be added to their offsets
 
-	src   bytes.Reader // what the decompressor reads
-	codec int          // whose decompressor is kept
+	src   bytes.Reader // the decompressor's input
+	codec int          // of the decompressor that is kept
 	gz    *gzip.Reader
 	zs    *zstd.Decoder
 	lz    *lz4.Reader
 	sn    snappyReader
 }
 
-// Reset makes d decode b, from the record at offset skip on.
+// Reset starts decoding b, from the record at offset skip.
 func (d *Decoder) Reset(b Batch, skip int64) {
 	d.batch, d.skip, d.index, d.next = b, skip, 0, b.Base
-	d.buf, d.at, d.from, d.inflated, d.ended = b.payload, 0, nil, 0, io.EOF
+	d.buf, d.at, d.stream, d.inflated, d.ended = b.payload, 0, nil, 0, io.EOF
 	d.legacy = nil
 	if b.legacy {
-		d.legacy, d.shift, d.ended = d.messages(&b)
+		d.legacy, d.shift, d.ended = d.openMessages(&b)
 		return
 	}
 	if b.large > 0 {
-		d.ended = fmt.Errorf("the batch has %d bytes, more than are read of one",
+		d.ended = fmt.Errorf("the batch has %d bytes: too large to be decoded",
 			b.large+headerSize)
 		return
 	}
@@ -82,22 +81,22 @@ func (d *Decoder) Reset(b Batch, skip int64) {
 		return
 	}
 	d.buf = d.window[:0]
-	if d.from, d.ended = d.open(codec, b.payload); d.ended != nil {
-		d.from = nil
+	if d.stream, d.ended = d.open(codec, b.payload); d.ended != nil {
+		d.stream = nil
 	}
 }
 
 // Release forgets the batch and its records, so that d keeps none of their bytes alive.
 func (d *Decoder) Release() {
-	d.batch, d.buf, d.from, d.legacy = Batch{}, nil, nil, nil
+	d.batch, d.buf, d.stream, d.legacy = Batch{}, nil, nil, nil
 	clear(d.records[:cap(d.records)])
 	d.records = d.records[:0]
 	d.src.Reset(nil)
 	d.sn.src, d.sn.block = nil, nil
 }
 
-// Next returns the next chunk of records, in the order of their offsets; none: the batch has no
-// more. The records and their bytes are valid until the next call of a method.
+// Next returns the next chunk of records, in the order of their offsets. It returns none at the end
+// of the batch. The records and their bytes are valid until the next call of a method.
 func (d *Decoder) Next() []Record {
 	d.records = d.records[:0]
 	if d.batch.legacy {
@@ -105,52 +104,53 @@ func (d *Decoder) Next() []Record {
 		return d.records
 	}
 	for size := 0; d.index < d.count() && len(d.records) < chunkRecords && size < chunkBytes; {
-		n, ok := d.one()
+		n, ok := d.decodeNext()
 		if !ok {
 			break
 		}
-		if len(d.records) > 0 { // records that are not wanted take nothing
+		if len(d.records) > 0 { // skipped records need no memory
 			size += n
 		}
 	}
 	unread := d.index < d.count() || d.batch.count <= 0 && d.next <= d.batch.Last &&
 		len(d.batch.payload)+int(d.batch.large) > 0
 	if len(d.records) == 0 && unread {
-		d.rest()
+		d.addRest()
 	}
 	return d.records
 }
 
-// count is how many records the batch can have: each has an offset of its own.
+// count returns how many records the batch can have: each needs its own offset.
 func (d *Decoder) count() int {
 	return int(min(int64(d.batch.count), d.batch.Last-d.batch.Base+1))
 }
 
-// one decodes the next record, and returns what it takes of the chunk. false: no record can be
-// told apart any more, or it is not in the buffer and what the chunk has must be used first.
-func (d *Decoder) one() (size int, ok bool) {
+// decodeNext decodes the next record, and returns its share of the chunk's size in bytes. ok is
+// false if the rest can't be split into records, or if the record is not in the buffer and the
+// caller has to use the chunk's records first.
+func (d *Decoder) decodeNext() (size int, ok bool) {
 	length, n, ok := d.length()
 	if !ok {
 		return 0, false
 	}
 	if length > MaxRecord+d.Extra {
-		return 0, len(d.records) == 0 && d.large(length, n)
+		return 0, len(d.records) == 0 && d.skipLarge(length, n)
 	}
-	if !d.need(n + length) {
+	if !d.ensureBuffered(n + length) {
 		return 0, false
 	}
 	body := d.buf[d.at+n : d.at+n+length]
 	d.at += n + length
 	r, headers, err := d.decode(body)
 	if err != nil {
-		d.damaged(r, int64(length), err)
+		d.addDamage(r, int64(length), err)
 	} else {
 		d.add(r)
 	}
 	return length + 40*headers, true
 }
 
-// length reads how long the next record is, and how many bytes say so.
+// length reads the length of the next record, and returns it with the size n of the length field.
 func (d *Decoder) length() (length, n int, ok bool) {
 	for {
 		v, n := binary.Varint(d.buf[d.at:])
@@ -161,21 +161,21 @@ func (d *Decoder) length() (length, n int, ok bool) {
 			if d.ended == nil || errors.Is(d.ended, io.EOF) {
 				d.ended = errors.New("a record has no valid length")
 			}
-			d.from = nil
+			d.stream = nil
 			return 0, 0, false
-		case !d.need(len(d.buf) - d.at + 1):
+		case !d.ensureBuffered(len(d.buf) - d.at + 1):
 			return 0, 0, false
 		}
 	}
 }
 
-// need makes sure that the next n bytes are in the buffer. It does not touch what the chunk's
-// records refer to: if that would be necessary, it returns false.
-func (d *Decoder) need(n int) bool {
+// ensureBuffered reports whether the next n bytes are in the buffer, after reading them if
+// necessary. It never overwrites bytes that the chunk's records refer to: it returns false instead.
+func (d *Decoder) ensureBuffered(n int) bool {
 	if len(d.buf)-d.at >= n {
 		return true
 	}
-	if d.from == nil || len(d.records) > 0 {
+	if d.stream == nil || len(d.records) > 0 {
 		return false
 	}
 	if size := max(n, windowBytes); cap(d.window) < size {
@@ -185,85 +185,86 @@ func (d *Decoder) need(n int) bool {
 		d.buf = d.window[:copy(d.window[:cap(d.window)], d.buf[d.at:])]
 	}
 	d.at = 0
-	for len(d.buf) < n && d.from != nil {
+	for len(d.buf) < n && d.stream != nil {
 		d.fill(d.buf[len(d.buf):cap(d.buf)])
 	}
 	return len(d.buf) >= n
 }
 
-// fill reads once from the decompressor, into what lies behind buf.
+// fill reads once from the decompressor, into the memory that follows buf.
 func (d *Decoder) fill(into []byte) {
-	n, err := d.from.Read(into)
+	n, err := d.stream.Read(into)
 	d.buf = d.buf[:len(d.buf)+n]
 	d.inflated += int64(n)
 	if err == nil && d.inflated > maxInflated {
 		err = fmt.Errorf("the batch decompresses to more than %d bytes", int64(maxInflated))
 	}
 	if err != nil {
-		d.from, d.ended = nil, err
+		d.stream, d.ended = nil, err
 	}
 }
 
-// large skips a record that is too large to be kept. false: the batch ends within it.
-func (d *Decoder) large(length, n int) bool {
-	if !d.need(n + maxBody) {
+// skipLarge skips a record that is too large to be kept. false: the batch ends within the record.
+func (d *Decoder) skipLarge(length, n int) bool {
+	if !d.ensureBuffered(n + maxBody) {
 		return false
 	}
-	r, _, err := d.begin(d.buf[d.at+n:])
+	r, _, err := d.decodeStart(d.buf[d.at+n:])
 	left := n + length
 	have := min(left, len(d.buf)-d.at)
 	d.at, left = d.at+have, left-have
-	for left > 0 && d.from != nil {
+	for left > 0 && d.stream != nil {
 		d.at, d.buf = 0, d.window[:0]
 		d.fill(d.window[:min(left, cap(d.window))])
 		d.at, left = len(d.buf), left-len(d.buf)
 	}
 	if left > 0 {
 		if errors.Is(d.ended, io.EOF) {
-			d.ended = errCut
+			d.ended = errEndsInRecord
 		}
 		return false
 	}
 	if err == nil {
-		err = fmt.Errorf("the record has %d bytes, more than the %d that are kept of one", length,
+		err = fmt.Errorf("the record has %d bytes, more than the maximum of %d", length,
 			MaxRecord+d.Extra)
 	}
-	d.damaged(r, int64(length), err)
+	d.addDamage(r, int64(length), err)
 	return true
 }
 
-// begin decodes what a record begins with, and returns the rest. Also in an error the record has
-// an offset: the least that it may have.
-func (d *Decoder) begin(body []byte) (r Record, rest []byte, err error) {
+// decodeStart decodes the first fields of a record, and returns the rest. With an error, the record
+// has the lowest offset that it may have.
+func (d *Decoder) decodeStart(body []byte) (r Record, rest []byte, err error) {
 	r = Record{Offset: d.next, Time: milliseconds(d.batch.appended)}
-	in := input{body[min(1, len(body)):]} // the first byte has attributes, which none uses
+	in := input{body[min(1, len(body)):]} // skip the attributes, which are unused
 	delta, offset := in.varint(), in.varint()
 	if in.b == nil {
-		return r, nil, errors.New("the record is cut off")
+		return r, nil, errors.New("the record is truncated")
 	}
 	if d.batch.appended < 0 {
 		r.Time = milliseconds(d.batch.firstTime + delta)
 	}
-	// The records behind it need an offset each, too.
+	// Each of the following records needs an offset, too.
 	most := d.batch.Last - int64(d.count()-1-d.index)
 	if offset > math.MaxInt32 || d.batch.Base+offset < d.next || d.batch.Base+offset > most {
 		if d.next < d.skip {
-			return r, nil, errUnwanted
+			return r, nil, errSkipped
 		}
-		return r, nil, fmt.Errorf("the record claims offset %d of its batch, which has room for "+
-			"it from %d to %d only",
+		return r, nil, fmt.Errorf("the record claims offset %d of its batch, outside the "+
+			"possible range from %d to %d",
 			offset, d.next-d.batch.Base, most-d.batch.Base)
 	}
 	r.Offset = d.batch.Base + offset
 	return r, in.b, nil
 }
 
-// errUnwanted is what is wrong with a record that is not wanted. A small batch may have a hundred
-// million of them, each time that it is fetched from its middle.
-var errUnwanted = errors.New("the record has no valid offset")
+// errSkipped is the error of a damaged record that is skipped. It is allocated once: a small batch
+// may have a hundred million of them, each time that it is fetched from its middle.
+var errSkipped = errors.New("the record has no valid offset")
 
+// decode decodes a record. A record below skip has no key, value and headers.
 func (d *Decoder) decode(body []byte) (r Record, headers int, err error) {
-	r, rest, err := d.begin(body)
+	r, rest, err := d.decodeStart(body)
 	if err != nil || r.Offset < d.skip {
 		return r, 0, err
 	}
@@ -284,12 +285,12 @@ func (d *Decoder) decode(body []byte) (r Record, headers int, err error) {
 		}
 	}
 	if len(in.b) > 0 || in.b == nil {
-		return r, 0, errors.New("the record's parts are not as long together as the record")
+		return r, 0, errors.New("the record's fields don't add up to its length")
 	}
 	return r, int(count), nil
 }
 
-// add takes a record into the chunk, if it is wanted.
+// add adds a record to the chunk, unless it is skipped.
 func (d *Decoder) add(r Record) {
 	d.index++
 	d.next = r.Offset + 1
@@ -298,8 +299,8 @@ func (d *Decoder) add(r Record) {
 	}
 }
 
-// damaged takes a single record in that can't be decoded, or not be kept.
-func (d *Decoder) damaged(r Record, size int64, err error) {
+// addDamage adds the damage of a single record that can't be decoded, or not be kept.
+func (d *Decoder) addDamage(r Record, size int64, err error) {
 	damage := Record{Offset: r.Offset, Time: r.Time}
 	if r.Offset >= d.skip {
 		damage.Damage = &Damage{Last: r.Offset, Count: 1, Size: size, Err: err}
@@ -307,10 +308,10 @@ func (d *Decoder) damaged(r Record, size int64, err error) {
 	d.add(damage)
 }
 
-var errCut = errors.New("the batch ends within a record")
+var errEndsInRecord = errors.New("the batch ends within a record")
 
-// rest takes what is left of the batch in as one: nothing in it can be told apart.
-func (d *Decoder) rest() {
+// addRest adds the rest of the batch as one damage: it can't be split into records.
+func (d *Decoder) addRest() {
 	err := d.ended
 	size := int64(len(d.buf) - d.at)
 	switch {
@@ -319,7 +320,7 @@ func (d *Decoder) rest() {
 	case errors.Is(err, io.EOF) && size == 0:
 		err = fmt.Errorf("the batch claims %d records and has %d", d.batch.count, d.index)
 	case errors.Is(err, io.EOF):
-		err = errCut
+		err = errEndsInRecord
 	}
 	if d.batch.large > 0 {
 		size = d.batch.large
@@ -342,7 +343,7 @@ func (d *Decoder) rest() {
 	})
 }
 
-// milliseconds returns a time; zero: the record has none.
+// milliseconds returns the time of ms since 1970; zero for a negative ms, which means none.
 func milliseconds(ms int64) time.Time {
 	if ms < 0 {
 		return time.Time{}
@@ -350,7 +351,7 @@ func milliseconds(ms int64) time.Time {
 	return time.UnixMilli(ms)
 }
 
-// input reads the fields of a record. Beyond the end it reads nothing, and b is nil.
+// input reads the fields of a record. After a read beyond the end, b is nil.
 type input struct{ b []byte }
 
 func (in *input) varint() int64 {
@@ -368,7 +369,7 @@ func (in *input) varint() int64 {
 	return v
 }
 
-// blob reads bytes with their length; -1: null.
+// blob reads bytes that follow their length; length -1 means null.
 func (in *input) blob() []byte {
 	n := in.varint()
 	switch {

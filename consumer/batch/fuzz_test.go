@@ -13,7 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// FuzzRecord puts any bytes into the place of one record between two good ones.
+// FuzzRecord replaces one record between two good ones by arbitrary bytes.
 func FuzzRecord(f *testing.F) {
 	for _, r := range []record{good(1, "b"), {value: "b", delta: 1, keyLen: -1, headers: 1,
 		tail: []byte{2, 'k', 2, 'v'}}, {value: "b", delta: 9, keyLen: 1 << 40}} {
@@ -34,7 +34,7 @@ func FuzzRecord(f *testing.F) {
 	})
 }
 
-// FuzzBatch decodes batches of any payload and of any claims about it. They have correct checksums.
+// FuzzBatch decodes batches with a correct checksum, and any payload and header fields.
 func FuzzBatch(f *testing.F) {
 	three := payload(good(0, "a"), good(1, "b"), good(2, "c"))
 	for codec := range int16(6) {
@@ -77,8 +77,8 @@ func FuzzBatch(f *testing.F) {
 	})
 }
 
-// compareWithKafkaGo checks that a batch without damage is what kafka-go reads. With damage it may
-// allocate by any length, or panic.
+// compareWithKafkaGo checks that kafka-go reads the same records from a batch without damage. On a
+// damaged batch kafka-go may panic, or allocate any size.
 func compareWithKafkaGo(t *testing.T, raw []byte, decoded []Record, skip int64, count int) {
 	for _, r := range decoded {
 		if r.Damage != nil {
@@ -91,7 +91,7 @@ func compareWithKafkaGo(t *testing.T, raw []byte, decoded []Record, skip int64, 
 	var set protocol.RecordSet
 	framed := append(binary.BigEndian.AppendUint32(nil, uint32(len(raw))), raw...)
 	if _, err := set.ReadFrom(bytes.NewReader(framed)); err != nil {
-		return // what kafka-go does not read, such as what follows the last record
+		return // kafka-go fails, for example on bytes after the last record
 	}
 	for i, r := range decoded {
 		k, err := set.Records.ReadRecord()
@@ -114,12 +114,12 @@ func compareWithKafkaGo(t *testing.T, raw []byte, decoded []Record, skip int64, 
 	}
 }
 
-// FuzzParse parses any bytes.
+// FuzzParse parses arbitrary bytes.
 func FuzzParse(f *testing.F) {
 	f.Add(seal(0, 1, 0, payload(good(0, "a"))), true)
 	f.Add(oldMessage(5, 1, 0, 77, []byte("b")), true)
 	f.Fuzz(func(t *testing.T, raw []byte, repair bool) {
-		if repair && len(raw) > 21 { // else hardly anything gets beyond the checksum
+		if repair && len(raw) > 21 { // otherwise hardly any input passes the checksum
 			if raw[16] < 2 {
 				binary.BigEndian.PutUint32(raw[8:], uint32(len(raw)-prefixSize))
 				binary.BigEndian.PutUint32(raw[12:], crc32.ChecksumIEEE(raw[16:]))
@@ -167,7 +167,7 @@ func FuzzSnappy(f *testing.F) {
 		s.block, s.left = block[n:], size // as a large block
 		got, gotErr := io.ReadAll(s)
 		if size == 0 {
-			return // an empty block is never begun
+			return // an empty block is never started
 		}
 		if (wantErr == nil) != (gotErr == nil) || wantErr == nil && !bytes.Equal(got, want) {
 			t.Errorf("got %d bytes, %v; want %d, %v", len(got), gotErr, len(want), wantErr)

@@ -9,8 +9,8 @@ import (
 	"github.com/segmentio/kafka-go/compress"
 )
 
-// Magic numbers of LZ4's legacy format, one behind the other, are damage: the library recurses for
-// each, and 16 MB of them overflow the stack.
+// Consecutive magic numbers of LZ4's legacy format are damage: the library recurses for each, and
+// 16 MB of them overflow the stack.
 func TestLegacyFramesOfLZ4(t *testing.T) {
 	legacy := []byte{0x02, 0x21, 0x4c, 0x18}
 	frame := compressed(t, int16(compress.Lz4), payload(good(0, "a")))
@@ -31,9 +31,9 @@ func TestLegacyFramesOfLZ4(t *testing.T) {
 	}
 }
 
-// Records that nobody wants take nearly nothing, also damaged ones: a few KB may hold a hundred
-// million, and each fetch from the middle of the batch skips them again.
-func TestUnwantedRecordsTakeNothing(t *testing.T) {
+// Skipped records need almost no memory, even damaged ones: a few KB may contain a hundred million,
+// and each fetch from the middle of the batch skips them again.
+func TestSkippedRecordsTakeNoMemory(t *testing.T) {
 	const n = 100_000
 	bad := good(1<<20, "").append(nil)
 	many := append(bytes.Repeat(bad, n), good(n, "last").append(nil)...)
@@ -50,11 +50,11 @@ func TestUnwantedRecordsTakeNothing(t *testing.T) {
 		}
 	})
 	if allocated > 1000 {
-		t.Errorf("%d unwanted records took %v allocations", n, allocated)
+		t.Errorf("%d skipped records took %v allocations", n, allocated)
 	}
 }
 
-// A decoder that was released keeps nothing of the batch alive: its memory was given back.
+// A released decoder keeps no byte of the batch alive: the memory was released.
 func TestRelease(t *testing.T) {
 	for codec := range int16(5) {
 		data := payload(good(0, "a"), good(1, "b"))

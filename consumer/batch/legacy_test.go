@@ -12,7 +12,7 @@ import (
 	"github.com/segmentio/kafka-go/compress"
 )
 
-// oldMessage is a message of format 0 or 1.
+// oldMessage encodes a message of format 0 or 1.
 func oldMessage(offset int64, magic, attributes int8, timestamp int64, value []byte) []byte {
 	b := []byte{byte(magic), byte(attributes)}
 	if magic > 0 {
@@ -30,9 +30,9 @@ func sealMessage(offset int64, b []byte) []byte {
 	return append(all, b...)
 }
 
-func zipped(t testing.TB, b []byte) []byte { return compressed(t, int16(compress.Gzip), b) }
+func gzipped(t testing.TB, b []byte) []byte { return compressed(t, int16(compress.Gzip), b) }
 
-// Logs that old producers wrote are still read.
+// Logs of old producers are still read.
 func TestOldFormats(t *testing.T) {
 	var inner []byte
 	for i := range int64(3) {
@@ -46,26 +46,26 @@ func TestOldFormats(t *testing.T) {
 	}{
 		"format 0": {oldMessage(4, 0, 0, 0, []byte("a")), []string{"4=a"}},
 		"format 1": {oldMessage(5, 1, 0, 77, []byte("b")), []string{"5=b"}},
-		"compressed": {oldMessage(8, 1, 1, 103, zipped(t, inner)),
+		"compressed": {oldMessage(8, 1, 1, 103, gzipped(t, inner)),
 			[]string{"6=a", "7=b", "8=c"}},
-		"compressed, format 0": {oldMessage(8, 0, 1, 0, zipped(t, absolute)),
+		"compressed, format 0": {oldMessage(8, 0, 1, 0, gzipped(t, absolute)),
 			[]string{"6=f", "8=h"}},
 		"no gzip": {oldMessage(8, 1, 1, 103, []byte("garbage")),
 			[]string{"8-8:1 unexpected EOF"}},
 		"codec 7": {oldMessage(8, 1, 7, 103, []byte("garbage")),
 			[]string{"8-8:1 compression codec 7"}},
-		"nothing compressed": {oldMessage(8, 1, 1, 103, zipped(t, nil)),
-			[]string{"8-8:1 a compressed message with none"}},
-		"offsets before 0": {oldMessage(1, 1, 1, 103, zipped(t, inner)),
-			[]string{"1-1:1 a compressed message with offsets"}},
-		"a damaged one within": {oldMessage(8, 1, 1, 103, zipped(t, append(inner, 1, 2, 3))),
-			[]string{"8-8:1 a message that is cut off"}},
-		"a bomb": {oldMessage(8, 1, 1, 103, zipped(t, make([]byte, 9<<20))),
+		"nothing compressed": {oldMessage(8, 1, 1, 103, gzipped(t, nil)),
+			[]string{"8-8:1 a compressed message without messages"}},
+		"offsets before 0": {oldMessage(1, 1, 1, 103, gzipped(t, inner)),
+			[]string{"1-1:1 a compressed message with inconsistent offsets"}},
+		"a damaged one within": {oldMessage(8, 1, 1, 103, gzipped(t, append(inner, 1, 2, 3))),
+			[]string{"8-8:1 a truncated message"}},
+		"a bomb": {oldMessage(8, 1, 1, 103, gzipped(t, make([]byte, 9<<20))),
 			[]string{"8-8:1 the message decompresses to more"}},
 		"a value of 2^31": {sealMessage(8, []byte{0, 0, 0xff, 0xff, 0xff, 0xff, 0x7f, 0xff,
-			0xff, 0xff}), []string{"8-8:1 a message that is cut off"}},
+			0xff, 0xff}), []string{"8-8:1 a truncated message"}},
 		"bytes behind": {sealMessage(8, []byte{0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0,
-			1}), []string{"8-8:1 a message that is cut off"}},
+			1}), []string{"8-8:1 a truncated message"}},
 		"a large one": {oldMessage(8, 1, 0, 5, bytes.Repeat([]byte("x"), 1<<20+1)),
 			[]string{"8-8:1 the record has 1048577 bytes"}},
 	} {
@@ -77,8 +77,8 @@ func TestOldFormats(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", name, got, test.want)
 		}
 	}
-	expect(t, decode(t, oldMessage(8, 1, 1, 103, zipped(t, inner)), 7), "7=b", "8=c")
-	b, _, err := Parse(oldMessage(8, 1, 1|8, 900, zipped(t, inner)))
+	expect(t, decode(t, oldMessage(8, 1, 1, 103, gzipped(t, inner)), 7), "7=b", "8=c")
+	b, _, err := Parse(oldMessage(8, 1, 1|8, 900, gzipped(t, inner)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,14 +91,14 @@ func TestOldFormats(t *testing.T) {
 	}
 }
 
-// A small message of an old format may hold 300,000 others: they are decoded a chunk at a time.
+// A small message of an old format may contain 300,000 others: they are decoded a chunk at a time.
 func TestManyOldMessages(t *testing.T) {
 	var inner []byte
 	n := int64(0)
 	for ; len(inner) < maxLegacy-100; n++ {
 		inner = append(inner, oldMessage(n, 0, 0, 0, nil)...)
 	}
-	b, _, err := Parse(oldMessage(n-1, 0, 1, 0, zipped(t, inner)))
+	b, _, err := Parse(oldMessage(n-1, 0, 1, 0, gzipped(t, inner)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// Header is one header of a record. Names may repeat.
+// Header is one header of a record. Keys may repeat.
 type Header struct {
 	Key   string
 	Value []byte
 }
 
-// Record is a Kafka record as it was read. Key and Value are nil when the record's are null.
+// Record is a Kafka record as it was read. Key and Value are nil if they are null in the record.
 type Record struct {
 	Topic     string
 	Partition int
@@ -22,18 +22,18 @@ type Record struct {
 	// the producer's timestamp, or the broker's on a topic with
 	// message.timestamp.type=LogAppendTime; zero: none
 	Time time.Time
-	// nil: the record could be decoded; else it has only Topic, Partition, Offset and, if known,
-	// Time
+	// nil: the record was decoded; else it has only Topic, Partition, Offset and perhaps Time
 	Damage *Damage
 }
 
-// Damage describes bytes that can't be decoded as records, or a record too large to be kept. The
-// batch's checksum is correct: the producer wrote them that way.
+// Damage describes bytes that can't be decoded as records, or a record that is too large to be
+// kept. The batch's checksum is correct: the producer wrote them that way.
 type Damage struct {
-	Last  int64 // the last offset of the range that can't be told apart; Record.Offset is the first
-	Count int   // how many records it stands for, at least 1 and at most the offsets of the range
+	Last int64 // the last offset of the damaged range; Record.Offset is the first
+	// how many records it stands for: at least 1, at most the number of offsets in the range
+	Count int
 	Size  int64 // bytes that were not kept
-	Err   error // why
+	Err   error // why they can't be decoded or kept
 }
 
 // Clone returns a copy of r that shares no bytes with it.
@@ -47,7 +47,7 @@ func (r Record) Clone() Record {
 	return r
 }
 
-// End returns the offset behind the record, or behind the range of its damage.
+// End returns the offset after the record, or after its damaged range.
 func (r Record) End() int64 {
 	if r.Damage != nil {
 		return r.Damage.Last + 1

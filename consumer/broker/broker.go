@@ -1,15 +1,15 @@
-// Package broker runs a Kafka broker within the process, for `markread dev` and for tests. It is
+// Package broker runs an embedded Kafka broker, for `markread dev` and for tests. It wraps
 // github.com/twmb/franz-go/pkg/kfake: one node, in memory or in a data directory.
 //
-// It is not for production: nothing is replicated, a crash of the machine may lose the last writes,
-// and only one process may use a data directory at a time.
+// It is not for production: it replicates nothing, a crash of the machine may lose the last writes,
+// and only one process at a time may use a data directory.
 //
 // Non-obvious:
-//   - Topics are not created by being named, as on a production cluster: a wrong name must show.
-//   - kfake deletes old records only of topics that have a retention of their own, so that topics
-//     get one here.
-//   - The address that it tells clients is the one it listens on; they have to be able to dial
-//     that.
+//   - Naming a topic does not create it, as on a production cluster: otherwise a misspelt name
+//     would go unnoticed.
+//   - kfake deletes old records only from topics with their own retention setting, so this package
+//     sets one.
+//   - The broker advertises the address that it listens on; clients must be able to dial it.
 package broker
 
 import (
@@ -26,24 +26,24 @@ import (
 const (
 	defaultPartitions = 12
 
-	// What a topic keeps. In memory a day: at 20 events a second that is some 300 MB.
+	// Retention of a topic, in milliseconds. In memory one day: at 20 events a second about 300 MB.
 	memoryRetention = "86400000"
 	diskRetention   = "604800000"
 )
 
-// Options says what to run.
+// Options configures the broker.
 type Options struct {
 	Addr       string   // host:port to listen on; "": 127.0.0.1:0; port 0: any
-	DataDir    string   // where topics, records and offsets are kept; "": in memory
+	DataDir    string   // for topics, records and offsets; "": in memory
 	Partitions int      // of each topic that is created; 0: 12
-	Topics     []string // created when they don't exist
+	Topics     []string // created if they don't exist
 	Listen     func(network, addr string) (net.Listener, error)
 }
 
 // Broker is a running broker.
 type Broker struct{ cluster *kfake.Cluster }
 
-// Start starts a broker. A port that is taken is an error that says so.
+// Start starts a broker. If the port is in use, the error says so and wraps syscall.EADDRINUSE.
 func Start(options Options) (*Broker, error) {
 	options.Addr = cmp.Or(options.Addr, "127.0.0.1:0")
 	options.Partitions = cmp.Or(options.Partitions, defaultPartitions)
@@ -83,7 +83,7 @@ func Start(options Options) (*Broker, error) {
 	}
 	cluster, err := kfake.NewCluster(opts...)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("embedded broker: port %d is taken by another program: %w", port,
+		return nil, fmt.Errorf("embedded broker: port %d is in use by another program: %w", port,
 			err)
 	}
 	if err != nil {
@@ -105,28 +105,27 @@ func Start(options Options) (*Broker, error) {
 // Addr returns the host:port that clients use.
 func (b *Broker) Addr() string { return b.cluster.ListenAddrs()[0] }
 
-// Cluster returns the broker itself, for tests that make it misbehave.
+// Cluster returns the underlying kfake cluster, for tests that inject failures.
 func (b *Broker) Cluster() *kfake.Cluster { return b.cluster }
 
 // Close stops the broker. With a data directory everything is on disk when it returns.
 func (b *Broker) Close() { b.cluster.Close() }
 
-// advertise makes a listener on all addresses give localhost as its own: clients are told to dial
-// it.
+// advertise makes a listener on all addresses report localhost, which clients can dial.
 func advertise(l net.Listener, host string) net.Listener {
 	if ip := net.ParseIP(host); host != "" && (ip == nil || !ip.IsUnspecified()) {
 		return l
 	}
-	return local{l}
+	return localhostListener{l}
 }
 
-// local is a listener, and its own address.
-type local struct{ net.Listener }
+// localhostListener is a listener that reports localhost as its address.
+type localhostListener struct{ net.Listener }
 
-func (l local) Addr() net.Addr  { return l }
-func (l local) Network() string { return "tcp" }
+func (l localhostListener) Addr() net.Addr  { return l }
+func (l localhostListener) Network() string { return "tcp" }
 
-func (l local) String() string {
+func (l localhostListener) String() string {
 	_, port, _ := net.SplitHostPort(l.Listener.Addr().String())
 	return net.JoinHostPort("localhost", port)
 }

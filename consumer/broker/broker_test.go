@@ -34,7 +34,7 @@ func client(t *testing.T, addr string, opts ...kgo.Opt) *kgo.Client {
 	return c
 }
 
-func TestTopicsArePartitionedAndNotMadeByNaming(t *testing.T) {
+func TestTopicsAreNotCreatedByNaming(t *testing.T) {
 	b := start(t, broker.Options{Topics: []string{"mark-read"}})
 	if host, port, err := net.SplitHostPort(b.Addr()); err != nil || host != "127.0.0.1" ||
 		port == "0" {
@@ -52,12 +52,12 @@ func TestTopicsArePartitionedAndNotMadeByNaming(t *testing.T) {
 	}
 }
 
-func TestTakenPort(t *testing.T) {
+func TestPortInUse(t *testing.T) {
 	b := start(t, broker.Options{})
 	_, err := broker.Start(broker.Options{Addr: b.Addr()})
 	_, port, _ := net.SplitHostPort(b.Addr())
 	if !errors.Is(err, syscall.EADDRINUSE) ||
-		!strings.Contains(err.Error(), "port "+port+" is taken") {
+		!strings.Contains(err.Error(), "port "+port+" is in use") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -78,7 +78,7 @@ func TestAllAddressesAreAdvertisedAsLocalhost(t *testing.T) {
 	}
 }
 
-// What was written is there after a restart, and so is a topic that was not in the list.
+// Records survive a restart, and so does a topic that is not in the list.
 func TestDataDirectory(t *testing.T) {
 	dir := t.TempDir()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)

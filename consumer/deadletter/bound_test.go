@@ -22,8 +22,8 @@ import (
 	"markread/consumer/event"
 )
 
-// produced notes the size of the batch of each produce request.
-func produced(w *brokertest.World) *[]int {
+// producedSizes records the size of the batch of each produce request.
+func producedSizes(w *brokertest.World) *[]int {
 	var sizes []int
 	w.Cluster.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
 		w.Cluster.KeepControl()
@@ -33,23 +33,24 @@ func produced(w *brokertest.World) *[]int {
 	return &sizes
 }
 
-// cut closes the connection of requests of a kind that are larger than that, as often as that; it
-// returns how often it has.
-func cut(w *brokertest.World, key kmsg.Key, larger, times int) *int {
-	cuts := new(int)
+// disconnect closes the connection of requests with that key, the first times times (-1: always),
+// except of produce requests whose batch has at most larger bytes. It returns the count of closed
+// ones.
+func disconnect(w *brokertest.World, key kmsg.Key, larger, times int) *int {
+	disconnects := new(int)
 	w.Cluster.ControlKey(int16(key), func(r kmsg.Request) (kmsg.Response, error, bool) {
 		w.Cluster.KeepControl()
 		if p, ok := r.(*kmsg.ProduceRequest); ok &&
-			len(p.Topics[0].Partitions[0].Records) <= larger || *cuts == times {
+			len(p.Topics[0].Partitions[0].Records) <= larger || *disconnects == times {
 			return nil, nil, false
 		}
-		*cuts++
-		return nil, errors.New("cut off"), true
+		*disconnects++
+		return nil, errors.New("disconnected"), true
 	})
-	return cuts
+	return disconnects
 }
 
-func limited(w *brokertest.World, topic string, limit int) {
+func createTopicWithLimit(w *brokertest.World, topic string, limit int) {
 	w.Helper()
 	if err := w.Cluster.CreateTopic(topic, 1,
 		map[string]string{"max.message.bytes": strconv.Itoa(limit)}); err != nil {
@@ -71,9 +72,9 @@ func omitted(r *kgo.Record) (names []string) {
 	return names
 }
 
-// A letter of exactly the topic's limit is written whole; of one byte more it loses its value
-// before anything is sent.
-func TestLettersAreJudgedBeforeTheyAreSent(t *testing.T) {
+// A dead letter of exactly the topic's limit is written whole. With one byte more it loses its
+// value before anything is sent.
+func TestSizeIsCheckedBeforeSending(t *testing.T) {
 	for name, r := range map[string]event.Record{
 		"short": record(100), "long": record(100_000),
 		"headers": record(10, event.Header{Key: strings.Repeat("n", 200),
@@ -82,14 +83,14 @@ func TestLettersAreJudgedBeforeTheyAreSent(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			brokertest.Run(t, 1, func(w *brokertest.World) {
-				sizes := produced(w)
+				sizes := producedSizes(w)
 				if err := deadletter.NewWriter(w.Client(), brokertest.Topics.DeadLetter).
 					Write(w.Context(), brokertest.DeadLetter(r)); err != nil {
 					w.Fatal(err)
 				}
 				whole := (*sizes)[0]
-				limited(w, "fits", whole)
-				limited(w, "small", whole-1)
+				createTopicWithLimit(w, "fits", whole)
+				createTopicWithLimit(w, "small", whole-1)
 				for i, topic := range []string{"fits", "small"} {
 					if err := deadletter.NewWriter(w.Client(), topic).
 						Write(w.Context(), brokertest.DeadLetter(r)); name != "no value" &&
@@ -97,11 +98,11 @@ func TestLettersAreJudgedBeforeTheyAreSent(t *testing.T) {
 						w.Fatal(err)
 					}
 					if i == 0 && !slices.Equal(*sizes, []int{whole, whole}) {
-						w.Errorf("%v: the same letter was sent otherwise", *sizes)
+						w.Errorf("%v: the same dead letter was sent with another size", *sizes)
 					}
 				}
 				if name == "no value" {
-					return // it has nothing to lose
+					return // nothing can be omitted
 				}
 				if got := omitted(read(w, "small", 1)[0]); len(*sizes) != 3 || len(got) != 1 {
 					w.Errorf("sent %v, omitted %q", *sizes, got)
@@ -111,11 +112,11 @@ func TestLettersAreJudgedBeforeTheyAreSent(t *testing.T) {
 	}
 }
 
-// The limit is asked for once a minute, and again when it was wrong; a worker that may not see it
-// goes by the topic's refusals.
+// The limit is queried once a minute, and again when it was wrong. A worker that may not query it
+// relies on the topic's rejections.
 func TestTheTopicsLimitIsKeptForAMinute(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
-		limited(w, "small", 4000)
+		createTopicWithLimit(w, "small", 4000)
 		asked := 0
 		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs}, Observe: true,
 			Count: -1, When: func(kmsg.Request) bool { asked++; return true }})
@@ -134,24 +135,24 @@ func TestTheTopicsLimitIsKeptForAMinute(t *testing.T) {
 		write(10, "[]")
 		time.Sleep(59 * time.Second)
 		if write(5000, "[markread.value-omitted=5000]"); asked != 1 {
-			w.Errorf("asked %d times within a minute", asked)
+			w.Errorf("queried %d times within a minute", asked)
 		}
 		time.Sleep(2 * time.Second)
 		if write(10, "[]"); asked != 2 {
-			w.Errorf("asked %d times after a minute", asked)
+			w.Errorf("queried %d times after a minute", asked)
 		}
 		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.MessageTooLarge,
 			Count: 1})
 		write(1000, "[markread.value-omitted=1000]")
 		if write(1000, "[]"); asked != 3 {
-			w.Errorf("asked %d times after the limit was wrong", asked)
+			w.Errorf("queried %d times after the limit was wrong", asked)
 		}
 		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs},
 			Err: kerr.TopicAuthorizationFailed, Count: -1})
 		letters = deadletter.NewWriter(w.Client(), "small")
-		sizes := produced(w)
+		sizes := producedSizes(w)
 		if write(5000, "[markread.value-omitted=5000]"); len(*sizes) != 2 {
-			w.Errorf("sent %v, want one that is refused", *sizes)
+			w.Errorf("sent %v, want one that is rejected", *sizes)
 		}
 		if write(1_100_000, "[markread.value-omitted=1100000]"); len(*sizes) != 3 {
 			w.Errorf("sent %v, but Kafka's default is known", *sizes)
@@ -159,12 +160,13 @@ func TestTheTopicsLimitIsKeptForAMinute(t *testing.T) {
 	})
 }
 
-// A broker, or a proxy, that closes the connection of a large request can't hold calls for ever:
-// the letter is written smaller, and the next one at once, until ten minutes have passed.
-func TestLettersThatAreCutOff(t *testing.T) {
+// A broker or proxy that closes the connection of a large request can't stop calls forever: the
+// dead letter is written in a smaller form, and the next one immediately, until 10 minutes have
+// passed.
+func TestDisconnectsAtLargeLetters(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		const large = 200_000
-		cuts := cut(w, kmsg.Produce, large, -1)
+		disconnects := disconnect(w, kmsg.Produce, large, -1)
 		letters := deadletter.NewWriter(w.Client(), brokertest.Topics.DeadLetter)
 		write := func(r event.Record) {
 			w.Helper()
@@ -178,20 +180,20 @@ func TestLettersThatAreCutOff(t *testing.T) {
 		}
 		header := event.Header{Key: "own", Value: make([]byte, large)}
 		write(record(large))
-		if *cuts != 3 {
-			w.Errorf("%d requests were cut off, want 3", *cuts)
+		if *disconnects != 3 {
+			w.Errorf("%d requests were disconnected, want 3", *disconnects)
 		}
 		write(record(large))
 		write(record(10, header))
 		write(record(large/2 + 10))
-		if *cuts != 3 {
-			w.Errorf("%d requests were cut off, want 3: it is known", *cuts)
+		if *disconnects != 3 {
+			w.Errorf("%d requests were disconnected, want 3: it is known", *disconnects)
 		}
 		time.Sleep(10 * time.Minute)
 		write(record(large, header))
-		if *cuts != 3+3*3 {
-			w.Errorf("%d requests were cut off, want 12: each form three times, but the last",
-				*cuts)
+		if *disconnects != 3+3*3 {
+			w.Errorf("%d requests were disconnected, want 12: each form three times, but the last",
+				*disconnects)
 		}
 		var got []string
 		for _, r := range read(w, brokertest.Topics.DeadLetter, 5) {
@@ -208,24 +210,24 @@ func TestLettersThatAreCutOff(t *testing.T) {
 	})
 }
 
-// What breaks in an outage, or by chance, is written whole when it is over.
+// After an outage, or a few disconnects by chance, the dead letter is written whole.
 func TestOutagesOmitNothing(t *testing.T) {
 	for name, c := range map[string]struct {
-		value, cuts int
-		leader      bool // small requests are cut off, too
-		tries       int  // of Write
+		value, disconnects int
+		leader             bool // small requests are disconnected, too
+		tries              int  // of Write
 	}{
 		"outage":                  {500_000, 20, true, 21},
 		"twice by chance":         {500_000, 2, false, 1},
-		"an ordinary letter":      {1000, 20, false, 21},
+		"an ordinary dead letter": {1000, 20, false, 21},
 		"one of just under 64 KB": {65_000, 20, false, 21},
 	} {
 		t.Run(name, func(t *testing.T) {
 			brokertest.Run(t, 1, func(w *brokertest.World) {
-				cut(w, kmsg.Produce, 0, c.cuts)
+				disconnect(w, kmsg.Produce, 0, c.disconnects)
 				small := new(int)
 				if c.leader {
-					small = cut(w, kmsg.ListOffsets, 0, -1)
+					small = disconnect(w, kmsg.ListOffsets, 0, -1)
 				}
 				letters := deadletter.NewWriter(w.Client(), brokertest.Topics.DeadLetter)
 				tries := 1
@@ -233,7 +235,7 @@ func TestOutagesOmitNothing(t *testing.T) {
 					tries < 100; tries++ {
 					time.Sleep(time.Second)
 				}
-				*small = -1 // for the reader
+				*small = -1 // so that the reader is not disconnected
 				if got := read(w, brokertest.Topics.DeadLetter, 1)[0]; tries != c.tries ||
 					len(omitted(got)) > 0 || len(got.Value) != c.value {
 					w.Errorf("%d tries, omitted %q", tries, omitted(got))
@@ -243,8 +245,8 @@ func TestOutagesOmitNothing(t *testing.T) {
 	}
 }
 
-// A topic that refuses whatever it is sent for a while gets the letter whole after that.
-func TestRefusalsOfAllOmitNothing(t *testing.T) {
+// A topic that rejects everything for a while gets the whole dead letter afterwards.
+func TestTemporaryRefusalsOmitNothing(t *testing.T) {
 	for _, code := range []*kerr.Error{kerr.PolicyViolation, kerr.TopicAuthorizationFailed,
 		kerr.NotEnoughReplicas, kerr.UnknownServerError} {
 		brokertest.Run(t, 1, func(w *brokertest.World) {
@@ -260,10 +262,10 @@ func TestRefusalsOfAllOmitNothing(t *testing.T) {
 	}
 }
 
-// A stop is no refusal, also while it is found out whether a letter is cut off.
-func TestAStopWhileALetterIsCutOff(t *testing.T) {
+// A shutdown is not a rejection, not even during the check whether size closes the connection.
+func TestShutdownWhileALetterIsRetried(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
-		cut(w, kmsg.Produce, 0, -1)
+		disconnect(w, kmsg.Produce, 0, -1)
 		ctx, cancel := context.WithCancel(w.Context())
 		time.AfterFunc(150*time.Millisecond, cancel)
 		if err := deadletter.NewWriter(w.Client(), brokertest.Topics.DeadLetter).
@@ -273,14 +275,14 @@ func TestAStopWhileALetterIsCutOff(t *testing.T) {
 	})
 }
 
-// What the topic refuses for what is in it loses that; a topic that refuses all is the topic's
-// fault, and is asked a bounded number of times.
+// A dead letter loses the parts that the topic rejects. If the topic rejects every form, Write
+// fails after a bounded number of attempts.
 func TestLettersThatAreRefused(t *testing.T) {
 	for _, code := range []*kerr.Error{kerr.InvalidRecord, kerr.InvalidTimestamp} {
 		t.Run(code.Message, func(t *testing.T) {
 			brokertest.Run(t, 1, func(w *brokertest.World) {
-				sizes := produced(w)
-				var unwanted string // records with this are refused
+				sizes := producedSizes(w)
+				var unwanted string // records that contain this are rejected
 				w.Cluster.ControlKey(int16(kmsg.Produce),
 					func(r kmsg.Request) (kmsg.Response, error, bool) {
 						w.Cluster.KeepControl()
@@ -335,7 +337,7 @@ func TestLettersThatAreRefused(t *testing.T) {
 	}
 }
 
-// Damaged records have one letter: how many, which, why and how large they are is in it.
+// Damaged records have one dead letter: it has their number, offsets, reason and size.
 func TestLetterOfDamagedRecords(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		r := event.Record{Topic: brokertest.Topics.Live, Partition: 1, Offset: 5,
@@ -392,11 +394,11 @@ func TestDecodeDamage(t *testing.T) {
 	}
 }
 
-// However much the topic takes: a letter is never larger than what its readers read of a record, in
-// bytes and in headers.
+// However much the topic accepts, a dead letter is never larger than what its readers can read of a
+// record, in bytes and in headers.
 func TestLettersCanBeRead(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
-		limited(w, "large", 10<<20)
+		createTopicWithLimit(w, "large", 10<<20)
 		c := w.Client()
 		letters := deadletter.NewWriter(c, "large")
 		many := func(n int) event.Record { return record(10, make([]event.Header, n)...) }
@@ -407,9 +409,9 @@ func TestLettersCanBeRead(t *testing.T) {
 			}
 		}
 		var got []string
-		unread, err := c.Scan(w.Context(), w.Extent(c, "large"), func(r event.Record) error {
+		unread, err := c.Scan(w.Context(), w.TopicOffsets(c, "large"), func(r event.Record) error {
 			if r.Damage != nil {
-				w.Errorf("letter %d: %v", r.Offset, r.Damage.Err)
+				w.Errorf("dead letter %d: %v", r.Offset, r.Damage.Err)
 			}
 			value, _ := r.Header("markread.value-omitted")
 			headers, _ := r.Header("markread.headers-omitted")

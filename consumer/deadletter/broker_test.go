@@ -16,7 +16,7 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// world is the virtual Kafka, with a client of it.
+// world is the virtual Kafka with a client.
 type world struct {
 	*brokertest.World
 	client *kafkaclient.Client
@@ -27,7 +27,7 @@ func inWorld(t *testing.T, test func(w *world)) {
 	brokertest.Run(t, 3, func(w *brokertest.World) { test(&world{w, w.Client()}) })
 }
 
-// write has the worker's own writer write a letter of a record.
+// write writes the dead letter of a record with the worker's Writer.
 func (w *world) write(r event.Record, class string) {
 	w.Helper()
 	err := NewWriter(w.client, brokertest.Topics.DeadLetter).Write(w.Context(), event.DeadLetter{
@@ -39,7 +39,7 @@ func (w *world) write(r event.Record, class string) {
 	}
 }
 
-// read returns all records of a topic, by another client.
+// read returns the n records of a topic, read by another client.
 func (w *world) read(topic string, n int) (records []*kgo.Record) {
 	w.Helper()
 	c := w.Kgo(kgo.ConsumeTopics(topic))
@@ -55,15 +55,15 @@ func (w *world) read(topic string, n int) (records []*kgo.Record) {
 	return records
 }
 
-func (w *world) office() *Store {
+func (w *world) store() *Store {
 	return &Store{Topic: w.client,
 		Name: brokertest.Topics.DeadLetter}
 }
 
-func (w *world) replay(o *Store) Done {
+func (w *world) replay(s *Store) Done {
 	w.Helper()
-	plan := PlanOf(find(w.T, o).Find(Open), 0)
-	done, err := o.Replay(w.Context(), plan, time.Now,
+	plan := PlanOf(find(w.T, s).Find(Open), 0)
+	done, err := s.Replay(w.Context(), plan, time.Now,
 		w.client.Publisher(brokertest.Topics.Backfill),
 		w.client.Publisher(brokertest.Topics.DeadLetter), nil)
 	if err != nil {
@@ -72,8 +72,8 @@ func (w *world) replay(o *Store) Done {
 	return done
 }
 
-// What the worker's writer has written is understood here, header by header, and what is replayed
-// is the record that it was, much later, with the time when the user read.
+// The Store understands each header that the worker's Writer writes. Much later it replays the
+// original record, with the time when the user read.
 func TestLettersOfTheWorker(t *testing.T) {
 	inWorld(t, func(w *world) {
 		read := time.Now()
@@ -85,7 +85,8 @@ func TestLettersOfTheWorker(t *testing.T) {
 					{Key: "markread.replays", Value: []byte("1")}, {Key: "null"}},
 			},
 			{Topic: "events", Partition: 2, Offset: 41,
-				Value: []byte(`{"Report_Account":"c","Peer_Account":"b","MsgReadTime":"1700000000"}`), Time: read},
+				Value: []byte(`{"Report_Account":"c","Peer_Account":"b",` +
+					`"MsgReadTime":"1700000000"}`), Time: read},
 			{Topic: "events", Offset: 42, Key: []byte("a|b"), Value: []byte(`no event`),
 				Time: read},
 		}
@@ -94,18 +95,18 @@ func TestLettersOfTheWorker(t *testing.T) {
 			time.Sleep(time.Second)
 			w.write(r, classes[i])
 		}
-		o := w.office()
-		fold := NewIndex(3, Filter{})
-		if err := o.Find(w.Context(), fold); err != nil {
+		s := w.store()
+		index := NewIndex(3, Filter{})
+		if err := s.Find(w.Context(), index); err != nil {
 			w.Fatal(err)
 		}
-		if counts := fold.Counts(); len(counts) != 3 || fold.Foreign() != 0 {
+		if counts := index.Counts(); len(counts) != 3 || index.Unknown() != 0 {
 			w.Errorf("%+v", counts)
 		}
-		found := fold.Find(Open)
+		found := index.Find(Open)
 		var lines []string
-		err := o.List(w.Context(), found, func(l *Letter) error {
-			// without where the partitioner put it
+		err := s.List(w.Context(), found, func(l *Letter) error {
+			// without the partition, which the partitioner chooses
 			_, rest, _ := strings.Cut(string(l.AppendJSON(nil, false)), `,"state"`)
 			lines = append(lines, rest)
 			return nil
@@ -120,7 +121,7 @@ func TestLettersOfTheWorker(t *testing.T) {
 		}
 
 		time.Sleep(3 * time.Hour)
-		if done := w.replay(o); done != (Done{Letters: 2, Conversations: 2}) {
+		if done := w.replay(s); done != (Done{Letters: 2, Conversations: 2}) {
 			w.Errorf("%+v", done)
 		}
 		events := w.read(brokertest.Topics.Backfill, 2)
@@ -148,44 +149,44 @@ func TestLettersOfTheWorker(t *testing.T) {
 		if event := event.Decode(replayed, time.Now()); event.ReadTime != 1767225600 {
 			w.Errorf("T is %d", event.ReadTime)
 		}
-		if got := states(w.T, o); strings.Count(got, "replayed") != 2 ||
+		if got := states(w.T, s); strings.Count(got, "replayed") != 2 ||
 			strings.Count(got, "open") != 1 {
 			w.Error(got)
 		}
 		w.read(brokertest.Topics.DeadLetter, 5)
-		if done := w.replay(o); done != (Done{}) {
+		if done := w.replay(s); done != (Done{}) {
 			w.Errorf("a second replay: %+v", done)
 		}
 	})
 }
 
-// Two replays at the same time, and one whose resolutions were lost, do no harm but that of
-// publishing twice.
+// Two concurrent replays, and a replay whose resolutions were lost, only publish twice.
 func TestReplaysAtTheSameTime(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.write(event.Record{Topic: "events", Key: []byte("a|b"),
 			Value: []byte(`{"Report_Account":"a","Peer_Account":"b"}`), Time: time.Now()},
 			"rejected")
-		o := w.office()
-		plan := PlanOf(find(w.T, o).Find(Open), 0)
+		s := w.store()
+		plan := PlanOf(find(w.T, s).Find(Open), 0)
 		for range 2 {
-			if _, err := o.Replay(w.Context(), plan, time.Now,
+			if _, err := s.Replay(w.Context(), plan, time.Now,
 				w.client.Publisher(brokertest.Topics.Backfill),
 				w.client.Publisher(brokertest.Topics.DeadLetter), nil); err != nil {
 				w.Fatal(err)
 			}
 		}
 		w.read(brokertest.Topics.Backfill, 2)
-		if got := states(w.T, o); strings.Count(got, "replayed") != 1 ||
+		if got := states(w.T, s); strings.Count(got, "replayed") != 1 ||
 			strings.Contains(got, ",") {
 			w.Error(got)
 		}
 	})
 }
 
-// What the lane's topic does not take stays open, and the rest of its batch is replayed: a topic
-// that takes less than the letters', one that is compacted, one with bounds for times.
-func TestRefusedByTheLane(t *testing.T) {
+// A dead letter that the target topic rejects stays open, and the rest of its batch is replayed: a
+// topic with a smaller limit than the dead-letter topic, a compacted one, one with timestamp
+// bounds.
+func TestRefusedByTheTargetTopic(t *testing.T) {
 	for code, want := range map[*kerr.Error]Done{
 		kerr.MessageTooLarge:  {Letters: 3, Conversations: 3, TooLarge: 1},
 		kerr.InvalidRecord:    {Letters: 3, Conversations: 3, Refused: 1},
@@ -210,17 +211,18 @@ func TestRefusedByTheLane(t *testing.T) {
 						response := request.ResponseKind().(*kmsg.ProduceResponse)
 						topic, partition := kmsg.NewProduceResponseTopic(),
 							kmsg.NewProduceResponseTopicPartition()
-						partition.Partition, partition.ErrorCode = request.Topics[0].Partitions[0].Partition, code.Code
+						partition.Partition, partition.ErrorCode =
+							request.Topics[0].Partitions[0].Partition, code.Code
 						topic.Topic, topic.Partitions = brokertest.Topics.Backfill,
 							append(topic.Partitions, partition)
 						response.Topics = append(response.Topics, topic)
 						return response, nil, true
 					})
-				o := w.office()
-				if done := w.replay(o); done != want {
+				s := w.store()
+				if done := w.replay(s); done != want {
 					w.Errorf("%+v", done)
 				}
-				if got := states(w.T, o); strings.Count(got, "replayed") != 3 ||
+				if got := states(w.T, s); strings.Count(got, "replayed") != 3 ||
 					strings.Count(got, "open") != 1 {
 					w.Error(got)
 				}

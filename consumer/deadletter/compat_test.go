@@ -11,18 +11,18 @@ import (
 	"markread/consumer/event"
 )
 
-// The dead letters of an older version are what they were for that version: in the same states,
-// with the same contents, and replayed as the same records.
+// The dead letters of an older version keep their meaning: the same states, the same contents, and
+// the same records when replayed.
 //
 // Programs of commit 4a19850 wrote testdata/deadletters-4a19850.ndjson on the embedded broker, to a
-// topic with max.message.bytes=2000. A worker (`markread run --attempts 2`, with `markread
-// sandbox` as IM server) read four invalid events, two calls that failed with 90994 and 502 until
-// they were exhausted, and others that were rejected, as sandbox has no accounts that begin with
-// "nobody"; one of these letters stands for three events, and two records were too large.
+// topic with max.message.bytes=2000. A worker (`markread run --attempts 2`, with `markread sandbox`
+// as IM server) read four invalid events, two whose calls failed with 90994 and 502 until they were
+// exhausted, and others that were rejected because sandbox has no accounts that begin with
+// "nobody". One of these dead letters stands for three events, and two records were too large.
 // `dead-letters replay` replayed one conversation, which was rejected again, and `dead-letters
-// discard` discarded a letter. Each line is a record of the topic. "shown" is what `dead-letters
-// ls --json --state all` printed of it, and "replayed" what a last replay of all open letters
-// then published for it.
+// discard` discarded a dead letter. Each line is a record of the topic. "shown" is what
+// `dead-letters ls --json --state all` printed for it, and "replayed" what a last replay of all
+// open dead letters published for it.
 func TestDeadLettersOfAnOlderVersion(t *testing.T) {
 	text, err := os.ReadFile("testdata/deadletters-4a19850.ndjson")
 	if err != nil {
@@ -35,7 +35,7 @@ func TestDeadLettersOfAnOlderVersion(t *testing.T) {
 	}
 	lines := map[ID]line{}
 	index := NewIndex(3, Filter{})
-	index.Judge(time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC))
+	index.CheckReplayableAt(time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC))
 	for text := range bytes.Lines(text) {
 		var l line
 		if err := json.Unmarshal(text, &l); err != nil {
@@ -44,13 +44,13 @@ func TestDeadLettersOfAnOlderVersion(t *testing.T) {
 		lines[IDOf(l.Record)] = l
 		index.Add(l.Record)
 	}
-	if index.Foreign() != 0 {
-		t.Errorf("%d records are taken for those of others", index.Foreign())
+	if index.Unknown() != 0 {
+		t.Errorf("%d unknown records", index.Unknown())
 	}
 	for id, l := range lines {
 		state, found := index.State(id)
 		if found != (l.Shown != nil) {
-			t.Errorf("%s: a letter: %t", id, found)
+			t.Errorf("%s: a dead letter: %t", id, found)
 		}
 		letter := Parse(l.Record, state)
 		var shown map[string]json.RawMessage
@@ -66,12 +66,12 @@ func TestDeadLettersOfAnOlderVersion(t *testing.T) {
 	plan := PlanOf(index.Find(Open), 0)
 	for _, l := range plan.Events {
 		want := lines[l.ID].Replayed
-		if got := l.Publication(lines[l.ID].Record); !reflect.DeepEqual(got, want) {
+		if got := l.ReplayMessage(lines[l.ID].Record); !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: replayed as %+v, want %+v", l.ID, got, want)
 		}
 	}
-	stuck := [...]int{Invalid: 3, Omitted: 2}
-	if len(plan.Events) != 5 || len(plan.Covered) != 1 || plan.Obstacles != stuck {
+	obstacles := [...]int{Invalid: 3, Omitted: 2}
+	if len(plan.Events) != 5 || len(plan.Covered) != 1 || plan.Obstacles != obstacles {
 		t.Errorf("%d events, %d covered, %v", len(plan.Events), len(plan.Covered), plan.Obstacles)
 	}
 }

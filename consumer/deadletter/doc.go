@@ -1,45 +1,47 @@
 // Package deadletter writes dead letters to their topic, finds them there, and replays or discards
-// them. It asks nobody for confirmation and shows nothing. The format of a dead letter, headers and
-// all, is in package event (deadletter.go there).
+// them. It doesn't ask for confirmation and prints nothing. Package event (deadletter.go) has the
+// format of a dead letter, with its headers.
 //
 // It promises:
-//   - A letter is written once for each Write that succeeds; nothing of the record is lost but what
-//     the topic is too small for.
-//   - A letter is resolved only when all replicas of the topic that it is replayed to have its
-//     event. A replay that is interrupted anywhere, killed even, loses no letter; at worst some are
-//     replayed once more, and a worker finds their T covered, or calls once too often.
-//   - What is read ends where the topic ended when reading began: a replay does not meet its own
-//     letters.
-//   - Records that somebody else has written there don't make it fail: they are counted.
-//   - Memory is bounded: 64 bytes for each letter of the topic, about 170 for each that is
-//     replayed, and one part (see listBytes, workBytes) of the records themselves. To see records,
-//     the topic is read twice; the second time it is known what became of each letter.
+//   - Each Write that succeeds writes a dead letter once. Nothing of the record is lost except
+//     parts that the topic rejects, mostly for their size.
+//   - A dead letter is resolved only when all replicas of the target topic have its event. A replay
+//     that is interrupted anywhere, even killed, loses no dead letter. At worst some are replayed
+//     once more, and a worker finds their T covered or makes one call too many.
+//   - A read ends where the topic ended when the read began: a replay never reads the dead letters
+//     that it causes.
+//   - Records written by another program cause no failure: they are counted.
+//   - Memory is bounded: 64 bytes for each dead letter of the topic, about 170 for each one that is
+//     replayed, and one part of the records themselves (see listBytes, workBytes). To get the
+//     records the topic is read twice: only after the first read is the state of each dead letter
+//     known.
 //
 // # Files
 //
-//	writer.go             writing a letter, and how large it may be
-//	letters.go json.go    a letter, its ID and state; the same as JSON; its event, to be edited
-//	index.go              all letters of a topic: states, counts, and those that somebody asks for
-//	plan.go               which letters a replay publishes, which they cover, and the records
-//	store.go show.go      the topic: find, list, show, replay, discard
-//	unread.go             partitions that end, for us, before their end
+//	writer.go             writes a dead letter, and finds how large it may be
+//	letters.go json.go    a dead letter, its ID and state; its JSON form; its event for editing
+//	index.go              all dead letters of a topic: states, counts, filters
+//	plan.go               which dead letters a replay publishes, which these cover, the records
+//	store.go show.go      operations on the topic: find, list, show, replay, discard
+//	unread.go             partitions that can be read only in part
 //
 // # Non-obvious
 //
-//   - The states depend on whole topics: a letter is open until a resolution of it is found, which
-//     may be its partition's last record.
-//   - The first resolution of a letter counts; later ones change nothing. A resolution may be about
-//     a letter that retention has deleted.
-//   - What is replayed has the event time of the letter, not that of its replay: T must not move. A
-//     letter without one is replayed only if its event has a MsgReadTime.
-//   - Two replays at the same time publish and resolve twice: a worker collapses the second
-//     publication, or finds it covered.
-//   - A partition may end, for us, before its end: at a batch with a wrong checksum, or where its
-//     leader is gone. A letter before that may be resolved by a record behind it, so it is neither
-//     replayed nor discarded unless it is named: see Known. Records of others that can't be decoded
-//     hide nothing: markread wrote none of them.
-//   - Letters of one conversation are published as one event, and those that it covers are resolved
-//     when all events are published. A replay that is killed before leaves them open, and the next
-//     publishes the newest of them: a T that is covered already. One that is interrupted resolves
-//     them.
+//   - A state depends on the whole topic: a dead letter is open until a resolution of it is found,
+//     and that may be the last record of its partition.
+//   - The first resolution of a dead letter counts; later ones change nothing. A resolution may
+//     refer to a dead letter that retention has deleted.
+//   - A replayed record has the event time of the dead letter, not the time of the replay: T must
+//     not move. A dead letter without an event time is replayed only if its event has a
+//     MsgReadTime.
+//   - Two concurrent replays publish and resolve twice. A worker collapses the second record, or
+//     finds it covered.
+//   - A partition may be readable only in part: up to a batch with a wrong checksum, or until its
+//     leader becomes unavailable. A later record may resolve a dead letter before that point, so
+//     the dead letter is neither replayed nor discarded unless its ID is given: see WithKnownState.
+//     A record that can't be decoded hides nothing: markread did not write it.
+//   - Of the dead letters of one conversation one event is published. Those that it covers are
+//     resolved after all events are published. A replay that is killed before that leaves them
+//     open, and the next replay publishes the newest of them: its T is already covered. A replay
+//     that is interrupted resolves them.
 package deadletter

@@ -12,88 +12,93 @@ import (
 	"markread/consumer/printable"
 )
 
-// Index is what is known of a topic's letters so far.
+// Index holds what is known about the dead letters of a topic.
 type Index struct {
-	maxReplays int
-	filter     Filter
-	judge      time.Time       // zero: whether letters can be replayed is not asked
-	partitions map[int][]Entry // in the order of their offsets
-	kinds      []event.Kind
-	index      map[event.Kind]uint16
-	foreign    int64
-	seeds      [2]maphash.Seed
+	maxReplays  int
+	filter      Filter
+	replayAt    time.Time       // zero: don't check whether dead letters can be replayed
+	partitions  map[int][]Entry // ordered by offset
+	kinds       []event.Kind
+	kindNumbers map[event.Kind]uint16
+	unknown     int64
+	seeds       [2]maphash.Seed
 }
 
-// Entry is what an index keeps of a letter.
+// Entry is what an index keeps of one dead letter.
 type Entry struct {
 	ID
-	failedAt     int64        // microseconds since 1970
-	conversation conversation // like readTime only of those that are judged and can be replayed
-	readTime     int64        // T
-	size         uint32       // of the whole record, in bytes
-	kind         uint16       // in Index.kinds
+	failedAt int64 // microseconds since 1970
+	// conversation and readTime are set only if the dead letter was checked and can be replayed.
+	conversation conversation
+	readTime     int64  // T
+	size         uint32 // approximate memory of the whole record, in bytes
+	kind         uint16 // index into Index.kinds
 	replays      uint16
-	highest      uint16 // of its conversation in a plan: none may go round for ever
-	State        State
-	obstacle     Obstacle
-	matches      bool
+	// mostReplays is the largest replays of its conversation in a plan: none is replayed forever.
+	mostReplays uint16
+	State       State
+	obstacle    Obstacle
+	matches     bool
 }
 
-// NewIndex returns an index for letters that are parked when they were replayed so often. All are
-// indexed; those that the filter is for can be counted and found.
+// NewIndex returns an empty index. A dead letter that was replayed maxReplays times or more is
+// parked. The index holds all dead letters; Counts and Find use only those that match the filter.
 func NewIndex(maxReplays int, filter Filter) *Index {
 	return &Index{
 		maxReplays: maxReplays, filter: filter, partitions: map[int][]Entry{},
-		index: map[event.Kind]uint16{},
-		seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
+		kindNumbers: map[event.Kind]uint16{},
+		seeds:       [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
 	}
 }
 
-// Judge has each letter that the filter is for judged: can it be replayed at this time? It comes
-// before the first Add.
-func (f *Index) Judge(now time.Time) { f.judge = now }
+// CheckReplayableAt makes Add check for each dead letter that matches the filter whether it can be
+// replayed at time now. It must be called before the first Add.
+func (x *Index) CheckReplayableAt(now time.Time) { x.replayAt = now }
 
-// Add takes in a record of the topic: all of them, those of one partition in order.
-func (f *Index) Add(r event.Record) {
+// Add adds a record of the topic. It must be called for every record, in offset order within each
+// partition.
+func (x *Index) Add(r event.Record) {
 	if kind, ok := event.KindOf(r); ok {
-		f.partitions[r.Partition] = append(f.partitions[r.Partition], f.entryOf(r, kind))
+		x.partitions[r.Partition] = append(x.partitions[r.Partition], x.entryOf(r, kind))
 	} else if id, state, ok := ResolutionOf(r); !ok {
-		f.foreign++
-	} else if l := f.find(id); l != nil && l.State <= Parked {
+		x.unknown++
+	} else if l := x.find(id); l != nil && l.State <= Parked {
 		l.State = state
 	}
 }
 
-func (f *Index) entryOf(r event.Record, kind event.Kind) Entry {
+func (x *Index) entryOf(r event.Record, kind event.Kind) Entry {
 	at := event.FailedAt(r)
-	l := Entry{ID: IDOf(r), failedAt: microseconds(at), size: sizeOf(r), kind: f.number(kind),
-		replays: uint16(r.Replays()), matches: f.filter.matches(r, kind, at)}
-	if int(l.replays) >= f.maxReplays {
+	l := Entry{ID: IDOf(r), failedAt: microseconds(at), size: sizeOf(r), kind: x.kindNumber(kind),
+		replays: uint16(r.Replays()), matches: x.filter.matches(r, kind, at)}
+	if int(l.replays) >= x.maxReplays {
 		l.State = Parked
 	}
-	if l.matches && !f.judge.IsZero() {
-		event, obstacle := CheckReplay(r, f.judge)
+	if l.matches && !x.replayAt.IsZero() {
+		event, obstacle := CheckReplay(r, x.replayAt)
 		if l.obstacle = obstacle; obstacle == Replayable {
-			l.conversation, l.readTime = f.conversationOf(event), event.ReadTime
+			l.conversation, l.readTime = x.conversationOf(event), event.ReadTime
 		}
 	}
 	return l
 }
 
-// conversation tells conversations apart, in 16 bytes: a hash whose seed is another each time, so
-// that nobody can make two of them collide, and chance does not.
+// conversation identifies a conversation in 16 bytes: a hash with random seeds, so that nobody can
+// construct a collision. Chance collisions are negligible.
 type conversation [2]uint64
 
-func (f *Index) conversationOf(e event.Event) conversation {
-	// no account has a zero in it; a record's key is the same for "a|b", "c" and "a", "b|c"
+func (x *Index) conversationOf(e event.Event) conversation {
+	// An account contains no NUL. The record key would not do: it is the same for "a|b", "c" and
+	// for "a", "b|c".
 	both := e.Report + "\x00" + e.Peer
-	return conversation{maphash.String(f.seeds[0], both), maphash.String(f.seeds[1], both)}
+	return conversation{maphash.String(x.seeds[0], both), maphash.String(x.seeds[1], both)}
 }
 
-// microseconds is a time as it is kept: a header may have any year up to 9999.
+// microseconds converts a time to microseconds since 1970, at least 0: a header may have any year
+// up to 9999.
 func microseconds(t time.Time) int64 { return max(0, t.UnixMicro()) }
 
-// sizeOf is about how much memory a record takes.
+// sizeOf returns about how much memory a record takes, in bytes.
 func sizeOf(r event.Record) uint32 {
 	size := 200 + len(r.Key) + len(r.Value)
 	for _, h := range r.Headers {
@@ -103,34 +108,34 @@ func sizeOf(r event.Record) uint32 {
 }
 
 const (
-	// maxKinds bounds how many kinds are told apart: whoever may write to the topic may invent
-	// them. The last stands for those beyond.
+	// maxKinds bounds the number of distinct kinds: whoever can write to the topic can invent
+	// kinds. The last one stands for all further kinds.
 	maxKinds = 1 << 12
-	// maxName bounds what is kept of a class or a code, in bytes. Ours are shorter.
+	// maxName bounds the kept length of a class or code, in bytes. Those of markread are shorter.
 	maxName = 60
 )
 
-// number returns the index of a kind.
-func (f *Index) number(kind event.Kind) uint16 {
-	if n, ok := f.index[kind]; ok { // the usual one, without a copy
+// kindNumber returns the index of a kind in kinds.
+func (x *Index) kindNumber(kind event.Kind) uint16 {
+	if n, ok := x.kindNumbers[kind]; ok { // the usual case: no copy
 		return n
 	}
-	// copies, which keep no record alive
+	// Cloned so that no record is kept in memory.
 	kind = event.Kind{Class: strings.Clone(printable.Truncate(kind.Class, maxName)),
 		Code: strings.Clone(printable.Truncate(kind.Code, maxName))}
-	if _, ok := f.index[kind]; !ok && len(f.kinds) >= maxKinds-1 {
+	if _, ok := x.kindNumbers[kind]; !ok && len(x.kinds) >= maxKinds-1 {
 		kind = event.Kind{Code: "of other kinds"}
 	}
-	n, ok := f.index[kind]
+	n, ok := x.kindNumbers[kind]
 	if !ok {
-		n = uint16(len(f.kinds))
-		f.kinds, f.index[kind] = append(f.kinds, kind), n
+		n = uint16(len(x.kinds))
+		x.kinds, x.kindNumbers[kind] = append(x.kinds, kind), n
 	}
 	return n
 }
 
-func (f *Index) find(id ID) *Entry {
-	all := f.partitions[id.Partition]
+func (x *Index) find(id ID) *Entry {
+	all := x.partitions[id.Partition]
 	i, ok := slices.BinarySearchFunc(all, id.Offset,
 		func(l Entry, offset int64) int { return cmp.Compare(l.Offset, offset) })
 	if !ok {
@@ -139,21 +144,21 @@ func (f *Index) find(id ID) *Entry {
 	return &all[i]
 }
 
-// State returns what became of a letter; false: there is none of that name.
-func (f *Index) State(id ID) (state State, ok bool) {
-	if l := f.find(id); l != nil {
+// State returns the state of a dead letter. ok is false if the index has no such dead letter.
+func (x *Index) State(id ID) (state State, ok bool) {
+	if l := x.find(id); l != nil {
 		return l.State, true
 	}
 	return Open, false
 }
 
-// Foreign returns how many records were neither letters nor resolutions.
-func (f *Index) Foreign() int64 { return f.foreign }
+// Unknown returns the number of records that are neither dead letters nor resolutions.
+func (x *Index) Unknown() int64 { return x.unknown }
 
-// Find returns the letters that the filter is for and that are in one of the states, oldest first,
-// by the time when they failed.
-func (f *Index) Find(states ...State) (found []Entry) {
-	for _, letters := range f.partitions {
+// Find returns the dead letters that match the filter and are in one of the states, sorted by the
+// time when they failed, oldest first.
+func (x *Index) Find(states ...State) (found []Entry) {
+	for _, letters := range x.partitions {
 		for i := range letters {
 			if l := &letters[i]; l.matches && slices.Contains(states, l.State) {
 				found = append(found, *l)
@@ -166,38 +171,39 @@ func (f *Index) Find(states ...State) (found []Entry) {
 	return found
 }
 
-// Still returns those of the letters, which an earlier index found, that this one would find, too:
-// still there, and in the same state. They are kept in their order and in their place.
-func (f *Index) Still(found []Entry) []Entry {
+// Unchanged returns the entries of found, the result of an earlier index, that this index would
+// find too: the dead letter is still there, matches the filter, and is in the same state. It keeps
+// their order and reuses the slice.
+func (x *Index) Unchanged(found []Entry) []Entry {
 	return slices.DeleteFunc(found, func(l Entry) bool {
-		now := f.find(l.ID)
+		now := x.find(l.ID)
 		return now == nil || !now.matches || now.State != l.State || now.size != l.size ||
 			now.failedAt != l.failedAt
 	})
 }
 
-// Is reports whether a record is the letter that was found: in a topic that was recreated another
-// may have its offset.
+// Is reports whether the record is the dead letter of this entry. In a recreated topic another
+// record may have its offset.
 func (l *Entry) Is(r event.Record) bool {
 	_, letter := event.KindOf(r)
 	return letter && IDOf(r) == l.ID && sizeOf(r) == l.size &&
 		microseconds(event.FailedAt(r)) == l.failedAt
 }
 
-// Oldest returns the first so many; 0: all.
+// Oldest returns the first limit entries of found; 0: all.
 func Oldest(found []Entry, limit int) []Entry {
 	return found[:min(len(found), cmp.Or(limit, len(found)))]
 }
 
-// Count is how many letters of one kind there are, by state, and when the first and the last of
+// Count is the number of dead letters of one kind in each state, and when the first and the last of
 // each state failed.
 type Count struct {
 	event.Kind
 	Letters        [stateCount]int64
-	Oldest, Newest [stateCount]time.Time // zero: there is none
+	Oldest, Newest [stateCount]time.Time // zero: no dead letter
 }
 
-// add counts one letter more.
+// add counts one dead letter.
 func (c *Count) add(l *Entry) {
 	s, failed := l.State, time.UnixMicro(l.failedAt).UTC()
 	if c.Letters[s] == 0 || failed.Before(c.Oldest[s]) {
@@ -209,7 +215,7 @@ func (c *Count) add(l *Entry) {
 	c.Letters[s]++
 }
 
-// Of returns how many letters there are in any of the states, and when the first and the last of
+// Of returns the number of dead letters in any of the states, and when the first and the last of
 // them failed.
 func (c *Count) Of(states ...State) (n int64, oldest, newest time.Time) {
 	for _, s := range states {
@@ -224,19 +230,19 @@ func (c *Count) Of(states ...State) (n int64, oldest, newest time.Time) {
 	return n, oldest, newest
 }
 
-// Counts returns the kinds of which there are letters that the filter is for: those with the most
-// open ones first, then parked ones and so on; of equally many, in the order of their names.
-func (f *Index) Counts() []Count {
-	return f.CountsOf(slices.Collect(maps.Values(f.partitions))...)
+// Counts returns the counts of the dead letters that match the filter, by kind: kinds with the most
+// open dead letters first, then by parked ones and so on, then by name.
+func (x *Index) Counts() []Count {
+	return x.CountsOf(slices.Collect(maps.Values(x.partitions))...)
 }
 
-// CountsOf is Counts for some letters of the index.
-func (f *Index) CountsOf(some ...[]Entry) []Count {
-	counts := make([]Count, len(f.kinds))
+// CountsOf is Counts restricted to some entries of the index.
+func (x *Index) CountsOf(some ...[]Entry) []Count {
+	counts := make([]Count, len(x.kinds))
 	for _, letters := range some {
 		for i := range letters {
 			if l := &letters[i]; l.matches {
-				counts[l.kind].Kind = f.kinds[l.kind]
+				counts[l.kind].Kind = x.kinds[l.kind]
 				counts[l.kind].add(l)
 			}
 		}
@@ -250,15 +256,15 @@ func (f *Index) CountsOf(some ...[]Entry) []Count {
 	return counts
 }
 
-// Filter says which letters somebody asks for. The zero value is for all.
+// Filter selects dead letters. The zero value matches all.
 type Filter struct {
 	Class, Code  string      // "": any
-	Report, Peer string      // as far as they can be read; "": any
-	Since, Until time.Time   // when it failed, both ends included; zero: any
+	Report, Peer string      // compared if the value can be parsed; "": any
+	Since, Until time.Time   // bounds of the time when it failed, inclusive; zero: none
 	IDs          map[ID]bool // nil: any
 }
 
-// matches reports whether the filter is for a letter.
+// matches reports whether a dead letter matches the filter.
 func (f *Filter) matches(r event.Record, kind event.Kind, failedAt time.Time) bool {
 	switch {
 	case f.IDs != nil && !f.IDs[IDOf(r)],

@@ -11,49 +11,41 @@ import (
 	"markread/consumer/printable"
 )
 
-// letterJSON is a letter in `ls --json` and `show --json`.
+// letterJSON is the JSON form of a dead letter, in `ls --json` and `show --json`.
 type letterJSON struct {
-	ID            string     `json:"id"`
-	State         string     `json:"state"`
-	Class         string     `json:"class"`
-	Code          string     `json:"code"`
-	Message       string     `json:"message"`
-	Report        *string    `json:"report"`
-	Peer          *string    `json:"peer"`
-	ReadTime      *int64     `json:"read_time"`
-	EventTime     *time.Time `json:"event_time"`
-	FailedAt      *time.Time `json:"failed_at"`
-	Origin        originJSON `json:"origin"`
-	DeliveryCount int        `json:"delivery_count"`
-	Collapsed     int        `json:"collapsed"`
-	Replays       int        `json:"replays"`
-	Lane          string     `json:"lane"`
-	Key           any        `json:"key,omitempty"` // a string or null
-	KeyBase64     []byte     `json:"key_base64,omitempty"`
-	Value         any        `json:"value,omitempty"`
-	ValueBase64   []byte     `json:"value_base64,omitempty"`
+	ID            string       `json:"id"`
+	State         string       `json:"state"`
+	Class         string       `json:"class"`
+	Code          string       `json:"code"`
+	Message       string       `json:"message"`
+	Report        *string      `json:"report"`
+	Peer          *string      `json:"peer"`
+	ReadTime      *int64       `json:"read_time"`
+	EventTime     *time.Time   `json:"event_time"`
+	FailedAt      *time.Time   `json:"failed_at"`
+	Origin        event.Origin `json:"origin"`
+	DeliveryCount int          `json:"delivery_count"`
+	Collapsed     int          `json:"collapsed"`
+	Replays       int          `json:"replays"`
+	Lane          string       `json:"lane"`
+	Key           any          `json:"key,omitempty"` // a string or null
+	KeyBase64     []byte       `json:"key_base64,omitempty"`
+	Value         any          `json:"value,omitempty"`
+	ValueBase64   []byte       `json:"value_base64,omitempty"`
 
 	Headers       any         `json:"headers,omitempty"` // [][2]string
 	HeadersBase64 [][2][]byte `json:"headers_base64,omitempty"`
 }
 
-// originJSON is an event.Origin.
-type originJSON struct {
-	Topic     string `json:"topic"`
-	Partition *int64 `json:"partition"`
-	Offset    *int64 `json:"offset"`
-	Group     string `json:"group"`
-}
-
-// AppendJSON appends the letter as one line of JSON, with its headers if they are wanted: those
-// that are no UTF-8, in name or value, under another name, both in base64. It is harmless on a
-// terminal.
+// AppendJSON appends the dead letter to b as one line of JSON, with the record's headers if headers
+// is true. A header whose name or value is not UTF-8 goes to headers_base64. The line is safe to
+// print on a terminal.
 func (l *Letter) AppendJSON(b []byte, headers bool) []byte {
 	j := letterJSON{
 		ID: l.ID.String(), State: l.State.String(), Class: l.Class, Code: l.Code,
 		Message: l.Message, Report: l.Report, Peer: l.Peer, ReadTime: l.ReadTime,
 		EventTime: timeJSON(l.EventTime), FailedAt: timeJSON(&l.FailedAt),
-		Origin:        originJSON(l.Origin),
+		Origin:        l.Origin,
 		DeliveryCount: l.Attempts, Collapsed: l.Collapsed, Replays: l.Replays, Lane: l.Lane,
 	}
 	j.Key, j.KeyBase64 = textOrBase64(l.Record.Key)
@@ -74,12 +66,12 @@ func (l *Letter) AppendJSON(b []byte, headers bool) []byte {
 	encoder := json.NewEncoder(&line)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(j); err != nil {
-		panic(err) // texts, numbers and times of four-digit years can be written
+		panic(err) // can't happen: strings, numbers and times with four-digit years
 	}
 	return printable.Append(b, bytes.TrimRight(line.Bytes(), "\n"))
 }
 
-// timeJSON returns the time in UTC; nil if it has no form in RFC 3339.
+// timeJSON returns the time in UTC, or nil if RFC 3339 can't express it.
 func timeJSON(t *time.Time) *time.Time {
 	if t == nil || t.IsZero() || t.Year() < 0 || t.Year() > 9999 {
 		return nil
@@ -88,7 +80,7 @@ func timeJSON(t *time.Time) *time.Time {
 	return &utc
 }
 
-// textOrBase64 returns bytes as text, null included; if they are no UTF-8, as they are.
+// textOrBase64 returns b as text (nil as JSON null), or unchanged as base64 if it is not UTF-8.
 func textOrBase64(b []byte) (text any, base64 []byte) {
 	switch {
 	case b == nil:
@@ -99,34 +91,34 @@ func textOrBase64(b []byte) (text any, base64 []byte) {
 	return nil, b
 }
 
-// Form is what can be had of a letter's event.
+// Form tells how complete the result of Editable is.
 type Form int
 
 // The forms.
 const (
-	Whole Form = iota // emitted again, it has the T that it had
-	// it has no T: its MsgReadTime is noReadTime, which no worker and no emit takes
-	Timeless
-	Raw // the value is no JSON object, and is as it was
+	Complete Form = iota // if emitted again, the event has the same T
+	// its T is unknown: MsgReadTime is unknownReadTime, which no worker and no emit accepts
+	NoReadTime
+	Raw // the value is not a JSON object, and is unchanged
 )
 
-// noReadTime stands for a time that is not known. Left out, emit would take now for it, and
-// messages would be read that the user has not seen.
-const noReadTime = `"unknown"`
+// unknownReadTime stands for an unknown read time. If MsgReadTime were omitted, emit would use the
+// present, and messages would be marked as read that the user has not seen.
+const unknownReadTime = `"unknown"`
 
-// Editable returns a letter's event as one line of JSON, as it would have to be emitted again:
-// MsgReadTime is the T that it has, so that time that has passed since does not move it; other
-// fields are as they were.
+// Editable returns the event of a dead letter as one line of JSON, to be edited and emitted again.
+// MsgReadTime is set to the event's T, so that the time that has passed does not move it; other
+// fields are unchanged.
 func (l *Letter) Editable() (line []byte, form Form) {
-	// Of a name that repeats the last one counts. What is in a misspelt one is the time that was
-	// meant, so the event time must not take its place.
+	// If a name is repeated, the last one counts. A misspelt MsgReadTime holds the time that was
+	// intended, so the event time must not replace it.
 	var readTime []byte
 	misspelt := false
 	if !event.EachMember(l.Record.Value, func(name, value []byte) {
-		switch readTimeField {
+		switch event.ReadTimeField {
 		case string(name):
 			readTime = value
-		case event.MeantField(name):
+		case event.IntendedField(name):
 			misspelt = true
 		}
 	}) {
@@ -142,20 +134,18 @@ func (l *Letter) Editable() (line []byte, form Form) {
 	}
 	null := readTime == nil || string(readTime) == "null"
 	event.EachMember(l.Record.Value, func(name, value []byte) {
-		if string(name) != readTimeField || !null && &value[0] == &readTime[0] {
+		if string(name) != event.ReadTimeField || !null && &value[0] == &readTime[0] {
 			add(string(name), value)
 		}
 	})
 	switch {
 	case null && l.EventTime != nil && (readTime != nil || !misspelt):
-		add(readTimeField, strconv.AppendInt(nil, l.EventTime.Unix(), 10))
+		add(event.ReadTimeField, strconv.AppendInt(nil, l.EventTime.Unix(), 10))
 	case null:
-		add(readTimeField, []byte(noReadTime))
-		form = Timeless
+		add(event.ReadTimeField, []byte(unknownReadTime))
+		form = NoReadTime
 	}
 	var compact bytes.Buffer
-	_ = json.Compact(&compact, append(line, '}')) // it is JSON, made of JSON
+	_ = json.Compact(&compact, append(line, '}')) // can't fail: built from valid JSON
 	return printable.Append(nil, compact.Bytes()), form
 }
-
-const readTimeField = "MsgReadTime"

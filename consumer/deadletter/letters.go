@@ -9,25 +9,25 @@ import (
 	"markread/consumer/event"
 )
 
-// Letter is a letter of the topic, and what became of it.
+// Letter is a dead letter of the topic, with its state.
 type Letter struct {
 	ID
 	State State
 	event.Letter
 }
 
-// Parse reads the record of a letter.
+// Parse parses the record of a dead letter.
 func Parse(r event.Record, state State) Letter {
 	return Letter{ID: IDOf(r), State: state, Letter: event.ReadLetter(r)}
 }
 
-// ID names a letter within its topic.
+// ID identifies a dead letter within its topic.
 type ID struct {
 	Partition int
 	Offset    int64
 }
 
-// IDOf returns the ID of the letter that a record is.
+// IDOf returns the ID of the dead letter in record r.
 func IDOf(r event.Record) ID { return ID{r.Partition, r.Offset} }
 
 // String returns the form that ParseID reads: "0:17".
@@ -38,7 +38,7 @@ func (id ID) Compare(other ID) int {
 	return cmp.Or(cmp.Compare(id.Partition, other.Partition), cmp.Compare(id.Offset, other.Offset))
 }
 
-// ParseID reads an ID as String writes it.
+// ParseID parses an ID as String formats it.
 func ParseID(text string) (id ID, ok bool) {
 	partition, offset, _ := strings.Cut(text, ":")
 	p, err := strconv.ParseInt(partition, 10, 32)
@@ -47,15 +47,15 @@ func ParseID(text string) (id ID, ok bool) {
 	return id, err == nil && err2 == nil && p >= 0 && o >= 0 && id.String() == text
 }
 
-// State is what became of a letter.
+// State is the state of a dead letter.
 type State uint8
 
-// The states. They exclude each other.
+// The states. They are mutually exclusive.
 const (
 	Open      State = iota
-	Parked          // not resolved, and replayed too often already to be replayed like the others
+	Parked          // not resolved, and replayed too often to be replayed by default
 	Replayed        // resolved: its event was published again
-	Discarded       // resolved: an operator has given it up
+	Discarded       // resolved: an operator has discarded it
 
 	stateCount = 4
 )
@@ -65,10 +65,11 @@ func (s State) String() string {
 	return [stateCount]string{"open", "parked", "replayed", "discarded"}[s]
 }
 
-// AllStates returns every state, in the order in which they matter to an operator.
+// AllStates returns all states, the most important to an operator first.
 func AllStates() []State { return []State{Open, Parked, Replayed, Discarded} }
 
-// ResolutionOf returns what a record says of a letter; false: it is no resolution.
+// ResolutionOf returns which dead letter a record resolves, and its new state. ok is false if the
+// record is not a resolution.
 func ResolutionOf(r event.Record) (id ID, state State, ok bool) {
 	resolves, _ := r.Header(event.HeaderResolves)
 	resolution, _ := r.Header(event.HeaderResolution)
@@ -81,9 +82,9 @@ func ResolutionOf(r event.Record) (id ID, state State, ok bool) {
 		id.Partition == r.Partition && id.Offset < r.Offset
 }
 
-// Resolve makes the record that resolves a letter, to be written to the letter's partition: its
-// key, no value.
-func Resolve(letter event.Record, how State) event.Message {
+// ResolutionMessage returns the record that resolves a dead letter: the same key and no value. It
+// must be written to the partition of the dead letter.
+func ResolutionMessage(letter event.Record, how State) event.Message {
 	return event.Message{Key: letter.Key, Headers: []event.Header{
 		{Key: event.HeaderResolves, Value: []byte(IDOf(letter).String())},
 		{Key: event.HeaderResolution, Value: []byte(how.String())},

@@ -8,8 +8,8 @@ import (
 	"markread/consumer/event"
 )
 
-// record makes one at partition p, offset o, with headers in pairs of name and value. A value of
-// "null" is null.
+// record returns a record at partition p, offset o, with headers as pairs of name and value. The
+// value "null" stands for a null value.
 func record(p int, o int64, value string, headers ...string) event.Record {
 	r := event.Record{Topic: "letters", Partition: p, Offset: o, Key: []byte("k"),
 		Value: []byte(value)}
@@ -32,56 +32,56 @@ func resolved(p int, o int64, id, how string) event.Record {
 }
 
 func TestStates(t *testing.T) {
-	f := NewIndex(3, Filter{})
+	index := NewIndex(3, Filter{})
 	for _, r := range []event.Record{
 		written(0, 0, "rejected", "90048", "0"),
 		written(0, 1, "rejected", "90048", "3"),
 		written(0, 2, "rejected", "90048", "2"),
-		written(0, 5, "rejected", "90048", "0"), // a hole before it
+		written(0, 5, "rejected", "90048", "0"), // after a hole
 		written(0, 6, "exhausted", "timeout", "4"),
 		written(0, 7, "invalid", "", "forged"),
 		written(1, 0, "rejected", "90048", "0"), // the same offset in another partition
 		resolved(0, 8, "0:5", "replayed"),
 		resolved(0, 9, "0:6", "discarded"),
-		// too late: it is discarded
+		// too late: already discarded
 		resolved(0, 10, "0:6", "replayed"),
-		// too late: it was replayed
+		// too late: already replayed
 		resolved(0, 11, "0:5", "discarded"),
-		// of one that retention has deleted
+		// retention has deleted that dead letter
 		resolved(0, 12, "0:3", "replayed"),
-		// the replayed one is back
+		// the replayed one failed again
 		written(0, 13, "exhausted", "timeout", "1"),
-		// foreign from here on
+		// unknown records from here on
 		record(0, 14, "{}", "markread.resolves", "0:13"),
-		// another partition's
+		// in another partition
 		resolved(1, 3, "0:0", "replayed"),
 		resolved(0, 15, "0:13", "lost"),     //
 		resolved(0, 16, "0:16", "replayed"), // itself
-		// one that is yet to come
+		// a later offset
 		resolved(0, 17, "0:99", "replayed"),
 		resolved(0, 18, "0:+13", "replayed"), //
 		record(0, 19, "x"),                   //
 		record(0, 20, "null"),                //
-		// an empty value is not null
+		// empty, not null
 		record(0, 21, "", "markread.resolves", "0:13", "markread.resolution", "replayed"),
 	} {
-		f.Add(r)
+		index.Add(r)
 	}
 	for id, want := range map[ID]State{
 		{0, 0}: Open, {0, 1}: Parked, {0, 2}: Open, {0, 5}: Replayed, {0, 6}: Discarded,
 		{0, 7}: Open, {1, 0}: Open, {0, 13}: Open,
 	} {
-		if got, ok := f.State(id); !ok || got != want {
+		if got, ok := index.State(id); !ok || got != want {
 			t.Errorf("%s is %s %t, want %s", id, got, ok, want)
 		}
 	}
 	for _, id := range []ID{{0, 3}, {0, 8}, {0, 99}, {2, 0}} {
-		if got, ok := f.State(id); ok {
-			t.Errorf("%s is %s, and there is no such letter", id, got)
+		if got, ok := index.State(id); ok {
+			t.Errorf("%s is %s, but there is no such dead letter", id, got)
 		}
 	}
-	if f.Foreign() != 9 {
-		t.Errorf("%d foreign records", f.Foreign())
+	if index.Unknown() != 9 {
+		t.Errorf("%d unknown records", index.Unknown())
 	}
 	want := []Count{
 		{Kind: event.Kind{Class: "rejected", Code: "90048"},
@@ -90,7 +90,7 @@ func TestStates(t *testing.T) {
 			Letters: [stateCount]int64{1, 0, 0, 1}},
 		{Kind: event.Kind{Class: "invalid", Code: ""}, Letters: [stateCount]int64{1, 0, 0, 0}},
 	}
-	got := f.Counts()
+	got := index.Counts()
 	if len(got) != len(want) {
 		t.Fatalf("%+v", got)
 	}
@@ -101,30 +101,31 @@ func TestStates(t *testing.T) {
 	}
 }
 
-// A letter is one because it has a class, whatever else it has: a resolution must not hide it.
+// A class makes a record a dead letter, whatever other headers it has: a resolution must not hide
+// it.
 func TestAClassMakesALetter(t *testing.T) {
-	f := NewIndex(1, Filter{})
-	f.Add(written(0, 0, "rejected", "1", "0"))
-	f.Add(record(0, 1, "null", "markread.class", "", "markread.resolves", "0:0",
+	index := NewIndex(1, Filter{})
+	index.Add(written(0, 0, "rejected", "1", "0"))
+	index.Add(record(0, 1, "null", "markread.class", "", "markread.resolves", "0:0",
 		"markread.resolution", "replayed"))
-	if first, _ := f.State(ID{0, 0}); first != Open {
+	if first, _ := index.State(ID{0, 0}); first != Open {
 		t.Errorf("the first is %s", first)
 	}
-	if second, ok := f.State(ID{0, 1}); !ok || second != Open {
+	if second, ok := index.State(ID{0, 1}); !ok || second != Open {
 		t.Errorf("the second is %s %t", second, ok)
 	}
 }
 
-// Whoever may write to the topic may write anything: it must not take much memory.
+// Whoever can write to the topic can write anything; it must not take much memory.
 func TestNamesAreShort(t *testing.T) {
-	f := NewIndex(3, Filter{})
-	f.Add(written(0, 0, strings.Repeat("\u00fc", 1000), strings.Repeat("1", 1<<20), "0"))
-	if c := f.Counts()[0]; len(c.Class) > maxName+3 || len(c.Code) != maxName ||
+	index := NewIndex(3, Filter{})
+	index.Add(written(0, 0, strings.Repeat("\u00fc", 1000), strings.Repeat("1", 1<<20), "0"))
+	if c := index.Counts()[0]; len(c.Class) > maxName+3 || len(c.Code) != maxName ||
 		!strings.HasPrefix(c.Class, "\u00fc\u00fc") {
 		t.Errorf("%d and %d bytes", len(c.Class), len(c.Code))
 	}
 	if size := unsafe.Sizeof(Entry{}); size != 64 {
-		t.Errorf("a letter takes %d bytes", size)
+		t.Errorf("an entry takes %d bytes", size)
 	}
 }
 

@@ -8,19 +8,19 @@ import (
 	"markread/consumer/event"
 )
 
-// Plan is what a replay would do: of the letters of a conversation one is published, and then all
-// of them are resolved. Both are in the order of the topic, so that it is read once for each. The
-// letter to publish is that with the largest T, of equal ones the later.
+// Plan is what a replay does: of the dead letters of each conversation it publishes one, and then
+// resolves all. It publishes the one with the largest T, and of equal T the later one. Both lists
+// are in topic order, so that the topic is read once for each.
 type Plan struct {
-	Events    []Entry            // of each conversation the letter to publish
-	Covered   []Entry            // the others
-	Obstacles [obstacleCount]int // letters that stay open, by the reason
+	Events    []Entry            // for each conversation the dead letter to publish
+	Covered   []Entry            // the other dead letters
+	Obstacles [obstacleCount]int // number of dead letters that stay open, by reason
 }
 
-// PlanOf looks through letters, oldest first, for so many that can be replayed; 0: all. The index
-// must have judged them.
+// PlanOf plans the replay of the first limit replayable dead letters of found, which must be
+// sorted, oldest first; 0: of all. The index must have checked them: see CheckReplayableAt.
 func PlanOf(found []Entry, limit int) (p Plan) {
-	index := map[conversation]int{} // of conversations, in p.Events
+	index := map[conversation]int{} // conversation to its index in p.Events
 	for _, l := range found {
 		if limit > 0 && p.Letters() == limit {
 			break
@@ -29,7 +29,7 @@ func PlanOf(found []Entry, limit int) (p Plan) {
 			p.Obstacles[l.obstacle]++
 			continue
 		}
-		l.highest = l.replays
+		l.mostReplays = l.replays
 		i, ok := index[l.conversation]
 		if !ok {
 			index[l.conversation] = len(p.Events)
@@ -37,11 +37,11 @@ func PlanOf(found []Entry, limit int) (p Plan) {
 			continue
 		}
 		chosen := &p.Events[i]
-		highest := max(chosen.highest, l.highest)
+		mostReplays := max(chosen.mostReplays, l.mostReplays)
 		if chosen.isBefore(&l) {
 			*chosen, l = l, *chosen
 		}
-		chosen.highest = highest
+		chosen.mostReplays = mostReplays
 		p.Covered = append(p.Covered, l)
 	}
 	byPlace := func(a, b Entry) int { return a.ID.Compare(b.ID) }
@@ -50,8 +50,8 @@ func PlanOf(found []Entry, limit int) (p Plan) {
 	return p
 }
 
-// isBefore reports whether the other letter, of the same conversation, is to be published rather
-// than this one.
+// isBefore reports whether other, a dead letter of the same conversation, is to be published
+// instead of l.
 func (l *Entry) isBefore(other *Entry) bool {
 	later := cmp.Compare(l.failedAt, other.failedAt)
 	if l.Partition == other.Partition {
@@ -60,14 +60,14 @@ func (l *Entry) isBefore(other *Entry) bool {
 	return cmp.Or(cmp.Compare(l.readTime, other.readTime), later) < 0
 }
 
-// Letters returns how many letters are replayed.
+// Letters returns the number of dead letters that the plan replays.
 func (p *Plan) Letters() int { return len(p.Events) + len(p.Covered) }
 
-// All returns the letters that are replayed.
+// All returns the dead letters that the plan replays.
 func (p *Plan) All() []Entry { return slices.Concat(p.Events, p.Covered) }
 
-// CoveredBy returns those of the covered letters whose conversations have one of the events, which
-// are the plan's.
+// CoveredBy returns the covered dead letters whose conversation is that of one of the events, which
+// must be from the plan.
 func (p *Plan) CoveredBy(events []Entry) []Entry {
 	conversations := make(map[conversation]bool, len(events))
 	for i := range events {
@@ -77,21 +77,21 @@ func (p *Plan) CoveredBy(events []Entry) []Entry {
 		func(l Entry) bool { return !conversations[l.conversation] })
 }
 
-// Obstacle is why a letter can't be replayed.
+// Obstacle is a reason why a dead letter can't be replayed.
 type Obstacle uint8
 
 // The obstacles.
 const (
-	Replayable Obstacle = iota // none
-	Invalid                    // its record is no event
-	Omitted                    // its value was too large for the topic, and is not in it
+	Replayable Obstacle = iota // no obstacle
+	Invalid                    // its record is not a valid event
+	Omitted                    // its value was too large for the topic and was omitted
 
 	obstacleCount = 3
 )
 
-// CheckReplay returns a letter's event as a worker would decode it after a replay at this time, and
-// whether it can be replayed. The record has no time of its own: without an event time, T must not
-// become the time of the replay.
+// CheckReplay returns the event of a dead letter as a worker would decode it if it were replayed at
+// time now, and whether it can be replayed. The decoded record has no timestamp: without an event
+// time, T must not become the time of the replay.
 func CheckReplay(r event.Record, now time.Time) (event.Event, Obstacle) {
 	if _, omitted := event.ValueOmitted(r); omitted {
 		return event.Event{}, Omitted
@@ -104,9 +104,10 @@ func CheckReplay(r event.Record, now time.Time) (event.Event, Obstacle) {
 	return event, Replayable
 }
 
-// Publication makes the record that is published for the event of a plan, of its letter's record.
-func (l *Entry) Publication(r event.Record) event.Message {
-	// Beyond the largest count a record would count as never replayed.
+// ReplayMessage returns the record to publish for an event of a plan; r is the record of its dead
+// letter.
+func (l *Entry) ReplayMessage(r event.Record) event.Message {
+	// A count above MaxReplays would be read as 0: never replayed.
 	return event.Message{Key: r.Key, Value: r.Value,
-		Headers: r.ReplayHeaders(min(int(l.highest)+1, event.MaxReplays))}
+		Headers: r.ReplayHeaders(min(int(l.mostReplays)+1, event.MaxReplays))}
 }

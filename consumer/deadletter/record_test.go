@@ -14,7 +14,7 @@ import (
 
 var now = time.Unix(1_800_000_000, 0)
 
-// letterOf makes a letter's record, with a key and the value of its event.
+// letterOf returns the record of a dead letter with that key and value.
 func letterOf(p int, o int64, key, value string, headers ...string) event.Record {
 	r := record(p, o, value,
 		append([]string{"markread.class", "rejected", "markread.event-time", "1700000000999"},
@@ -44,7 +44,7 @@ func TestFilters(t *testing.T) {
 		"peer":           {Filter{Peer: "b|b"}, true, false},
 		"reader, peer":   {Filter{Report: "alice", Peer: "bob"}, false, false},
 		"since":          {Filter{Since: at}, true, true},
-		// no failed-at that can be read: the record's time
+		// failed-at can't be parsed: the record's timestamp counts
 		"since later":      {Filter{Since: at.Add(1)}, false, true},
 		"until":            {Filter{Until: at}, true, false},
 		"until earlier":    {Filter{Until: at.Add(-1)}, false, false},
@@ -52,10 +52,10 @@ func TestFilters(t *testing.T) {
 		"by ID":            {Filter{IDs: map[ID]bool{{1, 8}: true}}, false, true},
 		"by an ID, reader": {Filter{IDs: map[ID]bool{{1, 8}: true}, Report: "alice"}, false, false},
 	} {
-		f := NewIndex(3, c.filter)
-		f.Add(letter)
-		f.Add(noJSON)
-		found := f.Find(AllStates()...)
+		index := NewIndex(3, c.filter)
+		index.Add(letter)
+		index.Add(noJSON)
+		found := index.Find(AllStates()...)
 		has := func(offset int64) bool {
 			return slices.ContainsFunc(found, func(l Entry) bool { return l.Offset == offset })
 		}
@@ -63,7 +63,7 @@ func TestFilters(t *testing.T) {
 			t.Errorf("%s: %t %t", name, has(7), has(8))
 		}
 		n := int64(0)
-		for _, k := range f.Counts() {
+		for _, k := range index.Counts() {
 			n += k.Letters[Open]
 		}
 		if int(n) != len(found) {
@@ -73,15 +73,15 @@ func TestFilters(t *testing.T) {
 }
 
 func TestOldestAndNewest(t *testing.T) {
-	f := NewIndex(3, Filter{})
+	index := NewIndex(3, Filter{})
 	at := func(o int64, s int, replays string) {
-		f.Add(record(0, o, "{}", "markread.class", "rejected", "markread.replays", replays,
+		index.Add(record(0, o, "{}", "markread.class", "rejected", "markread.replays", replays,
 			"markread.failed-at", time.Unix(int64(s), 0).UTC().Format(time.RFC3339)))
 	}
 	at(0, 300, "0")
 	at(1, 100, "3")
 	at(2, 200, "0")
-	c := f.Counts()[0]
+	c := index.Counts()[0]
 	if n, oldest, newest := c.Of(Open, Parked); n != 3 || oldest.Unix() != 100 ||
 		newest.Unix() != 300 {
 		t.Errorf("%d %s %s", n, oldest, newest)
@@ -92,22 +92,22 @@ func TestOldestAndNewest(t *testing.T) {
 	if n, _, _ := c.Of(Discarded); n != 0 {
 		t.Errorf("%d", n)
 	}
-	oldest := Oldest(f.Find(Open, Parked), 2)
-	if c := f.CountsOf(oldest)[0]; c.Letters != [stateCount]int64{1, 1, 0, 0} ||
+	oldest := Oldest(index.Find(Open, Parked), 2)
+	if c := index.CountsOf(oldest)[0]; c.Letters != [stateCount]int64{1, 1, 0, 0} ||
 		oldest[0].Offset != 1 || oldest[1].Offset != 2 {
 		t.Errorf("%+v of %+v", c, oldest)
 	}
 }
 
-// A header may say any time at all.
+// A header may have any time.
 func TestTimesOutOfBounds(t *testing.T) {
-	f := NewIndex(3, Filter{})
+	index := NewIndex(3, Filter{})
 	for i, at := range []string{"9999-12-31T23:59:59Z", "0000-01-01T00:00:00Z",
 		"2026-03-01T02:48:00Z", ""} {
-		f.Add(record(0, int64(i), "{}", "markread.class", "x", "markread.failed-at", at))
+		index.Add(record(0, int64(i), "{}", "markread.class", "x", "markread.failed-at", at))
 	}
 	var got []int64
-	for _, l := range f.Find(Open) {
+	for _, l := range index.Find(Open) {
 		got = append(got, l.Offset)
 	}
 	if !slices.Equal(got, []int64{1, 3, 2, 0}) {
@@ -122,8 +122,8 @@ func TestTimesOutOfBounds(t *testing.T) {
 	}
 }
 
-// What is replayed is judged as a worker will see it: with the time when the user read, or none.
-func TestJudge(t *testing.T) {
+// A dead letter is checked as a worker would decode it: with the time when the user read, or none.
+func TestCheckReplay(t *testing.T) {
 	for name, c := range map[string]struct {
 		record   event.Record
 		obstacle Obstacle
@@ -144,7 +144,7 @@ func TestJudge(t *testing.T) {
 			"markread.event-time", "1e9"), Invalid, 0},
 		"no event": {letterOf(0, 0, "k", `{}`), Invalid, 0},
 		"null":     {letterOf(0, 0, "k", "null"), Invalid, 0},
-		"the value was left out": {letterOf(0, 0, "k", "", "markread.value-omitted", "1000000"),
+		"the value was omitted": {letterOf(0, 0, "k", "", "markread.value-omitted", "1000000"),
 			Omitted, 0},
 		"too far ahead": {letterOf(0, 0, "k",
 			`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1800000301}`), Invalid, 0},
@@ -152,7 +152,7 @@ func TestJudge(t *testing.T) {
 			`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1800000300}`), Replayable,
 			1800000300},
 	} {
-		c.record.Time = now // when it was written: not when the user read
+		c.record.Time = now // when it was written, not when the user read
 		event, obstacle := CheckReplay(c.record, now)
 		if obstacle != c.obstacle || obstacle == Replayable && event.ReadTime != c.readTime {
 			t.Errorf("%s: %d, T %d (%v)", name, obstacle, event.ReadTime, event.Invalid)
@@ -160,28 +160,28 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// The newest of equally large read times is published, and no count goes beyond what a record may
-// have.
-func TestPublication(t *testing.T) {
+// Of equal read times the latest dead letter is published, and the replay count stays within the
+// maximum of a record.
+func TestReplayMessage(t *testing.T) {
 	value := func(readTime int) string {
 		return fmt.Sprintf(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":%d}`,
 			1_600_000_000+readTime)
 	}
-	f := NewIndex(2000, Filter{})
-	f.Judge(now)
+	index := NewIndex(2000, Filter{})
+	index.CheckReplayableAt(now)
 	records := map[ID]event.Record{}
 	for _, r := range []event.Record{
 		letterOf(0, 5, "a|b", value(9), "n", "1", "markread.replays", "1000"),
 		letterOf(0, 6, "a|b", value(9), "n", "3"),
-		letterOf(0, 7, "a|b", value(9), "n", "2"), // equal, and later
+		letterOf(0, 7, "a|b", value(9), "n", "2"), // same T, later
 		letterOf(0, 8, "a|b", value(8), "n", "4"),
 		letterOf(0, 9, "c|b", `{"Report_Account":"c","Peer_Account":"b"}`, "__dlq.errors.topic",
 			"x", "markread.anything", "x"),
 	} {
 		records[IDOf(r)] = r
-		f.Add(r)
+		index.Add(r)
 	}
-	p := PlanOf(f.Find(Open), 0)
+	p := PlanOf(index.Find(Open), 0)
 	if len(p.Events) != 2 || len(p.Covered) != 3 {
 		t.Fatalf("%+v", p)
 	}
@@ -190,7 +190,7 @@ func TestPublication(t *testing.T) {
 		"markread.event-time=1700000000999 markread.replays=1 ",
 	} {
 		r := records[p.Events[i].ID]
-		m := p.Events[i].Publication(r)
+		m := p.Events[i].ReplayMessage(r)
 		all := ""
 		for _, h := range m.Headers {
 			all += h.Key + "=" + string(h.Value) + " "
@@ -201,20 +201,20 @@ func TestPublication(t *testing.T) {
 	}
 }
 
-// One letter of each conversation is published, the others are covered, all in the order of the
-// topic; the limit counts those that can be replayed.
+// One dead letter of each conversation is published and the others are covered, both in topic
+// order. The limit counts only dead letters that can be replayed.
 func TestPlan(t *testing.T) {
-	f := NewIndex(3, Filter{})
-	f.Judge(now)
+	index := NewIndex(3, Filter{})
+	index.CheckReplayableAt(now)
 	for i, who := range []string{"a", "b", "", "a", "c", "b", "a"} {
-		f.Add(letterOf(i%2, int64(i), who,
+		index.Add(letterOf(i%2, int64(i), who,
 			fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":"p","MsgReadTime":%d}`, who,
 				1_600_000_100-i),
 			"markread.failed-at", time.Unix(int64(1000+i), 0).UTC().Format(time.RFC3339)))
 	}
 	for limit, want := range map[int]string{0: "0 4 1 | 6 3 5", 5: "0 4 1 | 3 5", 2: "0 1 |",
 		1: "0 |"} {
-		p := PlanOf(f.Find(Open), limit)
+		p := PlanOf(index.Find(Open), limit)
 		var got []string
 		for _, l := range p.Events {
 			got = append(got, fmt.Sprint(l.Offset))
@@ -227,12 +227,12 @@ func TestPlan(t *testing.T) {
 			len(p.All()) != p.Letters() {
 			t.Errorf("limit %d: %v, want %s", limit, got, want)
 		}
-		if stuck := p.Obstacles[Invalid] + p.Obstacles[Omitted]; stuck != map[int]int{0: 1, 5: 1,
-			2: 0, 1: 0}[limit] {
-			t.Errorf("limit %d: %d are stuck", limit, stuck)
+		if blocked := p.Obstacles[Invalid] + p.Obstacles[Omitted]; blocked != map[int]int{0: 1,
+			5: 1, 2: 0, 1: 0}[limit] {
+			t.Errorf("limit %d: %d can't be replayed", limit, blocked)
 		}
 	}
-	p := PlanOf(f.Find(Open), 0)
+	p := PlanOf(index.Find(Open), 0)
 	if covered := p.CoveredBy(p.Events[1:]); len(covered) != 1 || covered[0].Offset != 5 {
 		t.Errorf("%+v", covered)
 	}
@@ -241,21 +241,22 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// A replay's plan says of each letter that stays open why.
-func TestPlanOfStuckLetters(t *testing.T) {
-	f := NewIndex(3, Filter{})
-	f.Judge(now)
-	f.Add(letterOf(0, 0, "k", ""))
-	f.Add(letterOf(0, 1, "k", "", "markread.value-omitted", "1048516"))
-	f.Add(letterOf(0, 2, "k", "", "markread.value-omitted", "1048516"))
-	if p := PlanOf(f.Find(Open), 0); p.Obstacles != [obstacleCount]int{Invalid: 1, Omitted: 2} ||
+// The plan counts the dead letters that stay open by reason.
+func TestPlanOfLettersThatCannotBeReplayed(t *testing.T) {
+	index := NewIndex(3, Filter{})
+	index.CheckReplayableAt(now)
+	index.Add(letterOf(0, 0, "k", ""))
+	index.Add(letterOf(0, 1, "k", "", "markread.value-omitted", "1048516"))
+	index.Add(letterOf(0, 2, "k", "", "markread.value-omitted", "1048516"))
+	if p := PlanOf(index.Find(Open), 0); p.Obstacles != [obstacleCount]int{Invalid: 1,
+		Omitted: 2} ||
 		p.Obstacles[Invalid]+p.Obstacles[Omitted] != 3 || p.Letters() != 0 {
 		t.Errorf("%+v", p)
 	}
 }
 
-// Of equally large T the later letter is published: in one partition the one behind, in two the one
-// that failed later.
+// Of equal T the later dead letter is published: in one partition the one with the larger offset,
+// in two partitions the one that failed later.
 func TestPlanOfTies(t *testing.T) {
 	letter := func(partition int, offset int64, failed string) event.Record {
 		return letterOf(partition, offset, "k",
@@ -269,12 +270,12 @@ func TestPlanOfTies(t *testing.T) {
 		"the same partition":         {letter(0, 1, late), letter(0, 7, early)},
 		"the same partition, later":  {letter(0, 1, early), letter(0, 7, late)},
 	} {
-		f := NewIndex(3, Filter{})
-		f.Judge(now)
+		index := NewIndex(3, Filter{})
+		index.CheckReplayableAt(now)
 		for _, r := range records {
-			f.Add(r)
+			index.Add(r)
 		}
-		found := f.Find(Open)
+		found := index.Find(Open)
 		for range 2 {
 			if p := PlanOf(found, 0); len(p.Events) != 1 || len(p.Covered) != 1 ||
 				p.Events[0].ID != (ID{0, 7}) {
@@ -285,70 +286,73 @@ func TestPlanOfTies(t *testing.T) {
 	}
 }
 
-// Accounts may have the character that separates them in a key: what has the same key need not be
-// the same conversation.
+// Accounts may contain the separator of keys, so the same key may belong to different
+// conversations.
 func TestPlanOfConversationsOfOneKey(t *testing.T) {
-	f := NewIndex(3, Filter{})
-	f.Judge(now)
-	f.Add(letterOf(0, 0, "a|b|c",
+	index := NewIndex(3, Filter{})
+	index.CheckReplayableAt(now)
+	index.Add(letterOf(0, 0, "a|b|c",
 		`{"Report_Account":"a|b","Peer_Account":"c","MsgReadTime":1600000100}`))
-	f.Add(letterOf(0, 1, "a|b|c",
+	index.Add(letterOf(0, 1, "a|b|c",
 		`{"Report_Account":"a","Peer_Account":"b|c","MsgReadTime":1600000200}`))
-	if p := PlanOf(f.Find(Open), 0); len(p.Events) != 2 || len(p.Covered) != 0 {
+	if p := PlanOf(index.Find(Open), 0); len(p.Events) != 2 || len(p.Covered) != 0 {
 		t.Errorf("%+v", p)
 	}
 }
 
-// What was found is looked for again: it must be there still, as it was, and in its state.
-func TestStill(t *testing.T) {
+// Unchanged keeps a dead letter only if it still exists, is the same, and is in the same state.
+func TestUnchanged(t *testing.T) {
 	value := `{"Report_Account":"a","Peer_Account":"b"}`
 	before := []event.Record{letterOf(0, 0, "k", value), letterOf(0, 1, "k", value),
 		letterOf(0, 2, "k", value), letterOf(1, 0, "k", value), letterOf(2, 0, "k", value)}
-	fold := func(filter Filter, records ...event.Record) *Index {
-		f := NewIndex(3, filter)
+	indexOf := func(filter Filter, records ...event.Record) *Index {
+		index := NewIndex(3, filter)
 		for _, r := range records {
-			f.Add(r)
+			index.Add(r)
 		}
-		return f
+		return index
 	}
-	found := fold(Filter{}, before...).Find(Open)
+	found := indexOf(Filter{}, before...).Find(Open)
 	longer := letterOf(0, 1, "k", value+" ")
 	later := letterOf(0, 2, "k", value, "markread.failed-at", "2026-03-05T00:00:00Z")
-	resolution := event.Record{Partition: 1, Offset: 1, Headers: Resolve(before[3], Discarded).
-		Headers}
-	foreign := event.Record{Partition: 2, Value: []byte(value)}
-	if got := fold(Filter{}, before...).Still(slices.Clone(found)); !slices.Equal(got, found) {
+	resolution := event.Record{Partition: 1, Offset: 1,
+		Headers: ResolutionMessage(before[3], Discarded).
+			Headers}
+	unknown := event.Record{Partition: 2, Value: []byte(value)}
+	if got := indexOf(Filter{}, before...).
+		Unchanged(slices.Clone(found)); !slices.Equal(got, found) {
 		t.Errorf("nothing happened: %v", got)
 	}
-	after := fold(Filter{}, before[0], longer, later, before[3], resolution, foreign)
-	if got := after.Still(slices.Clone(found)); len(got) != 1 || got[0].ID != (ID{0, 0}) {
+	after := indexOf(Filter{}, before[0], longer, later, before[3], resolution, unknown)
+	if got := after.Unchanged(slices.Clone(found)); len(got) != 1 || got[0].ID != (ID{0, 0}) {
 		t.Errorf("%v", got)
 	}
-	if got := fold(Filter{Class: "invalid"}, before...).Still(slices.Clone(found)); len(got) != 0 {
-		t.Errorf("they don't match: %v", got)
+	if got := indexOf(Filter{Class: "invalid"}, before...).
+		Unchanged(slices.Clone(found)); len(got) != 0 {
+		t.Errorf("the filter does not match: %v", got)
 	}
-	for _, r := range []event.Record{longer, later, resolution, foreign, before[1]} {
+	for _, r := range []event.Record{longer, later, resolution, unknown, before[1]} {
 		if l := found[0]; l.Is(r) || !l.Is(before[0]) {
-			t.Errorf("%+v is taken for letter %s", r, l.ID)
+			t.Errorf("%+v is taken for dead letter %s", r, l.ID)
 		}
 	}
 }
 
-// A letter that is planned again counts only the replays of those that are there still.
+// A second plan counts only the replays of the dead letters that it has.
 func TestPlanAgain(t *testing.T) {
 	event := func(readTime int) string {
 		return fmt.Sprintf(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":%d}`,
 			1_600_000_000+readTime)
 	}
-	f := NewIndex(9, Filter{})
-	f.Judge(now)
+	index := NewIndex(9, Filter{})
+	index.CheckReplayableAt(now)
 	covered, newest := letterOf(0, 0, "k", event(5), "markread.replays", "2"),
 		letterOf(0, 1, "k", event(9))
-	f.Add(covered)
-	f.Add(newest)
-	p := PlanOf(f.Find(Open), 0)
+	index.Add(covered)
+	index.Add(newest)
+	p := PlanOf(index.Find(Open), 0)
 	for _, want := range []string{"3", "1"} {
-		m := p.Events[0].Publication(newest)
+		m := p.Events[0].ReplayMessage(newest)
 		if last := m.Headers[len(m.Headers)-1]; len(p.Events) != 1 ||
 			last.Key != "markread.replays" || string(last.Value) != want {
 			t.Errorf("%+v, want %s replays", m.Headers, want)
@@ -370,15 +374,15 @@ func TestParts(t *testing.T) {
 	if !slices.Equal(sizes, []int{3, 1, 1, 3, 2}) {
 		t.Errorf("%v", sizes)
 	}
-	e := around(found[2:6], "topic", 4)
+	e := rangesOf(found[2:6], "topic", 4)
 	if want := []kafkaclient.OffsetRange{{First: 3, End: 4}, {First: 4, End: 5}, {First: 2, End: 6},
 		{}}; !slices.Equal(e.Partitions, want) {
 		t.Errorf("%+v", e.Partitions)
 	}
 }
 
-// The line of JSON has the contract's names, bytes that are no text in base64, and nothing that a
-// terminal would obey.
+// The JSON line has the contract's names, non-UTF-8 bytes in base64, and nothing that controls a
+// terminal.
 func TestJSON(t *testing.T) {
 	r := letterOf(2, 17, "k\x1b[31m\u202e\u009b", "null", "__dlq.errors.topic", "t",
 		"__dlq.errors.partition", "3", "__dlq.errors.offset", "-1",
@@ -425,32 +429,33 @@ func TestEditable(t *testing.T) {
 	for value, want := range map[string]string{
 		`{"Report_Account":"a","Peer_Account":"b"}`: `{"Report_Account":"a","Peer_Account":"b",` +
 			`"MsgReadTime":1700000000}`,
-		`{ "x" : { "y" : [1, 2] } , "Peer_Account":"b","MsgReadTime":null }`: `{"x":` +
-			`{"y":[1,2]},"Peer_Account":"b","MsgReadTime":1700000000}`,
+		`{ "x" : { "y" : [1, 2] } , "Peer_Account":"b","MsgReadTime":null }`: `{"x":{"y":[1,2]},` +
+			`"Peer_Account":"b","MsgReadTime":1700000000}`,
 		`{"MsgReadTime":null,"MsgReadTime":"12","Report_Account":"\u0061\n"}`: `{"MsgReadTime":` +
 			`"12","Report_Account":"\u0061\n"}`,
 		`{"MsgReadTime":1700000000123}`: `{"MsgReadTime":1700000000123}`,
 		`{"n":12345678901234567890123,"e":1e400,"\u0061":"` + "\u202e" +
 			`"}`: `{"n":12345678901234567890123,"e":1e400,"a":"\u202e","MsgReadTime":1700000000}`,
-		"{\n}":                             `{"MsgReadTime":1700000000}`,
-		"\uFEFF{}":                         `{"MsgReadTime":1700000000}`,
-		"{\"a\":\"\U000E0041\U0001F600\"}": "{\"a\":\"\\udb40\\udc41\U0001F600\",\"MsgReadTime\":1700000000}",
+		"{\n}":     `{"MsgReadTime":1700000000}`,
+		"\uFEFF{}": `{"MsgReadTime":1700000000}`,
+		"{\"a\":\"\U000E0041\U0001F600\"}": "{\"a\":\"\\udb40\\udc41\U0001F600\"," +
+			"\"MsgReadTime\":1700000000}",
 	} {
 		l := Parse(letterOf(0, 0, "k", value), Open)
-		if got, form := l.Editable(); form != Whole || string(got) != want {
-			t.Errorf("%s is to be mended as\n%s, want\n%s", value, got, want)
+		if got, form := l.Editable(); form != Complete || string(got) != want {
+			t.Errorf("%s is to be edited as\n%s, want\n%s", value, got, want)
 		}
 	}
 	for _, value := range []string{"", "x", "[1]", "{", `{"a":1} x`, "\xff", "{\"a\":\"\xff\"}"} {
 		l := Parse(letterOf(0, 0, "k", value), Open)
 		if got, form := l.Editable(); form != Raw || string(got) != value {
-			t.Errorf("%q is to be mended as %q", value, got)
+			t.Errorf("%q is to be edited as %q", value, got)
 		}
 	}
 }
 
-// A time that nobody knows must not become that of emit, which would mark as read what the user has
-// not seen: what is printed is no event, until somebody says the time.
+// An unknown time must not become the time of emit, which would mark as read what the user has not
+// seen: the printed line is not an event until somebody fills in the time.
 func TestEditableWithoutTime(t *testing.T) {
 	for at, want := range map[string]string{
 		"": `"unknown"`, "soon": `"unknown"`, "0": `"unknown"`, "999999999999": `"unknown"`,
@@ -462,39 +467,40 @@ func TestEditableWithoutTime(t *testing.T) {
 		got, form := l.Editable()
 		event := event.Decode(event.Record{Value: got}, time.Unix(1_700_000_000, 0))
 		if string(got) != `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":`+want+`}` ||
-			(form == Whole) != (want == "1000000000") ||
+			(form == Complete) != (want == "1000000000") ||
 			(event.Invalid == nil) != (want == "1000000000") {
 			t.Errorf("of event time %q: %s, form %d, %v", at, got, form, event.Invalid)
 		}
 	}
 }
 
-// The event time takes the place of no time that the producer gave under a wrong name.
+// The event time does not replace a time that the producer wrote under a wrong name.
 func TestEditableWithMisspeltTime(t *testing.T) {
 	for value, want := range map[string]string{
 		`"msgReadTime":1600000000`: `"msgReadTime":1600000000,"MsgReadTime":"unknown"`,
 		`"MsgReadedTime":null`:     `"MsgReadedTime":null,"MsgReadTime":"unknown"`,
-		// As Decode has it: the correct name is there, and says that there is none.
+		// As in Decode: the correct name is present and means that there is no time.
 		`"msgReadTime":1600000000,"MsgReadTime":null`: `"msgReadTime":1600000000,` +
 			`"MsgReadTime":1700000000`,
 		`"msgReadTime":7,"MsgReadTime":1600000000`: `"msgReadTime":7,"MsgReadTime":1600000000`,
 	} {
 		l := Parse(letterOf(0, 0, "k", "{"+value+"}"), Open)
 		got, form := l.Editable()
-		if string(got) != "{"+want+"}" || (form == Timeless) != strings.Contains(want, "unknown") {
-			t.Errorf("%s is to be mended as %s, form %d", value, got, form)
+		if string(got) != "{"+want+"}" ||
+			(form == NoReadTime) != strings.Contains(want, "unknown") {
+			t.Errorf("%s is to be edited as %s, form %d", value, got, form)
 		}
 	}
 }
 
-// Nobody can fill the memory with kinds.
+// Invented kinds can't fill the memory.
 func TestKindsAreBounded(t *testing.T) {
-	f := NewIndex(3, Filter{})
+	index := NewIndex(3, Filter{})
 	const more = 100
 	for i := range maxKinds + more {
-		f.Add(written(0, int64(i), "c", fmt.Sprint(i), "0"))
+		index.Add(written(0, int64(i), "c", fmt.Sprint(i), "0"))
 	}
-	counts := f.Counts()
+	counts := index.Counts()
 	if len(counts) != maxKinds || counts[0].Code != "of other kinds" ||
 		counts[0].Letters[Open] != more+1 {
 		t.Errorf("%d kinds, the first %+v", len(counts), counts[0])

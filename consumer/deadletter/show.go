@@ -11,15 +11,16 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// View is a letter and what became of it.
+// View is a dead letter with its context.
 type View struct {
 	Letter
 	Resolution *Resolution // nil: not resolved
-	Others     []Letter    // with the same key, oldest first; at most maxOthers, the newest
-	More       int         // how many there are besides
+	// Others are other dead letters with the same key, oldest first; at most the newest maxOthers.
+	Others []Letter
+	More   int // number of further ones
 }
 
-// Resolution is the record that resolved a letter.
+// Resolution is the record that resolved a dead letter.
 type Resolution struct {
 	ID
 	Time time.Time
@@ -27,7 +28,7 @@ type Resolution struct {
 
 const maxOthers = 20
 
-// NotFoundError says why there is no letter of that ID.
+// NotFoundError means that there is no dead letter with that ID; Why is the reason.
 type NotFoundError struct {
 	ID    ID
 	Topic string
@@ -35,26 +36,27 @@ type NotFoundError struct {
 }
 
 func (e *NotFoundError) Error() string {
-	return fmt.Sprintf("no letter %s in topic %q: %s", e.ID, e.Topic, e.Why)
+	return fmt.Sprintf("no dead letter %s in topic %q: %s", e.ID, e.Topic, e.Why)
 }
 
-// Show reads the partition of a letter; if it is cut short, what became of the letter is not known.
-// If there is none of that ID it is a *NotFoundError.
-func (o *Store) Show(ctx context.Context, id ID, maxReplays int) (*View, error) {
-	extent, err := o.Topic.TopicOffsets(ctx, o.Name)
+// Show returns a dead letter and its context from its partition. If the partition could be read
+// only in part, the state is not reliable: see PartlyRead. If there is no such dead letter, it
+// returns a *NotFoundError.
+func (s *Store) Show(ctx context.Context, id ID, maxReplays int) (*View, error) {
+	extent, err := s.Topic.TopicOffsets(ctx, s.Name)
 	if err != nil {
 		return nil, err
 	}
 	missing := func(format string, args ...any) error {
-		return &NotFoundError{id, o.Name, fmt.Sprintf(format, args...)}
+		return &NotFoundError{id, s.Name, fmt.Sprintf(format, args...)}
 	}
 	if id.Partition >= len(extent.Partitions) {
-		return nil, missing("it has %d partitions, the first is 0", len(extent.Partitions))
+		return nil, missing("the topic has %d partitions, the first is 0", len(extent.Partitions))
 	}
 	b := extent.Partitions[id.Partition]
 	switch {
 	case b.Err != nil:
-		return nil, fmt.Errorf("topic %q, partition %d: %w", o.Name, id.Partition, b.Err)
+		return nil, fmt.Errorf("topic %q, partition %d: %w", s.Name, id.Partition, b.Err)
 	case b.First >= b.End:
 		return nil, missing("partition %d is empty", id.Partition)
 	case id.Offset < b.First || id.Offset >= b.End:
@@ -62,32 +64,32 @@ func (o *Store) Show(ctx context.Context, id ID, maxReplays int) (*View, error) 
 	}
 	only := extent
 	only.Partitions = make([]kafkaclient.OffsetRange, len(extent.Partitions))
-	// First the record, so that the key is known.
+	// Read the record first, to get its key.
 	only.Partitions[id.Partition] = kafkaclient.OffsetRange{First: id.Offset, End: id.Offset + 1}
 	var found *event.Record
-	o.unread = unread{}
-	if err := o.scan(ctx, only, func(r event.Record) error { found = &r; return nil }); err != nil {
+	s.unread = unread{}
+	if err := s.scan(ctx, only, func(r event.Record) error { found = &r; return nil }); err != nil {
 		return nil, err
 	}
-	switch r, unread := o.unread.ranges[id.Partition]; {
+	switch r, unread := s.unread.ranges[id.Partition]; {
 	case unread:
-		return nil, fmt.Errorf("topic %q, partition %d, offset %d: %w", o.Name, id.Partition,
+		return nil, fmt.Errorf("topic %q, partition %d, offset %d: %w", s.Name, id.Partition,
 			id.Offset, r.Err)
 	case found == nil:
-		return nil, missing("nothing is there that a consumer may see")
+		return nil, missing("no record that a consumer can see has that offset")
 	case found.Damage != nil:
 		return nil, missing("%v", event.Decode(*found, time.Time{}).Invalid)
 	}
 	if _, is := event.KindOf(*found); !is {
 		if of, state, is := ResolutionOf(*found); is {
-			return nil, missing("that record is a resolution: letter %s was %s", of, state)
+			return nil, missing("that record is a resolution: dead letter %s was %s", of, state)
 		}
 		return nil, missing("markread did not write that record")
 	}
 	index := NewIndex(maxReplays, Filter{})
 	v := &View{}
 	only.Partitions[id.Partition] = b
-	err = o.scan(ctx, only, func(r event.Record) error {
+	err = s.scan(ctx, only, func(r event.Record) error {
 		if r.Damage != nil {
 			return nil
 		}

@@ -17,76 +17,77 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// Topic reads a dead-letter topic; a *kafkaclient.Client does.
+// Topic reads a dead-letter topic. *kafkaclient.Client implements it.
 type Topic interface {
 	TopicOffsets(ctx context.Context, topic string) (kafkaclient.TopicOffsets, error)
 	Scan(ctx context.Context, extent kafkaclient.TopicOffsets,
 		each func(event.Record) error) ([]kafkaclient.UnreadRange, error)
 }
 
-// Publisher publishes to a topic; a *kafkaclient.Publisher does.
+// Publisher publishes to a topic. *kafkaclient.Publisher implements it.
 type Publisher interface {
 	Publish(ctx context.Context, messages ...event.Message) error
 	PublishTo(ctx context.Context, partition int, messages ...event.Message) error
 }
 
-// Store works on the letters of one topic.
+// Store finds, lists, replays and discards the dead letters of one topic. It is not safe for
+// concurrent use.
 type Store struct {
 	Topic Topic
-	Name  string // of the topic
-	// Reading is called before the topic is read to the end of the extent, and says whom to tell of
-	// each record, and of the end. nil: nobody.
-	Reading func(kafkaclient.TopicOffsets) (each func(event.Record), end func())
+	Name  string // the topic's name
+	// OnFind, if non-nil, is called when Find begins, with the offsets that it will read. It
+	// returns each, called for each record, and end, called at the end.
+	OnFind func(kafkaclient.TopicOffsets) (each func(event.Record), end func())
 
-	partitions int // of the topic, since Find or Show
+	partitions int // number of partitions, set by Find
 	unread     unread
 }
 
-// Find reads the topic to its present end into the index, as far as it can be read: see Unread. If
-// it can't read a single record because of that, it returns an error.
-func (o *Store) Find(ctx context.Context, index *Index) error {
-	extent, err := o.Topic.TopicOffsets(ctx, o.Name)
+// Find reads the topic up to its present end into the index, as far as it can be read: see Unread.
+// It returns an error if parts are unreadable and no record could be read.
+func (s *Store) Find(ctx context.Context, index *Index) error {
+	extent, err := s.Topic.TopicOffsets(ctx, s.Name)
 	if err != nil {
 		return err
 	}
-	o.partitions, o.unread = len(extent.Partitions), unread{}
+	s.partitions, s.unread = len(extent.Partitions), unread{}
 	watch := func(event.Record) {}
-	if o.Reading != nil {
-		each, end := o.Reading(extent)
+	if s.OnFind != nil {
+		each, end := s.OnFind(extent)
 		defer end()
 		watch = each
 	}
 	nothing := true
-	err = o.scan(ctx, extent, func(r event.Record) error {
+	err = s.scan(ctx, extent, func(r event.Record) error {
 		nothing = false
 		watch(r)
 		if r.Damage != nil {
-			o.unread.damage(r)
+			s.unread.damage(r)
 			return nil
 		}
 		index.Add(r)
 		return nil
 	})
-	if unread, _ := o.Unread(); err == nil && nothing && len(unread) > 0 {
-		first := slices.MinFunc(unread, // unknown bounds say why best
+	if unread, _ := s.Unread(); err == nil && nothing && len(unread) > 0 {
+		first := slices.MinFunc(unread, // an unknown offset (-1) has the most useful reason
 			func(a, b Unread) int { return cmp.Compare(a.From, b.From) })
-		err = fmt.Errorf("topic %q, partition %d: %w", o.Name, first.Partition, first.Err)
+		err = fmt.Errorf("topic %q, partition %d: %w", s.Name, first.Partition, first.Err)
 	}
 	return err
 }
 
-// scan reads a part of the topic, and keeps what can't be read.
-func (o *Store) scan(ctx context.Context, extent kafkaclient.TopicOffsets,
+// scan reads a range of offsets, and remembers what can't be read.
+func (s *Store) scan(ctx context.Context, extent kafkaclient.TopicOffsets,
 	each func(event.Record) error) error {
-	ranges, err := o.Topic.Scan(ctx, extent, each)
+	ranges, err := s.Topic.Scan(ctx, extent, each)
 	for _, u := range ranges {
-		o.unread.fail(u)
+		s.unread.fail(u)
 	}
 	return err
 }
 
-// Bounds of the records that are in memory at a time. Work has smaller parts, so that it can be
-// stopped soon and reports often how far it is.
+// Bounds of the records that are in memory at a time. Replay and Discard use smaller parts, so that
+// they stop soon and report progress often.
 const (
 	listLetters = 250_000
 	listBytes   = 32 << 20
@@ -94,12 +95,12 @@ const (
 	workBytes   = 8 << 20
 )
 
-// List gives letters that Find found to each, in the order in which they are given. What is not
-// there any more as it was found, or can't be read, is left out. They are read in the order of the
-// topic, so each is kept until its turn comes.
-func (o *Store) List(ctx context.Context, found []Entry, each func(*Letter) error) error {
+// List calls each for the dead letters of found, a result of Find, in the given order. It omits
+// those that have changed since or can't be read. It reads them in topic order, so it keeps each in
+// memory until its turn.
+func (s *Store) List(ctx context.Context, found []Entry, each func(*Letter) error) error {
 	for part := range parts(found, listLetters, listBytes) {
-		records, err := o.read(ctx, part)
+		records, err := s.read(ctx, part)
 		if err != nil {
 			return err
 		}
@@ -115,15 +116,15 @@ func (o *Store) List(ctx context.Context, found []Entry, each func(*Letter) erro
 	return nil
 }
 
-// read returns the records of letters, in their order; nil: it is not there any more as it was
-// found, or can't be read.
-func (o *Store) read(ctx context.Context, part []Entry) ([]*event.Record, error) {
+// read returns the records of dead letters, in the same order. An element is nil if the dead letter
+// has changed or can't be read.
+func (s *Store) read(ctx context.Context, part []Entry) ([]*event.Record, error) {
 	index := make(map[ID]int, len(part))
 	for i, l := range part {
 		index[l.ID] = i
 	}
 	records := make([]*event.Record, len(part))
-	err := o.scan(ctx, around(part, o.Name, o.partitions), func(r event.Record) error {
+	err := s.scan(ctx, rangesOf(part, s.Name, s.partitions), func(r event.Record) error {
 		if i, wanted := index[IDOf(r)]; wanted && part[i].Is(r) {
 			records[i] = &r
 		}
@@ -132,8 +133,8 @@ func (o *Store) read(ctx context.Context, part []Entry) ([]*event.Record, error)
 	return records, err
 }
 
-// parts cuts letters into parts of at most so many, and so many bytes (but one letter at least), in
-// their order.
+// parts splits found, in order, into parts of at most letters entries and bytes bytes, but at least
+// one entry.
 func parts(found []Entry, letters, bytes int) iter.Seq[[]Entry] {
 	return func(yield func([]Entry) bool) {
 		for len(found) > 0 {
@@ -151,8 +152,8 @@ func parts(found []Entry, letters, bytes int) iter.Seq[[]Entry] {
 	}
 }
 
-// around returns that part of a topic's extent in which the letters are.
-func around(found []Entry, topic string, partitions int) kafkaclient.TopicOffsets {
+// rangesOf returns the smallest offset ranges of the topic that contain the dead letters.
+func rangesOf(found []Entry, topic string, partitions int) kafkaclient.TopicOffsets {
 	ranges := make([]kafkaclient.OffsetRange, partitions)
 	for _, l := range found {
 		b := &ranges[l.Partition]
@@ -164,21 +165,21 @@ func around(found []Entry, topic string, partitions int) kafkaclient.TopicOffset
 	return kafkaclient.TopicOffsets{Topic: topic, Partitions: ranges}
 }
 
-// Done is what has been done to letters.
+// Done counts what an operation did.
 type Done struct {
-	Letters       int // resolved
+	Letters       int // resolved dead letters
 	Conversations int // records published for them
-	// Letters that stay open:
-	TooLarge   int // the topic takes no record of that size
-	Refused    int // the topic refuses what is in the record
+	// Dead letters that stay open:
+	TooLarge   int // the target topic rejects a record of that size
+	Refused    int // the target topic rejects the content of the record
 	Changed    int // they can't be replayed any more
-	Unread     int // they can't be read any more, or such a letter covers them
-	Unresolved int // something was, or may have been, done to them; open as far as is known
+	Unread     int // they, or the one that covers them, can't be read any more
+	Unresolved int // they may have been published or resolved; as far as is known they are open
 
-	Gone int // letters that are not there any more as they were found, or that such a letter covers
+	Gone int // dead letters that are missing or changed, or whose covering one is
 }
 
-// add adds what was done to another part.
+// add adds the counts of another part.
 func (d *Done) add(more Done) {
 	d.Letters += more.Letters
 	d.Conversations += more.Conversations
@@ -190,20 +191,21 @@ func (d *Done) add(more Done) {
 	d.Unresolved += more.Unresolved
 }
 
-// grace is how long a part that was begun may take after ctx has ended: what is published should be
-// resolved.
-const grace = 5 * time.Second
+// shutdownGrace is how long a part in progress may continue after ctx has ended: published events
+// should be resolved.
+const shutdownGrace = 5 * time.Second
 
-// finishing returns a context that ends that long after ctx does.
-func finishing(ctx context.Context) (context.Context, context.CancelFunc) {
+// withGrace returns a context that ends shutdownGrace after ctx ends.
+func withGrace(ctx context.Context) (context.Context, context.CancelFunc) {
 	later, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(shutdownGrace, cancel) })
 	return later, func() { stop(); cancel() }
 }
 
-// work does something to all letters that are still there, part by part, until it fails or ctx
-// ends; a part that was begun is finished. progress, which may be nil, is told after each.
-func (o *Store) work(
+// forEachPart reads the dead letters of found part by part and calls do with those that are
+// unchanged, until do fails or ctx ends. A part in progress is finished. progress, if non-nil, is
+// called after each part.
+func (s *Store) forEachPart(
 	ctx context.Context, found []Entry,
 	do func(context.Context, []Entry, []event.Record) (Done, error), progress func(Done),
 ) (Done, error) {
@@ -212,7 +214,7 @@ func (o *Store) work(
 		if ctx.Err() != nil {
 			return done, context.Cause(ctx)
 		}
-		read, err := o.read(ctx, part)
+		read, err := s.read(ctx, part)
 		if err != nil {
 			return done, err
 		}
@@ -222,13 +224,13 @@ func (o *Store) work(
 			switch {
 			case r != nil:
 				there, records = append(there, part[i]), append(records, *r)
-			case o.unread.has(part[i].ID):
+			case s.unread.has(part[i].ID):
 				done.Unread++
 			default:
 				done.Gone++
 			}
 		}
-		finish, cancel := finishing(ctx)
+		finish, cancel := withGrace(ctx)
 		more, err := do(finish, there, records)
 		cancel()
 		done.add(more)
@@ -242,16 +244,17 @@ func (o *Store) work(
 	return done, nil
 }
 
-// Replay publishes the events of a plan, and resolves them as replayed, and then the letters that
-// they cover. What can't be replayed at the time now stays open, like what the topic refuses for
-// what it is, or as too large; that is no error. Any other failure ends it.
-func (o *Store) Replay(ctx context.Context, plan Plan, now func() time.Time, events,
+// Replay publishes the events of a plan, resolves them as replayed, and then resolves the dead
+// letters that they cover. A dead letter that can't be replayed at the time now, or that the target
+// topic rejects for its size or content, stays open; that is not an error. Any other failure ends
+// the replay.
+func (s *Store) Replay(ctx context.Context, plan Plan, now func() time.Time, events,
 	resolutions Publisher, progress func(Done)) (Done, error) {
 	var published, tooLarge, refused []Entry
 	resolving := true
-	done, err := o.work(ctx, plan.Events,
+	done, err := s.forEachPart(ctx, plan.Events,
 		func(ctx context.Context, part []Entry, records []event.Record) (done Done, err error) {
-			var places []int // of the messages, in the part
+			var places []int // index of each message in part
 			var messages []event.Message
 			at := now()
 			for i, r := range records {
@@ -259,7 +262,7 @@ func (o *Store) Replay(ctx context.Context, plan Plan, now func() time.Time, eve
 					done.Changed++
 					continue
 				}
-				places, messages = append(places, i), append(messages, part[i].Publication(r))
+				places, messages = append(places, i), append(messages, part[i].ReplayMessage(r))
 			}
 			failed, all := failuresOf(events.Publish(ctx, messages...))
 			err = all
@@ -304,11 +307,11 @@ func (o *Store) Replay(ctx context.Context, plan Plan, now func() time.Time, eve
 		done.Unresolved += len(covered)
 		return done, err
 	}
-	// Also when the events came to no good end: of a letter that stays open the next replay
-	// publishes a T that is lower than the one before.
-	finish, cancel := finishing(ctx)
+	// Also after a failure: of a dead letter that stays open the next replay would publish a T that
+	// is lower than the one that was published.
+	finish, cancel := withGrace(ctx)
 	defer cancel()
-	more, moreErr := o.resolveAll(finish, covered, Replayed, resolutions, func(more Done) {
+	more, moreErr := s.resolveAll(finish, covered, Replayed, resolutions, func(more Done) {
 		if progress != nil {
 			more.add(done)
 			progress(more)
@@ -321,16 +324,16 @@ func (o *Store) Replay(ctx context.Context, plan Plan, now func() time.Time, eve
 	return done, cmp.Or(err, moreErr)
 }
 
-// Discard resolves letters as discarded.
-func (o *Store) Discard(ctx context.Context, found []Entry, resolutions Publisher,
+// Discard resolves dead letters as discarded.
+func (s *Store) Discard(ctx context.Context, found []Entry, resolutions Publisher,
 	progress func(Done)) (Done, error) {
-	return o.resolveAll(ctx, found, Discarded, resolutions, progress)
+	return s.resolveAll(ctx, found, Discarded, resolutions, progress)
 }
 
-func (o *Store) resolveAll(
+func (s *Store) resolveAll(
 	ctx context.Context, found []Entry, how State, resolutions Publisher, progress func(Done),
 ) (Done, error) {
-	return o.work(ctx, found,
+	return s.forEachPart(ctx, found,
 		func(ctx context.Context, _ []Entry, records []event.Record) (done Done, err error) {
 			done.Letters, err = resolve(ctx, records, how, resolutions)
 			done.Unresolved = len(records) - done.Letters
@@ -338,13 +341,13 @@ func (o *Store) resolveAll(
 		}, progress)
 }
 
-// resolve writes the resolutions of letters into their partitions, and returns how many are
+// resolve writes the resolutions of dead letters to their partitions, and returns how many were
 // acknowledged.
 func resolve(ctx context.Context, records []event.Record, how State,
 	resolutions Publisher) (resolved int, err error) {
 	byPartition := map[int][]event.Message{}
 	for _, r := range records {
-		byPartition[r.Partition] = append(byPartition[r.Partition], Resolve(r, how))
+		byPartition[r.Partition] = append(byPartition[r.Partition], ResolutionMessage(r, how))
 	}
 	var written atomic.Int64
 	var partitions errgroup.Group
@@ -361,13 +364,13 @@ func resolve(ctx context.Context, records []event.Record, how State,
 		})
 	}
 	if err = partitions.Wait(); err != nil {
-		err = fmt.Errorf("resolutions of letters are not written: %w", err)
+		err = fmt.Errorf("resolutions of dead letters not written: %w", err)
 	}
 	return int(written.Load()), err
 }
 
-// failuresOf takes a publisher's error apart; err: none of the messages was published for this
-// reason.
+// failuresOf splits a publisher's error into the failures of single messages and err, the reason
+// why no message was published.
 func failuresOf(published error) (failed kafkaclient.PublishErrors, err error) {
 	if published == nil || errors.As(published, &failed) {
 		return failed, nil

@@ -18,13 +18,13 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// topic is one in memory.
+// topic is a topic in memory.
 type topic struct {
-	mu         sync.Mutex // of what publishes
+	mu         sync.Mutex // for publishing
 	name       string
 	partitions [][]event.Record
-	broken     map[int]int64 // from where a partition can't be read
-	scans      []int64       // how many offsets each scan was to read
+	broken     map[int]int64 // by partition: first unreadable offset
+	scans      []int64       // number of offsets of each scan
 	publish    func(m event.Message) error
 	published  []event.Message
 	shared     *[]string
@@ -68,7 +68,7 @@ func (t *topic) Scan(ctx context.Context, e kafkaclient.TopicOffsets,
 	return unread, nil
 }
 
-// Publish is for topics of events: nobody reads them here.
+// Publish is for event topics, which nothing reads here.
 func (t *topic) Publish(ctx context.Context, messages ...event.Message) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -116,10 +116,10 @@ func (t *topic) append(partition int, m event.Message) {
 	})
 }
 
-// firstSecond is before all read times, which tests count from it.
+// firstSecond is before all read times: the tests count seconds from it.
 const firstSecond = 1_600_000_000
 
-// letter writes a letter of an event of the second T, that was written down at its time.
+// letter writes a dead letter of an event whose T is that second, and whose event time is T.
 func (t *topic) letter(partition int, report string, second int64, headers ...string) {
 	readTime := firstSecond + second
 	value := fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":"p","MsgReadTime":%d}`, report,
@@ -153,29 +153,29 @@ func newTopic(partitions int) *topic {
 
 func clock() time.Time { return now }
 
-// planned returns an office and what is to be replayed of everything that is open.
+// planned returns a store and the plan to replay everything that is open.
 func planned(t *testing.T, from *topic) (*Store, Plan) {
 	t.Helper()
-	o := &Store{Topic: from, Name: from.name}
-	return o, PlanOf(find(t, o).Find(Open), 0)
+	s := &Store{Topic: from, Name: from.name}
+	return s, PlanOf(find(t, s).Find(Open), 0)
 }
 
-func find(t *testing.T, o *Store) *Index {
+func find(t *testing.T, s *Store) *Index {
 	t.Helper()
-	fold := NewIndex(3, Filter{})
-	fold.Judge(now)
-	if err := o.Find(t.Context(), fold); err != nil {
+	index := NewIndex(3, Filter{})
+	index.CheckReplayableAt(now)
+	if err := s.Find(t.Context(), index); err != nil {
 		t.Fatal(err)
 	}
-	return fold
+	return index
 }
 
-// states lists what became of all letters.
-func states(t *testing.T, o *Store) string {
+// states lists the states of all dead letters.
+func states(t *testing.T, s *Store) string {
 	t.Helper()
-	fold := find(t, o)
+	index := find(t, s)
 	var all []string
-	for _, l := range fold.Find(AllStates()...) {
+	for _, l := range index.Find(AllStates()...) {
 		all = append(all, l.ID.String()+" "+l.State.String())
 	}
 	slices.Sort(all)
@@ -187,17 +187,17 @@ func value(m event.Message, name string) string {
 	return text
 }
 
-// One event a conversation is published, with the largest T; all of its letters are resolved, in
-// their partitions, and a second replay finds nothing.
+// One event for each conversation is published, with the largest T. All of its dead letters are
+// resolved, in their partitions, and a second replay finds nothing.
 func TestReplay(t *testing.T) {
 	from, to := newTopic(3), newTopic(1)
 	from.letter(0, "a", 100)
 	from.letter(1, "b", 100)
 	from.letter(0, "a", 300, "markread.replays", "2")
 	from.letter(0, "a", 200)
-	from.letter(2, "a", 250) // without the usual key it may be elsewhere
-	o, plan := planned(t, from)
-	done, err := o.Replay(t.Context(), plan, clock, to, from, nil)
+	from.letter(2, "a", 250) // without the usual key it may be in another partition
+	s, plan := planned(t, from)
+	done, err := s.Replay(t.Context(), plan, clock, to, from, nil)
 	if err != nil || done != (Done{Letters: 5, Conversations: 2}) {
 		t.Errorf("%+v %v", done, err)
 	}
@@ -217,17 +217,16 @@ func TestReplay(t *testing.T) {
 	if last.Value != nil || string(last.Key) != "a|p" || len(last.Headers) != 2 {
 		t.Errorf("a resolution: %+v", last)
 	}
-	if got := states(t, o); got != "0:0 replayed, 0:1 replayed, 0:2 replayed, 1:0 replayed, 2:0 "+
+	if got := states(t, s); got != "0:0 replayed, 0:1 replayed, 0:2 replayed, 1:0 replayed, 2:0 "+
 		"replayed" {
 		t.Error(got)
 	}
 	if _, plan := planned(t, from); plan.Letters() != 0 {
-		t.Errorf("a second replay takes %v", plan.All())
+		t.Errorf("a second replay replays %v", plan.All())
 	}
 }
 
-// A letter is resolved after its event was acknowledged, and not at all if it was not: whatever
-// fails, nothing is lost.
+// A dead letter is resolved only after its event was acknowledged: whatever fails, nothing is lost.
 func TestReplayLosesNothing(t *testing.T) {
 	broken := errors.New("the connection broke")
 	tooLarge := fmt.Errorf("refused: %w", kafka.MessageSizeTooLarge)
@@ -262,7 +261,7 @@ func TestReplayLosesNothing(t *testing.T) {
 			done:   Done{Letters: 1, Conversations: 1, TooLarge: 2},
 			states: "0:0 open, 0:1 open, 1:0 replayed",
 		},
-		"one is refused for what it is": {
+		"one is rejected for its content": {
 			publish: func(m event.Message) error {
 				if string(m.Key) == "a|p" {
 					return fmt.Errorf("refused: %w", kafka.InvalidRecord)
@@ -280,23 +279,24 @@ func TestReplayLosesNothing(t *testing.T) {
 				return nil
 			},
 			done:   Done{Letters: 1, Conversations: 2, Unresolved: 2},
-			err:    "resolutions of letters are not written: refused",
+			err:    "resolutions of dead letters not written: refused",
 			states: "0:0 open, 0:1 replayed, 1:0 open",
 		},
 		"no resolution is written": {
 			resolve: func(event.Message) error { return broken },
 			done:    Done{Conversations: 2, Unresolved: 3},
-			err:     "resolutions of letters are not written: the connection broke",
+			err:     "resolutions of dead letters not written: the connection broke",
 			states:  "0:0 open, 0:1 open, 1:0 open",
 		},
-		"one resolution of a covered letter is not written": {
+		"one resolution of a covered dead letter is not written": {
 			resolve: func(m event.Message) error {
 				if value(m, "markread.resolves") == "0:0" {
 					return broken
 				}
 				return nil
 			},
-			done: Done{Letters: 2, Conversations: 2, Unresolved: 1}, err: "resolutions of letters",
+			done:   Done{Letters: 2, Conversations: 2, Unresolved: 1},
+			err:    "resolutions of dead letters",
 			states: "0:0 open, 0:1 replayed, 1:0 replayed",
 		},
 		"one resolution is not written": {
@@ -306,7 +306,8 @@ func TestReplayLosesNothing(t *testing.T) {
 				}
 				return nil
 			},
-			done: Done{Letters: 1, Conversations: 2, Unresolved: 2}, err: "resolutions of letters",
+			done:   Done{Letters: 1, Conversations: 2, Unresolved: 2},
+			err:    "resolutions of dead letters",
 			states: "0:0 open, 0:1 open, 1:0 replayed",
 		},
 	} {
@@ -318,8 +319,8 @@ func TestReplayLosesNothing(t *testing.T) {
 			from.letter(0, "a", 200)
 			from.letter(1, "b", 100)
 			from.publish, to.publish = c.resolve, c.publish
-			o, plan := planned(t, from)
-			done, err := o.Replay(t.Context(), plan, clock, to, from, nil)
+			s, plan := planned(t, from)
+			done, err := s.Replay(t.Context(), plan, clock, to, from, nil)
 			if done != c.done {
 				t.Errorf("%+v, want %+v", done, c.done)
 			}
@@ -330,59 +331,60 @@ func TestReplayLosesNothing(t *testing.T) {
 				t.Errorf("the order: %v", order)
 			}
 			from.publish = nil
-			if got := states(t, o); got != c.states {
+			if got := states(t, s); got != c.states {
 				t.Errorf("%s, want %s", got, c.states)
 			}
 		})
 	}
 }
 
-// Work goes on in parts that fit into memory, and a replay that is interrupted resolves what it has
-// published, and no more.
+// A replay proceeds in parts that fit into memory. An interrupted replay resolves exactly what it
+// has published.
 func TestReplayInParts(t *testing.T) {
 	from, to := newTopic(4), newTopic(1)
 	const all = 2*workLetters + 10
 	for i := range all {
 		from.letter(i%4, "r"+strconv.Itoa(i), 100)
 	}
-	o, plan := planned(t, from)
+	s, plan := planned(t, from)
 	ctx, cancel := context.WithCancel(t.Context())
-	// in the middle of the first part
+	// while the first part is published
 	to.publish = func(event.Message) error { cancel(); return nil }
-	done, err := o.Replay(ctx, plan, clock, to, from, nil)
+	done, err := s.Replay(ctx, plan, clock, to, from, nil)
 	if !errors.Is(err, context.Canceled) ||
 		done != (Done{Letters: workLetters, Conversations: workLetters}) {
 		t.Errorf("%+v %v", done, err)
 	}
-	if n := len(find(t, o).Find(Replayed)); n != workLetters || len(to.published) != workLetters {
-		t.Errorf("%d letters are resolved, %d events published", n, len(to.published))
+	if n := len(find(t, s).Find(Replayed)); n != workLetters || len(to.published) != workLetters {
+		t.Errorf("%d dead letters are resolved, %d events published", n, len(to.published))
 	}
-	var told []int
+	var reported []int
 	to.publish, from.scans = nil, nil
 	_, plan = planned(t, from)
-	done, err = o.Replay(t.Context(), plan, clock, to, from,
-		func(d Done) { told = append(told, d.Letters) })
+	done, err = s.Replay(t.Context(), plan, clock, to, from,
+		func(d Done) { reported = append(reported, d.Letters) })
 	if err != nil || done.Letters != all-workLetters ||
-		!slices.Equal(told, []int{workLetters, workLetters + 10}) {
-		t.Errorf("%+v %v, told %v", done, err, told)
+		!slices.Equal(reported, []int{workLetters, workLetters + 10}) {
+		t.Errorf("%+v %v, reported %v", done, err, reported)
 	}
-	// The parts together read little more than what is left: each only around its own letters.
+	// Together the parts read little more than the remaining dead letters: each part reads only the
+	// range of its own.
 	if left := from.scans[1] + from.scans[2]; left > all-workLetters+8 {
-		t.Errorf("%d offsets are read for %d letters", left, all-workLetters)
+		t.Errorf("%d offsets are read for %d dead letters", left, all-workLetters)
 	}
 }
 
-// The letters of a conversation are read once, however many parts there are, and progress goes on
-// to the last of them. Whoever interrupts it, what is published is resolved, and so is what that
-// covers. Only what can't be resolved is left to the next replay, which publishes one event a
-// conversation.
+// The dead letters of a conversation are read once, however many parts there are, and progress is
+// reported up to the last one. If a replay is interrupted, what it published is resolved, and what
+// that covers. Only what can't be resolved is left to the next replay, which publishes one event
+// for each conversation.
 func TestReplayOfFewConversations(t *testing.T) {
 	from, to := newTopic(2), newTopic(1)
 	const all, conversations = 3*workLetters + 10, 20
 	for i := range all {
 		from.letter(i/conversations%2, "r"+strconv.Itoa(i%conversations), int64(100+i))
 	}
-	o, plan := planned(t, from)
+	s, plan := planned(t, from)
 	resolved := 0
 	from.publish = func(event.Message) error {
 		if resolved++; resolved > conversations {
@@ -390,7 +392,7 @@ func TestReplayOfFewConversations(t *testing.T) {
 		}
 		return nil
 	}
-	done, err := o.Replay(t.Context(), plan, clock, to, from, nil)
+	done, err := s.Replay(t.Context(), plan, clock, to, from, nil)
 	if want := (Done{Letters: conversations, Conversations: conversations,
 		Unresolved: all - conversations}); err == nil || done != want {
 		t.Errorf("%+v %v", done, err)
@@ -399,67 +401,70 @@ func TestReplayOfFewConversations(t *testing.T) {
 	_, plan = planned(t, from)
 	ctx, cancel := context.WithCancel(t.Context())
 	to.publish = func(event.Message) error { cancel(); return nil }
-	var told []int
-	done, err = o.Replay(ctx, plan, clock, to, from,
-		func(d Done) { told = append(told, d.Letters) })
+	var reported []int
+	done, err = s.Replay(ctx, plan, clock, to, from,
+		func(d Done) { reported = append(reported, d.Letters) })
 	if want := (Done{Letters: all - conversations, Conversations: conversations}); err != nil ||
 		done != want || len(to.published) != conversations {
 		t.Errorf("%+v %v, %d published", done, err, len(to.published))
 	}
-	if !slices.IsSorted(told) || told[len(told)-1] != all-conversations {
-		t.Errorf("told %v", told)
+	if !slices.IsSorted(reported) || reported[len(reported)-1] != all-conversations {
+		t.Errorf("reported %v", reported)
 	}
 	read := int64(0)
-	for _, offsets := range from.scans[1:] { // the first is the index's
+	for _, offsets := range from.scans[1:] { // the first scan is Find's
 		read += offsets
 	}
 	if read > all+2*conversations {
-		t.Errorf("%d offsets are read for %d letters", read, all)
+		t.Errorf("%d offsets are read for %d dead letters", read, all)
 	}
 }
 
-// Who interrupts before all events are published leaves none open that is covered by one that is.
+// A replay that is interrupted before all events are published leaves no dead letter open that a
+// published event covers.
 func TestInterruptedReplayResolvesTheCovered(t *testing.T) {
 	from, to := newTopic(1), newTopic(1)
 	const all = workLetters + 10
 	for i := range 2 * all {
 		from.letter(0, "r"+strconv.Itoa(i%all), int64(100+i))
 	}
-	o, plan := planned(t, from)
+	s, plan := planned(t, from)
 	ctx, cancel := context.WithCancel(t.Context())
-	to.publish = func(event.Message) error { cancel(); return nil } // in the first part
-	done, err := o.Replay(ctx, plan, clock, to, from, nil)
+	// while the first part is published
+	to.publish = func(event.Message) error { cancel(); return nil }
+	done, err := s.Replay(ctx, plan, clock, to, from, nil)
 	if want := (Done{Letters: 2 * workLetters, Conversations: workLetters}); !errors.Is(err,
 		context.Canceled) || done != want {
 		t.Errorf("%+v %v", done, err)
 	}
 	if _, plan := planned(t, from); len(plan.Events) != 10 || len(plan.Covered) != 10 {
-		t.Errorf("%d events and %d covered letters are left", len(plan.Events), len(plan.Covered))
+		t.Errorf("%d events and %d covered dead letters are left", len(plan.Events),
+			len(plan.Covered))
 	}
 }
 
-// Who interrupts the last part has interrupted nothing.
-func TestInterruptedInTheEnd(t *testing.T) {
+// An interrupt during the last part changes nothing.
+func TestInterruptedInTheLastPart(t *testing.T) {
 	from, to := newTopic(1), newTopic(1)
 	from.letter(0, "a", 100)
-	o, plan := planned(t, from)
+	s, plan := planned(t, from)
 	ctx, cancel := context.WithCancel(t.Context())
 	to.publish = func(event.Message) error { cancel(); return nil }
-	if done, err := o.Replay(ctx, plan, clock, to, from, nil); err != nil || done.Letters != 1 {
+	if done, err := s.Replay(ctx, plan, clock, to, from, nil); err != nil || done.Letters != 1 {
 		t.Errorf("%+v %v", done, err)
 	}
 }
 
-// What hangs when a replay is interrupted is given up after a while.
+// A request that hangs when a replay is interrupted is abandoned after shutdownGrace.
 func TestInterruptedReplayEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		from := newTopic(1)
 		from.letter(0, "a", 100)
-		o, plan := planned(t, from)
+		s, plan := planned(t, from)
 		ctx, cancel := context.WithCancel(t.Context())
 		began := time.Now()
-		done, err := o.Replay(ctx, plan, clock, hanging{cancel}, from, nil)
-		if took := time.Since(began); took != grace || err == nil || done.Letters != 0 ||
+		done, err := s.Replay(ctx, plan, clock, hanging{cancel}, from, nil)
+		if took := time.Since(began); took != shutdownGrace || err == nil || done.Letters != 0 ||
 			done.Unresolved != 1 {
 			t.Errorf("%+v %v after %v", done, err, took)
 		}
@@ -470,9 +475,9 @@ func TestInterruptedReplayEnds(t *testing.T) {
 func TestReplayWithoutPublisher(t *testing.T) {
 	from := newTopic(1)
 	from.letter(0, "a", 100)
-	o, plan := planned(t, from)
-	done, err := o.Replay(t.Context(), plan, clock, broken{}, from, nil)
-	if got := states(t, o); err == nil || done != (Done{Unresolved: 1}) || got != "0:0 open" {
+	s, plan := planned(t, from)
+	done, err := s.Replay(t.Context(), plan, clock, broken{}, from, nil)
+	if got := states(t, s); err == nil || done != (Done{Unresolved: 1}) || got != "0:0 open" {
 		t.Errorf("%+v %v; %s", done, err, got)
 	}
 }
@@ -481,42 +486,42 @@ type broken struct{ Publisher }
 
 func (broken) Publish(context.Context, ...event.Message) error { return errors.New("no metadata") }
 
-// What is not the letter any more that was found is left alone: retention was there, or the topic
-// was made anew.
+// A record that is no longer the dead letter that was found is left alone: retention deleted it, or
+// the topic was recreated.
 func TestGone(t *testing.T) {
 	from, to := newTopic(1), newTopic(1)
 	for i := range 5 {
 		from.letter(0, "r"+strconv.Itoa(i), 100)
 	}
-	o, plan := planned(t, from)
+	s, plan := planned(t, from)
 	found := plan.All()
 	records := from.partitions[0]
-	records[1].Headers = nil                                              // no letter
-	records[2].Value = append(slices.Clone(records[2].Value), "     "...) // another one
+	records[1].Headers = nil                                              // not a dead letter
+	records[2].Value = append(slices.Clone(records[2].Value), "     "...) // another dead letter
 	records[3].Headers = append(slices.Clone(records[3].Headers),
 		event.Header{Key: "markread.failed-at", Value: []byte("2026-03-01T02:48:00Z")})
 	from.partitions[0] = records[1:]
-	done, err := o.Replay(t.Context(), plan, clock, to, from, nil)
+	done, err := s.Replay(t.Context(), plan, clock, to, from, nil)
 	if err != nil || done != (Done{Letters: 1, Conversations: 1, Gone: 4}) ||
 		len(to.published) != 1 || string(to.published[0].Key) != "r4|p" {
 		t.Errorf("%+v %v", done, err)
 	}
-	if done, err := o.Discard(t.Context(), found[:4], from, nil); err != nil ||
+	if done, err := s.Discard(t.Context(), found[:4], from, nil); err != nil ||
 		done != (Done{Gone: 4}) {
 		t.Errorf("%+v %v", done, err)
 	}
 }
 
-// When the letter is gone that was to be published for its conversation, the others stay open:
-// nothing was published for them.
+// If the dead letter to publish for a conversation is gone, the others stay open: nothing was
+// published for them.
 func TestGoneEvent(t *testing.T) {
 	from, to := newTopic(2), newTopic(1)
 	from.letter(0, "a", 100)
 	from.letter(1, "a", 200)
-	o, plan := planned(t, from)
+	s, plan := planned(t, from)
 	from.partitions[1][0].Headers = nil
-	done, err := o.Replay(t.Context(), plan, clock, to, from, nil)
-	if got := states(t, o); err != nil || done != (Done{Gone: 2}) || got != "0:0 open" ||
+	done, err := s.Replay(t.Context(), plan, clock, to, from, nil)
+	if got := states(t, s); err != nil || done != (Done{Gone: 2}) || got != "0:0 open" ||
 		len(to.published) != 0 {
 		t.Errorf("%+v %v; %s", done, err, got)
 	}
@@ -539,41 +544,43 @@ func TestDiscard(t *testing.T) {
 	for i := range 4 {
 		from.letter(i%2, "a", int64(100+i))
 	}
-	o := &Store{Topic: from, Name: from.name}
-	found := Oldest(find(t, o).Find(Open), 3)
-	done, err := o.Discard(t.Context(), found, from, nil)
+	s := &Store{Topic: from, Name: from.name}
+	found := Oldest(find(t, s).Find(Open), 3)
+	done, err := s.Discard(t.Context(), found, from, nil)
 	if err != nil || done != (Done{Letters: 3}) {
 		t.Errorf("%+v %v", done, err)
 	}
-	if got := states(t, o); got != "0:0 discarded, 0:1 discarded, 1:0 discarded, 1:1 open" {
+	if got := states(t, s); got != "0:0 discarded, 0:1 discarded, 1:0 discarded, 1:1 open" {
 		t.Error(got)
 	}
 }
 
-// A resolution that is refused is a failure, whatever the reason: the letter is not discarded.
+// A resolution that is rejected is a failure, whatever the reason: the dead letter is not
+// discarded.
 func TestDiscardFails(t *testing.T) {
 	from := newTopic(1)
 	from.letter(0, "a", 100)
 	from.publish = func(event.Message) error { return kafka.MessageSizeTooLarge }
-	o := &Store{Topic: from, Name: from.name}
-	done, err := o.Discard(t.Context(), find(t, o).Find(Open), from, nil)
+	s := &Store{Topic: from, Name: from.name}
+	done, err := s.Discard(t.Context(), find(t, s).Find(Open), from, nil)
 	if !errors.Is(err, kafka.MessageSizeTooLarge) || done != (Done{Unresolved: 1}) {
 		t.Errorf("%+v %v", done, err)
 	}
 }
 
-// Letters are listed by the time when they failed, wherever they are, and what is gone is left out.
+// Dead letters are listed by the time when they failed, wherever they are. Missing ones are
+// omitted.
 func TestList(t *testing.T) {
 	from := newTopic(3)
 	for i, seconds := range []int{5, 1, 4, 1, 3, 2, 6} {
 		from.letter(i%3, "r"+strconv.Itoa(i), 100, "markread.failed-at",
 			time.Unix(1_600_000_000+int64(seconds), 0).UTC().Format(time.RFC3339))
 	}
-	o := &Store{Topic: from, Name: from.name}
-	found := find(t, o).Find(AllStates()...)
-	from.partitions[0] = from.partitions[0][1:] // retention was here
+	s := &Store{Topic: from, Name: from.name}
+	found := find(t, s).Find(AllStates()...)
+	from.partitions[0] = from.partitions[0][1:] // deleted by retention
 	var got []string
-	err := o.List(t.Context(), found, func(l *Letter) error {
+	err := s.List(t.Context(), found, func(l *Letter) error {
 		got = append(got, l.ID.String())
 		return nil
 	})
@@ -587,11 +594,11 @@ func TestShow(t *testing.T) {
 	from.letter(0, "a", 100)
 	from.letter(0, "b", 100)
 	from.letter(0, "a", 200, "markread.replays", "3")
-	from.append(0, Resolve(from.partitions[0][0], Discarded))
-	from.append(0, Resolve(from.partitions[0][0], Replayed)) // too late
+	from.append(0, ResolutionMessage(from.partitions[0][0], Discarded))
+	from.append(0, ResolutionMessage(from.partitions[0][0], Replayed)) // too late
 	from.append(0, event.Message{Value: []byte("foreign")})
-	o := &Store{Topic: from, Name: from.name}
-	v, err := o.Show(t.Context(), ID{Partition: 0, Offset: 0}, 3)
+	s := &Store{Topic: from, Name: from.name}
+	v, err := s.Show(t.Context(), ID{Partition: 0, Offset: 0}, 3)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -602,14 +609,14 @@ func TestShow(t *testing.T) {
 		t.Errorf("%+v", v.Others)
 	}
 	for id, why := range map[ID]string{
-		{Partition: 2, Offset: 0}: "it has 2 partitions",
+		{Partition: 2, Offset: 0}: "the topic has 2 partitions",
 		{Partition: 1, Offset: 0}: "partition 1 is empty",
 		{Partition: 0, Offset: 9}: "partition 0 has the offsets 0 to 5",
-		{Partition: 0, Offset: 3}: "that record is a resolution: letter 0:0 was discarded",
+		{Partition: 0, Offset: 3}: "that record is a resolution: dead letter 0:0 was discarded",
 		{Partition: 0, Offset: 5}: "markread did not write that record",
 	} {
 		var none *NotFoundError
-		if _, err := o.Show(t.Context(), id, 3); !errors.As(err, &none) ||
+		if _, err := s.Show(t.Context(), id, 3); !errors.As(err, &none) ||
 			!strings.HasPrefix(none.Why, why) {
 			t.Errorf("%s: %v", id, err)
 		}

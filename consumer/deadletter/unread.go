@@ -9,20 +9,21 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// Unread is a part of the topic that can't be read, or records of others that can't be decoded.
+// Unread is an offset range that can't be read, or records that can't be decoded.
 type Unread struct {
 	kafkaclient.UnreadRange
-	Damaged bool // the records can't be decoded: no letter and no resolution is among them
+	Damaged bool // the records can't be decoded: they contain no dead letter and no resolution
 }
 
-// unread is what could not be read since Find.
+// unread holds what could not be read since Find.
 type unread struct {
 	ranges  map[int]kafkaclient.UnreadRange // by partition
 	damaged []Unread
-	more    int // that are left out of damaged
+	more    int // number omitted from damaged
 }
 
-// maxDamaged bounds what is kept of damaged records: others may write any number.
+// maxDamaged bounds the kept ranges of damaged records: other programs may write any number of
+// them.
 const maxDamaged = 100
 
 func (u *unread) damage(r event.Record) {
@@ -36,7 +37,7 @@ func (u *unread) damage(r event.Record) {
 	}, true})
 }
 
-// fail notes where reading a partition ended; the first such offset counts.
+// fail records where the read of a partition ended; the lowest offset counts.
 func (u *unread) fail(r kafkaclient.UnreadRange) {
 	if u.ranges == nil {
 		u.ranges = map[int]kafkaclient.UnreadRange{}
@@ -46,36 +47,37 @@ func (u *unread) fail(r kafkaclient.UnreadRange) {
 	}
 }
 
-// has reports whether the letter is in a part that can't be read.
+// has reports whether the dead letter is in a range that can't be read.
 func (u *unread) has(id ID) bool {
 	r, some := u.ranges[id.Partition]
 	return some && id.Offset >= r.From
 }
 
-// Unread returns what could not be read since Find, by partition, and how many damaged parts it
-// leaves out.
-func (o *Store) Unread() (all []Unread, more int) {
-	for _, r := range o.unread.ranges {
+// Unread returns what could not be read since Find, sorted by partition and offset, and the number
+// of omitted ranges of damaged records.
+func (s *Store) Unread() (all []Unread, more int) {
+	for _, r := range s.unread.ranges {
 		all = append(all, Unread{UnreadRange: r})
 	}
-	all = append(all, o.unread.damaged...)
+	all = append(all, s.unread.damaged...)
 	slices.SortFunc(all, func(a, b Unread) int {
 		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.From, b.From))
 	})
-	return all, o.unread.more
+	return all, s.unread.more
 }
 
-// CutShort reports whether the partition of a letter could not be read to its end: the letter may
-// be resolved, or may not be there.
-func (o *Store) CutShort(id ID) bool {
-	_, some := o.unread.ranges[id.Partition]
+// PartlyRead reports whether the partition of a dead letter could not be read to its end. The dead
+// letter may then be resolved, or may not exist.
+func (s *Store) PartlyRead(id ID) bool {
+	_, some := s.unread.ranges[id.Partition]
 	return some
 }
 
-// Known returns those of the letters that Find found whose state is known, and how many it leaves
-// out: those of partitions that are cut short, unless they are named. To replay or discard a
-// resolved letter once more does no harm.
-func (o *Store) Known(found []Entry, named map[ID]bool) (known []Entry, left int) {
-	known = slices.DeleteFunc(found, func(l Entry) bool { return o.CutShort(l.ID) && !named[l.ID] })
+// WithKnownState returns the dead letters of found, a result of Find, whose state is known, and the
+// number of omitted ones: those in partitions that were read in part, unless named has their ID. It
+// does no harm to replay or discard a resolved dead letter again.
+func (s *Store) WithKnownState(found []Entry, named map[ID]bool) (known []Entry, left int) {
+	known = slices.DeleteFunc(found,
+		func(l Entry) bool { return s.PartlyRead(l.ID) && !named[l.ID] })
 	return known, len(found) - len(known)
 }

@@ -9,8 +9,8 @@ import (
 	"markread/consumer/event"
 )
 
-// damage appends a range of records that can't be decoded. Its further offsets are records of
-// others.
+// damage appends a range of records that can't be decoded. The records at its further offsets are
+// unknown ones.
 func (t *topic) damage(partition, count int) {
 	first := int64(len(t.partitions[partition]))
 	for range count {
@@ -20,8 +20,8 @@ func (t *topic) damage(partition, count int) {
 		Count: count, Err: errors.New("bad length")}
 }
 
-func unreadOf(o *Store) string {
-	all, more := o.Unread()
+func unreadOf(s *Store) string {
+	all, more := s.Unread()
 	var texts []string
 	for _, u := range all {
 		texts = append(texts,
@@ -30,19 +30,19 @@ func unreadOf(o *Store) string {
 	return strings.Join(texts, "; ") + fmt.Sprint(" +", more)
 }
 
-// Letters before a part that can't be read may be resolved in it: they are neither replayed nor
-// discarded, unless they are named. The other partitions' are.
-func TestLettersBeforeAnUnreadPartAreLeftAlone(t *testing.T) {
+// A record in an unreadable range may resolve an earlier dead letter of its partition. Those are
+// neither replayed nor discarded unless their IDs are given. Other partitions are not affected.
+func TestLettersBeforeAnUnreadRangeStayOpen(t *testing.T) {
 	from, to := newTopic(2), newTopic(1)
 	from.letter(0, "a", 100)
 	from.letter(1, "b", 100)
 	from.letter(1, "c", 100)
-	from.append(1, Resolve(from.partitions[1][0], Replayed))
+	from.append(1, ResolutionMessage(from.partitions[1][0], Replayed))
 	from.letter(1, "d", 100)
 	from.broken = map[int]int64{1: 2}
-	o := &Store{Topic: from, Name: from.name}
-	fold := find(t, o)
-	if got := unreadOf(o); got != "1:2-4 false checksum +0" {
+	s := &Store{Topic: from, Name: from.name}
+	index := find(t, s)
+	if got := unreadOf(s); got != "1:2-4 false checksum +0" {
 		t.Error(got)
 	}
 	named := map[ID]bool{{Partition: 1, Offset: 1}: true, {Partition: 1, Offset: 3}: true}
@@ -51,7 +51,7 @@ func TestLettersBeforeAnUnreadPartAreLeftAlone(t *testing.T) {
 		want  string
 		left  int
 	}{{nil, "0:0", 2}, {named, "0:0 1:1", 1}} {
-		known, left := o.Known(fold.Find(Open), c.named)
+		known, left := s.WithKnownState(index.Find(Open), c.named)
 		var got []string
 		for _, l := range known {
 			got = append(got, l.ID.String())
@@ -60,18 +60,18 @@ func TestLettersBeforeAnUnreadPartAreLeftAlone(t *testing.T) {
 			t.Errorf("%v known, want %s; %d left", got, c.want, left)
 		}
 	}
-	known, _ := o.Known(fold.Find(Open), nil)
-	done, err := o.Replay(t.Context(), PlanOf(known, 0), clock, to, from, nil)
+	known, _ := s.WithKnownState(index.Find(Open), nil)
+	done, err := s.Replay(t.Context(), PlanOf(known, 0), clock, to, from, nil)
 	if err != nil || done != (Done{Letters: 1, Conversations: 1}) || len(to.published) != 1 {
 		t.Errorf("%+v, %v, %d published", done, err, len(to.published))
 	}
-	if !o.CutShort(ID{Partition: 1}) || o.CutShort(ID{Partition: 0}) {
-		t.Error("the wrong partition is cut short")
+	if !s.PartlyRead(ID{Partition: 1}) || s.PartlyRead(ID{Partition: 0}) {
+		t.Error("the wrong partition is partly read")
 	}
 }
 
-// A partition that breaks in the middle of a command stops the work on its letters only.
-func TestAPartitionBreaksWhileItIsWorkedOn(t *testing.T) {
+// A partition that becomes unreadable during a command stops only the work on its dead letters.
+func TestPartitionBecomesUnreadable(t *testing.T) {
 	for _, command := range []string{"replay", "discard", "list"} {
 		t.Run(command, func(t *testing.T) {
 			from, to := newTopic(2), newTopic(1)
@@ -79,35 +79,34 @@ func TestAPartitionBreaksWhileItIsWorkedOn(t *testing.T) {
 				from.letter(0, fmt.Sprint("a", i), 100)
 				from.letter(1, fmt.Sprint("b", i), 100)
 			}
-			from.letter(0, "b2", 50) // which the last letter of the other partition covers
-			o, plan := planned(t, from)
+			from.letter(0, "b2", 50) // covered by the last dead letter of the other partition
+			s, plan := planned(t, from)
 			from.broken = map[int]int64{1: 1}
 			var done Done
 			var err error
 			want := Done{Letters: 4, Unread: 3, Conversations: 4}
 			switch command {
 			case "replay":
-				done, err = o.Replay(t.Context(), plan, clock, to, from, nil)
+				done, err = s.Replay(t.Context(), plan, clock, to, from, nil)
 			case "discard":
-				done, err = o.Discard(t.Context(), plan.All(), from, nil)
+				done, err = s.Discard(t.Context(), plan.All(), from, nil)
 				want = Done{Letters: 5, Unread: 2}
 			case "list":
-				err = o.List(t.Context(), plan.All(),
+				err = s.List(t.Context(), plan.All(),
 					func(*Letter) error { done.Letters++; return nil })
 				want = Done{Letters: 5}
 			}
 			if err != nil || done != want {
 				t.Errorf("%+v, want %+v; %v", done, want, err)
 			}
-			if got := unreadOf(o); got != "1:1-3 false checksum +0" {
+			if got := unreadOf(s); got != "1:1-3 false checksum +0" {
 				t.Error(got)
 			}
 		})
 	}
 }
 
-// What somebody else wrote and can't be decoded is named, as far as that is bounded, and stops
-// nothing.
+// Records of other programs that can't be decoded are reported, up to a bound, and stop nothing.
 func TestDamagedRecordsHideNoLetters(t *testing.T) {
 	from, to := newTopic(1), newTopic(1)
 	from.letter(0, "a", 100)
@@ -116,61 +115,63 @@ func TestDamagedRecordsHideNoLetters(t *testing.T) {
 	for range maxDamaged + 4 {
 		from.damage(0, 1)
 	}
-	o, plan := planned(t, from)
-	if known, left := o.Known(plan.All(), nil); len(known) != 2 || left != 0 {
+	s, plan := planned(t, from)
+	if known, left := s.WithKnownState(plan.All(), nil); len(known) != 2 || left != 0 {
 		t.Errorf("%d known, %d left", len(known), left)
 	}
-	unread, more := o.Unread()
+	unread, more := s.Unread()
 	if len(unread) != maxDamaged || more != 5 || !unread[0].Damaged || unread[0].From != 1 ||
 		unread[0].To != 4 ||
 		unread[0].Err.Error() != "the 3 records at offsets 1 to 3 can't be decoded: bad length" {
 		t.Errorf("%d unread, %d more: %+v", len(unread), more, unread[0])
 	}
-	if done, err := o.Replay(t.Context(), plan, clock, to, from, nil); err != nil ||
+	if done, err := s.Replay(t.Context(), plan, clock, to, from, nil); err != nil ||
 		done != (Done{Letters: 2, Conversations: 2}) {
 		t.Errorf("%+v, %v", done, err)
 	}
 	var none *NotFoundError
-	if _, err := o.Show(t.Context(), ID{Offset: 1}, 3); !errors.As(err, &none) ||
+	if _, err := s.Show(t.Context(), ID{Offset: 1}, 3); !errors.As(err, &none) ||
 		!strings.Contains(none.Why, "can't be decoded") {
 		t.Error(err)
 	}
-	if find(t, o).Foreign() != 2 { // those that fill the range
-		t.Error("damaged records are counted as another's")
+	if find(t, s).Unknown() != 2 { // the records that fill the range
+		t.Error("damaged records are counted as unknown")
 	}
 }
 
-// A topic of which nothing can be read is an error; one of which the rest is empty, too.
+// It is an error if nothing of the topic can be read, also if the readable partitions are empty.
 func TestNothingCanBeRead(t *testing.T) {
 	from := newTopic(3)
 	from.letter(1, "a", 100)
 	from.broken = map[int]int64{1: 0}
-	o := &Store{Topic: from, Name: from.name}
-	if err := o.Find(t.Context(), NewIndex(3, Filter{})); err == nil ||
+	s := &Store{Topic: from, Name: from.name}
+	if err := s.Find(t.Context(), NewIndex(3, Filter{})); err == nil ||
 		err.Error() != `topic "letters", partition 1: checksum` {
 		t.Error(err)
 	}
 	from.letter(0, "b", 100)
-	if find(t, o); unreadOf(o) != "1:0-1 false checksum +0" {
-		t.Error(unreadOf(o))
+	if find(t, s); unreadOf(s) != "1:0-1 false checksum +0" {
+		t.Error(unreadOf(s))
 	}
 	from.broken = nil
-	if find(t, o); unreadOf(o) != " +0" {
-		t.Errorf("after the repair: %s", unreadOf(o))
+	if find(t, s); unreadOf(s) != " +0" {
+		t.Errorf("after the repair: %s", unreadOf(s))
 	}
 }
 
-// A letter before an unread part is shown, and that its state is not known; one within can't be.
-func TestShowOfAPartitionThatIsCutShort(t *testing.T) {
+// A dead letter before an unreadable range is shown with the note that its state is not known; one
+// within the range can't be shown.
+func TestShowOfAPartlyReadPartition(t *testing.T) {
 	from := newTopic(1)
 	from.letter(0, "a", 100)
 	from.letter(0, "b", 100)
 	from.broken = map[int]int64{0: 1}
-	o := &Store{Topic: from, Name: from.name}
-	if v, err := o.Show(t.Context(), ID{}, 3); err != nil || *v.Report != "a" || !o.CutShort(v.ID) {
+	s := &Store{Topic: from, Name: from.name}
+	if v, err := s.Show(t.Context(), ID{}, 3); err != nil || *v.Report != "a" ||
+		!s.PartlyRead(v.ID) {
 		t.Errorf("%+v, %v", v, err)
 	}
-	if _, err := o.Show(t.Context(), ID{Offset: 1}, 3); err == nil ||
+	if _, err := s.Show(t.Context(), ID{Offset: 1}, 3); err == nil ||
 		!strings.Contains(err.Error(), "offset 1: checksum") {
 		t.Error(err)
 	}

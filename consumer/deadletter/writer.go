@@ -23,47 +23,48 @@ type Writer struct {
 	bound  *sizeBound
 }
 
-// NewWriter returns a writer of dead letters to topic.
+// NewWriter returns a Writer for the dead-letter topic.
 func NewWriter(c *kafkaclient.Client, topic string) *Writer {
 	c.UseTopics(topic)
-	return &Writer{c, topic, &sizeBound{turn: make(chan struct{}, 1)}}
+	return &Writer{c, topic, &sizeBound{lock: make(chan struct{}, 1)}}
 }
 
-// Write writes one letter and returns when all in-sync replicas have it. The caller retries. After
-// an error the letter may have been written nevertheless.
+// Write writes one dead letter, and returns when all in-sync replicas have it. The caller retries.
+// After an error the dead letter may have been written nevertheless.
 //
-// A letter that would not fit, or that the topic refuses for what is in it, is written without some
-// parts of the record: see event.Omissions. Each form is tried once, for at most 5 s; a large one
-// three times, if the connection breaks each time (see put). An error means that the topic does not
-// take even the smallest form, or nothing at the moment.
+// If the dead letter is too large, or the topic rejects its content, it is written without parts of
+// the record: see event.Omissions. Each form is tried once, for at most 5 s; a large one three
+// times if the connection is closed each time (see produce). An error means that the topic rejects
+// even the smallest form, or accepts nothing at the moment.
 func (w *Writer) Write(ctx context.Context, letter event.DeadLetter) error {
 	partitions, err := w.client.PartitionCount(ctx, w.topic)
 	if err != nil {
 		return err
 	}
 	partition := letterPartition(letter.Event.Record, partitions)
-	most := w.bound.largest(ctx, w.client, w.topic)
-	excess, cut := math.MaxInt, 0 // the smallest size that was too large, and that was cut off
+	maxSize := w.bound.largest(ctx, w.client, w.topic)
+	// smallest size that was too large; size at which the connection was closed
+	excess, disconnectSize := math.MaxInt, 0
 	for i, omit := range event.Omissions {
 		m := letter.Encode(omit)
 		size := batchSize(m)
-		fits := size <= most && len(m.Headers) <= batch.MaxHeaders
+		fits := size <= maxSize && len(m.Headers) <= batch.MaxHeaders
 		if size >= excess || !fits && i < len(event.Omissions)-1 {
 			continue
 		}
-		err = w.put(ctx, partition, m, size)
-		var cutOff *cutOffError
+		err = w.produce(ctx, partition, m, size)
+		var disconnected *disconnectError
 		switch {
 		case err == nil:
-			if cut > 0 {
-				w.bound.cutAt(cut)
+			if disconnectSize > 0 {
+				w.bound.noteDisconnect(disconnectSize)
 			}
 			return nil
-		case errors.As(err, &cutOff):
-			excess, cut = size, size
+		case errors.As(err, &disconnected):
+			excess, disconnectSize = size, size
 		case kafkaclient.IsTooLarge(err):
 			excess = size
-			w.bound.forget()
+			w.bound.forgetLimit()
 		case !kafkaclient.IsRefusedRecord(err):
 			return err
 		}
@@ -71,7 +72,8 @@ func (w *Writer) Write(ctx context.Context, letter event.DeadLetter) error {
 	return err
 }
 
-// letterPartition keeps the letters of one key together. Without a key their origin spreads them.
+// letterPartition returns the partition of a dead letter. It keeps the dead letters of one key
+// together, and spreads those without a key by their origin.
 func letterPartition(r event.Record, partitions int) int {
 	key := r.Key
 	if key == nil {
@@ -81,81 +83,84 @@ func letterPartition(r event.Record, partitions int) int {
 	return kafkaclient.PartitionOf(key, partitions)
 }
 
-// maxLetter is the largest letter, in bytes: Scan reads no larger record.
-const maxLetter = batch.MaxRecord + event.LetterOverhead
+// maxLetterSize is the largest dead letter, in bytes: Scan reads no larger record.
+const maxLetterSize = batch.MaxRecord + event.LetterOverhead
 
 const (
-	limitAge = time.Minute      // of what is known of the topic's limit
-	cutAge   = 10 * time.Minute // of what is known of a size that is cut off
+	limitAge      = time.Minute      // how long the topic's limit is cached
+	disconnectAge = 10 * time.Minute // how long a size that closes connections is remembered
 
-	cutFrom = 64 << 10 // a smaller request is not cut off for its size
-	cutSure = 3        // after so many broken connections a letter is cut off for its size
+	minDisconnectSize = 64 << 10 // a smaller request is not closed for its size
+	// after this many closed connections the size is the cause
+	maxDisconnects = 3
 )
 
-// sizeBound is how large a letter may be. It is safe for concurrent use.
+// sizeBound determines how large a dead letter may be. It is safe for concurrent use.
 type sizeBound struct {
-	// holds one value while somebody uses the rest; no mutex, for that may take 2 s
-	turn  chan struct{}
-	limit int       // the topic's max.message.bytes, as far as is known
-	asked time.Time // when that was asked for; zero: to be asked
-	cut   int       // the smallest batch that was cut off
-	seen  time.Time // when
+	// Holds one value while the other fields are in use. Not a mutex, because that may take 2 s.
+	lock           chan struct{}
+	limit          int       // max.message.bytes of the topic, or Kafka's default
+	limitTime      time.Time // when limit was queried; zero: to be queried
+	disconnectSize int       // smallest batch at which the connection was closed
+	disconnectTime time.Time // when that happened
 }
 
-// largest returns the size of the largest batch that the topic takes and Scan can read. A limit
-// that can't be found out within 2 s is taken for Kafka's default: if that is wrong, the topic
-// refuses the letter.
+// largest returns the size of the largest batch that the topic accepts and Scan can read. A limit
+// that can't be queried within 2 s is assumed to be Kafka's default: if that is wrong, the topic
+// rejects the dead letter.
 func (b *sizeBound) largest(ctx context.Context, c *kafkaclient.Client, topic string) int {
-	b.turn <- struct{}{}
-	defer func() { <-b.turn }()
-	if time.Since(b.asked) >= limitAge {
+	b.lock <- struct{}{}
+	defer func() { <-b.lock }()
+	if time.Since(b.limitTime) >= limitAge {
 		b.limit = c.MessageLimit(ctx, topic)
-		b.asked = time.Now()
+		b.limitTime = time.Now()
 	}
-	if b.cut > 0 && time.Since(b.seen) < cutAge {
-		return min(b.limit, maxLetter, b.cut-1)
+	if b.disconnectSize > 0 && time.Since(b.disconnectTime) < disconnectAge {
+		return min(b.limit, maxLetterSize, b.disconnectSize-1)
 	}
-	return min(b.limit, maxLetter)
+	return min(b.limit, maxLetterSize)
 }
 
-// forget has the topic's limit asked for again: it refused what should fit.
-func (b *sizeBound) forget() {
-	b.turn <- struct{}{}
-	defer func() { <-b.turn }()
-	b.asked = time.Time{}
+// forgetLimit makes largest query the topic's limit again: the topic rejected a batch that should
+// fit.
+func (b *sizeBound) forgetLimit() {
+	b.lock <- struct{}{}
+	defer func() { <-b.lock }()
+	b.limitTime = time.Time{}
 }
 
-// cutAt notes that a batch of that size was cut off, while a smaller form of the same letter was
-// written.
-func (b *sizeBound) cutAt(size int) {
-	b.turn <- struct{}{}
-	defer func() { <-b.turn }()
-	b.cut, b.seen = size, time.Now()
+// noteDisconnect records that the connection was closed at a batch of that size, and a smaller form
+// of the same dead letter was written.
+func (b *sizeBound) noteDisconnect(size int) {
+	b.lock <- struct{}{}
+	defer func() { <-b.lock }()
+	b.disconnectSize, b.disconnectTime = size, time.Now()
 }
 
-// cutOffError says that a request is cut off for its size.
-type cutOffError struct{ error }
+// disconnectError means that the connection is closed because of the size of the request.
+type disconnectError struct{ error }
 
-func (e *cutOffError) Unwrap() error { return e.error }
+func (e *disconnectError) Unwrap() error { return e.error }
 
-// put produces the record of a letter. It fails with a *cutOffError if the record is large and the
-// connection breaks three times, but each time the partition's leader answers a small request right
-// after it: a broker closes the connection without an answer when a request is larger than its
-// socket.request.max.bytes, and so do proxies. In an outage the small request fails, too; and a
-// connection does not break by chance three times in half a second at the same letter only.
-func (w *Writer) put(ctx context.Context, partition int, m event.Message, size int) error {
+// produce writes the record of a dead letter. It returns a *disconnectError if the record is large
+// and the connection is closed three times, and each time the partition's leader responds to a
+// small request right after. A broker closes the connection without a response when a request is
+// larger than its socket.request.max.bytes, and so do proxies. In an outage the small request
+// fails, too; and no connection is closed by chance three times within half a second for the same
+// dead letter only.
+func (w *Writer) produce(ctx context.Context, partition int, m event.Message, size int) error {
 	wait := kafkaclient.NewBackoff()
 	for broken := 1; ; broken++ {
 		err := w.client.Produce(ctx, w.topic, partition, []event.Message{m})
-		if err == nil || size < cutFrom || !isBroken(err) {
+		if err == nil || size < minDisconnectSize || !isDisconnect(err) {
 			return err
 		}
 		if _, _, failed := w.client.LogRange(ctx, w.topic, partition); failed != nil {
 			return cmp.Or(context.Cause(ctx), err)
 		}
-		if broken == cutSure {
-			return &cutOffError{fmt.Errorf("the connection broke %d times at a request of %d "+
-				"bytes, while small ones are answered: %w", cutSure, size, err)}
+		if broken == maxDisconnects {
+			return &disconnectError{fmt.Errorf("the connection was closed %d times at a request "+
+				"of %d bytes, while small requests succeed: %w", maxDisconnects, size, err)}
 		}
 		if !wait.Sleep(ctx) {
 			return context.Cause(ctx)
@@ -163,9 +168,9 @@ func (w *Writer) put(ctx context.Context, partition int, m event.Message, size i
 	}
 }
 
-// isBroken reports whether a connection was closed in the middle of a request. A timeout says
-// nothing of the kind.
-func isBroken(err error) bool {
+// isDisconnect reports whether the connection was closed in the middle of a request. A timeout is
+// not a disconnect.
+func isDisconnect(err error) bool {
 	var k kafkaclient.Error
 	var timeout net.Error
 	return !(errors.As(err, &k) || kafkaclient.Leaderless(err) || kafkaclient.IsRefused(err) ||
@@ -173,8 +178,8 @@ func isBroken(err error) bool {
 		errors.As(err, &timeout) && timeout.Timeout())
 }
 
-// batchSize returns how large the batch of one record is, uncompressed, as max.message.bytes
-// counts.
+// batchSize returns the uncompressed size of a batch with one record, in bytes, as
+// max.message.bytes counts it.
 func batchSize(m event.Message) int {
 	bytes := func(b []byte) int {
 		if b == nil {
@@ -182,7 +187,7 @@ func batchSize(m event.Message) int {
 		}
 		return varintSize(len(b)) + len(b)
 	}
-	// attributes, time, offset
+	// attributes, timestamp delta, offset delta
 	record := 3 + bytes(m.Key) + bytes(m.Value) + varintSize(len(m.Headers))
 	for _, h := range m.Headers {
 		record += varintSize(len(h.Key)) + len(h.Key) + bytes(h.Value)

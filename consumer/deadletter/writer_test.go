@@ -35,7 +35,7 @@ func text(headers []kgo.RecordHeader) []string {
 	return all
 }
 
-// letters reads n records of a topic.
+// read reads n records of a topic.
 func read(w *brokertest.World, topic string, n int) []*kgo.Record {
 	w.Helper()
 	ctx, cancel := context.WithTimeout(w.Context(), time.Minute)
@@ -53,7 +53,7 @@ func read(w *brokertest.World, topic string, n int) []*kgo.Record {
 	return records
 }
 
-func TestLetterAsTheContractSays(t *testing.T) {
+func TestLetterFormat(t *testing.T) {
 	brokertest.Run(t, 12, func(w *brokertest.World) {
 		watchAcks(w)
 		record := event.Record{
@@ -97,7 +97,7 @@ func TestLetterAsTheContractSays(t *testing.T) {
 	})
 }
 
-// watchAcks checks that all in-sync replicas are asked to acknowledge.
+// watchAcks checks that each produce request asks for the acknowledgement of all in-sync replicas.
 func watchAcks(w *brokertest.World) {
 	w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Observe: true, Count: -1,
 		When: func(r kmsg.Request) bool {
@@ -124,11 +124,11 @@ func TestLetterOfAnInvalidRecord(t *testing.T) {
 			got := read(w, brokertest.Topics.DeadLetter, i+1)
 			at := slices.IndexFunc(got,
 				func(k *kgo.Record) bool {
-					return brokertest.Same(k.Key, r.Key) &&
-						brokertest.Same(k.Value, r.Value)
+					return brokertest.SameBytes(k.Key, r.Key) &&
+						brokertest.SameBytes(k.Value, r.Value)
 				})
 			if at < 0 {
-				w.Fatalf("record %d: no letter has its key and value, null or empty", i)
+				w.Fatalf("record %d: no dead letter has its key and value, null or empty", i)
 			}
 			headers := text(got[at].Headers)
 			for _, want := range []string{"markread.code=", "markread.event-time=",
@@ -146,7 +146,7 @@ func TestLetterOfAnInvalidRecord(t *testing.T) {
 	})
 }
 
-// What the topic takes is written whole; what it does not loses as little as it must.
+// A record that fits is written whole; otherwise it loses as little as possible.
 func TestLettersThatAreTooLarge(t *testing.T) {
 	const limit = 4000
 	for name, c := range map[string]struct {
@@ -201,14 +201,14 @@ func TestLettersThatAreTooLarge(t *testing.T) {
 					w.Errorf("own header %v, key of %d bytes", own, len(got.Key))
 				}
 				if !slices.Contains(text(got.Headers), "markread.lane=backfill") {
-					w.Error("the letter's own headers are gone")
+					w.Error("the dead letter's own headers are missing")
 				}
 			})
 		})
 	}
 }
 
-// A topic that takes nothing at all refuses the letter, once for each step.
+// A topic that accepts nothing rejects the dead letter, once for each form.
 func TestLetterThatFitsNowhere(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		if err := w.Cluster.CreateTopic("tiny", 1,
@@ -225,8 +225,8 @@ func TestLetterThatFitsNowhere(t *testing.T) {
 	})
 }
 
-// One try: what the broker says is what the caller gets, and a lost answer does not make two
-// letters by itself.
+// One attempt: the caller gets the broker's response, and a lost response does not by itself cause
+// a second dead letter.
 func TestLetterIsTriedOnce(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		c := w.Client()
@@ -258,7 +258,7 @@ func TestLetterIsTriedOnce(t *testing.T) {
 			w.Errorf("missing topic: %v", err)
 		}
 		if got := w.Cluster.PartitionInfo(brokertest.Topics.DeadLetter, 0).HighWatermark; got != 1 {
-			w.Errorf("%d letters, want 1", got)
+			w.Errorf("%d dead letters, want 1", got)
 		}
 	})
 }
@@ -307,7 +307,8 @@ func TestPublish(t *testing.T) {
 	})
 }
 
-// What passes is waited for; what does not is told by index, and the others are published.
+// Transient failures are retried; others are returned by index, and the other messages are
+// published.
 func TestPublishErrors(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		p := w.Client().Publisher(brokertest.Topics.Live)

@@ -9,8 +9,8 @@ import (
 	"markread/consumer/printable"
 )
 
-// The headers of dead letters, and of what resolves them; the first six as in Kafka's KIP-1191.
-// Those of events are among them: HeaderEventTime and HeaderReplays.
+// The headers of dead letters and of resolutions; the first six as in Kafka's KIP-1191. Events have
+// HeaderEventTime and HeaderReplays, too.
 const (
 	headerTopic     = "__dlq.errors.topic"
 	headerPartition = "__dlq.errors.partition"
@@ -35,37 +35,37 @@ const (
 	HeaderResolution = "markread.resolution"
 )
 
-// LetterOverhead is what a dead letter may need beyond the record that it is about, in bytes: our
-// headers, and the batch around it.
+// LetterOverhead bounds what a dead letter needs beyond its record, in bytes: markread's headers
+// and the batch around it.
 const LetterOverhead = 64 << 10
 
 // The classes of dead letters.
 const (
-	ClassInvalid   = "invalid"   // the record is no event
-	ClassRejected  = "rejected"  // the server does not want it
-	ClassExhausted = "exhausted" // it failed too often
+	ClassInvalid   = "invalid"   // the record is not a valid event
+	ClassRejected  = "rejected"  // the server rejected it
+	ClassExhausted = "exhausted" // its attempts failed too often
 )
 
-// DeadLetter is a dead letter to be written: an event that can't be applied, and why.
+// DeadLetter is a dead letter to write: an event that can't be applied, and the reason.
 type DeadLetter struct {
 	Event     Event
 	Class     string
 	Code      string // the API's error code or the label of the failure; "" for invalid
-	Message   string // cut to 1,000 bytes
+	Message   string // truncated to 1,000 bytes
 	Attempts  int    // counted attempts; 0 for invalid
-	Collapsed int    // how many events the letter stands for, its own included
+	Collapsed int    // number of events that it stands for, including its own
 	FailedAt  time.Time
 	Group     string
 }
 
 const maxLetterMessage = 1000 // bytes
 
-// Omission is what of the record is left out of its letter.
+// Omission selects the parts of the record that its dead letter omits.
 type Omission struct{ value, headers, key bool }
 
-// Omissions are the forms of a letter in the order in which they are tried: the first that fits is
-// written. The value goes first, as the contract says; if the letter does not fit even without it,
-// but without its headers, only they are left out.
+// Omissions are the forms of a dead letter in the order in which they are tried; the first that
+// fits is written. The value is omitted first, as the contract says. If the dead letter does not
+// fit even without its value, but does without its headers, only the headers are omitted.
 var Omissions = []Omission{
 	{},
 	{value: true},
@@ -74,12 +74,12 @@ var Omissions = []Omission{
 	{value: true, headers: true, key: true},
 }
 
-// Encode makes the record of a letter. The value of a damaged record was never there: it is always
-// omitted.
+// Encode returns the record of the dead letter. The value of a damaged record is not available, and
+// so always omitted.
 func (l DeadLetter) Encode(omit Omission) Message {
 	r := l.Event.Record
 	m := Message{Key: r.Key, Value: r.Value}
-	own := r.OwnHeaders()
+	own := r.ProducerHeaders()
 	if !omit.headers {
 		m.Headers = own
 	}
@@ -108,7 +108,7 @@ func (l DeadLetter) Encode(omit Omission) Message {
 		if r.Damage != nil {
 			size = r.Damage.Size
 		}
-		m.Value = []byte{} // not null: a null value is what resolutions have
+		m.Value = []byte{} // not null: only resolutions have a null value
 		add(headerValueOmitted, strconv.FormatInt(size, 10))
 	}
 	if omit.headers {
@@ -121,8 +121,8 @@ func (l DeadLetter) Encode(omit Omission) Message {
 	return m
 }
 
-// Letter is what the record of a dead letter says. What it does not say, or not in a form that can
-// be read, is nil or 0.
+// Letter is the parsed record of a dead letter. A field that is missing or can't be parsed is nil
+// or 0.
 type Letter struct {
 	Kind
 	Message      string
@@ -131,33 +131,34 @@ type Letter struct {
 	EventTime    *time.Time // when the user read
 	FailedAt     time.Time
 	Origin       Origin
-	Attempts     int // counted ones
-	Collapsed    int // how many events it stands for
+	Attempts     int // counted attempts
+	Collapsed    int // number of events that it stands for
 	Replays      int
 	Lane         string
-	Omitted      string // how large the value was that the topic did not take; "": it is there
+	Omitted      string // size of the omitted value; "": the value is present
 	Record       Record
 }
 
-// Origin is where the record of a letter was read first, and by whom.
+// Origin tells where the original record was read, and by which group.
 type Origin struct {
-	Topic             string
-	Partition, Offset *int64
-	Group             string
+	Topic     string `json:"topic"`
+	Partition *int64 `json:"partition"`
+	Offset    *int64 `json:"offset"`
+	Group     string `json:"group"`
 }
 
-// Kind is why a letter was written.
+// Kind is the class and code of a dead letter: why it was written.
 type Kind struct{ Class, Code string }
 
-// KindOf returns the kind of the letter that a record is; false: it is none.
+// KindOf returns the kind of a dead letter. ok is false if the record is not a dead letter.
 func KindOf(r Record) (kind Kind, ok bool) {
 	class, ok := r.Header(headerClass)
 	code, _ := r.Header(headerCode)
 	return Kind{class, code}, ok
 }
 
-// FailedAt returns when the event of a letter failed; of a letter that does not say so, or says
-// nonsense, the time of its record.
+// FailedAt returns when the event of a dead letter failed. If the header is missing or malformed,
+// it returns the timestamp of the record.
 func FailedAt(r Record) time.Time {
 	text, _ := r.Header(headerFailedAt)
 	if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
@@ -166,10 +167,10 @@ func FailedAt(r Record) time.Time {
 	return r.Time
 }
 
-// ValueOmitted reports whether a letter lacks the value of its record, and how large that was.
+// ValueOmitted reports whether a dead letter lacks its value, and the size that the value had.
 func ValueOmitted(r Record) (size string, omitted bool) { return r.Header(headerValueOmitted) }
 
-// ReadLetter reads the record of a letter.
+// ReadLetter parses the record of a dead letter.
 func ReadLetter(r Record) Letter {
 	text := func(name string) string { s, _ := r.Header(name); return s }
 	number := func(name string) *int64 {
@@ -195,7 +196,8 @@ func ReadLetter(r Record) Letter {
 	l.Kind, _ = KindOf(r)
 	fields := ParseLenient(r.Value)
 	l.Report, l.Peer, l.ReadTime = fields.Report, fields.Peer, fields.ReadTime
-	// As a replay would read it: a malformed time is none, and the record's own is not the event's.
+	// As a replay would read it: a malformed time counts as none, and the dead letter's timestamp
+	// is not the event time.
 	at, err := EventTime(Record{Headers: r.ReplayHeaders(0)})
 	if at = at.UTC(); err == nil && !at.IsZero() {
 		l.EventTime = &at
@@ -203,10 +205,10 @@ func ReadLetter(r Record) Letter {
 	return l
 }
 
-// ReplayHeaders returns the headers of a letter's record when it is published again: the
-// producer's, the event time of the letter if it has one, and how often it was replayed.
+// ReplayHeaders returns the headers for republishing the record of a dead letter: the producer's
+// headers, the event time of the dead letter if it has one, and the replay count.
 func (r Record) ReplayHeaders(replays int) []Header {
-	headers := r.OwnHeaders()
+	headers := r.ProducerHeaders()
 	if at, _ := r.Header(HeaderEventTime); at != "" {
 		headers = append(headers, Header{Key: HeaderEventTime, Value: []byte(at)})
 	}
@@ -214,9 +216,10 @@ func (r Record) ReplayHeaders(replays int) []Header {
 		Header{Key: HeaderReplays, Value: strconv.AppendInt(nil, int64(replays), 10)})
 }
 
-// OwnHeaders returns the headers that a producer gave the record: not those of letters, which may
-// be forged, or of an earlier life of the event, and not those that steer how an event is read.
-func (r Record) OwnHeaders() []Header {
+// ProducerHeaders returns the headers that the producer wrote. It omits the headers of dead
+// letters, which may be forged or left from an earlier replay, and the headers that control how an
+// event is decoded.
+func (r Record) ProducerHeaders() []Header {
 	return slices.DeleteFunc(slices.Clone(r.Headers), func(h Header) bool {
 		return strings.HasPrefix(h.Key, "markread.") || strings.HasPrefix(h.Key, "__dlq.")
 	})

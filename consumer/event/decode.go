@@ -7,16 +7,17 @@ import (
 	"markread/consumer/printable"
 )
 
+// The names of an event's fields.
 const (
-	reportField   = "Report_Account"
-	peerField     = "Peer_Account"
-	readTimeField = "MsgReadTime"
-
-	maxAccount = 32 // bytes
+	ReportField   = "Report_Account"
+	PeerField     = "Peer_Account"
+	ReadTimeField = "MsgReadTime"
 )
 
-// Key returns the recommended record key of a conversation: with it and the Java partitioner, all
-// events of a conversation are in one partition.
+const maxAccount = 32 // bytes
+
+// Key returns the recommended record key of a conversation. With this key and the Java partitioner
+// all events of a conversation are in one partition.
 func Key(report, peer string) []byte { return []byte(report + "|" + peer) }
 
 // AppendKey appends the Key of a conversation to b.
@@ -25,12 +26,11 @@ func AppendKey(b, report, peer []byte) []byte {
 }
 
 // Decode applies the contract's rules to a record. latest is the later of the worker's clock and
-// the last Date of the IM server: a read time may be at most five minutes ahead of it. Decode is
-// pure.
+// the IM server's last Date: a read time may be at most five minutes ahead of it. Decode is pure.
 func Decode(record Record, latest time.Time) Event {
 	e := Event{Record: record, Replays: record.Replays()}
 	if record.Damage != nil {
-		e.EventTime, _ = EventTime(record) // it has no headers
+		e.EventTime, _ = EventTime(record) // a damaged record has no headers
 		e.Invalid = damageError{record.Offset, record.Damage}
 		return e
 	}
@@ -40,7 +40,8 @@ func Decode(record Record, latest time.Time) Event {
 	return e
 }
 
-// damageError says in one line which records can't be read, and why.
+// damageError is the error of records that can't be decoded: one line with their offsets and the
+// reason.
 type damageError struct {
 	first int64
 	*Damage
@@ -60,13 +61,13 @@ func (e damageError) Error() string {
 
 func (e damageError) Unwrap() error { return e.Err }
 
-// CheckFields applies the rules of Decode to the fields of a table's row. An empty readTime is an
-// absent one: ErrNoTime.
+// CheckFields applies the rules of Decode to the fields of a table row, and returns T. An empty
+// readTime counts as absent and returns ErrNoTime.
 func CheckFields(report, peer, readTime []byte, latest time.Time) (int64, error) {
-	if err := checkAccount(reportField, report); err != nil {
+	if err := checkAccount(ReportField, report); err != nil {
 		return 0, err
 	}
-	if err := checkAccount(peerField, peer); err != nil {
+	if err := checkAccount(PeerField, peer); err != nil {
 		return 0, err
 	}
 	if len(readTime) == 0 {
@@ -77,28 +78,28 @@ func CheckFields(report, peer, readTime []byte, latest time.Time) (int64, error)
 
 func (e *Event) decodeValue(latest time.Time) error {
 	value := e.Record.Value
-	o, err := parseRawEvent(value)
+	raw, err := parseRawEvent(value)
 	switch {
 	case err != nil:
 		return err
-	case o.values.report == nil:
-		return explainAbsent(value, reportField, o.meant.report)
-	case o.values.peer == nil:
-		return explainAbsent(value, peerField, o.meant.peer)
-	case o.values.readTime == nil && o.meant.readTime != nil:
-		return misspelt(readTimeField, o.meant.readTime)
+	case raw.values.report == nil:
+		return explainMissing(value, ReportField, raw.intended.report)
+	case raw.values.peer == nil:
+		return explainMissing(value, PeerField, raw.intended.peer)
+	case raw.values.readTime == nil && raw.intended.readTime != nil:
+		return misspelt(ReadTimeField, raw.intended.readTime)
 	}
-	if e.Report, err = account(reportField, o.values.report); err != nil {
+	if e.Report, err = account(ReportField, raw.values.report); err != nil {
 		return err
 	}
-	if e.Peer, err = account(peerField, o.values.peer); err != nil {
+	if e.Peer, err = account(PeerField, raw.values.peer); err != nil {
 		return err
 	}
-	e.ReadTime, err = resolveReadTime(o.values.readTime, e.EventTime, e.Record.Time, latest)
+	e.ReadTime, err = resolveReadTime(raw.values.readTime, e.EventTime, e.Record.Time, latest)
 	return err
 }
 
-// account checks one of the two accounts; raw is its JSON value.
+// account checks and returns an account; raw is its JSON value.
 func account(name string, raw []byte) (string, error) {
 	s, ok := unquote(raw)
 	if !ok {
@@ -107,12 +108,12 @@ func account(name string, raw []byte) (string, error) {
 	return s, checkAccount(name, s)
 }
 
-// checkAccount checks the text of one of the two accounts.
+// checkAccount checks the text of an account.
 func checkAccount[text string | []byte](name string, s text) error {
 	if len(s) == 0 {
 		return fmt.Errorf("%s is empty", name)
 	}
-	// Before the length: what the user sees as 20 letters may be 60 bytes.
+	// Before the length, because text that looks like 20 letters may have 60 bytes.
 	for i := range len(s) {
 		if s[i] < 0x20 || s[i] > 0x7e {
 			return fmt.Errorf("%s has bytes outside printable ASCII: its byte %d is 0x%02x", name,

@@ -11,17 +11,17 @@ import (
 	"unicode/utf8"
 )
 
-// The latest time that the tests know, and two that are derived from it.
+// The clock of the tests, and two read times at its limit.
 var (
-	latest  = time.Unix(1_700_000_000, 999e6)
-	stamped = time.UnixMilli(1_699_999_000_999) // the records' timestamp: T 1699999000
+	latest     = time.Unix(1_700_000_000, 999e6)
+	recordTime = time.UnixMilli(1_699_999_000_999) // timestamp of the records: T 1699999000
 )
 
 const inTime, tooLate = "1700000300", "1700000301"
 
-// from makes a record with that value and headers of name, value, name, value ….
+// from returns a record with that value and headers: name, value, name, value ….
 func from(value string, headers ...string) Record {
-	r := Record{Value: []byte(value), Time: stamped}
+	r := Record{Value: []byte(value), Time: recordTime}
 	for i := 0; i < len(headers); i += 2 {
 		r.Headers = append(r.Headers, Header{Key: headers[i], Value: []byte(headers[i+1])})
 	}
@@ -37,11 +37,11 @@ func TestDecodeValid(t *testing.T) {
 		eventTime    time.Time
 		replays      int
 	}
-	ok := func(t int64) want { return want{"rita", "paul", t, stamped, 0} }
-	of := func(report, peer string) want { return want{report, peer, 1699999000, stamped, 0} }
+	ok := func(t int64) want { return want{"rita", "paul", t, recordTime, 0} }
+	of := func(report, peer string) want { return want{report, peer, 1699999000, recordTime, 0} }
 	at := func(ms int64, t int64) want { return want{"rita", "paul", t, time.UnixMilli(ms), 0} }
-	again := func(n int) want { return want{"rita", "paul", 1600000005, stamped, n} }
-	sixty := `"\u0072ita"`
+	again := func(n int) want { return want{"rita", "paul", 1600000005, recordTime, n} }
+	escapedRita := `"\u0072ita"`
 	for name, c := range map[string]struct {
 		record Record
 		want   want
@@ -72,7 +72,7 @@ func TestDecodeValid(t *testing.T) {
 			of("rita", "paul")},
 		"escaped name": {from(`{"Report\u005fAccount":"rita","Peer_Account":"paul"}`),
 			of("rita", "paul")},
-		"escaped account": {from(`{"Report_Account":` + sixty +
+		"escaped account": {from(`{"Report_Account":` + escapedRita +
 			`,"Peer_Account":"\"\\\/"}`), of("rita", `"\/`)},
 		"space and tilde in accounts": {from(`{"Report_Account":" ~","Peer_Account":"a|b"}`),
 			of(" ~", "a|b")},
@@ -137,7 +137,7 @@ func TestDecodeInvalid(t *testing.T) {
 		record Record
 		why    string
 	}{
-		"null value":         {Record{Time: stamped}, "the value is null"},
+		"null value":         {Record{Time: recordTime}, "the value is null"},
 		"empty value":        {from(``), "not one JSON object"},
 		"white space":        {from(` `), "the value is empty"},
 		"no JSON":            {from(`hello`), "not one JSON object"},
@@ -304,7 +304,7 @@ func TestDecodeInvalid(t *testing.T) {
 		"no time": {Record{Value: []byte(`{` + accounts + `}`)}, "no time at all"},
 		"empty header": {from(`{`+accounts+`}`, "markread.event-time", ""),
 			"markread.event-time is malformed"},
-		"null header": {Record{Value: []byte(`{` + accounts + `}`), Time: stamped,
+		"null header": {Record{Value: []byte(`{` + accounts + `}`), Time: recordTime,
 			Headers: []Header{{Key: "markread.event-time"}}}, "markread.event-time is malformed"},
 		"header with a sign": {from(`{`+accounts+`}`, "markread.event-time", "-1"),
 			"markread.event-time is malformed"},
@@ -339,22 +339,21 @@ func TestDecodeInvalid(t *testing.T) {
 	}
 }
 
-// What a page shows of a reason has nothing of the record: a value may be an account in the wrong
-// place.
+// WithoutValue removes the value of the record from a reason: it may be an account in the wrong
+// field.
 func TestWithoutValue(t *testing.T) {
 	const accounts = `"Report_Account":"rita","Peer_Account":"paul"`
 	for value, want := range map[string]string{
 		`{` + accounts + `,"MsgReadTime":"alice"}`: "MsgReadTime … is not a whole number of " +
 			"seconds since 1970",
 		`{` + accounts + `,"MsgReadTime":7}`: "MsgReadTime … is before September 2001 " +
-			"(1000000000), in " +
-			"seconds since 1970",
+			"(1000000000), in seconds since 1970",
 		`{` + accounts + `,"MsgReadTime":"07"}`: "MsgReadTime … begins with a zero",
-		`{` + accounts + `,"MsgReadTime":1700000000000}`: "MsgReadTime … is more than 5 minutes " +
-			"ahead, in " +
-			"seconds since 1970: it looks like milliseconds",
-		`{"alice":{` + accounts + `}}`: "Report_Account is missing, but is in …: write that alone",
-		`{` + accounts[:23] + `}`:      "Peer_Account is missing",
+		`{` + accounts + `,"MsgReadTime":1700000000000}`: "MsgReadTime … is more than 5 " +
+			"minutes ahead, in seconds since 1970: it looks like milliseconds",
+		`{"alice":{` + accounts + `}}`: "Report_Account is missing, but is in …: " +
+			"write that alone",
+		`{` + accounts[:23] + `}`: "Peer_Account is missing",
 	} {
 		if got := WithoutValue(Decode(from(value), latest).Invalid); got != want {
 			t.Errorf("%s: %s", value, got)
@@ -366,8 +365,8 @@ func TestWithoutValue(t *testing.T) {
 	}
 }
 
-// Of other names none is taken for a field's.
-func TestMeantField(t *testing.T) {
+// Other names are not taken for a field's name.
+func TestIntendedField(t *testing.T) {
 	for name, want := range map[string]string{
 		"msgreadtime": "MsgReadTime", "-MSG_read Time__": "MsgReadTime",
 		"MsgReadTime":     "MsgReadTime",
@@ -379,7 +378,7 @@ func TestMeantField(t *testing.T) {
 		"peerAccount\n":           "Peer_Account",
 		"\ufeffMsgReadTime\u00a0": "MsgReadTime",
 	} {
-		if got := MeantField(name); got != want || MeantField([]byte(name)) != want {
+		if got := IntendedField(name); got != want || IntendedField([]byte(name)) != want {
 			t.Errorf("%q: %q, want %q", name, got, want)
 		}
 	}
@@ -391,8 +390,7 @@ func TestKey(t *testing.T) {
 	}
 }
 
-// FuzzDecode compares with what encoding/json makes of the value, read by another way: a token at a
-// time.
+// FuzzDecode compares parseRawEvent with encoding/json.
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
 		`{"Report_Account":"rita","Peer_Account":"paul","MsgReadTime":5}`,
@@ -403,7 +401,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add([]byte(seed), []byte("1600000000000"))
 	}
 	f.Fuzz(func(t *testing.T, value, header []byte) {
-		record := Record{Value: value, Time: stamped,
+		record := Record{Value: value, Time: recordTime,
 			Headers: []Header{{Key: HeaderEventTime, Value: header}}}
 		if header == nil {
 			record.Headers = nil
@@ -417,13 +415,13 @@ func FuzzDecode(f *testing.F) {
 			len(e.Report) > 32 || e.Peer == "" || len(e.Peer) > 32 {
 			t.Errorf("%q: %+v", value, e)
 		}
-		o, err := parseRawEvent(value)
+		raw, err := parseRawEvent(value)
 		want, ok := naiveObject(value)
 		if (err == nil) != ok {
 			t.Fatalf("%q: %v, want ok %v", value, err, ok)
 		}
-		for name, got := range map[string][]byte{"Report_Account": o.values.report,
-			"Peer_Account": o.values.peer, "MsgReadTime": o.values.readTime} {
+		for name, got := range map[string][]byte{"Report_Account": raw.values.report,
+			"Peer_Account": raw.values.peer, "MsgReadTime": raw.values.readTime} {
 			if ok && !bytes.Equal(got, want[name]) {
 				t.Errorf("%q: %s is %q, want %q", value, name, got, want[name])
 			}
@@ -431,6 +429,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
+// naiveObject returns the members of a JSON object, parsed by encoding/json.
 func naiveObject(value []byte) (map[string]json.RawMessage, bool) {
 	for bytes.HasPrefix(value, []byte("\ufeff")) {
 		value = value[3:]

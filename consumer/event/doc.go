@@ -1,8 +1,17 @@
-// Package event has both wire formats: the mark-read event (Decode) and the dead letter
-// (DeadLetter), with the names of their headers. It reads and writes bytes only: it connects to
-// nothing, and does not decide what becomes of an event.
+// Package event implements both wire formats: the mark-read event (Decode) and the dead letter
+// (DeadLetter), with the names of their headers. It only reads and writes bytes: it makes no
+// connections, and does not decide what happens to an event.
 //
-// It promises that Decode never fails: what is no event has the reason in Invalid, in words that
-// name the field and show its value, truncated and printable; and that the message of a dead letter
-// has all that its record had, unless the caller leaves parts out because the topic refused it.
+// It promises:
+//   - Decode never fails. If a record is not a valid event, Invalid has the reason, which names the
+//     field and shows its value, truncated and printable.
+//   - The record of a dead letter has everything that the original record had, unless the caller
+//     omits parts because the topic rejected them.
+//
+// # Non-obvious
+//
+//   - Names of fields are case-sensitive. A misspelt name makes the event invalid instead of being
+//     accepted: see IntendedField.
+//   - Only two headers of an incoming record are read, HeaderEventTime and HeaderReplays. Headers
+//     are not trusted: a producer can forge them.
 package event

@@ -9,16 +9,17 @@ import (
 	"markread/consumer/batch"
 )
 
-// Lane says which of the two topics an event came from. Live goes before backfill.
+// Lane tells which of the two topics an event came from. Live events are processed before backfill
+// events.
 type Lane int
 
-// The lanes, the urgent one first.
+// The lanes, the most urgent first.
 const (
 	Live Lane = iota
 	Backfill
 )
 
-// String returns the lane's name as metrics, letters and the console show it.
+// String returns the lane's name, as in metrics, dead letters and the console.
 func (l Lane) String() string {
 	if l == Backfill {
 		return "backfill"
@@ -32,15 +33,15 @@ type (
 	Damage = batch.Damage
 )
 
-// Record is a Kafka record as it was read. Its bytes are valid as long as the function that was
-// given it runs, unless that function's doc says otherwise.
+// Record is a Kafka record as it was read. Its bytes are valid only during the call of the function
+// that receives it, unless that function's doc says otherwise.
 type Record batch.Record
 
 // Clone returns a copy of r that shares no bytes with it.
 func (r Record) Clone() Record { return Record(batch.Record(r).Clone()) }
 
-// Header returns the value of the last header of that name, as Kafka's own lastHeader does; false:
-// there is none.
+// Header returns the value of the last header with that name, as Kafka's lastHeader does. ok is
+// false if there is none.
 func (r Record) Header(name string) (value string, ok bool) {
 	for _, h := range slices.Backward(r.Headers) {
 		if h.Key == name {
@@ -50,11 +51,11 @@ func (r Record) Header(name string) (value string, ok bool) {
 	return "", false
 }
 
-// MaxReplays is the largest count of replays that a record may have.
+// MaxReplays is the largest valid replay count of a record.
 const MaxReplays = 1000
 
-// Replays returns how often a dead letter of the event was replayed. A producer may have forged
-// what is larger than MaxReplays, or no number: it counts as 0.
+// Replays returns how often a dead letter of the event was replayed. A count that is larger than
+// MaxReplays or not a number may be forged, and counts as 0.
 func (r Record) Replays() int {
 	value, _ := r.Header(HeaderReplays)
 	if n, err := strconv.Atoi(value); err == nil && len(value) <= 4 && isDigits(value) &&
@@ -64,22 +65,22 @@ func (r Record) Replays() int {
 	return 0
 }
 
-// Ref names one delivered record within its Generation. It is opaque.
+// Ref identifies a delivered record within its Generation. It is opaque.
 type Ref uint64
 
-// Event is a decoded record. When Invalid is set, only Ref, Lane, Record, Replays, Attempts and, if
-// the record has a valid one, EventTime mean something.
+// Event is a decoded record. If Invalid is set, only Ref, Lane, Record, Replays and Attempts are
+// valid, and EventTime if the record has a valid one.
 type Event struct {
 	Ref       Ref
 	Lane      Lane
 	Record    Record
-	Report    string    // Report_Account: who has read
-	Peer      string    // Peer_Account: whose messages
+	Report    string    // Report_Account: the user who has read
+	Peer      string    // Peer_Account: the user whose messages were read
 	ReadTime  int64     // T: read up to this second since 1970
-	EventTime time.Time // when the user read; zero: the record has no valid one
+	EventTime time.Time // when the user read; zero: no valid time
 	Replays   int       // how often a dead letter of this event was replayed
-	Attempts  int       // counted attempts that a former owner of the partition made
-	Invalid   error     // why the record is no mark-read event; nil: it is one
+	Attempts  int       // counted attempts of former owners of the partition
+	Invalid   error     // why the record is not a valid event; nil: it is one
 }
 
 // Message is a record to publish.
@@ -90,13 +91,14 @@ type Message struct {
 	Time    time.Time // zero: now
 }
 
-// Topics names the topics of a worker, or some of them.
+// Topics holds the names of a worker's topics, or of some of them.
 type Topics struct {
 	Live       string
 	Backfill   string // "": no backfill lane
 	DeadLetter string
 }
 
+// Consumed returns the topics that a worker reads.
 func (t Topics) Consumed() []string {
 	if t.Backfill == "" {
 		return []string{t.Live}
@@ -104,13 +106,13 @@ func (t Topics) Consumed() []string {
 	return []string{t.Live, t.Backfill}
 }
 
-// All are those that have a name.
+// All returns the names that are set.
 func (t Topics) All() []string {
 	return slices.DeleteFunc([]string{t.Live, t.Backfill, t.DeadLetter},
 		func(name string) bool { return name == "" })
 }
 
-// Flag returns what names the topic on markread's command line.
+// Flag returns the command-line flag that sets the name of a topic.
 func (t Topics) Flag(topic string) string {
 	switch topic {
 	case t.Backfill:
@@ -121,7 +123,7 @@ func (t Topics) Flag(topic string) string {
 	return "--topic"
 }
 
-// TopicPartition names a partition.
+// TopicPartition identifies a partition.
 type TopicPartition struct {
 	Topic     string
 	Partition int

@@ -12,11 +12,11 @@ import (
 	"markread/consumer/printable"
 )
 
-// This file says why a record is no event, in the words of whoever has to correct its producer.
-// Reasons become dead letters, log lines and parts of pages, so they show no accounts.
+// This file explains why a record is not a valid event, in terms that help to correct its producer.
+// Reasons become dead letters, log lines and parts of pages, so they contain no accounts.
 
-// formats are what a value may be by mistake, by how it begins.
-var formats = []struct{ begins, says string }{
+// formats maps the first bytes of a value to a wrong format that it may have.
+var formats = []struct{ begins, description string }{
 	{"\x1f\x8b", "it is compressed with gzip: compress with the producer's " +
 		"compression.type instead"},
 	{"\x28\xb5\x2f\xfd", "it is compressed with zstd: compress with the producer's " +
@@ -32,7 +32,7 @@ var formats = []struct{ begins, says string }{
 	{"%7B", "it is URL-encoded: write the JSON itself"},
 }
 
-// notAnObject says why a value is not one JSON object.
+// notAnObject returns why a value is not one JSON object.
 func notAnObject(value []byte) error {
 	text := bytes.TrimLeft(value, jsonSpace)
 	switch {
@@ -40,14 +40,14 @@ func notAnObject(value []byte) error {
 		return errors.New("the value is null")
 	case len(text) == 0:
 		return errors.New("the value is empty: not one JSON object")
-	case len(value) > 5 && value[0] == 0 && value[1] == 0: // IDs count from 1, or from 100,000
+	case len(value) > 5 && value[0] == 0 && value[1] == 0: // schema IDs start at 1 or at 100,000
 		return fmt.Errorf("the value is not one JSON object: it begins with a schema registry's "+
 			"magic byte (0) and the schema ID %d: use a serializer that writes plain JSON",
 			binary.BigEndian.Uint32(value[1:]))
 	}
 	for _, f := range formats {
 		if bytes.HasPrefix(text, []byte(f.begins)) {
-			return errors.New("the value is not one JSON object: " + f.says)
+			return errors.New("the value is not one JSON object: " + f.description)
 		}
 	}
 	if !utf8.Valid(value) {
@@ -62,7 +62,7 @@ func notAnObject(value []byte) error {
 		return fmt.Errorf("the value is not UTF-8: its byte %d is 0x%02x", at+1, value[at])
 	}
 	if json.Valid(value) {
-		return errors.New("the value is JSON, but " + kindOf(text))
+		return errors.New("the value is JSON, but " + jsonKind(text))
 	}
 	var syntax *json.SyntaxError
 	err := fmt.Errorf("the value is not one JSON object: %w", json.Unmarshal(value, new(any)))
@@ -72,14 +72,14 @@ func notAnObject(value []byte) error {
 	return err
 }
 
-// kindOf names the kind of a JSON value other than an object.
-func kindOf(value []byte) string {
+// jsonKind describes a JSON value that is not an object.
+func jsonKind(value []byte) string {
 	switch value[0] {
 	case '[':
 		return "an array, not an object: write a record for each event"
 	case '"':
 		s, _ := unquote(bytes.TrimRight(value, jsonSpace))
-		if strings.ContainsAny(s, "{[") && json.Valid([]byte(s)) { // no number, no word
+		if strings.ContainsAny(s, "{[") && json.Valid([]byte(s)) { // not a number or a word
 			return "a string, not an object: it holds JSON, so it was encoded twice"
 		}
 		return "a string, not an object"
@@ -91,24 +91,24 @@ func kindOf(value []byte) string {
 	return "a number, not an object"
 }
 
-// misspelt says that a field is absent, but a name that is meant for it is not.
+// misspelt returns the error of a missing field for which there is a misspelt name.
 func misspelt(field string, name []byte) error {
 	return fmt.Errorf("%s is missing, but there is %s: did you mean %s?", field,
 		printable.Quote(string(name)), field)
 }
 
-// explainAbsent says that an account is absent, and what is there instead; meant is the name that
-// is meant for it, nil: there is none.
-func explainAbsent(value []byte, field string, meant []byte) error {
-	if meant != nil {
-		return misspelt(field, meant)
+// explainMissing returns why an account is missing: what the value has instead. intended is a
+// misspelt name for it, or nil.
+func explainMissing(value []byte, field string, intended []byte) error {
+	if intended != nil {
+		return misspelt(field, intended)
 	}
 	has := map[string]bool{}
-	around := ""
+	envelope := ""
 	EachMember(value, func(name, member []byte) {
 		has[string(name)] = true
-		if around == "" && bytes.Contains(member, []byte(field)) {
-			around = string(name)
+		if envelope == "" && bytes.Contains(member, []byte(field)) {
+			envelope = string(name)
 		}
 	})
 	switch {
@@ -121,39 +121,41 @@ func explainAbsent(value []byte, field string, meant []byte) error {
 			"write its row alone", field)
 	case has["specversion"]:
 		return fmt.Errorf("%s is missing: the value is a CloudEvent: write its data alone", field)
-	case around != "":
-		return showing(around, fmt.Errorf("%s is missing, but is in %s: write that alone", field,
-			printable.Quote(around)))
+	case envelope != "":
+		return newValueError(envelope,
+			fmt.Errorf("%s is missing, but is in %s: write that alone", field,
+				printable.Quote(envelope)))
 	}
 	return fmt.Errorf("%s is missing", field)
 }
 
-// MeantField returns the field of an event that a name is meant for, "" if there is none: the name
-// differs only in case, "_", "-", white space and byte order marks, or is MsgReadedTime. It is not
-// taken for the field: that would hide the mistake from producers with other consumers.
-func MeantField[text string | []byte](name text) string {
+// IntendedField returns the field of an event that a name is intended for, or "". Such a name
+// differs from the field's only in case, "_", "-", white space and byte order marks, or is
+// MsgReadedTime. It is not accepted as the field: that would hide the mistake from producers whose
+// events have other consumers, too.
+func IntendedField[text string | []byte](name text) string {
 	switch {
 	case spells(name, "reportaccount"):
-		return reportField
+		return ReportField
 	case spells(name, "peeraccount"):
-		return peerField
+		return PeerField
 	case spells(name, "msgreadtime"), spells(name, "msgreadedtime"):
-		return readTimeField
+		return ReadTimeField
 	}
 	return ""
 }
 
-// separators are bytes that a name may have besides the letters of a field, by mistake.
+// separators are bytes that a name may contain by mistake.
 const separators = "_- \t\r\n\u00a0\ufeff"
 
-// spells reports whether a name has these letters, in any case, and separators. Most names differ
-// in the first, which matters: each unknown name of each record is compared.
+// spells reports whether a name consists of these letters, in any case, and separators. It must be
+// fast, because it compares each unknown name of each record; most differ in the first letter.
 func spells[text string | []byte](name text, letters string) bool {
 	n := 0
 	for i := range len(name) {
 		switch c := name[i]; {
 		case strings.IndexByte(separators, c) >= 0:
-		case n < len(letters) && c|0x20 == letters[n]: // c is that letter, small or capital
+		case n < len(letters) && c|0x20 == letters[n]: // c is that letter, lower or upper case
 			n++
 		default:
 			return false

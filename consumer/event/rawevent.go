@@ -7,45 +7,46 @@ import (
 	"unicode/utf8"
 )
 
-// rawEvent holds the raw JSON values of the members that make an event, and the names of members
-// that are meant for them; see MeantField.
-type rawEvent struct{ values, meant eventFields }
+// rawEvent holds the raw JSON values of an event's fields, and misspelt names that are intended for
+// them; see IntendedField.
+type rawEvent struct{ values, intended eventFields }
 
-// eventFields has a text for each field of an event; nil: absent.
+// eventFields holds a text for each field of an event; nil: absent.
 type eventFields struct{ report, peer, readTime []byte }
 
-// of returns the place of a field's text, nil if the name is none of a field's.
+// of returns a pointer to the text of a field, or nil if name is not a field's name.
 func (f *eventFields) of(name string) *[]byte {
 	switch name {
-	case reportField:
+	case ReportField:
 		return &f.report
-	case peerField:
+	case PeerField:
 		return &f.peer
-	case readTimeField:
+	case ReadTimeField:
 		return &f.readTime
 	}
 	return nil
 }
 
-// parseRawEvent reads the value of an event. encoding/json into a struct would not do: it takes
-// names in any case, replaces bytes that are not UTF-8, and of a repeated name merges rather than
-// takes the last. It decides whether the value is JSON; every shortcut below is safe on that.
-func parseRawEvent(value []byte) (o rawEvent, err error) {
+// parseRawEvent parses the value of an event. encoding/json with a struct does not suffice: it
+// accepts names in any case, replaces bytes that are not UTF-8, and merges the values of a repeated
+// name instead of using the last. json.Valid decides whether the value is JSON; the shortcuts below
+// rely on that.
+func parseRawEvent(value []byte) (raw rawEvent, err error) {
 	value = TrimByteOrderMark(value)
 	if !EachMember(value, func(name, member []byte) {
-		if f := o.values.of(string(name)); f != nil {
+		if f := raw.values.of(string(name)); f != nil {
 			*f = member
-		} else if f := o.meant.of(MeantField(name)); f != nil {
+		} else if f := raw.intended.of(IntendedField(name)); f != nil {
 			*f = name
 		}
 	}) {
-		return o, notAnObject(value)
+		return raw, notAnObject(value)
 	}
-	return o, nil
+	return raw, nil
 }
 
-// TrimByteOrderMark cuts off the byte order marks that a value or a line begins with: some editors
-// and programs put one before UTF-8 text, and files that are joined have several.
+// TrimByteOrderMark removes the byte order marks at the beginning of a value or line. Some editors
+// and programs write one before UTF-8 text, and joined files have several.
 func TrimByteOrderMark(value []byte) []byte {
 	for bytes.HasPrefix(value, []byte("\uFEFF")) {
 		value = value[len("\uFEFF"):]
@@ -53,8 +54,8 @@ func TrimByteOrderMark(value []byte) []byte {
 	return value
 }
 
-// EachMember gives each member of a JSON object to each, in order, those too that repeat: its name
-// and its raw value. false: the value is none.
+// EachMember calls each with the name and the raw value of every member of a JSON object, in order,
+// including repeated names. It returns false if value is not a JSON object.
 func EachMember(value []byte, each func(name, member []byte)) bool {
 	rest := bytes.TrimLeft(TrimByteOrderMark(value), jsonSpace)
 	if !utf8.Valid(value) || !json.Valid(rest) || rest[0] != '{' {
@@ -81,7 +82,7 @@ func EachMember(value []byte, each func(name, member []byte)) bool {
 
 const jsonSpace = " \t\r\n"
 
-// cutValue cuts the JSON value that b begins with off what follows it. b must be valid.
+// cutValue splits b after the JSON value that it begins with. b must be valid JSON.
 func cutValue(b []byte) (value, rest []byte) {
 	depth := 0
 	for i := 0; i < len(b); i++ {
@@ -106,7 +107,7 @@ func cutValue(b []byte) (value, rest []byte) {
 			}
 			continue
 		default:
-			continue // within a number or a literal, which ends at one of the above
+			continue // in a number or literal, which ends at one of the bytes above
 		}
 		if depth == 0 {
 			return b[:i+1], b[i+1:]
@@ -115,7 +116,7 @@ func cutValue(b []byte) (value, rest []byte) {
 	return b, nil
 }
 
-// unquote returns the text of a JSON string; false: it is none.
+// unquote returns the text of a JSON string. ok is false if raw is not a string.
 func unquote(raw []byte) (string, bool) {
 	switch {
 	case len(raw) == 0 || raw[0] != '"':
@@ -128,15 +129,17 @@ func unquote(raw []byte) (string, bool) {
 	return s, err == nil
 }
 
-// Fields is what can be read of a value that need not be an event. What can't is nil.
+// Fields holds the fields of a value that may not be a valid event. A field that can't be parsed is
+// nil.
 type Fields struct {
 	Report, Peer *string
-	ReadTime     *int64 // MsgReadTime; an event without it is not given another here
+	ReadTime     *int64 // MsgReadTime; not replaced by the event time
 }
 
-// ParseLenient reads what it can of a value, valid or not: for people who look for it.
+// ParseLenient parses the fields that it can of a value, valid or not. It is for display and
+// filters.
 func ParseLenient(value []byte) Fields {
-	o, err := parseRawEvent(value)
+	raw, err := parseRawEvent(value)
 	if err != nil {
 		return Fields{}
 	}
@@ -146,9 +149,9 @@ func ParseLenient(value []byte) Fields {
 		}
 		return nil
 	}
-	f := Fields{Report: text(o.values.report), Peer: text(o.values.peer)}
-	digits := string(o.values.readTime)
-	if s := text(o.values.readTime); s != nil {
+	f := Fields{Report: text(raw.values.report), Peer: text(raw.values.peer)}
+	digits := string(raw.values.readTime)
+	if s := text(raw.values.readTime); s != nil {
 		digits = *s
 	}
 	if t, err := strconv.ParseInt(digits, 10, 64); err == nil && isDigits(digits) && t > 0 {

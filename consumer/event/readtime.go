@@ -12,20 +12,20 @@ import (
 )
 
 const (
-	// minTime is the earliest read time and event time, 2001-09-09, in seconds since 1970. What
-	// is below it is another unit, and as T it would mark nothing as read.
+	// minTime is the earliest valid read time and event time, 2001-09-09, in seconds since 1970. A
+	// smaller number is in another unit, and as T it would mark nothing as read.
 	minTime = 1_000_000_000
 
 	maxAhead = 5 * time.Minute
 )
 
-// ErrNoTime is what is wrong with an event that has neither a MsgReadTime nor a time of its own
-// and is valid otherwise.
-var ErrNoTime = errors.New("no time at all: no " + readTimeField + ", no " + HeaderEventTime +
+// ErrNoTime is the error of an otherwise valid event without a MsgReadTime and without any other
+// time.
+var ErrNoTime = errors.New("no time at all: no " + ReadTimeField + ", no " + HeaderEventTime +
 	" header, no record timestamp")
 
-// EventTime returns when the user read: the header, else the record's timestamp, else zero. It is
-// never before minTime.
+// EventTime returns when the user read: the time in the header, else the record's timestamp, else
+// zero. A result other than zero is not before minTime. It fails if the header is malformed.
 func EventTime(record Record) (time.Time, error) {
 	text, ok := record.Header(HeaderEventTime)
 	if !ok {
@@ -36,15 +36,15 @@ func EventTime(record Record) (time.Time, error) {
 	}
 	ms, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || len(text) > 15 || !isDigits(text) || ms < minTime*1000 {
-		return time.Time{}, showing(text, fmt.Errorf("the header %s is malformed: %s is not "+
+		return time.Time{}, newValueError(text, fmt.Errorf("the header %s is malformed: %s is not "+
 			"milliseconds since 1970 (13 to 15 digits)%s", HeaderEventTime, show(text),
 			looksLike(text, milliseconds)))
 	}
 	return time.UnixMilli(ms), nil
 }
 
-// resolveReadTime returns T: MsgReadTime (raw is its JSON value, nil if it is absent), else the
-// event time of the record.
+// resolveReadTime returns T: MsgReadTime (raw is its JSON value, or nil), else the event time of
+// the record.
 func resolveReadTime(raw []byte, eventTime, timestamp, latest time.Time) (int64, error) {
 	if raw != nil && string(raw) != "null" {
 		text := string(raw)
@@ -55,14 +55,14 @@ func resolveReadTime(raw []byte, eventTime, timestamp, latest time.Time) (int64,
 	}
 	switch {
 	case !eventTime.IsZero():
-		return eventTime.Unix(), checkAhead("the event time (there is no "+readTimeField+")",
+		return eventTime.Unix(), checkAhead("the event time (there is no "+ReadTimeField+")",
 			eventTime.UnixMilli(), milliseconds, latest)
 	case timestamp.IsZero():
 		return 0, ErrNoTime
 	default:
 		ms := strconv.FormatInt(timestamp.UnixMilli(), 10)
 		return 0, fmt.Errorf("no time at all: no %s, no %s header, and the record's timestamp is "+
-			"%s ms%s", readTimeField, HeaderEventTime, ms, looksLike(ms, milliseconds))
+			"%s ms%s", ReadTimeField, HeaderEventTime, ms, looksLike(ms, milliseconds))
 	}
 }
 
@@ -70,20 +70,23 @@ func parseReadTime(text string, latest time.Time) (int64, error) {
 	t, err := strconv.ParseInt(text, 10, 64)
 	switch {
 	case len(text) > 1 && text[0] == '0' && isDigits(text):
-		return 0, showing(text, fmt.Errorf("%s %s begins with a zero", readTimeField, show(text)))
+		return 0, newValueError(text,
+			fmt.Errorf("%s %s begins with a zero", ReadTimeField, show(text)))
 	case !isDigits(text):
-		return 0, showing(text, fmt.Errorf("%s %s is not a whole number of seconds since 1970%s",
-			readTimeField, show(text), looksLike(text, seconds)))
+		return 0, newValueError(text, fmt.Errorf("%s %s is not a whole number of seconds since "+
+			"1970%s",
+			ReadTimeField, show(text), looksLike(text, seconds)))
 	case err != nil: // too large for 64 bits
-		return 0, tooFarAhead(readTimeField, text, seconds)
+		return 0, tooFarAhead(ReadTimeField, text, seconds)
 	case t < minTime:
-		return 0, showing(text, fmt.Errorf("%s %d is before September 2001 (%d), in seconds since "+
-			"1970%s", readTimeField, t, minTime, looksLike(text, seconds)))
+		return 0, newValueError(text, fmt.Errorf("%s %d is before September 2001 (%d), in "+
+			"seconds since "+
+			"1970%s", ReadTimeField, t, minTime, looksLike(text, seconds)))
 	}
-	return t, checkAhead(readTimeField, t, seconds, latest)
+	return t, checkAhead(ReadTimeField, t, seconds, latest)
 }
 
-// checkAhead refuses a time, in that unit since 1970, that is too far ahead.
+// checkAhead returns an error if a time, in unit u since 1970, is too far ahead of latest.
 func checkAhead(source string, t int64, u unit, latest time.Time) error {
 	if t/int64(u) > latest.Add(maxAhead).Unix() {
 		return tooFarAhead(source, strconv.FormatInt(t, 10), u)
@@ -92,11 +95,11 @@ func checkAhead(source string, t int64, u unit, latest time.Time) error {
 }
 
 func tooFarAhead(source, text string, u unit) error {
-	return showing(text, fmt.Errorf("%s %s is more than 5 minutes ahead, in %s since 1970%s",
+	return newValueError(text, fmt.Errorf("%s %s is more than 5 minutes ahead, in %s since 1970%s",
 		source, show(text), u, looksLike(text, u)))
 }
 
-// unit is how many parts of a second a time counts.
+// unit is the number of units in a second.
 type unit int64
 
 const (
@@ -108,10 +111,10 @@ func (u unit) String() string {
 	return map[unit]string{seconds: "seconds", milliseconds: "milliseconds"}[u]
 }
 
-// looksLike says what a time that is wrong in unit u looks like: a clause that follows the error,
-// or nothing if nothing is likely.
+// looksLike returns a clause for the error of a time that is wrong in unit u: what it probably is,
+// or "".
 func looksLike(text string, u unit) string {
-	if guess := otherTime(text); guess != "" && guess != u.String() {
+	if guess := guessTime(text); guess != "" && guess != u.String() {
 		return ": it looks like " + guess
 	}
 	return ""
@@ -127,9 +130,9 @@ var (
 		`(?i)\d[ -](` + months + `)|\b(` + months + `)[a-z]* \d`)
 )
 
-// otherTime names the form or the unit in which a text may be a time; "" if none is likely.
-func otherTime(text string) string {
-	text = text[:min(len(text), 100)] // a producer may have written a megabyte
+// guessTime names the format or unit of a text that may be a time, or returns "".
+func guessTime(text string) string {
+	text = text[:min(len(text), 100)] // the text may have a megabyte
 	if !isDigits(text) {
 		switch trimmed := strings.TrimSpace(text); {
 		case text == "":
@@ -137,7 +140,7 @@ func otherTime(text string) string {
 		case trimmed != text && isDigits(trimmed):
 			return "a number with white space around it"
 		case fraction.MatchString(text):
-			if whole, _, _ := strings.Cut(text, "."); otherTime(whole) == "a spreadsheet's day" {
+			if whole, _, _ := strings.Cut(text, "."); guessTime(whole) == "a spreadsheet's day" {
 				return "a spreadsheet's day"
 			}
 			return "a number with a fraction"
@@ -174,14 +177,14 @@ func otherTime(text string) string {
 	return ""
 }
 
-// dateLayouts are the forms of a date in digits, by their length; the longest has milliseconds.
+// dateLayouts are date formats made of digits, by length; the longest has milliseconds.
 var dateLayouts = map[int][]string{
 	8: {"20060102", "02012006", "01022006"}, 10: {"2006010215"}, 12: {"200601021504"},
 	14: {"20060102150405"}, 17: {"20060102150405"},
 }
 
-// show returns what a producer wrote as an error may contain it: a number as it is, other text in
-// quotes, printable and cut.
+// show formats a value of a record for an error: a number unchanged, other text quoted, printable
+// and truncated.
 func show(text string) string {
 	if isDigits(text) && len(text) <= printable.Quoted {
 		return text
@@ -189,8 +192,8 @@ func show(text string) string {
 	return printable.Quote(text)
 }
 
-// valueError is a reason that shows a value of the record, which may be an account: nobody can tell
-// what a producer has put in the wrong place.
+// valueError is a reason that contains a value of the record. The value may be an account: a
+// producer may write anything in the wrong place.
 type valueError struct {
 	error
 	value string
@@ -198,10 +201,11 @@ type valueError struct {
 
 func (e *valueError) Unwrap() error { return e.error }
 
-// showing says of a reason that it shows a text of the record.
-func showing(text string, reason error) error { return &valueError{reason, show(text)} }
+// newValueError marks a reason as containing a text of the record.
+func newValueError(text string, reason error) error { return &valueError{reason, show(text)} }
 
-// WithoutValue is the reason why an event is invalid, for places that show no accounts.
+// WithoutValue returns the reason why an event is invalid without the value of the record, for
+// output that must not contain accounts.
 func WithoutValue(reason error) string {
 	text := reason.Error()
 	if v := (*valueError)(nil); errors.As(reason, &v) {

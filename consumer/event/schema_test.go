@@ -14,7 +14,7 @@ import (
 
 const schemaFile = "../../deploy/event.schema.json"
 
-// eventSchema reports whether a value is an event by the published schema.
+// eventSchema returns a function that reports whether a value is valid by the published schema.
 func eventSchema(t *testing.T) func(value string) bool {
 	t.Helper()
 	schema, err := jsonschema.NewCompiler().Compile(schemaFile)
@@ -27,7 +27,7 @@ func eventSchema(t *testing.T) func(value string) bool {
 	}
 }
 
-// What the schema can't say. It says so itself.
+// What the schema can't express. Its description mentions each.
 const (
 	beyondNow     = "5 minutes ahead"
 	beyondNumbers = "digits only"
@@ -35,14 +35,14 @@ const (
 	beyondUTF8    = "not UTF-8"
 )
 
-// The schema and the decoder take the same values for events; but for what the schema can't say,
-// which only the decoder refuses.
-func TestSchemaIsTheDecoder(t *testing.T) {
+// The schema and Decode accept the same values, except for what the schema can't express: only
+// Decode rejects that.
+func TestSchemaAgreesWithDecode(t *testing.T) {
 	valid := eventSchema(t)
-	met := map[string]bool{}
+	seen := map[string]bool{}
 	compare := func(record Record, beyond string) {
 		t.Helper()
-		met[beyond] = true
+		seen[beyond] = true
 		err := Decode(record, latest).Invalid
 		bySchema := valid(string(record.Value))
 		switch {
@@ -130,20 +130,21 @@ func TestSchemaIsTheDecoder(t *testing.T) {
 				}
 				beyond := at.beyond
 				if !good[report] || !good[peer] {
-					beyond = "" // both refuse it for the account
+					beyond = "" // both reject it because of the account
 				}
 				compare(from("{"+strings.Join(members, ", ")+"}"), beyond)
 			}
 		}
 	}
 	for _, beyond := range []string{"", beyondNow, beyondNumbers, beyondValue, beyondUTF8} {
-		if !met[beyond] {
+		if !seen[beyond] {
 			t.Errorf("no value for %q", beyond)
 		}
 	}
 }
 
-// The schema shows events, says what it can't say, and explains each field with its unit.
+// The schema has examples, mentions what it can't express, and describes each field; MsgReadTime
+// with its unit.
 func TestSchemaDocuments(t *testing.T) {
 	text, err := os.ReadFile(schemaFile)
 	if err != nil {

@@ -11,32 +11,32 @@ import (
 	"markread/consumer/event"
 )
 
-// Fetched is what one fetch found: batches, which are decoded a chunk at a time. The broker sends
-// whole batches: the first may begin before the offset that was asked for, and the last may be cut
-// off. It leaves the filtering to us: of aborted transactions it lists the producer and the first
-// offset, and each ends at that producer's next marker. Markers (control batches) occupy offsets
-// and are no records.
+// Fetched holds the batches of one fetch, and decodes them one chunk at a time. The broker sends
+// whole batches: the first may begin before the requested offset, the last may be truncated. The
+// client filters aborted transactions: the broker lists the producer and the first offset of each,
+// and each ends at that producer's next marker. Markers (control batches) occupy offsets, but are
+// no records.
 type Fetched struct {
 	event.TopicPartition
 	*fetchResponse
 	lease *lease
 
-	offset   int64          // that was asked for
+	offset   int64          // the requested one
 	Next     int64          // to fetch next
 	aborting map[int64]bool // producers within an aborted transaction
 	current  batch.Batch
-	Opened   bool // current has records that were not decoded yet
+	Opened   bool // current has records that are not decoded yet
 }
 
-// Close gives the memory back. What chunk returned stays valid.
+// Close releases the memory. Records that Chunk returned stay valid.
 func (f *Fetched) Close() {
 	f.Records = nil
 	f.lease.close()
 }
 
-// Chunk decodes the next records that consumers may see, valid until the next use of d; none and no
-// error: there are no more. A batch that can't be read is an error only if nothing came before it.
-// Else the next fetch begins there, and fails if the damage lasts.
+// Chunk decodes the next records that consumers may see. They are valid until the next use of d. It
+// returns none at the end. A batch that can't be read is an error only if nothing precedes it.
+// Otherwise the next fetch begins at that batch, and fails if the damage persists.
 func (f *Fetched) Chunk(d *batch.Decoder) ([]batch.Record, error) {
 	for {
 		if f.Opened {
@@ -67,13 +67,13 @@ func (f *Fetched) Chunk(d *batch.Decoder) ([]batch.Record, error) {
 			f.Next = max(f.Next, b.Last+1)
 		}
 		if len(f.Records) == 0 && b.Last < f.offset {
-			return nil, fmt.Errorf("a fetch at offset %d was answered with what comes before it",
+			return nil, fmt.Errorf("the response to a fetch at offset %d has only earlier offsets",
 				f.offset)
 		}
 	}
 }
 
-// Empty reports whether there are no batches that were not opened yet.
+// Empty reports whether all batches have been opened.
 func (f *Fetched) Empty() bool { return len(f.Records) == 0 && f.large == nil }
 
 // batch returns the next batch.
@@ -103,10 +103,10 @@ func (f *Fetched) open(b batch.Batch) bool {
 	return f.Opened
 }
 
-// FirstRecord returns the first record at offset or behind it. false: one fetch finds no record.
+// FirstRecord returns the first record at or after offset; ok is false if one fetch finds none.
 func (c *Client) FirstRecord(ctx context.Context, tp event.TopicPartition, offset int64,
-	a FetchLimits) (r event.Record, ok bool, err error) {
-	_, err = c.scanOnce(ctx, tp, offset, math.MaxInt64, a, func(first event.Record) error {
+	limits FetchLimits) (r event.Record, ok bool, err error) {
+	_, err = c.scanOnce(ctx, tp, offset, math.MaxInt64, limits, func(first event.Record) error {
 		r, ok = first, true
 		return io.EOF
 	})
@@ -116,7 +116,7 @@ func (c *Client) FirstRecord(ctx context.Context, tp event.TopicPartition, offse
 	return r, ok, err
 }
 
-// Damaged reports whether err says that a batch can't be read as the broker has it.
+// Damaged reports whether err means that the broker's copy of a batch can't be read.
 func Damaged(err error) bool {
 	return errors.Is(err, batch.ErrChecksum) || errors.Is(err, batch.ErrFormat) ||
 		errors.Is(err, batch.ErrTruncated)

@@ -14,16 +14,16 @@ import (
 	"markread/consumer/event"
 )
 
-// rawBatch is a batch as brokers send it: from base to last, with records at the offsets. A
-// record's value is its offset, and so is its time.
+// rawBatch is a batch as brokers send it, from base to last, with records at the offsets. Each
+// record's value and time are its offset.
 type rawBatch struct {
 	base, last int64
 	producer   int64
 	attributes protocol.Attributes
 	appended   int64
 	offsets    []int64
-	cut        int // bytes that are missing at its end
-	lies       int // more records are promised than there are
+	cut        int // bytes missing at the end
+	extraCount int // records that the header claims beyond the existing ones
 	crc        int32
 }
 
@@ -34,7 +34,7 @@ func (b rawBatch) bytes(t testing.TB) []byte {
 		r := kmsg.Record{TimestampDelta64: o - 1000, OffsetDelta: int32(o - b.base),
 			Value: []byte{byte(o)}}
 		body := r.AppendTo(nil)
-		r.Length = int32(len(body) - 1) // less the varint of the length 0
+		r.Length = int32(len(body) - 1) // minus the varint of the length 0
 		records = r.AppendTo(records)
 	}
 	if codec := b.attributes.Compression().Codec(); codec != nil {
@@ -52,7 +52,7 @@ func (b rawBatch) bytes(t testing.TB) []byte {
 		FirstOffset: b.base, PartitionLeaderEpoch: 7, Magic: 2, Attributes: int16(b.attributes),
 		LastOffsetDelta: int32(b.last - b.base),
 		FirstTimestamp:  1000, MaxTimestamp: b.appended, ProducerID: b.producer,
-		NumRecords: int32(len(b.offsets) + b.lies), Records: records,
+		NumRecords: int32(len(b.offsets) + b.extraCount), Records: records,
 	}
 	k.Length = int32(len(k.AppendTo(nil)) - 12)
 	k.CRC = int32(crc32.Checksum(k.AppendTo(nil)[21:], crc32.MakeTable(crc32.Castagnoli))) + b.crc
@@ -60,7 +60,7 @@ func (b rawBatch) bytes(t testing.TB) []byte {
 	return all[:len(all)-b.cut]
 }
 
-// fetchOf is what a fetch at offset found: these batches.
+// fetchOf returns a fetch at offset that found these batches.
 func fetchOf(t testing.TB, offset int64, aborted []abortedTransaction,
 	batches ...rawBatch) *Fetched {
 	t.Helper()
@@ -76,7 +76,7 @@ func fetchOfBytes(offset int64, aborted []abortedTransaction, all []byte) *Fetch
 		func(a, b abortedTransaction) int { return cmp.Compare(a.firstOffset, b.firstOffset) })
 	return &Fetched{TopicPartition: event.TopicPartition{Topic: "topic", Partition: 3},
 		fetchResponse: &fetchResponse{Records: all, aborted: aborted},
-		lease:         &lease{of: NewMemory(1<<20, 0)}, offset: offset, Next: offset,
+		lease:         &lease{memory: NewMemory(1<<20, 0)}, offset: offset, Next: offset,
 		aborting: map[int64]bool{}}
 }
 
@@ -102,7 +102,7 @@ func data(base int64, offsets ...int64) rawBatch {
 	return rawBatch{base: base, last: last, producer: -1, offsets: offsets}
 }
 
-// until is the batch with another last offset: the records before it were compacted away.
+// until returns the batch with another last offset: its last records were compacted away.
 func (b rawBatch) until(last int64) rawBatch { b.last = last; return b }
 
 func tx(producer, base int64, offsets ...int64) rawBatch {
@@ -147,7 +147,7 @@ func TestReadBatches(t *testing.T) {
 			[]rawBatch{data(8), data(12), data(13), data(20, 21)}, nil, []int64{21}, 22},
 		"emptied batch at the end": {8, []rawBatch{data(8, 8), data(12).until(19)}, nil,
 			[]int64{8}, 20},
-		"the last is cut off": {7, []rawBatch{data(7, 7, 8, 9),
+		"the last is truncated": {7, []rawBatch{data(7, 7, 8, 9),
 			{base: 10, last: 11, offsets: []int64{10, 11}, cut: 1}}, nil, []int64{7, 8, 9}, 10},
 		"hardly anything of the last": {7, []rawBatch{data(7, 7, 8, 9),
 			{base: 10, last: 10, offsets: []int64{10}, cut: 65}}, nil, []int64{7, 8, 9}, 10},
@@ -160,9 +160,9 @@ func TestReadBatches(t *testing.T) {
 			aborted(1, 5), nil, 8},
 		"aborted, compacted": {5, []rawBatch{tx(1, 5, 7).until(9), marker(1, 12)},
 			aborted(1, 6), nil, 13},
-		"aborted, the answer begins within": {6,
+		"aborted, the response begins within": {6,
 			[]rawBatch{tx(1, 6, 6), marker(1, 7), tx(1, 8, 8)}, aborted(1, 2), []int64{8}, 9},
-		"aborted, the answer ends within": {5, []rawBatch{tx(1, 5, 5, 6)}, aborted(1, 5), nil,
+		"aborted, the response ends within": {5, []rawBatch{tx(1, 5, 5, 6)}, aborted(1, 5), nil,
 			7},
 		"aborted, then committed": {5, []rawBatch{tx(1, 5, 5), marker(1, 6), tx(1, 7, 7),
 			marker(1, 8)}, aborted(1, 5), []int64{7}, 9},
@@ -176,7 +176,7 @@ func TestReadBatches(t *testing.T) {
 			{base: 6, last: 6, producer: 1, offsets: []int64{6}}}, aborted(1, 5), []int64{5, 6}, 7},
 		"another producer's commit": {5, []rawBatch{tx(1, 5, 5), marker(2, 6), tx(1, 7, 7),
 			marker(1, 8)}, aborted(1, 5), nil, 9},
-		"an aborted one that is not in here": {5, []rawBatch{tx(1, 5, 5)}, aborted(1, 6),
+		"an aborted one that is not in the response": {5, []rawBatch{tx(1, 5, 5)}, aborted(1, 6),
 			[]int64{5}, 6},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -200,7 +200,7 @@ func TestReadBatches(t *testing.T) {
 	}
 }
 
-// As much as one fetch brings.
+// BenchmarkReadBatches decodes as many records as one fetch returns.
 func BenchmarkReadBatches(b *testing.B) {
 	var raw []byte
 	for i := range int64(20) {

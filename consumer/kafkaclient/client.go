@@ -20,16 +20,16 @@ import (
 
 const (
 	RequestTimeout = 5 * time.Second // of one request to Kafka
-	// a moved leader is noticed within this time even without an error
+	// a leader that has moved is detected within this time even without an error
 	metadataTTL = 2 * time.Second
 )
 
-// Options says how to reach the brokers.
+// Options configures how a Client reaches the brokers.
 type Options struct {
 	// host:port; at least one
 	Brokers  []string
 	ClientID string // "": markread
-	// asked for each connection: files may be renewed; nil: plaintext
+	// called for each connection, because files may be renewed; nil: plaintext
 	TLS  func() (*tls.Config, error)
 	SASL sasl.Mechanism                                                    // nil: none
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error) // nil: a net.Dialer
@@ -40,18 +40,18 @@ type Options struct {
 type Client struct {
 	Options  Options
 	Throttle logthrottle.Log
-	memory   *Memory // of fetches outside a generation
+	memory   *Memory // for fetches outside a generation
 
-	mu        sync.Mutex
-	topics    []string // those that the transport keeps the layout of
-	transport *kafka.Transport
-	refreshed time.Time
-	closed    bool
-	away      *UnreachableError // the last of dial; nil: that broker has been reached since
-	awayAt    time.Time
+	mu            sync.Mutex
+	topics        []string // whose metadata the transport keeps
+	transport     *kafka.Transport
+	refreshed     time.Time
+	closed        bool
+	unreachable   *UnreachableError // the last one of dial; nil: that broker has been reached since
+	unreachableAt time.Time
 }
 
-// New returns a client. It connects to nothing yet.
+// New validates options and returns a client, without connecting.
 func New(options Options) (*Client, error) {
 	if len(options.Brokers) == 0 {
 		return nil, errors.New("kafka: no brokers given")
@@ -72,12 +72,12 @@ func New(options Options) (*Client, error) {
 	return c, nil
 }
 
-// WarnRepeated begins a throttled warning. The kinds must be few.
+// WarnRepeated begins a warning that is throttled by its kind. Callers use few kinds.
 func (c *Client) WarnRepeated(kind string) *zerolog.Event {
 	return c.Throttle.Pass(kind, c.Options.Log.Warn())
 }
 
-// Close closes the connections, those in use as soon as they are not. A later call connects anew.
+// Close closes idle connections, and busy ones after their requests. A later request reconnects.
 func (c *Client) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -85,9 +85,9 @@ func (c *Client) Close() {
 	c.transport.CloseIdleConnections()
 }
 
-// UseTopics makes sure that requests about these topics can be routed: a kafka.Transport routes
-// only what it keeps the layout of, and without a list asks every two seconds for all topics of the
-// cluster. It is made anew when a topic is named for the first time.
+// UseTopics makes requests about these topics routable. A kafka.Transport routes only requests
+// about topics whose metadata it keeps; without a list it requests the metadata of all topics of
+// the cluster every two seconds. A topic that is named for the first time replaces the transport.
 func (c *Client) UseTopics(topics ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -112,72 +112,73 @@ func (c *Client) UseTopics(topics ...string) {
 	}
 }
 
-// router sends each request with the transport of the moment. One that was replaced meanwhile, or
-// closed, may have connected anew for this request, and would keep its connections and its
-// goroutine for ever.
+// router sends each request with the current transport. A transport that is replaced or closed
+// during a request may have opened a connection for it, and would keep its connections and its
+// goroutine for ever. So router closes the idle connections of such a transport.
 type router struct{ *Client }
 
 func (r router) RoundTrip(ctx context.Context, addr net.Addr,
 	request kafka.Request) (kafka.Response, error) {
-	transport, _ := r.current()
+	transport, _ := r.transportState()
 	defer func() {
-		if now, closed := r.current(); now != transport || closed {
+		if now, closed := r.transportState(); now != transport || closed {
 			transport.CloseIdleConnections()
 		}
 	}()
 	for {
 		response, err := transport.RoundTrip(ctx, addr, request)
 		if errors.Is(err, context.DeadlineExceeded) {
-			// A request may end before the connection that it waits for.
+			// A request may reach its deadline before the connection that it waits for fails.
 			r.mu.Lock()
-			if r.away != nil && time.Since(r.awayAt) <= awayAge {
-				err = fmt.Errorf("%w: %w", err, r.away)
+			if r.unreachable != nil && time.Since(r.unreachableAt) <= unreachableAge {
+				err = fmt.Errorf("%w: %w", err, r.unreachable)
 			}
 			r.mu.Unlock()
 		}
-		if !errors.Is(err, errExpired) { // then nothing was sent, and that connection is gone
+		// if expired: nothing was sent, and the connection is closed
+		if !errors.Is(err, errExpired) {
 			return response, err
 		}
 	}
 }
 
-// awayAge is how long an address that can't be reached explains requests without an answer.
-const awayAge = 10 * time.Second
+// unreachableAge is how long an unreachable address explains requests without a response.
+const unreachableAge = 10 * time.Second
 
-// noteReachable remembers that a broker can't be reached, and why, or forgets it: away is nil.
-func (c *Client) noteReachable(broker string, away *UnreachableError) {
+// setReachable records why a broker is unreachable. A nil error clears the record of that broker.
+func (c *Client) setReachable(broker string, unreachable *UnreachableError) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if away != nil || c.away != nil && c.away.Broker == broker {
-		c.away, c.awayAt = away, time.Now()
+	if unreachable != nil || c.unreachable != nil && c.unreachable.Broker == broker {
+		c.unreachable, c.unreachableAt = unreachable, time.Now()
 	}
 }
 
-func (c *Client) current() (transport *kafka.Transport, closed bool) {
+func (c *Client) transportState() (transport *kafka.Transport, closed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.transport, c.closed
 }
 
-// API returns kafka-go's client. Its timeout must be set: without one it gives the broker 0.5 s for
-// a produce.
+// api returns kafka-go's client. Its timeout must be set: without one, kafka-go allows the broker
+// 0.5 s for a produce.
 func (c *Client) api() *kafka.Client {
 	return &kafka.Client{Addr: anyBroker{}, Timeout: RequestTimeout, Transport: router{c}}
 }
 
-// request sends a request for which kafka-go's client has no call, or one that lacks something.
+// request sends a request for which kafka-go's client has no method, or only an incomplete one.
 func request[R kafka.Response](ctx context.Context, c *Client, timeout time.Duration,
 	r kafka.Request) (response R, err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	answer, err := router{c}.RoundTrip(ctx, anyBroker{}, r)
+	received, err := router{c}.RoundTrip(ctx, anyBroker{}, r)
 	if err != nil {
 		return response, err
 	}
-	return answer.(R), nil
+	return received.(R), nil
 }
 
-// RefreshMetadata drops the layout of the cluster; at most once a second.
+// RefreshMetadata drops the cached metadata of the cluster, at most once a second.
 func (c *Client) RefreshMetadata() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

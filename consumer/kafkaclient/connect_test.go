@@ -22,12 +22,27 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-func IsRefused(err error) bool {
-	var r *kafkaclient.RefusedError
-	return errors.As(err, &r)
+func newClient(t *testing.T, options kafkaclient.Options) *kafkaclient.Client {
+	t.Helper()
+	c, err := kafkaclient.New(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
 }
 
-func fixed(config *tls.Config) func() (*tls.Config, error) {
+func newCluster(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
+	t.Helper()
+	c, err := kfake.NewCluster(opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+func staticTLS(config *tls.Config) func() (*tls.Config, error) {
 	return func() (*tls.Config, error) { return config, nil }
 }
 
@@ -66,39 +81,32 @@ func TestAuthentication(t *testing.T) {
 					cert, pool := brokertest.Certificate(t)
 					opts = append(opts,
 						kfake.TLS(&tls.Config{Certificates: []tls.Certificate{cert}}))
-					options.TLS = fixed(&tls.Config{RootCAs: pool})
+					options.TLS = staticTLS(&tls.Config{RootCAs: pool})
 				}
-				cluster, err := kfake.NewCluster(opts...)
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(cluster.Close)
-				client, err := kafkaclient.New(options)
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(client.Close)
+				newCluster(t, opts...)
+				client := newClient(t, options)
 				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 				defer cancel()
 				used := event.Topics{Live: brokertest.Topics.Live,
 					DeadLetter: brokertest.Topics.DeadLetter}
 				served := false
-				err = consumer.Consume(ctx, client, consumer.GroupOptions{Group: brokertest.Group,
+				err := consumer.Consume(ctx, client, consumer.GroupOptions{Group: brokertest.Group,
 					Topics: used}, func(ctx context.Context, g *consumer.Generation) {
 					served = true
 					<-ctx.Done()
 				})
 				if c.refused {
-					if !IsRefused(err) || served || ctx.Err() != nil {
+					if !kafkaclient.IsRefused(err) || served || ctx.Err() != nil {
 						t.Errorf("Consume: %v", err)
 					}
-					if err := admin.CheckTopics(ctx, client, used, false); !IsRefused(err) {
+					if err := admin.CheckTopics(ctx, client, used,
+						false); !kafkaclient.IsRefused(err) {
 						t.Errorf("CheckTopics: %v", err)
 					}
 					began := time.Now()
 					err := client.Publisher(brokertest.Topics.Live).
 						Publish(ctx, event.Message{Value: []byte("x")})
-					if !IsRefused(err) || time.Since(began) > 5*time.Second {
+					if !kafkaclient.IsRefused(err) || time.Since(began) > 5*time.Second {
 						t.Errorf("Publish: %v, after %v", err, time.Since(began))
 					}
 					return
@@ -106,7 +114,7 @@ func TestAuthentication(t *testing.T) {
 				if err != nil || !served {
 					t.Errorf("Consume: %v, served %v", err, served)
 				}
-				// the other of kafka-go's two stacks
+				// kafka-go's other network stack
 				if err := admin.CheckTopics(t.Context(), client, used, false); err != nil {
 					t.Errorf("CheckTopics: %v", err)
 				}
@@ -115,21 +123,16 @@ func TestAuthentication(t *testing.T) {
 	}
 }
 
-// Not in virtual time: the connections there have no buffer, in which an alert of TLS would have
-// room.
+// In real time: virtual connections have no buffer to hold a TLS alert.
 func TestCertificates(t *testing.T) {
 	serverCert, serverPool := brokertest.Certificate(t)
 	clientCert, clientPool := brokertest.Certificate(t)
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1),
+	cluster := newCluster(t, kfake.NumBrokers(1),
 		kfake.SeedTopics(1, brokertest.Topics.Live, brokertest.Topics.DeadLetter),
 		kfake.TLS(&tls.Config{
 			Certificates: []tls.Certificate{serverCert}, ClientAuth: tls.RequireAndVerifyClientCert,
 			ClientCAs: clientPool,
 		}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cluster.Close()
 	for name, c := range map[string]struct {
 		config  *tls.Config
 		refused bool
@@ -138,30 +141,25 @@ func TestCertificates(t *testing.T) {
 			Certificates: []tls.Certificate{clientCert}}, false},
 		"unknown authority":     {&tls.Config{Certificates: []tls.Certificate{clientCert}}, true},
 		"no client certificate": {&tls.Config{RootCAs: serverPool}, true},
-		"wrong one": {&tls.Config{RootCAs: serverPool,
+		"wrong certificate": {&tls.Config{RootCAs: serverPool,
 			Certificates: []tls.Certificate{serverCert}}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.config.ServerName = "localhost"
-			client, err := kafkaclient.New(kafkaclient.Options{Brokers: cluster.ListenAddrs(),
-				TLS: fixed(c.config), Log: zerolog.New(t.Output())})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer client.Close()
+			client := newClient(t, kafkaclient.Options{Brokers: cluster.ListenAddrs(),
+				TLS: staticTLS(c.config), Log: zerolog.New(t.Output())})
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
-			err = admin.CheckTopics(ctx, client, event.Topics{Live: brokertest.Topics.Live,
+			err := admin.CheckTopics(ctx, client, event.Topics{Live: brokertest.Topics.Live,
 				DeadLetter: brokertest.Topics.DeadLetter}, false)
-			if IsRefused(err) != c.refused || (err != nil) != c.refused {
+			if kafkaclient.IsRefused(err) != c.refused || (err != nil) != c.refused {
 				t.Errorf("got %v", err)
 			}
 		})
 	}
 }
 
-// A broker that accepts connections and says nothing blocks nobody for ever, whatever is awaited
-// from it.
+// A broker that accepts connections and sends nothing blocks no caller for ever.
 func TestSilentBroker(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		silent := func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -177,23 +175,20 @@ func TestSilentBroker(t *testing.T) {
 			return ours, nil
 		}
 		var log brokertest.Logs
-		c, err := kafkaclient.New(kafkaclient.Options{
+		c := newClient(t, kafkaclient.Options{
 			Brokers: []string{"localhost:9092"}, Dial: silent,
 			SASL: brokertest.Mechanism(t, "plain", "u", "p"), Log: zerolog.New(&log),
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		defer cancel()
 		start := time.Now()
-		err = consumer.Consume(ctx, c, consumer.GroupOptions{Group: brokertest.Group,
+		err := consumer.Consume(ctx, c, consumer.GroupOptions{Group: brokertest.Group,
 			Topics: brokertest.Topics},
 			func(context.Context, *consumer.Generation) { t.Error("served") })
 		if took := time.Since(start); err != nil || took > 6*time.Minute {
 			t.Errorf("Consume returned %v after %v", err, took)
 		}
-		if n := strings.Count(log.String(), "no Kafka broker of --brokers can be reached"); n < 2 ||
+		if n := strings.Count(log.String(), "no broker in --brokers is reachable"); n < 2 ||
 			n > 31 {
 			t.Errorf("%d log lines in 5 minutes", n)
 		}
@@ -203,14 +198,14 @@ func TestSilentBroker(t *testing.T) {
 		if err := deadletter.NewWriter(c, brokertest.Topics.DeadLetter).
 			Write(ctx, brokertest.DeadLetter(event.Record{})); err == nil ||
 			time.Since(start) > 10*time.Second {
-			t.Errorf("a letter: %v after %v", err, time.Since(start))
+			t.Errorf("a dead letter: %v after %v", err, time.Since(start))
 		}
 		c.Close()
-		time.Sleep(time.Minute) // for what was abandoned to end
+		time.Sleep(time.Minute) // until abandoned requests end
 	})
 }
 
-// Brokers that are frozen do not keep anybody from the one that is not.
+// Frozen brokers don't delay a client that also has a healthy one.
 func TestFrozenBrokers(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -221,13 +216,10 @@ func TestFrozenBrokers(t *testing.T) {
 			return w.Network.DialContext(ctx, network, addr)
 		}
 		var log brokertest.Logs
-		client, err := kafkaclient.New(kafkaclient.Options{
+		client := newClient(w.T, kafkaclient.Options{
 			Brokers: []string{"frozen-1:9092", "frozen-2:9092", "frozen-3:9092", w.Broker.Addr()},
 			Dial:    dial, Log: zerolog.New(&log),
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
 		start := time.Now()
 		if err := admin.CheckTopics(w.Context(), client, brokertest.Topics, false); err != nil ||
 			time.Since(start) > 2*time.Second {
@@ -241,16 +233,13 @@ func TestFrozenBrokers(t *testing.T) {
 	})
 }
 
-// Topics may be named while requests are under way, and a client may be closed. Nothing of it
-// stays: else the bubble would not end.
-func TestNothingStaysBehind(t *testing.T) {
+// Topics may be added, and a client closed, while requests are in flight. No connection or
+// goroutine remains: otherwise the bubble would not end.
+func TestCloseLeaksNothing(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		for range 20 {
-			c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{w.Broker.Addr()},
+			c := newClient(w.T, kafkaclient.Options{Brokers: []string{w.Broker.Addr()},
 				Dial: w.Network.DialContext})
-			if err != nil {
-				w.Fatal(err)
-			}
 			var all sync.WaitGroup
 			for _, topic := range []string{brokertest.Topics.Live, brokertest.Topics.Backfill,
 				brokertest.Topics.DeadLetter, "a", "b", "c"} {
@@ -277,14 +266,14 @@ func TestWrongOptions(t *testing.T) {
 	}
 }
 
-// What is usually wrong is asked.
-func TestHints(t *testing.T) {
+// A client and a broker that disagree about TLS get the matching remedy.
+func TestTLSMismatchIsDiagnosed(t *testing.T) {
 	for name, c := range map[string]struct {
 		serverTLS, clientTLS bool
 		hint                 string
 	}{
 		"plaintext to a TLS port": {true, false, "add --tls"},
-		"TLS to a plaintext port": {false, true, "leave out --tls"},
+		"TLS to a plaintext port": {false, true, "omit --tls"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			brokertest.Bubble(t, func(t *testing.T) {
@@ -299,18 +288,10 @@ func TestHints(t *testing.T) {
 						kfake.TLS(&tls.Config{Certificates: []tls.Certificate{cert}}))
 				}
 				if c.clientTLS {
-					options.TLS = fixed(&tls.Config{})
+					options.TLS = staticTLS(&tls.Config{})
 				}
-				cluster, err := kfake.NewCluster(opts...)
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(cluster.Close)
-				client, err := kafkaclient.New(options)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer client.Close()
+				newCluster(t, opts...)
+				client := newClient(t, options)
 				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 				defer cancel()
 				if err := admin.CheckTopics(ctx, client, brokertest.Topics, false); err == nil ||
@@ -322,24 +303,19 @@ func TestHints(t *testing.T) {
 	}
 }
 
-// A broker that is away for long leaves a line each 10 s, which says how many were left out.
-func TestRepeatsAreThinned(t *testing.T) {
+// An unreachable broker is logged once per 10 s, with the number of suppressed lines.
+func TestRepeatedLinesAreThrottled(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		var log brokertest.Logs
 		refuse := func(context.Context, string, string) (net.Conn, error) {
-			return nil,
-				errors.New("refused")
+			return nil, errors.New("refused")
 		}
-		client, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{"localhost:9092"},
+		client := newClient(t, kafkaclient.Options{Brokers: []string{"localhost:9092"},
 			Dial: refuse, Log: zerolog.New(&log)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer client.Close()
 		ctx, cancel := context.WithTimeout(t.Context(), 25*time.Second)
 		defer cancel()
 		if err := admin.CheckTopics(ctx, client, brokertest.Topics, false); err == nil {
-			t.Error("topics of no broker")
+			t.Error("found topics without a broker")
 		}
 		// Tried at 0, 0.1, 0.3, 0.7, 1.5, 3.1, 5.1, 7.1, 9.1, 11.1 s and so on.
 		if text := log.String(); strings.Count(text, "\n") != 3 ||

@@ -31,41 +31,42 @@ const (
 // DefaultMessageBytes is Kafka's default of max.message.bytes.
 const DefaultMessageBytes = 1048588
 
-// Broker is a member of the cluster, as the cluster names it to its clients.
+// Broker is a member of the cluster, with the address that the cluster advertises to clients.
 type Broker struct {
 	Node int
 	Addr string // host:port
 }
 
-// Cluster is what one broker says of the cluster.
+// Cluster describes the cluster, as one broker reports it.
 type Cluster struct {
 	Brokers    []Broker
-	Controller string // its address; "": there is none at the moment
+	Controller string // its address; "": none at the moment
 	Topics     map[string]Topic
 }
 
-// Topic is what a broker says of a topic.
+// Topic describes a topic, as a broker reports it.
 type Topic struct {
-	Err        error       // UnknownTopicOrPartition, or why nothing is known; nil: it is there
+	// UnknownTopicOrPartition, or why nothing is known; nil: the topic exists
+	Err        error
 	Partitions []Partition // by number
-	May        Operations  // what this client's user may do
+	May        Operations  // what this client's user is allowed to do
 }
 
-// Partition is who keeps one partition.
+// Partition describes the replicas of one partition.
 type Partition struct {
 	Leaderless bool
 	Replicas   int
 	InSync     int
 }
 
-// Describe asks for brokers and topics. What the broker does not mention is absent.
+// Describe requests the brokers and topics. A topic that the broker does not return is absent.
 func (s *Session) Describe(ctx context.Context, topics []string) (Cluster, error) {
-	answer, err := s.ask(ctx,
+	response, err := s.roundTrip(ctx,
 		&metadata.Request{TopicNames: topics, IncludeTopicAuthorizedOperations: true})
 	if err != nil {
 		return Cluster{}, err
 	}
-	r := answer.(*metadata.Response)
+	r := response.(*metadata.Response)
 	cluster := Cluster{Topics: map[string]Topic{}}
 	for _, b := range r.Brokers {
 		addr := net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port)))
@@ -76,7 +77,8 @@ func (s *Session) Describe(ctx context.Context, topics []string) (Cluster, error
 	}
 	for _, t := range r.Topics {
 		topic := Topic{Err: BrokerError(t.ErrorCode), May: Operations(t.TopicAuthorizedOperations)}
-		if errors.Is(topic.Err, LeaderNotAvailable) { // it is there, as its partitions tell
+		// the topic exists: its partitions say which leader is missing
+		if errors.Is(topic.Err, kafka.LeaderNotAvailable) {
 			topic.Err = nil
 		}
 		slices.SortFunc(t.Partitions, func(a, b metadata.ResponsePartition) int {
@@ -92,13 +94,13 @@ func (s *Session) Describe(ctx context.Context, topics []string) (Cluster, error
 	return cluster, nil
 }
 
-// Settings are those of one topic, by name.
+// Settings are the settings of one topic, by name.
 type Settings struct {
 	Values map[string]string
-	Err    error // why they are not known
+	Err    error // why they are unknown
 }
 
-// Settings asks for the settings of topics, by topic.
+// Settings requests settings of topics, and returns them by topic.
 func (s *Session) Settings(ctx context.Context, topics []string,
 	names ...string) (map[string]Settings, error) {
 	settings := map[string]Settings{}
@@ -111,11 +113,11 @@ func (s *Session) Settings(ctx context.Context, topics []string,
 			ResourceType: int8(kafka.ResourceTypeTopic), ResourceName: topic, ConfigNames: names,
 		})
 	}
-	answer, err := s.ask(ctx, request)
+	response, err := s.roundTrip(ctx, request)
 	if err != nil {
 		return nil, err
 	}
-	for _, r := range answer.(*describeconfigs.Response).Resources {
+	for _, r := range response.(*describeconfigs.Response).Resources {
 		values := map[string]string{}
 		for _, e := range r.ConfigEntries {
 			values[e.ConfigName] = e.ConfigValue
@@ -125,9 +127,9 @@ func (s *Session) Settings(ctx context.Context, topics []string,
 	return settings, nil
 }
 
-// MessageLimit returns a topic's max.message.bytes, or Kafka's default if it may not be read.
+// MessageLimit returns a topic's max.message.bytes, or Kafka's default if it can't be read.
 func (c *Client) MessageLimit(ctx context.Context, topic string) int {
-	ctx, cancel := context.WithTimeout(ctx, rangesTimeout)
+	ctx, cancel := context.WithTimeout(ctx, listOffsetsTimeout)
 	defer cancel()
 	if s, err := c.OpenSession(ctx, ""); err == nil {
 		defer s.Close()
@@ -139,20 +141,20 @@ func (c *Client) MessageLimit(ctx context.Context, topic string) int {
 	return DefaultMessageBytes
 }
 
-// NewTopic is a topic to be created, with the brokers' default replication.
+// NewTopic is a topic to create, with the brokers' default replication.
 type NewTopic struct {
 	Name       string
 	Partitions int
 	Settings   map[string]string
 }
 
-// CreateTopic creates a topic.
+// CreateTopic sends one request to create a topic.
 func (c *Client) CreateTopic(ctx context.Context, t NewTopic) error {
-	answer, err := request[*createtopics.Response](ctx, c, RequestTimeout, createRequest(t))
+	response, err := request[*createtopics.Response](ctx, c, RequestTimeout, createRequest(t))
 	if err != nil {
-		return plainly(err)
+		return clarify(err)
 	}
-	return refusals(answer)[t.Name]
+	return creationErrors(response)[t.Name]
 }
 
 func createRequest(topics ...NewTopic) *createtopics.Request {
@@ -169,10 +171,10 @@ func createRequest(topics ...NewTopic) *createtopics.Request {
 	return r
 }
 
-// refusals returns what the controller said of each topic that it refuses.
-func refusals(answer protocol.Message) map[string]error {
+// creationErrors returns the controller's error for each topic; nil if it accepts the topic.
+func creationErrors(response protocol.Message) map[string]error {
 	refused := map[string]error{}
-	for _, t := range answer.(*createtopics.Response).Topics {
+	for _, t := range response.(*createtopics.Response).Topics {
 		err := BrokerError(t.ErrorCode)
 		if err != nil && t.ErrorMessage != "" && !Denied(err) {
 			err = fmt.Errorf("%w: %.200s", err, t.ErrorMessage)
@@ -182,8 +184,8 @@ func refusals(answer protocol.Message) map[string]error {
 	return refused
 }
 
-// CheckCreate asks the controller what it would say to the creation of topics: with ZooKeeper no
-// other broker passes that on to it. It returns the refusals, and creates nothing.
+// CheckCreate returns the errors that the controller would return for creating topics, by topic. It
+// creates nothing. With ZooKeeper, no other broker forwards this request to the controller.
 func (c *Client) CheckCreate(ctx context.Context, controller string,
 	topics []NewTopic) (map[string]error, error) {
 	if controller == "" {
@@ -196,26 +198,26 @@ func (c *Client) CheckCreate(ctx context.Context, controller string,
 	defer s.Close()
 	request := createRequest(topics...)
 	request.ValidateOnly = true
-	if s.ranges[request.ApiKey()].MaxVersion < 1 { // version 0 would create them
-		return nil, ErrNotUnderstood
+	if s.versions[request.ApiKey()].MaxVersion < 1 { // version 0 would create them
+		return nil, ErrUnsupported
 	}
-	answer, err := s.ask(ctx, request)
+	response, err := s.roundTrip(ctx, request)
 	if err != nil {
 		return nil, err
 	}
-	refused := refusals(answer)
+	refused := creationErrors(response)
 	maps.DeleteFunc(refused, func(_ string, err error) bool {
 		return err == nil || errors.Is(err, TopicAlreadyExists) // created meanwhile
 	})
 	return refused, nil
 }
 
-// PartitionCounts returns how many partitions those of the topics have that exist, as of at most 2
-// s ago: see RefreshMetadata.
+// PartitionCounts returns the number of partitions of each topic that exists. The counts may be up
+// to 2 s old: see RefreshMetadata.
 func (c *Client) PartitionCounts(ctx context.Context, topics ...string) (map[string]int, error) {
 	response, err := c.api().Metadata(ctx, &kafka.MetadataRequest{Topics: topics})
 	if err != nil {
-		return nil, plainly(err)
+		return nil, clarify(err)
 	}
 	counts := map[string]int{}
 	for _, t := range response.Topics {
@@ -226,7 +228,7 @@ func (c *Client) PartitionCounts(ctx context.Context, topics ...string) (map[str
 	return counts, nil
 }
 
-// PartitionCount returns how many partitions the topic has.
+// PartitionCount returns a topic's number of partitions, or a *MissingTopicError.
 func (c *Client) PartitionCount(ctx context.Context, topic string) (int, error) {
 	counts, err := c.PartitionCounts(ctx, topic)
 	if err == nil && counts[topic] == 0 {
@@ -236,7 +238,7 @@ func (c *Client) PartitionCount(ctx context.Context, topic string) (int, error) 
 	return counts[topic], err
 }
 
-// MissingTopicError says that topics do not exist.
+// MissingTopicError reports topics that do not exist.
 type MissingTopicError struct{ Topics []string }
 
 func (e *MissingTopicError) Error() string {
@@ -247,8 +249,8 @@ func (e *MissingTopicError) Error() string {
 	return fmt.Sprintf("topics %q do not exist: create them, or use --create-topics", e.Topics)
 }
 
-// Operations are what this client's user may do with a topic or a group, a bit each. Without an
-// authorizer that is everything.
+// Operations are the operations that this client's user may perform on a topic or a group, one bit
+// each. Without an authorizer all are allowed.
 type Operations int32
 
 // The operations that a worker needs.
@@ -258,8 +260,8 @@ const (
 	MayDescribeConfigs Operations = 1 << 10
 )
 
-// Known reports whether the brokers said so: those before Kafka 2.3 do not.
+// Known reports whether the brokers returned the operations. Brokers before Kafka 2.3 do not.
 func (o Operations) Known() bool { return o != 0 && o != math.MinInt32 }
 
-// Has reports whether all of the operations are allowed.
+// Has reports whether all the given operations are allowed.
 func (o Operations) Has(some Operations) bool { return o&some == some }

@@ -17,27 +17,27 @@ import (
 	"github.com/segmentio/kafka-go/protocol/apiversions"
 )
 
-// anyBroker is the address of whichever broker of the options answers first.
+// anyBroker stands for whichever broker of the options responds first.
 type anyBroker struct{}
 
 func (anyBroker) Network() string { return "any" }
 func (anyBroker) String() string  { return "broker" }
 
-// dial is what the transport connects with. It logs failures: the transport keeps most to itself,
-// or calls them "unexpected EOF".
+// dial opens the transport's connections. It logs failures: the transport hides most of them, or
+// reports "unexpected EOF".
 func (c *Client) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	connect := func(ctx context.Context, broker string) (net.Conn, error) {
 		conn, err := c.connect(ctx, broker)
-		var away *UnreachableError
-		located := errors.As(err, &away)
-		// instead of one that is given, others are asked
-		if err == nil || located && !c.given(broker) {
-			c.noteReachable(broker, away)
+		var unreachable *UnreachableError
+		hasRemedy := errors.As(err, &unreachable)
+		// for a broker of the options, another one is tried instead
+		if err == nil || hasRemedy && !c.configured(broker) {
+			c.setReachable(broker, unreachable)
 		}
 		if err != nil && !errors.Is(err, context.Canceled) {
 			line, reason := c.WarnRepeated("connect "+broker).Str("broker", broker), err
-			if located {
-				line, reason = line.Str("do", away.Remedy), away.Err
+			if hasRemedy {
+				line, reason = line.Str("do", unreachable.Remedy), unreachable.Err
 			}
 			line.Err(reason).Msg("can't connect to a Kafka broker")
 		}
@@ -49,13 +49,14 @@ func (c *Client) dial(ctx context.Context, network, addr string) (net.Conn, erro
 	return connect(ctx, addr)
 }
 
-// headStart is how long a broker may take to answer until the next one is tried beside it.
+// headStart is how long a broker may take to respond before the next one is tried in parallel.
 const headStart = 250 * time.Millisecond
 
-// race connects to the brokers of the options, in random order, and returns the first that answers.
-// Each has a head start on the next: a frozen one costs little, and mostly one is asked. Else the
-// error is a *RefusedError if there is one, or all of them. kafka-go would ask one after the other,
-// and let the first that hangs use up the time of all.
+// race connects to the brokers of the options, in random order, and returns the first connection
+// that succeeds. Each broker has a head start on the next one: a frozen broker costs little time,
+// and usually only one is contacted. If all fail, the error is a *RefusedError if there is one,
+// else all errors joined. kafka-go would try one broker after the other, and the first one that
+// hangs would use up the time of all.
 func (c *Client) race(ctx context.Context,
 	connect func(ctx context.Context, broker string) (net.Conn, error)) (net.Conn, error) {
 	type result struct {
@@ -103,55 +104,55 @@ func (c *Client) race(ctx context.Context,
 	return nil, errors.Join(failures...)
 }
 
-// connect makes a connection that is known to speak Kafka: over TLS and authenticated, if the
-// options say so. The error may be a *RefusedError or an *UnreachableError.
+// connect opens a connection and checks that it speaks Kafka; it uses TLS and SASL as the options
+// say. The error may be a *RefusedError or an *UnreachableError.
 //
-// kafka-go is not left to do it: it reads certificates and the password only once, waits for SASL
-// without a limit, and does not say why it was refused.
+// It replaces kafka-go's own code, which reads certificates and the password only once, waits for
+// SASL without a limit, and does not report why a broker refused it.
 func (c *Client) connect(ctx context.Context, broker string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
 	defer cancel()
 	raw, err := c.Options.Dial(ctx, "tcp", broker)
 	var conn net.Conn
 	if err == nil {
-		if conn, err = c.introduce(ctx, raw, broker); err == nil {
+		if conn, err = c.handshake(ctx, raw, broker); err == nil {
 			return conn, nil
 		}
 		raw.Close()
-		err = c.explain(broker, err)
+		err = c.explainConnectError(broker, err)
 	}
 	if errors.Is(context.Cause(ctx), context.Canceled) {
-		return nil, context.Canceled // nobody waits any more: that is no failure of the broker's
+		return nil, context.Canceled // the caller has stopped waiting: not a failure of the broker
 	}
-	return nil, c.locate(broker, err)
+	return nil, c.addAddressRemedy(broker, err)
 }
 
-// introduce makes a fresh connection ready for requests. ctx has a deadline.
-func (c *Client) introduce(ctx context.Context, raw net.Conn, addr string) (net.Conn, error) {
+// handshake sets up TLS and SASL on a new connection. ctx must have a deadline.
+func (c *Client) handshake(ctx context.Context, raw net.Conn, addr string) (net.Conn, error) {
 	deadline, _ := ctx.Deadline()
-	stop, err := bound(ctx, raw, deadline)
+	stop, err := applyDeadline(ctx, raw, deadline)
 	defer stop()
 	if err != nil {
 		return nil, err
 	}
 	conn := &brokerConn{Conn: raw}
 	if c.Options.TLS != nil {
-		secure, err := c.secure(raw, addr)
+		secure, err := c.startTLS(raw, addr)
 		if err != nil {
 			return nil, err
 		}
 		conn.Conn = secure
 	}
-	talk := c.talk(conn.Conn)
+	requests := c.newProtocolConn(conn.Conn)
 	if c.Options.SASL != nil {
-		lifetime, err := c.authenticate(ctx, talk)
+		lifetime, err := c.authenticate(ctx, requests)
 		if err != nil {
 			return nil, err
 		}
 		if lifetime > 0 {
 			conn.expires = time.Now().Add(lifetime * 9 / 10)
 		}
-	} else if _, err := talk.exchange(0, &apiversions.Request{}); err != nil {
+	} else if _, err := requests.roundTrip(0, &apiversions.Request{}); err != nil {
 		return nil, err
 	}
 	if !stop() {
@@ -160,17 +161,18 @@ func (c *Client) introduce(ctx context.Context, raw net.Conn, addr string) (net.
 	return conn, raw.SetDeadline(time.Time{})
 }
 
-// bound ends reading and writing at the deadline, and when ctx ends, until stop is called. stop
-// returns false when ctx has ended.
-func bound(ctx context.Context, conn net.Conn, deadline time.Time) (stop func() bool, err error) {
+// applyDeadline makes reads and writes fail at the deadline and when ctx ends, until stop is
+// called. stop returns false if ctx has ended.
+func applyDeadline(ctx context.Context, conn net.Conn, deadline time.Time) (stop func() bool,
+	err error) {
 	err = conn.SetDeadline(deadline)
 	return context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }), err
 }
 
-// secure does TLS's handshake, with settings asked for anew: their files may have been renewed. The
-// deadline of raw bounds it: a context's would hide an untrusted certificate when the broker does
-// not take the alert.
-func (c *Client) secure(raw net.Conn, addr string) (net.Conn, error) {
+// startTLS performs the TLS handshake with the current settings: their files may have been renewed.
+// The deadline of raw bounds it. A context's deadline would hide an untrusted certificate when the
+// broker does not accept the alert.
+func (c *Client) startTLS(raw net.Conn, addr string) (net.Conn, error) {
 	config, err := c.Options.TLS()
 	if err != nil {
 		return nil, err
@@ -187,23 +189,25 @@ func (c *Client) secure(raw net.Conn, addr string) (net.Conn, error) {
 	return conn, conn.Handshake()
 }
 
-// talk exchanges requests on a connection that is no kafka-go's yet.
-type talk struct {
+// protocolConn sends requests on a connection that kafka-go does not own yet.
+type protocolConn struct {
 	conn     net.Conn
 	reader   *bufio.Reader
 	clientID string
 	sent     int32
 }
 
-func (c *Client) talk(conn net.Conn) *talk {
-	return &talk{conn: conn, reader: bufio.NewReader(conn), clientID: c.Options.ClientID}
+func (c *Client) newProtocolConn(conn net.Conn) *protocolConn {
+	return &protocolConn{conn: conn, reader: bufio.NewReader(conn), clientID: c.Options.ClientID}
 }
 
-// largestAnswer bounds an answer about a few topics, in bytes: each partition takes some 60.
-const largestAnswer = 64 << 20
+// maxResponse bounds a response about a few topics, in bytes. Each partition takes about 60.
+const maxResponse = 64 << 20
 
-// exchange sends a request and returns its answer. The size of it mostly shows what is no broker.
-func (t *talk) exchange(version int16, request protocol.Message) (protocol.Message, error) {
+// roundTrip sends a request and returns its response. A server that is not a Kafka broker usually
+// shows in the size field.
+func (t *protocolConn) roundTrip(version int16, request protocol.Message) (protocol.Message,
+	error) {
 	t.sent++
 	if err := protocol.WriteRequest(t.conn, version, t.sent, t.clientID, request); err != nil {
 		return nil, err
@@ -212,59 +216,60 @@ func (t *talk) exchange(version int16, request protocol.Message) (protocol.Messa
 	if err != nil {
 		return nil, err
 	}
-	if binary.BigEndian.Uint32(size) > largestAnswer {
+	if binary.BigEndian.Uint32(size) > maxResponse {
 		return nil, notKafkaError(size)
 	}
-	id, answer, err := protocol.ReadResponse(t.reader, request.ApiKey(), version)
+	id, response, err := protocol.ReadResponse(t.reader, request.ApiKey(), version)
 	if err == nil && id != t.sent {
-		err = fmt.Errorf("the answer belongs to request %d, not to %d", id, t.sent)
+		err = fmt.Errorf("the response belongs to request %d, not to %d", id, t.sent)
 	}
-	return answer, err
+	return response, err
 }
 
-// ask is exchange within a time, and until ctx ends: then its error is the cause of that.
-func (t *talk) ask(ctx context.Context, within time.Duration, version int16,
-	request protocol.Message) (answer protocol.Message, err error) {
-	stop, err := bound(ctx, t.conn, time.Now().Add(within))
+// roundTripWithin is roundTrip with a time limit. If ctx ends first, the error is its cause.
+func (t *protocolConn) roundTripWithin(ctx context.Context, within time.Duration, version int16,
+	request protocol.Message) (response protocol.Message, err error) {
+	stop, err := applyDeadline(ctx, t.conn, time.Now().Add(within))
 	defer stop()
 	if err == nil {
-		answer, err = t.exchange(version, request)
+		response, err = t.roundTrip(version, request)
 	}
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	return answer, err
+	return response, err
 }
 
-// silenceTimeout limits reads and writes for which kafka-go has set no deadline: an abandoned
+// idleTimeout limits each read and write for which kafka-go has set no deadline: an abandoned
 // request must not keep its connection for ever.
-const silenceTimeout = 30 * time.Second
+const idleTimeout = 30 * time.Second
 
-// errExpired says that a connection's authentication is about to expire. The request was not sent.
+// errExpired means that a connection's authentication is about to expire. The request was not sent.
 var errExpired = errors.New("the connection's authentication expires")
 
-// brokerConn is a connection to a broker as the transport has it.
+// brokerConn is the connection to a broker that the transport uses.
 //
-// Brokers that let an authentication expire (connections.max.reauth.ms) close the connection at the
-// next request. kafka-go can't authenticate again on it (KIP-368): requests would fail again and
-// again. So the connection refuses them just before, and the router sends them on another.
+// Brokers whose authentications expire (connections.max.reauth.ms) close the connection at the next
+// request. kafka-go can't authenticate again on the same connection (KIP-368), so requests would
+// fail repeatedly. Therefore the connection refuses requests shortly before it expires, and the
+// router sends them on another one.
 type brokerConn struct {
 	net.Conn
 	expires time.Time // zero: never
 
-	mu      sync.Mutex
-	limited bool // kafka-go has set a deadline, with the only method that it uses for that
+	mu          sync.Mutex
+	deadlineSet bool // by kafka-go, with SetDeadline, the only method that it uses
 }
 
 func (c *brokerConn) SetDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.limited = !t.IsZero()
+	c.deadlineSet = !t.IsZero()
 	return c.Conn.SetDeadline(t)
 }
 
 func (c *brokerConn) Read(b []byte) (int, error) {
-	if err := c.limit(); err != nil {
+	if err := c.ensureDeadline(); err != nil {
 		return 0, err
 	}
 	return c.Conn.Read(b)
@@ -274,17 +279,17 @@ func (c *brokerConn) Write(b []byte) (int, error) {
 	if !c.expires.IsZero() && time.Now().After(c.expires) {
 		return 0, errExpired
 	}
-	if err := c.limit(); err != nil {
+	if err := c.ensureDeadline(); err != nil {
 		return 0, err
 	}
 	return c.Conn.Write(b)
 }
 
-func (c *brokerConn) limit() error {
+func (c *brokerConn) ensureDeadline() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.limited {
+	if c.deadlineSet {
 		return nil
 	}
-	return c.Conn.SetDeadline(time.Now().Add(silenceTimeout))
+	return c.Conn.SetDeadline(time.Now().Add(idleTimeout))
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/segmentio/kafka-go/protocol"
 )
 
-// What kafka-go returns keeps its meaning to errors.Is, and says it in words that fit.
-func TestPlainly(t *testing.T) {
+// A clarified error has a clearer text, and errors.Is still finds the original.
+func TestClarify(t *testing.T) {
 	for name, c := range map[string]struct {
 		err       error
 		is        error
@@ -39,7 +39,7 @@ func TestPlainly(t *testing.T) {
 		"may not": {kafka.TopicAuthorizationFailed, kafka.TopicAuthorizationFailed,
 			kafka.TopicAuthorizationFailed.Error(), ""},
 	} {
-		got := plainly(c.err)
+		got := clarify(c.err)
 		if text := got.Error(); !strings.Contains(text, c.want) || c.not != "" &&
 			strings.Contains(text, c.not) {
 			t.Errorf("%s: %v", name, got)
@@ -48,7 +48,7 @@ func TestPlainly(t *testing.T) {
 			t.Errorf("%s: %v is not %v any more", name, got, c.is)
 		}
 	}
-	if err := plainly(nil); err != nil {
+	if err := clarify(nil); err != nil {
 		t.Error(err)
 	}
 	if err := BrokerError(0); err != nil {

@@ -13,47 +13,50 @@ import (
 )
 
 const (
-	fetchWait  = 2 * time.Second // how long the broker may hold a fetch that finds nothing
-	fetchBytes = 256 << 10       // of one response; a larger batch comes whole
-	// a larger one is not kept; brokers by default take no request of more than 100 MB
+	fetchWait  = 2 * time.Second // how long the broker may delay a fetch that finds nothing
+	fetchBytes = 256 << 10       // of one response; a larger batch is returned whole
+	// a larger one is not kept; by default brokers accept no request of more than 100 MB
 	MaxBatch = 64 << 20
 
-	// A fetch reads the same log as the last one if it begins so soon after its answer, and there
-	// was no room for so short a time: nobody makes a topic again and fills it so fast.
-	SameLog    = time.Second
-	ShortPause = 5 * time.Millisecond
+	// A fetch reads the same log as the previous one if it begins within SameLogWithin of that
+	// response, and the wait for memory was at most MaxSameLogPause: nobody recreates a topic and
+	// fills it that fast.
+	SameLogWithin   = time.Second
+	MaxSameLogPause = 5 * time.Millisecond
 
-	// Out of range beyond the end, this long and without a break, means another log: deleted and
-	// created again, or cut. During a change of leaders it may be answered for a moment.
-	AnotherLog = 5 * time.Second
+	// Offsets that are out of range beyond the end for this long, without interruption, mean
+	// another log: the topic was recreated or truncated. During a change of leaders, brokers may
+	// return that error for a moment.
+	LogReplacedAfter = 5 * time.Second
 )
 
-// FetchLimits is how long the broker may hold a fetch that finds nothing, and how many bytes it may
-// return. The first batch comes whole.
+// FetchLimits are how long the broker may delay a fetch that finds nothing, and how many bytes it
+// may return. The first batch is returned whole.
 type FetchLimits struct {
 	wait  time.Duration
 	Bytes int32
 }
 
 var (
-	Following = FetchLimits{fetchWait, fetchBytes} // what is there, or comes soon
-	FirstOnly = FetchLimits{0, 1}                  // the first batch, if there is one now
+	Following = FetchLimits{fetchWait, fetchBytes} // existing batches, or new ones that arrive soon
+	FirstOnly = FetchLimits{0, 1}                  // the first batch, if it exists now
 )
 
-// errSilent means that the leader did not respond, or stopped within its response.
-var errSilent = fmt.Errorf("no response from the partition's leader within %v",
+// errNoResponse means that the leader sent no response, or stopped in the middle of it.
+var errNoResponse = fmt.Errorf("no response from the partition's leader within %v",
 	fetchWait+RequestTimeout)
 
-// Fetch asks the leader for what follows the offset that from returns, and again after a wait for
-// memory, which may be long. It may find nothing. What it returns must be closed.
-func (c *Client) Fetch(ctx context.Context, m *Memory, tp event.TopicPartition, from func() int64,
-	a FetchLimits) (*Fetched, error) {
-	l := &lease{of: m}
+// Fetch fetches from the leader, beginning at the offset that nextOffset returns. If there is no
+// memory for the records, it waits, possibly for long, and fetches again. It may find nothing. The
+// caller must close the result.
+func (c *Client) Fetch(ctx context.Context, m *Memory, tp event.TopicPartition,
+	nextOffset func() int64, limits FetchLimits) (*Fetched, error) {
+	l := &lease{memory: m}
 	for {
-		offset := from()
-		r, err := c.exchange(ctx, l, tp, offset, a)
-		if err == nil && r.wants > 0 {
-			if err = l.wait(ctx, r.wants); err == nil {
+		offset := nextOffset()
+		r, err := c.fetchOnce(ctx, l, tp, offset, limits)
+		if err == nil && r.unreadBytes > 0 {
+			if err = l.reserve(ctx, r.unreadBytes); err == nil {
 				continue
 			}
 		}
@@ -66,56 +69,55 @@ func (c *Client) Fetch(ctx context.Context, m *Memory, tp event.TopicPartition, 
 	}
 }
 
-// exchange sends one fetch. kafka-go's Fetch hides the aborted transactions and reads the records
-// without bounds. Each step of the response has a time limit, not the whole: a large batch may take
-// long on a slow connection.
-func (c *Client) exchange(ctx context.Context, l *lease, tp event.TopicPartition, offset int64,
-	a FetchLimits) (*fetchResponse, error) {
+// fetchOnce sends one fetch. It replaces kafka-go's Fetch, which hides aborted transactions and
+// reads records without bounds. The time limit applies to each step of the response, not to the
+// whole: a large batch may take long on a slow connection.
+func (c *Client) fetchOnce(ctx context.Context, l *lease, tp event.TopicPartition, offset int64,
+	limits FetchLimits) (*fetchResponse, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	silence := time.AfterFunc(fetchWait+RequestTimeout, func() { cancel(errSilent) })
-	defer silence.Stop()
-	response, err := router{c}.RoundTrip(ctx, anyBroker{}, &exchange{
+	noProgress := time.AfterFunc(fetchWait+RequestTimeout, func() { cancel(errNoResponse) })
+	defer noProgress.Stop()
+	response, err := router{c}.RoundTrip(ctx, anyBroker{}, &fetchExchange{
 		clientID: c.Options.ClientID,
 		lease:    l,
-		progress: func() { silence.Reset(fetchWait + RequestTimeout) },
+		progress: func() { noProgress.Reset(fetchWait + RequestTimeout) },
 		Request: fetch.Request{
 			ReplicaID:      -1,
-			MaxWaitTime:    int32(a.wait / time.Millisecond),
+			MaxWaitTime:    int32(limits.wait / time.Millisecond),
 			MinBytes:       1,
-			MaxBytes:       a.Bytes,
-			IsolationLevel: 1, // only what is decided, with the list of what was aborted
+			MaxBytes:       limits.Bytes,
+			IsolationLevel: 1, // read committed: the response lists aborted transactions
 			SessionEpoch:   -1,
 			Topics: []fetch.RequestTopic{{Topic: tp.Topic, Partitions: []fetch.RequestPartition{{
 				Partition:          int32(tp.Partition),
 				CurrentLeaderEpoch: -1,
 				FetchOffset:        offset,
 				LogStartOffset:     -1,
-				PartitionMaxBytes:  a.Bytes,
+				PartitionMaxBytes:  limits.Bytes,
 			}}}},
 		},
 	})
 	switch {
-	case err != nil && errors.Is(context.Cause(ctx), errSilent):
-		return nil, errSilent
+	case err != nil && errors.Is(context.Cause(ctx), errNoResponse):
+		return nil, errNoResponse
 	case err != nil:
-		return nil, plainly(err)
+		return nil, clarify(err)
 	}
 	r := response.(*fetchResponse)
-	if r.refusal != 0 {
-		return nil, plainly(r.refusal)
+	if r.errorCode != 0 {
+		return nil, clarify(r.errorCode)
 	}
 	return r, nil
 }
 
-// LogRange returns the first offset of the partition's log and the one behind its last.
+// LogRange returns the first offset of the partition's log and the offset after its last one.
 func (c *Client) LogRange(ctx context.Context, topic string, partition int) (first, end int64,
 	err error) {
 	return c.logRange(ctx, topic, partition, kafka.ReadUncommitted)
 }
 
-// logRange is LogRange for an isolation level: ReadCommitted ends before the first open
-// transaction.
+// logRange is LogRange with an isolation level: ReadCommitted ends at the first open transaction.
 func (c *Client) logRange(ctx context.Context, topic string, partition int,
 	level kafka.IsolationLevel) (first, end int64, err error) {
 	response, err := c.api().ListOffsets(ctx, &kafka.ListOffsetsRequest{
@@ -124,12 +126,12 @@ func (c *Client) logRange(ctx context.Context, topic string, partition int,
 			kafka.LastOffsetOf(partition)}},
 	})
 	if err != nil {
-		return 0, 0, ofLeader(err)
+		return 0, 0, clarifyLeaderError(err)
 	}
 	if len(response.Topics[topic]) != 1 {
-		return 0, 0, fmt.Errorf("offsets of one partition were answered with %d",
+		return 0, 0, fmt.Errorf("the response with the offsets of one partition has %d",
 			len(response.Topics[topic]))
 	}
 	p := response.Topics[topic][0]
-	return p.FirstOffset, p.LastOffset, ofLeader(p.Error)
+	return p.FirstOffset, p.LastOffset, clarifyLeaderError(p.Error)
 }

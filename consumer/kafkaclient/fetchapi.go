@@ -17,48 +17,48 @@ import (
 	"markread/consumer/batch"
 )
 
-// exchange is a fetch whose response is read here: kafka-go decodes records whose lengths anyone
-// may have written, and leaves out of each batch when the broker appended it and its last offset.
-// It finds the leader and the connection, and calls RawExchange.
-type exchange struct {
+// fetchExchange is a fetch whose response this package reads. kafka-go finds the leader and the
+// connection, and calls RawExchange. Its own code trusts record lengths that anyone may have
+// written, and drops each batch's append time and last offset.
+type fetchExchange struct {
 	fetch.Request
 	clientID string
-	version  int16 // of the request, as kafka-go negotiated it with the broker
+	version  int16 // of the request, which kafka-go negotiated with the broker
 	lease    *lease
-	progress func() // called while the response comes in
+	progress func() // called while the response arrives
 }
 
-// Required notes the version. kafka-go asks it whether to call RawExchange.
-func (x *exchange) Required(versions map[protocol.ApiKey]int16) bool {
+// Required records the version. kafka-go calls it to decide whether to call RawExchange.
+func (x *fetchExchange) Required(versions map[protocol.ApiKey]int16) bool {
 	x.version = versions[protocol.Fetch]
 	return true
 }
 
-// fetchResponse is the response about one partition.
+// fetchResponse is the response for one partition.
 type fetchResponse struct {
 	HighWatermark int64
-	LogStart      int64 // -1: an old broker does not say it
+	LogStart      int64 // -1: old brokers don't return it
 	aborted       []abortedTransaction
 	Records       []byte
-	large         *batch.Batch // instead of records: one that is too large to be kept
-	wants         int64        // bytes of records that there was no memory for; they were not read
+	large         *batch.Batch // instead of Records: a batch that is too large to be kept
+	unreadBytes   int64        // bytes of records that were not read, for lack of memory
 	damage        error        // of large
-	refusal       kafka.Error  // 0: none
+	errorCode     kafka.Error  // 0: none
 }
 
 type abortedTransaction struct{ producer, firstOffset int64 }
 
-// ApiKey makes it a response for kafka-go.
+// ApiKey is required by kafka-go's protocol.Message.
 func (*fetchResponse) ApiKey() protocol.ApiKey { return protocol.Fetch }
 
-// fetchCorrelation is the correlation id of every fetch: a connection has one request at a time.
+// fetchCorrelation is the correlation ID of each fetch: a connection has one request at a time.
 const fetchCorrelation = 1
 
-// RawExchange sends the request and reads the response. Its error breaks the connection; a refusal
-// is in the response, which was then read to its end.
-func (x *exchange) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
+// RawExchange sends the request and reads the response to its end. An error closes the connection;
+// a broker's error code is in the response.
+func (x *fetchExchange) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 	if x.version < 4 { // Kafka 0.11
-		return nil, errors.New("the broker is older than Kafka 0.11: it can't leave out aborted " +
+		return nil, errors.New("the broker is older than Kafka 0.11: it can't list aborted " +
 			"transactions")
 	}
 	if conn, ok := rw.(net.Conn); ok {
@@ -81,17 +81,17 @@ func (x *exchange) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 			fetchCorrelation)
 	}
 	x.progress()
-	r, refusal := x.read(&in)
+	r, errorCode := x.read(&in)
 	in.discard(in.left)
 	if in.err != nil {
 		return nil, fmt.Errorf("response to a fetch: %w", in.err)
 	}
-	r.refusal = refusal
+	r.errorCode = errorCode
 	return r, nil
 }
 
-// read reads the response's fields, as Kafka's protocol documentation lists them.
-func (x *exchange) read(in *input) (r *fetchResponse, refusal kafka.Error) {
+// read reads the response's fields, in the order of Kafka's protocol documentation.
+func (x *fetchExchange) read(in *input) (r *fetchResponse, errorCode kafka.Error) {
 	r = &fetchResponse{HighWatermark: -1, LogStart: -1}
 	in.int32() // throttle time
 	if x.version >= 7 {
@@ -103,7 +103,7 @@ func (x *exchange) read(in *input) (r *fetchResponse, refusal kafka.Error) {
 	in.one("topics")
 	in.discard(int64(in.int16())) // the topic's name
 	in.one("partitions")
-	in.int32() // its number
+	in.int32() // the partition's number
 	if code := in.int16(); code != 0 {
 		return r, kafka.Error(code)
 	}
@@ -122,15 +122,15 @@ func (x *exchange) read(in *input) (r *fetchResponse, refusal kafka.Error) {
 	switch {
 	case in.err != nil, size <= 0:
 	case size > in.left:
-		in.err = fmt.Errorf("%d bytes of records in the last %d of it", size, in.left)
+		in.err = fmt.Errorf("%d bytes of records in the last %d bytes of it", size, in.left)
 	case size > MaxBatch:
-		b, err := batch.Large(io.LimitReader(in, size))
+		b, err := batch.ParseLarge(io.LimitReader(in, size))
 		if in.err == nil && err != nil {
 			r.damage = err
 		}
 		r.large = &b
-	case !x.lease.take(size):
-		r.wants = size
+	case !x.lease.tryAcquire(size):
+		r.unreadBytes = size
 	default:
 		r.Records = in.bytes(make([]byte, size))
 	}
@@ -139,17 +139,17 @@ func (x *exchange) read(in *input) (r *fetchResponse, refusal kafka.Error) {
 	return r, 0
 }
 
-// input reads a response of left bytes. After the first error it reads nothing but zeros.
+// input reads a response of left bytes. After the first error it reads only zeros.
 type input struct {
-	from     io.Reader
-	left     int64
-	progress func()
-	silent   int64 // bytes since the last progress
-	err      error
-	buf      [8]byte
+	from       io.Reader
+	left       int64
+	progress   func()
+	unreported int64 // bytes since the last call of progress
+	err        error
+	buf        [8]byte
 }
 
-// stepBytes is how much is read of a response until that counts as progress.
+// stepBytes is how many bytes of a response must be read to count as progress.
 const stepBytes = 256 << 10
 
 func (in *input) Read(b []byte) (n int, err error) {
@@ -160,8 +160,8 @@ func (in *input) Read(b []byte) (n int, err error) {
 		in.err = err
 	}
 	in.left -= int64(n)
-	if in.silent += int64(n); in.silent >= stepBytes {
-		in.silent = 0
+	if in.unreported += int64(n); in.unreported >= stepBytes {
+		in.unreported = 0
 		in.progress()
 	}
 	return n, in.err
@@ -183,7 +183,7 @@ func (in *input) int64() int64 { return int64(binary.BigEndian.Uint64(in.bytes(i
 // one reads the length of a list that must have one element.
 func (in *input) one(name string) {
 	if n := in.int32(); in.err == nil && n != 1 {
-		in.err = fmt.Errorf("a fetch of one partition was answered with %d %s", n, name)
+		in.err = fmt.Errorf("the response to a fetch of one partition has %d %s", n, name)
 	}
 }
 
@@ -194,4 +194,4 @@ func (in *input) discard(n int64) {
 	}
 }
 
-var _, _ = protocol.BrokerMessage(&exchange{}), protocol.RawExchanger(&exchange{})
+var _, _ = protocol.BrokerMessage(&fetchExchange{}), protocol.RawExchanger(&fetchExchange{})

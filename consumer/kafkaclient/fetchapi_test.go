@@ -19,7 +19,7 @@ import (
 	"markread/consumer/event"
 )
 
-// responseTo answers one fetch of version 11 with the body, and what follows on the connection.
+// responseTo returns a connection with a response to a fetch of version 11, and following bytes.
 func responseTo(body []byte, size int) io.ReadWriter {
 	b := binary.BigEndian.AppendUint32(nil, uint32(size))
 	b = binary.BigEndian.AppendUint32(b, fetchCorrelation)
@@ -30,8 +30,8 @@ func responseTo(body []byte, size int) io.ReadWriter {
 		io.Discard}
 }
 
-// fields writes what a response has before its records: integers of 2, 4 and 8 bytes, and a topic.
-func fields(all ...any) (b []byte) {
+// encodeFields encodes a response's fields: integers of 2, 4 and 8 bytes, strings, raw bytes.
+func encodeFields(all ...any) (b []byte) {
 	for _, f := range all {
 		switch f := f.(type) {
 		case int16, int32, int64:
@@ -45,13 +45,13 @@ func fields(all ...any) (b []byte) {
 	return b
 }
 
-func exchanged(t *testing.T, rw io.ReadWriter, m *Memory) (*fetchResponse, error) {
+func fetchFrom(t *testing.T, rw io.ReadWriter, m *Memory) (*fetchResponse, error) {
 	t.Helper()
-	x := &exchange{lease: &lease{of: m}, progress: func() {},
+	x := &fetchExchange{lease: &lease{memory: m}, progress: func() {},
 		Request: fetch.Request{Topics: []fetch.RequestTopic{{Topic: "t",
 			Partitions: []fetch.RequestPartition{{}}}}}}
 	if !x.Required(map[protocol.ApiKey]int16{protocol.Fetch: 11}) {
-		t.Fatal("the response is left to kafka-go")
+		t.Fatal("kafka-go would read the response")
 	}
 	r, err := x.RawExchange(rw)
 	if err != nil {
@@ -60,12 +60,12 @@ func exchanged(t *testing.T, rw io.ReadWriter, m *Memory) (*fetchResponse, error
 	return r.(*fetchResponse), nil
 }
 
-// A response is read to its end, and not beyond, whatever it says of itself.
+// A response is read to its end, and not beyond, whatever lengths it claims.
 func TestFetchResponse(t *testing.T) {
 	head := []any{int32(0), int16(0), int32(0), int32(1), "topic", int32(1), int32(3), int16(0),
 		int64(50), int64(45), int64(7)}
 	with := func(more ...any) []byte {
-		return fields(append(head[:len(head):len(head)],
+		return encodeFields(append(head[:len(head):len(head)],
 			more...)...)
 	}
 	for name, test := range map[string]struct {
@@ -81,21 +81,21 @@ func TestFetchResponse(t *testing.T) {
 			int32(-1), int32(0))},
 		"more behind": {body: with(int32(0), int32(-1), int32(3),
 			[]byte("abc and more"))},
-		"no leader": {body: fields(int32(0), int16(0), int32(0), int32(1), "topic",
+		"no leader": {body: encodeFields(int32(0), int16(0), int32(0), int32(1), "topic",
 			int32(1), int32(3), int16(6), int64(-1), int64(-1))},
-		"an error of all": {body: fields(int32(0), int16(29), int32(0), int32(0))},
+		"an error of all": {body: encodeFields(int32(0), int16(29), int32(0), int32(0))},
 		"2^31 aborted":    {body: with(int32(1<<31-1), int32(-1)), wrong: "unexpected EOF"},
 		"2^31 bytes of records": {body: with(int32(0), int32(-1), int32(1<<31-1)),
-			wrong: "2147483647 bytes of records in the last 0 of it"},
-		"2^31 topics": {body: fields(int32(0), int16(0), int32(0), int32(1<<31-1)),
-			wrong: "answered with 2147483647 topics"},
-		"no topics": {body: fields(int32(0), int16(0), int32(0), int32(0)),
-			wrong: "answered with 0 topics"},
-		"two partitions": {body: fields(int32(0), int16(0), int32(0), int32(1), "topic",
-			int32(2)), wrong: "answered with 2 partitions"},
-		"a name of -2": {body: fields(int32(0), int16(0), int32(0), int32(1), int16(-2)),
+			wrong: "2147483647 bytes of records in the last 0 bytes of it"},
+		"2^31 topics": {body: encodeFields(int32(0), int16(0), int32(0), int32(1<<31-1)),
+			wrong: "one partition has 2147483647 topics"},
+		"no topics": {body: encodeFields(int32(0), int16(0), int32(0), int32(0)),
+			wrong: "one partition has 0 topics"},
+		"two partitions": {body: encodeFields(int32(0), int16(0), int32(0), int32(1), "topic",
+			int32(2)), wrong: "one partition has 2 partitions"},
+		"a name of -2": {body: encodeFields(int32(0), int16(0), int32(0), int32(1), int16(-2)),
 			wrong: "unexpected EOF"},
-		"a longer name": {body: fields(int32(0), int16(0), int32(0), int32(1), int16(300)),
+		"a longer name": {body: encodeFields(int32(0), int16(0), int32(0), int32(1), int16(300)),
 			wrong: "unexpected EOF"},
 		"nothing":         {body: nil, wrong: "unexpected EOF"},
 		"a negative size": {size: -7, wrong: "unexpected EOF"},
@@ -109,7 +109,7 @@ func TestFetchResponse(t *testing.T) {
 			}
 			m := NewMemory(8<<20, 0)
 			rw := responseTo(test.body, size)
-			r, err := exchanged(t, rw, m)
+			r, err := fetchFrom(t, rw, m)
 			if test.wrong != "" {
 				if err == nil || !strings.Contains(err.Error(), test.wrong) {
 					t.Errorf("got %v, want %s", err, test.wrong)
@@ -122,7 +122,7 @@ func TestFetchResponse(t *testing.T) {
 			if behind, _ := io.ReadAll(rw); string(behind) != "behind" {
 				t.Errorf("%q is left on the connection", behind)
 			}
-			if r.refusal == 0 && (r.HighWatermark != 50 || r.LogStart != 7 ||
+			if r.errorCode == 0 && (r.HighWatermark != 50 || r.LogStart != 7 ||
 				string(r.Records) != "abc" && len(r.Records) > 0) {
 				t.Errorf("got %+v", r)
 			}
@@ -134,78 +134,78 @@ func TestFetchResponse(t *testing.T) {
 	}
 }
 
-// Records that there is no memory for are not read; a second fetch, which has waited for memory,
-// gets them.
+// Without memory, records are not read. A second fetch, which has waited for memory, gets them.
 func TestFetchMemory(t *testing.T) {
-	body := fields(int32(0), int16(0), int32(0), int32(1), "topic", int32(1), int32(3), int16(0),
+	body := encodeFields(int32(0), int16(0), int32(0), int32(1), "topic", int32(1), int32(3),
+		int16(0),
 		int64(50), int64(45), int64(7),
 		int32(0), int32(-1), int32(600), make([]byte, 600))
 	m := NewMemory(1000, 0)
-	other := &lease{of: m}
-	if !other.take(500) {
+	other := &lease{memory: m}
+	if !other.tryAcquire(500) {
 		t.Fatal("no memory at the beginning")
 	}
 	rw := responseTo(body, 4+len(body))
-	r, err := exchanged(t, rw, m)
-	if err != nil || r.wants != 600 || r.Records != nil {
+	r, err := fetchFrom(t, rw, m)
+	if err != nil || r.unreadBytes != 600 || r.Records != nil {
 		t.Fatalf("got %+v, %v", r, err)
 	}
 	if behind, _ := io.ReadAll(rw); string(behind) != "behind" {
 		t.Errorf("%q is left on the connection", behind)
 	}
-	waiting := &lease{of: m}
+	waiting := &lease{memory: m}
 	other.close()
-	if err := waiting.wait(t.Context(), 600); err != nil {
+	if err := waiting.reserve(t.Context(), 600); err != nil {
 		t.Fatal(err)
 	}
-	if third := (&lease{of: m}); third.take(500) {
-		t.Error("what was waited for was given to another")
+	if third := (&lease{memory: m}); third.tryAcquire(500) {
+		t.Error("reserved memory was given to another lease")
 	}
-	if !waiting.take(700) {
-		t.Error("what was waited for, and a little more that is free, was not given")
+	if !waiting.tryAcquire(700) {
+		t.Error("reserved memory, and a little more that is free, was not given")
 	}
 	waiting.close()
 	waiting.close()
-	if waiting.take(1) {
-		t.Error("a lease gives memory after its end")
+	if waiting.tryAcquire(1) {
+		t.Error("a lease gives memory after it was closed")
 	}
-	if all := (&lease{of: m}); !all.take(1<<40) || !m.free.TryAcquire(0) || m.free.TryAcquire(1) {
+	if all := (&lease{memory: m}); !all.tryAcquire(1<<40) || !m.free.TryAcquire(0) ||
+		m.free.TryAcquire(1) {
 		t.Error("a response that is larger than all memory does not get all of it")
 	}
 }
 
-// Fetches that have waited for memory, and need more than they waited for, don't wait for each
-// other.
-func TestFetchesThatNeedMoreMemory(t *testing.T) {
+// Two fetches that have waited for memory, and then need more, don't deadlock.
+func TestWaitingFetchesDontDeadlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := NewMemory(1000, 0)
 		var done sync.WaitGroup
 		for range 2 {
 			done.Go(func() {
-				l := &lease{of: m}
+				l := &lease{memory: m}
 				defer l.close()
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
 				for _, size := range []int64{400, 700} {
-					if err := l.wait(ctx, size); err != nil {
+					if err := l.reserve(ctx, size); err != nil {
 						t.Error(err)
 					}
 					time.Sleep(time.Second) // the next response
 				}
-				if !l.take(700) {
-					t.Error("what was waited for was not given")
+				if !l.tryAcquire(700) {
+					t.Error("reserved memory was not given")
 				}
 			})
 		}
 		done.Wait()
 		if !m.free.TryAcquire(1000) {
-			t.Error("memory was not given back")
+			t.Error("memory was not released")
 		}
 	})
 }
 
-// A decoder that was given back keeps no fetched bytes alive: their memory was given back, too.
-func TestDecoderKeepsNothing(t *testing.T) {
+// A returned decoder keeps no fetched bytes alive: their memory was released, too.
+func TestReturnedDecoderKeepsNoBytes(t *testing.T) {
 	m := NewMemory(1<<20, 0)
 	d, err := m.Decoder(t.Context())
 	if err != nil {

@@ -18,27 +18,27 @@ import (
 	"markread/consumer/offsets"
 )
 
-// SessionTimeout is how long after its last heartbeat the coordinator removes a member.
+// SessionTimeout is how long after a member's last heartbeat the coordinator removes it.
 const SessionTimeout = 15 * time.Second
 
 const (
 	protocolType = "consumer"
-	// shorter than a request's: two that hang must not use up the proof
+	// shorter than RequestTimeout: two that hang must not outlast the proof of membership
 	heartbeatTimeout = 3 * time.Second
 	leaveTimeout     = 3 * time.Second
 )
 
-// Member names a member of a group, in one generation.
+// Member identifies a member of a group in one generation.
 type Member struct {
 	Group      string
 	Generation int32
-	ID         string // given by the coordinator; "": none yet
+	ID         string // assigned by the coordinator; "": none yet
 }
 
-// JoinRequest is what a member says when it joins.
+// JoinRequest is a member's request to join a group.
 type JoinRequest struct {
-	Group, Member    string // Member "": the response gives an id, with the error MemberIDRequired
-	Protocol         string // by which the leader assigns
+	Group, Member    string // with Member "", the response has an ID and the error MemberIDRequired
+	Protocol         string // by which the leader assigns partitions
 	Topics           []string
 	UserData         []byte
 	RebalanceTimeout time.Duration // how long the coordinator waits for the other members
@@ -47,7 +47,7 @@ type JoinRequest struct {
 // JoinResponse is the generation that a member has joined.
 type JoinResponse struct {
 	Generation int32
-	Leader     string // "": the brokers assign
+	Leader     string // "": the brokers assign partitions
 	Member     string
 	Members    []GroupMember // for the leader only
 }
@@ -59,9 +59,9 @@ type GroupMember struct {
 	Metadata, Assignment []byte
 }
 
-// JoinGroup joins a group once. The response comes when all members have drained and joined; its
-// Member is set also with MemberIDRequired. kafka.Client.JoinGroup decodes what all members have
-// written, and fails when one of them is malformed.
+// JoinGroup sends one request to join a group. The response arrives when all members have drained
+// and joined. Its Member is also set with the error MemberIDRequired. kafka.Client.JoinGroup is not
+// used: it decodes the metadata of all members, and fails when one is malformed.
 func (c *Client) JoinGroup(ctx context.Context, r JoinRequest) (joined JoinResponse, err error) {
 	metadata, err := protocol.Marshal(consumerapi.MaxVersionSupported, consumerapi.Subscription{
 		Version: consumerapi.MaxVersionSupported, Topics: r.Topics, UserData: r.UserData,
@@ -87,7 +87,7 @@ func (c *Client) JoinGroup(ctx context.Context, r JoinRequest) (joined JoinRespo
 	return joined, BrokerError(response.ErrorCode)
 }
 
-// Assignment is what a leader assigns to a member.
+// Assignment is what the leader assigns to one member.
 type Assignment struct {
 	Partitions []event.TopicPartition // sorted by topic and number
 	UserData   []byte
@@ -106,8 +106,8 @@ func (a Assignment) encode() ([]byte, error) {
 	return protocol.Marshal(consumerapi.MaxVersionSupported, all)
 }
 
-// SyncGroup gives the coordinator the assignments, by member, if this member is the leader, and
-// returns the encoded one of this member.
+// SyncGroup returns the encoded assignment of member m. The group's leader also passes the
+// assignments of all members, by member ID.
 func (c *Client) SyncGroup(ctx context.Context, m Member, protocolName string,
 	all map[string]Assignment) ([]byte, error) {
 	r := &syncgroup.Request{
@@ -129,7 +129,7 @@ func (c *Client) SyncGroup(ctx context.Context, m Member, protocolName string,
 	return response.Assignments, BrokerError(response.ErrorCode)
 }
 
-// Heartbeat tells the coordinator that the member is alive.
+// Heartbeat reports to the coordinator that the member is alive.
 func (c *Client) Heartbeat(ctx context.Context, m Member) error {
 	response, err := request[*heartbeatResponse](ctx, c, heartbeatTimeout,
 		&heartbeatRequest{GroupID: m.Group, GenerationID: m.Generation, MemberID: m.ID})
@@ -139,7 +139,7 @@ func (c *Client) Heartbeat(ctx context.Context, m Member) error {
 	return BrokerError(response.ErrorCode)
 }
 
-// LeaveGroup takes a member out of its group.
+// LeaveGroup removes a member from its group.
 func (c *Client) LeaveGroup(ctx context.Context, group, member string) error {
 	response, err := request[*leaveResponse](ctx, c, leaveTimeout,
 		&leaveRequest{GroupID: group, Members: []leavingMember{{MemberID: member}}})
@@ -154,13 +154,13 @@ func (c *Client) LeaveGroup(ctx context.Context, group, member string) error {
 
 // GroupDescription is a group as its coordinator describes it.
 type GroupDescription struct {
-	State    string // as Kafka calls it: Stable, Empty, Dead, and others during a rebalance
-	Protocol string // by which partitions are assigned; "" in a rebalance and without members
+	State    string // Kafka's name: Stable, Empty, Dead, and others during a rebalance
+	Protocol string // by which partitions are assigned; "" during a rebalance and without members
 	Members  []GroupMember
 	May      Operations
 }
 
-// DescribeGroup asks a group's coordinator once.
+// DescribeGroup requests a group's description from its coordinator, once.
 func (c *Client) DescribeGroup(ctx context.Context, group string) (d GroupDescription, err error) {
 	response, err := request[*describegroups.Response](ctx, c, RequestTimeout,
 		&describegroups.Request{Groups: []string{group}, IncludeAuthorizedOperations: true})
@@ -168,7 +168,7 @@ func (c *Client) DescribeGroup(ctx context.Context, group string) (d GroupDescri
 	case err != nil:
 		return d, err
 	case len(response.Groups) != 1:
-		return d, fmt.Errorf("the description of one group was answered with %d",
+		return d, fmt.Errorf("the response with the description of one group has %d",
 			len(response.Groups))
 	}
 	g := response.Groups[0]
@@ -181,8 +181,8 @@ func (c *Client) DescribeGroup(ctx context.Context, group string) (d GroupDescri
 	return d, BrokerError(g.ErrorCode)
 }
 
-// FindGroup looks for a group among those of all kinds. State and kind are Kafka's words, such as
-// "Empty" and "share"; brokers before Kafka 3.8 name no kind.
+// FindGroup searches for a group among groups of all kinds. State and kind are Kafka's names, such
+// as "Empty" and "share"; brokers before Kafka 3.8 return no kind.
 func (c *Client) FindGroup(ctx context.Context, group string) (state, kind string, ok bool,
 	err error) {
 	response, err := request[*listResponse](ctx, c, RequestTimeout, &listRequest{group: group})
@@ -196,16 +196,16 @@ func (c *Client) FindGroup(ctx context.Context, group string) (state, kind strin
 	return response.Groups[i].State, response.Groups[i].Type, true, nil
 }
 
-// OffsetCommit is what a group commits of a partition.
+// OffsetCommit is what a group commits for a partition.
 type OffsetCommit struct {
 	event.TopicPartition
 	offsets.Commit
 }
 
-// CommitOffsets commits, fenced by member and generation. It returns the coordinator's code for
-// each partition, 0 if it was accepted; one may be missing. Of kafka-go's two ways,
-// Generation.CommitOffsets uses a connection that is closed when the generation ends, and
-// Client.OffsetCommit writes a leader epoch of 0.
+// CommitOffsets commits offsets, fenced by member and generation. It returns the coordinator's code
+// for each partition, 0 if it was accepted; a partition may be missing. It replaces kafka-go's
+// Generation.CommitOffsets, whose connection is closed when the generation ends, and
+// Client.OffsetCommit, which writes a leader epoch of 0.
 func (c *Client) CommitOffsets(ctx context.Context, m Member,
 	commits []OffsetCommit) (map[event.TopicPartition]Error, error) {
 	topics := map[string][]offsetcommit.RequestPartition{}
@@ -237,13 +237,13 @@ func (c *Client) CommitOffsets(ctx context.Context, m Member,
 	return codes, nil
 }
 
-// CommittedOffsets returns what a group has committed, an offset of -1 for nothing. The response
-// has errors in two places, and each looks like "nothing committed".
+// CommittedOffsets returns a group's committed offsets; -1 means that nothing is committed. The
+// response has errors in two places, and each could be mistaken for "nothing committed".
 func (c *Client) CommittedOffsets(ctx context.Context, group string,
 	partitions []event.TopicPartition) (map[event.TopicPartition]offsets.Commit, error) {
 	committed := map[event.TopicPartition]offsets.Commit{}
 	if len(partitions) == 0 {
-		return committed, nil // without partitions the request would ask for all
+		return committed, nil // a request without partitions means all partitions
 	}
 	topics := map[string][]int{}
 	for _, tp := range partitions {
@@ -254,12 +254,12 @@ func (c *Client) CommittedOffsets(ctx context.Context, group string,
 		err = r.Error
 	}
 	if err != nil {
-		return nil, plainly(err)
+		return nil, clarify(err)
 	}
 	for topic, partitions := range r.Topics {
 		for _, p := range partitions {
 			if p.Error != nil {
-				return nil, fmt.Errorf("%s/%d: %w", topic, p.Partition, plainly(p.Error))
+				return nil, fmt.Errorf("%s/%d: %w", topic, p.Partition, clarify(p.Error))
 			}
 			tp := event.TopicPartition{Topic: topic, Partition: p.Partition}
 			committed[tp] = offsets.Commit{Offset: p.CommittedOffset, Metadata: p.Metadata}
@@ -267,7 +267,7 @@ func (c *Client) CommittedOffsets(ctx context.Context, group string,
 	}
 	for _, tp := range partitions {
 		if _, ok := committed[tp]; !ok {
-			return nil, fmt.Errorf("%s/%d: not in the answer", tp.Topic, tp.Partition)
+			return nil, fmt.Errorf("%s/%d: missing in the response", tp.Topic, tp.Partition)
 		}
 	}
 	return committed, nil

@@ -4,11 +4,11 @@ import (
 	"github.com/segmentio/kafka-go/protocol"
 )
 
-// kafka-go's own messages for these two requests have the error code and the throttle time of the
-// answer in the wrong order, so that no error is ever seen; and its heartbeat goes to any broker,
-// not to the group's coordinator. Registering ours replaces them in the process:
-// kafka.Client.Heartbeat and LeaveGroup must not be used. Its list of groups asks all brokers, and
-// not for their states and types: ours asks the one that would know the group.
+// kafka-go's own Heartbeat and LeaveGroup responses have the error code and the throttle time in
+// the wrong order, so that no error is ever seen, and its heartbeat goes to any broker instead of
+// the group's coordinator. Registering our messages replaces kafka-go's in the whole process:
+// kafka.Client.Heartbeat and LeaveGroup must not be used. kafka-go's ListGroups request goes to all
+// brokers and omits the states and types of groups; ours goes to the group's coordinator.
 func init() {
 	protocol.Register(&heartbeatRequest{}, &heartbeatResponse{})
 	protocol.Register(&leaveRequest{}, &leaveResponse{})
@@ -56,7 +56,7 @@ type leavingMember struct {
 func (*leaveRequest) ApiKey() protocol.ApiKey { return protocol.LeaveGroup }
 func (r *leaveRequest) Group() string         { return r.GroupID }
 
-// Prepare is called with the version that the broker understands.
+// Prepare is called with the negotiated version.
 func (r *leaveRequest) Prepare(version int16) {
 	if version < 3 && len(r.Members) > 0 {
 		r.MemberID = r.Members[0].MemberID
@@ -82,7 +82,7 @@ type leftMember struct {
 func (*leaveResponse) ApiKey() protocol.ApiKey { return protocol.LeaveGroup }
 
 type listRequest struct {
-	// kafka-go takes the range of versions from the request's fields
+	// kafka-go derives the range of versions from the request's fields
 	_ struct{} `kafka:"min=v0,max=v2"`
 	_ struct{} `kafka:"min=v3,max=v5,tag"`
 
@@ -94,8 +94,7 @@ type listRequest struct {
 
 func (*listRequest) ApiKey() protocol.ApiKey { return protocol.ListGroups }
 
-// Group makes the transport send it to the group's coordinator, which lists those that it
-// coordinates.
+// Group makes the transport send it to the group's coordinator, which lists its own groups.
 func (r *listRequest) Group() string { return r.group }
 
 type listResponse struct {
@@ -112,7 +111,7 @@ type listedGroup struct {
 	GroupID      string `kafka:"min=v0,max=v5"`
 	ProtocolType string `kafka:"min=v0,max=v5"`
 	State        string `kafka:"min=v4,max=v5"`
-	Type         string `kafka:"min=v5,max=v5"` // "classic" is ours
+	Type         string `kafka:"min=v5,max=v5"` // a worker's group is "classic"
 }
 
 func (*listResponse) ApiKey() protocol.ApiKey { return protocol.ListGroups }

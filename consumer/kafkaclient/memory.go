@@ -11,28 +11,28 @@ import (
 )
 
 // FetchMemory bounds the fetched and undelivered bytes of all partitions together. Each lane has
-// half of it: live events never wait for a full backfill.
+// half of it, so that live events never wait for a full backfill.
 const FetchMemory = 32 << 20
 
-// laneDecoders is how many partitions of a lane decode and deliver at a time, waiting for capacity
-// included.
+// laneDecoders is how many partitions of a lane decode and deliver at the same time, including
+// those that wait for capacity.
 const laneDecoders = 2
 
-// Memory bounds what fetches take until their records are delivered.
+// Memory bounds the bytes of fetches until their records are delivered.
 type Memory struct {
 	size     int64
 	free     *semaphore.Weighted
 	decoders chan *Decoder
 }
 
-// Decoder decodes a chunk of records at a time, and holds what becomes of them.
+// Decoder decodes one chunk of records at a time, and holds the events made from it.
 type Decoder struct {
 	batch.Decoder
 	Events []event.Event
 }
 
-// NewMemory returns a memory of that size, with decoders of records that are extra bytes larger
-// than events.
+// NewMemory returns a memory of size bytes. Its decoders accept records that are up to extra bytes
+// larger than an event.
 func NewMemory(size int64, extra int) *Memory {
 	m := &Memory{size: size, free: semaphore.NewWeighted(size),
 		decoders: make(chan *Decoder, laneDecoders)}
@@ -42,7 +42,7 @@ func NewMemory(size int64, extra int) *Memory {
 	return m
 }
 
-// Decoder waits for a decoder, which must be given back.
+// Decoder waits for a free decoder. The caller must return it with GiveBack.
 func (m *Memory) Decoder(ctx context.Context) (*Decoder, error) {
 	select {
 	case d := <-m.decoders:
@@ -52,66 +52,69 @@ func (m *Memory) Decoder(ctx context.Context) (*Decoder, error) {
 	}
 }
 
-// GiveBack takes a decoder that decoder returned.
+// GiveBack returns a decoder that came from Decoder.
 func (m *Memory) GiveBack(d *Decoder) {
-	clear(d.Events[:cap(d.Events)]) // so that they keep no record alive
+	clear(d.Events[:cap(d.Events)]) // so that the events keep no record alive
 	d.Release()
 	m.decoders <- d
 }
 
-// lease is one fetch's share of the memory. It is safe for concurrent use: kafka-go may still read
-// a response that nobody waits for any more.
+// lease is one fetch's share of the memory. It is safe for concurrent use: kafka-go may still be
+// reading a response that nobody waits for any more.
 type lease struct {
-	of *Memory
+	memory *Memory
 
-	mu     sync.Mutex
-	has    int64 // without what was given to the response
-	taken  int64
-	closed bool
+	mu       sync.Mutex
+	reserved int64 // excludes acquired
+	acquired int64
+	closed   bool
 }
 
-// amount is what size counts for: a response that is larger than all memory has it for itself.
-func (l *lease) amount(size int64) int64 { return min(size, l.of.size) }
+// amount returns how much memory a response of size bytes needs. A response that is larger than the
+// whole memory gets all of it.
+func (l *lease) amount(size int64) int64 { return min(size, l.memory.size) }
 
-// wait waits until there is memory for a response of that size.
-func (l *lease) wait(ctx context.Context, size int64) error {
+// reserve waits until there is memory for a response of size bytes.
+func (l *lease) reserve(ctx context.Context, size int64) error {
 	l.mu.Lock()
-	has := l.has
-	l.has = 0
+	reserved := l.reserved
+	l.reserved = 0
 	l.mu.Unlock()
-	l.of.free.Release(has) // those who wait and keep what they have could wait for each other
-	if err := l.of.free.Acquire(ctx, l.amount(size)); err != nil {
+	// first, because fetches that keep memory while they wait could deadlock
+	l.memory.free.Release(reserved)
+	if err := l.memory.free.Acquire(ctx, l.amount(size)); err != nil {
 		return err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.has = l.amount(size)
+	l.reserved = l.amount(size)
 	return nil
 }
 
-// take reports whether a response of that size may be read, and takes the memory for it.
-func (l *lease) take(size int64) bool {
+// tryAcquire acquires memory for a response of size bytes, from the reservation first, and reports
+// whether the response may be read.
+func (l *lease) tryAcquire(size int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		return false
 	}
-	lacks := l.amount(size) - l.has
-	if lacks > 0 && !l.of.free.TryAcquire(lacks) {
+	missing := l.amount(size) - l.reserved
+	if missing > 0 && !l.memory.free.TryAcquire(missing) {
 		return false
 	}
-	l.has = max(0, -lacks)
-	l.taken += l.amount(size)
+	l.reserved = max(0, -missing)
+	l.acquired += l.amount(size)
 	return true
 }
 
-// close gives all memory back. Later calls do nothing.
+// close releases all memory. Later calls do nothing.
 func (l *lease) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
-	if n := l.has + l.taken; n > 0 {
-		l.of.free.Release(n)
-		l.has, l.taken = 0, 0
+	if n := l.reserved + l.acquired; n > 0 {
+		l.memory.free.Release(n)
+		l.reserved, l.acquired = 0, 0
 	}
 }

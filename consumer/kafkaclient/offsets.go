@@ -10,43 +10,43 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// errTimeout says that a look at the cluster has taken as long as somebody waits for it.
-var errTimeout = fmt.Errorf("no answer from the Kafka brokers, given up after %s", DescribeTimeout)
+// errTimeout is the cause of a context of WithTimeout that has reached its deadline.
+var errTimeout = fmt.Errorf("no response from the Kafka brokers; gave up after %s", DescribeTimeout)
 
-// WithTimeout bounds a look at the cluster that somebody waits for.
+// WithTimeout limits to 8 s a request about the cluster that somebody waits for.
 func WithTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, DescribeTimeout, errTimeout)
 }
 
-// Ping makes sure, for 8 s, that a broker can be talked to. A *RefusedError comes at once.
+// Ping waits up to 8 s for a broker to respond. It returns a *RefusedError immediately.
 func (c *Client) Ping(ctx context.Context) error {
-	ctx, cancel := reaching(ctx)
+	ctx, cancel := withBrokerTimeout(ctx)
 	defer cancel()
 	return c.WaitForBroker(ctx)
 }
 
-// reaching bounds a try to reach any broker that somebody waits for.
-func reaching(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, DescribeTimeout, errReached)
+// withBrokerTimeout limits to 8 s an attempt to reach any broker that somebody waits for.
+func withBrokerTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, DescribeTimeout, errNoBroker)
 }
 
-var errReached = fmt.Errorf("no Kafka broker of --brokers can be reached, given up after %s",
+var errNoBroker = fmt.Errorf("no broker in --brokers is reachable; gave up after %s",
 	DescribeTimeout)
 
-// TopicOffsets is what the log of each partition of a topic held at one moment, as consumers may
-// see it: without what open transactions have written, and what comes behind it.
+// TopicOffsets are the offsets of each partition of a topic at one moment, as consumers may see
+// them: each log ends before its first open transaction.
 type TopicOffsets struct {
 	Topic      string
 	Partitions []OffsetRange // by number
 }
 
-// OffsetRange are a log's first offset and the one behind its last. With Err they are not known.
+// OffsetRange is a log's first offset and the one after its last; unknown if Err is set.
 type OffsetRange struct {
 	First, End int64
 	Err        error
 }
 
-// Size returns how many offsets there are. There are at most so many records: logs have holes.
+// Size returns the number of offsets. The number of records may be smaller: logs have holes.
 func (e TopicOffsets) Size() (size int64) {
 	for _, b := range e.Partitions {
 		if b.Err == nil {
@@ -56,8 +56,8 @@ func (e TopicOffsets) Size() (size int64) {
 	return size
 }
 
-// TopicOffsets finds out what a topic holds now, for 8 s. A missing topic is a *MissingTopicError;
-// a partition whose leader does not answer has its error.
+// TopicOffsets returns the current offsets of a topic, within 8 s. A missing topic is a
+// *MissingTopicError; a partition whose leader does not respond has its own error.
 func (c *Client) TopicOffsets(ctx context.Context, topic string) (TopicOffsets, error) {
 	ctx, cancel := WithTimeout(ctx)
 	defer cancel()
@@ -76,29 +76,29 @@ func (c *Client) TopicOffsets(ctx context.Context, topic string) (TopicOffsets, 
 	}
 	e := TopicOffsets{Topic: topic, Partitions: make([]OffsetRange, count)}
 	for i := range e.Partitions {
-		e.Partitions[i].Err = errUnknown
+		e.Partitions[i].Err = errNotListed
 	}
-	// In rounds, so that one whose leader is dead does not keep the others waiting.
-	for wait := NewBackoff(); c.askBounds(ctx, e) && wait.Sleep(ctx); {
+	// In rounds, so that a partition whose leader is dead does not delay the others.
+	for wait := NewBackoff(); c.listOffsets(ctx, e) && wait.Sleep(ctx); {
 		c.RefreshMetadata()
 	}
 	return e, nil
 }
 
-// errUnknown is what is wrong with bounds that were not asked for.
-var errUnknown = errors.New("not known")
+// errNotListed is the error of offsets that were not requested.
+var errNotListed = errors.New("not known")
 
-// rangesTimeout is how long one partition is waited for in a round.
-const rangesTimeout = 2 * time.Second
+// listOffsetsTimeout limits the request for one partition in a round.
+const listOffsetsTimeout = 2 * time.Second
 
-// askBounds asks once for the bounds that are not known yet, and reports whether to ask again.
-func (c *Client) askBounds(ctx context.Context, e TopicOffsets) (again bool) {
-	Parallel(atOnce, len(e.Partitions), func(partition int) {
+// listOffsets requests the unknown offsets once, and reports whether to retry.
+func (c *Client) listOffsets(ctx context.Context, e TopicOffsets) (again bool) {
+	Parallel(parallelListOffsets, len(e.Partitions), func(partition int) {
 		b := &e.Partitions[partition]
 		if b.Err == nil || ctx.Err() != nil {
 			return
 		}
-		ctx, cancel := context.WithTimeout(ctx, rangesTimeout)
+		ctx, cancel := context.WithTimeout(ctx, listOffsetsTimeout)
 		defer cancel()
 		b.First, b.End, b.Err = c.logRange(ctx, e.Topic, partition, kafka.ReadCommitted)
 	})
@@ -108,14 +108,14 @@ func (c *Client) askBounds(ctx context.Context, e TopicOffsets) (again bool) {
 	return again
 }
 
-// atOnce is how many partitions are asked for at the same time: each is a connection of its own
-// while it waits.
-const atOnce = 16
+// parallelListOffsets is how many partitions are requested in parallel: each needs a connection of
+// its own while it waits.
+const parallelListOffsets = 16
 
-// Parallel calls do for the numbers below n, so many at a time, and returns when all calls have.
-func Parallel(atOnce, n int, do func(i int)) {
+// Parallel calls do for 0 to n-1, at most limit calls at a time, and waits for all.
+func Parallel(limit, n int, do func(i int)) {
 	var all errgroup.Group
-	all.SetLimit(atOnce)
+	all.SetLimit(limit)
 	for i := range n {
 		all.Go(func() error { do(i); return nil })
 	}

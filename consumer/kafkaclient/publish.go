@@ -21,18 +21,17 @@ import (
 const (
 	publishBytes    = 512 << 10 // of one request, unless a single message is larger
 	publishAttempts = 10
-	// How long to look for a broker, and the topic, before there is anything to lose. A person may
-	// be waiting.
+	// Time to find a broker and the topic, before there is anything to lose. A person may wait.
 	DescribeTimeout = 8 * time.Second
 )
 
-// Publisher publishes to one topic: with the Java partitioner (murmur2), so that a conversation's
-// events are where a Java producer puts them, and acknowledged by all in-sync replicas. It is safe
-// for concurrent use.
+// Publisher publishes to one topic, acknowledged by all in-sync replicas. It uses the Java
+// partitioner (murmur2), so that a conversation's events go to the partition that a Java producer
+// would choose. It is safe for concurrent use.
 type Publisher struct {
-	client *Client
-	topic  string
-	turn   atomic.Uint32
+	client      *Client
+	topic       string
+	keylessTurn atomic.Uint32
 }
 
 // Publisher returns a publisher to topic.
@@ -41,8 +40,8 @@ func (c *Client) Publisher(topic string) *Publisher {
 	return &Publisher{client: c, topic: topic}
 }
 
-// PublishErrors has the messages that were not acknowledged by their index. They may have been
-// written nevertheless, unless the broker refused them.
+// PublishErrors has the error of each message that was not acknowledged, by the message's index.
+// The messages may have been written nevertheless, unless the broker refused them.
 type PublishErrors map[int]error
 
 func (e PublishErrors) Error() string {
@@ -55,9 +54,9 @@ func (e PublishErrors) Error() string {
 
 func (e PublishErrors) Unwrap() []error { return slices.Collect(maps.Values(e)) }
 
-// Publish publishes messages and returns when all in-sync replicas have them; those of one key in
-// order. It retries ten times, which can repeat messages. It sends at once: for a high rate,
-// publish hundreds at a time. The error is a PublishErrors.
+// Publish publishes messages and returns when all in-sync replicas have them. Messages of one key
+// keep their order. It tries ten times, which can repeat messages. It sends immediately: for a high
+// rate, publish hundreds of messages per call. The error is a PublishErrors.
 func (p *Publisher) Publish(ctx context.Context, messages ...event.Message) error {
 	if len(messages) == 0 {
 		return nil
@@ -70,36 +69,36 @@ func (p *Publisher) Publish(ctx context.Context, messages ...event.Message) erro
 		}
 		return failed
 	}
-	parts := make([][]int, count) // for each partition, the indexes of its messages
-	// One partition for all messages without a key, so that they share requests; the next time
-	// another.
-	anywhere := int(p.turn.Add(1)) % count
+	byPartition := map[int][]int{} // the indexes of each partition's messages
+	// All messages without a key go to one partition, so that they share requests. The next call
+	// uses another partition.
+	keylessPartition := int(p.keylessTurn.Add(1)) % count
 	for i, m := range messages {
-		partition := anywhere
+		partition := keylessPartition
 		if m.Key != nil {
 			partition = PartitionOf(m.Key, count)
 		}
-		parts[partition] = append(parts[partition], i)
+		byPartition[partition] = append(byPartition[partition], i)
 	}
-	return p.publishAll(ctx, messages, parts)
+	return p.publishAll(ctx, messages, byPartition)
 }
 
-// PublishTo publishes messages to one partition, whatever their keys, in order; for the rest it is
-// as Publish.
+// PublishTo is Publish to one partition, whatever the keys; it keeps the order of the messages.
 func (p *Publisher) PublishTo(ctx context.Context, partition int, messages ...event.Message) error {
-	parts := make([][]int, partition+1)
-	for i := range messages {
-		parts[partition] = append(parts[partition], i)
+	all := make([]int, len(messages))
+	for i := range all {
+		all[i] = i
 	}
-	return p.publishAll(ctx, messages, parts)
+	return p.publishAll(ctx, messages, map[int][]int{partition: all})
 }
 
-// publishAll publishes the messages, of which parts has the indexes for each partition.
-func (p *Publisher) publishAll(ctx context.Context, messages []event.Message, parts [][]int) error {
+// publishAll publishes the messages. byPartition has the indexes of each partition's messages.
+func (p *Publisher) publishAll(ctx context.Context, messages []event.Message,
+	byPartition map[int][]int) error {
 	var mu sync.Mutex
 	failed := PublishErrors{}
 	var senders sync.WaitGroup
-	for partition, indexes := range parts {
+	for partition, indexes := range byPartition {
 		senders.Go(func() {
 			p.publishTo(ctx, partition, messages, indexes, func(indexes []int, err error) {
 				mu.Lock()
@@ -117,14 +116,14 @@ func (p *Publisher) publishAll(ctx context.Context, messages []event.Message, pa
 	return nil
 }
 
-// IsRefusedRecord reports whether a topic refused a message for good, other than for its size: it
-// has no key and the topic is compacted, or its time is out of the topic's bounds.
+// IsRefusedRecord reports whether a topic refused a message permanently for another reason than its
+// size: it has no key and the topic is compacted, or its time is outside the topic's bounds.
 func IsRefusedRecord(err error) bool {
 	return Is(err, kafka.InvalidRecord, kafka.InvalidTimestamp)
 }
 
-// MayPass reports whether it may be published later without anybody's help: leaders move.
-func MayPass(err error) bool {
+// TransientPublishError reports whether publishing may succeed later by itself: leaders move.
+func TransientPublishError(err error) bool {
 	var some PublishErrors
 	if !errors.As(err, &some) {
 		some = PublishErrors{0: err}
@@ -138,8 +137,8 @@ func MayPass(err error) bool {
 	return true
 }
 
-// publishTo publishes messages of one partition one request after the other, also after one fails:
-// what was refused may be one message.
+// publishTo publishes messages of one partition, one request after the other. It continues after a
+// failure, because only one message may have been refused.
 func (p *Publisher) publishTo(ctx context.Context, partition int, messages []event.Message,
 	indexes []int, fail func([]int, error)) {
 	for len(indexes) > 0 {
@@ -154,8 +153,8 @@ func (p *Publisher) publishTo(ctx context.Context, partition int, messages []eve
 	}
 }
 
-// send sends one request, again while that may help. A batch that is refused because of one of its
-// messages, or as too large, is halved.
+// send sends one request, and retries it while that may help. A batch that is refused because of
+// one of its messages, or as too large, is split in half.
 func (p *Publisher) send(ctx context.Context, partition int, messages []event.Message,
 	indexes []int, fail func([]int, error)) {
 	batch := make([]event.Message, len(indexes))
@@ -174,8 +173,9 @@ func (p *Publisher) send(ctx context.Context, partition int, messages []event.Me
 	}
 }
 
+// countPartitions returns the topic's number of partitions. It retries for up to 8 s.
 func (p *Publisher) countPartitions(ctx context.Context) (count int, err error) {
-	ctx, cancel := reaching(ctx)
+	ctx, cancel := withBrokerTimeout(ctx)
 	defer cancel()
 	err = p.retry(ctx, func() error {
 		var missing *MissingTopicError
@@ -183,7 +183,7 @@ func (p *Publisher) countPartitions(ctx context.Context) (count int, err error) 
 		if err == nil || errors.As(err, &missing) {
 			return err
 		}
-		// The transport says "unexpected EOF" to much; a greeting says what is wrong.
+		// The transport reports "unexpected EOF" for many failures; ping returns the cause.
 		return cmp.Or(p.client.ping(ctx), err)
 	})
 	if cause := context.Cause(ctx); err != nil && cause != nil {
@@ -192,6 +192,7 @@ func (p *Publisher) countPartitions(ctx context.Context) (count int, err error) 
 	return count, err
 }
 
+// retry calls try up to ten times; with a missing topic, up to four times.
 func (p *Publisher) retry(ctx context.Context, try func() error) error {
 	wait := NewBackoff()
 	for attempt := 1; ; attempt++ {
@@ -202,7 +203,7 @@ func (p *Publisher) retry(ctx context.Context, try func() error) error {
 			return err
 		}
 		p.client.WarnRepeated("publish "+Code(err)).Err(err).Str("topic", p.topic).
-			Msg("not published yet; trying again")
+			Msg("not published yet; retrying")
 		if !wait.Sleep(ctx) {
 			return err
 		}
@@ -217,9 +218,9 @@ func messageSize(m event.Message) int {
 	return size
 }
 
-// Produce writes records to one partition, in one request, once, and returns when all in-sync
-// replicas have them. Unless the broker refused them they may have been written despite an error.
-// kafka-go's Writer has a queue, a timer and retries of its own.
+// Produce writes records to one partition in one request, without retries, and returns when all
+// in-sync replicas have them. Despite an error, the records may have been written, unless the
+// broker refused them. kafka-go's Writer is not used: it has its own queue, timer and retries.
 func (c *Client) Produce(ctx context.Context, topic string, partition int,
 	messages []event.Message) error {
 	response, err := c.api().Produce(ctx, &kafka.ProduceRequest{
@@ -231,7 +232,7 @@ func (c *Client) Produce(ctx context.Context, topic string, partition int,
 	if err == nil {
 		err = response.Error
 	}
-	if err = plainly(err); err != nil {
+	if err = clarify(err); err != nil {
 		if StaleMetadata(err) {
 			c.RefreshMetadata()
 		}
@@ -241,9 +242,9 @@ func (c *Client) Produce(ctx context.Context, topic string, partition int,
 	return nil
 }
 
-// recordReader gives the records of a request, and after their end begins anew: the router writes a
-// request again where an authentication has expired. kafka-go's own readers can be read only once;
-// a request without records it does not send, and calls it written.
+// recordReader returns the records of a request, and then starts again at the first: the router
+// resends a request if the connection's authentication has expired. kafka-go's own readers can be
+// read only once; and it does not send a request without records, but reports it as written.
 type recordReader struct {
 	messages []event.Message
 	next     int
@@ -264,8 +265,7 @@ func (r *recordReader) ReadRecord() (*protocol.Record, error) {
 	return record, nil
 }
 
-// PartitionOf returns the partition that the Java partitioner chooses for a key, which must not be
-// nil.
+// PartitionOf returns the partition that the Java partitioner chooses for a key that is not nil.
 func PartitionOf(key []byte, partitions int) int {
 	numbers := make([]int, partitions)
 	for i := range numbers {
@@ -274,7 +274,7 @@ func PartitionOf(key []byte, partitions int) int {
 	return kafka.Murmur2Balancer{}.Balance(kafka.Message{Key: key}, numbers...)
 }
 
-// IsTooLarge reports whether a topic refused a batch as too large: no later try can help.
+// IsTooLarge reports whether a topic refused a batch as too large, so that a retry can't succeed.
 func IsTooLarge(err error) bool {
 	return Is(err, kafka.MessageSizeTooLarge, kafka.RecordListTooLarge)
 }

@@ -16,12 +16,12 @@ import (
 	"github.com/segmentio/kafka-go/sasl/scram"
 )
 
-// Mechanism is how a client authenticates.
+// Mechanism is a SASL mechanism that a client authenticates with.
 type Mechanism = sasl.Mechanism
 
-// SASL returns the mechanism "plain" (without TLS it sends the password as it is), "scram-sha-256"
-// or "scram-sha-512". The password is asked for now, to check it, and for each connection: it may
-// change. The mechanism prints without it.
+// SASL returns the mechanism "plain" (which without TLS sends the password in plain text),
+// "scram-sha-256" or "scram-sha-512". It calls password immediately, to validate it, and for each
+// connection, because it may change. Printing the mechanism does not show the password.
 func SASL(name, user string, password func() (string, error)) (sasl.Mechanism, error) {
 	m := mechanism{
 		name: strings.ToUpper(name),
@@ -52,13 +52,14 @@ func newMechanism(name, user, password string) (m sasl.Mechanism, err error) {
 	}
 	if err != nil {
 		// The library's error quotes the password.
-		return nil, errors.New("the user or the password has a character that may not be in it, " +
-			"such as a line break or a tab")
+		return nil, errors.New("the SASL user or password contains a character that is not " +
+			"allowed, such as a line break or a tab")
 	}
 	return m, nil
 }
 
-// mechanism makes the library's anew for each connection. It has no field that would print.
+// mechanism creates the library's mechanism for each connection. It has no field whose printing
+// would show the password.
 type mechanism struct {
 	name  string
 	inner func() (sasl.Mechanism, error)
@@ -74,14 +75,16 @@ func (m mechanism) Start(ctx context.Context) (sasl.StateMachine, []byte, error)
 	return inner.Start(ctx)
 }
 
-// authenticate returns how long the broker accepts it, 0: as long as the connection lasts.
-func (c *Client) authenticate(ctx context.Context, talk *talk) (lifetime time.Duration, err error) {
+// authenticate performs the SASL handshake. It returns the lifetime of the authentication; 0: until
+// the connection is closed.
+func (c *Client) authenticate(ctx context.Context, conn *protocolConn) (lifetime time.Duration,
+	err error) {
 	mechanism := c.Options.SASL
-	answer, err := talk.exchange(1, &saslhandshake.Request{Mechanism: mechanism.Name()})
+	response, err := conn.roundTrip(1, &saslhandshake.Request{Mechanism: mechanism.Name()})
 	if err != nil {
 		return 0, err
 	}
-	if r := answer.(*saslhandshake.Response); r.ErrorCode != 0 {
+	if r := response.(*saslhandshake.Response); r.ErrorCode != 0 {
 		return 0, &saslError{code: kafka.Error(r.ErrorCode), offered: r.Mechanisms}
 	}
 	state, message, err := mechanism.Start(ctx)
@@ -89,16 +92,16 @@ func (c *Client) authenticate(ctx context.Context, talk *talk) (lifetime time.Du
 		return 0, err
 	}
 	for done := false; !done; {
-		answer, err := talk.exchange(1, &saslauthenticate.Request{AuthBytes: message})
-		if errors.Is(err, io.EOF) { // some brokers refuse without a word
+		response, err := conn.roundTrip(1, &saslauthenticate.Request{AuthBytes: message})
+		if errors.Is(err, io.EOF) { // some brokers refuse by closing the connection
 			err = &saslError{code: kafka.SASLAuthenticationFailed}
 		}
 		if err != nil {
 			return 0, err
 		}
-		r := answer.(*saslauthenticate.Response)
-		// its text is left out: with the mechanism "plain" the broker has been sent the password,
-		// and may say that
+		r := response.(*saslauthenticate.Response)
+		// The broker's text is omitted: with the mechanism "plain" the broker has received the
+		// password, and may quote it.
 		if r.ErrorCode != 0 {
 			return 0, &saslError{code: kafka.Error(r.ErrorCode)}
 		}

@@ -15,23 +15,23 @@ import (
 )
 
 const (
-	// scanPatience is how long a scan goes on without getting anything of a partition.
-	scanPatience = 20 * time.Second
-	// damagePatience is the same for a batch that the broker has, but damaged.
-	damagePatience = 2 * time.Second
+	// scanTimeout is how long a scan continues without receiving anything from a partition.
+	scanTimeout = 20 * time.Second
+	// damagedScanTimeout is the same for a batch whose copy on the broker is damaged.
+	damagedScanTimeout = 2 * time.Second
 )
 
-// FetchAtOnce is how many partitions are read at the same time.
-const FetchAtOnce = 3
+// ParallelFetches is how many partitions are read in parallel.
+const ParallelFetches = 3
 
-// UnreadRange is a part of a partition that could not be read.
+// UnreadRange is a range of a partition that could not be read.
 type UnreadRange struct {
 	event.TopicPartition
-	From, To int64 // the offsets; To is not in it; both -1: not known
+	From, To int64 // offsets, To excluded; both -1: unknown
 	Err      error // why
 }
 
-// Do returns what to do about it, as text for people.
+// Do returns the remedy, as text for people.
 func (u UnreadRange) Do() string {
 	if Damaged(u.Err) {
 		return "restore the partition from a good replica: Kafka's tools can remove the damaged " +
@@ -41,41 +41,41 @@ func (u UnreadRange) Do() string {
 	return do
 }
 
-// Scan reads what a topic held when its extent was found out, and gives each record, its own to
-// keep, to each: those of one partition in order, one at a time. Records of aborted transactions
-// are left out, and so is what retention deletes meanwhile. One with a Damage stands for what could
-// not be decoded.
+// Scan reads the given offsets of a topic and calls onRecord for each record, one call at a time,
+// in the order of each partition. onRecord may keep the record. Records of aborted transactions are
+// skipped, and so are records that retention deletes meanwhile. A record with a Damage stands for
+// records that could not be decoded.
 //
-// What can't be read it returns in unread, sorted by partition: a partition without known bounds,
-// and what follows when nothing comes of one for 20 s. Its error is one of each, or the cause of
-// ctx's end. It takes no more memory than a few fetches.
-func (c *Client) Scan(ctx context.Context, extent TopicOffsets,
-	each func(event.Record) error) (unread []UnreadRange, err error) {
-	c.UseTopics(extent.Topic)
+// unread has the ranges that could not be read, sorted by partition: a partition whose offsets are
+// unknown, and the rest of a partition from which nothing arrives for 20 s. The error is an error
+// of onRecord, or the cause of ctx's end. Scan needs no more memory than a few fetches.
+func (c *Client) Scan(ctx context.Context, offsets TopicOffsets,
+	onRecord func(event.Record) error) (unread []UnreadRange, err error) {
+	c.UseTopics(offsets.Topic)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var one sync.Mutex
-	Parallel(FetchAtOnce, len(extent.Partitions), func(partition int) {
-		tp := event.TopicPartition{Topic: extent.Topic, Partition: partition}
-		b := extent.Partitions[partition]
+	var mu sync.Mutex
+	Parallel(ParallelFetches, len(offsets.Partitions), func(partition int) {
+		tp := event.TopicPartition{Topic: offsets.Topic, Partition: partition}
+		b := offsets.Partitions[partition]
 		failed := UnreadRange{tp, -1, -1, b.Err}
 		if b.Err == nil {
 			failed.From, failed.Err = c.scan(ctx, tp, b, func(r event.Record) error {
-				one.Lock()
-				defer one.Unlock()
+				mu.Lock()
+				defer mu.Unlock()
 				if ctx.Err() != nil {
 					return context.Cause(ctx)
 				}
-				err := each(r)
-				if err != nil { // before another partition's turn
+				err := onRecord(r)
+				if err != nil { // before a record of another partition
 					cancel(fmt.Errorf("topic %q, partition %d: %w", tp.Topic, partition, err))
 				}
 				return err
 			})
 			failed.To = b.End
 		}
-		one.Lock()
-		defer one.Unlock()
+		mu.Lock()
+		defer mu.Unlock()
 		if failed.Err != nil && (b.Err != nil || ctx.Err() == nil) {
 			unread = append(unread, failed)
 		}
@@ -85,14 +85,14 @@ func (c *Client) Scan(ctx context.Context, extent TopicOffsets,
 	return unread, context.Cause(ctx)
 }
 
-// scan reads one partition, and returns how far it came.
+// scan reads one partition, and returns the offset that it reached.
 func (c *Client) scan(ctx context.Context, tp event.TopicPartition, b OffsetRange,
-	give func(event.Record) error) (next int64, err error) {
+	onRecord func(event.Record) error) (next int64, err error) {
 	wait, last := NewBackoff(), time.Now()
 	for next = b.First; next < b.End; {
-		reached, err := c.scanOnce(ctx, tp, next, b.End, Following, give)
+		until, err := c.scanOnce(ctx, tp, next, b.End, Following, onRecord)
 		if errors.Is(err, kafka.OffsetOutOfRange) {
-			// retention was faster
+			// retention has deleted the next offset
 			if first, _, err := c.LogRange(ctx, tp.Topic, tp.Partition); err == nil &&
 				first > next {
 				next = first
@@ -102,19 +102,19 @@ func (c *Client) scan(ctx context.Context, tp event.TopicPartition, b OffsetRang
 		if ctx.Err() != nil {
 			return next, context.Cause(ctx)
 		}
-		if reached > next {
-			next, wait, last = reached, NewBackoff(), time.Now()
+		if until > next {
+			next, wait, last = until, NewBackoff(), time.Now()
 			continue
 		}
-		patience := scanPatience
+		timeout := scanTimeout
 		switch {
 		case Damaged(err):
-			patience = damagePatience
+			timeout = damagedScanTimeout
 		case err != nil && !Retriable(err) && !errors.Is(err, kafka.OffsetOutOfRange):
 			return next, WithPermissionHint(err, "Read of the topic")
 		}
-		if time.Since(last) > patience {
-			return next, fmt.Errorf("nothing at offset %d for %s, given up: %w", next, patience,
+		if time.Since(last) > timeout {
+			return next, fmt.Errorf("no data at offset %d for %s; gave up: %w", next, timeout,
 				cmp.Or(err, errNothing))
 		}
 		if err != nil {
@@ -123,17 +123,17 @@ func (c *Client) scan(ctx context.Context, tp event.TopicPartition, b OffsetRang
 			}
 			c.WarnRepeated("scan "+tp.Topic+" "+Code(err)).Err(err).Str("topic", tp.Topic).
 				Int("partition", tp.Partition).Int64("offset", next).
-				Msg("fetch failed; trying again")
+				Msg("fetch failed; retrying")
 		}
 		wait.Sleep(ctx)
 	}
 	return next, nil
 }
 
-// scanOnce does one fetch, and returns how far it came.
+// scanOnce performs one fetch, and returns the offset that it reached.
 func (c *Client) scanOnce(ctx context.Context, tp event.TopicPartition, from, end int64,
-	a FetchLimits, give func(event.Record) error) (next int64, err error) {
-	f, err := c.Fetch(ctx, c.memory, tp, func() int64 { return from }, a)
+	limits FetchLimits, onRecord func(event.Record) error) (next int64, err error) {
+	f, err := c.Fetch(ctx, c.memory, tp, func() int64 { return from }, limits)
 	if err != nil {
 		return from, err
 	}
@@ -152,12 +152,12 @@ func (c *Client) scanOnce(ctx context.Context, tp event.TopicPartition, from, en
 			if r.Offset >= end {
 				return end, nil
 			}
-			if err := give(event.Record(r.Clone())); err != nil {
+			if err := onRecord(event.Record(r.Clone())); err != nil {
 				return r.Offset, err
 			}
 		}
 	}
 }
 
-// errNothing is what a broker answers that knows an end beyond an offset, and has nothing there.
-var errNothing = errors.New("the broker has nothing to give")
+// errNothing means that a broker returns no records at an offset, although its log ends beyond it.
+var errNothing = errors.New("the broker returned no records")

@@ -21,11 +21,11 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// scanned returns what a scan gives, as "partition:offset value", by partition.
+// scanned returns the records of a scan as "partition:offset value", sorted by partition.
 func scanned(w *brokertest.World, c *kafkaclient.Client,
-	extent kafkaclient.TopicOffsets) (got []string, err error) {
+	offsets kafkaclient.TopicOffsets) (got []string, err error) {
 	w.Helper()
-	err = brokertest.ScanAll(w.Context(), c, extent, func(r event.Record) error {
+	err = brokertest.ScanAll(w.Context(), c, offsets, func(r event.Record) error {
 		got = append(got, fmt.Sprintf("%d:%d %s", r.Partition, r.Offset, r.Value))
 		return nil
 	})
@@ -33,8 +33,8 @@ func scanned(w *brokertest.World, c *kafkaclient.Client,
 	return got, err
 }
 
-// A scan gives every record that was there when it began, and none that came later; it also ends
-// where there are only markers.
+// A scan returns every record that existed when it began, and no later one. It also ends where only
+// markers remain.
 func TestScanEndsWhereTheTopicEnded(t *testing.T) {
 	brokertest.Run(t, 3, func(w *brokertest.World) {
 		producer := w.Kgo(kgo.TransactionalID("tx"),
@@ -54,17 +54,17 @@ func TestScanEndsWhereTheTopicEnded(t *testing.T) {
 				w.Fatal(err)
 			}
 		}
-		w.Publish(brokertest.Topics.DeadLetter, 0, 1500) // more than one answer to a fetch may hold
+		w.Publish(brokertest.Topics.DeadLetter, 0, 1500) // more than one fetch returns
 		begin("committed")
 		end(kgo.TryCommit)
 		begin("aborted")
 		end(kgo.TryAbort)
-		begin("undecided")
+		begin("open")
 
 		c := w.Client()
-		extent := w.Extent(c, brokertest.Topics.DeadLetter)
-		if extent.Size() != 1500+4 {
-			w.Errorf("%d offsets: %+v", extent.Size(), extent)
+		offsets := w.TopicOffsets(c, brokertest.Topics.DeadLetter)
+		if offsets.Size() != 1500+4 {
+			w.Errorf("%d offsets: %+v", offsets.Size(), offsets)
 		}
 		end(kgo.TryCommit)
 		w.Publish(brokertest.Topics.DeadLetter, 0, 10)
@@ -75,37 +75,37 @@ func TestScanEndsWhereTheTopicEnded(t *testing.T) {
 		}
 		want = append(want, "1:0 committed")
 		start := time.Now()
-		got, err := scanned(w, c, extent)
+		got, err := scanned(w, c, offsets)
 		if err != nil || !slices.Equal(got, want) {
 			w.Errorf("%d records, want %d; %v", len(got), len(want), err)
 		}
 		if took := time.Since(start); took > time.Second {
-			w.Errorf("took %s: it waited for more than there was", took)
+			w.Errorf("took %s: it waited beyond the end", took)
 		}
-		if got, err := scanned(w, c, w.Extent(c, brokertest.Topics.DeadLetter)); err != nil ||
+		if got, err := scanned(w, c, w.TopicOffsets(c, brokertest.Topics.DeadLetter)); err != nil ||
 			len(got) != 1522 {
 			w.Errorf("%d records in the end; %v", len(got), err)
 		}
 	})
 }
 
-// What passes is waited out, without giving a record twice.
-func TestScanOutlastsPassingFailures(t *testing.T) {
+// Transient failures are retried, without returning a record twice.
+func TestScanRetriesTransientFailures(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.DeadLetter, 0, 1500)
 		c := w.Client()
-		extent := w.Extent(c, brokertest.Topics.DeadLetter)
+		offsets := w.TopicOffsets(c, brokertest.Topics.DeadLetter)
 		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.NotLeaderForPartition,
 			Count: 3})
 		w.Cluster.ControlKey(int16(kmsg.Fetch),
 			func(kmsg.Request) (kmsg.Response, error, bool) { return nil, errors.New("cut"), true })
-		if got, err := scanned(w, c, extent); err != nil || len(got) != 1500 {
+		if got, err := scanned(w, c, offsets); err != nil || len(got) != 1500 {
 			w.Errorf("%d records, %v", len(got), err)
 		}
 	})
 }
 
-// What does not pass is given up, with the place.
+// A permanent failure ends the scan, with topic, partition and offset.
 func TestScanGivesUp(t *testing.T) {
 	for name, c := range map[string]struct {
 		fault *kerr.Error
@@ -113,9 +113,9 @@ func TestScanGivesUp(t *testing.T) {
 		takes [2]time.Duration
 	}{
 		"no leader": {kerr.NotLeaderForPartition,
-			`topic "mark-read-dead-letters", partition 0: nothing at offset 0 for 20s, given up: `,
+			`topic "mark-read-dead-letters", partition 0: no data at offset 0 for 20s; gave up: `,
 			[2]time.Duration{20 * time.Second, 30 * time.Second}},
-		"no beginng": {kerr.OffsetOutOfRange, `nothing at offset 0 for 20s`,
+		"no start": {kerr.OffsetOutOfRange, `no data at offset 0 for 20s`,
 			[2]time.Duration{20 * time.Second, 30 * time.Second}},
 		"forbidden": {kerr.TopicAuthorizationFailed, "Read of the topic",
 			[2]time.Duration{0, time.Second}},
@@ -123,10 +123,10 @@ func TestScanGivesUp(t *testing.T) {
 		brokertest.Run(t, 2, func(w *brokertest.World) {
 			w.Publish(brokertest.Topics.DeadLetter, 0, 3)
 			client := w.Client()
-			extent := w.Extent(client, brokertest.Topics.DeadLetter)
+			offsets := w.TopicOffsets(client, brokertest.Topics.DeadLetter)
 			w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: c.fault, Count: -1})
 			start := time.Now()
-			_, err := scanned(w, client, extent)
+			_, err := scanned(w, client, offsets)
 			if took := time.Since(start); err == nil || !strings.Contains(err.Error(), c.want) ||
 				took < c.takes[0] || took > c.takes[1] {
 				w.Errorf("%s: after %s: %v", name, took, err)
@@ -135,12 +135,12 @@ func TestScanGivesUp(t *testing.T) {
 	}
 }
 
-// Retention may delete what is to be read next: the scan goes on behind it.
+// Retention may delete the next records: the scan continues after them.
 func TestScanWhileRetentionDeletes(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.DeadLetter, 0, 100)
 		c := w.Client()
-		extent := w.Extent(c, brokertest.Topics.DeadLetter)
+		offsets := w.TopicOffsets(c, brokertest.Topics.DeadLetter)
 		request := kmsg.NewPtrDeleteRecordsRequest()
 		topic, partition := kmsg.NewDeleteRecordsRequestTopic(),
 			kmsg.NewDeleteRecordsRequestTopicPartition()
@@ -150,23 +150,23 @@ func TestScanWhileRetentionDeletes(t *testing.T) {
 		if _, err := request.RequestWith(w.Context(), w.Kgo()); err != nil {
 			w.Fatal(err)
 		}
-		if got, err := scanned(w, c, extent); err != nil || len(got) != 40 ||
+		if got, err := scanned(w, c, offsets); err != nil || len(got) != 40 ||
 			!strings.HasPrefix(got[0], "0:60 ") {
 			w.Errorf("%d records, %v", len(got), err)
 		}
 	})
 }
 
-// An error of who gets the records ends the scan, and so does a stop.
+// An error of onRecord ends the scan, and so does a cancelled context.
 func TestScanIsStopped(t *testing.T) {
 	brokertest.Run(t, 2, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.DeadLetter, 0, 100)
 		w.Publish(brokertest.Topics.DeadLetter, 1, 100)
 		c := w.Client()
-		extent := w.Extent(c, brokertest.Topics.DeadLetter)
+		offsets := w.TopicOffsets(c, brokertest.Topics.DeadLetter)
 		enough := errors.New("enough")
 		n := 0
-		err := brokertest.ScanAll(w.Context(), c, extent, func(event.Record) error {
+		err := brokertest.ScanAll(w.Context(), c, offsets, func(event.Record) error {
 			if n++; n == 5 {
 				return enough
 			}
@@ -177,7 +177,7 @@ func TestScanIsStopped(t *testing.T) {
 		}
 		ctx, stop := context.WithCancel(w.Context())
 		n = 0
-		err = brokertest.ScanAll(ctx, c, extent,
+		err = brokertest.ScanAll(ctx, c, offsets,
 			func(event.Record) error { n++; stop(); return nil })
 		if !errors.Is(err, context.Canceled) || n != 1 {
 			w.Errorf("after %d: %v", n, err)
@@ -185,7 +185,7 @@ func TestScanIsStopped(t *testing.T) {
 	})
 }
 
-func TestExtentOfAMissingTopic(t *testing.T) {
+func TestTopicOffsetsOfAMissingTopic(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		var missing *kafkaclient.MissingTopicError
 		if _, err := w.Client().TopicOffsets(w.Context(), "none"); !errors.As(err, &missing) ||
@@ -195,8 +195,8 @@ func TestExtentOfAMissingTopic(t *testing.T) {
 	})
 }
 
-// A partition that nobody leads does not hide the others.
-func TestExtentWithoutALeader(t *testing.T) {
+// A partition without a leader does not hide the others.
+func TestTopicOffsetsWithoutALeader(t *testing.T) {
 	brokertest.Run(t, 12, func(w *brokertest.World) {
 		for p := range 12 {
 			w.Publish(brokertest.Topics.Live, p, p+1)
@@ -206,16 +206,16 @@ func TestExtentWithoutALeader(t *testing.T) {
 			Count: -1})
 		c := w.Client()
 		start := time.Now()
-		extent := w.Extent(c, brokertest.Topics.Live)
+		offsets := w.TopicOffsets(c, brokertest.Topics.Live)
 		if took := time.Since(start); took < 7*time.Second || took > 9*time.Second {
 			w.Errorf("took %s", took)
 		}
-		for p, b := range extent.Partitions {
+		for p, b := range offsets.Partitions {
 			if (b.Err != nil) != (p == 3) || b.Err == nil && b.End != int64(p+1) {
 				w.Errorf("partition %d: %+v", p, b)
 			}
 		}
-		if err := brokertest.ScanAll(w.Context(), c, extent,
+		if err := brokertest.ScanAll(w.Context(), c, offsets,
 			func(event.Record) error { return nil }); err == nil ||
 			!strings.Contains(err.Error(), "partition 3") {
 			w.Error(err)
@@ -223,13 +223,13 @@ func TestExtentWithoutALeader(t *testing.T) {
 	})
 }
 
-// frozenFor swallows the requests for the ends of the first partitions.
-type frozenFor struct {
+// frozenListOffsets drops the ListOffsets requests of the first partitions.
+type frozenListOffsets struct {
 	net.Conn
 	partitions uint32
 }
 
-func (c frozenFor) Write(b []byte) (int, error) {
+func (c frozenListOffsets) Write(b []byte) (int, error) {
 	const listOffsets = 2
 	if len(b) > 14 && binary.BigEndian.Uint16(b[4:]) == listOffsets {
 		at := 4 + 2 + 2 + 4                                // size, key, version, correlation
@@ -243,20 +243,20 @@ func (c frozenFor) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// Many partitions whose leader is frozen do not use up the time of those that answer.
-func TestExtentWithAFrozenLeader(t *testing.T) {
+// Many partitions with a frozen leader don't use up the time of the others.
+func TestTopicOffsetsWithAFrozenLeader(t *testing.T) {
 	brokertest.Run(t, 60, func(w *brokertest.World) {
 		const frozen = 40
 		c := w.ClientOver(func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := w.Network.DialContext(ctx, network, addr)
-			return frozenFor{conn, frozen}, err
+			return frozenListOffsets{conn, frozen}, err
 		})
 		start := time.Now()
-		extent := w.Extent(c, brokertest.Topics.Live)
+		offsets := w.TopicOffsets(c, brokertest.Topics.Live)
 		if took := time.Since(start); took < 7*time.Second || took > 11*time.Second {
 			w.Errorf("took %s", took)
 		}
-		for p, b := range extent.Partitions {
+		for p, b := range offsets.Partitions {
 			if (b.Err != nil) != (p < frozen) {
 				w.Errorf("partition %d: %+v", p, b)
 			}

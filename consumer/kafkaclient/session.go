@@ -12,47 +12,49 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 )
 
-// Session asks one broker, on its own connection: kafka-go's transport answers some of these
-// requests from memory, and chooses the broker for others.
+// Session sends requests to one broker, on its own connection: kafka-go's transport serves some of
+// these requests from its cache, and chooses the broker for others.
 type Session struct {
-	talk   *talk
-	ranges map[protocol.ApiKey]apiversions.ApiKeyResponse // versions that the broker understands
+	conn     *protocolConn
+	versions map[protocol.ApiKey]apiversions.ApiKeyResponse // that the broker supports
 }
 
-// Close ends the session.
-func (s *Session) Close() { s.talk.conn.Close() }
+// Close closes the session's connection.
+func (s *Session) Close() { s.conn.conn.Close() }
 
-// ErrNotUnderstood says that the broker does not understand a request in any version of ours.
-var ErrNotUnderstood = errors.New(
-	"the broker does not understand this request, or no version of it that markread does")
+// ErrUnsupported reports that the broker supports no version of a request that markread supports.
+var ErrUnsupported = errors.New(
+	"the broker does not support this request, or no version of it that markread supports")
 
-// ask sends a request in the newest version that both sides understand.
-func (s *Session) ask(ctx context.Context, request protocol.Message) (protocol.Message, error) {
+// roundTrip sends a request in the newest version that both sides support.
+func (s *Session) roundTrip(ctx context.Context, request protocol.Message) (protocol.Message,
+	error) {
 	key := request.ApiKey()
-	r, ok := s.ranges[key]
+	r, ok := s.versions[key]
 	if version := key.SelectVersion(r.MinVersion, r.MaxVersion); ok && version >= r.MinVersion &&
 		version <= r.MaxVersion {
-		return s.talk.ask(ctx, RequestTimeout, version, request)
+		return s.conn.roundTripWithin(ctx, RequestTimeout, version, request)
 	}
-	return nil, fmt.Errorf("%s: %w", key, ErrNotUnderstood)
+	return nil, fmt.Errorf("%s: %w", key, ErrUnsupported)
 }
 
-// Release tells which Kafka it is.
+// Release returns the broker's Kafka release, judging by the request versions that it supports,
+// such as "3.9" or "at least 4.4"; "": they match no release.
 func (s *Session) Release() string {
 	var versions kversion.Versions
-	for key, r := range s.ranges {
+	for key, r := range s.versions {
 		versions.SetMaxKeyVersion(int16(key), r.MaxVersion)
 	}
-	if m := exactly.FindStringSubmatch(versions.VersionGuess()); m != nil {
+	if m := exactVersion.FindStringSubmatch(versions.VersionGuess()); m != nil {
 		return m[1] + m[2]
 	}
 	return ""
 }
 
-// Lacks names what of the needed requests the broker does not understand any more, or not yet.
-func (s *Session) Lacks() (names []string) {
-	for _, n := range needed {
-		r, ok := s.ranges[n.key]
+// Unsupported names the required requests that the broker does not support any more, or not yet.
+func (s *Session) Unsupported() (names []string) {
+	for _, n := range requiredRequests {
+		r, ok := s.versions[n.key]
 		if !ok || r.MaxVersion < n.least || r.MinVersion > n.key.MaxVersion() {
 			names = append(names, n.key.String())
 		}
@@ -60,39 +62,39 @@ func (s *Session) Lacks() (names []string) {
 	return names
 }
 
-// OpenSession returns a session with a broker; "": with the one of the options that answers first.
+// OpenSession opens a session with a broker; "": the one of the options that responds first.
 func (c *Client) OpenSession(ctx context.Context, broker string) (s *Session, err error) {
 	var conn net.Conn
 	if broker == "" {
 		conn, err = c.race(ctx, c.connect)
 	} else {
-		conn, err = c.connectTo(ctx, broker)
+		conn, err = c.connectDiagnosed(ctx, broker)
 	}
 	if err != nil {
 		return nil, err
 	}
-	s = &Session{c.talk(conn), map[protocol.ApiKey]apiversions.ApiKeyResponse{}}
-	answer, err := s.talk.ask(ctx, RequestTimeout, 0, &apiversions.Request{})
+	s = &Session{c.newProtocolConn(conn), map[protocol.ApiKey]apiversions.ApiKeyResponse{}}
+	response, err := s.conn.roundTripWithin(ctx, RequestTimeout, 0, &apiversions.Request{})
 	if err != nil {
 		s.Close()
 		return nil, err
 	}
-	for _, r := range answer.(*apiversions.Response).ApiKeys {
-		s.ranges[protocol.ApiKey(r.ApiKey)] = r
+	for _, r := range response.(*apiversions.Response).ApiKeys {
+		s.versions[protocol.ApiKey(r.ApiKey)] = r
 	}
 	return s, nil
 }
 
-// needed are the requests that a worker makes, and the least version in which each does what it is
-// for. The largest version is what kafka-go, or our own message in its place, has.
-var needed = []struct {
+// requiredRequests are the requests that a worker sends, each with the lowest version that is
+// sufficient. The highest version is that of kafka-go, or of our own message that replaces it.
+var requiredRequests = []struct {
 	key   protocol.ApiKey
 	least int16
 }{
 	{protocol.Produce, 3}, // headers of records: Kafka 0.11
-	{protocol.Fetch, 4},   // without aborted transactions
+	{protocol.Fetch, 4},   // lists aborted transactions
 	{protocol.ListOffsets, 2},
-	{protocol.Metadata, 4}, // without making the topics that it asks about
+	{protocol.Metadata, 4}, // does not create the topics that it names
 	{protocol.OffsetCommit, 2},
 	{protocol.OffsetFetch, 1},
 	{protocol.FindCoordinator, 0},
@@ -103,5 +105,5 @@ var needed = []struct {
 	{protocol.DescribeConfigs, 0},
 }
 
-// exactly is a guess that is none, or nearly so.
-var exactly = regexp.MustCompile(`^((?:at least )?)v(\d+(?:\.\d+)+)$`)
+// exactVersion matches a guess that names one release, or the lowest possible one.
+var exactVersion = regexp.MustCompile(`^((?:at least )?)v(\d+(?:\.\d+)+)$`)

@@ -10,18 +10,18 @@ import (
 	"markread/consumer/batch"
 )
 
-// Unreadable says that a partition can't be read: its fetches fail, or its next batch is damaged.
-// It is retried, and never skipped.
+// Unreadable describes a partition that can't be read: its fetches fail, or its next batch is
+// damaged. It is retried, and never skipped.
 type Unreadable struct {
-	Since  time.Time // the last good fetch, or the beginning of the generation
-	Offset int64     // the next offset to read; -1: not known where to begin
+	Since  time.Time // the last good fetch, or the start of the generation
+	Offset int64     // the next offset to read; -1: unknown
 	Reason string    // one line: what failed
 	Do     string    // one line: the remedy
 }
 
 // WhyUnreadable returns why a partition can't be read and what to do, as text for people.
 func WhyUnreadable(err error) (reason, do string) {
-	const runbook = `; see "Partition unreadable" in the runbook`
+	const runbook = `; see "Partition unreadable" in deploy/RUNBOOK.md`
 	switch {
 	case errors.Is(err, batch.ErrChecksum), errors.Is(err, batch.ErrTruncated),
 		errors.Is(err, kafka.InvalidMessage):
@@ -35,7 +35,7 @@ func WhyUnreadable(err error) (reason, do string) {
 			"set by hand"
 	case errors.Is(err, kafka.UnknownTopicOrPartition):
 		do = "check that the topic exists and has this partition"
-	default: // one remedy for a leader that is dead, frozen or not known: they follow each other
+	default: // one remedy for a leader that is dead, frozen or unknown: these follow each other
 		do = "check that the partition's leader runs and can be reached from here " +
 			"(kafka-topics.sh --describe)"
 	}

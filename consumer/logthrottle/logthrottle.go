@@ -1,10 +1,11 @@
-// Package logthrottle keeps a failure that repeats from flooding the log: a broker that is away
-// fails two dozen fetches several times a second. Of the lines of one kind it lets one pass in each
-// interval; the field "repeated" of the next one says how many were left out since.
+// Package logthrottle keeps repeated failures from flooding the log: an unreachable broker fails
+// two dozen fetches several times a second. Of the lines of one kind it passes one per 10 s. The
+// field "repeated" of the next line is the number of lines suppressed before it.
 //
-// It writes no lines of its own: what was left out after the last line of a kind is told by the
-// next failure of that kind, however much later, or never. Who needs to know when something ended
-// logs the end. Memory is bounded: beyond a number of kinds, all new ones are thinned together.
+// It writes no lines of its own: the number of lines that were suppressed after the last line of a
+// kind is reported by the next failure of that kind, however much later, or never. A caller that
+// has to report when a failure ended logs that itself. Memory is bounded: beyond 100 kinds, all new
+// kinds are throttled together.
 package logthrottle
 
 import (
@@ -19,32 +20,33 @@ const (
 	maxKinds = 100
 )
 
-// Log thins lines by their kind. The zero value is ready. It is safe for concurrent use.
+// Log throttles lines by their kind. The zero value is ready to use. It is safe for concurrent use.
 type Log struct {
 	mu    sync.Mutex
-	kinds map[string]passed
+	kinds map[string]kindState
 }
 
-// passed is what is known of one kind.
-type passed struct {
-	last     time.Time // when a line passed
-	repeated int       // lines left out since then
+// kindState is the state of one kind.
+type kindState struct {
+	last     time.Time // when the last line passed
+	repeated int       // lines suppressed since then
 }
 
-// Pass returns line if one of this kind may be written now, with the field "repeated" if some were
-// left out before it; else nil, which zerolog writes nowhere. Call it before the line is filled in:
+// Pass returns line if a line of this kind may be written now, with the field "repeated" if lines
+// were suppressed before it. Otherwise it returns nil, which zerolog does not write. Call it before
+// the line gets its fields:
 //
 //	l.Pass("commit "+code, log.Warn()).Err(err).Msg("a commit failed")
 //
-// A kind is what tells one failure from another: a few words and a code, not a text from elsewhere.
+// A kind distinguishes failures: a few words and a code, not text from other sources.
 func (l *Log) Pass(kind string, line *zerolog.Event) *zerolog.Event {
 	if !line.Enabled() {
-		return nil // its level is not written, so it is not left out either
+		return nil // its level is disabled, so it does not count as suppressed
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.kinds == nil {
-		l.kinds = map[string]passed{}
+		l.kinds = map[string]kindState{}
 	}
 	p, known := l.kinds[kind]
 	if !known && len(l.kinds) >= maxKinds {
@@ -57,7 +59,7 @@ func (l *Log) Pass(kind string, line *zerolog.Event) *zerolog.Event {
 		l.kinds[kind] = p
 		return line.Discard()
 	}
-	l.kinds[kind] = passed{last: now}
+	l.kinds[kind] = kindState{last: now}
 	if p.repeated > 0 {
 		line.Int("repeated", p.repeated)
 	}

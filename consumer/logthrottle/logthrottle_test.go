@@ -12,8 +12,9 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// within runs f in a bubble with a thinned log and what it wrote.
-func within(t *testing.T, f func(t *testing.T, fail func(kind string), written func() string)) {
+// withThrottledLog runs f in a bubble; fail logs a throttled line, written returns the output.
+func withThrottledLog(t *testing.T,
+	f func(t *testing.T, fail func(kind string), written func() string)) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		var l Log
@@ -26,8 +27,8 @@ func within(t *testing.T, f func(t *testing.T, fail func(kind string), written f
 	})
 }
 
-func TestOneLineAnIntervalCarriesTheCount(t *testing.T) {
-	within(t, func(t *testing.T, fail func(string), written func() string) {
+func TestOneLinePerIntervalWithCount(t *testing.T) {
+	withThrottledLog(t, func(t *testing.T, fail func(string), written func() string) {
 		step := func(want string, kinds ...string) {
 			t.Helper()
 			for _, k := range kinds {
@@ -49,13 +50,13 @@ func TestOneLineAnIntervalCarriesTheCount(t *testing.T) {
 		step(`{"repeated":1,"kind":"a","message":"failed"}`+"\n"+`{"kind":"b","message":"failed"}`,
 			"a", "b")
 		time.Sleep(interval)
-		step(`{"kind":"a","message":"failed"}`, "a") // nothing was left out
+		step(`{"kind":"a","message":"failed"}`, "a") // nothing was suppressed
 	})
 }
 
-// Nothing gets lost: the lines and what they say was left out add up.
+// Nothing gets lost: the lines and their "repeated" add up to all failures.
 func TestCountsAddUp(t *testing.T) {
-	within(t, func(t *testing.T, fail func(string), written func() string) {
+	withThrottledLog(t, func(t *testing.T, fail func(string), written func() string) {
 		var all sync.WaitGroup
 		for range 8 {
 			all.Go(func() {
@@ -84,9 +85,9 @@ func TestCountsAddUp(t *testing.T) {
 	})
 }
 
-// Kinds without end (a caller's mistake) cost neither memory nor a flood.
+// An unlimited number of kinds (a caller's mistake) neither uses memory nor floods the log.
 func TestKindsAreBounded(t *testing.T) {
-	within(t, func(t *testing.T, fail func(string), written func() string) {
+	withThrottledLog(t, func(t *testing.T, fail func(string), written func() string) {
 		for i := range 1000 {
 			fail(fmt.Sprint(i))
 		}
@@ -105,8 +106,8 @@ func TestKindsAreBounded(t *testing.T) {
 	})
 }
 
-// A line whose level is off was not left out by thinning, and does not keep others from passing.
-func TestLevelThatIsOff(t *testing.T) {
+// A line of a disabled level does not count as suppressed, and does not suppress other lines.
+func TestDisabledLevel(t *testing.T) {
 	var out bytes.Buffer
 	var l Log
 	log := zerolog.New(&out).Level(zerolog.WarnLevel)

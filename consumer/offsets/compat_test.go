@@ -12,15 +12,15 @@ import (
 	"markread/consumer/offsets"
 )
 
-// The metadata that an older version committed is read as it was meant.
+// Metadata committed by an older version is decoded correctly.
 //
 // Workers of commit 4a19850 (`markread run --rate 0 --attempts 200`) wrote
-// testdata/commits-4a19850.ndjson on the embedded broker: one read three partitions and was
-// killed, a second inherited what it had committed and was killed, then a third. The IM server
-// was `markread sandbox`, which answered some readers with 90994 and, at the end of the last
-// partition, others not at all; that partition also has transaction markers. "known" is what the
-// decoder of that commit read, compared with the log and with who was answered: offset:attempts
-// of an unfinished event, first-last of finished ones.
+// testdata/commits-4a19850.ndjson on the embedded broker: one worker read three partitions and was
+// killed, a second inherited its commits and was killed, then a third. The IM server was
+// `markread sandbox`. It returned 90994 for some readers and, at the end of the last partition,
+// sent no response for others; that partition also has transaction markers. "known" is the output
+// of the decoder of that commit, verified against the log and the server's responses:
+// offset:attempts for an unfinished event, first-last for finished ones.
 func TestMetadataOfAnOlderVersion(t *testing.T) {
 	text, err := os.ReadFile("testdata/commits-4a19850.ndjson")
 	if err != nil {

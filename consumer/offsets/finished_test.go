@@ -16,7 +16,7 @@ func TestFinished(t *testing.T) {
 	for _, i := range []int{3, 4, 5, 10, 19} {
 		tr.Finish(refs[i])
 	}
-	tr.Attempted(refs[7], 2) // no end of it
+	tr.Attempted(refs[7], 2) // does not count as finished
 	c, _ := tr.Commit(4000)
 	for end, want := range map[int64]int64{0: 0, 100: 0, 103: 0, 104: 1, 106: 3, 109: 3, 111: 4,
 		120: 5, 1000: 5} {

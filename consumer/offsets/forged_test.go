@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// seal makes a text of which only the checksum is known to be correct.
+// seal returns metadata with the payload and a correct checksum.
 func seal(offset int64, payload []byte) string {
 	b := append(make([]byte, headerLength), payload...)
 	b[0] = metadataVersion
@@ -25,9 +25,8 @@ func uvarints(numbers ...uint64) (b []byte) {
 	return b
 }
 
-// The checksum is no secret. What says more than that events up to the fingerprint have finished is
-// ignored: else events that were not even written yet would be skipped, and nobody would count
-// them.
+// The checksum is not a secret. Metadata about offsets beyond the fingerprint is ignored. Otherwise
+// events that were not even written yet would be skipped without being counted.
 func TestForgedMetadata(t *testing.T) {
 	const offset, at = 100, 1_700_000_000_000
 	for name, c := range map[string]struct {
@@ -39,11 +38,11 @@ func TestForgedMetadata(t *testing.T) {
 		"attempts at the fingerprint": {offset,
 			seal(offset, uvarints(9, at, 9<<1|1, maxAttempts)), true},
 		"one more than the fingerprint": {offset, seal(offset, uvarints(9, at, 0, 11)), false},
-		"behind the fingerprint": {offset, seal(offset, uvarints(9, at, 10<<1, 1)),
+		"beyond the fingerprint": {offset, seal(offset, uvarints(9, at, 10<<1, 1)),
 			false},
-		"attempts behind the fingerprint": {offset, seal(offset, uvarints(9, at, 10<<1|1, 1)),
+		"attempts beyond the fingerprint": {offset, seal(offset, uvarints(9, at, 10<<1|1, 1)),
 			false},
-		"a second run behind the fingerprint": {offset, seal(offset, uvarints(9, at, 0, 5, 2, 5)),
+		"a second run beyond the fingerprint": {offset, seal(offset, uvarints(9, at, 0, 5, 2, 5)),
 			false},
 		"a huge run": {offset, seal(offset, uvarints(0, at, 0, 1<<46)),
 			false},
@@ -61,18 +60,18 @@ func TestForgedMetadata(t *testing.T) {
 			false},
 		"no attempts":  {offset, seal(offset, uvarints(0, at, 1, 0)), false},
 		"an empty run": {offset, seal(offset, uvarints(9, at, 0, 0)), false},
-		"a time that can't be": {offset,
+		"an impossible time": {offset,
 			seal(offset, uvarints(0, math.MaxUint64, 0, 1)), false},
-		"cut":            {offset, seal(offset, uvarints(0, at, 0)), false},
+		"truncated":      {offset, seal(offset, uvarints(0, at, 0)), false},
 		"no fingerprint": {offset, seal(offset, nil), false},
-		"longer than Kafka takes": {offset,
+		"longer than Kafka accepts": {offset,
 			seal(offset, slices.Repeat(uvarints(2, 1), 2000)), false},
 		"before the first offset": {-1, seal(-1, uvarints(9, at, 2, 5)), false},
 		"long before the first offset": {math.MinInt64,
 			seal(math.MinInt64, uvarints(9, at, 2, 5)), false},
-		"at the last offset there can be": {math.MaxInt64,
+		"at the largest offset": {math.MaxInt64,
 			seal(math.MaxInt64, uvarints(0, at, 0, 1)), false},
-		"up to the last that there can be": {math.MaxInt64 - 10,
+		"up to the largest offset": {math.MaxInt64 - 10,
 			seal(math.MaxInt64-10, uvarints(9, at, 0, 10)), true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -85,7 +84,7 @@ func TestForgedMetadata(t *testing.T) {
 				return
 			}
 			if _, _, inherited := tr.Fingerprint(); inherited {
-				t.Error("something of it is believed")
+				t.Error("some of it is used")
 			}
 			if n := (Commit{Offset: c.offset, Metadata: c.text}).Finished(math.MaxInt64); n != 0 {
 				t.Errorf("%d have finished", n)
@@ -94,8 +93,8 @@ func TestForgedMetadata(t *testing.T) {
 	}
 }
 
-// Whatever is committed beside an offset: what is believed of it lies between the offset and its
-// fingerprint, in order; it counts no more than there is; and the next owner hands it on as it is.
+// With any metadata: the decoded spans lie between the offset and the fingerprint, in order.
+// Finished counts no more offsets than the range has. The next owner commits the spans unchanged.
 func FuzzCommitMetadata(f *testing.F) {
 	one := New(100, 100)
 	for n := range uint64(20) {
@@ -116,7 +115,7 @@ func FuzzCommitMetadata(f *testing.F) {
 		}
 		seen, spans, ok := decode(text, offset)
 		if !ok && len(spans) > 0 {
-			t.Fatal("spans of what can't be read")
+			t.Fatal("spans of invalid metadata")
 		}
 		last := offset
 		for _, s := range spans {
@@ -140,17 +139,17 @@ func FuzzCommitMetadata(f *testing.F) {
 		again, _ := next.Commit(4000)
 		seenAgain, spansAgain, ok := decode(again.Metadata, again.Offset)
 		if !ok || again.Offset != offset || seenAgain != seen {
-			t.Fatalf("handed on as %+v, the fingerprint %+v as %+v", again, seen, seenAgain)
+			t.Fatalf("committed again as %+v, the fingerprint %+v as %+v", again, seen, seenAgain)
 		}
 		want := joinRuns(spans)
 		if len(text) < 3900 && len(spansAgain) != len(want) ||
 			!slices.Equal(spansAgain, want[:len(spansAgain)]) {
-			t.Fatalf("%v handed on as %v", want, spansAgain)
+			t.Fatalf("%v committed again as %v", want, spansAgain)
 		}
 	})
 }
 
-// joinRuns joins runs that nothing lies between, as a tracker writes them.
+// joinRuns joins adjacent runs, as a tracker writes them.
 func joinRuns(spans []span) (joined []span) {
 	for _, s := range spans {
 		if n := len(joined); n > 0 && s.attempts == 0 && joined[n-1].attempts == 0 &&

@@ -9,18 +9,18 @@ import (
 	"time"
 )
 
-// Beside the offset a commit carries a text that spares the next owner what it would otherwise
-// repeat: which events beyond the offset have finished, and how many attempts the others had. It is
-// base64, because Kafka treats it as text, of
+// The commit metadata is a text that is committed with the offset. It saves the next owner repeated
+// work: it lists which events beyond the offset have finished, and how many attempts the others
+// had. It is base64, because Kafka treats metadata as text, of
 //
 //	version (1 byte), CRC-32 of offset and rest (4, big endian), fingerprint (2 uvarints), spans
 //
-// The fingerprint is the last event that this is about: how far its offset is from the committed
-// one, and its time in milliseconds. In another log of the same name, or one that was cut and
-// written anew, there is another event, and nothing of this may be believed. A span is two
+// The fingerprint is the last event that the metadata is about: the distance of its offset from the
+// committed one, and its time in milliseconds. A recreated topic, or a log that was truncated and
+// written again, has a different event there; the metadata must then be ignored. A span is two
 // uvarints: gap<<1 and length for a run of finished events, gap<<1|1 and attempts for an unfinished
-// one. The gap is counted in offsets, from the span before or the committed offset. Spans that
-// would not fit are left out, from the highest offset down: those events are done again.
+// event. The gap is in offsets, from the end of the previous span or the committed offset. Spans
+// that don't fit are omitted, from the highest offset down; their events are repeated.
 const (
 	metadataVersion = 1
 	headerLength    = 1 + 4
@@ -29,19 +29,20 @@ const (
 
 // span is a run of finished events, or one event that has not finished and has had attempts.
 type span struct {
-	from, to int64 // offsets; to is not in it
+	from, to int64 // offsets; to is exclusive
 	attempts int   // 0: finished
 }
 
-// fingerprint is an event by which a log is known again.
+// fingerprint is an event that identifies a log.
 type fingerprint struct{ offset, at int64 } // milliseconds since 1970
 
-// ErrMetadata says that a committed text is none of ours, or damaged, or says what can't be.
-var ErrMetadata = errors.New("the committed metadata can't be read")
+// ErrMetadata is returned for metadata that was not written by this package, is damaged, or is
+// impossible.
+var ErrMetadata = errors.New("the commit metadata can't be read")
 
-// Inherit takes in the text that was committed beside the offset at which t begins, before anything
-// is added; the next step is Fingerprint. A text that can't be read is ignored, and the error is
-// ErrMetadata: more is done again, nothing is lost.
+// Inherit decodes the metadata that was committed with the offset at which t starts. It must be
+// called before Add; the caller must then check Fingerprint. Unreadable metadata is ignored and
+// ErrMetadata returned: more events are repeated, none is lost.
 func (t *Tracker) Inherit(text string) error {
 	if text == "" {
 		return nil
@@ -54,16 +55,16 @@ func (t *Tracker) Inherit(text string) error {
 	return nil
 }
 
-// Fingerprint returns an event of the log that what t has inherited is about. If there is another
-// one, or none, it must be disowned.
+// Fingerprint returns an event of the log that the inherited metadata is about; ok is false without
+// any. If the log has a different event at this offset, or none, DiscardInherited must be called.
 func (t *Tracker) Fingerprint() (offset int64, at time.Time, ok bool) {
 	return t.fingerprint.offset, time.UnixMilli(t.fingerprint.at), len(t.inherited) > 0
 }
 
-// Disown forgets what was inherited: it is about another log.
-func (t *Tracker) Disown() { t.inherited = nil }
+// DiscardInherited drops the inherited metadata, because it is about another log.
+func (t *Tracker) DiscardInherited() { t.inherited = nil }
 
-// inherit says what is known of the record that is read next.
+// inherit returns what the previous owner knew of the next record.
 func (t *Tracker) inherit(offset int64) (attempts int, finished bool) {
 	for len(t.inherited) > 0 && t.inherited[0].to <= offset {
 		t.inherited = t.inherited[1:]
@@ -75,15 +76,15 @@ func (t *Tracker) inherit(offset int64) (attempts int, finished bool) {
 	return attempts, attempts == 0
 }
 
-// latest returns the last event of which metadata says anything.
-func (t *Tracker) latest() fingerprint {
+// lastKnown returns the last event that metadata has a span for; zero: none.
+func (t *Tracker) lastKnown() fingerprint {
 	if n := len(t.inherited); n > 0 && t.inherited[n-1].to > t.position {
 		return t.fingerprint
 	}
 	for n := t.end; n > t.first; {
 		c := t.chunk(n - 1)
 		from := max((n-1)&^chunkMask, t.first)
-		for ; n > from && c.finished+c.tried > 0; n-- {
+		for ; n > from && c.finished+c.attempted > 0; n-- {
 			switch s := &c.slots[(n-1)&chunkMask]; {
 			case s.offset < 0:
 				return fingerprint{^s.offset, int64(s.state & maxTime)}
@@ -96,22 +97,22 @@ func (t *Tracker) latest() fingerprint {
 	return fingerprint{}
 }
 
-// metadata writes what is known of the events beyond the committable offset, in at most limit
-// bytes.
+// metadata encodes what is known of the events beyond the committable offset, in at most limit
+// bytes. It returns "" if nothing is known.
 func (t *Tracker) metadata(limit int) string {
 	e := encoder{end: t.Committable(), limit: base64.RawStdEncoding.DecodedLen(limit)}
 	e.b = make([]byte, headerLength, headerLength+2*binary.MaxVarintLen64)
-	last := t.latest()
+	last := t.lastKnown()
 	e.b = binary.AppendUvarint(binary.AppendUvarint(e.b, uint64(max(0, last.offset-e.end))),
 		uint64(last.at))
 	head := len(e.b)
 	for n := t.first; n < t.end && !e.full; {
 		c := t.chunk(n)
-		last := min(n|chunkMask+1, t.end) // behind the chunk's
+		last := min(n|chunkMask+1, t.end) // end of the chunk, exclusive
 		switch {
 		case n&chunkMask == 0 && c.finished == int(last-n):
-			e.finished(^c.slots[0].offset, ^c.slots[(last-1)&chunkMask].offset+1)
-		case c.finished > 0 || c.tried > 0:
+			e.addRun(^c.slots[0].offset, ^c.slots[(last-1)&chunkMask].offset+1)
+		case c.finished > 0 || c.attempted > 0:
 			for ; n < last; n++ {
 				e.slot(&c.slots[n&chunkMask])
 			}
@@ -134,27 +135,27 @@ func (t *Tracker) metadata(limit int) string {
 	return base64.RawStdEncoding.EncodeToString(e.b)
 }
 
-// checksum is also about the offset: a text that was copied to another one, as from another
-// cluster, is none of ours.
+// checksum covers the offset, too: metadata that was copied to another offset, for instance from
+// another cluster, is invalid.
 func checksum(offset int64, b []byte) uint32 {
 	return crc32.Update(crc32.ChecksumIEEE(binary.BigEndian.AppendUint64(nil, uint64(offset))),
 		crc32.IEEETable, b)
 }
 
-// encoder writes spans in the order of their offsets, and joins the runs that nothing unfinished
-// lies between.
+// encoder writes spans in the order of their offsets, and joins runs without an unfinished event
+// between them.
 type encoder struct {
 	b     []byte
 	limit int
-	end   int64 // of the span written last
-	run   span  // not written yet; from == to: none
+	end   int64 // of the last written span
+	run   span  // a run not written yet; from == to: none
 	full  bool
 }
 
 func (e *encoder) slot(s *slot) {
 	switch {
 	case s.offset < 0:
-		e.finished(^s.offset, ^s.offset+1)
+		e.addRun(^s.offset, ^s.offset+1)
 	case s.attempts() > 0:
 		e.add(span{s.offset, s.offset + 1, s.attempts()})
 	default:
@@ -162,8 +163,8 @@ func (e *encoder) slot(s *slot) {
 	}
 }
 
-// finished takes in a run. What lies between it and the run before was no event.
-func (e *encoder) finished(from, to int64) {
+// addRun appends a run of finished events to the previous run. Offsets between them hold no events.
+func (e *encoder) addRun(from, to int64) {
 	if e.run.from == e.run.to {
 		e.run.from = from
 	}
@@ -173,9 +174,9 @@ func (e *encoder) finished(from, to int64) {
 func (e *encoder) add(s span) {
 	if s.attempts == 0 {
 		if e.run.to < s.from {
-			e.flush() // an event may lie between
+			e.flush() // an unfinished event may lie between
 		}
-		e.finished(s.from, s.to)
+		e.addRun(s.from, s.to)
 		return
 	}
 	e.flush()
@@ -202,11 +203,11 @@ func (e *encoder) write(s span) {
 	e.end = s.to
 }
 
-// decode reads a text that was committed with an offset.
+// decode decodes metadata that was committed with an offset; ok is false if it is invalid.
 //
-// The checksum is no secret: whoever may commit for the group can write any text. So nothing in it
-// may lie beyond the fingerprint, which must be an event of the log (Fingerprint): no event that
-// was written later is taken for finished.
+// The checksum is not a secret: anyone who may commit for the group can write any metadata. So no
+// span may lie beyond the fingerprint, and the fingerprint must be an event of the log
+// (Fingerprint). Events that were written later are therefore never taken for finished.
 func decode(text string, offset int64) (seen fingerprint, spans []span, ok bool) {
 	if offset < 0 || len(text) > maxText {
 		return fingerprint{}, nil, false
@@ -227,18 +228,18 @@ func decode(text string, offset int64) (seen fingerprint, spans []span, ok bool)
 		return v
 	}
 	ok = true
-	far, at := next(), next()
-	if !ok || at > maxTime || far >= math.MaxInt64-uint64(offset) {
+	distance, at := next(), next()
+	if !ok || at > maxTime || distance >= math.MaxInt64-uint64(offset) {
 		return fingerprint{}, nil, false
 	}
-	limit := uint64(offset) + far + 1
+	limit := uint64(offset) + distance + 1
 	for end := uint64(offset); len(b) > 0; {
 		gap, value := next(), next()
 		length, attempts := value, uint64(0)
 		if gap&1 == 1 {
 			length, attempts = 1, value
 		}
-		// Compared so that nothing wraps around.
+		// These comparisons can't overflow.
 		if !ok || value == 0 || attempts > maxAttempts || gap>>1 > limit-end ||
 			length > limit-end-gap>>1 {
 			return fingerprint{}, nil, false
@@ -247,11 +248,11 @@ func decode(text string, offset int64) (seen fingerprint, spans []span, ok bool)
 		end = from + length
 		spans = append(spans, span{int64(from), int64(end), int(attempts)})
 	}
-	return fingerprint{offset + int64(far), int64(at)}, spans, true
+	return fingerprint{offset + int64(distance), int64(at)}, spans, true
 }
 
-// Finished returns how many offsets between c's own and end the metadata says have finished. What
-// can't be read says nothing. Holes in the log count as what is around them.
+// Finished returns how many offsets from c.Offset to end (exclusive) have finished, according to
+// the metadata. It returns 0 for invalid metadata. Holes inside a run of finished events count.
 func (c Commit) Finished(end int64) int64 {
 	if c.Metadata == "" || c.Offset < 0 {
 		return 0
@@ -260,13 +261,13 @@ func (c Commit) Finished(end int64) int64 {
 	return finished(spans, end)
 }
 
-// KnownFinished returns how many of the offsets from Position up to end, which were not read yet,
+// KnownFinished returns how many offsets from Position to end (exclusive), which were not read yet,
 // are known to have finished.
 func (t *Tracker) KnownFinished(end int64) int64 {
 	return finished(t.inherited, end) - finished(t.inherited, t.position)
 }
 
-// finished returns how many offsets before end the spans say have finished.
+// finished returns how many offsets before end have finished, according to the spans.
 func finished(spans []span, end int64) (n int64) {
 	for _, s := range spans {
 		if s.attempts == 0 && s.from < end {

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// known is what there is to know of a partition: which offsets have finished, and the attempts of
-// the others.
+// known is the state of a partition's events: which offsets have finished, and the attempts of the
+// others.
 type known struct {
 	finished map[int64]bool
 	attempts map[int64]int
@@ -19,8 +19,8 @@ type known struct {
 
 func (k known) clone() known { return known{maps.Clone(k.finished), maps.Clone(k.attempts)} }
 
-// Owners follow each other, each after a crash of the one before. What one committed the next one
-// knows: all of it when there is room, and never more than that.
+// A sequence of owners, each after a crash of the previous one. An owner knows what the previous
+// one committed: all of it when it fit into the metadata, and never more.
 func TestInherit(t *testing.T) {
 	begin := time.UnixMilli(1_700_000_000_000)
 	for seed := range uint64(300) {
@@ -28,7 +28,7 @@ func TestInherit(t *testing.T) {
 		var log []int64
 		for offset := int64(r.IntN(1000)); len(log) < 1+r.IntN(3*chunkSize); offset++ {
 			if r.IntN(20) == 0 {
-				offset += int64(r.IntN(10)) // compacted, or a marker
+				offset += int64(r.IntN(10)) // compacted away, or a marker
 			}
 			log = append(log, offset)
 		}
@@ -56,7 +56,7 @@ func TestInherit(t *testing.T) {
 			whole := limit == 4000 && len(committed.Metadata) < limit-40
 			for range r.IntN(60) {
 				switch r.IntN(4) {
-				case 0: // it reads on
+				case 0: // it continues reading
 					for range min(r.IntN(1+len(log)/4), len(log)-next) {
 						offset := log[next]
 						n, attempts, finished := tr.Add(offset,
@@ -64,7 +64,7 @@ func TestInherit(t *testing.T) {
 						if finished && !truth.finished[offset] || attempts > 0 &&
 							attempts != truth.attempts[offset] {
 							t.Fatalf("seed %d, owner %d: offset %d finished %v, %d attempts; "+
-								"that is not so", seed, owner, offset, finished, attempts)
+								"this is wrong", seed, owner, offset, finished, attempts)
 						}
 						if whole && (finished != truth.finished[offset] || !finished &&
 							attempts != truth.attempts[offset]) {
@@ -93,16 +93,16 @@ func TestInherit(t *testing.T) {
 						}
 					}
 				case 3: // it commits
-					c, news := tr.Commit(limit)
+					c, changed := tr.Commit(limit)
 					if len(c.Metadata) > limit {
 						t.Fatalf("seed %d: %d bytes, the limit is %d", seed, len(c.Metadata), limit)
 					}
-					if !news && c.Offset != committed.Offset {
-						t.Fatalf("seed %d: not news, but another commit", seed)
+					if !changed && c.Offset != committed.Offset {
+						t.Fatalf("seed %d: not changed, but another commit", seed)
 					}
 					tr.Accept(c)
-					if _, news = tr.Commit(limit); news {
-						t.Fatalf("seed %d: news after a commit that was accepted", seed)
+					if _, changed = tr.Commit(limit); changed {
+						t.Fatalf("seed %d: changed after an accepted commit", seed)
 					}
 					committed, truth = c, now.clone()
 				}
@@ -111,8 +111,8 @@ func TestInherit(t *testing.T) {
 	}
 }
 
-// About 700 conversations that are stuck, each with attempts, fit beside an offset, as far as live
-// traffic goes on between them.
+// Metadata has space for about 700 unfinished events, half of them with attempts, with finished
+// events between them: stuck conversations in live traffic.
 func TestMetadataHoldsManyGaps(t *testing.T) {
 	tr := New(1_000_000, 1_000_000)
 	const gaps = 700
@@ -134,8 +134,8 @@ func TestMetadataHoldsManyGaps(t *testing.T) {
 	}
 }
 
-// What is not ours, damaged, or of another log, is not believed.
-func TestForeignMetadata(t *testing.T) {
+// Metadata that was not written by markread, is damaged, or is about another log is ignored.
+func TestMetadataOfOthersIsIgnored(t *testing.T) {
 	at := time.UnixMilli(1_700_000_000_000)
 	one := New(100, 100)
 	for n := range uint64(50) {
@@ -156,7 +156,7 @@ func TestForeignMetadata(t *testing.T) {
 				t.Fatalf("%q: %v", text, err)
 			}
 			if _, _, finished := next.Add(101, at); finished {
-				t.Fatalf("%q is believed", text)
+				t.Fatalf("%q is used", text)
 			}
 		}
 	}
@@ -167,9 +167,9 @@ func TestForeignMetadata(t *testing.T) {
 			t.Errorf("%.20q: %v", text, err)
 		}
 	}
-	elsewhere := New(101, 101)
-	if err := elsewhere.Inherit(c.Metadata); !errors.Is(err, ErrMetadata) {
-		t.Errorf("a text that was copied to another offset: %v", err)
+	otherOffset := New(101, 101)
+	if err := otherOffset.Inherit(c.Metadata); !errors.Is(err, ErrMetadata) {
+		t.Errorf("metadata that was copied to another offset: %v", err)
 	}
 	other := New(100, 100)
 	if err := other.Inherit(c.Metadata); err != nil {
@@ -179,19 +179,19 @@ func TestForeignMetadata(t *testing.T) {
 		!when.Equal(at.Add(48*time.Millisecond)) {
 		t.Errorf("the fingerprint is %d at %v, %v", offset, when, ok)
 	}
-	other.Disown()
+	other.DiscardInherited()
 	other.Add(100, at)
 	if _, _, finished := other.Add(101, at); finished {
-		t.Error("what was disowned is believed")
+		t.Error("discarded metadata is used")
 	}
 	if c, _ := other.Commit(4000); c.Metadata != "" {
-		t.Errorf("what was disowned is committed: %q", c.Metadata)
+		t.Errorf("discarded metadata is committed: %q", c.Metadata)
 	}
 }
 
-// The fingerprint is the last event that the text is about, also when an owner has not read that
-// far, or has no room for all.
-func TestWitness(t *testing.T) {
+// The fingerprint is the last event that the metadata is about, even if an owner has not read that
+// far, or the metadata has no space for all spans.
+func TestFingerprint(t *testing.T) {
 	at := func(offset int64) time.Time { return time.UnixMilli(1_700_000_000_000 + offset) }
 	add := func(tr *Tracker, n int64) {
 		for offset := tr.Position(); offset < n; offset++ {
@@ -218,9 +218,9 @@ func TestWitness(t *testing.T) {
 			if err := next.Inherit(c.Metadata); err != nil {
 				t.Fatal(err)
 			}
-			add(&next, 1000) // not so far
+			add(&next, 1000) // not as far as the fingerprint
 			if c, _ = next.Commit(4000); limit == 20 {
-				continue // its spans are read
+				continue // it has read all spans
 			}
 			third := New(c.Offset, c.Offset)
 			_ = third.Inherit(c.Metadata)
@@ -243,7 +243,7 @@ func TestWitness(t *testing.T) {
 	}
 }
 
-// A commit each second, while eight million events wait behind one.
+// The metadata of one commit while eight million events wait behind one.
 func BenchmarkMetadata(b *testing.B) {
 	tr := New(0, 0)
 	for n := range uint64(8_000_000) {

@@ -1,29 +1,40 @@
-// Package offsets knows which events of a partition have finished, and so up to where its offset
-// may be committed: the end of the finished prefix, never more. It is a pure state machine: no
-// lock, no clock, no Kafka.
+// Package offsets tracks which events of a partition have finished, and calculates what may be
+// committed: the offset at the end of the contiguous finished prefix, never more, and metadata
+// about the events beyond it for the partition's next owner. It is a pure state machine without
+// locks, clock or I/O: it does not read or commit, and does not decide when to commit.
+//
+// It promises:
+//   - Damaged or forged metadata never makes an event count as finished that was written after the
+//     commit. Metadata of another log is detected if the caller checks Fingerprint. Metadata that
+//     is ignored causes repeated events, never lost ones.
+//   - Metadata fits into the given limit. Events for which there is no space are repeated.
+//   - It needs 16 bytes for each unfinished event.
+//
+// Non-obvious: it tracks arrival order, not offsets, because logs have holes. After a Reset, late
+// calls of Finish and Accept for the old log have no effect.
 package offsets
 
 import "time"
 
-// Tracker is one partition. It is not safe for concurrent use; New makes one.
+// Tracker tracks one partition. New returns one. It is not safe for concurrent use.
 //
 // It tracks the order of arrival, not offsets: a log has holes (compaction, transaction markers,
-// aborted transactions), and waiting for offset+1 would wait for ever. An event's arrival number
-// stands for it. It needs 16 bytes an event, in chunks that are given back when all their events
-// have finished.
+// aborted transactions), and waiting for offset+1 would wait forever. An arrival number identifies
+// an event. The Tracker needs 16 bytes for each event, in chunks that it releases when all their
+// events have finished.
 type Tracker struct {
-	chunks    []*chunk // chunks[0] holds the arrival numbers from first&^chunkMask on
+	chunks    []*chunk // chunks[0] holds the arrival numbers starting at first&^chunkMask
 	spare     *chunk   // one emptied chunk, so that a steady flow allocates nothing
 	first     uint64   // arrival number of the oldest event that has not finished
 	end       uint64   // arrival number of the next event
-	position  int64    // next to read: all before is delivered or will never be there
-	committed int64    // what the group has committed; -1: nothing
+	position  int64    // next offset to read: all before it is delivered, or will never exist
+	committed int64    // the group's committed offset; -1: none
 
-	inherited   []span      // what the former owner knew of events not read yet, in order
-	fingerprint fingerprint // by which the log of what is inherited is known again
-	version     uint64      // grows with what a commit would say of single events
-	accepted    uint64      // the version that is committed
-	born        uint64      // the version at which this log began
+	inherited    []span      // the previous owner's knowledge of events not read yet, in order
+	fingerprint  fingerprint // identifies the log that inherited is about
+	version      uint64      // grows with each change to the metadata of a commit
+	accepted     uint64      // the committed version
+	resetVersion uint64      // the version at the last Reset
 }
 
 const (
@@ -32,14 +43,14 @@ const (
 )
 
 type chunk struct {
-	slots    [chunkSize]slot
-	finished int // how many of them have
-	tried    int // how many have attempts
+	slots     [chunkSize]slot
+	finished  int // how many events have finished
+	attempted int // how many events have attempts
 }
 
 type slot struct {
 	offset int64  // ^offset (negative): finished
-	state  uint64 // milliseconds since 1970, and above them the attempts
+	state  uint64 // milliseconds since 1970; the attempts in the higher bits
 }
 
 const (
@@ -52,8 +63,8 @@ func (s *slot) time() time.Time { return time.UnixMilli(int64(s.state & maxTime)
 
 func (s *slot) attempts() int { return int(s.state >> timeBits) }
 
-// New returns a tracker that begins at position. committed is -1 when the group has no committed
-// offset.
+// New returns a tracker that starts reading at position. committed is the group's committed offset;
+// -1: none.
 func New(position, committed int64) Tracker {
 	return Tracker{position: position, committed: committed}
 }
@@ -62,8 +73,9 @@ func (t *Tracker) chunk(n uint64) *chunk { return t.chunks[(n-t.first&^chunkMask
 
 func (t *Tracker) slot(n uint64) *slot { return &t.chunk(n).slots[n&chunkMask] }
 
-// Add takes the next record, whose offset must be larger, and returns its arrival number, and what
-// an earlier owner knew of it: its counted attempts, or that it has finished: don't deliver it.
+// Add adds the next record. Its offset must be larger than that of the previous one. Add returns
+// the arrival number, and what an earlier owner knew of the event: its counted attempts, or that it
+// has finished and must not be delivered.
 func (t *Tracker) Add(offset int64, at time.Time) (n uint64, attempts int, finished bool) {
 	n = t.end
 	if int((n-t.first&^chunkMask)/chunkSize) == len(t.chunks) {
@@ -71,7 +83,7 @@ func (t *Tracker) Add(offset int64, at time.Time) (n uint64, attempts int, finis
 		if t.spare = nil; c == nil {
 			c = new(chunk)
 		}
-		c.finished, c.tried = 0, 0
+		c.finished, c.attempted = 0, 0
 		t.chunks = append(t.chunks, c)
 	}
 	attempts, finished = t.inherit(offset)
@@ -87,11 +99,11 @@ func (t *Tracker) Add(offset int64, at time.Time) (n uint64, attempts int, finis
 	return n, attempts, finished
 }
 
-// Skip says that there is nothing to deliver before position.
+// Skip records that there is nothing to deliver before position.
 func (t *Tracker) Skip(position int64) { t.position = max(t.position, position) }
 
-// Finish says that an event has finished, and returns the time that Add was given; zero: a reset
-// has forgotten the event.
+// Finish marks an event as finished, and returns the time that was passed to Add; zero: the event
+// is not tracked, or a Reset has dropped it.
 func (t *Tracker) Finish(n uint64) (at time.Time) {
 	if n < t.first || n >= t.end {
 		return time.Time{}
@@ -116,7 +128,7 @@ func (t *Tracker) finish(n uint64) {
 	}
 }
 
-// Attempted notes how many counted attempts an event has had, for the next owner.
+// Attempted stores how many counted attempts an event has had, for the next owner.
 func (t *Tracker) Attempted(n uint64, attempts int) {
 	if n < t.first || n >= t.end || t.slot(n).offset < 0 {
 		return
@@ -128,12 +140,12 @@ func (t *Tracker) Attempted(n uint64, attempts int) {
 func (t *Tracker) attempted(n uint64, attempts int) {
 	s := t.slot(n)
 	if s.attempts() == 0 {
-		t.chunk(n).tried++
+		t.chunk(n).attempted++
 	}
 	s.state = s.state&maxTime | uint64(min(attempts, maxAttempts))<<timeBits
 }
 
-// Committable returns the offset up to which everything has finished.
+// Committable returns the offset before which every event has finished.
 func (t *Tracker) Committable() int64 {
 	if t.first < t.end {
 		return t.slot(t.first).offset
@@ -141,29 +153,30 @@ func (t *Tracker) Committable() int64 {
 	return t.position
 }
 
-// Commit is what can be committed: the offset up to which everything has finished, and what is
-// known of the events beyond it.
+// Commit is what may be committed: the offset before which every event has finished, and metadata
+// about the events beyond it.
 type Commit struct {
 	Offset   int64
 	Metadata string
 	version  uint64
 }
 
-// Commit returns what can be committed now, with at most limit bytes of metadata, and whether it
-// says more than what was accepted last.
-func (t *Tracker) Commit(limit int) (c Commit, news bool) {
+// Commit returns what may be committed now, with at most limit bytes of metadata, and whether it
+// differs from the last accepted commit.
+func (t *Tracker) Commit(limit int) (c Commit, changed bool) {
 	c = Commit{t.Committable(), t.metadata(limit), t.version}
 	return c, c.Offset > t.committed || c.version != t.accepted
 }
 
-// Accept says that the group has committed c. Before a reset it was an offset of the old log.
+// Accept records that the group has committed c. It ignores a c from before the last Reset, because
+// its offset belongs to the old log.
 func (t *Tracker) Accept(c Commit) {
-	if c.version >= t.born {
+	if c.version >= t.resetVersion {
 		t.committed, t.accepted = c.Offset, c.version
 	}
 }
 
-// Oldest returns the oldest event that has not finished.
+// Oldest returns the oldest unfinished event; ok is false if there is none.
 func (t *Tracker) Oldest() (n uint64, offset int64, at time.Time, ok bool) {
 	if t.first == t.end {
 		return 0, 0, time.Time{}, false
@@ -172,8 +185,8 @@ func (t *Tracker) Oldest() (n uint64, offset int64, at time.Time, ok bool) {
 	return t.first, s.offset, s.time(), true
 }
 
-// Reset begins anew at position, which may lie before what is committed: the log is another one
-// now. The events of the old log are forgotten; arrival numbers go on.
+// Reset starts again at position, which may lie before the committed offset, because the log was
+// replaced. It drops the events of the old log; arrival numbers continue.
 func (t *Tracker) Reset(position int64) {
 	for t.first < t.end {
 		t.Finish(t.first)
@@ -181,11 +194,11 @@ func (t *Tracker) Reset(position int64) {
 	t.position, t.committed = position, -1
 	t.inherited = nil
 	t.version++
-	t.born = t.version
+	t.resetVersion = t.version
 }
 
-// Position is the next offset to read; negative: it is not known yet where to begin.
+// Position returns the next offset to read; negative: the start is not known yet.
 func (t *Tracker) Position() int64 { return t.position }
 
-// Committed is what the group has committed; -1: nothing.
+// Committed returns the group's committed offset; -1: none.
 func (t *Tracker) Committed() int64 { return t.committed }

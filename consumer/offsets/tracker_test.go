@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// naive is the Tracker as one would first write it: a list of all events ever.
+// naive is a simple model of the Tracker: a list of all events ever added.
 type naive struct {
 	events    []naiveEvent
-	from      int // all before it are done
+	from      int // all events before it are done
 	position  int64
 	committed int64
 }
@@ -37,7 +37,7 @@ func (m *naive) committable() int64 {
 	return m.position
 }
 
-// play runs the history that the bytes spell, on the Tracker and on the model.
+// play runs the operations encoded in history on the Tracker and on the model, and compares them.
 func play(history []byte) error {
 	const begin = 1000
 	t := New(begin, -1)
@@ -57,14 +57,14 @@ func play(history []byte) error {
 				m.events = append(m.events, naiveEvent{offset: offset, at: at})
 				m.position = offset + 1
 			}
-		case 3: // the oldest ones end
+		case 3: // the oldest ones finish
 			for range 1 + arg*arg*8 {
 				if n := m.oldest(); n >= 0 {
 					t.Finish(uint64(n))
 					m.events[n].done = true
 				}
 			}
-		case 4, 5: // any one ends, perhaps for the second time, perhaps one that never was
+		case 4, 5: // any event finishes, perhaps for the second time, perhaps an unknown one
 			n := len(m.events)
 			if n > 0 {
 				n -= 1 + arg*len(m.events)/32
@@ -73,7 +73,7 @@ func play(history []byte) error {
 			if n >= 0 && n < len(m.events) {
 				m.events[n].done = true
 			}
-		case 6: // an empty end of the log; or one that we are past already
+		case 6: // an empty end of the log, or an offset before the position
 			to := m.position + int64(arg) - 8
 			t.Skip(to)
 			m.position = max(m.position, to)
@@ -115,7 +115,7 @@ func TestTrackerAgainstNaive(t *testing.T) {
 		history := make([]byte, 1+r.IntN(120))
 		for i := range history {
 			history[i] = byte(r.Uint32())
-			if r.IntN(3) == 0 { // more ends than a coin gives: else the backlog only grows
+			if r.IntN(3) == 0 { // finish more often: otherwise the backlog only grows
 				history[i] = history[i]&^7 | 3
 			}
 		}
@@ -137,7 +137,7 @@ func FuzzTracker(f *testing.F) {
 	})
 }
 
-// A commit of the old log that is answered after the reset does not count for the new one.
+// A commit of the old log that is accepted after the Reset has no effect on the new log.
 func TestTrackerAcceptsNothingOfAnotherLog(t *testing.T) {
 	tr := New(0, -1)
 	for range 10 {
@@ -149,8 +149,8 @@ func TestTrackerAcceptsNothingOfAnotherLog(t *testing.T) {
 	if tr.Accept(old); tr.committed != -1 {
 		t.Errorf("committed %d", tr.committed)
 	}
-	anew, _ := tr.Commit(100)
-	if tr.Accept(anew); tr.committed != 30 {
+	again, _ := tr.Commit(100)
+	if tr.Accept(again); tr.committed != 30 {
 		t.Errorf("committed %d, want 30", tr.committed)
 	}
 }
@@ -170,34 +170,34 @@ func TestTrackerReusesMemory(t *testing.T) {
 		}
 	}
 	flow()
-	// The list of chunks itself moves on through its array, and takes a new one now and then.
+	// The slice of chunks moves through its array, and is reallocated now and then.
 	if n := testing.AllocsPerRun(20, flow); n > 3 {
 		t.Errorf("%.1f allocations for %d events", n, 3*chunkSize)
 	}
 }
 
-// What finishes or fails while a commit is on its way is news after it, also when the offset stays
-// where it is.
-func TestChangesWhileACommitIsOnItsWay(t *testing.T) {
+// Events that finish or fail while a commit is in flight are changes for the next commit, even if
+// the offset stays the same.
+func TestChangesWhileACommitIsInFlight(t *testing.T) {
 	tr := New(0, 0)
 	for n := range int64(4) {
 		tr.Add(n, time.UnixMilli(1_700_000_000_000))
 	}
 	tr.Finish(1)
-	c, news := tr.Commit(4000)
-	if !news || c.Offset != 0 {
-		t.Fatalf("offset %d, news %v", c.Offset, news)
+	c, changed := tr.Commit(4000)
+	if !changed || c.Offset != 0 {
+		t.Fatalf("offset %d, changed %v", c.Offset, changed)
 	}
 	tr.Finish(2)
 	tr.Attempted(3, 2)
 	tr.Accept(c)
-	later, news := tr.Commit(4000)
-	if !news || later.Offset != 0 {
-		t.Fatalf("after what came meanwhile: offset %d, news %v", later.Offset, news)
+	later, changed := tr.Commit(4000)
+	if !changed || later.Offset != 0 {
+		t.Fatalf("after the changes: offset %d, changed %v", later.Offset, changed)
 	}
 	tr.Accept(later)
-	if _, news = tr.Commit(4000); news {
-		t.Error("news, though nothing came")
+	if _, changed = tr.Commit(4000); changed {
+		t.Error("changed without a change of an event")
 	}
 	next := New(0, 0)
 	if err := next.Inherit(later.Metadata); err != nil {

@@ -1,14 +1,13 @@
-// Package printable makes text of unknown origin safe to show on a terminal, in a log and on a
-// page.
+// Package printable makes text of unknown origin safe to show on a terminal, in logs and on pages.
 //
-// It promises: what [Writer] and [Line] write is valid UTF-8, of graphic characters as package
-// unicode defines them (letters, marks, numbers, punctuation, symbols, spaces); Writer also writes
-// line feeds and tabs. So these never pass: C0, DEL and C1 controls, bidirectional controls,
-// zero-width characters, byte order marks, tags, line and paragraph separators, and characters that
-// Unicode has not assigned. It does not mask secrets.
+// It promises that the output of [Writer] and [Line] is valid UTF-8 and consists of graphic
+// characters as package unicode defines them (letters, marks, numbers, punctuation, symbols,
+// spaces); Writer also writes line feeds and tabs. So these never pass: C0, DEL and C1 controls,
+// bidirectional controls, zero-width characters, byte order marks, tags, line and paragraph
+// separators, and characters that Unicode has not assigned. It does not mask secrets.
 //
-// Non-obvious: the escape that Writer uses is JSON's, and valid JSON has such characters within
-// strings only. So JSON keeps its value, and one writer serves for text and for JSON.
+// Non-obvious: Writer uses JSON's escapes, and valid JSON has the escaped characters only within
+// strings. So JSON keeps its value, and one writer is enough for text and for JSON.
 package printable
 
 import (
@@ -21,8 +20,8 @@ import (
 	"unicode/utf8"
 )
 
-// Line returns s without line breaks and with nothing that is not graphic: a line break or a tab
-// becomes a space, any other such character a question mark, a byte that is not UTF-8 U+FFFD.
+// Line returns s as one line of graphic characters: a line break or a tab becomes a space, any
+// other character that is not graphic a question mark, and a byte that is not UTF-8 U+FFFD.
 func Line(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -35,11 +34,11 @@ func Line(s string) string {
 	}, s)
 }
 
-// Quoted is how much Quote shows, in characters.
+// Quoted is the maximum number of characters that Quote shows.
 const Quoted = 40
 
-// Quote returns the beginning of s in double quotes, as an error shows what somebody else has
-// written. Quotes within it stay as they are.
+// Quote returns the beginning of s in double quotes, for errors that show text of unknown origin.
+// Quotes within it are not escaped.
 func Quote(s string) string {
 	n := 0
 	for i := range s {
@@ -50,8 +49,7 @@ func Quote(s string) string {
 	return `"` + Line(s) + `"`
 }
 
-// Truncate returns the beginning of s, of at most n bytes of UTF-8: a byte that is not UTF-8
-// becomes U+FFFD.
+// Truncate returns at most the first n bytes of s as UTF-8. Other bytes become U+FFFD.
 func Truncate(s string, n int) string {
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	if len(s) <= n {
@@ -63,31 +61,31 @@ func Truncate(s string, n int) string {
 	return s[:n]
 }
 
-// Writer writes to Out what is written to it, with each character that is neither graphic nor a
-// line feed or a tab replaced by its escape in JSON (\u001b, beyond U+FFFF two of them), and each
-// byte that is not UTF-8 by U+FFFD. It is safe for concurrent use.
+// Writer writes its input to Out. It replaces each character that is neither graphic nor a line
+// feed or a tab by its JSON escape (\u001b; two escapes beyond U+FFFF), and each byte that is not
+// UTF-8 by U+FFFD. It is safe for concurrent use.
 type Writer struct {
 	Out io.Writer
 
-	mu   sync.Mutex
-	rest []byte // the first bytes of a character whose last have not come, at most three
-	text []byte
+	mu      sync.Mutex
+	partial []byte // the first bytes of an incomplete character, at most three
+	text    []byte
 }
 
-// Write replaces and writes. If the last character is incomplete, it waits for the next call.
+// Write replaces and writes. An incomplete last character is kept for the next call.
 func (w *Writer) Write(b []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	in := append(w.rest, b...)
-	whole := len(in)
+	in := append(w.partial, b...)
+	complete := len(in)
 	for i := max(0, len(in)-utf8.UTFMax+1); i < len(in); i++ {
 		if utf8.RuneStart(in[i]) && !utf8.FullRune(in[i:]) {
-			whole = i
+			complete = i
 			break
 		}
 	}
-	w.text = Append(w.text[:0], in[:whole])
-	w.rest = append([]byte(nil), in[whole:]...)
+	w.text = Append(w.text[:0], in[:complete])
+	w.partial = append([]byte(nil), in[complete:]...)
 	if _, err := w.Out.Write(w.text); err != nil {
 		return 0, err
 	}

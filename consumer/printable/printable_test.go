@@ -10,8 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// forbidden are the characters that must never be shown, as the list that people know; see the
-// package's promise for why a list does not have to be kept in the code.
+// forbidden reports the well-known characters that must never be shown. The package does not need
+// this list: its promise is stricter.
 func forbidden(r rune) bool {
 	switch {
 	case r < 0x20, r >= 0x7f && r < 0xa0, r == 0xad, r == 0x61c, r == 0x180e,
@@ -22,12 +22,12 @@ func forbidden(r rune) bool {
 	return false
 }
 
-// Every kind of character there is: what is forbidden never passes, what people write does.
+// Of all kinds of characters, forbidden ones never pass, and ordinary text is unchanged.
 func TestEveryCharacter(t *testing.T) {
 	var b bytes.Buffer
 	w := &Writer{Out: &b}
 	var all []rune
-	// between them each plane is of one kind
+	// between these ranges, all characters of a plane are of the same kind
 	for _, span := range [][2]rune{{0, 0x1ffff}, {0xe0000, 0xe0fff}, {0x10ff00, utf8.MaxRune}} {
 		for r := span[0]; r <= span[1]; r++ {
 			all = append(all, r)
@@ -56,7 +56,7 @@ func TestEveryCharacter(t *testing.T) {
 	}
 	for _, text := range []string{"alice", "漢字　カナ", "naïve café", "a b", "👍", "Ω≈ç√", `"\u202e"`} {
 		b.Reset()
-		_, _ = w.Write([]byte(text)) // a bytes.Buffer takes everything
+		_, _ = w.Write([]byte(text)) // a bytes.Buffer accepts everything
 		if b.String() != text || Line(text) != text {
 			t.Errorf("%q became %q and %q", text, b.String(), Line(text))
 		}
@@ -77,8 +77,8 @@ func TestLine(t *testing.T) {
 	}
 }
 
-// Text may come in pieces of any size, and end in the middle of a character.
-func TestWriterOfPieces(t *testing.T) {
+// Text may arrive in pieces of any size, which may end within a character.
+func TestWriterJoinsSplitCharacters(t *testing.T) {
 	text := "漢\u202e\x1b]0;title\x07\xff👍\U000e0041.\n\t|\u2066"
 	want := "漢\\u202e\\u001b]0;title\\u0007\ufffd👍\\udb40\\udc41.\n\t|\\u2066"
 	for size := 1; size < len(text); size++ {
@@ -98,7 +98,7 @@ func TestWriterOfPieces(t *testing.T) {
 	var b bytes.Buffer
 	w := &Writer{Out: &b}
 	for _, piece := range []string{"a\xe6", "b"} {
-		_, _ = w.Write([]byte(piece)) // a bytes.Buffer takes everything
+		_, _ = w.Write([]byte(piece)) // a bytes.Buffer accepts everything
 	}
 	if b.String() != "a\ufffdb" {
 		t.Errorf("half a character: %q", b.String())
@@ -122,7 +122,7 @@ func BenchmarkWriter(b *testing.B) {
 	w := &Writer{Out: io.Discard}
 	b.SetBytes(int64(len(line)))
 	for b.Loop() {
-		_, _ = w.Write(line) // it takes everything
+		_, _ = w.Write(line) // io.Discard accepts everything
 	}
 }
 

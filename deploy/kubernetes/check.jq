@@ -1,6 +1,8 @@
-# Of the Deployment, the Job that checks it: markread check with the same image, environment, secret, user and network. It runs once.
+# Generates from the Deployment a Job that runs markread check once, with the same image,
+# environment, secret, user and network.
 #
-#     kubectl get deployment markread -o json | jq -f deploy/kubernetes/check.jq | kubectl replace --force -f -
+#     kubectl get deployment markread -o json | jq -f deploy/kubernetes/check.jq |
+#       kubectl replace --force -f -
 {
   apiVersion: "batch/v1",
   kind: "Job",
@@ -13,7 +15,8 @@
       .spec.template
       | {metadata: {labels: .metadata.labels}, spec}
       | .spec.restartPolicy = "Never"
-      | .spec.containers |= map(.args = ["check"] | del(.startupProbe, .livenessProbe, .readinessProbe))
+      | .spec.containers |= map(
+          .args = ["check"] | del(.startupProbe, .livenessProbe, .readinessProbe))
     )
   }
 }

@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// body is a request's JSON object. Names are case-sensitive and the last of a repeated name counts,
-// which is why it is not decoded into a struct.
+// body is a request's JSON object. Names are case-sensitive, and if a name is repeated, the last
+// one counts; therefore it is not decoded into a struct.
 type body map[string]json.RawMessage
 
-// readBody reads and parses a request's body. It reads to the end of a body of legal size: only
-// then does net/http notice when a client goes away.
-func readBody(r *http.Request) (body, answer) {
+// readBody reads and parses a request's body. It reads a body of legal size to its end: only then
+// does net/http detect that a client disconnects.
+func readBody(r *http.Request) (body, response) {
 	text, err := io.ReadAll(io.LimitReader(r.Body, maxBodyBytes+1))
 	if err != nil {
 		return nil, failure(60002, "the body can't be read")
@@ -30,14 +30,14 @@ func readBody(r *http.Request) (body, answer) {
 	return b, success()
 }
 
-// has says whether a field is there and not null.
+// has reports whether a field is present and not null.
 func (b body) has(field string) bool {
 	text, ok := b[field]
 	return ok && string(text) != "null"
 }
 
-// account returns the account id in a field; if there is none, code is the answer's.
-func (b body) account(field string, code int) (string, answer) {
+// account returns the account id in a field; if it is absent, the response has the given code.
+func (b body) account(field string, code int) (string, response) {
 	if !b.has(field) {
 		return "", failure(code, field+" is missing")
 	}
@@ -54,32 +54,32 @@ func (b body) integer(field string) (int64, bool) {
 	return n, err == nil
 }
 
-// readRequest is what admin_set_msg_read was asked to do. As much of it as can be read is filled in
-// when refused is not ok.
+// readRequest is a parsed request of admin_set_msg_read. If refusal is not ok, the fields that
+// could be parsed are set nevertheless.
 type readRequest struct {
 	report, peer string
 	time         int64
 	encoding     Encoding
-	refused      answer
+	refusal      response
 }
 
-// parseRead reads a mark-read request; now stands in for a MsgReadTime that is absent.
+// parseRead parses a mark-read request; now replaces an absent MsgReadTime.
 func parseRead(b body, now time.Time) readRequest {
 	var (
 		read   readRequest
-		report answer
-		peer   answer
-		when   answer
+		report response
+		peer   response
+		when   response
 	)
 	read.report, report = b.account("Report_Account", 90008)
 	read.peer, peer = b.account("Peer_Account", 90003)
 	read.time, read.encoding, when = b.readTime(now)
-	read.refused = first(report, peer, when)
+	read.refusal = firstRefusal(report, peer, when)
 	return read
 }
 
 // readTime returns MsgReadTime in seconds.
-func (b body) readTime(now time.Time) (int64, Encoding, answer) {
+func (b body) readTime(now time.Time) (int64, Encoding, response) {
 	const field = "MsgReadTime"
 	if !b.has(field) {
 		return now.Unix(), EncodingAbsent, success()
@@ -91,7 +91,7 @@ func (b body) readTime(now time.Time) (int64, Encoding, answer) {
 			digits = ""
 		}
 	}
-	t, err := strconv.ParseUint(digits, 10, 63) // unsigned: no sign is accepted either
+	t, err := strconv.ParseUint(digits, 10, 63) // unsigned: a sign is not accepted
 	if err != nil {
 		return 0, EncodingInvalid, failure(90001,
 			fmt.Sprintf("%s must be a time in seconds, as a decimal string", field))
@@ -99,9 +99,9 @@ func (b body) readTime(now time.Time) (int64, Encoding, answer) {
 	return int64(t), encoding, success()
 }
 
-// first returns the first answer that is a refusal, or success.
-func first(answers ...answer) answer {
-	for _, a := range answers {
+// firstRefusal returns the first response that is a refusal, or success.
+func firstRefusal(all ...response) response {
+	for _, a := range all {
 		if !a.ok() {
 			return a
 		}

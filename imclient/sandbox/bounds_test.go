@@ -10,11 +10,11 @@ import (
 	"markread/imclient"
 )
 
-// The bounds are too large to be met through calls: here they are met one layer below.
+// The bounds are too large to be reached through calls: these tests reach them one layer below.
 
 func TestJournalIsBounded(t *testing.T) { synctest.Test(t, testJournalIsBounded) }
 
-func testJournalIsBounded(t *testing.T) { // in one moment
+func testJournalIsBounded(t *testing.T) { // all in the same instant
 	j := newJournal()
 	const more = 1000
 	for i := range maxArrivals + more {
@@ -22,12 +22,12 @@ func testJournalIsBounded(t *testing.T) { // in one moment
 		if inSecond != min(i+1, maxArrivals) {
 			t.Fatalf("arrival %d: %d in its second", i, inSecond)
 		}
-		j.note(number, readRequest{report: fmt.Sprint(i), encoding: EncodingText}, true, "")
-		j.answered(number, 200, i)
-		j.leave()
+		j.record(number, readRequest{report: fmt.Sprint(i), encoding: EncodingText}, true, "")
+		j.recordResponse(number, 200, i)
+		j.finish()
 	}
-	j.answered(1, 500, 0) // long forgotten
-	j.note(more, readRequest{report: "late"}, false, "")
+	j.recordResponse(1, 500, 0) // long forgotten
+	j.record(more, readRequest{report: "late"}, false, "")
 	log := j.newest(maxArrivals + more)
 	if len(log) != maxArrivals || log[0].Report != fmt.Sprint(more) ||
 		log[maxArrivals-1].Report != fmt.Sprint(maxArrivals+more-1) {

@@ -7,10 +7,10 @@ import (
 	"net/http"
 )
 
-// command makes a handler of what a command does with a body that was let in.
-func (s *Server) command(do func(body) answer) http.HandlerFunc {
+// command returns the handler of a command; do executes it for an authenticated request.
+func (s *Server) command(do func(body) response) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		a := s.admit(r)
+		a := s.authenticate(r)
 		if a.ok() {
 			var b body
 			if b, a = readBody(r); a.ok() {
@@ -21,14 +21,14 @@ func (s *Server) command(do func(body) answer) http.HandlerFunc {
 	}
 }
 
-func (s *Server) sendMessage(b body) answer {
+func (s *Server) sendMessage(b body) response {
 	t := s.now().Unix()
 	from, fromAnswer := s.options.Admin, success()
 	if b.has("From_Account") {
 		from, fromAnswer = b.account("From_Account", 90008)
 	}
 	to, toAnswer := b.account("To_Account", 90003)
-	if a := first(fromAnswer, toAnswer); !a.ok() {
+	if a := firstRefusal(fromAnswer, toAnswer); !a.ok() {
 		return a
 	}
 	if !s.store.exists(from) {
@@ -39,11 +39,11 @@ func (s *Server) sendMessage(b body) answer {
 	}
 	random, ok := b.integer("MsgRandom")
 	if !ok || random < 0 || random > 1<<32-1 {
-		return failure(90005, "MsgRandom is missing or no unsigned 32-bit integer")
+		return failure(90005, "MsgRandom is missing or not an unsigned 32-bit integer")
 	}
 	var elements []struct{ MsgType, MsgContent json.RawMessage }
 	if json.Unmarshal(b["MsgBody"], &elements) != nil || len(elements) == 0 {
-		return failure(90007, "MsgBody is missing or no array of elements")
+		return failure(90007, "MsgBody is missing or not an array of elements")
 	}
 	for _, e := range elements {
 		if e.MsgType == nil || e.MsgContent == nil {
@@ -63,7 +63,7 @@ func (s *Server) sendMessage(b body) answer {
 	return a
 }
 
-func (s *Server) countUnread(b body) answer {
+func (s *Server) countUnread(b body) response {
 	account, a := b.account("To_Account", 90003)
 	if !a.ok() {
 		return a
@@ -79,21 +79,21 @@ func (s *Server) countUnread(b body) answer {
 	return a
 }
 
-func (s *Server) importAccount(b body) answer {
+func (s *Server) importAccount(b body) response {
 	account, a := b.account("UserID", 70402)
 	if !a.ok() {
 		return a
 	}
 	switch err := s.store.add(account); {
 	case errors.Is(err, errFull):
-		return failure(70398, "the app has as many accounts as it may")
+		return failure(70398, "the app has reached its limit of accounts")
 	case err != nil:
 		return failure(70402, "UserID: "+err.Error())
 	}
 	return a
 }
 
-func (s *Server) kick(b body) answer {
+func (s *Server) kick(b body) response {
 	account, a := b.account("UserID", 70402)
 	if !a.ok() {
 		return a

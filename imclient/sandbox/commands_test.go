@@ -17,21 +17,21 @@ const (
 	element    = `"MsgRandom":7,"MsgBody":[{"MsgType":"TIMTextElem","MsgContent":{"Text":"hi"}}]`
 )
 
-// The whole story: messages come, one reads, and the counts tell.
+// A whole scenario: messages arrive, one account reads them, and the counts follow.
 func TestUnreadCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := open()
+		s := openServer()
 		for range 3 {
-			a := must(t, s, sendPath, `{"From_Account":"bob","To_Account":"alice",`+element+`}`)
+			a := mustCall(t, s, sendPath, `{"From_Account":"bob","To_Account":"alice",`+element+`}`)
 			if a.MsgTime != time.Now().Unix() ||
 				!strings.HasSuffix(a.MsgKey, fmt.Sprintf("_7_%d", a.MsgTime)) {
 				t.Errorf("MsgTime %d, MsgKey %q", a.MsgTime, a.MsgKey)
 			}
 			time.Sleep(10 * time.Second)
 		}
-		must(t, s, sendPath, `{"To_Account":"alice",`+element+`}`) // from the admin
+		mustCall(t, s, sendPath, `{"To_Account":"alice",`+element+`}`) // from the admin
 
-		a := must(t, s, unreadPath, `{"To_Account":"alice"}`)
+		a := mustCall(t, s, unreadPath, `{"To_Account":"alice"}`)
 		if a.All == nil || *a.All != 4 {
 			t.Errorf("all unread: %+v, want 4", a)
 		}
@@ -41,17 +41,17 @@ func TestUnreadCounts(t *testing.T) {
 			}
 		}
 
-		second := time.Now().Unix() - 20 // of the second message: read up to and with it
-		must(t, s, readPath,
+		second := time.Now().Unix() - 20 // of the second message: read up to and including it
+		mustCall(t, s, readPath,
 			fmt.Sprintf(`{"Report_Account":"alice","Peer_Account":"bob","MsgReadTime":"%d"}`,
 				second))
 		if got := s.Unread("alice", "bob"); got != 1 {
 			t.Errorf("after a read up to the second of three: %d unread, want 1", got)
 		}
-		if a = must(t, s, unreadPath, `{"To_Account":"alice"}`); *a.All != 2 {
+		if a = mustCall(t, s, unreadPath, `{"To_Account":"alice"}`); *a.All != 2 {
 			t.Errorf("all unread: %d, want 2", *a.All)
 		}
-		must(t, s, readPath, `{"Report_Account":"alice","Peer_Account":"bob"}`)
+		mustCall(t, s, readPath, `{"Report_Account":"alice","Peer_Account":"bob"}`)
 		if got := s.Unread("alice", "bob"); got != 0 {
 			t.Errorf("after a read without a time: %d unread, want 0", got)
 		}
@@ -66,7 +66,7 @@ func TestUnreadCounts(t *testing.T) {
 
 func TestPointerOnlyGrows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := open()
+		s := openServer()
 		if _, marked := s.ReadTime("a", "b"); marked {
 			t.Error("a pointer before any call")
 		}
@@ -84,7 +84,7 @@ func TestPointerOnlyGrows(t *testing.T) {
 			{`,"MsgReadTime":null`, now, sandbox.EncodingAbsent, now},
 			{``, now, sandbox.EncodingAbsent, now},
 		} {
-			must(t, s, readPath, `{"Report_Account":"a","Peer_Account":"b"`+c.field+`}`)
+			mustCall(t, s, readPath, `{"Report_Account":"a","Peer_Account":"b"`+c.field+`}`)
 			if got, _ := s.ReadTime("a", "b"); got != c.want {
 				t.Errorf("after %s: pointer %d, want %d", c.field, got, c.want)
 			}
@@ -95,11 +95,11 @@ func TestPointerOnlyGrows(t *testing.T) {
 				t.Errorf("after %s: logged %+v", c.field, last)
 			}
 		}
-		// A pointer ahead of the clock covers what comes later.
-		must(t, s, readPath,
+		// A pointer ahead of the clock covers later messages.
+		mustCall(t, s, readPath,
 			fmt.Sprintf(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"%d"}`, now+5))
 		for range 7 {
-			must(t, s, sendPath, `{"From_Account":"b","To_Account":"a",`+element+`}`)
+			mustCall(t, s, sendPath, `{"From_Account":"b","To_Account":"a",`+element+`}`)
 			time.Sleep(time.Second)
 		}
 		if got := s.Unread("a", "b"); got != 1 {
@@ -109,7 +109,7 @@ func TestPointerOnlyGrows(t *testing.T) {
 }
 
 func TestReadRefusals(t *testing.T) {
-	s := open()
+	s := openServer()
 	for _, c := range []struct {
 		body string
 		want int
@@ -154,15 +154,15 @@ func TestReadRefusals(t *testing.T) {
 			t.Errorf("logged: %+v", a)
 		}
 	}
-	// What is well-formed is accepted to its limits.
-	must(t, s, readPath,
+	// Well-formed values are accepted up to their limits.
+	mustCall(t, s, readPath,
 		`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"9223372036854775807"}`)
-	must(t, s, readPath,
+	mustCall(t, s, readPath,
 		`{"Report_Account":"@TGS#_ ~`+strings.Repeat("a", 24)+`","Peer_Account":"a"}`)
 }
 
 func TestMessageRefusals(t *testing.T) {
-	s := open()
+	s := openServer()
 	for _, c := range []struct {
 		path, body string
 		want       int
@@ -193,16 +193,16 @@ func TestMessageRefusals(t *testing.T) {
 
 func TestOnlyImportedAccounts(t *testing.T) {
 	s := sandbox.New(sandbox.Options{AppID: appID, Admin: admin, Key: key})
-	if got := read(t, s, "alice", admin); got != 90008 {
+	if got := markRead(t, s, "alice", admin); got != 90008 {
 		t.Errorf("unknown: %d, want 90008", got)
 	}
 	if err := s.Import("alice", "nobody7"); err != nil {
 		t.Fatal(err)
 	}
-	must(t, s, importPath, `{"UserID":"bob"}`)
-	must(t, s, importPath, `{"UserID":"bob"}`)
+	mustCall(t, s, importPath, `{"UserID":"bob"}`)
+	mustCall(t, s, importPath, `{"UserID":"bob"}`)
 	for _, pair := range [][2]string{{"alice", "bob"}, {"nobody7", admin}} {
-		if got := read(t, s, pair[0], pair[1]); got != 0 {
+		if got := markRead(t, s, pair[0], pair[1]); got != 0 {
 			t.Errorf("%v: %d", pair, got)
 		}
 	}
@@ -216,9 +216,9 @@ func TestOnlyImportedAccounts(t *testing.T) {
 
 func TestUnreadIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := open()
+		s := openServer()
 		for i := range 1100 {
-			a := must(t, s, sendPath,
+			a := mustCall(t, s, sendPath,
 				fmt.Sprintf(`{"From_Account":"b","To_Account":"a","MsgSeq":%d,%s}`, i, element))
 			if a.MsgKey != fmt.Sprintf("%d_7_%d", i, a.MsgTime) {
 				t.Fatalf("MsgKey %q", a.MsgKey)
@@ -229,12 +229,12 @@ func TestUnreadIsBounded(t *testing.T) {
 			t.Errorf("%d unread, want 1000", got)
 		}
 		last := time.Now().Unix() - 1
-		must(t, s, readPath,
+		mustCall(t, s, readPath,
 			fmt.Sprintf(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"%d"}`, last-1))
 		if got := s.Unread("a", "b"); got != 1 { // the newest were kept
 			t.Errorf("%d unread, want 1", got)
 		}
-		if a := must(t, s, unreadPath, `{"To_Account":"a"}`); *a.All != 1 {
+		if a := mustCall(t, s, unreadPath, `{"To_Account":"a"}`); *a.All != 1 {
 			t.Errorf("all: %d, want 1", *a.All)
 		}
 	})

@@ -13,13 +13,14 @@ import (
 	"markread/imclient"
 )
 
-// local lets only programs of this machine use a handler, and only with a method ("": the handler
-// asks itself). The Host and forwarding headers are looked at because a web page can make a browser
-// send requests here (DNS rebinding), and a proxy forwards those of other machines.
-func local(method string, handle http.HandlerFunc) http.HandlerFunc {
+// localOnly restricts a handler to programs of this machine, and to a method ("": the handler
+// checks it). It checks the Host and forwarding headers because a web page can make a browser send
+// requests here (DNS rebinding), and a proxy forwards requests of other machines.
+func localOnly(method string, handle http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if !fromHere(r) {
-			http.Error(w, "only for programs on the sandbox's own machine", http.StatusForbidden)
+		if !isLocal(r) {
+			http.Error(w, "only programs on the sandbox's own machine may use this",
+				http.StatusForbidden)
 			return
 		}
 		if method != "" && r.Method != method {
@@ -37,7 +38,7 @@ func refuseMethod(w http.ResponseWriter, allowed string) {
 	http.Error(w, "the method must be "+allowed, http.StatusMethodNotAllowed)
 }
 
-func fromHere(r *http.Request) bool {
+func isLocal(r *http.Request) bool {
 	for name := range r.Header {
 		if name == "Forwarded" || strings.HasPrefix(name, "X-Forwarded-") {
 			return false
@@ -55,7 +56,7 @@ func (s *Server) getReadTime(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	c := conversation{query.Get("report"), query.Get("peer")}
 	if c.report == "" || c.peer == "" {
-		http.Error(w, "report and peer are needed: /sandbox/read-time?report=A&peer=B",
+		http.Error(w, "report and peer are required: /sandbox/read-time?report=A&peer=B",
 			http.StatusBadRequest)
 		return
 	}
@@ -88,28 +89,28 @@ func (s *Server) putFaults(from io.Reader) error {
 	}
 	var f Faults
 	if !bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n"), []byte("{")) {
-		return errors.New("the body must be a JSON object; {} takes all faults back")
+		return errors.New("the body must be a JSON object; {} removes all faults")
 	}
 	if err := json.Unmarshal(text, &f); err != nil {
-		return plain(err)
+		return plainJSONError(err)
 	}
 	return s.SetFaults(f)
 }
 
-// writeJSON writes one value; an error of the connection is the client's to see.
+// writeJSON writes one value; a connection error is the client's to detect.
 func writeJSON(w http.ResponseWriter, value any) {
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(value)
 }
 
-// writeLines writes a list as NDJSON. No lock is held: the list is the caller's own.
+// writeLines writes a list as NDJSON. It needs no lock: the caller owns the list.
 func writeLines[T any](w http.ResponseWriter, list []T) {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	buffered := bufio.NewWriterSize(w, 64<<10)
 	encoder := json.NewEncoder(buffered)
 	for i := range list {
 		if encoder.Encode(&list[i]) != nil {
-			return // the client is gone
+			return // the client has disconnected
 		}
 	}
 	_ = buffered.Flush()

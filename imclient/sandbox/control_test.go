@@ -13,7 +13,7 @@ import (
 	"markread/imclient/sandbox"
 )
 
-// control sends a request as from this machine.
+// control sends a request from this machine.
 func control(
 	s http.Handler, method, target, body string, change ...func(*http.Request),
 ) *httptest.ResponseRecorder {
@@ -42,20 +42,20 @@ var everyFault = sandbox.Faults{
 	},
 }
 
-// What Go sets, HTTP shows; and what HTTP shows can be put back, and means the same.
+// HTTP returns what Go code set, and accepts it again with the same meaning.
 func TestFaultsOverHTTP(t *testing.T) {
-	s := open()
-	set(t, s, everyFault)
+	s := openServer()
+	setFaults(t, s, everyFault)
 	w := control(s, "GET", "/sandbox/faults", "")
 	text := w.Body.String()
-	set(t, s, sandbox.Faults{})
+	setFaults(t, s, sandbox.Faults{})
 	if w = control(s, "PUT", "/sandbox/faults", text); w.Code != 200 || w.Body.String() != text {
 		t.Errorf("PUT: %d %s, want what was sent: %s", w.Code, w.Body, text)
 	}
 	if got := s.Faults(); !reflect.DeepEqual(got, everyFault) {
 		t.Errorf("faults %+v, want %+v", got, everyFault)
 	}
-	// The example of the documentation.
+	// The example from the documentation.
 	w = control(s, "PUT", "/sandbox/faults", ` {"latency":{"min":"5ms","max":"20ms"}, `+
 		`"rules":[{"kind":"code","code":91000,"share":0.5}]} `)
 	want := sandbox.Faults{
@@ -84,7 +84,7 @@ func TestFaultsRefused(t *testing.T) {
 			"wrong-types huge gzip-bomb echo-url"},
 		{`{"rules":[{"kind":"reset"},{}]}`, `rules[1]: unknown kind ""`},
 		{`{"rules":[{"kind":"code"}]}`, "needs a code"},
-		{`{"rules":[{"kind":"code","code":"91000"}]}`, "rules.code: a string can't stand there"},
+		{`{"rules":[{"kind":"code","code":"91000"}]}`, "rules.code: unexpected string"},
 		{`{"rules":[{"kind":"code","code":1000000}]}`, "code must be between"},
 		{`{"rules":[{"kind":"code","code":-1}]}`, "code must be between"},
 		{`{"rules":[{"kind":"status"}]}`, "needs a status"},
@@ -99,8 +99,8 @@ func TestFaultsRefused(t *testing.T) {
 		{`{"rules":[{"kind":"huge","bytes":-1}]}`, "bytes must be between"},
 		{`{"rules":[{"kind":"redirect"}]}`, "needs a to"},
 		{`{"rules":[{"kind":"drip","interval":"-1s"}]}`, "interval must be between"},
-		{`{"rules":[{"kind":"drip","interval":5}]}`, "rules.interval: a number can't stand there"},
-		{`{"rules":[{"kind":"drip","interval":"5"}]}`, `"5" is no duration`},
+		{`{"rules":[{"kind":"drip","interval":5}]}`, "rules.interval: unexpected number"},
+		{`{"rules":[{"kind":"drip","interval":"5"}]}`, `"5" is not a duration`},
 		{`{"rules":[{"kind":"hang","share":0}]}`, "rules[0]: share must be above 0"},
 		{`{"rules":[{"kind":"hang","share":1.01}]}`, "share must be above 0"},
 		{`{"rules":[{"kind":"hang","share":-0.1}]}`, "share must be above 0"},
@@ -112,17 +112,17 @@ func TestFaultsRefused(t *testing.T) {
 		{`{"latency":{"min":"2s","max":"1s"}}`, "latency: max is below min"},
 		{`{"latency":{"p50":"2s"}}`, "latency: p50 and p99 go together"},
 		{`{"latency":{"p50":"2s","p99":"1s"}}`, "latency: p99 is below p50"},
-		{`{"latency":{"p50":"1s","p99":"2s","min":"1s"}}`, "latency: min can't be had"},
+		{`{"latency":{"p50":"1s","p99":"2s","min":"1s"}}`, "latency: min can't be combined"},
 		{`{"latency":{"min":"2h"}}`, "latency: must be between 0 and 1h"},
 		{`{"latency":{"min":"-2s"}}`, "latency: must be between 0 and 1h"},
 		{`{"rate":-1}`, "rate must not be negative"},
-		{`{"rate":1.5}`, "rate: a number 1.5 can't stand there"},
+		{`{"rate":1.5}`, "rate: unexpected number 1.5"},
 		{`{"rules":[` + strings.Repeat(`{"kind":"hang"},`, 1000) + `{"kind":"hang"}]}`,
 			"more than 1000 rules"},
 		{`{"x":"` + strings.Repeat("x", 2<<20) + `"}`, "too large"},
 	} {
-		s := open()
-		set(t, s, everyFault)
+		s := openServer()
+		setFaults(t, s, everyFault)
 		w := control(s, "PUT", "/sandbox/faults", c.body)
 		line := w.Body.String()
 		if w.Code != 400 || !strings.HasPrefix(line, "faults refused: ") ||
@@ -135,30 +135,30 @@ func TestFaultsRefused(t *testing.T) {
 	}
 	nan := sandbox.Rule{Kind: sandbox.KindHang, Share: 0}
 	nan.Share /= nan.Share
-	if open().SetFaults(rules(nan)) == nil {
+	if openServer().SetFaults(rules(nan)) == nil {
 		t.Error("a share of NaN was accepted")
 	}
 }
 
-// Faults belong to the server: changing the slice afterwards, or the copy that it gives out,
+// The server owns its faults: changing the argument's slice afterwards, or the returned copy,
 // changes nothing.
 func TestFaultsAreCopied(t *testing.T) {
-	s := open()
+	s := openServer()
 	f := rules(sandbox.Rule{Kind: sandbox.KindCode, Code: 1})
-	set(t, s, f)
+	setFaults(t, s, f)
 	f.Rules[0].Code = 2
 	s.Faults().Rules[0].Code = 3
-	if got := read(t, s, "a", "b"); got != 1 {
+	if got := markRead(t, s, "a", "b"); got != 1 {
 		t.Errorf("%d, want 1", got)
 	}
 }
 
-func TestLooking(t *testing.T) {
-	s := open()
-	must(t, s, sendPath, `{"From_Account":"bob","To_Account":"carol",`+element+`}`)
-	must(t, s, readPath, `{"Report_Account":"zoe","Peer_Account":"bob","MsgReadTime":"5"}`)
-	must(t, s, readPath, `{"Report_Account":"alice","Peer_Account":"bob","MsgReadTime":7}`)
-	read(t, s, "nobody", "bob")
+func TestInspectionEndpoints(t *testing.T) {
+	s := openServer()
+	mustCall(t, s, sendPath, `{"From_Account":"bob","To_Account":"carol",`+element+`}`)
+	mustCall(t, s, readPath, `{"Report_Account":"zoe","Peer_Account":"bob","MsgReadTime":"5"}`)
+	mustCall(t, s, readPath, `{"Report_Account":"alice","Peer_Account":"bob","MsgReadTime":7}`)
+	markRead(t, s, "nobody", "bob")
 
 	const one = "/sandbox/read-time?peer=bob&report="
 	for target, want := range map[string]string{
@@ -212,7 +212,7 @@ func TestControlIsLocal(t *testing.T) {
 	header := func(name string) func(*http.Request) {
 		return func(r *http.Request) { r.Header.Set(name, "x") }
 	}
-	s := open()
+	s := openServer()
 	for _, target := range []string{"", "/", "/stats", "/arrivals", "/read-time?report=a&peer=b",
 		"/read-times", "/faults"} {
 		for _, c := range []struct {
@@ -247,31 +247,32 @@ func TestControlIsLocal(t *testing.T) {
 		from("192.0.2.1:1")); w.Code != 403 || s.Faults().Rate != 0 {
 		t.Errorf("faults from elsewhere: %d", w.Code)
 	}
-	// The API is for everybody.
-	if got := read(t, s, "a", "b"); got != 0 {
+	// The API is open to everybody.
+	if got := markRead(t, s, "a", "b"); got != 0 {
 		t.Errorf("API: %d", got)
 	}
 }
 
 func TestPage(t *testing.T) {
-	s := open()
+	s := openServer()
 	const markup = `<script>alert(1)</script>`
-	must(t, s, readPath, `{"Report_Account":"`+markup+`","Peer_Account":"b&b\u0022'"}`)
-	set(t, s, rules(
+	mustCall(t, s, readPath, `{"Report_Account":"`+markup+`","Peer_Account":"b&b\u0022'"}`)
+	setFaults(t, s, rules(
 		sandbox.Rule{Kind: sandbox.KindCode, Code: 90048, Report: markup},
 		sandbox.Rule{Kind: sandbox.KindHang, For: 1},
 	))
 	for range 60 {
-		read(t, s, markup, "x")
+		markRead(t, s, markup, "x")
 	}
 	page := control(s, "GET", "/sandbox", "").Body.String()
-	for _, want := range []string{"&lt;script&gt;", "answered 90048", "fault code", "(not now)",
+	for _, want := range []string{"&lt;script&gt;", "response 90048", "fault code",
+		"(inactive now)",
 		fmt.Sprint(appID), "61"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q", want)
 		}
 	}
-	read(t, s, "the-newest", "x")
+	markRead(t, s, "the-newest", "x")
 	page = control(s, "GET", "/sandbox", "").Body.String()
 	if newest, older := strings.Index(page, "the-newest"), strings.LastIndex(page,
 		"&lt;script&gt;"); newest < 0 || newest > older {
@@ -287,9 +288,9 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// No signature stays anywhere that one can look.
+// No endpoint shows a signature.
 func TestSignaturesAreNotShown(t *testing.T) {
-	s := open()
+	s := openServer()
 	q := query(t)
 	call(t, s, readPath, q, `{"Report_Account":"a","Peer_Account":"b"}`)
 	call(t, s, readPath, q, `{`)

@@ -10,53 +10,53 @@ import (
 	"markread/imclient"
 )
 
-// Faults are what is wrong with the server at the moment. The zero Faults: nothing.
+// Faults are the server's current faults. The zero Faults: none.
 type Faults struct {
-	// Latency of every answer, also of those that a rule makes.
+	// Latency of every response, also of a rule's.
 	Latency Latency
-	// Rules, of which the first that matches a call is the one it meets.
+	// Rules; the first one that matches a call applies.
 	Rules []Rule
-	// Seed of all choices. The same seed and rules choose the same conversations.
+	// Seed of all selections. The same seed and rules select the same conversations.
 	Seed uint64
-	// Rate replaces Options.Rate; 0: it does not. A stricter server, or other programs that use the
-	// app's quota.
+	// Rate replaces Options.Rate unless it is 0. It simulates a stricter server, or other programs
+	// that use the app's quota.
 	Rate int
-	// Skew is how far the server's clock is ahead: of the Date header, of signatures' expiry, of
-	// messages. Not of arrivals.
+	// Skew is how far the server's clock is ahead: in the Date header, for signatures' expiry, and
+	// for messages, but not for arrivals.
 	Skew time.Duration
 }
 
-// Latency is how long an answer takes: evenly distributed from Min to Max (no Max: Min), or
-// log-normal with the median P50 and the 99th percentile P99, cut at Max (no Max: at an hour).
+// Latency is the duration until a response: uniformly distributed from Min to Max (no Max: Min), or
+// log-normal with the median P50 and the 99th percentile P99, limited to Max (no Max: to an hour).
 type Latency struct {
 	Min, Max time.Duration
 	P50, P99 time.Duration
 }
 
-// Kind is what a rule does to a call.
+// Kind is the effect of a rule on a call.
 type Kind string
 
-// The kinds. Code is answered by the API, after signature and limit; the others come from the wire
-// or a gateway before it.
+// The kinds. KindCode is a response of the API, after signature and limit; the others simulate the
+// wire or a gateway before it.
 const (
 	KindCode       Kind = "code"        // Code, with HTTP Status (0: 200) and RetryAfter
-	KindStatus     Kind = "status"      // HTTP status Status with a page of HTML and RetryAfter
+	KindStatus     Kind = "status"      // HTTP status Status with an HTML page and RetryAfter
 	KindRedirect   Kind = "redirect"    // HTTP status Status (0: 302) to To
-	KindReset      Kind = "reset"       // the connection is reset, without an answer
-	KindHang       Kind = "hang"        // nothing, until the client goes away
-	KindCut        Kind = "cut"         // half of the answer, then the connection is closed
-	KindHalf       Kind = "half-json"   // half of the answer, as if it were all
-	KindDrip       Kind = "drip"        // the answer, a byte every Interval (0: 100 ms)
-	KindGarbage    Kind = "garbage"     // bytes that are no text
+	KindReset      Kind = "reset"       // the connection is reset, without a response
+	KindHang       Kind = "hang"        // nothing, until the client disconnects
+	KindCut        Kind = "cut"         // half of the response, then the connection is closed
+	KindHalf       Kind = "half-json"   // half of the response, as if it were complete
+	KindDrip       Kind = "drip"        // the response, one byte every Interval (0: 100 ms)
+	KindGarbage    Kind = "garbage"     // bytes that are not text
 	KindWrongTypes Kind = "wrong-types" // JSON whose ErrorCode is a string
 	KindHuge       Kind = "huge"        // JSON with an ErrorInfo of Bytes bytes (0: 1 GiB)
-	KindGzipBomb   Kind = "gzip-bomb"   // gzip: about Bytes (0: 1 GiB), a thousandth when packed
-	// KindEchoURL shows the request's URL, with the signature: in ErrorInfo with Code, or without
-	// one in a page with Status (0: 502).
+	KindGzipBomb   Kind = "gzip-bomb"   // gzip: about Bytes (0: 1 GiB), compressed a thousandfold
+	// KindEchoURL returns the request's URL, with the signature: with Code in ErrorInfo, else in a
+	// page with Status (0: 502).
 	KindEchoURL Kind = "echo-url"
 )
 
-// kinds are all kinds, and the parameters that each has beside those of every kind.
+// kinds lists all kinds, and the parameters of each beside those that every kind has.
 var kinds = []struct {
 	kind       Kind
 	parameters []string
@@ -85,33 +85,33 @@ func Kinds() []Kind {
 	return list
 }
 
-// Rule is one fault: what (Kind and its parameters), to whom (Share, Conversations, Report, Peer),
-// when (For, Every).
+// Rule is one fault: its effect (Kind and its parameters), the calls it affects (Share,
+// Conversations, Report, Peer), and its time (For, Every).
 type Rule struct {
 	Kind       Kind          `json:"kind"`
 	Code       int           `json:"code,omitempty"`        // 1 to 999,999
 	Status     int           `json:"status,omitempty"`      // 200 to 599
-	RetryAfter string        `json:"retry_after,omitempty"` // header, as it is: seconds or a date
+	RetryAfter string        `json:"retry_after,omitempty"` // header, verbatim: seconds or a date
 	To         string        `json:"to,omitempty"`          // a URL
 	Bytes      int64         `json:"bytes,omitempty"`       // at most 16 GiB
 	Interval   time.Duration `json:"-"`                     // at most an hour
-	// Apply: the call is carried out first, if it is valid, and then the fault answers: an answer
-	// is lost, not a call.
+	// Apply: a valid call is applied first, and then the fault replaces the response: the response
+	// is lost, not the call.
 	Apply bool `json:"apply,omitempty"`
 
 	Share float64 `json:"-"` // of the calls, at most 1; 0: all
-	// share of them, always the same, at most 1; 0: all
+	// share of the conversations, always the same ones, at most 1; 0: all
 	Conversations float64 `json:"-"`
 	Report        string  `json:"report,omitempty"` // only this account; empty: any
 	Peer          string  `json:"peer,omitempty"`   // only this account; empty: any
 
-	For   time.Duration `json:"-"` // how long after SetFaults; 0: until they change
-	Every time.Duration `json:"-"` // with For: on for For at the beginning of each Every
+	For   time.Duration `json:"-"` // how long after SetFaults; 0: until the faults change
+	Every time.Duration `json:"-"` // with For: active for For at the beginning of each Every
 }
 
-// SetFaults replaces all faults, from the next call on; calls that are in a fault stay in it. It
-// refuses, and changes nothing, when f makes no sense: an unknown kind, a field that the kind has
-// no use for, a number out of range.
+// SetFaults replaces all faults, beginning with the next call; calls that are in a fault stay in
+// it. It returns an error and changes nothing if f is invalid: an unknown kind, a field that the
+// kind does not use, a number out of range.
 func (s *Server) SetFaults(f Faults) error {
 	if err := f.check(); err != nil {
 		return err
@@ -121,7 +121,7 @@ func (s *Server) SetFaults(f Faults) error {
 	return nil
 }
 
-// Faults returns what SetFaults was given last, rules that have ended included.
+// Faults returns the last argument of SetFaults, including rules whose time is over.
 func (s *Server) Faults() Faults {
 	f := s.faults.Load().Faults
 	f.Rules = slices.Clone(f.Rules)
@@ -158,7 +158,7 @@ func (l Latency) check() error {
 	case l.P99 < l.P50:
 		return errors.New("p99 is below p50")
 	case l.P50 > 0 && l.Min > 0:
-		return errors.New("min can't be had with p50 and p99")
+		return errors.New("min can't be combined with p50 and p99")
 	case l.P50 == 0 && l.Max > 0 && l.Max < l.Min:
 		return errors.New("max is below min")
 	}
@@ -166,12 +166,12 @@ func (l Latency) check() error {
 }
 
 func (r Rule) check() error {
-	place := slices.Index(Kinds(), r.Kind)
-	if place < 0 {
+	index := slices.Index(Kinds(), r.Kind)
+	if index < 0 {
 		list := strings.Trim(fmt.Sprint(Kinds()), "[]")
-		return fmt.Errorf("unknown kind %q; the kinds are %s", cut(string(r.Kind)), list)
+		return fmt.Errorf("unknown kind %q; the kinds are %s", truncate(string(r.Kind)), list)
 	}
-	allowed := kinds[place].parameters
+	allowed := kinds[index].parameters
 	for _, p := range []struct {
 		name string
 		set  bool
@@ -198,7 +198,7 @@ func (r Rule) check() error {
 		return errors.New("bytes must be between 1 and 17179869184")
 	case r.Interval < 0 || r.Interval > maxLatency:
 		return fmt.Errorf("interval must be between 0 and %v", maxLatency)
-	case !(r.Share >= 0 && r.Share <= 1): // not so of a NaN either
+	case !(r.Share >= 0 && r.Share <= 1): // written so that NaN is refused, too
 		return errors.New("share must be above 0 and at most 1")
 	case !(r.Conversations >= 0 && r.Conversations <= 1):
 		return errors.New("conversations must be above 0 and at most 1")
@@ -210,7 +210,7 @@ func (r Rule) check() error {
 	return nil
 }
 
-// kind is for a rule that may be none.
+// kind returns the rule's kind; "" for a nil rule.
 func (r *Rule) kind() Kind {
 	if r == nil {
 		return ""
@@ -218,8 +218,8 @@ func (r *Rule) kind() Kind {
 	return r.Kind
 }
 
-// answer is what a rule of kind "code" answers.
-func (r *Rule) answer() answer {
+// response returns the response of a rule of kind "code".
+func (r *Rule) response() response {
 	info := "a fault of the sandbox"
 	if code, known := imclient.LookUp(r.Code); known {
 		info = code.Meaning

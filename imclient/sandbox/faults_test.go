@@ -23,8 +23,8 @@ import (
 
 func rules(r ...sandbox.Rule) sandbox.Faults { return sandbox.Faults{Rules: r} }
 
-// The list that people are shown has every kind that there is a rule for, and no other.
-func TestKindsAreAll(t *testing.T) {
+// Kinds lists exactly the kinds that are declared.
+func TestKindsListsEveryKind(t *testing.T) {
 	source, err := os.ReadFile("faults.go")
 	if err != nil {
 		t.Fatal(err)
@@ -42,7 +42,7 @@ func TestKindsAreAll(t *testing.T) {
 	}
 }
 
-// What a client sees of each kind, over a connection, with the call carried out and without.
+// What a client sees of each kind, over a connection, with the call applied and not applied.
 func TestKinds(t *testing.T) {
 	code := func(text []byte) int {
 		var a struct{ ErrorCode int }
@@ -54,7 +54,7 @@ func TestKinds(t *testing.T) {
 	for _, c := range []struct {
 		rule sandbox.Rule
 		see  func(r *http.Response, text []byte, err error, applied bool) bool
-		code int // in the log
+		code int // ErrorCode in the log
 	}{
 		{sandbox.Rule{Kind: sandbox.KindCode, Code: 91000},
 			func(r *http.Response, text []byte, err error, _ bool) bool {
@@ -146,9 +146,9 @@ func TestKinds(t *testing.T) {
 			t.Run(fmt.Sprintf("%s_%d_%d_apply_%v", c.rule.Kind, c.rule.Status, c.rule.Code, apply),
 				func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
-						s := open()
+						s := openServer()
 						client := overPipes(t, s)
-						set(t, s, rules(c.rule))
+						setFaults(t, s, rules(c.rule))
 						ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 						defer cancel()
 						if r, text, err := postRead(t, ctx, client, "http://im.test",
@@ -157,7 +157,7 @@ func TestKinds(t *testing.T) {
 						}
 						synctest.Wait()
 						if _, marked := s.ReadTime("alice", "bob"); marked != apply {
-							t.Errorf("carried out: %v, want %v", marked, apply)
+							t.Errorf("applied: %v, want %v", marked, apply)
 						}
 						want := sandbox.Arrival{Report: "alice", Peer: "bob", ReadTime: 1000,
 							Encoding: sandbox.EncodingText,
@@ -176,7 +176,7 @@ func TestKinds(t *testing.T) {
 							t.Errorf("stats: %+v", stats)
 						}
 
-						set(t, s, sandbox.Faults{})
+						setFaults(t, s, sandbox.Faults{})
 						if _, text, err := postRead(t, t.Context(), client, "http://im.test",
 							"alice"); err != nil || code(text) != 0 {
 							t.Errorf("after the fault: %q %v", text, err)
@@ -187,10 +187,10 @@ func TestKinds(t *testing.T) {
 	}
 }
 
-// Over TCP a reset is one, and not a mere end of the connection.
+// Over TCP a reset is a real reset, not just the end of the connection.
 func TestResetOverTCP(t *testing.T) {
-	s := open()
-	set(t, s, rules(sandbox.Rule{Kind: sandbox.KindReset}))
+	s := openServer()
+	setFaults(t, s, rules(sandbox.Rule{Kind: sandbox.KindReset}))
 	server := httptest.NewServer(s)
 	defer server.Close()
 	_, _, err := postRead(t, t.Context(), server.Client(), server.URL, "alice")
@@ -206,32 +206,31 @@ func TestResetOverTCP(t *testing.T) {
 	}
 }
 
-// Signature and limit come before a code, as at the real server; a gateway's faults come before
-// both.
-func TestOrderOfFaultsAndChecks(t *testing.T) {
+// Signature and limit precede a code, as at the real server; a gateway's faults precede both.
+func TestFaultsAndChecksOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := limited(1)
-		set(t, s, rules(sandbox.Rule{Kind: sandbox.KindCode, Code: 90048}))
+		s := limitedServer(1)
+		setFaults(t, s, rules(sandbox.Rule{Kind: sandbox.KindCode, Code: 90048}))
 		if got := call(t, s, readPath, nil, `{}`).ErrorCode; got != 60012 {
 			t.Errorf("no query: %d, want 60012", got)
 		}
-		if got := read(t, s, "a", "b"); got != 60007 {
+		if got := markRead(t, s, "a", "b"); got != 60007 {
 			t.Errorf("above the limit: %d, want 60007", got)
 		}
 		time.Sleep(time.Second)
-		if got := read(t, s, "a", "b"); got != 90048 {
+		if got := markRead(t, s, "a", "b"); got != 90048 {
 			t.Errorf("good: %d, want 90048", got)
 		}
 		if n := s.Stats().Faults[sandbox.KindCode]; n != 1 {
 			t.Errorf("the fault was met %d times, want 1", n)
 		}
-		set(t, s, rules(sandbox.Rule{Kind: sandbox.KindHalf}))
+		setFaults(t, s, rules(sandbox.Rule{Kind: sandbox.KindHalf}))
 		w := httptest.NewRecorder()
 		s.ServeHTTP(w, httptest.NewRequest("POST", readPath, strings.NewReader("{}")))
 		if json.Valid(w.Body.Bytes()) {
 			t.Errorf("a wire fault let %q through", w.Body)
 		}
-		// A fault takes nothing that is too large to be read, or "hang" would never end.
+		// No fault applies to a body that is too large to be read, or "hang" would never end.
 		body := strings.Repeat(" ", 20<<10)
 		time.Sleep(2 * time.Second)
 		if got := call(t, s, readPath, query(t), body).ErrorCode; got != 93000 {
@@ -240,18 +239,18 @@ func TestOrderOfFaultsAndChecks(t *testing.T) {
 	})
 }
 
-// The same seed always chooses the same conversations, about as many as asked for; another seed
-// chooses others.
+// The same seed always selects the same conversations, about as many as requested; another seed
+// selects others.
 func TestShareOfConversations(t *testing.T) {
 	chosen := func(seed uint64, rate int) map[string]bool {
-		s := limited(rate)
-		set(t, s, sandbox.Faults{Seed: seed,
+		s := limitedServer(rate)
+		setFaults(t, s, sandbox.Faults{Seed: seed,
 			Rules: []sandbox.Rule{{Kind: sandbox.KindCode, Code: 91000, Conversations: 0.2}}})
 		hit := map[string]bool{}
 		for round := range 3 {
 			for i := range 1000 {
 				name := fmt.Sprint("u", i)
-				met := read(t, s, name, "b") == 91000
+				met := markRead(t, s, name, "b") == 91000
 				if round > 0 && met != hit[name] {
 					t.Fatalf("%s: chosen once, and not another time", name)
 				}
@@ -283,8 +282,8 @@ func TestShareOfConversations(t *testing.T) {
 }
 
 func TestShareOfCallsAndAccounts(t *testing.T) {
-	s := open()
-	set(t, s, rules(
+	s := openServer()
+	setFaults(t, s, rules(
 		sandbox.Rule{Kind: sandbox.KindCode, Code: 1, Report: "alice", Peer: "bob"},
 		sandbox.Rule{Kind: sandbox.KindCode, Code: 2, Peer: "carol"},
 		sandbox.Rule{Kind: sandbox.KindCode, Code: 3, Share: 0.3},
@@ -292,25 +291,26 @@ func TestShareOfCallsAndAccounts(t *testing.T) {
 	))
 	for pair, want := range map[[2]string]int{{"alice", "bob"}: 1, {"x", "carol"}: 2,
 		{"alice", "carol"}: 2} {
-		if got := read(t, s, pair[0], pair[1]); got != want {
+		if got := markRead(t, s, pair[0], pair[1]); got != want {
 			t.Errorf("%v: %d, want %d", pair, got, want)
 		}
 	}
 	got := map[int]int{}
 	for range 2000 {
-		got[read(t, s, "bob", "alice")]++
+		got[markRead(t, s, "bob", "alice")]++
 	}
-	for code, want := range map[int]int{3: 600, 4: 700, 0: 700} { // half of what the first left
+	// half of what the first rule left
+	for code, want := range map[int]int{3: 600, 4: 700, 0: 700} {
 		if math.Abs(float64(got[code]-want)) > 100 {
 			t.Errorf("code %d: %d of 2000, want about %d", code, got[code], want)
 		}
 	}
 }
 
-func TestTimesOfRules(t *testing.T) {
+func TestRuleSchedule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := open()
-		set(t, s, rules(
+		s := openServer()
+		setFaults(t, s, rules(
 			sandbox.Rule{Kind: sandbox.KindCode, Code: 1, For: 2 * time.Second},
 			sandbox.Rule{Kind: sandbox.KindCode, Code: 2, For: 4 * time.Second},
 			sandbox.Rule{Kind: sandbox.KindCode, Code: 3, Every: 10 * time.Second,
@@ -318,7 +318,7 @@ func TestTimesOfRules(t *testing.T) {
 		))
 		var got []int
 		for range 17 {
-			got = append(got, read(t, s, "a", "b"))
+			got = append(got, markRead(t, s, "a", "b"))
 			time.Sleep(time.Second)
 		}
 		if fmt.Sprint(got) != "[1 1 2 2 3 0 0 0 0 0 3 3 3 3 3 0 0]" {

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// The JSON form of Faults: the fields' names in snake case, durations as text ("250ms"), what is
-// absent is zero. {} takes all faults back.
+// The JSON form of Faults: the fields' names in snake case, durations as text ("250ms"); an absent
+// field is zero. {} removes all faults.
 //
 //	{"latency":{"p50":"25ms","p99":"300ms","max":"2s"}, "rate":150, "seed":7, "skew":"-1h",
 //	 "rules":[{"kind":"status","status":502,"share":0.3,"for":"5s","every":"10s"},
@@ -31,7 +31,7 @@ type latencyForm struct {
 	P99 duration `json:"p99,omitempty"`
 }
 
-// ruleForm has the fields of a Rule whose JSON is not that of their type.
+// ruleForm replaces the fields of a Rule whose JSON differs from their type's.
 type ruleForm struct {
 	rule
 	Interval      duration `json:"interval,omitempty"`
@@ -51,13 +51,13 @@ func (d duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d)
 func (d *duration) UnmarshalText(text []byte) error {
 	parsed, err := time.ParseDuration(string(text))
 	if err != nil {
-		return fmt.Errorf("%q is no duration such as \"250ms\"", cut(string(text)))
+		return fmt.Errorf("%q is not a duration such as \"250ms\"", truncate(string(text)))
 	}
 	*d = duration(parsed)
 	return nil
 }
 
-// MarshalJSON writes the form that PUT /sandbox/faults reads.
+// MarshalJSON returns the form that PUT /sandbox/faults accepts.
 func (f Faults) MarshalJSON() ([]byte, error) {
 	form := faultsForm{Seed: f.Seed, Rate: f.Rate, Skew: duration(f.Skew)}
 	if l := f.Latency; l != (Latency{}) {
@@ -81,14 +81,14 @@ func share(x float64) *float64 {
 	return &x
 }
 
-// UnmarshalJSON reads the form, and refuses what it doesn't know. It does not check whether the
-// faults make sense; SetFaults does.
+// UnmarshalJSON parses the form and refuses unknown fields. SetFaults, not UnmarshalJSON, checks
+// whether the faults are valid.
 func (f *Faults) UnmarshalJSON(text []byte) error {
 	var form faultsForm
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&form); err != nil {
-		return plain(err)
+		return plainJSONError(err)
 	}
 	*f = Faults{Seed: form.Seed, Rate: form.Rate, Skew: time.Duration(form.Skew)}
 	if l := form.Latency; l != nil {
@@ -120,12 +120,12 @@ func (f *Faults) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// plain says what is wrong with JSON without Go's names of things.
-func plain(err error) error {
+// plainJSONError returns a JSON error without the names of Go types.
+func plainJSONError(err error) error {
 	var wrong *json.UnmarshalTypeError
 	if errors.As(err, &wrong) {
 		field := strings.ReplaceAll(wrong.Field, ".rule.", ".") // the embedded struct
-		return fmt.Errorf("%s: a %s can't stand there", field, wrong.Value)
+		return fmt.Errorf("%s: unexpected %s", field, wrong.Value)
 	}
 	return errors.New(strings.TrimPrefix(err.Error(), "json: "))
 }

@@ -12,9 +12,9 @@ import (
 	"markread/imclient"
 )
 
-// admit checks what every command needs: method, query, signature, admin. An answer that is ok lets
-// the request pass.
-func (s *Server) admit(r *http.Request) answer {
+// authenticate checks what every command needs: method, query, signature, admin. If the response is
+// ok, the request may proceed.
+func (s *Server) authenticate(r *http.Request) response {
 	if r.Method != http.MethodPost {
 		return failure(60002, "the method must be POST")
 	}
@@ -50,14 +50,14 @@ func (s *Server) admit(r *http.Request) answer {
 	return success()
 }
 
-// signatures verifies UserSigs, and remembers the good ones: unpacking and checking one for every
-// call would be most of a call's cost. What time and kicks change is checked every time.
+// signatures verifies UserSigs and caches the valid ones: decompressing and verifying one for every
+// call would be most of a call's cost. Expiry and kicks are checked every time.
 type signatures struct {
 	key imclient.Secret
 
 	mu     sync.Mutex
 	seen   map[string]seenSig
-	kicked map[string]time.Time // identifier: the second of its last kick
+	kicked map[string]time.Time // by identifier: the second of its last kick
 }
 
 type seenSig struct {
@@ -69,8 +69,8 @@ func newSignatures(key imclient.Secret) *signatures {
 	return &signatures{key: key, seen: map[string]seenSig{}, kicked: map[string]time.Time{}}
 }
 
-// check verifies sig for a request that says appID and identifier.
-func (s *signatures) check(sig string, appID int64, identifier string, now time.Time) answer {
+// check verifies sig for a request with appID and identifier.
+func (s *signatures) check(sig string, appID int64, identifier string, now time.Time) response {
 	claims, revoked, err := s.verify(sig, now)
 	switch {
 	case errors.Is(err, imclient.ErrSigMalformed):
@@ -106,12 +106,12 @@ func (s *signatures) verify(
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	known, ok = s.seen[sig] // again: a kick may have come meanwhile
+	known, ok = s.seen[sig] // again: a kick may have happened meanwhile
 	if !ok {
 		known.claims = claims
 		if len(s.seen) >= maxSeenSigs {
 			for other := range s.seen {
-				delete(s.seen, other) // any: it costs one verification, if it comes again
+				delete(s.seen, other) // any one: if it is used again, that costs one verification
 				break
 			}
 		}
@@ -121,7 +121,7 @@ func (s *signatures) verify(
 	return claims, known.revoked || kicked && claims.Issued.Before(kick), err
 }
 
-// kick revokes what identifier has. It fails when too many identifiers were kicked.
+// kick revokes the identifier's existing signatures. It fails if too many identifiers were kicked.
 func (s *signatures) kick(identifier string, now time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -56,28 +56,28 @@ func TestGatewayCodes(t *testing.T) {
 		}, 60010},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := open()
+			s := openServer()
 			q := query(t)
 			c.change(q)
 			for _, path := range []string{readPath, "/v4/openim/sendmsg",
 				"/v4/im_open_login_svc/kick"} {
 				got := call(t, s, path, q, `{"Report_Account":"a","Peer_Account":"b"}`).ErrorCode
 				if path != readPath && c.want == 0 {
-					continue // that body is not theirs
+					continue // this body is not for these commands
 				}
 				if got != c.want {
 					t.Errorf("%s: ErrorCode %d, want %d", path, got, c.want)
 				}
 			}
 			if _, marked := s.ReadTime("a", "b"); marked != (c.want == 0) {
-				t.Errorf("carried out: %v", marked)
+				t.Errorf("applied: %v", marked)
 			}
 		})
 	}
 }
 
 func TestPathAndMethod(t *testing.T) {
-	s := open()
+	s := openServer()
 	if got := call(t, s, "/v4/openim/nosuch", query(t), `{}`).ErrorCode; got != 60009 {
 		t.Errorf("unknown path: %d, want 60009", got)
 	}
@@ -93,17 +93,17 @@ func TestPathAndMethod(t *testing.T) {
 	}
 }
 
-func TestZeroKeyLetsNobodyIn(t *testing.T) {
+func TestZeroKeyRefusesEverySignature(t *testing.T) {
 	s := sandbox.New(sandbox.Options{AppID: appID, Admin: admin, OpenAccounts: true})
-	if got := read(t, s, "a", "b"); got != 70009 {
+	if got := markRead(t, s, "a", "b"); got != 70009 {
 		t.Errorf("ErrorCode %d, want 70009", got)
 	}
 }
 
-// A signature is verified once only, but what time and kicks do to it is seen at every call.
-func TestSignatureExpiresWhileKnown(t *testing.T) {
+// A signature is verified only once, but expiry and kicks are checked at every call.
+func TestSignatureExpiresWhileCached(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := open()
+		s := openServer()
 		q := query(t)
 		body := `{"Report_Account":"a","Peer_Account":"b"}`
 		for _, step := range []struct {
@@ -120,7 +120,7 @@ func TestSignatureExpiresWhileKnown(t *testing.T) {
 
 func TestKick(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := open()
+		s := openServer()
 		const kickPath = "/v4/im_open_login_svc/kick"
 		const body = `{"Report_Account":"a","Peer_Account":"b"}`
 		unseen := query(t) // issued before the kick, used only after it
@@ -129,11 +129,11 @@ func TestKick(t *testing.T) {
 		if got := call(t, s, readPath, seen, body).ErrorCode; got != 0 {
 			t.Fatalf("before the kick: %d", got)
 		}
-		must(t, s, kickPath, `{"UserID":"bob"}`)
+		mustCall(t, s, kickPath, `{"UserID":"bob"}`)
 		if got := call(t, s, readPath, seen, body).ErrorCode; got != 0 {
 			t.Errorf("after the kick of another: %d, want 0", got)
 		}
-		must(t, s, kickPath, `{"UserID":"`+admin+`"}`)
+		mustCall(t, s, kickPath, `{"UserID":"`+admin+`"}`)
 		if got := call(t, s, readPath, seen, body).ErrorCode; got != 70052 {
 			t.Errorf("seen before the kick, in the same second: %d, want 70052", got)
 		}
@@ -153,11 +153,10 @@ func TestKick(t *testing.T) {
 	})
 }
 
-// A new signature that is made in the second of the kick has another text than the old ones, and is
-// good.
-func TestSignedAnewInTheSecondOfTheKick(t *testing.T) {
+// A new signature made in the second of the kick has another text than the old ones, and is valid.
+func TestNewSignatureInTheSecondOfTheKick(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := open()
+		s := openServer()
 		old := query(t)
 		const body = `{"Report_Account":"a","Peer_Account":"b"}`
 		call(t, s, readPath, old, body)

@@ -25,13 +25,13 @@ const (
 
 var key = imclient.NewSecret("a key of tests")
 
-// open is a server where every account exists but nobody….
-func open() *sandbox.Server {
+// openServer returns a server where every account exists but nobody….
+func openServer() *sandbox.Server {
 	return sandbox.New(sandbox.Options{AppID: appID, Admin: admin, Key: key, OpenAccounts: true})
 }
 
-// sign makes a signature of this second; signing is the most costly part of a call here, so the
-// last one is kept.
+// sign returns a signature of this second. Signing is the most costly part of a call here, so the
+// last signature is cached.
 func sign(t testing.TB) string {
 	t.Helper()
 	last.Lock()
@@ -52,7 +52,7 @@ var last struct {
 	sig    string
 }
 
-// query is a correct query.
+// query returns a correct query.
 func query(t testing.TB) url.Values {
 	return url.Values{
 		"sdkappid": {"1400000000"}, "identifier": {admin}, "usersig": {sign(t)},
@@ -60,7 +60,7 @@ func query(t testing.TB) url.Values {
 	}
 }
 
-type reply struct {
+type response struct {
 	ActionStatus string
 	ErrorInfo    string
 	ErrorCode    int
@@ -71,7 +71,7 @@ type reply struct {
 }
 
 // call posts a body to a command with a query, in process.
-func call(t testing.TB, s http.Handler, path string, q url.Values, body string) reply {
+func call(t testing.TB, s http.Handler, path string, q url.Values, body string) response {
 	t.Helper()
 	w := httptest.NewRecorder()
 	s.ServeHTTP(w,
@@ -79,9 +79,9 @@ func call(t testing.TB, s http.Handler, path string, q url.Values, body string) 
 	if w.Code != http.StatusOK {
 		t.Fatalf("%s: HTTP status %d, want 200: %s", path, w.Code, w.Body)
 	}
-	var a reply
+	var a response
 	if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil {
-		t.Fatalf("%s answered %q: %v", path, w.Body, err)
+		t.Fatalf("%s responded %q: %v", path, w.Body, err)
 	}
 	if (a.ErrorCode == 0) != (a.ActionStatus == "OK") {
 		t.Errorf("%s: ErrorCode %d with ActionStatus %q", path, a.ErrorCode, a.ActionStatus)
@@ -90,8 +90,8 @@ func call(t testing.TB, s http.Handler, path string, q url.Values, body string) 
 	return a
 }
 
-// must calls, and wants success.
-func must(t testing.TB, s http.Handler, path string, body string) reply {
+// mustCall makes a call that must succeed.
+func mustCall(t testing.TB, s http.Handler, path string, body string) response {
 	t.Helper()
 	a := call(t, s, path, query(t), body)
 	if a.ErrorCode != 0 {
@@ -100,21 +100,21 @@ func must(t testing.TB, s http.Handler, path string, body string) reply {
 	return a
 }
 
-// read marks read, and returns the ErrorCode.
-func read(t testing.TB, s http.Handler, report, peer string) int {
+// markRead makes a mark-read call and returns the ErrorCode.
+func markRead(t testing.TB, s http.Handler, report, peer string) int {
 	t.Helper()
 	return call(t, s, readPath, query(t),
 		`{"Report_Account":"`+report+`","Peer_Account":"`+peer+`"}`).ErrorCode
 }
 
-func set(t testing.TB, s *sandbox.Server, f sandbox.Faults) {
+func setFaults(t testing.TB, s *sandbox.Server, f sandbox.Faults) {
 	t.Helper()
 	if err := s.SetFaults(f); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// pipes is a listener of in-memory connections, which work inside a synctest bubble.
+// pipes is a listener for in-memory connections, which work inside a synctest bubble.
 type pipes struct {
 	conns  chan net.Conn
 	closed chan struct{}

@@ -7,47 +7,47 @@ import (
 	"time"
 )
 
-// Arrival is one call of admin_set_msg_read, as the log keeps it.
+// Arrival is the log's entry for one call of admin_set_msg_read.
 type Arrival struct {
 	// At is when the handler began. Differences between arrivals are exact.
 	At time.Time `json:"at"`
-	// Report and Peer are the accounts as sent, cut to 64 bytes; empty until the body was read, or
-	// if it had none.
+	// Report and Peer are the accounts as sent, truncated to 64 bytes; empty until the body is
+	// read, or if it has none.
 	Report string `json:"report"`
 	Peer   string `json:"peer"`
-	// ReadTime is MsgReadTime in seconds since 1970, or the time of the call if it had none.
+	// ReadTime is MsgReadTime in seconds since 1970, or the time of the call if it is absent.
 	ReadTime int64 `json:"read_time"`
-	// Encoding is how MsgReadTime came.
+	// Encoding is the form of MsgReadTime in the request.
 	Encoding Encoding `json:"encoding"`
-	// Applied: the call succeeded at the server, whatever the client heard of it.
+	// Applied: the call succeeded at the server, whatever response the client got.
 	Applied bool `json:"applied"`
-	// Code is the answer's ErrorCode; -1: an answer without one, no answer, or none yet.
+	// Code is the response's ErrorCode; -1: a response without one, no response, or none yet.
 	Code int `json:"code"`
-	// Status is the answer's HTTP status; 0: no answer, or none yet.
+	// Status is the response's HTTP status; 0: no response, or none yet.
 	Status int `json:"status"`
-	// Fault is the kind of the fault that it met; empty: none.
+	// Fault is the kind of the fault that applied; empty: none.
 	Fault Kind `json:"fault"`
 }
 
-// Encoding is how a call carried MsgReadTime.
+// Encoding is the form in which a call sent MsgReadTime.
 type Encoding string
 
-// The encodings. Text is the documented one.
+// The encodings. EncodingText is the documented one.
 const (
-	EncodingUnknown Encoding = ""        // the body was not understood
+	EncodingUnknown Encoding = ""        // the body could not be parsed
 	EncodingText    Encoding = "string"  // "1700000000"
 	EncodingInteger Encoding = "integer" // 1700000000
 	EncodingAbsent  Encoding = "absent"  // no field, or null
 	EncodingInvalid Encoding = "invalid" // anything else
 )
 
-// Stats are totals since New. Those of calls are of admin_set_msg_read only.
+// Stats are totals since New. All counts of calls are of admin_set_msg_read only.
 type Stats struct {
 	Calls        int64              `json:"calls"`          // arrivals
-	InFlight     int                `json:"in_flight"`      // arrived, handler not at its end
-	Applied      int64              `json:"applied"`        // carried out
-	Codes        map[int]int64      `json:"codes"`          // answers by ErrorCode; 0: success
-	Faults       map[Kind]int64     `json:"faults"`         // calls that met a fault
+	InFlight     int                `json:"in_flight"`      // arrived, handler not finished
+	Applied      int64              `json:"applied"`        // applied
+	Codes        map[int]int64      `json:"codes"`          // responses by ErrorCode; 0: success
+	Faults       map[Kind]int64     `json:"faults"`         // calls with a fault
 	Encodings    map[Encoding]int64 `json:"encodings"`      // calls by the form of MsgReadTime
 	MaxPerSecond int                `json:"max_per_second"` // the most arrivals in any one second
 	LastSecond   int                `json:"last_second"`    // arrivals in the last second
@@ -58,14 +58,14 @@ type Stats struct {
 	Accounts      int `json:"accounts"`      // imported
 }
 
-// journal stamps and logs arrivals, and counts.
+// journal stamps, logs and counts arrivals.
 type journal struct {
-	start time.Time // never changes
+	start time.Time // immutable
 
 	mu     sync.Mutex
 	log    []Arrival // a ring once it is full: call number i is at (i-1) % maxArrivals
 	recent int64     // the number of the oldest call of the last second, or of the next call
-	totals Stats     // without what the log and the store know
+	totals Stats     // without the values that the log and the store supply
 }
 
 func newJournal() *journal {
@@ -74,8 +74,8 @@ func newJournal() *journal {
 	}}
 }
 
-// arrive stamps a call, and returns its number, from 1, and how many came within the second that
-// ends with it.
+// arrive stamps a call. It returns the call's number, from 1, and how many calls arrived in the
+// second that ends with it.
 func (j *journal) arrive() (number int64, inSecond int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -93,13 +93,13 @@ func (j *journal) arrive() (number int64, inSecond int) {
 	return j.totals.Calls, inSecond
 }
 
-// now is the time by the monotonic clock; the wall clock is read once, in New.
+// now returns the time by the monotonic clock; the wall clock is read once, in New.
 func (j *journal) now() time.Time { return j.start.Add(time.Since(j.start)) }
 
-// lastSecond returns how many calls came in (t - 1 s, t], as far as the log goes back: two calls
-// exactly 1.000 s apart share no second. As every second that holds some calls can be moved back
-// until it ends with the last of them, the largest number at an arrival is that of any second. t is
-// not before any earlier one. The lock is held.
+// lastSecond returns how many calls arrived in (t - 1 s, t], as far as the log goes back: two calls
+// exactly 1.000 s apart are not in one second. Any second that contains calls can be moved back
+// until it ends with the last of them, so the largest number at an arrival is the largest of any
+// second. t must not be before any earlier one. The caller holds the lock.
 func (j *journal) lastSecond(t time.Time) int {
 	for ; j.recent <= j.totals.Calls; j.recent++ {
 		if a := j.entry(j.recent); a != nil && t.Sub(a.At) < time.Second {
@@ -109,7 +109,8 @@ func (j *journal) lastSecond(t time.Time) int {
 	return int(j.totals.Calls - j.recent + 1)
 }
 
-// entry is the log's place of a call, or nil if the log has forgotten it. The lock is held.
+// entry returns the log's entry of a call, or nil if the log has forgotten it. The caller holds the
+// lock.
 func (j *journal) entry(number int64) *Arrival {
 	if number <= j.totals.Calls-maxArrivals {
 		return nil
@@ -117,9 +118,9 @@ func (j *journal) entry(number int64) *Arrival {
 	return &j.log[(number-1)%maxArrivals]
 }
 
-// note adds what is known of a call before it is answered.
-func (j *journal) note(number int64, read readRequest, applied bool, fault Kind) {
-	report, peer := cut(read.report), cut(read.peer)
+// record adds what is known of a call before its response.
+func (j *journal) record(number int64, read readRequest, applied bool, fault Kind) {
+	report, peer := truncate(read.report), truncate(read.peer)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.totals.Encodings[read.encoding]++
@@ -135,9 +136,9 @@ func (j *journal) note(number int64, read readRequest, applied bool, fault Kind)
 	}
 }
 
-// answered adds a call's answer; code -1 is one without an ErrorCode. In Stats, -1 stands for all
-// codes beyond the first 1,000.
-func (j *journal) answered(number int64, status, code int) {
+// recordResponse adds a call's response; code -1 means without an ErrorCode. In Stats, -1 stands
+// for all codes beyond the first 1,000.
+func (j *journal) recordResponse(number int64, status, code int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if a := j.entry(number); a != nil {
@@ -152,13 +153,13 @@ func (j *journal) answered(number int64, status, code int) {
 	j.totals.Codes[code]++
 }
 
-func (j *journal) leave() {
+func (j *journal) finish() {
 	j.mu.Lock()
 	j.totals.InFlight--
 	j.mu.Unlock()
 }
 
-// newest returns the last n calls of the log, or as many as it has, oldest first.
+// newest returns the last n calls of the log, or all of them if there are fewer, oldest first.
 func (j *journal) newest(n int) []Arrival {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -181,8 +182,8 @@ func (j *journal) stats() Stats {
 	return s
 }
 
-// cut bounds what the log keeps of an account. The copy lets the request's memory go.
-func cut(account string) string {
+// truncate bounds the length of an account in the log. The copy lets the request's memory be freed.
+func truncate(account string) string {
 	if len(account) > maxLoggedBytes {
 		return strings.Clone(account[:maxLoggedBytes])
 	}

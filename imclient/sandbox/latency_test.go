@@ -10,21 +10,21 @@ import (
 	"markread/imclient/sandbox"
 )
 
-// Latency is of the answer: the stamp, and what the call does, come before it. A client that gives
-// up ends the wait.
+// Latency delays only the response: the stamp and the call's effect come before it. A client that
+// disconnects ends the wait.
 func TestLatency(t *testing.T) {
 	elapsed := func(t *testing.T, s *sandbox.Server) time.Duration {
 		start := time.Now()
-		read(t, s, "a", "b")
+		markRead(t, s, "a", "b")
 		return time.Since(start)
 	}
 	synctest.Test(t, func(t *testing.T) {
-		s := open()
-		set(t, s, sandbox.Faults{Latency: sandbox.Latency{Min: 20 * time.Millisecond}})
+		s := openServer()
+		setFaults(t, s, sandbox.Faults{Latency: sandbox.Latency{Min: 20 * time.Millisecond}})
 		if got := elapsed(t, s); got != 20*time.Millisecond {
 			t.Errorf("fixed: %v", got)
 		}
-		set(t, s, sandbox.Faults{Latency: sandbox.Latency{Min: 10 * time.Millisecond,
+		setFaults(t, s, sandbox.Faults{Latency: sandbox.Latency{Min: 10 * time.Millisecond,
 			Max: 30 * time.Millisecond}})
 		low, high := time.Hour, time.Duration(0)
 		for range 500 {
@@ -35,7 +35,7 @@ func TestLatency(t *testing.T) {
 			high < 29*time.Millisecond {
 			t.Errorf("10 to 30 ms: from %v to %v", low, high)
 		}
-		set(t, s, sandbox.Faults{Latency: sandbox.Latency{P50: 100 * time.Millisecond,
+		setFaults(t, s, sandbox.Faults{Latency: sandbox.Latency{P50: 100 * time.Millisecond,
 			P99: 10 * time.Second, Max: 15 * time.Second}})
 		var above50, above99, above15 int
 		for range 5000 {
@@ -54,12 +54,12 @@ func TestLatency(t *testing.T) {
 				"%d above the maximum", above50, above99, above15)
 		}
 
-		set(t, s, sandbox.Faults{Latency: sandbox.Latency{Min: time.Minute}})
+		setFaults(t, s, sandbox.Faults{Latency: sandbox.Latency{Min: time.Minute}})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		before := time.Now()
 		if _, _, err := postRead(t, ctx, overPipes(t, s), "http://im.test", "alice"); err == nil {
-			t.Error("answered in time")
+			t.Error("got a response in time")
 		}
 		synctest.Wait()
 		log := s.Arrivals()
@@ -73,9 +73,9 @@ func TestLatency(t *testing.T) {
 
 func TestSkew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := open()
+		s := openServer()
 		q := query(t)
-		set(t, s, sandbox.Faults{Skew: time.Hour})
+		setFaults(t, s, sandbox.Faults{Skew: time.Hour})
 		a := call(t, s, readPath, q, `{"Report_Account":"a","Peer_Account":"b"}`)
 		want := time.Now().Add(time.Hour)
 		if a.header.Get("Date") != want.UTC().Format(http.TimeFormat) {
@@ -83,7 +83,7 @@ func TestSkew(t *testing.T) {
 		} else if got, _ := s.ReadTime("a", "b"); got != want.Unix() {
 			t.Errorf("pointer %d, want %d", got, want.Unix())
 		}
-		set(t, s, sandbox.Faults{Skew: 25 * time.Hour})
+		setFaults(t, s, sandbox.Faults{Skew: 25 * time.Hour})
 		if got := call(t, s, readPath, q, `{}`).ErrorCode; got != 70001 {
 			t.Errorf("a day later: %d, want 70001", got)
 		}

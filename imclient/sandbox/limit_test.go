@@ -14,16 +14,16 @@ import (
 	"markread/imclient/sandbox"
 )
 
-func limited(rate int) *sandbox.Server {
+func limitedServer(rate int) *sandbox.Server {
 	return sandbox.New(sandbox.Options{AppID: appID, Admin: admin, Key: key, OpenAccounts: true,
 		Rate: rate})
 }
 
-// The edge, to the nanosecond: in one second Rate calls pass, and a second after the first the next
-// does.
+// The limit, to the nanosecond: Rate calls pass in one second, and the next one passes a second
+// after the first.
 func TestLimitEdge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := limited(3)
+		s := limitedServer(3)
 		for i, step := range []struct {
 			after time.Duration
 			want  int
@@ -31,36 +31,38 @@ func TestLimitEdge(t *testing.T) {
 			{0, 0},
 			{0, 0},
 			{400 * time.Millisecond, 0},
-			{600*time.Millisecond - 1, 60007}, // the first two are not a second old
-			{1, 0},                            // now they are; with this and the refused one, three
+			{600*time.Millisecond - 1, 60007}, // the first two are less than a second old
+			// now they are a second old; with this and the refused one, three
+			{1, 0},
 			{0, 60007},
 			{400*time.Millisecond - 1, 60007},
-			{1, 60007}, // the third has gone, but a good one and three refused ones are here
+			// the third has left the window, but a good one and three refused ones are in it
+			{1, 60007},
 		} {
 			time.Sleep(step.after)
-			if got := read(t, s, "a", "b"); got != step.want {
+			if got := markRead(t, s, "a", "b"); got != step.want {
 				t.Errorf("call %d: %d, want %d", i+1, got, step.want)
 			}
 		}
 	})
 }
 
-// Against a naive model: every arrival compared with every earlier one.
+// A naive model compares every arrival with every earlier one.
 func TestLimitAgainstModel(t *testing.T) {
 	for seed := range uint64(20) {
 		synctest.Test(t, func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 1))
 			rate := 1 + random.IntN(20)
-			s := limited(rate)
+			s := limitedServer(rate)
 			var at []time.Time
 			most := 0
 			for range 400 {
 				switch random.IntN(4) {
-				case 0: // a volley
+				case 0: // a burst
 				case 1:
 					time.Sleep(time.Duration(random.Int64N(int64(time.Second) / int64(rate))))
 				case 2:
-					time.Sleep(time.Second / time.Duration(rate)) // exact distances hit the edge
+					time.Sleep(time.Second / time.Duration(rate)) // exact distances reach the limit
 				case 3:
 					time.Sleep(time.Duration(random.Int64N(int64(3*time.Second) / int64(rate))))
 				}
@@ -76,7 +78,7 @@ func TestLimitAgainstModel(t *testing.T) {
 				if inSecond > rate {
 					want = 60007
 				}
-				if got := read(t, s, "a", "b"); got != want {
+				if got := markRead(t, s, "a", "b"); got != want {
 					t.Fatalf("rate %d, arrival %d, %d in its second: %d, want %d", rate, len(at),
 						inSecond, got, want)
 				}
@@ -99,10 +101,10 @@ func TestLimitAgainstModel(t *testing.T) {
 	}
 }
 
-// What is refused for another reason is an arrival too, and is answered with that reason.
-func TestEverythingCounts(t *testing.T) {
+// A call that is refused for another reason is an arrival, too, and gets that reason's code.
+func TestRefusedCallsCountTowardsTheLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := limited(2)
+		s := limitedServer(2)
 		bad := query(t)
 		bad.Set("usersig", "x")
 		for range 2 {
@@ -110,35 +112,35 @@ func TestEverythingCounts(t *testing.T) {
 				t.Errorf("bad signature: %d", got)
 			}
 		}
-		if got := read(t, s, "a", "b"); got != 60007 {
+		if got := markRead(t, s, "a", "b"); got != 60007 {
 			t.Errorf("third: %d, want 60007", got)
 		}
-		must(t, s, sendPath, `{"To_Account":"a",`+element+`}`) // other commands have no limit
+		mustCall(t, s, sendPath, `{"To_Account":"a",`+element+`}`) // other commands have no limit
 	})
 }
 
-func TestRateOfFaults(t *testing.T) {
+func TestFaultRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := limited(200)
-		set(t, s, sandbox.Faults{Rate: 2})
+		s := limitedServer(200)
+		setFaults(t, s, sandbox.Faults{Rate: 2})
 		var codes []int
 		for range 3 {
-			codes = append(codes, read(t, s, "a", "b"))
+			codes = append(codes, markRead(t, s, "a", "b"))
 		}
 		if fmt.Sprint(codes) != "[0 0 60007]" {
 			t.Errorf("%v", codes)
 		}
-		set(t, s, sandbox.Faults{})
-		if got := read(t, s, "a", "b"); got != 0 {
+		setFaults(t, s, sandbox.Faults{})
+		if got := markRead(t, s, "a", "b"); got != 0 {
 			t.Errorf("after the fault: %d", got)
 		}
 	})
 }
 
-// A stamp is of the handler's beginning, however long the answer takes, and the order of the log is
-// that of the stamps.
+// A stamp is the time when the handler began, however long the response takes, and the log is in
+// the order of the stamps.
 func TestStampsUnderLoad(t *testing.T) {
-	s := limited(0)
+	s := limitedServer(0)
 	q := query(t)
 	const workers, each = 8, 200
 	var group sync.WaitGroup
@@ -164,11 +166,11 @@ func TestStampsUnderLoad(t *testing.T) {
 	}
 	group.Wait()
 	stats, log := s.Stats(), s.Arrivals()
-	var answered int64
+	var responded int64
 	for _, n := range stats.Codes {
-		answered += n
+		responded += n
 	}
-	if stats.Calls != workers*each || len(log) != workers*each || answered != stats.Calls ||
+	if stats.Calls != workers*each || len(log) != workers*each || responded != stats.Calls ||
 		stats.InFlight != 0 {
 		t.Errorf("%d calls, %d logged, stats %+v", workers*each, len(log), stats)
 	}
@@ -187,13 +189,13 @@ func TestStampsUnderLoad(t *testing.T) {
 	}
 	for c, want := range applied {
 		if got, _ := s.ReadTime(c[0], c[1]); got != want {
-			t.Errorf("%v: pointer %d, the log says %d", c, got, want)
+			t.Errorf("%v: pointer %d, the log has %d", c, got, want)
 		}
 	}
 }
 
 func BenchmarkMarkRead(b *testing.B) {
-	s := limited(0)
+	s := limitedServer(0)
 	const body = `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"1700000000"}`
 	target := readPath + "?" + query(b).Encode()
 	b.ReportAllocs()
@@ -208,8 +210,8 @@ func BenchmarkMarkRead(b *testing.B) {
 	})
 }
 
-// A server that plays a strict one is of no use if its own key can be read off it.
-func TestNoSecretInSight(t *testing.T) {
+// A server that checks strictly is useless if its own key can be printed.
+func TestKeyIsNotPrinted(t *testing.T) {
 	options := sandbox.Options{AppID: appID, Admin: admin,
 		Key: imclient.NewSecret("canary-of-the-key")}
 	if text := fmt.Sprintf("%v %+v %#v", options, options,

@@ -7,70 +7,71 @@ import (
 
 const markReadPath = "/v4/openim/admin_set_msg_read"
 
-// markRead handles the one command that is stamped, limited, logged and made to fail.
+// markRead handles the only command that is stamped, limited and logged, and that has faults.
 func (s *Server) markRead(w http.ResponseWriter, r *http.Request) {
-	number, inSecond := s.journal.arrive() // first of all: what comes later may wait
-	defer s.journal.leave()
+	number, inSecond := s.journal.arrive() // before everything else, which may block
+	defer s.journal.finish()
 
 	faults := s.faults.Load()
 	limit := s.options.Rate
 	if faults.Rate > 0 {
 		limit = faults.Rate
 	}
-	over := limit > 0 && inSecond > limit
+	overLimit := limit > 0 && inSecond > limit
 
 	b, a := readBody(r)
-	read := readRequest{refused: a}
+	read := readRequest{refusal: a}
 	if a.ok() {
 		read = parseRead(b, s.now())
 	}
 	var rule *Rule
 	if a.ok() || a.ErrorCode == 90001 {
-		// Only when the body was read to its end does the request's context end with the client,
-		// which "hang" waits for.
-		rule = faults.pick(number, conversation{read.report, read.peer})
+		// The request's context ends with the client, for which "hang" waits, only if the body was
+		// read to its end.
+		rule = faults.match(number, conversation{read.report, read.peer})
 	}
 
-	carryOut := rule == nil || rule.Apply
-	if carryOut || rule.Kind == KindCode {
-		a = s.attempt(r, read, over, carryOut)
+	apply := rule == nil || rule.Apply
+	if apply || rule.Kind == KindCode {
+		a = s.execute(r, read, overLimit, apply)
 	} else {
-		a = failure(91000, "a fault of the sandbox: not carried out")
+		a = failure(91000, "a fault of the sandbox: not applied")
 	}
-	applied := carryOut && a.ok()
+	applied := apply && a.ok()
 	if rule != nil && rule.Kind == KindCode {
 		if a.ok() {
-			a = rule.answer()
+			a = rule.response()
 		} else {
-			rule = nil // the call was refused on its own account
+			rule = nil // the call was refused for its own reason
 		}
 	}
 
-	s.journal.note(number, read, applied, rule.kind())
+	s.journal.record(number, read, applied, rule.kind())
 	if !sleep(r, faults.delay(number)) {
-		return // the client is gone
+		return // the client has disconnected
 	}
-	answered := func(status, code int) { s.journal.answered(number, status, code) }
+	recordResponse := func(status, code int) { s.journal.recordResponse(number, status, code) }
 	if rule == nil || rule.Kind == KindCode {
-		answered(a.httpStatus(), a.ErrorCode) // so that who has the answer finds it in the log
+		// before the client can have it, so that the log has it, too
+		recordResponse(a.httpStatus(), a.ErrorCode)
 		s.send(w, a)
 		return
 	}
-	s.misbehave(w, r, rule, a, answered)
+	s.serveWireFault(w, r, rule, a, recordResponse)
 }
 
-// attempt checks a call in the documented order and, if carryOut, moves the pointer.
-func (s *Server) attempt(r *http.Request, read readRequest, over, carryOut bool) answer {
-	if a := s.admit(r); !a.ok() {
+// execute checks a call in the documented order and, if apply is set, moves the pointer.
+func (s *Server) execute(r *http.Request, read readRequest, overLimit, apply bool) response {
+	if a := s.authenticate(r); !a.ok() {
 		return a
 	}
 	switch {
-	case over:
+	case overLimit:
 		return failure(60007, "the calls of this API exceed the frequency limit")
-	case !carryOut:
+	case !apply:
 		return success()
-	case !read.refused.ok():
-		return read.refused
+	case !read.refusal.ok():
+		return read.refusal
 	case !s.store.exists(read.report):
 		return failure(90008, "Report_Account does not exist")
 	case !s.store.exists(read.peer):
@@ -82,7 +83,7 @@ func (s *Server) attempt(r *http.Request, read readRequest, over, carryOut bool)
 	return success()
 }
 
-// sleep waits, no longer than the client does; false: the client is gone.
+// sleep waits for d; it returns false early if the client disconnects.
 func sleep(r *http.Request, d time.Duration) bool {
 	if d <= 0 {
 		return true

@@ -5,19 +5,18 @@ import (
 	"encoding/json"
 	"html/template"
 	"net/http"
+	"slices"
 	"time"
 )
 
 // recentCalls is how many calls the page shows.
 const recentCalls = 50
 
-// page shows what the server has seen. It is plain on purpose: no script, nothing from elsewhere;
-// it reloads itself.
+// page shows the server's state. It is deliberately simple: no script, no external resource; it
+// reloads itself.
 func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
 	calls := s.journal.newest(recentCalls)
-	for i, k := 0, len(calls)-1; i < k; i, k = i+1, k-1 {
-		calls[i], calls[k] = calls[k], calls[i] // newest first
-	}
+	slices.Reverse(calls) // newest first
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	const policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
@@ -41,13 +40,13 @@ type pageData struct {
 	Calls  []Arrival
 }
 
-// faultView is a line about a fault.
+// faultView is one line of the list of faults.
 type faultView struct {
 	On   bool
 	Text string
 }
 
-// views lists the faults: the general ones, then the rules, whether it is their time or not.
+// views lists the general faults, then all rules, whether or not they are active now.
 func (f *activeFaults) views() []faultView {
 	var list []faultView
 	if f.Latency != (Latency{}) || f.Rate != 0 || f.Skew != 0 {
@@ -56,7 +55,7 @@ func (f *activeFaults) views() []faultView {
 	}
 	for i := range f.Rules {
 		list = append(list, faultView{
-			On:   f.Rules[i].on(time.Since(f.since)),
+			On:   f.Rules[i].activeAt(time.Since(f.since)),
 			Text: asJSON(Faults{Rules: f.Rules[i : i+1]}),
 		})
 	}
@@ -64,7 +63,7 @@ func (f *activeFaults) views() []faultView {
 }
 
 func asJSON(f Faults) string {
-	text, _ := json.Marshal(f) // can't fail: a NaN was refused
+	text, _ := json.Marshal(f) // can't fail: NaN was refused
 	return string(text)
 }
 

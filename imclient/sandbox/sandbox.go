@@ -10,24 +10,24 @@ import (
 	"markread/imclient"
 )
 
-// Options say which application the server plays.
+// Options describe the simulated application.
 type Options struct {
-	// AppID is the one SDKAppID that it knows.
+	// AppID is the only SDKAppID that exists.
 	AppID int64
-	// Admin is the one account that may call; it exists.
+	// Admin is the only account that may call the API; it exists.
 	Admin string
-	// Key is the application's secret. With a zero Key no signature is good.
+	// Key is the application's secret. With a zero Key no signature is valid.
 	Key imclient.Secret
-	// Rate is how many calls of admin_set_msg_read any window of one second may have; above: 60007.
-	// 0 or less, and above 262,144: no limit.
+	// Rate is how many calls of admin_set_msg_read any window of one second may have; further ones
+	// get 60007. 0 or less, and above 262,144: no limit.
 	Rate int
-	// OpenAccounts: every well-formed account exists, but for those that begin with "nobody". Else
-	// only imported ones do.
+	// OpenAccounts: every well-formed account exists, except those that begin with "nobody".
+	// Otherwise only imported accounts exist.
 	OpenAccounts bool
 }
 
-// Server is the sandbox. It is ready after New, has no goroutines, and needs no closing. All
-// methods may be called at any time from any goroutine.
+// Server is the sandbox. It is ready after New, has no goroutines, and needs no closing. It is safe
+// for concurrent use.
 type Server struct {
 	options Options
 	journal *journal
@@ -35,10 +35,10 @@ type Server struct {
 	sigs    *signatures
 	faults  atomic.Pointer[activeFaults]
 	routes  map[string]http.HandlerFunc
-	serial  atomic.Uint32 // of messages without a MsgSeq
+	serial  atomic.Uint32 // for messages without a MsgSeq
 }
 
-// New makes a server that knows nobody but the admin.
+// New returns a server whose only account is the admin.
 func New(options Options) *Server {
 	s := &Server{
 		options: options,
@@ -53,38 +53,38 @@ func New(options Options) *Server {
 		"/v4/openim/get_c2c_unread_msg_num":    s.command(s.countUnread),
 		"/v4/im_open_login_svc/account_import": s.command(s.importAccount),
 		"/v4/im_open_login_svc/kick":           s.command(s.kick),
-		"/sandbox":                             local(http.MethodGet, s.page),
-		"/sandbox/stats":                       local(http.MethodGet, s.getStats),
-		"/sandbox/arrivals":                    local(http.MethodGet, s.getArrivals),
-		"/sandbox/read-time":                   local(http.MethodGet, s.getReadTime),
-		"/sandbox/read-times":                  local(http.MethodGet, s.getReadTimes),
-		"/sandbox/faults":                      local("", s.handleFaults),
+		"/sandbox":                             localOnly(http.MethodGet, s.page),
+		"/sandbox/stats":                       localOnly(http.MethodGet, s.getStats),
+		"/sandbox/arrivals":                    localOnly(http.MethodGet, s.getArrivals),
+		"/sandbox/read-time":                   localOnly(http.MethodGet, s.getReadTime),
+		"/sandbox/read-times":                  localOnly(http.MethodGet, s.getReadTimes),
+		"/sandbox/faults":                      localOnly("", s.handleFaults),
 	}
 	return s
 }
 
-// ServeHTTP answers one request: a command of the API or one of the sandbox's own.
+// ServeHTTP responds to one request: a command of the API or one of the sandbox's own.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if route := s.routes[strings.TrimSuffix(r.URL.Path, "/")]; route != nil {
 		route(w, r)
 		return
 	}
-	const info = "the sandbox has no such command; GET /sandbox shows what it has seen"
+	const info = "the sandbox has no such command; GET /sandbox shows its state"
 	s.send(w, failure(60009, info))
 }
 
-// Import makes accounts. It stops at the first that is malformed, or when a million are there.
+// Import creates accounts. It stops at the first malformed one, or when a million exist.
 func (s *Server) Import(accounts ...string) error {
 	for _, account := range accounts {
 		if err := s.store.add(account); err != nil {
-			return fmt.Errorf("import account %q: %w", cut(account), err)
+			return fmt.Errorf("import account %q: %w", truncate(account), err)
 		}
 	}
 	return nil
 }
 
-// ReadTime returns up to when report has read what peer wrote, in seconds since 1970; false: no
-// call said so yet.
+// ReadTime returns the time, in seconds since 1970, up to which report has read peer's messages;
+// false: no call has set it yet.
 func (s *Server) ReadTime(report, peer string) (int64, bool) {
 	p := s.store.pointer(conversation{report, peer})
 	if p.ReadTime == nil {
@@ -93,7 +93,7 @@ func (s *Server) ReadTime(report, peer string) (int64, bool) {
 	return *p.ReadTime, true
 }
 
-// Unread returns how many messages of peer report has not read.
+// Unread returns how many of peer's messages report has not read.
 func (s *Server) Unread(report, peer string) int {
 	return s.store.pointer(conversation{report, peer}).Unread
 }
@@ -105,9 +105,9 @@ func (s *Server) Stats() Stats {
 	return stats
 }
 
-// Arrivals returns the calls of admin_set_msg_read in the order of their arrival, the last 262,144
-// at most.
+// Arrivals returns the calls of admin_set_msg_read in the order of their arrival, at most the last
+// 262,144.
 func (s *Server) Arrivals() []Arrival { return s.journal.newest(maxArrivals) }
 
-// now is the server's clock: ours, and the skew of the faults.
+// now returns the server's time: the machine's plus the faults' skew.
 func (s *Server) now() time.Time { return time.Now().Add(s.faults.Load().Skew) }

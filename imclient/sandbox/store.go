@@ -11,15 +11,15 @@ import (
 // conversation is one side of a C2C conversation: what report has read of peer's messages.
 type conversation struct{ report, peer string }
 
-// state is what is kept of a conversation: nothing of a message that is read.
-type state struct {
-	read   int64 // the pointer, in seconds since 1970
-	marked bool  // there is a pointer
-	unread []int64
+// conversationState is the state of a conversation. Read messages are not kept.
+type conversationState struct {
+	read       int64 // the pointer, in seconds since 1970
+	hasPointer bool  // there is a pointer
+	unread     []int64
 }
 
-// pointer is one conversation for GET /sandbox/read-time and -times.
-type pointer struct {
+// readPointer is one conversation in GET /sandbox/read-time and /sandbox/read-times.
+type readPointer struct {
 	Report   string `json:"report"`
 	Peer     string `json:"peer"`
 	ReadTime *int64 `json:"read_time"`
@@ -31,19 +31,19 @@ var (
 	errMalformed = errors.New("not 1 to 32 bytes of printable ASCII")
 )
 
-// store has the accounts and the conversations.
+// store holds the accounts and the conversations.
 type store struct {
 	open             bool
 	admin            string
 	maxAccounts      int
 	maxConversations int
 
-	mu       sync.Mutex
-	accounts map[string]struct{}
-	states   map[conversation]state
-	totals   map[string]int // unread messages of an account; none: no entry
-	unread   int            // of all
-	marked   int            // conversations with a pointer
+	mu           sync.Mutex
+	accounts     map[string]struct{}
+	states       map[conversation]conversationState
+	totals       map[string]int // unread messages of an account; no entry: none
+	unread       int            // of all accounts
+	pointerCount int            // conversations with a pointer
 }
 
 func newStore(open bool, admin string) *store {
@@ -53,13 +53,12 @@ func newStore(open bool, admin string) *store {
 		maxAccounts:      maxAccounts,
 		maxConversations: maxConversations,
 		accounts:         map[string]struct{}{},
-		states:           map[conversation]state{},
+		states:           map[conversation]conversationState{},
 		totals:           map[string]int{},
 	}
 }
 
-// wellFormed is the rule that all documents agree on, and the wider of the character sets that they
-// give.
+// wellFormed is the rule that all documents agree on, with the wider of their two character sets.
 func wellFormed(account string) bool {
 	if account == "" || len(account) > maxAccountBytes {
 		return false
@@ -98,7 +97,7 @@ func (s *store) exists(account string) bool {
 	return known
 }
 
-// markRead moves a pointer up to t, never down: messages at or before it are read.
+// markRead moves a pointer forward to t, never back; messages at or before it become read.
 func (s *store) markRead(c conversation, t int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,27 +105,27 @@ func (s *store) markRead(c conversation, t int64) error {
 	if !known && len(s.states) >= s.maxConversations {
 		return errFull
 	}
-	if !st.marked {
-		st.marked = true
-		s.marked++
+	if !st.hasPointer {
+		st.hasPointer = true
+		s.pointerCount++
 	}
 	st.read = max(st.read, t)
 	before := len(st.unread)
 	st.unread = slices.DeleteFunc(st.unread, func(message int64) bool { return message <= st.read })
 	if len(st.unread) == 0 {
-		st.unread = nil // an idle conversation should cost little
+		st.unread = nil // free the memory of an idle conversation
 	}
 	s.count(c.report, len(st.unread)-before)
 	s.states[c] = st
 	return nil
 }
 
-// deliver adds a message from c.peer to c.report. One that the pointer covers already is read.
+// deliver adds a message from c.peer to c.report. If the pointer already covers it, it is read.
 func (s *store) deliver(c conversation, t int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st, known := s.states[c]
-	if st.marked && t <= st.read {
+	if st.hasPointer && t <= st.read {
 		return nil
 	}
 	if s.unread >= maxUnreadTotal || !known && len(s.states) >= s.maxConversations {
@@ -143,7 +142,7 @@ func (s *store) deliver(c conversation, t int64) error {
 	return nil
 }
 
-// count keeps the sums. The lock is held.
+// count updates the sums. The caller holds the lock.
 func (s *store) count(account string, change int) {
 	if change == 0 {
 		return
@@ -156,8 +155,8 @@ func (s *store) count(account string, change int) {
 	}
 }
 
-// pointer returns a conversation; one that nothing is known of is empty.
-func (s *store) pointer(c conversation) pointer {
+// pointer returns a conversation; an unknown one is empty.
+func (s *store) pointer(c conversation) readPointer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return view(c, s.states[c])
@@ -171,16 +170,16 @@ func (s *store) total(account string) int {
 }
 
 // pointers returns every conversation that has a pointer, sorted.
-func (s *store) pointers() []pointer {
+func (s *store) pointers() []readPointer {
 	s.mu.Lock()
-	list := make([]pointer, 0, s.marked)
+	list := make([]readPointer, 0, s.pointerCount)
 	for c, st := range s.states {
-		if st.marked {
+		if st.hasPointer {
 			list = append(list, view(c, st))
 		}
 	}
 	s.mu.Unlock()
-	slices.SortFunc(list, func(a, b pointer) int {
+	slices.SortFunc(list, func(a, b readPointer) int {
 		return cmp.Or(strings.Compare(a.Report, b.Report), strings.Compare(a.Peer, b.Peer))
 	})
 	return list
@@ -189,12 +188,12 @@ func (s *store) pointers() []pointer {
 func (s *store) sizes() (marked, unread, accounts int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.marked, s.unread, len(s.accounts)
+	return s.pointerCount, s.unread, len(s.accounts)
 }
 
-func view(c conversation, st state) pointer {
-	p := pointer{Report: c.report, Peer: c.peer, Unread: len(st.unread)}
-	if st.marked {
+func view(c conversation, st conversationState) readPointer {
+	p := readPointer{Report: c.report, Peer: c.peer, Unread: len(st.unread)}
+	if st.hasPointer {
 		p.ReadTime = &st.read
 	}
 	return p

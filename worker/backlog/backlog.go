@@ -1,29 +1,33 @@
-// Package backlog holds what waits for a call: conversations, each with all its events collapsed
+// Package backlog holds the conversations that wait for a call, each with all its events collapsed
 // into the one with the largest read time.
 //
-// It decides which conversation is called next; it doesn't decide when (packages quota and hold),
+// It decides which conversation is called next. It does not decide when (packages quota and hold),
 // makes no calls, and doesn't know what a failure means. It is a pure state machine: no goroutine,
 // no clock, no I/O. It is not safe for concurrent use.
 //
 // What it promises:
-//   - One call of a conversation at a time. Events that arrive meanwhile wait for its end; if it
-//     succeeded and covered them, they are settled without a call of their own.
-//   - Reads are a lattice: only the largest T of a conversation matters. An event that an earlier
-//     success covers is superseded at once, as long as the success is remembered (see Memory).
-//   - Lane 0 goes strictly before lane 1, but lane 1 gets every 19th call (5.3 %), so that it can't
-//     starve. A conversation with events of both lanes is in the better one.
-//   - Within a lane the oldest goes first, by arrival. While first attempts of the lane wait, its
-//     retries get at most every 10th call. While first attempts of any lane wait, few retries are
-//     in flight: one that hangs holds its permit many times as long as a call that is answered.
-//   - Probes rotate over conversations: one that was probed goes behind all that wait for a retry.
+//   - A conversation has at most one call in flight. Events that arrive meanwhile wait until it
+//     ends; if it succeeds and covers them, they are settled without a call of their own.
+//   - Read times form a lattice: only the largest T of a conversation matters. An event that an
+//     earlier success covers is superseded immediately, as long as the success is remembered (see
+//     AppliedTimes).
+//   - Lane 0 has strict priority over lane 1, but lane 1 gets every 19th call (5.3 %), so that it
+//     can't starve. A conversation with events of both lanes is in the better one.
+//   - Within a lane the oldest conversation is first, by arrival. While first attempts of the lane
+//     wait, its retries get at most every 10th call. While first attempts of any lane wait, few
+//     retries are in flight: one that hangs holds its permit many times as long as a call that gets
+//     a response.
+//   - Probes rotate over conversations: a probed conversation goes behind all that wait for a
+//     retry.
 //
 // Non-obvious:
 //   - A retrying conversation continues collapsing: its next call carries the largest T of that
 //     moment. That is why retries are scheduled here, not in the client.
-//   - What a success settles is decided when the call is taken, and by T for what arrives while it
-//     is in flight, never by when the response comes: a larger T than the one sent is not covered.
-//   - A dropped conversation (dead-lettered) leaves the map at once: events that arrive while its
-//     letter is being written begin a new life, with no attempts.
+//   - What a success settles is decided when the call is taken, and by T for events that arrive
+//     while it is in flight, never by the time of the response: the call does not cover a larger T
+//     than the one it sent.
+//   - A dropped conversation (dead-lettered) leaves the map immediately: events that arrive while
+//     its dead letter is being written start a new conversation without attempts.
 package backlog
 
 import (
@@ -31,55 +35,56 @@ import (
 	"time"
 )
 
-// Lanes is how many lanes there are; the smaller number is the better lane.
+// Lanes is the number of lanes; the smaller number is the better lane.
 const Lanes = 2
 
-// LaneSet is some of the lanes.
+// LaneSet is a set of lanes.
 type LaneSet [Lanes]bool
 
-// Event is one event that asks for a call.
+// Event is one event that needs a call.
 type Event struct {
 	Lane     int
 	ReadTime int64  // T, seconds since 1970
-	Ref      uint64 // names the event in what is settled
-	Attempts int    // that were counted before it came here
-	Payload  string // the owner's; it begins with the conversation's ID, so that they share bytes
+	Ref      uint64 // identifies the event in what is settled
+	Attempts int    // counted before it arrived here
+	Payload  string // for the owner; begins with the conversation's ID, so that they share bytes
 	IDLen    uint8  // how many bytes of Payload are the ID
 }
 
-// ID names the conversation.
+// ID identifies the conversation.
 func (e Event) ID() string { return e.Payload[:e.IDLen] }
 
-// Backlog is all waiting conversations.
+// Backlog holds all waiting conversations.
 type Backlog struct {
 	conversations   map[string]*Conversation
 	lanes           [Lanes]lane
-	memory          *Memory
+	applied         *AppliedTimes
 	start           time.Time
 	arrivals        int64
 	retriesInFlight int
 	latest          int64 // no retry is due later
 }
 
-// lane is the order of one lane, and what its fairness remembers.
+// lane is the queues of one lane, and the counters that keep it fair.
 type lane struct {
 	fresh         queue // first attempts, by arrival
-	retries       queue // by the time they are due
+	retries       queue // by due time
 	conversations int   // waiting or in flight
 	bytes         int   // of their payloads
 	sinceRetry    int   // first attempts taken since the last retry
-	overtaken     int   // calls that better lanes took since this one's last, while it waited
+	overtaken     int   // calls taken by better lanes since this lane's last, while it waited
 }
 
-// New returns an empty backlog. What memory remembers outlives it: it is about the server, not
-// about what waits. Times of later calls must not be before start.
-func New(memory *Memory, start time.Time) *Backlog {
-	return &Backlog{conversations: map[string]*Conversation{}, memory: memory, start: start}
+// New returns an empty backlog. applied outlives it, because applied is about the server, not about
+// what waits. Times of later calls must not be before start.
+func New(applied *AppliedTimes, start time.Time) *Backlog {
+	return &Backlog{conversations: map[string]*Conversation{}, applied: applied, start: start}
 }
 
-// Add adds an event. It returns false when an earlier success covers it: it is not kept.
+// Add adds an event. It returns false if an earlier success covers the event, which is then not
+// kept.
 func (b *Backlog) Add(now time.Time, e Event) (kept bool) {
-	if b.memory.Covers(now, e.ID(), e.ReadTime) {
+	if b.applied.Covers(now, e.ID(), e.ReadTime) {
 		return false
 	}
 	b.arrivals++
@@ -104,8 +109,8 @@ func (b *Backlog) Add(now time.Time, e Event) (kept bool) {
 	return true
 }
 
-// appendRef appends a ref. append would double it, but in a large backlog the refs are half of the
-// memory.
+// appendRef appends a ref. append would double the capacity, but in a large backlog the refs are
+// half of the memory.
 func appendRef(refs []uint64, ref uint64) []uint64 {
 	if n := len(refs); n == cap(refs) && n >= 8 {
 		refs = append(make([]uint64, 0, n+n/4), refs...)
@@ -113,8 +118,8 @@ func appendRef(refs []uint64, ref uint64) []uint64 {
 	return append(refs, ref)
 }
 
-// keepLargest makes e the event that the conversation is called for, if none has a larger T. The
-// map must not keep the old payload.
+// keepLargest makes e the event that the conversation is called for, unless another has a larger T.
+// The map must not keep the old payload.
 func (b *Backlog) keepLargest(c *Conversation, e Event) {
 	if e.ReadTime < c.readTime {
 		return
@@ -125,7 +130,8 @@ func (b *Backlog) keepLargest(c *Conversation, e Event) {
 	b.conversations[c.ID()] = c
 }
 
-// move puts a waiting conversation into another lane, with its place by age or its due time.
+// move moves a waiting conversation to another lane, where it keeps its place by age or its due
+// time.
 func (b *Backlog) move(c *Conversation, to int) {
 	from := &b.lanes[c.lane]
 	q, dst := &from.fresh, &b.lanes[to].fresh
@@ -148,7 +154,7 @@ func (b *Backlog) forget(c *Conversation) {
 	b.count(c, -1)
 }
 
-// count counts c n times more in its lane.
+// count adds n times c to the counts of its lane.
 func (b *Backlog) count(c *Conversation, n int) {
 	b.lanes[c.lane].conversations += n
 	b.lanes[c.lane].bytes += n * len(c.payload)
@@ -157,8 +163,8 @@ func (b *Backlog) count(c *Conversation, n int) {
 // Waiting reports whether any conversation of the open lanes waits, due or not.
 func (b *Backlog) Waiting(open LaneSet) bool { return b.soonest(open) != nil }
 
-// Ready reports whether a conversation of the open lanes may be called now, and else when their
-// next retry is due (zero: not before something is added or answered).
+// Ready reports whether a conversation of the open lanes may be called now, and otherwise when
+// their next retry is due (zero: not before something is added or a call ends).
 func (b *Backlog) Ready(now time.Time, open LaneSet) (ok bool, due time.Time) {
 	first := b.soonest(open)
 	if first == nil || !first.top().retrying {
@@ -168,8 +174,8 @@ func (b *Backlog) Ready(now time.Time, open LaneSet) (ok bool, due time.Time) {
 	return !due.After(now), due
 }
 
-// end marks c as not in flight, and returns what was known of its call.
-func (b *Backlog) end(c *Conversation) *flight {
+// endCall marks c as not in flight, and returns the flight that ended.
+func (b *Backlog) endCall(c *Conversation) *flight {
 	f := c.flight
 	c.flight = nil
 	if c.retrying {
@@ -180,9 +186,9 @@ func (b *Backlog) end(c *Conversation) *flight {
 
 // Succeeded ends the call of c: it covers every event up to the T that was sent.
 func (b *Backlog) Succeeded(now time.Time, c *Conversation) Settled {
-	f := b.end(c)
+	f := b.endCall(c)
 	s := Settled{Refs: c.refs, Sent: f.sent, Applied: f.ref}
-	b.memory.Remember(now, c.ID(), f.readTime)
+	b.applied.Remember(now, c.ID(), f.readTime)
 	if len(f.newer) == 0 {
 		b.forget(c)
 		return s
@@ -193,16 +199,15 @@ func (b *Backlog) Succeeded(now time.Time, c *Conversation) Settled {
 	return s
 }
 
-// Retry ends the call of c without success; it may be called again at due.
+// Retry ends the call of c without success; c may be called again at due.
 func (b *Backlog) Retry(c *Conversation, due time.Time) {
-	b.land(c)
+	b.mergeArrived(c)
 	b.retry(c, int64(due.Sub(b.start)))
 }
 
-// Defer is Retry for a probe that failed: c may be called again at due, but behind all other
-// retries.
+// Defer is Retry for a failed probe: c may be called again at due, but behind all other retries.
 func (b *Backlog) Defer(c *Conversation, due time.Time) {
-	b.land(c)
+	b.mergeArrived(c)
 	b.retry(c, max(int64(due.Sub(b.start)), b.latest+1))
 }
 
@@ -212,22 +217,23 @@ func (b *Backlog) retry(c *Conversation, key int64) {
 	b.latest = max(b.latest, key)
 }
 
-// Drop ends the call of c and forgets it, with all its events and those that arrived meanwhile.
+// Drop ends the call of c and forgets c, with all its events, including those that arrived during
+// the call.
 func (b *Backlog) Drop(c *Conversation) Dropped {
-	b.land(c)
+	b.mergeArrived(c)
 	b.forget(c)
 	return Dropped{Refs: c.refs, Payload: c.payload, ReadTime: c.readTime}
 }
 
-func (b *Backlog) land(c *Conversation) {
-	f := b.end(c)
+func (b *Backlog) mergeArrived(c *Conversation) {
+	f := b.endCall(c)
 	c.refs = append(c.refs, f.newer...)
 	b.relocate(c, f.lane)
 }
 
-// Hasten lets every waiting retry fall due before latest: what they waited for is over. spread
-// gives a fraction in [0, 1) of the time until then.
-func (b *Backlog) Hasten(now, latest time.Time, spread func(id string) float64) {
+// RetryBefore makes every waiting retry due before latest: what they waited for is over. spread
+// returns a fraction in [0, 1) of the time until latest.
+func (b *Backlog) RetryBefore(now, latest time.Time, spread func(id string) float64) {
 	from, span := int64(now.Sub(b.start)), float64(latest.Sub(now))
 	b.latest = 0
 	for i := range b.lanes {
@@ -239,21 +245,21 @@ func (b *Backlog) Hasten(now, latest time.Time, spread func(id string) float64) 
 	}
 }
 
-// Conversations is how many conversations of a lane wait or are in flight.
+// Conversations returns how many conversations of a lane wait or are in flight.
 func (b *Backlog) Conversations(lane int) int { return b.lanes[lane].conversations }
 
-// Bytes is how large the payloads of a lane's conversations are.
+// Bytes returns the size of the payloads of a lane's conversations.
 func (b *Backlog) Bytes(lane int) int { return b.lanes[lane].bytes }
 
-// Len is how many conversations wait or are in flight, over all lanes.
+// Len returns how many conversations of all lanes wait or are in flight.
 func (b *Backlog) Len() int { return len(b.conversations) }
 
-// findAtMost bounds how many events Find checks beyond the oldest of each conversation.
+// findAtMost bounds how many events Find checks in addition to the oldest of each conversation.
 const findAtMost = 1_000_000
 
-// Find returns the conversations that hold the wanted events. It walks the whole backlog, over the
-// oldest event of each conversation; when that was not enough (events without a key), over the
-// others too, but not over more than findAtMost: some may not be found.
+// Find returns the conversations of the wanted events. It walks the whole backlog, first over the
+// oldest event of each conversation; if that does not suffice (events without a key), over the
+// other events too, but not over more than findAtMost: it may not find some.
 func (b *Backlog) Find(wanted map[uint64]bool) map[uint64]*Conversation {
 	found := make(map[uint64]*Conversation, len(wanted))
 	checked := 0

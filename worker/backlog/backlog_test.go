@@ -15,29 +15,28 @@ func at(seconds float64) time.Time {
 	return start.Add(time.Duration(seconds * float64(time.Second)))
 }
 
-// bench is a backlog whose events are numbered as they come.
-type bench struct {
+// fixture is a backlog that numbers its events.
+type fixture struct {
 	t *testing.T
 	*Backlog
 	next uint64
 }
 
-func newBench(t *testing.T) *bench {
-	return &bench{t: t, Backlog: New(NewMemory(), start)}
+func newFixture(t *testing.T) *fixture {
+	return &fixture{t: t, Backlog: New(NewAppliedTimes(), start)}
 }
 
-func (b *bench) add(id string, lane int, readTime int64) (ref uint64) {
+func (b *fixture) add(id string, lane int, readTime int64) (ref uint64) {
 	b.t.Helper()
 	b.next++
 	if !b.Add(start, Event{Payload: fmt.Sprint(id, b.next), IDLen: uint8(len(id)), Lane: lane,
-		ReadTime: readTime,
-		Ref:      b.next}) {
+		ReadTime: readTime, Ref: b.next}) {
 		b.t.Fatalf("%s at %d: not kept", id, readTime)
 	}
 	return b.next
 }
 
-func (b *bench) take(now time.Time, wantID string, wantTime int64) *Conversation {
+func (b *fixture) take(now time.Time, wantID string, wantTime int64) *Conversation {
 	b.t.Helper()
 	c := b.Take(now, all, 100)
 	if c == nil {
@@ -49,7 +48,7 @@ func (b *bench) take(now time.Time, wantID string, wantTime int64) *Conversation
 	return c
 }
 
-// events is how many events wait or are out.
+// events returns how many events wait or are in flight.
 func events(b *Backlog) (n int) {
 	for _, c := range b.conversations {
 		if n += len(c.refs); c.flight != nil {
@@ -60,7 +59,7 @@ func events(b *Backlog) (n int) {
 }
 
 func TestEventsCollapseIntoTheLargest(t *testing.T) {
-	b := newBench(t)
+	b := newFixture(t)
 	b.add("a", 0, 10)
 	largest := b.add("a", 0, 30)
 	b.add("a", 0, 20)
@@ -73,8 +72,8 @@ func TestEventsCollapseIntoTheLargest(t *testing.T) {
 	}
 }
 
-func TestOfEqualTimesTheLaterStandsForAll(t *testing.T) {
-	b := newBench(t)
+func TestLaterEventWinsAmongEqualTimes(t *testing.T) {
+	b := newFixture(t)
 	b.add("a", 0, 10)
 	later := b.add("a", 0, 10)
 	c := b.take(start, "a", 10)
@@ -83,30 +82,30 @@ func TestOfEqualTimesTheLaterStandsForAll(t *testing.T) {
 	}
 }
 
-func TestWhatArrivesDuringACall(t *testing.T) {
-	b := newBench(t)
+func TestEventsThatArriveDuringACall(t *testing.T) {
+	b := newFixture(t)
 	b.add("a", 1, 10)
 	c := b.take(start, "a", 10)
 	b.add("b", 1, 1)
 	covered := b.add("a", 1, 10)
 	newer := b.add("a", 0, 11)
 	if got := b.Take(start, all, 100); got.ID() != "b" {
-		t.Fatalf("took %s while its call is out", got.ID())
+		t.Fatalf("took %s while its call is in flight", got.ID())
 	}
 	s := b.Succeeded(start, c)
 	if !slices.Equal(s.Refs, []uint64{1, covered}) || s.Sent != 1 || s.Applied != 1 {
 		t.Fatalf("settled %+v: the newer event is not covered", s)
 	}
 	if int(c.lane) != 0 {
-		t.Fatal("what is left came in lane 0")
+		t.Fatal("the uncovered event arrived in lane 0")
 	}
 	if s := b.Succeeded(start, b.take(start, "a", 11)); !slices.Equal(s.Refs, []uint64{newer}) {
 		t.Fatalf("settled %+v", s)
 	}
 }
 
-func TestWhatIsLeftAfterACallHasThePlaceOfItsOwn(t *testing.T) {
-	b := newBench(t)
+func TestUncoveredEventsKeepTheirOrder(t *testing.T) {
+	b := newFixture(t)
 	b.add("a", 1, 10)
 	c := b.take(start, "a", 10)
 	b.add("b", 1, 1)
@@ -119,12 +118,12 @@ func TestWhatIsLeftAfterACallHasThePlaceOfItsOwn(t *testing.T) {
 	b.add("a", 0, 13)
 	b.Succeeded(start, a)
 	if b.Conversations(0) != 1 || int(a.lane) != 0 {
-		t.Fatal("one of what is left came in lane 0")
+		t.Fatal("one of the uncovered events arrived in lane 0")
 	}
 }
 
-func TestARetryCollapsesOn(t *testing.T) {
-	b := newBench(t)
+func TestRetryContinuesCollapsing(t *testing.T) {
+	b := newFixture(t)
 	b.add("a", 0, 10)
 	c := b.take(start, "a", 10)
 	b.add("a", 0, 12)
@@ -144,7 +143,7 @@ func TestARetryCollapsesOn(t *testing.T) {
 }
 
 func TestCoveredEventsNeedNoCall(t *testing.T) {
-	b := newBench(t)
+	b := newFixture(t)
 	b.add("a", 0, 10)
 	b.Succeeded(start, b.take(start, "a", 10))
 	for _, row := range []struct {
@@ -166,8 +165,8 @@ func TestCoveredEventsNeedNoCall(t *testing.T) {
 	}
 }
 
-func TestAFailureCoversNothing(t *testing.T) {
-	b := newBench(t)
+func TestFailureCoversNoEvent(t *testing.T) {
+	b := newFixture(t)
 	b.add("a", 0, 10)
 	b.Drop(b.take(start, "a", 10))
 	b.add("a", 0, 10)
@@ -177,7 +176,7 @@ func TestAFailureCoversNothing(t *testing.T) {
 }
 
 func TestTheOldestGoesFirst(t *testing.T) {
-	b := newBench(t)
+	b := newFixture(t)
 	for i := range 100 {
 		b.add(fmt.Sprint(i%50), 0, int64(100-i))
 	}
@@ -187,7 +186,7 @@ func TestTheOldestGoesFirst(t *testing.T) {
 }
 
 func TestLiveGoesFirstButBackfillIsServed(t *testing.T) {
-	b := newBench(t)
+	b := newFixture(t)
 	for i := range 2000 {
 		b.add(fmt.Sprint("backfill ", i), 1, 1)
 	}
@@ -203,7 +202,7 @@ func TestLiveGoesFirstButBackfillIsServed(t *testing.T) {
 	if len(backfill) != 10 {
 		t.Fatalf("backfill got %d of 200 calls, want every 19th", len(backfill))
 	}
-	// While no live event waits, backfill has it all.
+	// While no live event waits, backfill gets all calls.
 	for b.Conversations(0) > 0 {
 		b.Succeeded(start, b.Take(start, all, 100))
 	}
@@ -216,8 +215,8 @@ func TestLiveGoesFirstButBackfillIsServed(t *testing.T) {
 	}
 }
 
-func TestALiveEventLiftsItsConversation(t *testing.T) {
-	b := newBench(t)
+func TestLiveEventMovesItsConversationToLive(t *testing.T) {
+	b := newFixture(t)
 	b.add("x", 1, 1)
 	b.add("a", 1, 1)
 	b.add("a", 0, 2)
@@ -233,8 +232,8 @@ func TestALiveEventLiftsItsConversation(t *testing.T) {
 	}
 }
 
-func TestALiveEventLiftsItsConversationWhileItsCallIsOut(t *testing.T) {
-	b := newBench(t)
+func TestLiveEventMovesItsConversationDuringItsCall(t *testing.T) {
+	b := newFixture(t)
 	b.add("a", 1, 5)
 	c := b.take(start, "a", 5)
 	b.add("a", 0, 4)
@@ -244,8 +243,8 @@ func TestALiveEventLiftsItsConversationWhileItsCallIsOut(t *testing.T) {
 	}
 }
 
-func TestRetriesGetATenthWhileFirstTriesWait(t *testing.T) {
-	b := newBench(t)
+func TestRetriesGetATenthWhileFirstAttemptsWait(t *testing.T) {
+	b := newFixture(t)
 	for i := range 300 {
 		b.add(fmt.Sprint("failing ", i), 0, 1)
 	}
@@ -268,8 +267,8 @@ func TestRetriesGetATenthWhileFirstTriesWait(t *testing.T) {
 	}
 }
 
-func TestProbesTakeTurns(t *testing.T) {
-	b := newBench(t)
+func TestProbesRotate(t *testing.T) {
+	b := newFixture(t)
 	b.add("poison", 0, 1)
 	for i := range 4 {
 		b.add(fmt.Sprint(i), 1, 1)
@@ -290,15 +289,15 @@ func TestProbesTakeTurns(t *testing.T) {
 	}
 }
 
-func TestHasten(t *testing.T) {
-	b := newBench(t)
+func TestRetryBefore(t *testing.T) {
+	b := newFixture(t)
 	for i := range 100 {
 		b.add(fmt.Sprint(i), 0, 1)
 	}
 	for i := range 100 {
 		b.Retry(b.Take(start, all, 100), at(float64(i)))
 	}
-	b.Hasten(at(0), at(2), func(id string) float64 { return float64(len(id)) / 4 })
+	b.RetryBefore(at(0), at(2), func(id string) float64 { return float64(len(id)) / 4 })
 	n := 0
 	for b.Take(at(2), all, 100) != nil {
 		n++
@@ -309,7 +308,7 @@ func TestHasten(t *testing.T) {
 }
 
 func TestFind(t *testing.T) {
-	b := newBench(t)
+	b := newFixture(t)
 	b.add("a", 0, 1)
 	second := b.add("a", 0, 2)
 	other := b.add("b", 0, 2)
@@ -327,21 +326,21 @@ func TestFind(t *testing.T) {
 	b.Succeeded(start, c)
 }
 
-func TestMemoryIsBounded(t *testing.T) {
-	m := NewMemory()
-	m.most = 100
+func TestAppliedTimesAreBounded(t *testing.T) {
+	m := NewAppliedTimes()
+	m.limit = 100
 	for i := range 1000 {
 		m.Remember(start, fmt.Sprint(i%300), 1)
 	}
-	if len(m.applied) > 100 || len(m.order)-m.head > 100 || cap(m.order) > 1000 {
-		t.Fatalf("%d remembered, %d in order, at most 100 are allowed", len(m.applied),
+	if len(m.successes) > 100 || len(m.order)-m.head > 100 || cap(m.order) > 1000 {
+		t.Fatalf("%d remembered, %d in order, at most 100 are allowed", len(m.successes),
 			len(m.order)-m.head)
 	}
 	if !m.Covers(start, fmt.Sprint(999%300), 1) {
 		t.Fatal("the latest was forgotten")
 	}
 	m.Remember(at(700), "x", 1)
-	if len(m.applied) != 1 {
-		t.Fatalf("%d remembered, all but one are too old", len(m.applied))
+	if len(m.successes) != 1 {
+		t.Fatalf("%d remembered, all but one are too old", len(m.successes))
 	}
 }

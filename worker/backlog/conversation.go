@@ -1,56 +1,57 @@
 package backlog
 
 // Conversation is one reader and one peer, with the events that wait for a call. Its exported
-// fields are its owner's to keep; it must not be used after Succeeded or Drop.
+// fields belong to its owner. It must not be used after Succeeded or Drop.
 type Conversation struct {
-	Baseline     uint64 // the owner's mark of the last attempt
-	Failures     int32  // calls in a row that did not succeed: what the backoff grows with
-	Attempts     int32  // those of them that count
-	NewSignature bool   // its last call was refused for the signature, and is repeated
+	Baseline     uint64 // the owner's mark at the last attempt
+	Failures     int32  // consecutive unsuccessful calls: the backoff grows with them
+	Attempts     int32  // the failures that count as attempts
+	NewSignature bool   // the last call's signature was refused; it is repeated with a new one
 
 	lane     int8
 	retrying bool
 	idLen    uint8
 	index    int32  // in its queue
-	key      int64  // in its queue: the arrival of the oldest event, or the due time of a retry
-	payload  string // of the event with the largest T, of equal T the later
+	key      int64  // in its queue: the arrival of the oldest event, or a retry's due time
+	payload  string // of the event with the largest T; of equal T the later one
 	best     uint64
 	readTime int64
 	refs     []uint64
 	flight   *flight // nil: no call is in flight
 }
 
-// flight is what is known of a call in flight.
+// flight is the state of a call in flight.
 type flight struct {
 	ref      uint64 // the event whose T was sent
 	readTime int64  // T
 	sent     int    // how many events it was sent for: the first of the conversation's refs
 
-	lane       int8     // the best lane among the conversation and all that arrived since
+	lane       int8     // the best lane of the conversation and of all events that arrived since
 	newer      []uint64 // arrived since, with a larger T: this call doesn't cover them
 	newerOrder int64
 	newerLane  int8
 }
 
-// Settled is what a successful call settles: Refs[:Sent] waited for it, Applied among them with the
-// T that was sent; the others arrived while it was in flight and are covered by it.
+// Settled is what a successful call settles: Refs[:Sent] waited for it, Applied, whose T was sent,
+// among them; the others arrived while it was in flight and are covered by it.
 type Settled struct {
 	Refs    []uint64
 	Sent    int
 	Applied uint64
 }
 
-// Dropped is what leaves without success: the payload and T of the event with the largest T.
+// Dropped is what a dropped conversation leaves: its events, and payload and T of the event with
+// the largest T.
 type Dropped struct {
 	Refs     []uint64
 	Payload  string
 	ReadTime int64
 }
 
-// ID names the conversation.
+// ID identifies the conversation.
 func (c *Conversation) ID() string { return c.payload[:c.idLen] }
 
-// ReadTime is the T to send, or the one that was sent while a call is in flight.
+// ReadTime returns the T to send, or the T that was sent while a call is in flight.
 func (c *Conversation) ReadTime() int64 {
 	if c.flight != nil {
 		return c.flight.readTime
@@ -58,19 +59,19 @@ func (c *Conversation) ReadTime() int64 {
 	return c.readTime
 }
 
-// InFlight reports whether a call is.
+// InFlight reports whether a call is in flight.
 func (c *Conversation) InFlight() bool { return c.flight != nil }
 
 // Retrying reports whether the last call failed.
 func (c *Conversation) Retrying() bool { return c.retrying }
 
-// Lane is the lane that the conversation waits in, or was called in.
+// Lane returns the lane that the conversation waits in, or was called in.
 func (c *Conversation) Lane() int { return int(c.lane) }
 
-// Payload is that of the event with the largest T.
+// Payload returns the payload of the event with the largest T.
 func (c *Conversation) Payload() string { return c.payload }
 
-// Oldest is the event that came first.
+// Oldest returns the event that arrived first.
 func (c *Conversation) Oldest() (ref uint64) { return c.refs[0] }
 
 // arrive adds an event while a call is in flight.

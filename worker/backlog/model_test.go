@@ -8,17 +8,18 @@ import (
 	"time"
 )
 
-// model is the backlog as one would write it with all the time and memory in the world: a list of
-// events, and for each conversation what was applied.
+// model is a backlog without regard for time and memory: a list of events, and for each
+// conversation what was applied.
 type model struct {
 	events  map[uint64]Event
-	sent    map[string]int64           // T of the call that is out
+	sent    map[string]int64           // T of the call in flight
 	waited  map[string]map[uint64]bool // events that it was sent for
 	applied map[string]int64
 }
 
-// of returns how many events of a conversation there are, and the one that a letter would be about.
-func (m *model) of(id string) (n int, largest Event) {
+// eventsOf returns how many events of a conversation there are, and the one that a dead letter
+// would contain.
+func (m *model) eventsOf(id string) (n int, largest Event) {
 	for _, e := range m.events {
 		if e.ID() == id {
 			n++
@@ -31,14 +32,14 @@ func (m *model) of(id string) (n int, largest Event) {
 	return n, largest
 }
 
-// Random histories: what is settled, sent and left must be what the model says, step by step.
+// Random histories: what is settled, sent and left must be equal to the model, step by step.
 func TestAgainstTheModel(t *testing.T) {
 	for seed := range uint64(300) {
 		r := rand.New(rand.NewPCG(seed, 7))
-		b := New(NewMemory(), start)
+		b := New(NewAppliedTimes(), start)
 		m := model{map[uint64]Event{}, map[string]int64{}, map[string]map[uint64]bool{},
 			map[string]int64{}}
-		var out []*Conversation
+		var inFlight []*Conversation
 		now := start
 		conversations := 1 + r.IntN(12)
 		for step := range uint64(400) {
@@ -67,7 +68,7 @@ func TestAgainstTheModel(t *testing.T) {
 					continue
 				}
 				if _, already := m.sent[c.ID()]; already {
-					fail("two calls of conversation %s are out", c.ID())
+					fail("two calls of conversation %s are in flight", c.ID())
 				}
 				largest, waited := int64(0), map[uint64]bool{}
 				for _, e := range m.events {
@@ -80,15 +81,15 @@ func TestAgainstTheModel(t *testing.T) {
 					fail("sends %d, the largest T is %d", c.ReadTime(), largest)
 				}
 				m.sent[c.ID()], m.waited[c.ID()] = largest, waited
-				out = append(out, c)
+				inFlight = append(inFlight, c)
 			default:
-				if len(out) == 0 {
+				if len(inFlight) == 0 {
 					continue
 				}
-				i := r.IntN(len(out))
-				c := out[i]
+				i := r.IntN(len(inFlight))
+				c := inFlight[i]
 				id := c.ID()
-				out = append(out[:i], out[i+1:]...)
+				inFlight = append(inFlight[:i], inFlight[i+1:]...)
 				sent := m.sent[id]
 				delete(m.sent, id)
 				switch r.IntN(4) {
@@ -96,12 +97,11 @@ func TestAgainstTheModel(t *testing.T) {
 					b.Retry(c, now.Add(time.Duration(r.IntN(1000))*time.Millisecond))
 				case 1:
 					d := b.Drop(c)
-					n, largest := m.of(id)
+					n, largest := m.eventsOf(id)
 					if len(d.Refs) != n || d.Payload != largest.Payload ||
 						d.ReadTime != largest.ReadTime {
 						fail("dropped %d events with payload %v of %d, want %d with %v",
-							len(d.Refs), d.Payload,
-							d.ReadTime, n, largest)
+							len(d.Refs), d.Payload, d.ReadTime, n, largest)
 					}
 					for _, ref := range d.Refs {
 						if m.events[ref].ID() != id {
@@ -141,7 +141,7 @@ func TestAgainstTheModel(t *testing.T) {
 			}
 			bytes := 0
 			for id := range ids {
-				_, largest := m.of(id)
+				_, largest := m.eventsOf(id)
 				bytes += len(largest.Payload)
 			}
 			if b.Bytes(0)+b.Bytes(1) != bytes || b.Bytes(0) < 0 || b.Bytes(1) < 0 {
@@ -149,8 +149,7 @@ func TestAgainstTheModel(t *testing.T) {
 			}
 			if b.Len() != len(ids) || b.Conversations(0)+b.Conversations(1) != len(ids) {
 				fail("%d conversations (%d, %d), the model has %d", b.Len(), b.Conversations(0),
-					b.Conversations(1),
-					len(ids))
+					b.Conversations(1), len(ids))
 			}
 		}
 	}

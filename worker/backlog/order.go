@@ -5,12 +5,12 @@ import (
 )
 
 const (
-	backfillEvery = 19 // of so many calls at least one is for the last lane when it waits: 5 %
-	retryEvery    = 10 // of so many calls at most one is a retry while first attempts wait: 10 %
+	backfillEvery = 19 // one call of so many is for the last lane, if it waits: 5 %
+	retryEvery    = 10 // at most one call of so many is a retry while first attempts wait: 10 %
 )
 
-// soonest returns the queue of the open lanes with the conversation that may be called soonest: a
-// first attempt, else the retry that is due first; nil: nothing waits.
+// soonest returns the queue of the open lanes whose top may be called soonest: a first attempt,
+// otherwise the retry that is due first; nil if nothing waits.
 func (b *Backlog) soonest(open LaneSet) (first *queue) {
 	for i := range b.lanes {
 		l := &b.lanes[i]
@@ -25,7 +25,7 @@ func (b *Backlog) soonest(open LaneSet) (first *queue) {
 	return first
 }
 
-// TakeProbe is Take for a probe: it doesn't wait for due times.
+// TakeProbe is Take for a probe: it ignores due times.
 func (b *Backlog) TakeProbe(open LaneSet) *Conversation {
 	first := b.soonest(open)
 	if first == nil {
@@ -34,14 +34,14 @@ func (b *Backlog) TakeProbe(open LaneSet) *Conversation {
 	return b.send(first.pop())
 }
 
-// Take chooses the conversation of the open lanes to call now and marks it as in flight: the result
-// must be reported with Succeeded, Retry, Defer or Drop. While first attempts wait it takes no
-// retry when maxRetries are in flight. It returns nil when nothing may be called (see Ready).
+// Take chooses the conversation of the open lanes to call now and marks it as in flight; the result
+// must be reported with Succeeded, Retry, Defer or Drop. While first attempts wait, it takes no
+// retry if maxRetries are in flight. It returns nil if nothing may be called (see Ready).
 func (b *Backlog) Take(now time.Time, open LaneSet, maxRetries int) *Conversation {
 	at := int64(now.Sub(b.start))
 	first := b.soonest(open)
 	firstAttempts := first != nil && !first.top().retrying
-	full := firstAttempts && b.retriesInFlight >= maxRetries // of whichever lane
+	full := firstAttempts && b.retriesInFlight >= maxRetries // of any lane
 	chosen := -1
 	for i := range b.lanes {
 		if !open[i] || !b.lanes[i].waits(at, full) {

@@ -5,10 +5,10 @@ import (
 	"testing"
 )
 
-// A retry that hangs keeps its permit for long: a few of them must not keep first tries from
+// A retry that hangs keeps its permit for long: a few of them must not deprive first attempts of
 // theirs.
-func TestFewRetriesAreOutWhileFirstTriesWait(t *testing.T) {
-	b := newBench(t)
+func TestFewRetriesAreInFlightWhileFirstAttemptsWait(t *testing.T) {
+	b := newFixture(t)
 	for i := range 100 {
 		b.add(fmt.Sprint("stuck", i), 0, 1)
 	}
@@ -18,30 +18,30 @@ func TestFewRetriesAreOutWhileFirstTriesWait(t *testing.T) {
 	for i := range 1000 {
 		b.add(fmt.Sprint("new", i), i%2, 1)
 	}
-	out := 0
+	inFlight := 0
 	for b.lanes[0].fresh.len()+b.lanes[1].fresh.len() > 0 {
 		c := b.Take(at(1), all, 3)
 		if !c.Retrying() {
 			b.Succeeded(at(1), c)
 			continue
 		}
-		if out++; out == 3 {
+		if inFlight++; inFlight == 3 {
 			break
 		}
 	}
 	for b.lanes[0].fresh.len() > 0 {
 		if c := b.Take(at(1), all, 3); c.Lane() == 0 && c.Retrying() {
-			t.Fatal("a fourth retry is out, and first tries wait")
+			t.Fatal("a fourth retry is in flight, and first attempts wait")
 		}
 	}
 	if c := b.Take(at(1), LaneSet{true, false}, 3); !c.Retrying() {
-		t.Fatal("no first try waits in an open lane, and the retries must go on")
+		t.Fatal("no first attempt waits in an open lane, and the retries must continue")
 	}
 }
 
-// Retries of the better lane don't take the permits of the other lane's first tries.
+// Retries of the better lane don't take the permits of the other lane's first attempts.
 func TestRetriesOfOneLaneLeaveTheOtherItsPermits(t *testing.T) {
-	b := newBench(t)
+	b := newFixture(t)
 	for i := range 100 {
 		b.add(fmt.Sprint("stuck", i), 0, 1)
 	}
@@ -58,12 +58,12 @@ func TestRetriesOfOneLaneLeaveTheOtherItsPermits(t *testing.T) {
 		}
 	}
 	if retries != 3 {
-		t.Fatalf("%d of 60 calls that are out are retries", retries)
+		t.Fatalf("%d of 60 calls in flight are retries", retries)
 	}
 }
 
-func TestLanesThatAreNotOpenWait(t *testing.T) {
-	b := newBench(t)
+func TestClosedLanesWait(t *testing.T) {
+	b := newFixture(t)
 	b.add("live", 0, 1)
 	b.add("fill", 1, 1)
 	backfillOnly := LaneSet{false, true}
@@ -73,7 +73,7 @@ func TestLanesThatAreNotOpenWait(t *testing.T) {
 		b.Retry(c, at(5))
 	}
 	if b.Waiting(LaneSet{}) || !b.Waiting(LaneSet{true, false}) {
-		t.Fatal("who waits?")
+		t.Fatal("the wrong lane waits")
 	}
 	if ok, due := b.Ready(start, backfillOnly); ok || !due.Equal(at(5)) {
 		t.Fatalf("ready %v, due %v", ok, due)
@@ -86,9 +86,9 @@ func TestLanesThatAreNotOpenWait(t *testing.T) {
 	}
 }
 
-// Whatever their due times: each is probed once before any is probed again.
-func TestDeferredProbesTakeTurnsExactly(t *testing.T) {
-	b := newBench(t)
+// Whatever their due times: each conversation is probed once before any is probed again.
+func TestDeferredProbesRotateExactly(t *testing.T) {
+	b := newFixture(t)
 	for i := range 20 {
 		b.add(fmt.Sprint(i), i%2, 1)
 		b.Retry(b.Take(start, all, 100), at(float64(i*i%17))) // in any order

@@ -102,9 +102,9 @@ func TestAccess(t *testing.T) {
 	}
 }
 
-// What proxies add, in whatever spelling, shows that a request was not made on this machine. With
-// the token it may come by a proxy.
-func TestHeadersOfProxies(t *testing.T) {
+// Headers that proxies add, in whatever spelling, show that a request did not originate on this
+// machine. With the token it may come through a proxy.
+func TestProxyHeaders(t *testing.T) {
 	for _, name := range []string{
 		"Forwarded", "X-Forwarded", "X-Forwarded-For", "X-Forwarded-Host",
 		"X-Forwarded-Client-Cert",
@@ -119,7 +119,7 @@ func TestHeadersOfProxies(t *testing.T) {
 		"CloudFront-Viewer-Address", "Akamai-Origin-Hop",
 	} {
 		for _, value := range []string{"", "127.0.0.1"} {
-			// Both as net/http makes the key, and as it came.
+			// Both as net/http canonicalizes the key, and as it was sent.
 			for _, key := range []string{http.CanonicalHeaderKey(name), name} {
 				proxied := func(r *http.Request) { r.Header[key] = []string{value} }
 				if w := get(t, options(&fake{}), "/api/state",
@@ -135,7 +135,7 @@ func TestHeadersOfProxies(t *testing.T) {
 	}
 }
 
-// A token in the query string would end up in logs and histories: it counts for nothing.
+// A token in the query string would end up in logs and histories, so it is ignored.
 func TestTokenInTheURLIsIgnored(t *testing.T) {
 	o := options(&fake{})
 	o.Token = "abc"
@@ -144,7 +144,7 @@ func TestTokenInTheURLIsIgnored(t *testing.T) {
 	}
 }
 
-func TestRefusalsTellTheWayIn(t *testing.T) {
+func TestRefusalsNameTheToken(t *testing.T) {
 	o := options(&fake{})
 	if w := get(t, o, "/", from("10.0.0.7:1")); !contains(w, "MARKREAD_ADMIN_TOKEN") {
 		t.Errorf("403: %s", w.Body)
@@ -155,7 +155,7 @@ func TestRefusalsTellTheWayIn(t *testing.T) {
 		t.Errorf("401: %v %s", w.Header(), w.Body)
 	}
 	if contains(w, "abc") {
-		t.Error("the answer contains the token")
+		t.Error("the response contains the token")
 	}
 }
 
@@ -181,18 +181,19 @@ func TestUnknownPaths(t *testing.T) {
 	}
 	if w := get(t, options(&fake{}), "/nothing",
 		from("10.0.0.7:1")); w.Code != http.StatusForbidden {
-		t.Errorf("GET /nothing from elsewhere: %d: strangers may learn which paths exist", w.Code)
+		t.Errorf("GET /nothing from elsewhere: %d: other machines can learn which paths exist",
+			w.Code)
 	}
 }
 
-func TestHeadersOfEveryAnswer(t *testing.T) {
+func TestSecurityHeaders(t *testing.T) {
 	refused := options(&fake{})
 	refused.Token = "abc"
-	answers := map[string]*httptest.ResponseRecorder{"refused": get(t, refused, "/")}
+	responses := map[string]*httptest.ResponseRecorder{"refused": get(t, refused, "/")}
 	for _, path := range append(append([]string{"/nothing"}, open...), guarded...) {
-		answers[path] = get(t, options(&fake{ready: true}), path)
+		responses[path] = get(t, options(&fake{ready: true}), path)
 	}
-	for name, w := range answers {
+	for name, w := range responses {
 		for k, v := range map[string]string{
 			"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY",
 			"Referrer-Policy":              "no-referrer",

@@ -15,10 +15,10 @@ import (
 	"markread/consumer/printable"
 )
 
-// handler is all routes with their access rules.
+// handler returns all routes with their access rules.
 func handler(o Options) http.Handler {
 	open, guarded := http.NewServeMux(), http.NewServeMux()
-	// The liveness probe: restart me if this is not 200.
+	// The liveness probe: any status but 200 means that the process needs a restart.
 	open.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		if err := o.Source.Healthy(); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
@@ -27,10 +27,9 @@ func handler(o Options) http.Handler {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write([]byte("ok\n"))
 	})
-	// The readiness probe. Its body also says what holds the worker, for people who look there
-	// first.
+	// The readiness probe. Its body also contains the holds, for people who check it first.
 	open.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		body, status := heldNow(o.Source), http.StatusOK
+		body, status := readiness(o.Source), http.StatusOK
 		if !*body.Ready {
 			status = http.StatusServiceUnavailable
 		}
@@ -40,33 +39,34 @@ func handler(o Options) http.Handler {
 		promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{ErrorLog: newErrorLog(o.Log)}))
 	open.Handle("/", guard(o.Token, guarded))
 	guarded.HandleFunc("GET /api/state", func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, o.Source.State().normal())
+		writeJSON(w, http.StatusOK, o.Source.State().normalized())
 	})
 	if o.Controls != nil {
-		guarded.Handle("POST /api/pause", change(o, "", func(bool) { o.Controls.Pause() }))
-		guarded.Handle("POST /api/resume", change(o, "accept-rejections", o.Controls.Resume))
+		guarded.Handle("POST /api/pause", commandHandler(o, "", func(bool) { o.Controls.Pause() }))
+		guarded.Handle("POST /api/resume",
+			commandHandler(o, "accept-rejections", o.Controls.Resume))
 	}
 	guarded.Handle("GET /{$}", page(o.Source))
 	guarded.Handle("GET /assets/{file}", http.FileServerFS(files))
 	return withHeaders(open)
 }
 
-func heldNow(source Source) HeldNow {
-	now := HeldNow{Ready: new(source.Ready()), Held: []HeldFor{}}
-	for _, h := range normal(source.Held()) {
-		now.Held = append(now.Held, HeldFor{h.Reason, h.Since})
+func readiness(source Source) Readiness {
+	now := Readiness{Ready: new(source.Ready()), Held: []ActiveHold{}}
+	for _, h := range normalized(source.Held()) {
+		now.Held = append(now.Held, ActiveHold{h.Reason, h.Since})
 	}
 	return now
 }
 
-// writeJSON answers with a body that the types of this package can't fail to encode.
+// writeJSON responds with body, which must be of a type that always encodes.
 func writeJSON(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(&printable.Writer{Out: w}).Encode(body)
 }
 
-// newErrorLog is a standard logger for net/http and promhttp that writes to the program's own log.
+// newErrorLog returns a standard logger for net/http and promhttp that writes to the program's log.
 func newErrorLog(l zerolog.Logger) *log.Logger { return log.New(logWriter{l}, "", 0) }
 
 type logWriter struct{ log zerolog.Logger }
@@ -76,43 +76,43 @@ func (w logWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Controls is what an operator may do to a worker. Doing it twice does no more than doing it once.
+// Controls are an operator's commands to a worker. They are idempotent.
 type Controls interface {
 	// Pause holds all calls of this process until Resume.
 	Pause()
-	// Resume ends the operator's hold. With acceptRejections it ends those for rejections too, and
-	// lets the next events that are rejected become dead letters.
+	// Resume ends the operator's hold. With acceptRejections it also ends the holds for rejections,
+	// and lets the next rejected events become dead letters.
 	Resume(acceptRejections bool)
 }
 
-// change does what an operator asks for, and answers with what holds the worker then, as /readyz
-// does. option is the name of the one option that the request may have, "" for none.
+// commandHandler executes an operator's command and responds with the current holds, as /readyz
+// does. option is the name of the only option that the request may have; "": none.
 //
-// A page of another site may make a browser of this machine send requests here, and without a token
-// nothing else would tell them from an operator's. With a token too: a proxy may add it to
+// A page of another site may make a browser of this machine send requests here. Without a token
+// nothing else would distinguish them from an operator's; with a token, a proxy may add it to
 // everything that a browser sends.
-func change(o Options, option string, do func(bool)) http.Handler {
+func commandHandler(o Options, option string, do func(bool)) http.Handler {
 	var sameOrigin http.CrossOriginProtection
 	sameOrigin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		http.Error(w, "403: a page of another site may not change anything here",
+		http.Error(w, "403: a page of another site must not change anything here",
 			http.StatusForbidden)
 	}))
 	return sameOrigin.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		on, err := understand(r, option)
+		on, err := parseOption(r, option)
 		if err != nil {
 			http.Error(w, "400: "+err.Error(), http.StatusBadRequest)
 			return
 		}
 		do(on)
 		o.Log.Info().Str("request", r.Method+" "+r.URL.RequestURI()).Str("from", r.RemoteAddr).
-			Msg("an operator's command")
-		writeJSON(w, http.StatusOK, heldNow(o.Source))
+			Msg("operator command executed")
+		writeJSON(w, http.StatusOK, readiness(o.Source))
 	}))
 }
 
-// understand returns whether the option is on. It refuses everything else that a request may ask
-// for: what was misspelt and ignored would only be missed when it is too late.
-func understand(r *http.Request, option string) (on bool, err error) {
+// parseOption reports whether the option is on. It refuses any other parameter: if a misspelt
+// option were ignored, nobody would notice until too late.
+func parseOption(r *http.Request, option string) (on bool, err error) {
 	if r.ContentLength != 0 {
 		return false, errors.New("the request must have no body; an option goes into the URL")
 	}

@@ -16,7 +16,7 @@ func contains(w *httptest.ResponseRecorder, text string) bool {
 
 var begin = time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.FixedZone("", 8*3600))
 
-// full is a state in which nothing is absent.
+// full is a state without absent values.
 func full() State {
 	return State{
 		Version: "v1.2.3", Commit: "abcdef", StartedAt: begin, Ready: true,
@@ -24,7 +24,7 @@ func full() State {
 			Assigned: 8, Partitions: 16},
 		Held: []Hold{{Reason: "outage", Since: begin, Detail: "502 from the gateway",
 			NextProbeAt: new(begin.Add(time.Second)),
-			Meaning:     "the server is silent", Seen: "502 from the gateway",
+			Meaning:     "the server is silent", Observed: "502 from the gateway",
 			Do: "check the way to it"}},
 		Quota: Quota{Rate: 200, Share: new(100), Limit: new(92), InFlight: 3, Cooling: new(88)},
 		Lanes: Lanes{
@@ -42,7 +42,7 @@ func full() State {
 	}
 }
 
-func TestStateIsTheContracts(t *testing.T) {
+func TestStateMatchesContract(t *testing.T) {
 	const want = `{"version":"v1.2.3","commit":"abcdef","started_at":"2026-03-01T04:00:00.123Z",` +
 		`"ready":true,` +
 		`"group":{"name":"markread","member":"markread-1","generation":12,"assigned":8,` +
@@ -88,7 +88,7 @@ func TestAbsentIsNull(t *testing.T) {
 	}
 	w := get(t, options(&fake{}), "/api/state")
 	if !contains(w, `"held":[]`) || !contains(w, `"partitions":[]`) {
-		t.Errorf("empty lists are lists: %s", w.Body)
+		t.Errorf("empty lists are not shown as []: %s", w.Body)
 	}
 }
 

@@ -21,22 +21,22 @@ import (
 )
 
 const (
-	// AdminTimeout is the limit of one command; a worker answers in milliseconds.
-	AdminTimeout   = 10 * time.Second
-	maxAdminAnswer = 4 << 20 // bytes: a wrong URL may lead to anything
+	// AdminTimeout is the time limit of one command; a worker responds in milliseconds.
+	AdminTimeout     = 10 * time.Second
+	maxAdminResponse = 4 << 20 // bytes: a wrong URL may lead anywhere
 )
 
 // Client sends commands to the admin server of one worker.
 type Client struct {
 	Base  string
 	Token imclient.Secret
-	// for what came from outside: it may quote the token, or a proxy's password
+	// masks text from outside, which may quote the token or a proxy's password
 	mask func(string) string
 	HTTP *http.Client
 }
 
-// NewClient makes a client for the worker whose admin server has the URL. Its errors don't quote
-// the URL where there may be a password in it.
+// NewClient returns a client for the worker whose admin server has the given URL. Its errors don't
+// quote a URL that may contain a password.
 func NewClient(given string, token imclient.Secret) (*Client, error) {
 	u, err := url.Parse(given)
 	switch {
@@ -54,58 +54,58 @@ func NewClient(given string, token imclient.Secret) (*Client, error) {
 	}
 	base := strings.TrimRight(u.String(), "/")
 	if !token.IsZero() && u.Scheme == "http" && !imclient.IsLoopback(u.Hostname()) {
-		return nil, fmt.Errorf("--admin-url %s: without TLS everybody on the way can read the "+
-			"token (%s); use https, or a tunnel from this machine "+
-			"(kubectl port-forward, ssh -L)", base, tokenVariable)
+		return nil, fmt.Errorf("--admin-url %s: without TLS anybody on the network path can read "+
+			"the token (%s); use https, or a tunnel from this machine (kubectl port-forward, "+
+			"ssh -L)", base, tokenVariable)
 	}
 	return &Client{Base: base, Token: token, mask: imclient.NewMask(token), HTTP: &http.Client{
 		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment,
 			TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, DisableKeepAlives: true},
-		// What answers with a redirect is not the worker, and the token is for nobody else.
+		// A server that redirects is not the worker, and the token is for nobody else.
 		CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse
 		},
 	}}, nil
 }
 
-// tokenVariable is where programs of ours have the token from.
+// tokenVariable is the environment variable from which markread's programs read the token.
 const tokenVariable = "MARKREAD_ADMIN_TOKEN"
 
-// HeldNow is the body of /readyz, and the answer to an operator's command.
-type HeldNow struct {
-	Ready *bool     `json:"ready"`
-	Held  []HeldFor `json:"held"`
+// Readiness is the body of /readyz, and the response to an operator's command.
+type Readiness struct {
+	Ready *bool        `json:"ready"`
+	Held  []ActiveHold `json:"held"`
 }
 
-// HeldFor is one hold.
-type HeldFor struct {
+// ActiveHold is one hold.
+type ActiveHold struct {
 	Reason string    `json:"reason"`
 	Since  time.Time `json:"since"`
 }
 
-func (h HeldFor) String() string {
+func (h ActiveHold) String() string {
 	return fmt.Sprintf("%.50s since %s", format.Line(h.Reason), format.Time(h.Since))
 }
 
-// Command sends one. Its errors say what is wrong with the way to the worker.
-func (c *Client) Command(ctx context.Context, path string) (HeldNow, error) {
-	return c.ask(ctx, http.MethodPost, path)
+// Command sends a command. Its errors say what is wrong with the connection to the worker.
+func (c *Client) Command(ctx context.Context, path string) (Readiness, error) {
+	return c.readiness(ctx, http.MethodPost, path)
 }
 
-// Held asks what holds the worker.
-func (c *Client) Held(ctx context.Context) (HeldNow, error) {
-	return c.ask(ctx, http.MethodGet, "/readyz")
+// Readiness returns whether the worker is ready, and its holds.
+func (c *Client) Readiness(ctx context.Context) (Readiness, error) {
+	return c.readiness(ctx, http.MethodGet, "/readyz")
 }
 
-func (c *Client) ask(ctx context.Context, method, path string) (HeldNow, error) {
-	// /readyz of a worker that is not ready
-	body, err := c.body(ctx, method, path, method == http.MethodGet)
+func (c *Client) readiness(ctx context.Context, method, path string) (Readiness, error) {
+	// /readyz of a worker that is not ready is a 503
+	body, err := c.fetch(ctx, method, path, method == http.MethodGet)
 	if err != nil {
-		return HeldNow{}, err
+		return Readiness{}, err
 	}
-	var now HeldNow
+	var now Readiness
 	if json.Unmarshal(body, &now) != nil || now.Ready == nil || now.Held == nil {
-		return HeldNow{}, c.noWorker()
+		return Readiness{}, c.notAWorker()
 	}
 	for i, h := range now.Held {
 		now.Held[i].Reason = c.mask(h.Reason)
@@ -113,13 +113,13 @@ func (c *Client) ask(ctx context.Context, method, path string) (HeldNow, error) 
 	return now, nil
 }
 
-// noWorker explains an answer that is no worker's.
-func (c *Client) noWorker() error {
-	return fmt.Errorf("what answers at %s is no worker; is --admin-url right?", c.Base)
+// notAWorker is the error for a response that no worker sends.
+func (c *Client) notAWorker() error {
+	return fmt.Errorf("the server at %s is not a markread worker; is --admin-url correct?", c.Base)
 }
 
-// body returns what is answered with success; unavailable: or with a 503.
-func (c *Client) body(ctx context.Context, method, path string, unavailable bool) ([]byte, error) {
+// fetch returns the body of a successful response, or, if unavailable is set, also of a 503.
+func (c *Client) fetch(ctx context.Context, method, path string, unavailable bool) ([]byte, error) {
 	limited, cancel := context.WithTimeout(ctx, AdminTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(limited, method, c.Base+path, nil)
@@ -129,87 +129,87 @@ func (c *Client) body(ctx context.Context, method, path string, unavailable bool
 	if !c.Token.IsZero() {
 		request.Header.Set("Authorization", "Bearer "+c.Token.Reveal())
 	}
-	answer, err := c.HTTP.Do(request)
+	response, err := c.HTTP.Do(request)
 	if err != nil {
-		return nil, c.unreached(ctx, limited, method, err)
+		return nil, c.transportError(ctx, limited, method, err)
 	}
-	defer answer.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(answer.Body, maxAdminAnswer))
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxAdminResponse))
 	if err != nil {
-		return nil, c.unreached(ctx, limited, method, err)
+		return nil, c.transportError(ctx, limited, method, err)
 	}
-	if answer.StatusCode != http.StatusOK &&
-		!(unavailable && answer.StatusCode == http.StatusServiceUnavailable) {
-		return nil, c.refused(answer, path, string(body))
+	if response.StatusCode != http.StatusOK &&
+		!(unavailable && response.StatusCode == http.StatusServiceUnavailable) {
+		return nil, c.statusError(response, path, string(body))
 	}
 	return body, nil
 }
 
-// unreached explains a request without an answer. Only what is sent with POST does something.
-func (c *Client) unreached(ctx, limited context.Context, method string, err error) error {
+// transportError explains a request without a response. Only POST changes anything.
+func (c *Client) transportError(ctx, limited context.Context, method string, err error) error {
 	var failure *url.Error
 	if errors.As(err, &failure) {
-		err = failure.Err // the URL is in our text
+		err = failure.Err // our text has the URL
 	}
-	perhaps, again := "", ""
+	uncertain, uncertainDo := "", ""
 	if method == http.MethodPost {
-		perhaps = "; the command may have been done"
-		again = " The command may have been done; to give it again does no harm"
+		uncertain = "; the command may have been applied"
+		uncertainDo = " The command may have been applied; repeating it does no harm"
 	}
 	switch {
 	case ctx.Err() != nil:
-		return errors.New("interrupted" + perhaps)
+		return errors.New("interrupted" + uncertain)
 	case limited.Err() != nil:
-		return fmt.Errorf("no answer from %s within %s; is --admin-url right?%s", c.Base,
-			AdminTimeout, again)
+		return fmt.Errorf("no response from %s within %s; is --admin-url correct?%s", c.Base,
+			AdminTimeout, uncertainDo)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("no worker listens at %s; is --admin-url right?", c.Base)
+		return fmt.Errorf("no worker listens at %s; is --admin-url correct?", c.Base)
 	default:
-		return fmt.Errorf("%s can't be asked: %s; is --admin-url right?", c.Base,
+		return fmt.Errorf("the request to %s failed: %s; is --admin-url correct?", c.Base,
 			c.mask(err.Error()))
 	}
 }
 
-// refused explains an answer that is no success. Only what our own admin server says of itself is
-// taken for its word; there may be a gateway before it.
-func (c *Client) refused(answer *http.Response, path, body string) error {
-	ours := strings.HasPrefix(body, fmt.Sprintf("%d: ", answer.StatusCode))
+// statusError explains an unsuccessful response. It interprets a response only if it is in our
+// admin server's own form; there may be a gateway in front of it.
+func (c *Client) statusError(response *http.Response, path, body string) error {
+	ours := strings.HasPrefix(body, fmt.Sprintf("%d: ", response.StatusCode))
 	switch {
-	case ours && answer.StatusCode == http.StatusUnauthorized && c.Token.IsZero():
-		return fmt.Errorf("the worker at %s wants its token: set %s or %s_FILE", c.Base,
+	case ours && response.StatusCode == http.StatusUnauthorized && c.Token.IsZero():
+		return fmt.Errorf("the worker at %s requires its token: set %s or %s_FILE", c.Base,
 			tokenVariable, tokenVariable)
-	case ours && answer.StatusCode == http.StatusUnauthorized:
+	case ours && response.StatusCode == http.StatusUnauthorized:
 		return fmt.Errorf("the worker at %s refuses the token in %s; is it this worker's?", c.Base,
 			tokenVariable)
-	case ours && answer.StatusCode == http.StatusForbidden:
-		return fmt.Errorf("the worker at %s has no %s, so it takes commands from its own machine "+
-			"only: give them there (kubectl exec), or through a tunnel (kubectl port-forward, "+
-			"ssh -L)", c.Base, tokenVariable)
-	case ours && answer.StatusCode == http.StatusBadRequest:
-		return fmt.Errorf("the worker at %s does not understand the command: %.200s", c.Base,
+	case ours && response.StatusCode == http.StatusForbidden:
+		return fmt.Errorf(
+			"the worker at %s has no %s, so it accepts commands from its own machine "+
+				"only: run them there (kubectl exec), or through a tunnel (kubectl port-forward, "+
+				"ssh -L)", c.Base, tokenVariable)
+	case ours && response.StatusCode == http.StatusBadRequest:
+		return fmt.Errorf("the worker at %s rejected the command: %.200s", c.Base,
 			c.mask(strings.TrimPrefix(body, "400: ")))
-	case answer.StatusCode == http.StatusNotFound ||
-		answer.StatusCode == http.StatusMethodNotAllowed:
+	case response.StatusCode == http.StatusNotFound ||
+		response.StatusCode == http.StatusMethodNotAllowed:
 		return fmt.Errorf("%s has no %s: it is another program, or an older markread; is "+
-			"--admin-url right? It must be the address alone, without a path", c.Base, path)
-	case answer.StatusCode/100 == 3:
-		return fmt.Errorf("%s sends elsewhere (HTTP %d); use the address that it sends to as "+
-			"--admin-url", c.Base, answer.StatusCode)
+			"--admin-url correct? It must be the address alone, without a path", c.Base, path)
+	case response.StatusCode/100 == 3:
+		return fmt.Errorf("%s redirects elsewhere (HTTP %d); use the address it redirects to as "+
+			"--admin-url", c.Base, response.StatusCode)
 	default:
-		return fmt.Errorf("%s answers with HTTP %d, as no worker does; is --admin-url right?",
-			c.Base, answer.StatusCode)
+		return fmt.Errorf("%s responds with HTTP %d, which no worker does; is --admin-url correct?",
+			c.Base, response.StatusCode)
 	}
 }
 
-// State asks a worker for all that it shows. What it says is cleaned: there may be anything at the
-// URL.
+// State returns the worker's whole state. Its texts are sanitized: anything may listen at the URL.
 func (c *Client) State(ctx context.Context) (s State, err error) {
-	body, err := c.body(ctx, http.MethodGet, "/api/state", false)
+	body, err := c.fetch(ctx, http.MethodGet, "/api/state", false)
 	if err != nil {
 		return s, err
 	}
 	if json.Unmarshal(body, &s) != nil || s.Held == nil || s.Partitions == nil {
-		return s, c.noWorker()
+		return s, c.notAWorker()
 	}
 	clean := func(text string) string { return format.Line(c.mask(text)) }
 	s.Group.Name = clean(s.Group.Name)
@@ -229,9 +229,9 @@ func (c *Client) State(ctx context.Context) (s State, err error) {
 	return s, nil
 }
 
-// Reachable is how this machine reaches an address that is listened on: 0.0.0.0 and :: are all
-// addresses, and none to call.
-func Reachable(addr string) string {
+// DialAddr returns the address at which this machine reaches a listener on addr: 0.0.0.0 and ::
+// mean all addresses when listening, and can't be dialed.
+func DialAddr(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return addr
@@ -242,14 +242,14 @@ func Reachable(addr string) string {
 	return net.JoinHostPort("127.0.0.1", port)
 }
 
-// Rejections says whether a lane is held for them.
-func (h HeldNow) Rejections() bool {
+// HeldForRejections reports whether a lane is held for rejections.
+func (h Readiness) HeldForRejections() bool {
 	return slices.ContainsFunc(h.Held,
-		func(held HeldFor) bool { return held.Reason == "rejections" })
+		func(held ActiveHold) bool { return held.Reason == "rejections" })
 }
 
-// Paused returns the operator's hold, nil if there is none, and the others.
-func (h HeldNow) Paused() (mine *HeldFor, others []HeldFor) {
+// Paused returns the operator's hold (nil: none) and the other holds.
+func (h Readiness) Paused() (mine *ActiveHold, others []ActiveHold) {
 	for _, held := range h.Held {
 		if held.Reason == "paused" {
 			mine = &held

@@ -2,7 +2,6 @@ package console
 
 import (
 	"bufio"
-	"context"
 	"io"
 	"net"
 	"net/http"
@@ -12,42 +11,29 @@ import (
 	"time"
 )
 
-// crowd is an admin server in a bubble and the connections to it.
-type crowd struct {
+// connCrowd is an admin server in a bubble and many connections to it.
+type connCrowd struct {
 	t      *testing.T
-	accept chan net.Conn
-	// which connections the server has closed, in the order of their beginning
+	accept chan<- net.Conn
+	// whether the server has closed each connection, in the order in which they began
 	ended []*atomic.Bool
 	conns []net.Conn
 }
 
-// newCrowd runs an admin server until the test ends.
-func newCrowd(t *testing.T) *crowd {
-	c := &crowd{t: t, accept: make(chan net.Conn)}
-	o := options(&fake{ready: true})
-	o.Listen = func(string, string) (net.Listener,
-		error) {
-		return &pipeListener{c.accept, make(chan struct{})}, nil
-	}
-	server, err := New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- server.Run(ctx) }()
+// newConnCrowd runs an admin server until the test ends.
+func newConnCrowd(t *testing.T) *connCrowd {
+	accept, stop := runOverPipes(t)
+	c := &connCrowd{t: t, accept: accept}
 	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
+		if err := stop(); err != nil {
 			t.Error(err)
 		}
 	})
 	return c
 }
 
-// connect opens a connection and sends what is given; until the server closes it, answers are read
-// and thrown away.
-func (c *crowd) connect(text string) {
+// connect opens a connection and sends text; responses are discarded until the server closes it.
+func (c *connCrowd) connect(text string) {
 	c.t.Helper()
 	near, far := net.Pipe()
 	c.accept <- far
@@ -63,8 +49,8 @@ func (c *crowd) connect(text string) {
 	synctest.Wait()
 }
 
-// probe is a health probe on a connection of its own.
-func (c *crowd) probe() (status int, took time.Duration) {
+// probe makes a health probe on a connection of its own.
+func (c *connCrowd) probe() (status int, took time.Duration) {
 	c.t.Helper()
 	near, far := net.Pipe()
 	defer near.Close()
@@ -74,15 +60,15 @@ func (c *crowd) probe() (status int, took time.Duration) {
 		"GET /healthz HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n"); err != nil {
 		c.t.Fatal(err)
 	}
-	answer, err := http.ReadResponse(bufio.NewReader(near), nil)
+	response, err := http.ReadResponse(bufio.NewReader(near), nil)
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	_, _ = io.Copy(io.Discard, answer.Body)
-	return answer.StatusCode, time.Since(began)
+	_, _ = io.Copy(io.Discard, response.Body)
+	return response.StatusCode, time.Since(began)
 }
 
-func (c *crowd) open() (n int) {
+func (c *connCrowd) open() (n int) {
 	synctest.Wait()
 	for _, ended := range c.ended {
 		if !ended.Load() {
@@ -93,8 +79,8 @@ func (c *crowd) open() (n int) {
 }
 
 // However many connections others hold open, in whatever state, there are never more than maxConns,
-// and a probe is answered at once.
-func TestAProbeIsAnsweredThoughOthersHoldAllConnections(t *testing.T) {
+// and a probe gets its response immediately.
+func TestProbeIsServedWhenConnectionsAreExhausted(t *testing.T) {
 	const whole, half = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
 		"GET /healthz HTTP/1.1\r\nHost: x"
 	for name, texts := range map[string][]string{
@@ -103,7 +89,7 @@ func TestAProbeIsAnsweredThoughOthersHoldAllConnections(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := newCrowd(t)
+				c := newConnCrowd(t)
 				for i := range 600 {
 					c.connect(texts[i%len(texts)])
 					if n := c.open(); n > maxConns {
@@ -112,11 +98,11 @@ func TestAProbeIsAnsweredThoughOthersHoldAllConnections(t *testing.T) {
 					if i%50 != 0 {
 						continue
 					}
-					if status, took := c.probe(); status != http.StatusOK || took > leastStay {
+					if status, took := c.probe(); status != http.StatusOK || took > minStay {
 						t.Fatalf("with %d connections: %d after %v", i+1, status, took)
 					}
 				}
-				if n := c.open(); n < maxConns-1 { // the probe took the place of one
+				if n := c.open(); n < maxConns-1 { // the probe displaced one
 					t.Errorf("only %d are open", n)
 				}
 				time.Sleep(idleTimeout)
@@ -128,10 +114,10 @@ func TestAProbeIsAnsweredThoughOthersHoldAllConnections(t *testing.T) {
 	}
 }
 
-// The one that goes is the one that has done nothing for the longest.
-func TestTheIdlestConnectionGoes(t *testing.T) {
+// The connection that has been idle the longest is closed.
+func TestIdlestConnectionIsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCrowd(t)
+		c := newConnCrowd(t)
 		const whole = "GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"
 		for range maxConns {
 			c.connect(whole)
@@ -151,10 +137,10 @@ func TestTheIdlestConnectionGoes(t *testing.T) {
 	})
 }
 
-// An ended connection is forgotten and makes room.
+// An ended connection is forgotten and frees its place.
 func TestEndedConnectionsAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCrowd(t)
+		c := newConnCrowd(t)
 		began := time.Now()
 		for range 10 * maxConns {
 			if status, _ := c.probe(); status != http.StatusOK {
@@ -163,7 +149,7 @@ func TestEndedConnectionsAreForgotten(t *testing.T) {
 			synctest.Wait()
 		}
 		if waited := time.Since(began); waited != 0 {
-			t.Errorf("probes one after the other had to make room: %v", waited)
+			t.Errorf("consecutive probes had to wait: %v", waited)
 		}
 	})
 }

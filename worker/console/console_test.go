@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// fake is a source whose answers the test chooses.
+// fake is a source with values that the test chooses.
 type fake struct {
 	state     State
 	unhealthy error
@@ -33,7 +33,7 @@ func (f *fake) Held() []Hold   { return f.State().Held }
 func (f *fake) Healthy() error { return f.unhealthy }
 func (f *fake) Ready() bool    { return f.ready }
 
-// options are an admin server's for a source, with one metric.
+// options returns the options of an admin server with this source and one metric.
 func options(source Source) Options {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(prometheus.NewCounterFunc(
@@ -41,8 +41,7 @@ func options(source Source) Options {
 	return Options{Addr: "127.0.0.1:0", Source: source, Gatherer: registry, Log: zerolog.Nop()}
 }
 
-// get is a request from this machine, changed by the edits, against an admin server with the
-// options.
+// get sends a request from this machine, changed by the edits, to an admin server with the options.
 func get(t *testing.T, o Options, path string,
 	edits ...func(*http.Request)) *httptest.ResponseRecorder {
 	t.Helper()
@@ -66,77 +65,52 @@ func TestServesOverTCPAndStops(t *testing.T) {
 	go func() { done <- server.Run(ctx) }()
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
-	answer, err := client.Get("http://" + server.Addr() + "/api/state")
+	response, err := client.Get("http://" + server.Addr() + "/api/state")
 	if err != nil {
 		t.Fatal(err)
 	}
-	body, _ := io.ReadAll(answer.Body)
-	answer.Body.Close()
-	if answer.StatusCode != http.StatusOK || !strings.Contains(string(body), `"held":[]`) {
-		t.Errorf("GET /api/state: %d %s", answer.StatusCode, body)
+	body, _ := io.ReadAll(response.Body)
+	response.Body.Close()
+	if response.StatusCode != http.StatusOK || !strings.Contains(string(body), `"held":[]`) {
+		t.Errorf("GET /api/state: %d %s", response.StatusCode, body)
 	}
 	cancel()
 	if err := <-done; err != nil {
-		t.Errorf("a stop is no failure: %v", err)
+		t.Errorf("shutdown returned an error: %v", err)
 	}
 	if _, err := net.Dial("tcp", server.Addr()); err == nil {
 		t.Error("the stopped server still accepts connections")
 	}
 }
 
-// A stop doesn't wait longer than a second for a client that never finishes.
-func TestStopCutsOffHangingRequests(t *testing.T) {
+// Shutdown waits at most a second for a client that never finishes.
+func TestShutdownAbortsHangingRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		accepted := make(chan net.Conn, 1)
-		o := options(&fake{})
-		o.Listen = func(string, string) (net.Listener,
-			error) {
-			return &pipeListener{accepted, make(chan struct{})}, nil
-		}
-		server, err := New(o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- server.Run(ctx) }()
+		accept, stop := runOverPipes(t)
 		near, far := net.Pipe()
-		accepted <- far
+		accept <- far
 		// Half a request: the server waits for the rest.
 		if _, err := near.Write([]byte("GET /healthz HTTP/1.1\r\nHost: x")); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
 		start := time.Now()
-		cancel()
-		if err := <-done; err != nil {
+		if err := stop(); err != nil {
 			t.Error(err)
 		}
-		_, err = near.Read(make([]byte, 1))
+		_, err := near.Read(make([]byte, 1))
 		if took := time.Since(start); took > stopTimeout || err != io.EOF {
 			t.Errorf("the connection ended after %s, %v", took, err)
 		}
 	})
 }
 
-// A client that sends its header drop by drop, or not at all, is cut off.
+// A client that sends its header very slowly, or not at all, is disconnected.
 func TestSlowClientIsCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		accepted := make(chan net.Conn, 1)
-		o := options(&fake{})
-		o.Listen = func(string, string) (net.Listener,
-			error) {
-			return &pipeListener{accepted, make(chan struct{})}, nil
-		}
-		server, err := New(o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- server.Run(ctx) }()
+		accept, stop := runOverPipes(t)
 		near, far := net.Pipe()
-		accepted <- far
+		accept <- far
 		start := time.Now()
 		if _, err := io.ReadAll(near); err != nil {
 			t.Error(err)
@@ -144,12 +118,13 @@ func TestSlowClientIsCutOff(t *testing.T) {
 		if took := time.Since(start); took > headerTimeout {
 			t.Errorf("a silent client was kept for %s", took)
 		}
-		cancel()
-		<-done
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
 	})
 }
 
-func TestTakenPortNamesTheFlag(t *testing.T) {
+func TestPortInUseNamesTheFlag(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -159,8 +134,8 @@ func TestTakenPortNamesTheFlag(t *testing.T) {
 	o.Addr = l.Addr().String()
 	_, err = New(o)
 	if err == nil || !strings.Contains(err.Error(), "--admin-addr "+o.Addr) ||
-		!strings.Contains(err.Error(), "taken") {
-		t.Errorf("error of a taken port: %v", err)
+		!strings.Contains(err.Error(), "in use") {
+		t.Errorf("error of a port in use: %v", err)
 	}
 	o.Listen = func(string, string) (net.Listener, error) {
 		return nil, &net.OpError{Op: "listen", Err: os.NewSyscallError("bind", syscall.EACCES)}
@@ -183,7 +158,26 @@ func TestListenerFailureEndsRun(t *testing.T) {
 	}
 }
 
-// pipeListener hands out the connections it is given; nothing goes over a network.
+// runOverPipes runs an admin server that accepts the connections sent to accept. stop ends it and
+// returns Run's error.
+func runOverPipes(t *testing.T) (accept chan<- net.Conn, stop func() error) {
+	t.Helper()
+	conns := make(chan net.Conn)
+	o := options(&fake{ready: true})
+	o.Listen = func(string, string) (net.Listener, error) {
+		return &pipeListener{conns, make(chan struct{})}, nil
+	}
+	server, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- server.Run(ctx) }()
+	return conns, func() error { cancel(); return <-done }
+}
+
+// pipeListener accepts the connections it is given; no network is involved.
 type pipeListener struct {
 	conns  chan net.Conn
 	closed chan struct{}

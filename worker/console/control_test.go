@@ -13,20 +13,20 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// lever is a worker that can be held, and notes what was done to it.
-type lever struct {
+// fakeControls is a worker that can be held; it records the commands.
+type fakeControls struct {
 	fake
 	done []string
 }
 
 var heldSince = time.Date(2026, 3, 1, 4, 0, 0, 0, time.UTC)
 
-func (l *lever) Pause() {
+func (l *fakeControls) Pause() {
 	l.done = append(l.done, "pause")
 	l.state.Held = append(l.state.Held, Hold{Reason: "paused", Since: heldSince})
 }
 
-func (l *lever) Resume(acceptRejections bool) {
+func (l *fakeControls) Resume(acceptRejections bool) {
 	what := "resume"
 	if acceptRejections {
 		what = "resume, accept"
@@ -36,11 +36,11 @@ func (l *lever) Resume(acceptRejections bool) {
 		func(h Hold) bool { return h.Reason == "paused" })
 }
 
-// post is a request of an operator on this machine, changed by the edits.
+// post sends an operator's request from this machine, changed by the edits.
 func post(t *testing.T, token string, path string,
 	edits ...func(*http.Request)) (*httptest.ResponseRecorder, []string) {
 	t.Helper()
-	l := &lever{fake: fake{ready: true}}
+	l := &fakeControls{fake: fake{ready: true}}
 	o := options(l)
 	o.Token, o.Controls = token, l
 	w := get(t, o, path, append([]func(*http.Request){method(http.MethodPost)}, edits...)...)
@@ -49,8 +49,8 @@ func post(t *testing.T, token string, path string,
 
 var changing = []string{"/api/pause", "/api/resume", "/api/resume?accept-rejections=true"}
 
-// Whatever is not an operator's changes nothing.
-func TestWhoMayChange(t *testing.T) {
+// A request that does not come from an operator changes nothing.
+func TestCommandAccess(t *testing.T) {
 	const token = "s3cret-token"
 	bearer := header("Authorization", "Bearer "+token)
 	cases := []struct {
@@ -112,15 +112,15 @@ func TestWhoMayChange(t *testing.T) {
 					t.Errorf("POST %s: %d, want %d; done: %v", path, w.Code, c.want, done)
 				}
 				if strings.Contains(w.Body.String(), token) {
-					t.Errorf("the answer contains the token: %s", w.Body)
+					t.Errorf("the response contains the token: %s", w.Body)
 				}
 			}
 		})
 	}
 }
 
-// A link, an image or a form can't change anything, wherever it stands.
-func TestOnlyPostChanges(t *testing.T) {
+// A link, an image or a form can't change anything, wherever it is.
+func TestCommandsNeedPost(t *testing.T) {
 	for _, name := range []string{http.MethodGet, http.MethodHead, http.MethodOptions,
 		http.MethodPut, http.MethodDelete, http.MethodPatch, http.MethodTrace, "post"} {
 		for _, path := range changing {
@@ -137,7 +137,7 @@ func TestOnlyPostChanges(t *testing.T) {
 	}
 }
 
-func TestChangesDoWhatTheySay(t *testing.T) {
+func TestCommands(t *testing.T) {
 	for path, want := range map[string]string{
 		"/api/pause": "pause", "/api/resume": "resume",
 		"/api/resume?accept-rejections=true":  "resume, accept",
@@ -150,8 +150,8 @@ func TestChangesDoWhatTheySay(t *testing.T) {
 	}
 }
 
-// What is not understood is refused, not ignored.
-func TestUnknownOptionsChangeNothing(t *testing.T) {
+// Unknown options are refused, not ignored.
+func TestUnknownOptionsAreRefused(t *testing.T) {
 	for _, path := range []string{
 		"/api/pause?accept-rejections=true", "/api/pause?for=1h",
 		"/api/resume?accept_rejections=true", "/api/resume?accept-rejections",
@@ -176,11 +176,11 @@ func TestUnknownOptionsChangeNothing(t *testing.T) {
 	}
 }
 
-// The answer is /readyz's body, always with 200: the command was done, whether the worker is a
-// member of its group or not.
-func TestAnswerToAChange(t *testing.T) {
+// The response is /readyz's body, always with 200: the command was executed, whether or not the
+// worker is a member of its group.
+func TestCommandResponse(t *testing.T) {
 	for _, ready := range []bool{true, false} {
-		l := &lever{fake: fake{ready: ready,
+		l := &fakeControls{fake: fake{ready: ready,
 			state: State{Held: []Hold{{Reason: "outage", Since: heldSince, Detail: "not shown"}}}}}
 		o := options(l)
 		var log bytes.Buffer
@@ -205,7 +205,7 @@ func TestAnswerToAChange(t *testing.T) {
 			contains(w, "paused") {
 			t.Errorf("after resume: %s", w.Body)
 		}
-		// Who asked for what can be found out later.
+		// The log shows who requested what.
 		for _, want := range []string{`"request":"POST /api/pause","from":"127.0.0.1:50000"`,
 			`"request":"POST /api/resume?accept-rejections=true"`} {
 			if strings.Count(log.String(), want) != 1 {
@@ -215,7 +215,7 @@ func TestAnswerToAChange(t *testing.T) {
 	}
 }
 
-// A server without controls has nothing to protect.
+// A server without controls has no commands.
 func TestWithoutControls(t *testing.T) {
 	for _, path := range changing {
 		for _, name := range []string{http.MethodPost, http.MethodGet} {
@@ -226,10 +226,10 @@ func TestWithoutControls(t *testing.T) {
 	}
 }
 
-// A real browser's request over a real connection: the protection is where the requests come in,
-// not only in the handler's tests.
+// A browser's request over a real connection: the protection covers the server, not only the
+// handler that other tests call.
 func TestCrossSitePostOverTCP(t *testing.T) {
-	l := &lever{}
+	l := &fakeControls{}
 	o := options(l)
 	o.Controls = l
 	server := httptest.NewServer(handler(o))
@@ -243,13 +243,13 @@ func TestCrossSitePostOverTCP(t *testing.T) {
 		if origin != "" {
 			r.Header.Set("Origin", origin)
 		}
-		answer, err := server.Client().Do(r)
+		response, err := server.Client().Do(r)
 		if err != nil {
 			t.Fatal(err)
 		}
-		answer.Body.Close()
-		if answer.StatusCode != want {
-			t.Errorf("origin %q: %d, want %d", origin, answer.StatusCode, want)
+		response.Body.Close()
+		if response.StatusCode != want {
+			t.Errorf("origin %q: %d, want %d", origin, response.StatusCode, want)
 		}
 	}
 	if len(l.done) != 2 {

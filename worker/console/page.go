@@ -4,12 +4,10 @@ import (
 	"bytes"
 	"cmp"
 	"embed"
-	"fmt"
 	"html/template"
 	"net/http"
 	"reflect"
 	"slices"
-	"strconv"
 	"time"
 
 	"markread/consumer/printable"
@@ -23,42 +21,40 @@ var files embed.FS
 //go:embed page.html
 var pageText string
 
-// pageTemplate escapes everything it is given for the place where it stands.
+// pageTemplate escapes all values according to their context.
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
-	"count": count,
-	"span": func(seconds float64) string {
-		return span(time.Duration(seconds * float64(time.Second)))
-	},
+	"count":      count,
+	"age":        func(seconds float64) string { return format.AgeOf(&seconds) },
 	"waits":      waits,
 	"partitions": func(n int) string { return format.CountOf(int64(n), "partition") },
 }).Parse(pageText))
 
-// waits explains what the oldest unfinished event of a partition waits for.
+// waits explains what a partition's oldest unfinished event waits for.
 func waits(what string) string {
 	return cmp.Or(map[string]string{
-		"quota":       "quota: its turn within the rate",
-		"call":        "call: the answer of the IM server",
+		"quota":       "quota: a permit within the rate",
+		"call":        "call: the response of the IM server",
 		"retry":       "retry: the end of its backoff",
 		"hold":        "hold: see above",
 		"dead-letter": "dead-letter: the acknowledgement of the dead-letter topic",
 	}[what], what)
 }
 
-// view is what the page's template gets: the state, and what the template would have to compute.
+// view is the data of the page's template: the state, and values that the template can't compute.
 type view struct {
 	State
 	Now      time.Time
-	AdminURL string // the flag that names this worker on the reader's command line; "": none needed
+	AdminURL string // flag that names this worker on the reader's command line; "": not needed
 }
 
-// page shows the state. Its script fetches it anew every other second; without scripts the browser
+// page shows the state. Its script fetches it every two seconds; without scripts the browser
 // reloads it.
 func page(source Source) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var b bytes.Buffer
 		if err := pageTemplate.Execute(&printable.Writer{Out: &b},
-			view{source.State().normal(), shown(time.Now()), adminURL(r)}); err != nil {
-			http.Error(w, "the page could not be made: "+err.Error(),
+			view{source.State().normalized(), roundUTC(time.Now()), adminURL(r)}); err != nil {
+			http.Error(w, "the page could not be rendered: "+err.Error(),
 				http.StatusInternalServerError)
 			return
 		}
@@ -67,29 +63,29 @@ func page(source Source) http.Handler {
 	})
 }
 
-// At is a moment with its distance from now: "2026-01-02 03:04:05 UTC, 12 s ago".
+// At formats a time with its distance from now: "2026-01-02 03:04:05 UTC, 12s ago".
 func (v view) At(t time.Time) string {
-	text := t.Format("2006-01-02 15:04:05 UTC")
+	text := format.Time(t)
 	switch d := v.Now.Sub(t).Round(time.Second); {
 	case d < 0:
-		return text + ", in " + span(-d)
+		return text + ", in " + format.Age(-d)
 	case d == 0:
 		return text + ", now"
 	default:
-		return text + ", " + span(d) + " ago"
+		return text + ", " + format.Age(d) + " ago"
 	}
 }
 
-// Up is how long the process has run.
-func (v view) Up() string { return span(v.Now.Sub(v.StartedAt)) }
+// Up returns how long the process has been running.
+func (v view) Up() string { return format.Age(v.Now.Sub(v.StartedAt)) }
 
-// row is one lane with its name.
+// row is a lane with its name.
 type row struct {
 	Name string
 	Lane
 }
 
-// Rows are the lanes in the order in which they are served.
+// Rows returns the lanes in the order of their priority.
 func (v view) Rows() []row { return []row{{"live", v.Lanes.Live}, {"backfill", v.Lanes.Backfill}} }
 
 // Unreadable returns the partitions that can't be read.
@@ -98,75 +94,58 @@ func (v view) Unreadable() []Partition {
 		func(p Partition) bool { return p.Unreadable == nil })
 }
 
-// Throttled reports whether answers of the server have made the limit less than the share.
+// Throttled reports whether throttled responses have reduced the limit below the share.
 func (v view) Throttled() bool {
 	return v.Quota.Share != nil && v.Quota.Limit != nil && *v.Quota.Limit < *v.Quota.Share
 }
 
-// Drain is how long the lanes need at the present limit if nothing new comes: one call a
-// conversation, however many events wait.
+// Drain returns how long the lanes need at the current limit if no new events arrive: one call for
+// each conversation, however many events it has.
 func (v view) Drain() string {
 	waiting := v.Lanes.Live.Conversations + v.Lanes.Backfill.Conversations
-	stuck := 0 // waiting in a lane that is held alone
+	heldBacklog := 0 // conversations in a lane that has a hold of its own
 	for _, row := range v.Rows() {
 		if slices.ContainsFunc(v.Held, func(h Hold) bool { return h.Lane == row.Name }) {
-			stuck += row.Conversations
+			heldBacklog += row.Conversations
 		}
 	}
 	switch {
 	case v.Group.Generation == nil:
-		return "unknown: outside a generation the worker does not see what waits in Kafka"
+		return "unknown: outside a generation the worker does not see the events in Kafka"
 	case waiting == 0 && len(v.Unreadable()) > 0:
-		return "unknown: what can't be read waits in Kafka"
+		return "unknown: the unreadable events are in Kafka"
 	case waiting == 0:
-		return "nothing waits"
-	case slices.ContainsFunc(v.Held, func(h Hold) bool { return h.Lane == "" }), stuck == waiting:
-		return "no calls while something holds"
+		return "no events wait"
+	case slices.ContainsFunc(v.Held, func(h Hold) bool { return h.Lane == "" }),
+		heldBacklog == waiting:
+		return "no calls during a hold"
 	case v.Quota.Limit == nil || *v.Quota.Limit <= 0:
 		return "unknown: no limit is set"
 	}
-	text := "about " + span(time.Duration(waiting-stuck)*time.Second/time.Duration(*v.Quota.Limit))
-	if stuck > 0 {
-		text += ", without the lane that is held"
+	text := "about " +
+		format.Age(time.Duration(waiting-heldBacklog)*time.Second/time.Duration(*v.Quota.Limit))
+	if heldBacklog > 0 {
+		text += ", without the held lane"
 	}
 	if len(v.Unreadable()) > 0 {
-		text += ", without the partitions that can't be read"
+		text += ", without the unreadable partitions"
 	}
 	return text
 }
 
-// adminURL names the server that a request reached as `markread pause` wants it. What the name of
-// another machine leads to from the reader's command line is not known here, and neither is what a
-// proxy before us speaks.
+// adminURL returns the flag with which `markread pause` reaches the server of this request. It is
+// empty for another machine's name: where that leads from the reader's command line is unknown, and
+// so is the protocol of a proxy before us.
 func adminURL(r *http.Request) string {
-	const usual = ":8780"
-	if !imclient.IsLoopback(r.Host) || r.Host == "127.0.0.1"+usual || r.Host == "localhost"+usual {
+	const defaultPort = ":8780"
+	if !imclient.IsLoopback(r.Host) || r.Host == "127.0.0.1"+defaultPort ||
+		r.Host == "localhost"+defaultPort {
 		return ""
 	}
 	return " --admin-url http://" + r.Host
 }
 
-// span prints a duration with two units at most: "3.2 s", "4 m 12 s", "2 h 5 m", "3 d 4 h".
-func span(d time.Duration) string {
-	const day = 24 * time.Hour
-	d = d.Round(100 * time.Millisecond)
-	big, small, names := day, time.Hour, "dh"
-	switch {
-	case d < time.Minute:
-		return strconv.FormatFloat(d.Seconds(), 'f', -1, 64) + " s"
-	case d < time.Hour:
-		big, small, names = time.Minute, time.Second, "ms"
-	case d < day:
-		big, small, names = time.Hour, time.Minute, "hm"
-	}
-	text := fmt.Sprintf("%d %c", d/big, names[0])
-	if rest := d % big / small; rest > 0 {
-		text += fmt.Sprintf(" %d %c", rest, names[1])
-	}
-	return text
-}
-
-// count prints a whole number with thousands separated, and "–" for a pointer to none.
+// count formats a whole number with separated thousands, and a nil pointer as "–".
 func count(n any) string {
 	v := reflect.Indirect(reflect.ValueOf(n))
 	if !v.IsValid() {

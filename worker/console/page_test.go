@@ -17,8 +17,8 @@ func TestPageShowsTheState(t *testing.T) {
 		"v1.2.3", "held: outage", "2026-03-01 04:00:00 UTC", "502 from the gateway", "what to do",
 		"the server is silent", "check the way to it",
 		"200 calls/s", ">92<", ">88<", "8 of 16", "1,000", "5,000",
-		"no calls while something holds",
-		"mark-read", ">10<", ">20<", "3.2 s", "retry: the end of its backoff",
+		"no calls during a hold",
+		"mark-read", ">10<", ">20<", "3.2s", "retry: the end of its backoff",
 	} {
 		if !contains(w, want) {
 			t.Errorf("the page does not show %q", want)
@@ -26,7 +26,7 @@ func TestPageShowsTheState(t *testing.T) {
 	}
 }
 
-func TestPageOfAWorkerThatHasNothingYet(t *testing.T) {
+func TestPageOfANewWorker(t *testing.T) {
 	w := get(t, options(&fake{}), "/")
 	for _, want := range []string{"not ready", "Not ready", "unlimited", "in no generation",
 		"Time to drain: unknown", "None are assigned"} {
@@ -34,7 +34,7 @@ func TestPageOfAWorkerThatHasNothingYet(t *testing.T) {
 			t.Errorf("the page does not show %q", want)
 		}
 	}
-	if contains(w, "nothing waits") || contains(w, " since 0001") {
+	if contains(w, "no events wait") || contains(w, " since 0001") {
 		t.Error("the page claims what is not known")
 	}
 	if contains(w, "%!") || contains(w, "&lt;nil&gt;") {
@@ -42,14 +42,14 @@ func TestPageOfAWorkerThatHasNothingYet(t *testing.T) {
 	}
 }
 
-// Whatever gets into the state is shown as text.
+// All values of the state are shown as text.
 func TestPageEscapes(t *testing.T) {
 	for _, text := range []string{`<script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`,
 		`</title><script>`, `' onmouseover='x`} {
 		s := full()
 		s.Version, s.Commit, s.Group.Name, s.Group.Member = text, text, text, &text
 		h := &s.Held[0]
-		h.Reason, h.Detail, h.Lane, h.Meaning, h.Seen, h.Do = text, text, text, text, text, text
+		h.Reason, h.Detail, h.Lane, h.Meaning, h.Observed, h.Do = text, text, text, text, text, text
 		s.Partitions[0].Topic, s.Partitions[0].OldestUnfinished.WaitsFor = text, text
 		s.Partitions[0].Unreadable.Reason, s.Partitions[0].Unreadable.Do = text, text
 		body := get(t, options(&fake{state: s}), "/").Body.String()
@@ -60,8 +60,8 @@ func TestPageEscapes(t *testing.T) {
 	}
 }
 
-// A partition that can't be read is named at the top: which, since when, where, why, what to do,
-// and where to read on.
+// A partition that can't be read is shown at the top: which one, since when, at which offset, why,
+// what to do, and where the runbook is.
 func TestPageShowsUnreadablePartitions(t *testing.T) {
 	s := full()
 	s.Held = nil
@@ -77,12 +77,12 @@ func TestPageShowsUnreadablePartitions(t *testing.T) {
 	}
 	s.Partitions[0].Unreadable.Offset, s.Partitions[0].OldestUnfinished = nil, nil
 	s.Lanes.Live = Lane{OldestSeconds: 90}
-	if w := get(t, options(&fake{state: s}), "/"); !contains(w, "<dd>not known</dd>") ||
-		!contains(w, "1 m 30 s</td>") {
+	if w := get(t, options(&fake{state: s}), "/"); !contains(w, "<dd>unknown</dd>") ||
+		!contains(w, "1m30s</td>") {
 		t.Errorf("without an offset, and nothing in memory: %s", w.Body)
 	}
 
-	// A topic's permission is taken away: the page stays a page.
+	// The permission for a topic is revoked: the page stays usable.
 	p := s.Partitions[0]
 	for i := range 2000 {
 		p.Partition = i
@@ -101,9 +101,9 @@ func TestPageShowsUnreadablePartitions(t *testing.T) {
 	}
 }
 
-// A reason may quote a broker: it is one line of bounded length, and nothing in it steers a
+// A reason may quote a broker: it is one line of bounded length, and nothing in it controls a
 // terminal or a page.
-func TestReasonsAreHarmless(t *testing.T) {
+func TestReasonsAreSanitized(t *testing.T) {
 	s := full()
 	u := s.Partitions[0].Unreadable
 	u.Reason = "line\n\x1b[31mred\u202egnol\xff" + strings.Repeat("é", 1000)
@@ -119,8 +119,8 @@ func TestReasonsAreHarmless(t *testing.T) {
 	}
 }
 
-// The policy forbids inline scripts and styles and all other hosts: what the page uses must obey,
-// or it silently does not work.
+// The policy forbids inline scripts and styles and all other hosts: whatever violates it silently
+// does not work.
 func TestPageObeysItsPolicy(t *testing.T) {
 	w := get(t, options(&fake{state: full()}), "/")
 	policy := w.Header().Get("Content-Security-Policy")
@@ -161,10 +161,10 @@ func TestEveryWaitIsExplained(t *testing.T) {
 	}
 }
 
-// A rebalance: still ready, but nothing moves, and the page says since when.
+// In a rebalance the worker is still ready but makes no calls, and the page shows since when.
 func TestPageOutsideAGeneration(t *testing.T) {
 	s := full()
-	s.Held, s.Group.Generation, s.Group.Outside = nil, nil,
+	s.Held, s.Group.Generation, s.Group.OutsideSince = nil, nil,
 		time.Date(2026, 3, 1, 5, 6, 7, 0, time.UTC)
 	w := get(t, options(&fake{state: s}), "/")
 	for _, want := range []string{"Between two generations", "since 2026-03-01 05:06:07 UTC",
@@ -178,11 +178,11 @@ func TestPageOutsideAGeneration(t *testing.T) {
 	}
 }
 
-// What to do is said once, and a hold of one lane says which.
-func TestPageShowsTheParts(t *testing.T) {
+// The remedy is shown once, and a hold of one lane names the lane.
+func TestPageShowsHoldDetailsOnce(t *testing.T) {
 	s := full()
 	s.Held[0].Detail, s.Held[0].Lane = "lane backfill: another app's key", "backfill"
-	s.Held[0].Seen, s.Held[0].Do = "another app's key", "check the key"
+	s.Held[0].Observed, s.Held[0].Do = "another app's key", "check the key"
 	w := get(t, options(&fake{state: s}), "/")
 	if !contains(w, "<dd>check the key</dd>") || !contains(w, "key</dd>") ||
 		contains(w, "lane backfill: ") || !contains(w, "(lane backfill)") {
@@ -193,7 +193,7 @@ func TestPageShowsTheParts(t *testing.T) {
 func TestDrain(t *testing.T) {
 	s := State{Group: Group{Generation: new(int32(1))}, Lanes: Lanes{Live: Lane{Conversations: 100},
 		Backfill: Lane{Conversations: 300}}, Quota: Quota{Rate: 200, Limit: new(100)}}
-	if got := (view{State: s}).Drain(); got != "about 4 s" {
+	if got := (view{State: s}).Drain(); got != "about 4.0s" {
 		t.Errorf("400 conversations at 100/s: %s", got)
 	}
 	s.Quota.Limit = new(0)
@@ -202,14 +202,14 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// A lane that is held alone does not keep the other from draining.
-func TestDrainBesideAHeldLane(t *testing.T) {
+// A held lane does not keep the other lane from draining.
+func TestDrainWithAHeldLane(t *testing.T) {
 	s := State{Group: Group{Generation: new(int32(1))}, Lanes: Lanes{Live: Lane{Conversations: 100},
 		Backfill: Lane{Conversations: 300}}, Quota: Quota{Limit: new(100)}}
 	for lane, want := range map[string]string{
-		"live":     "about 3 s, without the lane that is held",
-		"backfill": "about 1 s, without the lane that is held",
-		"":         "no calls while something holds",
+		"live":     "about 3.0s, without the held lane",
+		"backfill": "about 1.0s, without the held lane",
+		"":         "no calls during a hold",
 	} {
 		s.Held = []Hold{{Reason: "rejections", Lane: lane}}
 		if got := (view{State: s}).Drain(); got != want {
@@ -217,26 +217,25 @@ func TestDrainBesideAHeldLane(t *testing.T) {
 		}
 	}
 	s.Held = []Hold{{Lane: "live"}, {Lane: "backfill"}}
-	if got := (view{State: s}).Drain(); got != "no calls while something holds" {
+	if got := (view{State: s}).Drain(); got != "no calls during a hold" {
 		t.Errorf("both lanes: %s", got)
 	}
 }
 
-// Nobody knows how long it takes to drain what can't be read.
+// It is unknown how long unreadable partitions take to drain.
 func TestDrainOfUnreadablePartitions(t *testing.T) {
 	s := State{Group: Group{Generation: new(int32(1))}, Quota: Quota{Limit: new(100)},
 		Partitions: []Partition{{Unreadable: &Unreadable{}}}}
-	if got := (view{State: s}).Drain(); got != "unknown: what can't be read waits in Kafka" {
+	if got := (view{State: s}).Drain(); got != "unknown: the unreadable events are in Kafka" {
 		t.Errorf("nothing in memory: %s", got)
 	}
 	s.Lanes.Live.Conversations = 100
-	if got := (view{State: s}).Drain(); got != "about 1 s, without the partitions that can't be "+
-		"read" {
+	if got := (view{State: s}).Drain(); got != "about 1.0s, without the unreadable partitions" {
 		t.Errorf("100 in memory: %s", got)
 	}
 }
 
-// The page names the commands as they work where it is read.
+// The page shows the commands as they work for its reader.
 func TestPageNamesTheCommands(t *testing.T) {
 	for name, flag := range map[string]string{
 		"localhost:8780": "", "127.0.0.1:8780": "",
@@ -272,11 +271,11 @@ func TestAt(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	v := view{Now: now}
 	for want, at := range map[string]time.Time{
-		"2026-01-02 03:04:05 UTC, now":         now,
-		"2026-01-02 03:03:55 UTC, 10 s ago":    now.Add(-10 * time.Second),
-		"2026-01-02 03:04:20 UTC, in 15 s":     now.Add(15 * time.Second),
-		"2026-01-01 03:04:05 UTC, 1 d ago":     now.Add(-24 * time.Hour),
-		"2026-01-02 00:59:05 UTC, 2 h 5 m ago": now.Add(-2*time.Hour - 5*time.Minute),
+		"2026-01-02 03:04:05 UTC, now":        now,
+		"2026-01-02 03:03:55 UTC, 10s ago":    now.Add(-10 * time.Second),
+		"2026-01-02 03:04:20 UTC, in 15s":     now.Add(15 * time.Second),
+		"2026-01-01 03:04:05 UTC, 24h00m ago": now.Add(-24 * time.Hour),
+		"2026-01-02 00:59:05 UTC, 2h05m ago":  now.Add(-2*time.Hour - 5*time.Minute),
 	} {
 		if got := v.At(at); got != want {
 			t.Errorf("%s, want %s", got, want)
@@ -299,15 +298,12 @@ func TestNumbers(t *testing.T) {
 		}
 	}
 	for want, d := range map[string]time.Duration{
-		"0 s": 0, "0.1 s": 96 * time.Millisecond, "3.2 s": 3200 * time.Millisecond,
-		"1 m": time.Minute, "4 m 12 s": 252 * time.Second,
-		"2 h 5 m": 125 * time.Minute, "3 d 4 h": 76 * time.Hour, "1 d": 24*time.Hour + time.Minute,
+		"0.0s": 0, "0.1s": 96 * time.Millisecond, "3.2s": 3200 * time.Millisecond,
+		"59s": 59999 * time.Millisecond, "1m00s": time.Minute, "4m12s": 252 * time.Second,
+		"2h05m": 125 * time.Minute, "24h01m": 24*time.Hour + time.Minute, "3d04h": 76 * time.Hour,
 	} {
-		if got := span(d); got != want {
-			t.Errorf("span: %s, want %s", got, want)
+		if got := (view{Now: begin.Add(d), State: State{StartedAt: begin}}).Up(); got != want {
+			t.Errorf("Up: %s, want %s", got, want)
 		}
-	}
-	if got := span(59999 * time.Millisecond); got != "1 m" {
-		t.Errorf("59.999 s is shown as %s", got)
 	}
 }

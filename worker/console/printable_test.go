@@ -7,15 +7,15 @@ import (
 	"unicode"
 )
 
-// Text of others can neither hide nor turn what stands around it on the page, and in JSON it keeps
-// its value.
+// Text from outside can neither hide nor reorder what surrounds it on the page, and keeps its value
+// in JSON.
 func TestPageAndStateArePrintable(t *testing.T) {
 	for _, text := range []string{"a\u202eb", "\x1b[31mx\x7f", "\u009b2J", "\ufeff\u200b\u2066",
 		"\u2028", "\U000e0041"} {
 		s := full()
 		s.Group.Name, s.Group.Member = text, &text
 		h := &s.Held[0]
-		h.Detail, h.Meaning, h.Seen, h.Do = text, text, text, text
+		h.Detail, h.Meaning, h.Observed, h.Do = text, text, text, text
 		s.Partitions[0].Topic = text
 		for _, path := range []string{"/", "/api/state"} {
 			body := get(t, options(&fake{state: s}), path).Body.String()

@@ -7,7 +7,7 @@ import (
 	"markread/consumer/event"
 )
 
-// What taking in one event costs, most of which collapse: a backlog's speed.
+// The cost of receiving one event, most of which collapse: a backlog's speed.
 func BenchmarkReceive(b *testing.B) {
 	r := newRig(nil)
 	r.options.MaxEvents = 1 << 62

@@ -9,12 +9,11 @@ import (
 	"markread/consumer/event"
 )
 
-// damaged is an event of so many records that can't be told apart.
+// damaged returns an event of count indistinguishable records.
 func (r *rig) damaged(lane event.Lane, count int) event.Event {
 	e := r.event("", 0, lane)
 	e.Record.Damage = &event.Damage{Last: e.Record.Offset + int64(count) - 1, Count: count,
-		Size: 90,
-		Err:  errors.New("bad length")}
+		Size: 90, Err: errors.New("bad length")}
 	e = withRef(event.Decode(e.Record, start), e)
 	r.tracker.events[e.Ref] = e
 	return e
@@ -25,7 +24,7 @@ func withRef(e, of event.Event) event.Event {
 	return e
 }
 
-// sums checks that no event is lost from the counts, and returns those of a lane.
+// sums checks that the counts include every event, and returns those of a lane.
 func (r *rig) sums(lane event.Lane) Counts {
 	r.t.Helper()
 	n := r.counts[lane]
@@ -39,7 +38,7 @@ func (r *rig) sums(lane event.Lane) Counts {
 	return n
 }
 
-// Records that can't be told apart have one letter and count one by one; but one forged count must
+// Indistinguishable records have one dead letter and count one by one; but one forged count must
 // not stop fetching.
 func TestDamagedRecordsCountOneByOneAndTakeMemoryOnce(t *testing.T) {
 	const forged = 1 << 31
@@ -49,27 +48,26 @@ func TestDamagedRecordsCountOneByOneAndTakeMemoryOnce(t *testing.T) {
 		t.Fatalf("received %d, unsettled %d", n.Received, n.Unsettled())
 	}
 	for _, lane := range []event.Lane{event.Live, event.Backfill} {
-		if l := r.load(lane); l[unsettled] != 1 || l[conversations] != 1 || !r.HasCapacity(lane) {
-			t.Fatalf("%v: %+v, room %v", lane, l, r.HasCapacity(lane))
+		if l := r.memoryUse(lane); l[unsettled] != 1 || l[conversations] != 1 ||
+			!r.HasCapacity(lane) {
+			t.Fatalf("%v: %+v, capacity %v", lane, l, r.HasCapacity(lane))
 		}
 	}
 	batch := r.NextLetters(10)
 	l := batch[0]
 	if len(batch) != 2 || l.Class != "invalid" || l.Code != "" || l.Attempts != 0 ||
-		l.Collapsed != forged ||
-		!strings.Contains(l.Message, "2147483648 records") {
-		t.Fatalf("%d letters, %+v", len(batch), l.DeadLetter)
+		l.Collapsed != forged || !strings.Contains(l.Message, "2147483648 records") {
+		t.Fatalf("%d dead letters, %+v", len(batch), l.DeadLetter)
 	}
 	r.refuse(start, batch)
 	if n := r.sums(event.Backfill); n.Unsettled() != forged ||
-		r.load(event.Backfill)[unsettled] != 1 {
-		t.Fatalf("after a refusal %+v, %+v", n, r.load(event.Backfill))
+		r.memoryUse(event.Backfill)[unsettled] != 1 {
+		t.Fatalf("after a refusal %+v, %+v", n, r.memoryUse(event.Backfill))
 	}
 	r.LettersWritten(start, r.NextLetters(1), make([]error, 1))
 	if n := r.sums(event.Backfill); n.Finished[DeadLettered] != forged ||
-		r.load(event.Backfill) != (load{}) ||
-		r.tracker.finished[l.Event.Ref] != 1 {
-		t.Fatalf("written: %+v, %+v, finished %d times", n, r.load(event.Backfill),
+		r.memoryUse(event.Backfill) != (memoryUse{}) || r.tracker.finished[l.Event.Ref] != 1 {
+		t.Fatalf("written: %+v, %+v, finished %d times", n, r.memoryUse(event.Backfill),
 			r.tracker.finished[l.Event.Ref])
 	}
 	r.End(start)
@@ -77,27 +75,27 @@ func TestDamagedRecordsCountOneByOneAndTakeMemoryOnce(t *testing.T) {
 		t.Fatalf("revoked: %+v", n)
 	}
 	r.Begin(start, r.tracker, 12, 12)
-	if r.load(event.Live) != (load{}) {
-		t.Fatalf("a new generation begins with %+v", r.load(event.Live))
+	if r.memoryUse(event.Live) != (memoryUse{}) {
+		t.Fatalf("a new generation begins with %+v", r.memoryUse(event.Live))
 	}
 }
 
-// A letter of damaged records is one piece of evidence, and waits like others while its lane is
-// held for rejections.
+// A dead letter of damaged records is one piece of evidence, and waits like others while its lane
+// is held for rejections.
 func TestDamagedRecordsAreEvidenceOnce(t *testing.T) {
 	r := newRig(t)
 	for range 499 {
 		r.Receive(start, []event.Event{r.damaged(event.Live, 1000)})
 	}
-	if r.holds.On(int(event.Live)) {
+	if r.holds.LaneHeld(int(event.Live)) {
 		t.Fatalf("held: %v", r.holds.Active())
 	}
 	for range 10 {
 		r.Receive(start, []event.Event{r.damaged(event.Live, 1000)})
 	}
-	if !r.holds.On(int(event.Live)) || len(r.letters.parked[0]) == 0 ||
-		r.load(event.Live)[unsettled] != 509 {
-		t.Fatalf("%d parked, %+v", len(r.letters.parked[0]), r.load(event.Live))
+	if !r.holds.LaneHeld(int(event.Live)) || len(r.letters.parked[0]) == 0 ||
+		r.memoryUse(event.Live)[unsettled] != 509 {
+		t.Fatalf("%d parked, %+v", len(r.letters.parked[0]), r.memoryUse(event.Live))
 	}
 	r.Resume(start, true)
 	r.writeAll(start)
@@ -107,8 +105,8 @@ func TestDamagedRecordsAreEvidenceOnce(t *testing.T) {
 	}
 }
 
-// A record's bytes are the fetcher's again when receive has returned; and the letter is as it was,
-// null, empty or not.
+// After Receive has returned, the fetcher reuses a record's bytes; the dead letter keeps its own
+// copy, null, empty or not.
 func TestLettersKeepTheirOwnBytes(t *testing.T) {
 	records := []event.Record{
 		{},
@@ -145,7 +143,7 @@ func TestLettersKeepTheirOwnBytes(t *testing.T) {
 	}
 }
 
-// Headers take memory, too: they are counted, and only so many letters are unpacked at a time.
+// Headers use memory, too: they are counted, and only so many dead letters are unpacked at a time.
 func TestLettersOfManyHeadersAreBounded(t *testing.T) {
 	r := newRig(t)
 	many := make([]event.Header, 100_000) // 200,000 bytes of a record
@@ -154,11 +152,11 @@ func TestLettersOfManyHeadersAreBounded(t *testing.T) {
 		e.Invalid, e.Record.Headers = errors.New("no event"), many
 		r.Receive(start, []event.Event{e})
 	}
-	if l := r.load(event.Live); l[recordBytes] < 100*200_000 || l[recordBytes] > 100*210_000 {
+	if l := r.memoryUse(event.Live); l[recordBytes] < 100*200_000 || l[recordBytes] > 100*210_000 {
 		t.Errorf("%+v", l)
 	}
 	if n := len(r.NextLetters(64)); n != 5 {
-		t.Errorf("%d letters are written at the same time", n)
+		t.Errorf("%d dead letters are written concurrently", n)
 	}
 	long := []event.Header{{Key: strings.Repeat("n", 1<<20), Value: make([]byte, 1<<20)}}
 	for range 32 {
@@ -167,6 +165,6 @@ func TestLettersOfManyHeadersAreBounded(t *testing.T) {
 		r.Receive(start, []event.Event{e})
 	}
 	if r.HasCapacity(event.Live) {
-		t.Errorf("room beside %d bytes of headers", r.load(event.Live)[recordBytes])
+		t.Errorf("capacity despite %d bytes of headers", r.memoryUse(event.Live)[recordBytes])
 	}
 }

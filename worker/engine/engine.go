@@ -1,13 +1,14 @@
-// Package engine decides which calls are made, what becomes of each event and when fetching pauses,
-// and explains what an event waits for. It puts together backlog (what is called next), quota
-// (when) and hold (whether at all).
+// Package engine decides which calls are made, how each event is settled and when fetching pauses,
+// and explains what an event waits for. It combines backlog (which call is next), quota (when) and
+// hold (whether at all).
 //
 // It is pure: no goroutine, no clock, no I/O, no context, no log. Time is an argument, and must not
 // go back between two calls. It is not safe for concurrent use: its owner holds the lock.
 //
 // Its user promises: Begin starts a generation, End drops it. In between, each Call of Next is
-// reported once, with Answer or CutOff, and each batch of NextLetters once, with LettersWritten. An
-// event is finished when the Tracker's Finish is called, and not before.
+// reported exactly once, with CallDone or CallInterrupted, and each batch of NextLetters exactly
+// once, with LettersWritten. An event is finished when the Tracker's Finish is called, and not
+// before.
 package engine
 
 import (
@@ -23,9 +24,9 @@ import (
 
 // Options configure an Engine. All must be set except where noted.
 type Options struct {
-	Topics      event.Topics // that events come from
+	Topics      event.Topics // topics that events are read from
 	Attempts    int          // counted failures after which a conversation becomes a dead letter
-	MaxInFlight int          // calls at the same time without a rate; 0: see SetShare
+	MaxInFlight int          // calls in flight without a rate; 0: see SetShare
 	MaxPending  int          // conversations in memory at which fetching pauses
 	MaxEvents   int          // unsettled events at which fetching pauses; 0: 8,000,000
 	MaxRejected int          // per cent of a lane's last 500 outcomes: rejected or invalid
@@ -34,35 +35,37 @@ type Options struct {
 	Observer    Observer
 }
 
-// Engine is the pure decision logic: time, events and responses come in; calls and letters go out.
+// Engine is the pure decision logic: it receives time, events and responses, and returns calls and
+// dead letters.
 type Engine struct {
 	options Options
 	quota   *quota.Quota
 	holds   *hold.Holds
-	memory  *backlog.Memory
+	applied *backlog.AppliedTimes
 
-	// These belong to one generation; see Begin and End.
+	// These fields belong to one generation; see Begin and End.
 	tracker    Tracker
 	partitions int // of the group
 	backlog    *backlog.Backlog
 	letters    letterQueue
 
-	accepted bool      // the server accepted the last signature that it said anything about
-	lastCall time.Time // when the last call was sent
-	calls    uint64    // sent, and answered or failed
-	answered uint64    // those of them with an ErrorCode
-	counts   [backlog.Lanes]Counts
+	// the server accepted the last signature that it judged
+	signatureAccepted bool
+	lastCall          time.Time // when the last call was sent
+	calls             uint64    // sent, and responded to or failed
+	withErrorCode     uint64    // of these calls, the ones with an ErrorCode
+	counts            [backlog.Lanes]Counts
 }
 
 // Tracker knows the events of a generation by their Ref.
 type Tracker interface {
-	// Finish reports that an event is finished, and returns what it was.
+	// Finish reports that an event is finished, and returns its lane and event time.
 	Finish(ref event.Ref) (lane event.Lane, eventTime time.Time)
-	// Attempted reports an event's counted attempts: its next owner continues counting.
+	// Attempted reports how many attempts of an event counted: its next owner continues counting.
 	Attempted(ref event.Ref, attempts int)
 }
 
-// Call is one request to be made; its result must be reported with Answer or CutOff.
+// Call is one request to be made; its result must be reported with CallDone or CallInterrupted.
 type Call struct {
 	Read  imclient.Read
 	Lane  int
@@ -73,10 +76,10 @@ type Call struct {
 	topics       *event.Topics
 }
 
-// Record unpacks the record of the event that the call is made for: for log lines only.
+// Record unpacks the record of the event that the call is made for. Only log lines use it.
 func (c *Call) Record() event.Record { return unpack(c.conversation.Payload(), *c.topics).Record }
 
-// New returns an Engine without a generation, and with a rate without permits.
+// New returns an Engine without a generation and, with a rate, without permits.
 func New(options Options) *Engine {
 	if options.MaxEvents == 0 {
 		options.MaxEvents = defaultMaxEvents
@@ -85,7 +88,7 @@ func New(options Options) *Engine {
 		options: options,
 		quota:   quota.New(),
 		holds:   hold.New(options.MaxRejected),
-		memory:  backlog.NewMemory(),
+		applied: backlog.NewAppliedTimes(),
 	}
 	if options.MaxInFlight > 0 {
 		e.quota = quota.Uncapped(options.MaxInFlight)
@@ -93,27 +96,27 @@ func New(options Options) *Engine {
 	return e
 }
 
-// Begin starts a generation with an empty backlog, for a worker that was assigned some of all
-// partitions of the group. The intervals between probes grow by the same ratio, so that a group
-// probes as often as one worker. Without any partition there is nothing to probe with: the holds
-// that only a probe ends are dropped.
+// Begin starts a generation with an empty backlog. The worker owns assigned of the group's
+// partitions. The intervals between probes grow by the same ratio, so that a group probes as often
+// as a single worker. A worker without partitions has nothing to probe with: the holds that only a
+// probe ends are dropped.
 func (e *Engine) Begin(now time.Time, t Tracker, assigned, partitions int) {
 	e.tracker, e.partitions = t, partitions
-	e.backlog, e.letters = backlog.New(e.memory, now), letterQueue{}
+	e.backlog, e.letters = backlog.New(e.applied, now), letterQueue{}
 	if assigned == 0 {
-		e.changed(now, e.holds.DropProbed())
+		e.holdsChanged(now, e.holds.DropProbed())
 	}
 	e.holds.Spread(now, float64(partitions)/float64(max(1, assigned)))
 }
 
-// End drops everything unfinished; the next owners of the partitions will get it.
+// End drops everything unfinished; the next owners of the partitions read it again.
 func (e *Engine) End(now time.Time) {
 	for lane := range e.counts {
 		e.counts[lane].Returned += e.counts[lane].Unsettled()
 	}
 	e.tracker, e.backlog, e.letters = nil, nil, letterQueue{}
-	// No letter is left that could show that the topic accepts letters again.
-	e.changed(now, hold.Change{Dropped: e.holds.Clear(hold.DeadLetter).Ended})
+	// No dead letter is left whose write could show that the topic accepts records again.
+	e.holdsChanged(now, hold.Change{Dropped: e.holds.Clear(hold.DeadLetter).Ended})
 }
 
 // Receive adds one batch of events.
@@ -121,7 +124,7 @@ func (e *Engine) Receive(now time.Time, events []event.Event) {
 	for i := range events {
 		ev := &events[i]
 		e.counts[ev.Lane].Received += uint64(standsFor(ev))
-		e.holds.Read(int(ev.Lane), ev.Invalid != nil)
+		e.holds.NoteRecord(int(ev.Lane), ev.Invalid != nil)
 		if ev.Invalid != nil {
 			e.admit(now, invalidLetter(now, *ev))
 			continue
@@ -138,29 +141,31 @@ func (e *Engine) Receive(now time.Time, events []event.Event) {
 		})
 		if !kept {
 			e.settle(now, uint64(ev.Ref), Superseded)
-			// An earlier success covers it. After a rebalance the good events of a backlog finish
-			// like this and only the bad ones are called: not all are bad.
-			e.changed(now, e.holds.Ended(now, int(ev.Lane), hold.Called, ""))
+			// An earlier success covers the event. After a rebalance the good events of a backlog
+			// finish like this and only the bad ones are called: without this outcome all events
+			// would look bad.
+			e.holdsChanged(now, e.holds.NoteOutcome(now, int(ev.Lane), hold.Called, ""))
 		} else if e.backlog.Len() > known {
-			e.holds.Arrived(now)
+			e.holds.ConversationArrived(now)
 		}
 	}
 }
 
-// Until the server has accepted the signature, only so many calls may be in flight, and one more
-// now and then: a server that is slow to refuse a wrong signature must not get hundreds, because
-// after too many it refuses correct ones, too (70050); but calls that hang must not stop all.
+// Until the server has accepted the signature, only unacceptedCalls may be in flight, plus one more
+// per unacceptedPace. A server that is slow to refuse a wrong signature must not get hundreds of
+// calls, because after too many it refuses correct signatures, too (70050); but calls that hang
+// must not stop all others.
 const (
 	unacceptedCalls = 4
 	unacceptedPace  = 250 * time.Millisecond
 )
 
-// retryPart: retries may hold a tenth of the permits while first attempts wait.
-const retryPart = 10
+// retryDivisor bounds retries: they may hold a tenth of the permits while first attempts wait.
+const retryDivisor = 10
 
-// Next returns the call to make now. The permit and the token come first, then the best waiting
-// conversation is chosen: so priority is exact, and events collapse as late as possible. Without a
-// call it returns when to ask again; a zero time means not before something comes in.
+// Next returns the call to make now. It takes the permit and the token first, then chooses the best
+// waiting conversation: so the priority is exact, and events collapse as late as possible. Without
+// a call it returns when to ask again; a zero time means not before something arrives.
 func (e *Engine) Next(now time.Time) (todo *Call, again time.Time) {
 	e.Expire(now)
 	e.options.Observer.Limit(now, e.quota.Limit(now), e.quota.Share())
@@ -178,9 +183,9 @@ func (e *Engine) Next(now time.Time) (todo *Call, again time.Time) {
 			return nil, earlier(again, due)
 		}
 	}
-	trickle := e.lastCall.Add(unacceptedPace)
-	if !e.accepted && e.quota.InFlight() >= unacceptedCalls && now.Before(trickle) {
-		return nil, earlier(again, trickle)
+	nextUnaccepted := e.lastCall.Add(unacceptedPace)
+	if !e.signatureAccepted && e.quota.InFlight() >= unacceptedCalls && now.Before(nextUnaccepted) {
+		return nil, earlier(again, nextUnaccepted)
 	}
 	if ok, at := e.quota.Take(now); !ok {
 		return nil, earlier(again, at)
@@ -188,13 +193,13 @@ func (e *Engine) Next(now time.Time) (todo *Call, again time.Time) {
 	var chosen *backlog.Conversation
 	if probe {
 		chosen = e.backlog.TakeProbe(probed)
-		e.holds.Probing(chosen.Lane())
+		e.holds.ProbeSent(chosen.Lane())
 		e.noteMemoryFull(now, chosen.Lane())
 	} else {
-		chosen = e.backlog.Take(now, open, max(1, e.quota.Limit(now)/retryPart))
+		chosen = e.backlog.Take(now, open, max(1, e.quota.Limit(now)/retryDivisor))
 	}
 	if chosen.Failures == 0 {
-		chosen.Baseline = e.answered
+		chosen.Baseline = e.withErrorCode
 	}
 	e.lastCall = now
 	report, peer, _ := strings.Cut(chosen.ID(), accountSeparator)
@@ -216,18 +221,19 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// CutOff reports that a call was interrupted by a stop, or was not sent because the membership was
-// not proven. Stopping is not failing: it says nothing about the conversation.
-func (e *Engine) CutOff(now time.Time, done *Call) {
+// CallInterrupted reports that a shutdown interrupted a call, or that a call was not sent because
+// the membership was not proven. Stopping is not failing: it says nothing about the conversation.
+func (e *Engine) CallInterrupted(now time.Time, done *Call) {
 	e.quota.Return(now)
 	if done.Probe {
-		e.holds.Abandoned(done.Lane)
+		e.holds.ProbeInterrupted(done.Lane)
 	}
 	e.backlog.Retry(done.conversation, now)
 }
 
-// Answer reports the result of a call, nil for a success, and settles or retries its conversation.
-func (e *Engine) Answer(now time.Time, done *Call, failure *imclient.Error) {
+// CallDone reports the result of a call, nil for a success, and settles or retries its
+// conversation.
+func (e *Engine) CallDone(now time.Time, done *Call, failure *imclient.Error) {
 	e.quota.Return(now)
 	if failure == nil || failure.Sent() {
 		e.calls++
@@ -236,23 +242,23 @@ func (e *Engine) Answer(now time.Time, done *Call, failure *imclient.Error) {
 	throttled := failure != nil && failure.Class == imclient.Throttled
 	refused := failure != nil && failure.RetryWithNewSignature
 	if failure == nil || failure.ErrorCode != 0 {
-		e.answered++
-		if !throttled { // that says nothing about the signature
-			e.accepted = !refused && (failure == nil || failure.Class != imclient.Held)
+		e.withErrorCode++
+		if !throttled { // throttling says nothing about the signature
+			e.signatureAccepted = !refused && (failure == nil || failure.Class != imclient.Held)
 		}
 	}
 	if throttled {
 		e.quota.Shrink(now, done.sent)
 	}
-	of := done.conversation
-	if refused && of.NewSignature {
-		// The second attempt had a new signature: now the class is believed, whatever others got.
+	conv := done.conversation
+	if refused && conv.NewSignature {
+		// The second attempt had a new signature: now the class counts, whatever other calls got.
 		believed := *failure
 		believed.RetryWithNewSignature = false
 		failure = &believed
 	}
-	of.NewSignature = refused && !of.NewSignature
-	held := e.holds.On(done.Lane)
-	e.changed(now, e.holds.Answer(now, of.ID(), done.Lane, failure, done.Probe))
-	e.settleCall(now, done, failure, held || e.holds.On(done.Lane))
+	conv.NewSignature = refused && !conv.NewSignature
+	held := e.holds.LaneHeld(done.Lane)
+	e.holdsChanged(now, e.holds.CallDone(now, conv.ID(), done.Lane, failure, done.Probe))
+	e.settleCall(now, done, failure, held || e.holds.LaneHeld(done.Lane))
 }

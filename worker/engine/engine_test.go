@@ -21,7 +21,7 @@ func at(seconds float64) time.Time {
 	return start.Add(time.Duration(seconds * float64(time.Second)))
 }
 
-// fakeTracker notes how often each event was finished.
+// fakeTracker counts how often each event was finished.
 type fakeTracker struct {
 	events   map[event.Ref]event.Event
 	finished map[event.Ref]int
@@ -35,15 +35,15 @@ func (f *fakeTracker) Finish(ref event.Ref) (event.Lane, time.Time) {
 
 func (f *fakeTracker) Attempted(ref event.Ref, attempts int) { f.attempts[ref] = attempts }
 
-// nobody observes nothing.
-type nobody struct{}
+// noObserver ignores everything.
+type noObserver struct{}
 
-func (nobody) EventFinished(event.Lane, time.Duration)          {}
-func (nobody) CallEnded(*imclient.Error, time.Duration)         {}
-func (nobody) CallRetried(*Call, *imclient.Error, int32, int32) {}
-func (nobody) LetterWritten(*Letter)                            {}
-func (nobody) Limit(time.Time, int, int)                        {}
-func (nobody) HoldsChanged(time.Time, hold.Change, []hold.Hold) {}
+func (noObserver) EventFinished(event.Lane, time.Duration)          {}
+func (noObserver) CallEnded(*imclient.Error, time.Duration)         {}
+func (noObserver) CallRetried(*Call, *imclient.Error, int32, int32) {}
+func (noObserver) LetterWritten(*Letter)                            {}
+func (noObserver) Limit(time.Time, int, int)                        {}
+func (noObserver) HoldsChanged(time.Time, hold.Change, []hold.Hold) {}
 
 func (q *letterQueue) len() int { return q.reserved[0].letters + q.reserved[1].letters }
 
@@ -60,9 +60,9 @@ func newRig(t *testing.T) *rig {
 		Backoff:  imclient.NewBackoff(100*time.Millisecond, time.Second),
 		Jitter:   func(string, int) float64 { return 1 },
 		Topics:   event.Topics{Live: "mark-read", Backfill: "mark-read-backfill"},
-		Observer: nobody{},
+		Observer: noObserver{},
 	})
-	c.accepted = true
+	c.signatureAccepted = true
 	tracker := &fakeTracker{map[event.Ref]event.Event{}, map[event.Ref]int{}, map[event.Ref]int{}}
 	c.Begin(start, tracker, 12, 12)
 	return &rig{t, c, tracker}
@@ -97,7 +97,7 @@ func (r *rig) mustCall(now time.Time, report string) *Call {
 	return todo
 }
 
-// refuse is the dead-letter topic not taking a batch.
+// refuse reports that the dead-letter topic did not accept a batch.
 func (r *rig) refuse(now time.Time, batch []*Letter) {
 	r.t.Helper()
 	failures := make([]error, len(batch))
@@ -105,11 +105,11 @@ func (r *rig) refuse(now time.Time, batch []*Letter) {
 		failures[i] = errors.New("not enough replicas")
 	}
 	if !r.LettersWritten(now, batch, failures) {
-		r.t.Fatal("a refusal is not noticed")
+		r.t.Fatal("a refusal is not reported")
 	}
 }
 
-func (r *rig) ended() [outcomes]uint64 {
+func (r *rig) finishedAs() [outcomes]uint64 {
 	var sum [outcomes]uint64
 	for _, lane := range r.counts {
 		for o, n := range lane.Finished {
@@ -136,18 +136,18 @@ func TestOutcomes(t *testing.T) {
 	r.receiveOne("a", 10)
 	r.receiveOne("a", 20)
 	c := r.mustCall(start, "a")
-	r.receiveOne("a", 15) // covered while the call is out
+	r.receiveOne("a", 15) // covered by the call in flight
 	r.receiveOne("a", 30) // not covered
-	r.Answer(start, c, nil)
+	r.CallDone(start, c, nil)
 	r.receiveOne("a", 5) // covered by an earlier success
-	if got, want := r.ended(),
+	if got, want := r.finishedAs(),
 		[outcomes]uint64{Applied: 1, Collapsed: 1, Superseded: 2}; got != want {
-		t.Fatalf("ended %v, want %v", got, want)
+		t.Fatalf("outcomes %v, want %v", got, want)
 	}
-	r.Answer(start, r.mustCall(start, "a"), nil)
-	if got, want := r.ended(),
+	r.CallDone(start, r.mustCall(start, "a"), nil)
+	if got, want := r.finishedAs(),
 		[outcomes]uint64{Applied: 2, Collapsed: 1, Superseded: 2}; got != want {
-		t.Fatalf("ended %v, want %v", got, want)
+		t.Fatalf("outcomes %v, want %v", got, want)
 	}
 	for ref := range r.tracker.events {
 		if r.tracker.finished[ref] != 1 {
@@ -159,32 +159,32 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
-func TestALetterIsWrittenBeforeItsEventsFinish(t *testing.T) {
+func TestLetterIsWrittenBeforeItsEventsFinish(t *testing.T) {
 	r := newRig(t)
 	r.receiveOne("a", 10)
 	best := r.receiveOne("a", 20)
-	r.Answer(start, r.mustCall(start, "a"), unknown)
+	r.CallDone(start, r.mustCall(start, "a"), unknown)
 	if r.tracker.finished[best] != 0 || r.Idle() {
-		t.Fatal("finished without a letter")
+		t.Fatal("finished without a dead letter")
 	}
 	batch := r.NextLetters(10)
 	if len(batch) != 1 || r.Idle() {
-		t.Fatalf("%d letters", len(batch))
+		t.Fatalf("%d dead letters", len(batch))
 	}
 	r.refuse(start, batch)
 	batch = r.NextLetters(10)
 	l := batch[0]
 	if l.Class != "rejected" || l.Code != "90012" || l.Attempts != 1 || l.Collapsed != 2 ||
 		l.Event.Record.Offset != r.tracker.events[best].Record.Offset || l.Event.ReadTime != 20 {
-		t.Fatalf("letter %+v", l.DeadLetter)
+		t.Fatalf("dead letter %+v", l.DeadLetter)
 	}
 	r.LettersWritten(start, batch, make([]error, 1))
-	if r.ended()[DeadLettered] != 2 || !r.Idle() {
-		t.Fatalf("ended %v", r.ended())
+	if r.finishedAs()[DeadLettered] != 2 || !r.Idle() {
+		t.Fatalf("outcomes %v", r.finishedAs())
 	}
 }
 
-func TestRefusedLettersKeepTheirPlace(t *testing.T) {
+func TestRefusedLettersKeepTheirOrder(t *testing.T) {
 	r := newRig(t)
 	var events []event.Event
 	for range 4 {
@@ -195,13 +195,13 @@ func TestRefusedLettersKeepTheirPlace(t *testing.T) {
 	r.Receive(start, events)
 	r.refuse(start, r.NextLetters(2))
 	if batch := r.NextLetters(10); len(batch) != 1 || batch[0].Event.Ref != events[0].Ref {
-		t.Fatalf("%d letters are tried while the topic refuses, want the first", len(batch))
+		t.Fatalf("%d dead letters are written while the topic refuses, want the first", len(batch))
 	} else {
 		r.LettersWritten(start, batch, make([]error, 1))
 	}
 	for i, l := range r.NextLetters(10) {
 		if l.Event.Ref != events[i+1].Ref {
-			t.Fatalf("letter %d is of event %d, want %d", i, l.Event.Ref, events[i+1].Ref)
+			t.Fatalf("dead letter %d is of event %d, want %d", i, l.Event.Ref, events[i+1].Ref)
 		}
 	}
 }
@@ -218,7 +218,7 @@ func TestInvalidEventsNeedNoCall(t *testing.T) {
 	l := batch[0]
 	if l.Class != "invalid" || l.Code != "" || l.Attempts != 0 || l.Collapsed != 1 ||
 		l.Message != "Report_Account is missing" {
-		t.Fatalf("letter %+v", l.DeadLetter)
+		t.Fatalf("dead letter %+v", l.DeadLetter)
 	}
 	r.LettersWritten(start, batch, make([]error, 1))
 	if r.counts[event.Backfill].Finished[DeadLettered] != 1 {
@@ -226,7 +226,7 @@ func TestInvalidEventsNeedNoCall(t *testing.T) {
 	}
 }
 
-func TestRoom(t *testing.T) {
+func TestHasCapacity(t *testing.T) {
 	r := newRig(t)
 	r.options.MaxPending = 10
 	fill := func(n int) {
@@ -236,28 +236,28 @@ func TestRoom(t *testing.T) {
 	}
 	fill(4)
 	if !r.HasCapacity(event.Live) || !r.HasCapacity(event.Backfill) {
-		t.Fatal("no room below half")
+		t.Fatal("no capacity below half")
 	}
 	fill(1)
 	if !r.HasCapacity(event.Live) || r.HasCapacity(event.Backfill) {
-		t.Fatal("backfill must stop at half, live must go on")
+		t.Fatal("backfill must stop at half, live must continue")
 	}
-	for range 5 { // letters fill memory, too
+	for range 5 { // dead letters use memory, too
 		e := r.event("", 0, event.Live)
 		e.Invalid = errors.New("bad")
 		r.Receive(start, []event.Event{e})
 	}
 	if r.HasCapacity(event.Live) {
-		t.Fatal("room beyond the bound")
+		t.Fatal("capacity beyond the bound")
 	}
 	todo, _ := r.Next(start)
-	r.Answer(start, todo, nil)
+	r.CallDone(start, todo, nil)
 	if !r.HasCapacity(event.Live) {
-		t.Fatal("no room after an event ended")
+		t.Fatal("no capacity after an event finished")
 	}
 }
 
-func TestRoomForEvents(t *testing.T) {
+func TestHasCapacityForEvents(t *testing.T) {
 	r := newRig(t)
 	r.options.MaxEvents = 4
 	r.receiveOne("a", 1)
@@ -268,47 +268,47 @@ func TestRoomForEvents(t *testing.T) {
 	r.receiveOne("a", 1)
 	r.receiveOne("a", 1)
 	if r.HasCapacity(event.Live) {
-		t.Fatal("room beyond the bound of events, though there is one conversation only")
+		t.Fatal("capacity beyond the bound of events, though there is one conversation only")
 	}
-	r.Answer(start, r.mustCall(start, "a"), unknown)
+	r.CallDone(start, r.mustCall(start, "a"), unknown)
 	if r.HasCapacity(event.Live) {
-		t.Fatal("the events that a letter stands for are in memory, too")
+		t.Fatal("the events that a dead letter stands for are in memory, too")
 	}
 	r.written(start, r.NextLetters(1)[0])
 	if !r.HasCapacity(event.Live) {
-		t.Fatal("no room after the letter was written")
+		t.Fatal("no capacity after the dead letter was written")
 	}
 }
 
-func TestARevokeReturnsWhatIsLeft(t *testing.T) {
+func TestRevokeReturnsUnfinishedEvents(t *testing.T) {
 	r := newRig(t)
 	r.receiveOne("a", 1)
 	r.receiveOne("a", 2)
 	r.receiveOne("b", 2)
-	r.Answer(start, r.mustCall(start, "a"), nil)
+	r.CallDone(start, r.mustCall(start, "a"), nil)
 	r.End(start)
 	n := r.counts[event.Live]
 	if n.Received != 3 || n.Returned != 1 || n.Unsettled() != 0 {
 		t.Fatalf("%+v", n)
 	}
 	if r.HasCapacity(event.Live) {
-		t.Fatal("room without a generation")
+		t.Fatal("capacity without a generation")
 	}
 }
 
-// Whatever the server does: each event ends exactly once, the T that was applied covers it, and no
-// two calls of one conversation are out.
-func TestEveryEventEndsOnce(t *testing.T) {
+// Whatever the server does: each event finishes exactly once, the T that was applied covers it, and
+// no conversation has two calls in flight.
+func TestEveryEventFinishesOnce(t *testing.T) {
 	for seed := range uint64(200) {
 		random := rand.New(rand.NewPCG(seed, 3))
 		r := newRig(t)
 		r.quota = quota.New()
 		r.quota.Reset(50, start)
 		stopped := &imclient.Error{}
-		answers := []*imclient.Error{nil, nil, nil, nil, timeout, internal, unknown, tooMany,
+		results := []*imclient.Error{nil, nil, nil, nil, timeout, internal, unknown, tooMany,
 			expired, refused, stopped}
 		appliedTo := map[string]int64{}
-		var out []*Call
+		var inFlight []*Call
 		now := start
 		n := 50 + random.IntN(200)
 		for done := false; !done; {
@@ -326,27 +326,27 @@ func TestEveryEventEndsOnce(t *testing.T) {
 			todo, again := r.Next(now)
 			switch {
 			case todo != nil:
-				for _, c := range out {
+				for _, c := range inFlight {
 					if c.Read.Report == todo.Read.Report {
-						t.Fatalf("seed %d: two calls of %s are out", seed, c.Read.Report)
+						t.Fatalf("seed %d: two calls of %s are in flight", seed, c.Read.Report)
 					}
 				}
-				out = append(out, todo)
-			case len(out) == 0 && n == 0 && !again.IsZero():
+				inFlight = append(inFlight, todo)
+			case len(inFlight) == 0 && n == 0 && !again.IsZero():
 				now = again
 			}
-			if len(out) > 0 && random.IntN(3) > 0 {
-				i := random.IntN(len(out))
-				c := out[i]
-				out = slices.Delete(out, i, i+1)
-				switch failure := answers[random.IntN(len(answers))]; failure {
+			if len(inFlight) > 0 && random.IntN(3) > 0 {
+				i := random.IntN(len(inFlight))
+				c := inFlight[i]
+				inFlight = slices.Delete(inFlight, i, i+1)
+				switch failure := results[random.IntN(len(results))]; failure {
 				case stopped:
-					r.CutOff(now, c)
+					r.CallInterrupted(now, c)
 				case nil:
 					appliedTo[c.Read.Report] = max(appliedTo[c.Read.Report], c.Read.Time)
 					fallthrough
 				default:
-					r.Answer(now, c, failure)
+					r.CallDone(now, c, failure)
 				}
 			}
 			letters := r.NextLetters(random.IntN(3))
@@ -355,16 +355,16 @@ func TestEveryEventEndsOnce(t *testing.T) {
 				if random.IntN(4) == 0 {
 					failures[i] = errors.New("refused")
 				} else if l.Class != "invalid" {
-					// a letter covers what it stands for, as a call would
+					// a dead letter covers the events that it stands for, as a call would
 					appliedTo[l.Event.Report] = max(appliedTo[l.Event.Report], l.Event.ReadTime)
 				}
 			}
 			r.LettersWritten(now, letters, failures)
-			done = n == 0 && len(out) == 0 && r.backlog.Len() == 0 && r.letters.len() == 0
+			done = n == 0 && len(inFlight) == 0 && r.backlog.Len() == 0 && r.letters.len() == 0
 		}
 		for ref, e := range r.tracker.events {
 			if r.tracker.finished[ref] != 1 {
-				t.Fatalf("seed %d: event %d ended %d times", seed, ref, r.tracker.finished[ref])
+				t.Fatalf("seed %d: event %d finished %d times", seed, ref, r.tracker.finished[ref])
 			}
 			if e.Invalid == nil && appliedTo[e.Report] < e.ReadTime {
 				t.Fatalf("seed %d: event %d of T %d is not covered by %d", seed, ref, e.ReadTime,
@@ -379,12 +379,12 @@ func TestEveryEventEndsOnce(t *testing.T) {
 	}
 }
 
-// A worker that the group's leader gives nothing, because they go by different rates, says so: "run
-// fewer workers" would be the wrong advice.
-func TestAWorkerWithAnotherRateSaysWhyItWaits(t *testing.T) {
+// A worker that gets no share from the group's leader, because they are configured with different
+// rates, reports that: "run fewer workers" would be the wrong advice.
+func TestMismatchedRateIsExplained(t *testing.T) {
 	r := newRig(t)
 	r.receiveOne("a", 10)
-	const why = "the group's leader goes by a rate of 200, this worker by 100"
+	const why = "the group's leader uses a rate of 200, this worker uses 100"
 	r.SetMismatch(start, why, "give all workers the same --rate")
 	if active := r.holds.Active(); len(active) != 1 || active[0].Reason != hold.Quota ||
 		!strings.Contains(active[0].Detail, why) || !strings.Contains(active[0].Do, "--rate") {

@@ -6,25 +6,26 @@ import (
 	"markread/worker/hold"
 )
 
-// hastenWithin is how soon after the end of a hold everything that waited for it is retried.
-const hastenWithin = 2 * time.Second
+// retryWithin is how soon after the end of a hold all conversations that waited for it are retried.
+const retryWithin = 2 * time.Second
 
-// changed reports changes of the holds, and lets what waited for one that ended continue.
-func (e *Engine) changed(now time.Time, change hold.Change) {
+// holdsChanged reports changes of the holds. When a hold has ended, it releases what waited for it.
+func (e *Engine) holdsChanged(now time.Time, change hold.Change) {
 	if change.None() {
 		return
 	}
 	e.options.Observer.HoldsChanged(now, change, e.holds.Active())
 	for _, h := range change.Ended {
 		if h.Reason == hold.Rejections {
-			for _, l := range e.letters.release(h.Lane) { // the count restarts, with them
+			// the evidence restarts, and includes these
+			for _, l := range e.letters.release(h.Lane) {
 				e.admit(now, l)
 			}
 		}
 	}
 	if len(change.Ended) > 0 && e.backlog != nil {
 		spread := func(id string) float64 { return e.options.Jitter(id, 0) }
-		e.backlog.Hasten(now, now.Add(hastenWithin), spread)
+		e.backlog.RetryBefore(now, now.Add(retryWithin), spread)
 	}
 }
 
@@ -32,58 +33,58 @@ func (e *Engine) changed(now time.Time, change hold.Change) {
 func (e *Engine) Holds() []hold.Hold { return e.holds.Active() }
 
 // Expire ends the holds whose time is over.
-func (e *Engine) Expire(now time.Time) { e.changed(now, e.holds.Expire(now)) }
+func (e *Engine) Expire(now time.Time) { e.holdsChanged(now, e.holds.Expire(now)) }
 
-// KeyChanged makes a probe due: the key that was refused is another one now.
+// KeyChanged makes a probe due: the key differs from the refused one.
 func (e *Engine) KeyChanged(now time.Time) { e.holds.KeyChanged(now) }
 
-func (e *Engine) hold(now time.Time, reason hold.Reason, detail, do string, next time.Time) {
-	e.changed(now, e.holds.Set(now, reason, detail, do, next))
+func (e *Engine) setHold(now time.Time, reason hold.Reason, detail, do string, next time.Time) {
+	e.holdsChanged(now, e.holds.Set(now, reason, detail, do, next))
 }
 
-// SetMembership holds all calls while lost says why none may be sent.
+// SetMembership holds all calls while lost is not nil; lost says why no call may be sent.
 func (e *Engine) SetMembership(now time.Time, lost error) {
 	if lost == nil {
-		e.changed(now, e.holds.Clear(hold.Membership))
+		e.holdsChanged(now, e.holds.Clear(hold.Membership))
 	} else {
-		e.hold(now, hold.Membership, lost.Error(), hold.Membership.Do(), time.Time{})
+		e.setHold(now, hold.Membership, lost.Error(), hold.Membership.Do(), time.Time{})
 	}
 }
 
 // Pause holds all calls until Resume.
 func (e *Engine) Pause(now time.Time) {
-	e.hold(now, hold.Paused, "paused by an operator", hold.Paused.Do(), time.Time{})
+	e.setHold(now, hold.Paused, "paused by an operator", hold.Paused.Do(), time.Time{})
 }
 
-// Resume ends a pause; with acceptRejections also the holds for rejections: the next 10,000 events
-// of their lanes that are rejected or invalid become dead letters.
+// Resume ends a pause, and with acceptRejections also the holds for rejections: the next 10,000
+// events of their lanes that are rejected or invalid become dead letters.
 func (e *Engine) Resume(now time.Time, acceptRejections bool) {
-	e.changed(now, e.holds.Clear(hold.Paused))
+	e.holdsChanged(now, e.holds.Clear(hold.Paused))
 	if acceptRejections {
-		e.changed(now, e.holds.AcceptRejections())
+		e.holdsChanged(now, e.holds.AcceptRejections())
 	}
 }
 
 const noShare = "this worker's share of the rate is 0"
 
-// SetShare sets how many permits of the rate belong to this worker.
+// SetShare sets this worker's share of the rate, in permits.
 func (e *Engine) SetShare(now time.Time, permits int) {
 	e.quota.Reset(permits, now)
 	switch {
 	case permits > 0:
-		e.changed(now, e.holds.Clear(hold.Quota))
+		e.holdsChanged(now, e.holds.Clear(hold.Quota))
 	case e.partitions == 0:
-		e.hold(now, hold.Quota, noShare+", because the topics have no partitions",
+		e.setHold(now, hold.Quota, noShare+", because the topics have no partitions",
 			"check that --topic and --backfill-topic exist on these --brokers; "+
-				"markread run --create-topics makes them", time.Time{})
+				"markread run --create-topics creates them", time.Time{})
 	default:
-		e.hold(now, hold.Quota, noShare, hold.Quota.Do(), time.Time{})
+		e.setHold(now, hold.Quota, noShare, hold.Quota.Do(), time.Time{})
 	}
 }
 
-// SetMismatch gives this worker no share, because its quota terms are not those of the group's
-// leader: together the shares would be more than the rate.
+// SetMismatch gives this worker no share, because its quota terms differ from the group leader's:
+// together the shares would exceed the rate.
 func (e *Engine) SetMismatch(now time.Time, why, do string) {
 	e.quota.Reset(0, now)
-	e.hold(now, hold.Quota, noShare+": "+why, do, time.Time{})
+	e.setHold(now, hold.Quota, noShare+": "+why, do, time.Time{})
 }

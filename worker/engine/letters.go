@@ -11,35 +11,39 @@ import (
 	"markread/worker/hold"
 )
 
-// While the topic refuses, one letter is tried per LetterRetry; after letterPatience it is a hold.
+// While the topic refuses dead letters, one is tried per LetterRetry; after letterHoldAfter that is
+// a hold.
 const (
-	LetterRetry    = time.Second
-	letterPatience = 5 * time.Second
+	LetterRetry     = time.Second
+	letterHoldAfter = 5 * time.Second
 )
 
-// letterBytes bounds the packed records of the letters that are written at the same time, unless
-// one is larger: unpacked, a record of very many headers takes twenty times as much.
-const letterBytes = 1 << 20
+// letterBatchBytes bounds the packed records of the dead letters that are written concurrently,
+// unless a single one is larger: unpacked, a record with very many headers takes twenty times as
+// much memory.
+const letterBatchBytes = 1 << 20
 
-// ErrCutOff is the failure of a letter whose write was interrupted by a stop, not refused.
-var ErrCutOff = errors.New("the write was cut off")
+// ErrInterrupted is the failure of a dead letter whose write a shutdown interrupted; the topic did
+// not refuse it.
+var ErrInterrupted = errors.New("the write was interrupted")
 
-// Letter is a dead letter to be written: its events finish when it is acknowledged.
+// Letter is a dead letter to be written: its events finish when the topic acknowledges it.
 type Letter struct {
 	event.DeadLetter
 	Refs   []uint64
-	packed string // the record's key, value and headers; the record has them only during the write
+	packed string // key, value and headers of the record, which has them only during the write
 }
 
-// unread is how many events of the letter were never in memory: damaged records beyond one.
-func (l *Letter) unread() uint64 {
+// notInMemory is how many events of the dead letter were never in memory: all damaged records but
+// one.
+func (l *Letter) notInMemory() uint64 {
 	if l.Event.Record.Damage == nil {
 		return 0
 	}
 	return uint64(l.Collapsed - 1)
 }
 
-// letterQueue has the letters that are not acknowledged yet, in their order.
+// letterQueue holds the unacknowledged dead letters, in order.
 type letterQueue struct {
 	waiting      []*Letter
 	parked       [backlog.Lanes][]*Letter // of invalid records, during a hold for rejections
@@ -48,10 +52,10 @@ type letterQueue struct {
 	refusedSince time.Time // since when the topic refuses all; zero: it accepted the last
 }
 
-// reserved is what a lane's letters take of the bounds of memory; see HasCapacity.
+// reserved is what a lane's dead letters use of the bounds of memory; see HasCapacity.
 type reserved struct {
 	letters, bytes int
-	unread         uint64
+	notInMemory    uint64
 }
 
 func (q *letterQueue) add(l *Letter) {
@@ -68,13 +72,13 @@ func (q *letterQueue) reserve(l *Letter, n int) {
 	r := &q.reserved[l.Event.Lane]
 	r.letters += n
 	r.bytes += n * len(l.packed)
-	r.unread += uint64(n) * l.unread() // modulo 2^64: n may be -1
+	r.notInMemory += uint64(n) * l.notInMemory() // modulo 2^64: n may be -1
 }
 
-// refusing reports whether the topic refused the last letters.
+// refusing reports whether the topic refused the last dead letters.
 func (q *letterQueue) refusing() bool { return !q.refusedSince.IsZero() }
 
-// release removes the parked letters of a lane, and returns them.
+// release removes the parked dead letters of a lane, and returns them.
 func (q *letterQueue) release(lane int) []*Letter {
 	parked := q.parked[lane]
 	q.parked[lane] = nil
@@ -84,7 +88,8 @@ func (q *letterQueue) release(lane int) []*Letter {
 	return parked
 }
 
-// admit queues the letter of an invalid record. It is evidence for a hold, during which it waits.
+// admit queues the dead letter of an invalid record. It is evidence for a hold; during the hold it
+// is parked.
 func (e *Engine) admit(now time.Time, l *Letter) {
 	lane := int(l.Event.Lane)
 	if e.holds.Held(hold.Rejections, lane) {
@@ -94,25 +99,26 @@ func (e *Engine) admit(now time.Time, l *Letter) {
 	}
 	e.letters.add(l)
 	why := "invalid: " + event.WithoutValue(l.Event.Invalid)
-	e.changed(now, e.holds.Ended(now, lane, hold.Invalid, why))
+	e.holdsChanged(now, e.holds.NoteOutcome(now, lane, hold.Invalid, why))
 }
 
-// noteMemoryFull notes that a lane held for rejections can't read more: it finds no good event.
+// noteMemoryFull notes that a lane held for rejections has no capacity to read more: it can't find
+// a good event.
 func (e *Engine) noteMemoryFull(now time.Time, lane int) {
 	if e.holds.Held(hold.Rejections, lane) && !e.HasCapacity(event.Lane(lane)) {
-		e.changed(now, e.holds.MemoryFull(lane))
+		e.holdsChanged(now, e.holds.MemoryFull(lane))
 	}
 }
 
-// Idle reports that nothing is in flight: no call, and no letter that could be written now.
+// Idle reports whether nothing is in flight: no call, and no dead letter that could be written now.
 func (e *Engine) Idle() bool {
 	return e.quota.InFlight()+e.letters.writing == 0 && (!e.HasLetters() || e.letters.refusing())
 }
 
-// HasLetters reports whether letters wait to be written.
+// HasLetters reports whether dead letters wait to be written.
 func (e *Engine) HasLetters() bool { return len(e.letters.waiting) > 0 }
 
-// NextLetters returns letters to be written, at most n, and one while the topic refuses; the
+// NextLetters returns at most n dead letters to write, and at most one while the topic refuses. The
 // results must be reported with LettersWritten.
 func (e *Engine) NextLetters(n int) []*Letter {
 	q := &e.letters
@@ -122,7 +128,7 @@ func (e *Engine) NextLetters(n int) []*Letter {
 	n = min(n, len(q.waiting))
 	bytes := 0
 	for i, l := range q.waiting[:n] {
-		if bytes += len(l.packed); i > 0 && bytes > letterBytes {
+		if bytes += len(l.packed); i > 0 && bytes > letterBatchBytes {
 			n = i
 			break
 		}
@@ -134,8 +140,8 @@ func (e *Engine) NextLetters(n int) []*Letter {
 	return batch
 }
 
-// LettersWritten reports the results of a batch: failures[i] is nil when the topic has acknowledged
-// batch[i]. The others go back to the front of the queue. It returns whether the topic refuses
+// LettersWritten reports the results of a batch: failures[i] is nil if the topic has acknowledged
+// batch[i]. The others return to the front of the queue. It reports whether the topic refuses dead
 // letters: then the next attempt should wait for LetterRetry.
 func (e *Engine) LettersWritten(now time.Time, batch []*Letter, failures []error) (refuses bool) {
 	q := &e.letters
@@ -149,7 +155,7 @@ func (e *Engine) LettersWritten(now time.Time, batch []*Letter, failures []error
 		}
 		stripParts(&l.Event.Record)
 		left = append(left, l)
-		if failures[i] != ErrCutOff {
+		if failures[i] != ErrInterrupted {
 			refusal = failures[i]
 		}
 	}
@@ -161,35 +167,37 @@ func (e *Engine) LettersWritten(now time.Time, batch []*Letter, failures []error
 		if !q.refusing() {
 			q.refusedSince = now
 		}
-		if now.Sub(q.refusedSince) >= letterPatience || e.holds.Held(hold.DeadLetter, hold.All) {
-			e.hold(now, hold.DeadLetter, "the dead-letter topic refuses letters: "+refusal.Error(),
+		if now.Sub(q.refusedSince) >= letterHoldAfter || e.holds.Held(hold.DeadLetter, hold.All) {
+			e.setHold(now, hold.DeadLetter,
+				"the dead-letter topic refuses dead letters: "+refusal.Error(),
 				hold.DeadLetter.Do(), now.Add(LetterRetry))
 		}
 	case len(left) == 0 && len(batch) > 0:
 		q.refusedSince = time.Time{}
-		e.changed(now, e.holds.Clear(hold.DeadLetter))
+		e.holdsChanged(now, e.holds.Clear(hold.DeadLetter))
 	}
 	return refusal != nil
 }
 
-// written finishes the events that an acknowledged letter stands for.
+// written finishes the events that an acknowledged dead letter stands for.
 func (e *Engine) written(now time.Time, l *Letter) {
 	e.letters.reserve(l, -1)
 	for _, ref := range l.Refs {
 		e.settle(now, ref, DeadLettered)
 	}
-	e.counts[l.Event.Lane].Finished[DeadLettered] += l.unread()
+	e.counts[l.Event.Lane].Finished[DeadLettered] += l.notInMemory()
 	e.options.Observer.LetterWritten(l)
 }
 
-// newLetter copies the record's bytes.
+// newLetter returns a dead letter with a copy of the record's bytes.
 func newLetter(refs []uint64, d event.DeadLetter) *Letter {
 	l := &Letter{DeadLetter: d, Refs: refs, packed: packParts(&d.Event.Record)}
 	stripParts(&l.Event.Record)
 	return l
 }
 
-// invalidLetter makes the letter of an invalid record; of damaged records one letter for all.
+// invalidLetter returns the dead letter of an invalid record; indistinguishable damaged records
+// share one.
 func invalidLetter(now time.Time, ev event.Event) *Letter {
 	return newLetter([]uint64{uint64(ev.Ref)}, event.DeadLetter{
 		Event: ev, Class: "invalid", Message: ev.Invalid.Error(),
@@ -205,17 +213,17 @@ func standsFor(ev *event.Event) int {
 	return max(1, ev.Record.Damage.Count)
 }
 
-// failedLetter removes the conversation from the backlog, and makes its letter.
+// failedLetter removes the conversation from the backlog, and returns its dead letter.
 func (e *Engine) failedLetter(
-	now time.Time, class string, of *backlog.Conversation, failure *imclient.Error,
+	now time.Time, class string, conv *backlog.Conversation, failure *imclient.Error,
 ) *Letter {
-	d := e.backlog.Drop(of)
+	d := e.backlog.Drop(conv)
 	ev := unpack(d.Payload, e.options.Topics)
 	ev.ReadTime = d.ReadTime
-	// Else they keep d.Payload alive.
+	// Without the copies they would keep d.Payload in memory.
 	ev.Report, ev.Peer = strings.Clone(ev.Report), strings.Clone(ev.Peer)
 	return newLetter(d.Refs, event.DeadLetter{
 		Event: ev, Class: class, Code: failure.Label, Message: failure.Error(),
-		Attempts: int(of.Attempts), Collapsed: len(d.Refs), FailedAt: now,
+		Attempts: int(conv.Attempts), Collapsed: len(d.Refs), FailedAt: now,
 	})
 }

@@ -9,26 +9,28 @@ import (
 	"markread/consumer/event"
 )
 
-// A waiting conversation keeps the record of its best event, because a letter would need it, and in
-// a large backlog the records are most of the memory. So each is packed into one string, which
-// begins with the conversation's ID, has no pointers inside, and says nothing twice.
+// A waiting conversation keeps the record of its best event, because a dead letter would need it,
+// and in a large backlog the records are most of the memory. So each is packed into one string,
+// which begins with the conversation's ID, contains no pointers, and stores nothing twice.
 
-// accountSeparator separates the accounts in an ID. They are printable ASCII: it is in neither.
+// accountSeparator separates the accounts in an ID. Accounts are printable ASCII, so neither
+// contains it.
 const accountSeparator = "\n"
 
 func conversationID(report, peer string) string { return report + accountSeparator + peer }
 
-// packing is what is packed beside the ID, the partition, the offset, the headers and the value.
+// packing says which optional parts are packed, in addition to the ID, the partition, the offset,
+// the headers and the value.
 type packing byte
 
 const (
 	packsBackfill packing = 1 << iota // the lane is backfill
 	packsTime                         // the record's timestamp
-	packsKey                          // when it is not the recommended one
+	packsKey                          // only if it is not the recommended one
 )
 
-// pack returns a valid event in few bytes, of which the first idLen are the ID of its conversation:
-// 65 at most. The read time, the attempts and the Ref are not among them: the backlog has these.
+// pack returns a valid event in few bytes. The first idLen bytes, 65 at most, are the ID of its
+// conversation. The read time, the attempts and the Ref are not packed: the backlog has them.
 func pack(e *event.Event) (packed string, idLen uint8) {
 	r := &e.Record
 	b := append(make([]byte, 0, 256), conversationID(e.Report, e.Peer)...)
@@ -49,12 +51,12 @@ func pack(e *event.Event) (packed string, idLen uint8) {
 		b = packBytes(b, r.Key)
 	}
 	b = packHeaders(b, r.Headers)
-	b = shorten(b, r.Value, usualWords(e.Report, e.Peer))
+	b = shorten(b, r.Value, commonWords(e.Report, e.Peer))
 	b[int(idLen)+len(accountSeparator)] = byte(p)
 	return string(b), idLen
 }
 
-// unpack returns the event that was packed. topics are those that it may have come from.
+// unpack returns the event that was packed. It must have come from one of topics.
 func unpack(packed string, topics event.Topics) event.Event {
 	report, rest, _ := strings.Cut(packed, accountSeparator)
 	peer, rest, _ := strings.Cut(rest, accountSeparator)
@@ -74,25 +76,25 @@ func unpack(packed string, topics event.Topics) event.Event {
 		r.Key = u.bytes()
 	}
 	r.Headers = u.headers()
-	r.Value = expand(u.rest, usualWords(report, peer))
-	e.EventTime, _ = event.EventTime(*r) // there was no error, or the event would not be valid
+	r.Value = expand(u.rest, commonWords(report, peer))
+	e.EventTime, _ = event.EventTime(*r) // an event with an error here would not have been valid
 	e.Replays = r.Replays()
 	return e
 }
 
-// packParts returns the key, the value and the headers of any record in one string: apart, headers
-// take 40 bytes each and more than that of their own.
+// packParts returns the key, the value and the headers of any record in one string: stored
+// separately, headers take 40 bytes each and more than that as allocations of their own.
 func packParts(r *event.Record) string {
 	return string(packHeaders(packBytes(packBytes(nil, r.Key), r.Value), r.Headers))
 }
 
-// unpackParts gives the record what packParts has packed.
+// unpackParts restores in the record what packParts has packed.
 func unpackParts(packed string, r *event.Record) {
 	u := unpacker{[]byte(packed)}
 	r.Key, r.Value, r.Headers = u.bytes(), u.bytes(), u.headers()
 }
 
-// stripParts takes from the record what packParts packs.
+// stripParts removes from the record what packParts packs.
 func stripParts(r *event.Record) { r.Key, r.Value, r.Headers = nil, nil, nil }
 
 func packHeaders(b []byte, headers []event.Header) []byte {
@@ -103,7 +105,7 @@ func packHeaders(b []byte, headers []event.Header) []byte {
 	return b
 }
 
-// packBytes appends bytes with their length. nil is not the same as none.
+// packBytes appends part with its length; nil and empty differ.
 func packBytes(b, part []byte) []byte {
 	if part == nil {
 		return append(b, 0)
@@ -148,16 +150,16 @@ func (u *unpacker) headers() []event.Header {
 	return headers
 }
 
-// usualWords is what nearly every value has. The byte i+1, which JSON doesn't use, stands for word
-// i.
-func usualWords(report, peer string) [5]string {
+// commonWords returns the words that nearly every value contains. The byte i+1, which JSON doesn't
+// use, stands for word i.
+func commonWords(report, peer string) [5]string {
 	return [5]string{
 		`"Report_Account":`, `"Peer_Account":`, `"MsgReadTime":`,
 		`"` + report + `"`, `"` + peer + `"`,
 	}
 }
 
-// shorten appends a JSON text with its usual words shortened.
+// shorten appends a JSON text with its common words replaced.
 func shorten(b, value []byte, words [5]string) []byte {
 next:
 	for i := 0; i < len(value); {
@@ -175,7 +177,7 @@ next:
 	return b
 }
 
-// expand undoes shorten.
+// expand reverses shorten.
 func expand(short []byte, words [5]string) []byte {
 	var value []byte
 	for _, c := range short {

@@ -11,7 +11,7 @@ import (
 	"markread/consumer/event"
 )
 
-// What a letter shows is what was read, to the byte.
+// A dead letter shows exactly the bytes that were read.
 func TestPacked(t *testing.T) {
 	own := event.Topics{Live: "mark-read", Backfill: "mark-read-backfill"}
 	at := time.UnixMilli(1_760_000_000_123)
@@ -25,8 +25,7 @@ func TestPacked(t *testing.T) {
 		"from before 1970": func(r *event.Record) { r.Time = time.UnixMilli(-1) },
 		"in seconds":       func(r *event.Record) { r.Time = time.UnixMilli(1_760_000_000) },
 		"large": func(r *event.Record) {
-			r.Offset, r.Partition = math.MaxInt64,
-				math.MaxInt32
+			r.Offset, r.Partition = math.MaxInt64, math.MaxInt32
 		},
 		"white space": func(r *event.Record) {
 			r.Value = []byte("\t{ \"Report_Account\" : \"a\",\r\n\"Peer_Account\": \"b\", " +
@@ -79,8 +78,7 @@ func TestPacked(t *testing.T) {
 
 func FuzzPacked(f *testing.F) {
 	f.Add([]byte(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1760000000}`),
-		[]byte("a|b"),
-		[]byte("1760000000000"), int64(1_760_000_000_000))
+		[]byte("a|b"), []byte("1760000000000"), int64(1_760_000_000_000))
 	f.Fuzz(func(t *testing.T, value, key, header []byte, at int64) {
 		own := event.Topics{Live: "mark-read"}
 		mustSurvive(t, event.Record{Topic: own.Live, Time: time.UnixMilli(at), Key: key,
@@ -109,7 +107,7 @@ func mustSurvive(t *testing.T, r event.Record, own event.Topics) {
 	}
 }
 
-// A million of them wait in memory.
+// A million packed events may wait in memory.
 func TestPackedIsSmall(t *testing.T) {
 	e := event.Decode(event.Record{
 		Topic: "mark-read", Partition: 11, Offset: 2_000_000,

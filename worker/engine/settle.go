@@ -9,15 +9,15 @@ import (
 	"markread/worker/hold"
 )
 
-// Outcome is how an event finished. The texts are the contract's.
+// Outcome is how an event finished. The texts are part of the contract.
 type Outcome int
 
 // The outcomes.
 const (
 	Applied      Outcome = iota // its own T was sent, and succeeded
-	Collapsed                   // it waited with one of a larger or equal T whose call succeeded
+	Collapsed                   // waited with an event of a larger or equal T whose call succeeded
 	Superseded                  // an earlier success covers it: no call of its own
-	DeadLettered                // a letter that stands for it is on the dead-letter topic
+	DeadLettered                // a dead letter on the topic stands for it
 	outcomes
 )
 
@@ -31,8 +31,8 @@ type Counts struct {
 	Finished           [outcomes]uint64
 }
 
-// Unsettled is how many events are not finished. Those of damaged records are among them, though
-// only one of a range is in memory.
+// Unsettled returns how many events are not finished. It includes all events of damaged records,
+// though only one of a range is in memory.
 func (c Counts) Unsettled() uint64 {
 	n := c.Received - c.Returned
 	for _, finished := range c.Finished {
@@ -41,52 +41,54 @@ func (c Counts) Unsettled() uint64 {
 	return n
 }
 
-// settleCall is the one place where a response decides what becomes of a conversation; failure is
-// nil for a success, and held says that its lane was held before it, or is now.
+// settleCall is the only place where a response decides what happens to a conversation. failure is
+// nil for a success; held reports whether its lane was held before the response, or is now.
 func (e *Engine) settleCall(now time.Time, done *Call, failure *imclient.Error, held bool) {
-	of := done.conversation
+	conv := done.conversation
 	if failure == nil {
-		e.settleSuccess(now, e.backlog.Succeeded(now, of))
-		e.changed(now, e.holds.Ended(now, done.Lane, hold.Called, ""))
+		e.settleSuccess(now, e.backlog.Succeeded(now, conv))
+		e.holdsChanged(now, e.holds.NoteOutcome(now, done.Lane, hold.Called, ""))
 		return
 	}
-	counted := e.attemptCounts(of, failure, held)
-	of.Baseline = e.answered
+	counted := e.attemptCounts(conv, failure, held)
+	conv.Baseline = e.withErrorCode
 	if failure.RetryWithNewSignature {
 		// Not the event's fault: the signature was refused; the next call has a new one.
-		e.backlog.Retry(of, now)
+		e.backlog.Retry(conv, now)
 		return
 	}
-	of.Failures++
+	conv.Failures++
 	if counted {
-		of.Attempts++
-		e.tracker.Attempted(event.Ref(of.Oldest()), int(of.Attempts))
+		conv.Attempts++
+		e.tracker.Attempted(event.Ref(conv.Oldest()), int(conv.Attempts))
 	}
-	failures := int(of.Failures)
-	due := now.Add(e.options.Backoff.Delay(failures, e.options.Jitter(of.ID(), failures)))
+	failures := int(conv.Failures)
+	due := now.Add(e.options.Backoff.Delay(failures, e.options.Jitter(conv.ID(), failures)))
 	switch {
 	case failure.Class == imclient.Rejected && !e.holds.Held(hold.Rejections, done.Lane):
-		e.letters.add(e.failedLetter(now, "rejected", of, failure))
-		e.changed(now, e.holds.Ended(now, done.Lane, hold.Rejected, failure.Seen()))
-	case counted && int(of.Attempts) >= e.options.Attempts:
-		e.letters.add(e.failedLetter(now, "exhausted", of, failure))
-		e.changed(now, e.holds.Ended(now, done.Lane, hold.Called, ""))
-	case done.Probe && e.holds.On(done.Lane):
-		e.backlog.Defer(of, due)
+		e.letters.add(e.failedLetter(now, "rejected", conv, failure))
+		e.holdsChanged(now, e.holds.NoteOutcome(now, done.Lane, hold.Rejected, failure.WithoutRemedy()))
+	case counted && int(conv.Attempts) >= e.options.Attempts:
+		e.letters.add(e.failedLetter(now, "exhausted", conv, failure))
+		e.holdsChanged(now, e.holds.NoteOutcome(now, done.Lane, hold.Called, ""))
+	case done.Probe && e.holds.LaneHeld(done.Lane):
+		e.backlog.Defer(conv, due)
 	default:
-		e.backlog.Retry(of, due)
-		e.options.Observer.CallRetried(done, failure, of.Attempts, of.Failures)
+		e.backlog.Retry(conv, due)
+		e.options.Observer.CallRetried(done, failure, conv.Attempts, conv.Failures)
 	}
 }
 
-// attemptCounts reports whether a failure counts as an attempt: not while calls are held, because
-// then the service is to blame. With an ErrorCode the server judged this call. Without one it may
-// have been the network: it counts only when another conversation got an ErrorCode since.
-func (e *Engine) attemptCounts(of *backlog.Conversation, failure *imclient.Error, held bool) bool {
+// attemptCounts reports whether a failure counts as an attempt. It does not while calls are held,
+// because then the service is to blame. A failure with an ErrorCode counts: the server judged this
+// call. A failure without one may be the network's fault: it counts only if another conversation
+// got an ErrorCode since.
+func (e *Engine) attemptCounts(conv *backlog.Conversation, failure *imclient.Error,
+	held bool) bool {
 	if held || failure.Class == imclient.Throttled || failure.Class == imclient.Held {
 		return false
 	}
-	return failure.ErrorCode != 0 || e.answered > of.Baseline
+	return failure.ErrorCode != 0 || e.withErrorCode > conv.Baseline
 }
 
 func (e *Engine) settleSuccess(now time.Time, s backlog.Settled) {
@@ -102,7 +104,7 @@ func (e *Engine) settleSuccess(now time.Time, s backlog.Settled) {
 	}
 }
 
-// settle finishes one event: from here on its offset counts as finished.
+// settle finishes one event: from now on its offset counts as finished.
 func (e *Engine) settle(now time.Time, ref uint64, as Outcome) {
 	lane, eventTime := e.tracker.Finish(event.Ref(ref))
 	e.counts[lane].Finished[as]++

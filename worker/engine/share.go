@@ -5,8 +5,8 @@ import (
 	"markread/worker/quota"
 )
 
-// Share returns how many of rate calls a second belong to a worker that owns some of all the
-// group's partitions, which are sorted by topic and number.
+// Share returns how many of rate calls per second belong to a worker that owns the partitions
+// owned. all are the partitions of the group, sorted by topic and number.
 func Share(rate int, all, owned []event.TopicPartition) int {
 	mine := make(map[event.TopicPartition]bool, len(owned))
 	for _, p := range owned {

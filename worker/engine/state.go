@@ -7,13 +7,13 @@ import (
 	"markread/worker/backlog"
 )
 
-// State is the engine's state of one moment, in numbers.
+// State is the engine's state at one moment, in numbers.
 type State struct {
 	Counts        [backlog.Lanes]Counts
-	Calls         uint64             // sent, and answered or failed
+	Calls         uint64             // sent, and responded to or failed
 	Conversations [backlog.Lanes]int // waiting or in flight
-	Letters       [backlog.Lanes]int // not acknowledged yet
-	Share, Limit  int                // permits of this worker, and how many of them may be used
+	Letters       [backlog.Lanes]int // not yet acknowledged
+	Share, Limit  int                // permits of this worker, and how many of them are usable
 	InFlight      int                // calls
 	Cooling       int                // permits
 }
@@ -36,23 +36,23 @@ func (e *Engine) State(now time.Time) State {
 	return s
 }
 
-// Ready is for simulations: whether a conversation may be called then if nothing held it, and else
-// when its retry is due.
+// Ready is for simulations. It reports whether a conversation could be called at that time if
+// nothing held it, and otherwise when its retry is due.
 func (e *Engine) Ready(at time.Time) (ok bool, due time.Time) {
 	return e.backlog.Ready(at, backlog.LaneSet{true, true})
 }
 
-// Explanation is what an unfinished event waits for.
+// Explanation says what an unfinished event waits for.
 type Explanation struct {
 	Attempts int
-	WaitsFor string // one of the contract's: quota call retry hold dead-letter
+	WaitsFor string // a word of the contract: quota call retry hold dead-letter
 }
 
-// Explain returns what unfinished events wait for; lanes has the lanes that they came in.
+// Explain returns what unfinished events wait for. lanes has the lane in which each event arrived.
 func (e *Engine) Explain(lanes map[event.Ref]event.Lane) map[event.Ref]Explanation {
 	explained := make(map[event.Ref]Explanation, len(lanes))
 	if len(lanes) == 0 {
-		return explained // perhaps between two generations
+		return explained // maybe there is no generation
 	}
 	wanted := make(map[uint64]bool, len(lanes))
 	for ref := range lanes {
@@ -60,20 +60,20 @@ func (e *Engine) Explain(lanes map[event.Ref]event.Lane) map[event.Ref]Explanati
 	}
 	found := e.backlog.Find(wanted)
 	for ref, lane := range lanes {
-		of, lane := found[uint64(ref)], int(lane)
+		conv, lane := found[uint64(ref)], int(lane)
 		x := Explanation{WaitsFor: "quota"}
-		if of != nil {
-			lane = of.Lane() // a live event may have lifted it
-			x.Attempts = int(of.Attempts)
+		if conv != nil {
+			lane = conv.Lane() // a live event may have moved it to the live lane
+			x.Attempts = int(conv.Attempts)
 		}
 		switch {
-		case of != nil && of.InFlight():
+		case conv != nil && conv.InFlight():
 			x.WaitsFor = "call"
-		case of == nil && len(e.letters.waiting)+e.letters.writing > 0:
-			x.WaitsFor = "dead-letter" // mostly: it has left the backlog
-		case e.holds.On(lane):
+		case conv == nil && len(e.letters.waiting)+e.letters.writing > 0:
+			x.WaitsFor = "dead-letter" // in most cases: it has left the backlog
+		case e.holds.LaneHeld(lane):
 			x.WaitsFor = "hold"
-		case of != nil && of.Retrying():
+		case conv != nil && conv.Retrying():
 			x.WaitsFor = "retry"
 		}
 		explained[ref] = x

@@ -159,7 +159,7 @@ func (l *collector) lags(ctx context.Context, missing []string) (lags [][]admin.
 // letters reads the dead-letter topic and counts dead letters; nil if the topic can't be read.
 func (l *collector) letters(ctx context.Context) *DeadLetters {
 	index := deadletter.NewIndex(l.MaxReplays, deadletter.Filter{})
-	store := deadletter.Store{Topic: l.Kafka, Name: l.Topics.DeadLetter, Reading: l.Reading}
+	store := deadletter.Store{Topic: l.Kafka, Name: l.Topics.DeadLetter, OnFind: l.Reading}
 	if err := store.Find(ctx, index); err != nil {
 		l.fail(fmt.Errorf("dead letters can't be counted: %w", err))
 		return nil

@@ -15,7 +15,7 @@ import (
 	"markread/worker/format"
 )
 
-// Report is what `markread status --json` prints; README.md documents its names. A nil part is not
+// Report is what `markread status --json` prints; deploy/OPERATIONS.md documents its names. A nil part is not
 // known, or was not requested.
 type Report struct {
 	At      time.Time    `json:"at"`
@@ -64,8 +64,8 @@ func GroupOf(name string, g *consumer.DescribedGroup) *Group {
 	switch {
 	case g.State == consumer.GroupAbsent:
 		r.note("there is no such group: no worker has run lately, or --group is wrong")
-	case g.Foreign != nil:
-		r.note("%s: %s", g.Foreign.Found(), g.Foreign.Do())
+	case g.Unsupported != nil:
+		r.note("%s: %s", g.Unsupported.Found(), g.Unsupported.Do())
 	case g.State == consumer.GroupRebalancing:
 		r.note("the assignment is known once the members have rejoined: check again in a few " +
 			"seconds; a dead member delays that by up to 15 s, a draining one by up to a minute")
@@ -339,7 +339,7 @@ func (n *StateCounts) Add(more StateCounts) {
 
 // DeadLettersOf returns the counts of an index.
 func DeadLettersOf(topic string, index *deadletter.Index) *DeadLetters {
-	r := &DeadLetters{Topic: topic, Foreign: index.Foreign(), Kinds: []Kind{}}
+	r := &DeadLetters{Topic: topic, Foreign: index.Unknown(), Kinds: []Kind{}}
 	for _, c := range index.Counts() {
 		n := CountsOf(c)
 		r.Add(n)

@@ -8,18 +8,19 @@ import (
 )
 
 const (
-	recentCalls  = 20          // an outage is judged by so many calls,
-	recentFailed = 16          // of which so many (80 %) failed transiently,
-	recentOwners = 5           // those of at least so many conversations;
-	silentCalls  = 5           // or by so many in a row that got no ErrorCode,
-	silentFor    = time.Second // over so long: of many calls a second, five fail in a row by chance
+	recentCalls         = 20 // an outage needs so many calls,
+	recentFailed        = 16 // of which so many (80 %) failed transiently,
+	recentConversations = 5  // of at least so many conversations;
+	noCodeCalls         = 5  // or so many in a row that got no ErrorCode,
+	// over so long: of many calls per second, five fail in a row by chance
+	noCodeFor = time.Second
 )
 
 // callEvidence is what the last calls say about the service.
 type callEvidence struct {
-	recent []recentCall // oldest first
-	silent int          // how many of the last in a row got no ErrorCode
-	since  time.Time    // when the first of them ended
+	recent      []recentCall // oldest first
+	noCode      int          // how many of the last in a row got no ErrorCode
+	noCodeSince time.Time    // when the first of these ended
 }
 
 type recentCall struct {
@@ -34,34 +35,34 @@ func (e *callEvidence) note(now time.Time, id string, err *imclient.Error) {
 	}
 	e.recent = append(e.recent, recentCall{id, failed})
 	if !failed || err.ErrorCode != 0 {
-		e.silent = 0
+		e.noCode = 0
 		return
 	}
-	if e.silent == 0 {
-		e.since = now
+	if e.noCode == 0 {
+		e.noCodeSince = now
 	}
-	e.silent++
+	e.noCode++
 }
 
-// outage returns why the last calls look like an outage, if they do. last was noted last.
+// outage returns why the last calls look like an outage, or "". last was noted last.
 func (e *callEvidence) outage(now time.Time, last *imclient.Error) string {
-	if e.silent >= silentCalls && now.Sub(e.since) >= silentFor {
+	if e.noCode >= noCodeCalls && now.Sub(e.noCodeSince) >= noCodeFor {
 		return fmt.Sprintf("%d calls in a row got no ErrorCode, the last: %s",
-			e.silent, last.Seen())
+			e.noCode, last.WithoutRemedy())
 	}
 	if len(e.recent) < recentCalls {
 		return ""
 	}
-	failed, owners := 0, map[string]bool{}
+	failed, conversations := 0, map[string]bool{}
 	for _, c := range e.recent {
 		if c.failed {
 			failed++
-			owners[c.id] = true
+			conversations[c.id] = true
 		}
 	}
-	if failed < recentFailed || len(owners) < recentOwners {
+	if failed < recentFailed || len(conversations) < recentConversations {
 		return ""
 	}
 	return fmt.Sprintf("%d of the last %d calls failed, the last: %s",
-		failed, recentCalls, last.Seen())
+		failed, recentCalls, last.WithoutRemedy())
 }

@@ -1,22 +1,24 @@
 // Package hold decides why no calls are made now, and when the service is probed.
 //
 // The most expensive mistake of a queue worker is to spend attempts, and then dead letters, on a
-// service that is down or a key that has expired. So when the responses say "it's the service",
-// calls stop except for a probe now and then, and nothing is counted against an event.
+// service that is down or a key that has expired. So when the responses blame the service, calls
+// stop except for a probe now and then, and nothing counts against an event.
 //
-// It is a pure state machine: responses and time come in. It makes no calls, schedules nothing and
-// writes no log; its owner does that with the Change it gets. It is not safe for concurrent use.
+// It is a pure state machine: responses and time are arguments. It makes no calls, schedules
+// nothing and writes no log; its owner does that with the Change that it returns. It is not safe
+// for concurrent use.
 //
 // What it promises:
-//   - A lane is called freely when nothing holds it. Else it is probed, by one call at a time, when
-//     all that holds it is due; a hold that only its owner ends, or a Retry-After, allows no probe.
+//   - A lane is called freely if nothing holds it. Otherwise it is probed, by one call at a time,
+//     when all its holds are due. A hold that only its owner ends, or a Retry-After, allows no
+//     probe.
 //   - Every other hold ends by a probe or by its time.
 //
 // Non-obvious:
-//   - Only a probe's response ends what is probed. Calls that were sent before a hold began may
+//   - Only a probe's response ends a probed hold. Calls that were sent before a hold began may
 //     still succeed, and would end it again and again while most calls fail.
 //   - While a hold is active, responses of its lane are no evidence for an outage: the few probes
-//     of another hold would be taken for five failures in a row.
+//     of another hold would look like five failures in a row.
 //   - A refused signature that is worth a second attempt (RetryWithNewSignature) is no evidence.
 package hold
 
@@ -29,7 +31,7 @@ import (
 	"markread/imclient"
 )
 
-// Lanes is how many lanes there are.
+// Lanes is the number of lanes.
 const Lanes = 2
 
 // All is the lane of a hold that holds every lane.
@@ -43,38 +45,39 @@ const (
 	rejectedProbe = 5 * time.Second
 	codeLocked    = 70050 // too many failed verifications: the server asks for a minute's pause
 
-	// A conversation that arrives in an outage is probed this soon, so that a lonely event doesn't
-	// wait for a probe that is far away. New ones that arrive all the time must not become a probe
-	// a second for hours: newcomers may hasten so many probes, and one more each minute.
-	newcomerWait  = time.Second
-	newcomerBurst = 20
-	newcomerEvery = time.Minute
+	// A conversation that arrives during an outage is probed within earlyProbeWait, so that a
+	// single event doesn't wait for a distant probe. Steady arrivals must not cause a probe per
+	// second for hours: new conversations may bring earlyProbeBurst probes forward, and one more
+	// per earlyProbeEvery.
+	earlyProbeWait  = time.Second
+	earlyProbeBurst = 20
+	earlyProbeEvery = time.Minute
 
-	maxCauses = 8 // causes of one hold that are told apart
+	maxCauses = 8 // distinct causes kept per hold
 )
 
-// Hold is one reason that is active.
+// Hold is one active reason to make no calls.
 type Hold struct {
 	Reason    Reason
-	Lane      int // All, or the lane that it holds
+	Lane      int // All, or the one lane that is held
 	Since     time.Time
 	Detail    string    // what was seen
 	Do        string    // what to do about it
-	NextProbe time.Time // when the service is tried next; zero: not known
+	NextProbe time.Time // when the service is tried next; zero: unknown
 
-	until    time.Time     // it ends by itself then; zero: it doesn't
-	interval time.Duration // between calls that probe; 0: there are none
+	until    time.Time     // when it ends without a probe; zero: it doesn't
+	interval time.Duration // between probes; 0: there are none
 	cause    string        // the label of the failure that Detail is about
-	causes   []string      // that were reported
+	causes   []string      // all causes that were reported
 }
 
 func (a Hold) holds(lane int) bool { return a.Lane == All || a.Lane == lane }
 
-// endless reports whether only its owner ends it: no time, and no call.
-func (a Hold) endless() bool { return a.interval == 0 && a.until.IsZero() }
+// endedByOwner reports whether only its owner ends the hold: no time, and no probe.
+func (a Hold) endedByOwner() bool { return a.interval == 0 && a.until.IsZero() }
 
 // Change is what happened to the holds: which began, which ended, which continue for a new cause,
-// and which were dropped because what would have ended them is gone.
+// and which were dropped because nothing is left that could end them.
 type Change struct{ Begun, Ended, CauseChanged, Dropped []Hold }
 
 // None reports whether nothing changed.
@@ -88,7 +91,7 @@ func (c *Change) add(more Change) {
 	c.CauseChanged = append(c.CauseChanged, more.CauseChanged...)
 }
 
-// Holds is the active holds, and the evidence for more.
+// Holds is the active holds, and the evidence for further ones.
 type Holds struct {
 	active  []Hold
 	probing [Lanes]bool // a probe of that lane is in flight
@@ -98,34 +101,35 @@ type Holds struct {
 	rejections  [Lanes]rejectionEvidence
 	maxRejected int
 
-	newcomer  bool          // one arrived while a probe was in flight
-	newcomers *rate.Limiter // what they may still hasten
-	lastProbe time.Time     // when its answer came, or when the outage began
+	arrivedDuringProbe bool          // a conversation arrived while a probe was in flight
+	earlyProbes        *rate.Limiter // probes that arrivals may still bring forward
+	lastProbe          time.Time     // when the last probe ended, or when the outage began
 }
 
-// New returns Holds without any. maxRejected per cent of a lane's outcomes may be rejected or
-// invalid.
+// New returns Holds without an active hold. maxRejected per cent of a lane's outcomes may be
+// rejected or invalid.
 func New(maxRejected int) *Holds {
-	newcomers := rate.NewLimiter(rate.Every(newcomerEvery), newcomerBurst)
-	return &Holds{spread: 1, maxRejected: maxRejected, newcomers: newcomers}
+	earlyProbes := rate.NewLimiter(rate.Every(earlyProbeEvery), earlyProbeBurst)
+	return &Holds{spread: 1, maxRejected: maxRejected, earlyProbes: earlyProbes}
 }
 
-// Spread multiplies the interval of probes, so that a group probes as often as one worker.
+// Spread multiplies the interval between probes by factor, so that a group probes as often as a
+// single worker.
 func (h *Holds) Spread(now time.Time, factor float64) {
 	h.spread = max(1, factor)
-	for i := range h.active { // with more partitions than before, the wait is shorter
+	for i := range h.active { // with more partitions than before, the wait becomes shorter
 		a := &h.active[i]
 		if next := now.Add(h.spreadOver(a.interval)); a.interval > 0 && next.Before(a.NextProbe) {
 			a.NextProbe = next
 		}
 	}
-	h.newcomers.SetLimitAt(now, rate.Every(h.spreadOver(newcomerEvery)))
+	h.earlyProbes.SetLimitAt(now, rate.Every(h.spreadOver(earlyProbeEvery)))
 }
 
-// Active returns the active holds, in the order of their beginning.
+// Active returns the active holds, oldest first.
 func (h *Holds) Active() []Hold {
 	active := slices.Clone(h.active)
-	stopped := slices.ContainsFunc(active, Hold.endless)
+	stopped := slices.ContainsFunc(active, Hold.endedByOwner)
 	var pause time.Time
 	for _, a := range active {
 		pause = later(pause, a.until)
@@ -134,7 +138,7 @@ func (h *Holds) Active() []Hold {
 		switch a := &active[i]; {
 		case a.interval == 0:
 		case stopped:
-			a.NextProbe = time.Time{} // an operator's pause, for one, stops the probes too
+			a.NextProbe = time.Time{} // an operator's pause, for example, stops the probes too
 		default:
 			a.NextProbe = later(a.NextProbe, pause)
 		}
@@ -142,18 +146,18 @@ func (h *Holds) Active() []Hold {
 	return active
 }
 
-// On reports whether anything holds the lane.
-func (h *Holds) On(lane int) bool {
+// LaneHeld reports whether any hold holds the lane.
+func (h *Holds) LaneHeld(lane int) bool {
 	return slices.ContainsFunc(h.active, func(a Hold) bool { return a.holds(lane) })
 }
 
-// Held reports whether the reason holds the lane.
+// Held reports whether a hold for the reason holds the lane.
 func (h *Holds) Held(reason Reason, lane int) bool {
 	return h.find(reason, All) >= 0 || h.find(reason, lane) >= 0
 }
 
 // May reports whether a conversation of the lane may be called now, and whether that is a probe;
-// else when to ask again (zero: not before something changes).
+// otherwise when to ask again (zero: not before something changes).
 func (h *Holds) May(now time.Time, lane int) (ok, probe bool, again time.Time) {
 	ok = true
 	for i := range h.active {
@@ -163,7 +167,7 @@ func (h *Holds) May(now time.Time, lane int) (ok, probe bool, again time.Time) {
 			continue
 		case !a.until.IsZero():
 			ok, again = false, later(again, a.until)
-		case a.endless() || h.out(a.Lane):
+		case a.endedByOwner() || h.probeInFlight(a.Lane):
 			return false, false, time.Time{}
 		default:
 			probe, again = true, later(again, a.NextProbe)
@@ -172,34 +176,36 @@ func (h *Holds) May(now time.Time, lane int) (ok, probe bool, again time.Time) {
 	return ok && !again.After(now), probe, again
 }
 
-// out reports whether a probe of the lane is in flight.
-func (h *Holds) out(lane int) bool {
+// probeInFlight reports whether a probe of the lane is in flight.
+func (h *Holds) probeInFlight(lane int) bool {
 	if lane == All {
 		return slices.Contains(h.probing[:], true)
 	}
 	return h.probing[lane]
 }
 
-// Probing notes that a probe of the lane is sent. Answer or Abandoned must follow.
-func (h *Holds) Probing(lane int) { h.probing[lane] = true }
+// ProbeSent notes that a probe of the lane is sent. CallDone or ProbeInterrupted must follow.
+func (h *Holds) ProbeSent(lane int) { h.probing[lane] = true }
 
-// Abandoned notes that the probe was cut off.
-func (h *Holds) Abandoned(lane int) { h.probing[lane] = false }
+// ProbeInterrupted notes that a shutdown interrupted the probe.
+func (h *Holds) ProbeInterrupted(lane int) { h.probing[lane] = false }
 
-// Arrived notes that a new conversation arrived: in an outage it hastens the next probe.
-func (h *Holds) Arrived(now time.Time) {
+// ConversationArrived notes that a new conversation arrived: during an outage it brings the next
+// probe forward.
+func (h *Holds) ConversationArrived(now time.Time) {
 	i := h.find(Outage, All)
 	if i < 0 {
 		return
 	}
-	h.newcomer = h.out(All)
-	soon := later(now, h.lastProbe.Add(newcomerWait))
-	if a := &h.active[i]; !h.newcomer && a.NextProbe.After(soon) && h.newcomers.AllowN(now, 1) {
+	h.arrivedDuringProbe = h.probeInFlight(All)
+	soon := later(now, h.lastProbe.Add(earlyProbeWait))
+	if a := &h.active[i]; !h.arrivedDuringProbe && a.NextProbe.After(soon) &&
+		h.earlyProbes.AllowN(now, 1) {
 		a.NextProbe = soon
 	}
 }
 
-// KeyChanged makes the next probe due: the key that was refused is another one now.
+// KeyChanged makes the next probe due: the key differs from the refused one.
 func (h *Holds) KeyChanged(now time.Time) {
 	if i := h.find(Credentials, All); i >= 0 {
 		h.active[i].NextProbe = now
@@ -207,7 +213,7 @@ func (h *Holds) KeyChanged(now time.Time) {
 }
 
 // Set begins or updates a hold of all lanes that its owner ends with Clear. next is when the owner
-// tries again; zero: never.
+// retries; zero: never.
 func (h *Holds) Set(now time.Time, reason Reason, detail, do string, next time.Time) Change {
 	if i := h.find(reason, All); i >= 0 {
 		h.active[i].Detail, h.active[i].Do, h.active[i].NextProbe = detail, do, next
@@ -219,7 +225,7 @@ func (h *Holds) Set(now time.Time, reason Reason, detail, do string, next time.T
 // Clear ends a hold that Set began.
 func (h *Holds) Clear(reason Reason) Change { return h.end(reason, All) }
 
-// Expire ends the holds whose time is over.
+// Expire ends the holds whose time has passed.
 func (h *Holds) Expire(now time.Time) (change Change) {
 	for _, a := range slices.Clone(h.active) {
 		if !a.until.IsZero() && !a.until.After(now) {
@@ -229,19 +235,20 @@ func (h *Holds) Expire(now time.Time) (change Change) {
 	return change
 }
 
-// Answer notes the result of a call, nil for a success, of the conversation id in its lane.
-func (h *Holds) Answer(
+// CallDone notes the result of a call for the conversation id in its lane; err is nil for a
+// success.
+func (h *Holds) CallDone(
 	now time.Time, id string, lane int, err *imclient.Error, probe bool,
 ) (change Change) {
 	if probe {
 		h.probing[lane], h.lastProbe = false, now
 	}
-	if err != nil && err.RetryWithNewSignature { // a probe may be repeated at once
+	if err != nil && err.RetryWithNewSignature { // the probe may be repeated immediately
 		return change
 	}
 	if probe {
 		change.add(h.probed(now, lane, err))
-	} else if !h.On(lane) {
+	} else if !h.LaneHeld(lane) {
 		h.calls.note(now, id, err)
 	}
 	if err == nil {
@@ -256,10 +263,10 @@ func (h *Holds) Answer(
 	why := h.calls.outage(now, err)
 	switch {
 	case err.Class == imclient.Held && !h.Held(Credentials, lane):
-		begin(Credentials, err.Seen(), refusedInterval(err))
-	case err.Class == imclient.Transient && why != "" && !h.On(lane):
+		begin(Credentials, err.WithoutRemedy(), refusedInterval(err))
+	case err.Class == imclient.Transient && why != "" && !h.LaneHeld(lane):
 		begin(Outage, why, outageFirst)
-		h.lastProbe, h.newcomer = now, false
+		h.lastProbe, h.arrivedDuringProbe = now, false
 	}
 	if err.RetryAfter > 0 {
 		change.add(h.pause(now, err))
@@ -267,7 +274,8 @@ func (h *Holds) Answer(
 	return change
 }
 
-// probed ends the holds that a probe's response disproves, and sets the others' next probe.
+// probed ends the holds that a probe's response disproves, and schedules the next probe of the
+// others.
 func (h *Holds) probed(now time.Time, lane int, err *imclient.Error) (change Change) {
 	for _, a := range h.Active() {
 		if a.holds(lane) && a.endedBy(err) {
@@ -289,27 +297,27 @@ func (h *Holds) probed(now time.Time, lane int, err *imclient.Error) (change Cha
 		if a.Reason == Rejections || err == nil || err.Label == a.cause {
 			continue
 		}
-		a.cause, a.Detail, a.Do = err.Label, "the last probe: "+err.Seen(), err.Remedy()
+		a.cause, a.Detail, a.Do = err.Label, "the last probe: "+err.WithoutRemedy(), err.Remedy()
 		if !slices.Contains(a.causes, a.cause) && len(a.causes) < maxCauses {
 			a.causes = append(a.causes, a.cause)
 			change.CauseChanged = append(change.CauseChanged, *a)
 		}
 	}
-	if h.newcomer {
-		h.Arrived(now)
+	if h.arrivedDuringProbe {
+		h.ConversationArrived(now)
 	}
 	return change
 }
 
 // endedBy reports whether a probe's response disproves the hold: for an outage an ErrorCode that is
-// not transient, for the credentials also not held, for rejections only a success.
+// not transient, for the credentials one that is also not held, for rejections only a success.
 func (a Hold) endedBy(err *imclient.Error) bool {
-	spoke := err == nil || err.ErrorCode != 0 && err.Class != imclient.Transient
+	judged := err == nil || err.ErrorCode != 0 && err.Class != imclient.Transient
 	switch a.Reason {
 	case Outage:
-		return spoke
+		return judged
 	case Credentials:
-		return spoke && (err == nil || err.Class != imclient.Held)
+		return judged && (err == nil || err.Class != imclient.Held)
 	case Rejections:
 		return err == nil
 	default:
@@ -327,7 +335,7 @@ func (h *Holds) pause(now time.Time, err *imclient.Error) Change {
 		return Change{}
 	}
 	return h.begin(now, Hold{
-		Reason: Throttled, Lane: All, Detail: err.Seen(), Do: err.Remedy(),
+		Reason: Throttled, Lane: All, Detail: err.WithoutRemedy(), Do: err.Remedy(),
 		NextProbe: until, until: until,
 	})
 }

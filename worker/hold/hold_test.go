@@ -16,7 +16,7 @@ func at(seconds float64) time.Time {
 }
 
 var (
-	silence  = &imclient.Error{Class: imclient.Transient, Label: "timeout"}
+	timeout  = &imclient.Error{Class: imclient.Transient, Label: "timeout"}
 	internal = &imclient.Error{Class: imclient.Transient, Label: "91000", ErrorCode: 91000}
 	refused  = &imclient.Error{Class: imclient.Held, Label: "70009", ErrorCode: 70009}
 	locked   = &imclient.Error{Class: imclient.Held, Label: "70050", ErrorCode: 70050}
@@ -36,24 +36,24 @@ func reasons(h *Holds) string {
 }
 
 func TestWhatBeginsAnOutage(t *testing.T) {
-	mixed := func(failures, conversations int, err *imclient.Error) (answers []*imclient.Error,
+	mixed := func(failures, conversations int, err *imclient.Error) (results []*imclient.Error,
 		ids []string) {
 		for i := range 20 {
-			answer := success
-			if i%20 < failures { // the failures first, so that the window must be full to judge
-				answer = err
+			result := success
+			if i%20 < failures { // failures first, so that only the full window decides
+				result = err
 			}
-			answers, ids = append(answers, answer), append(ids, fmt.Sprint(i%conversations))
+			results, ids = append(results, result), append(ids, fmt.Sprint(i%conversations))
 		}
-		return answers, ids
+		return results, ids
 	}
 	for name, row := range map[string]struct {
 		failures, conversations int
 		err                     *imclient.Error
 		want                    string
 	}{
-		"5 of 5 got no answer":                 {5, 1, silence, "outage "},
-		"4 got no answer":                      {4, 20, silence, ""},
+		"5 of 5 got no response":               {5, 1, timeout, "outage "},
+		"4 got no response":                    {4, 20, timeout, ""},
 		"16 of 20 failed, 20 conversations":    {16, 20, internal, "outage "},
 		"15 of 20 failed, 20 conversations":    {15, 20, internal, ""},
 		"20 of 20 failed, but 4 conversations": {20, 4, internal, ""},
@@ -64,10 +64,10 @@ func TestWhatBeginsAnOutage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := New(95)
-			answers, ids := mixed(row.failures, row.conversations, row.err)
-			// Ends with a failure: an outage begins with one, not with a success.
-			for i := len(answers) - 1; i >= 0; i-- {
-				h.Answer(at(float64(len(answers)-1-i)/4), ids[i], 0, answers[i], false)
+			results, ids := mixed(row.failures, row.conversations, row.err)
+			// Ends with a failure: an outage begins with a failure, not with a success.
+			for i := len(results) - 1; i >= 0; i-- {
+				h.CallDone(at(float64(len(results)-1-i)/4), ids[i], 0, results[i], false)
 			}
 			if got := reasons(h); got != row.want {
 				t.Fatalf("held: %q, want %q", got, row.want)
@@ -76,49 +76,50 @@ func TestWhatBeginsAnOutage(t *testing.T) {
 	}
 }
 
-func TestAnAnswerBetweenBreaksTheSilence(t *testing.T) {
+func TestErrorCodeRestartsTheCount(t *testing.T) {
 	h := New(95)
 	for range 5 {
 		for range 4 {
-			h.Answer(start, "a", 0, silence, false)
+			h.CallDone(start, "a", 0, timeout, false)
 		}
-		h.Answer(start, "a", 0, internal, false)
+		h.CallDone(start, "a", 0, internal, false)
 	}
-	if h.On(0) {
+	if h.LaneHeld(0) {
 		t.Fatal("never five in a row without an ErrorCode, of one conversation")
 	}
 }
 
-// A rejection begins no outage, whatever the calls before it were: it would be named as its cause.
-func TestAnOutageBeginsWithAFailureOfItsKind(t *testing.T) {
+// A rejection begins no outage, whatever the calls before it were: otherwise it would be reported
+// as the cause.
+func TestOutageBeginsWithATransientFailure(t *testing.T) {
 	h := New(95)
 	for i := range 19 {
 		err := internal
 		if i < 3 {
 			err = success
 		}
-		h.Answer(start, fmt.Sprint(i), 0, err, false)
+		h.CallDone(start, fmt.Sprint(i), 0, err, false)
 	}
-	if h.Answer(start, "x", 0, rejected, false); h.On(0) {
+	if h.CallDone(start, "x", 0, rejected, false); h.LaneHeld(0) {
 		t.Fatalf("held: %+v", h.Active())
 	}
-	if h.Answer(start, "y", 0, internal, false); reasons(h) != "outage " ||
+	if h.CallDone(start, "y", 0, internal, false); reasons(h) != "outage " ||
 		!strings.Contains(h.Active()[0].Detail, "91000") {
 		t.Fatalf("held: %+v", h.Active())
 	}
 }
 
-// Of two hundred calls a second of which three in ten fail, five in a row fail by chance, again and
-// again.
-func TestFiveInARowMustTakeASecond(t *testing.T) {
+// Of two hundred calls per second of which three in ten fail, five in a row fail by chance, again
+// and again.
+func TestOutageNeedsASecondWithoutErrorCodes(t *testing.T) {
 	h := New(95)
 	for i := range 12 {
-		h.Answer(at(float64(i)*0.09), "a", 0, silence, false)
+		h.CallDone(at(float64(i)*0.09), "a", 0, timeout, false)
 	}
-	if h.On(0) {
+	if h.LaneHeld(0) {
 		t.Fatal("held after less than a second")
 	}
-	if h.Answer(at(12*0.09), "a", 0, silence, false); !h.On(0) {
+	if h.CallDone(at(12*0.09), "a", 0, timeout, false); !h.LaneHeld(0) {
 		t.Fatal("not held")
 	}
 }
@@ -127,7 +128,7 @@ func outage(t *testing.T) *Holds {
 	t.Helper()
 	h := New(95)
 	for i := range 5 {
-		h.Answer(at(float64(i-4)/4), "a", 0, silence, false)
+		h.CallDone(at(float64(i-4)/4), "a", 0, timeout, false)
 	}
 	if reasons(h) != "outage " {
 		t.Fatalf("held: %q", reasons(h))
@@ -147,11 +148,11 @@ func TestOutageProbes(t *testing.T) {
 		if ok, probe, _ := h.May(now, 0); !ok || !probe {
 			t.Fatalf("probe %d: not when it is due", i)
 		}
-		h.Probing(0)
+		h.ProbeSent(0)
 		if ok, _, _ := h.May(now, 0); ok {
 			t.Fatal("two probes at a time")
 		}
-		h.Answer(now, "a", 0, silence, true)
+		h.CallDone(now, "a", 0, timeout, true)
 	}
 }
 
@@ -165,14 +166,14 @@ func TestWhatEndsAnOutage(t *testing.T) {
 		"rejected":                      {rejected, true, ""},
 		"throttled":                     {tooMany, true, ""},
 		"refused: another hold":         {refused, true, "credentials "},
-		"no answer":                     {silence, true, "outage "},
+		"no response":                   {timeout, true, "outage "},
 		"a transient code":              {internal, true, "outage "},
 		"success of a call sent before": {success, false, "outage "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := outage(t)
-			h.Probing(0)
-			change := h.Answer(at(1), "b", 0, row.err, row.probe)
+			h.ProbeSent(0)
+			change := h.CallDone(at(1), "b", 0, row.err, row.probe)
 			if got := reasons(h); got != row.want {
 				t.Fatalf("held: %q, want %q", got, row.want)
 			}
@@ -183,60 +184,62 @@ func TestWhatEndsAnOutage(t *testing.T) {
 	}
 }
 
-func TestAnOutageMustBeProvenAnew(t *testing.T) {
+func TestEndedOutageRestartsTheEvidence(t *testing.T) {
 	h := outage(t)
-	h.Answer(at(1), "b", 0, success, true)
+	h.CallDone(at(1), "b", 0, success, true)
 	for range 4 {
-		h.Answer(at(1), "a", 0, silence, false)
+		h.CallDone(at(1), "a", 0, timeout, false)
 	}
-	if h.On(0) {
+	if h.LaneHeld(0) {
 		t.Fatal("the evidence of the first outage was used twice")
 	}
 }
 
 func TestCredentials(t *testing.T) {
 	h := New(95)
-	h.Answer(start, "a", 0, renewed, false)
-	if h.On(0) {
+	h.CallDone(start, "a", 0, renewed, false)
+	if h.LaneHeld(0) {
 		t.Fatal("held before a new signature was tried")
 	}
-	change := h.Answer(start, "a", 0, refused, false)
+	change := h.CallDone(start, "a", 0, refused, false)
 	if len(change.Begun) != 1 || reasons(h) != "credentials " {
 		t.Fatalf("change: %+v", change)
 	}
-	if change := h.Answer(start, "b", 0, refused, false); len(change.Begun)+len(change.Ended) != 0 {
+	if change := h.CallDone(start, "b", 0, refused,
+		false); len(change.Begun)+len(change.Ended) != 0 {
 		t.Fatalf("a second refusal of a call sent before: %+v", change)
 	}
 	for _, row := range []struct {
 		err  *imclient.Error
 		wait time.Duration
-	}{{refused, 15 * time.Second}, {silence, 15 * time.Second}, {locked, time.Minute},
+	}{{refused, 15 * time.Second}, {timeout, 15 * time.Second}, {locked, time.Minute},
 		{refused, 15 * time.Second}} {
-		h.Probing(0)
+		h.ProbeSent(0)
 		now := at(100)
-		h.Answer(now, "a", 0, row.err, true)
+		h.CallDone(now, "a", 0, row.err, true)
 		if ok, _, again := h.May(now, 0); ok || again.Sub(now) != row.wait {
 			t.Fatalf("after %v the next probe is in %v, want in %v", row.err.Label, again.Sub(now),
 				row.wait)
 		}
 	}
-	h.Probing(0)
-	if h.Answer(at(200), "a", 0, rejected, true); h.On(0) {
+	h.ProbeSent(0)
+	if h.CallDone(at(200), "a", 0, rejected, true); h.LaneHeld(0) {
 		t.Fatal("the server spoke about the call itself: the credentials are right")
 	}
 }
 
-// What is shown follows the probes: who mends the key while the server is down must see that.
+// The detail follows the probes: an operator who fixes the key while the server is down must see
+// that.
 func TestTheDetailFollowsTheCause(t *testing.T) {
 	h := New(95)
-	h.Answer(start, "a", 0, refused, false)
+	h.CallDone(start, "a", 0, refused, false)
 	for _, row := range []struct {
 		err     *imclient.Error
 		shifted bool
-	}{{refused, false}, {locked, true}, {silence, true}, {silence, false}} {
-		h.Probing(0)
-		change := h.Answer(at(15), "a", 0, row.err, true)
-		if shifted := len(change.CauseChanged) == 1; shifted != row.shifted {
+	}{{refused, false}, {locked, true}, {timeout, true}, {timeout, false}} {
+		h.ProbeSent(0)
+		change := h.CallDone(at(15), "a", 0, row.err, true)
+		if causeChanged := len(change.CauseChanged) == 1; causeChanged != row.shifted {
 			t.Fatalf("after %s: %+v", row.err.Label, change)
 		}
 		if detail := h.Active()[0].Detail; !strings.Contains(detail, row.err.Meaning()) {
@@ -245,11 +248,11 @@ func TestTheDetailFollowsTheCause(t *testing.T) {
 	}
 }
 
-func TestARenewedSignatureIsProbedAtOnce(t *testing.T) {
+func TestNewSignatureIsProbedImmediately(t *testing.T) {
 	h := New(95)
-	h.Answer(start, "a", 0, refused, false)
-	h.Probing(0)
-	h.Answer(at(15), "a", 0, renewed, true)
+	h.CallDone(start, "a", 0, refused, false)
+	h.ProbeSent(0)
+	h.CallDone(at(15), "a", 0, renewed, true)
 	if ok, probe, _ := h.May(at(15), 0); !ok || !probe {
 		t.Fatal("the new signature is not tried")
 	}
@@ -258,7 +261,7 @@ func TestARenewedSignatureIsProbedAtOnce(t *testing.T) {
 func TestSpread(t *testing.T) {
 	h := New(95)
 	h.Spread(start, 4)
-	h.Answer(start, "a", 0, refused, false)
+	h.CallDone(start, "a", 0, refused, false)
 	if _, _, again := h.May(start, 0); again.Sub(start) != time.Minute {
 		t.Fatalf("a worker with a quarter of the partitions probes after %v", again.Sub(start))
 	}
@@ -272,12 +275,12 @@ func TestSpread(t *testing.T) {
 	}
 }
 
-// A hold that its owner ends is not ended by a probe that was out when it began.
-func TestAProbeEndsOnlyWhatIsProbed(t *testing.T) {
+// A probe that was in flight when a hold began does not end the hold if only its owner may.
+func TestProbeEndsOnlyProbedHolds(t *testing.T) {
 	h := outage(t)
-	h.Probing(0)
+	h.ProbeSent(0)
 	h.Set(at(1), Quota, "no permits", "", time.Time{})
-	if h.Answer(at(1), "b", 0, success, true); reasons(h) != "quota " {
+	if h.CallDone(at(1), "b", 0, success, true); reasons(h) != "quota " {
 		t.Fatalf("held: %q", reasons(h))
 	}
 }
@@ -293,7 +296,7 @@ func TestAHoldWithoutProbes(t *testing.T) {
 	if ok, _, again := h.May(at(1000), 0); ok || !again.IsZero() {
 		t.Fatal("called while held")
 	}
-	if change := h.Clear(Quota); len(change.Ended) != 1 || h.On(0) {
+	if change := h.Clear(Quota); len(change.Ended) != 1 || h.LaneHeld(0) {
 		t.Fatalf("change: %+v", change)
 	}
 }

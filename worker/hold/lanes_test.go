@@ -11,34 +11,33 @@ import (
 
 const live, backfill = 0, 1
 
-// mustMay checks what may be done in a lane at a time.
+// mustMay checks what may be called in a lane at a time.
 func mustMay(t *testing.T, h *Holds, now time.Time, lane int, wantOK, wantProbe bool) {
 	t.Helper()
 	if ok, probe, again := h.May(now, lane); ok != wantOK || ok && probe != wantProbe {
 		t.Fatalf("lane %d may be called: %v (probe: %v, again in %v), want %v (%v); held: %s", lane,
-			ok, probe,
-			again.Sub(now), wantOK, wantProbe, reasons(h))
+			ok, probe, again.Sub(now), wantOK, wantProbe, reasons(h))
 	}
 }
 
-// feed tells of records that were read and calls that ended, in turns, until a hold begins or n are
-// done. kinds: v a valid record, i an invalid one, r a rejected call, s one that succeeded.
+// feed reports records and calls in turn, until a hold begins or n are reported. kinds: v a valid
+// record, i an invalid one, r a rejected call, s one that succeeded.
 func feed(h *Holds, lane, n int, kinds string) (invalid, rejected int) {
 	for i := range n {
 		var change Change
 		switch kinds[i%len(kinds)] {
 		case 'v':
-			h.Read(lane, false)
+			h.NoteRecord(lane, false)
 			continue
 		case 'i':
-			h.Read(lane, true)
+			h.NoteRecord(lane, true)
 			invalid++
-			change = h.Ended(start, lane, Invalid, "no JSON")
+			change = h.NoteOutcome(start, lane, Invalid, "no JSON")
 		case 'r':
 			rejected++
-			change = h.Ended(start, lane, Rejected, "no such account")
+			change = h.NoteOutcome(start, lane, Rejected, "no such account")
 		case 's':
-			change = h.Ended(start, lane, Called, "")
+			change = h.NoteOutcome(start, lane, Called, "")
 		}
 		if len(change.Begun) > 0 {
 			break
@@ -51,7 +50,7 @@ func TestWhatMakesAHoldForRejections(t *testing.T) {
 	const never = -1
 	for name, row := range map[string]struct {
 		kinds string
-		after int // bad ends
+		after int // bad outcomes
 	}{
 		"all invalid":               {"i", 500},
 		"all rejected":              {"vr", 500},
@@ -62,23 +61,24 @@ func TestWhatMakesAHoldForRejections(t *testing.T) {
 		"half invalid":              {"ivs", never},
 		"1 % invalid, calls lag":    {"i" + strings.Repeat("v", 99), never},
 		"20 % invalid, no call yet": {"ivvvv", never},
-		"no end":                    {"v", never},
+		"no outcome":                {"v", never},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := New(95)
 			invalid, rejected := feed(h, backfill, 200_000, row.kinds)
 			switch bad := invalid + rejected; {
 			case row.after == never && len(h.Active()) > 0:
-				t.Fatalf("held after %d bad ends: %+v", bad, h.Active())
+				t.Fatalf("held after %d bad outcomes: %+v", bad, h.Active())
 			case row.after != never && (len(h.Active()) == 0 || bad != row.after):
-				t.Fatalf("held: %q after %d bad ends, want it after %d", reasons(h), bad, row.after)
+				t.Fatalf("held: %q after %d bad outcomes, want it after %d", reasons(h), bad,
+					row.after)
 			}
 		})
 	}
 }
 
-// reject holds a lane for its rejections.
-func reject(t *testing.T, h *Holds, lane int) {
+// holdForRejections holds a lane for its rejections.
+func holdForRejections(t *testing.T, h *Holds, lane int) {
 	t.Helper()
 	if _, rejected := feed(h, lane, 100_000, "vr"); rejected != 500 || !h.Held(Rejections, lane) {
 		t.Fatalf("held: %q after %d", reasons(h), rejected)
@@ -87,36 +87,36 @@ func reject(t *testing.T, h *Holds, lane int) {
 
 func TestRejectionsHoldOneLane(t *testing.T) {
 	h := New(95)
-	reject(t, h, backfill)
+	holdForRejections(t, h, backfill)
 	mustMay(t, h, start, live, true, false)
 	mustMay(t, h, at(4.9), backfill, false, false)
 	for i := range 5 {
 		now := at(float64(5 * (i + 1)))
 		mustMay(t, h, now, backfill, true, true)
-		h.Probing(backfill)
+		h.ProbeSent(backfill)
 		mustMay(t, h, now, backfill, false, false)
 		mustMay(t, h, now, live, true, false)
-		h.Answer(now, "a", live, nil, false) // a success of the other lane proves nothing
-		h.Answer(now, "b", backfill, nil, false)
-		if change := h.Answer(now, fmt.Sprint(i), backfill, rejected,
+		h.CallDone(now, "a", live, nil, false) // a success of the other lane proves nothing
+		h.CallDone(now, "b", backfill, nil, false)
+		if change := h.CallDone(now, fmt.Sprint(i), backfill, rejected,
 			true); len(change.Begun)+len(change.Ended)+len(change.CauseChanged) > 0 {
 			t.Fatalf("a rejected probe changed %+v", change)
 		}
 	}
-	h.Probing(backfill)
-	change := h.Answer(at(30), "x", backfill, success, true)
-	if len(change.Ended) != 1 || change.Ended[0].Lane != backfill || h.On(backfill) {
+	h.ProbeSent(backfill)
+	change := h.CallDone(at(30), "x", backfill, success, true)
+	if len(change.Ended) != 1 || change.Ended[0].Lane != backfill || h.LaneHeld(backfill) {
 		t.Fatalf("a success: %+v", change)
 	}
-	reject(t, h, backfill) // the count began anew: it takes 500 again
+	holdForRejections(t, h, backfill) // the evidence restarted: it takes 500 again
 }
 
-// Both lanes held, and then an outage: each probe ends what it disproves, and no more.
-func TestALaneIsProbedWhenAllThatHoldsItIsDue(t *testing.T) {
+// Both lanes are held, then an outage begins: each probe ends what it disproves, and no more.
+func TestLaneIsProbedWhenAllItsHoldsAreDue(t *testing.T) {
 	h := New(95)
-	reject(t, h, live)
-	for i := range silentCalls {
-		h.Answer(at(float64(i)/4), "a", backfill, silence, false)
+	holdForRejections(t, h, live)
+	for i := range noCodeCalls {
+		h.CallDone(at(float64(i)/4), "a", backfill, timeout, false)
 	}
 	if reasons(h) != "rejections outage " {
 		t.Fatalf("held: %q", reasons(h))
@@ -124,9 +124,9 @@ func TestALaneIsProbedWhenAllThatHoldsItIsDue(t *testing.T) {
 	mustMay(t, h, at(2), live, false, false) // its own probe is due at 5 s
 	mustMay(t, h, at(2), backfill, true, true)
 	mustMay(t, h, at(5), live, true, true)
-	h.Probing(live)
+	h.ProbeSent(live)
 	mustMay(t, h, at(5), backfill, false, false)
-	h.Answer(at(5), "b", live, rejected, true)
+	h.CallDone(at(5), "b", live, rejected, true)
 	if reasons(h) != "rejections " {
 		t.Fatalf("held: %q; the server spoke, but it still rejects", reasons(h))
 	}
@@ -138,20 +138,20 @@ func TestAcceptRejections(t *testing.T) {
 	if change := h.AcceptRejections(); len(change.Ended) != 0 {
 		t.Fatalf("%+v", change)
 	}
-	reject(t, h, live) // nothing was accepted beforehand
-	if change := h.AcceptRejections(); len(change.Ended) != 1 || h.On(live) {
+	holdForRejections(t, h, live) // nothing was accepted before
+	if change := h.AcceptRejections(); len(change.Ended) != 1 || h.LaneHeld(live) {
 		t.Fatalf("%+v", change)
 	}
 	accepted := 0
-	for !h.On(live) {
+	for !h.LaneHeld(live) {
 		accepted++
-		h.Read(live, false)
-		h.Ended(start, live, Rejected, "no such account")
+		h.NoteRecord(live, false)
+		h.NoteOutcome(start, live, Rejected, "no such account")
 	}
 	if accepted != acceptedRejections {
 		t.Fatalf("held again after %d, want it after %d", accepted, acceptedRejections)
 	}
-	// What was accepted is forgotten when things are well again: it was for that story.
+	// What was accepted is forgotten when the events are good again: it was for that problem.
 	h.AcceptRejections()
 	feed(h, live, 1000, "vs")
 	if _, rejected := feed(h, live, 100_000, "vr"); rejected != 475 {
@@ -159,10 +159,10 @@ func TestAcceptRejections(t *testing.T) {
 	}
 }
 
-func TestRetryAfterPausesEverybody(t *testing.T) {
+func TestRetryAfterPausesAllLanes(t *testing.T) {
 	h := New(95)
 	wait := func(now time.Time, seconds int) Change {
-		return h.Answer(now, "a", live,
+		return h.CallDone(now, "a", live,
 			&imclient.Error{Class: imclient.Throttled, Label: "http_429", Status: 429,
 				RetryAfter: time.Duration(seconds) * time.Second}, false)
 	}
@@ -182,15 +182,15 @@ func TestRetryAfterPausesEverybody(t *testing.T) {
 	if change := h.Expire(at(9.9)); len(change.Ended) != 0 {
 		t.Fatalf("over too soon: %+v", change)
 	}
-	if change := h.Expire(at(10)); len(change.Ended) != 1 || h.On(live) {
+	if change := h.Expire(at(10)); len(change.Ended) != 1 || h.LaneHeld(live) {
 		t.Fatalf("not over: %+v", change)
 	}
-	if h.Answer(at(11), "a", live, tooMany, false); h.On(live) {
+	if h.CallDone(at(11), "a", live, tooMany, false); h.LaneHeld(live) {
 		t.Fatal("held without a Retry-After")
 	}
 }
 
-// An operator's pause outlasts whatever else ends.
+// An operator's pause stays, whatever else ends.
 func TestAPauseOutlastsProbes(t *testing.T) {
 	h := outage(t)
 	h.Set(at(1), Paused, "by an operator", "", time.Time{})
@@ -202,38 +202,38 @@ func TestAPauseOutlastsProbes(t *testing.T) {
 	mustMay(t, h, at(100), live, true, true)
 }
 
-func TestAChangedKeyIsTriedAtOnce(t *testing.T) {
+func TestChangedKeyIsProbedImmediately(t *testing.T) {
 	h := New(95)
 	h.KeyChanged(start) // nothing is held: nothing happens
-	h.Answer(start, "a", live, locked, false)
+	h.CallDone(start, "a", live, locked, false)
 	mustMay(t, h, at(59), live, false, false)
 	h.KeyChanged(at(20))
 	mustMay(t, h, at(20), live, true, true)
 }
 
-// One that arrives in an outage is probed within a second, but not for ever.
-func TestNewcomersHastenProbes(t *testing.T) {
+// A conversation that arrives during an outage is probed within a second, but not forever.
+func TestNewConversationsBringProbesForward(t *testing.T) {
 	h := outage(t)
 	for _, seconds := range []float64{1, 3, 7} { // probes fail; the next one would be at 15 s
-		h.Probing(live)
-		h.Answer(at(seconds), "a", live, silence, true)
+		h.ProbeSent(live)
+		h.CallDone(at(seconds), "a", live, timeout, true)
 	}
-	h.Arrived(at(7.2))
+	h.ConversationArrived(at(7.2))
 	mustMay(t, h, at(7.9), live, false, false)
 	mustMay(t, h, at(8), live, true, true)
-	h.Probing(live)
-	h.Arrived(at(8.5)) // while the probe is out: a second after its end
-	h.Answer(at(13), "b", live, silence, true)
+	h.ProbeSent(live)
+	h.ConversationArrived(at(8.5)) // while the probe is in flight: a second after it ends
+	h.CallDone(at(13), "b", live, timeout, true)
 	mustMay(t, h, at(13.9), live, false, false)
 	mustMay(t, h, at(14), live, true, true)
 
 	probes := 0
-	for now := 14.0; now < 1814; now += 0.1 { // half an hour with ten new ones a second
-		h.Arrived(at(now))
+	for now := 14.0; now < 1814; now += 0.1 { // half an hour with ten new conversations per second
+		h.ConversationArrived(at(now))
 		if ok, _, _ := h.May(at(now), live); ok {
 			probes++
-			h.Probing(live)
-			h.Answer(at(now), "c", live, silence, true)
+			h.ProbeSent(live)
+			h.CallDone(at(now), "c", live, timeout, true)
 		}
 	}
 	if probes < 120 || probes > 170 {

@@ -6,18 +6,18 @@ import (
 )
 
 const (
-	rejectionWindow    = 500    // so many outcomes of a lane are judged together,
+	rejectionWindow    = 500    // so many outcomes of a lane are evaluated together,
 	rejectionCalls     = 25     // of which so many must be calls, unless the records are bad
-	acceptedRejections = 10_000 // what an operator accepts at a time
+	acceptedRejections = 10_000 // what an operator accepts with one command
 )
 
-// Read notes that a record of the lane was read.
-func (h *Holds) Read(lane int, invalid bool) { h.rejections[lane].read(invalid) }
+// NoteRecord notes that a record of the lane was read.
+func (h *Holds) NoteRecord(lane int, invalid bool) { h.rejections[lane].read(invalid) }
 
-// Ended notes the outcome of an event of the lane, and why it was rejected or invalid.
-func (h *Holds) Ended(now time.Time, lane int, as End, why string) Change {
+// NoteOutcome notes the outcome of an event of the lane; why says why it was rejected or invalid.
+func (h *Holds) NoteOutcome(now time.Time, lane int, as Outcome, why string) Change {
 	e := &h.rejections[lane]
-	if !e.ended(as, h.maxRejected) || h.Held(Rejections, lane) {
+	if !e.note(as, h.maxRejected) || h.Held(Rejections, lane) {
 		return Change{}
 	}
 	return h.begin(now, Hold{
@@ -32,7 +32,7 @@ func (h *Holds) Ended(now time.Time, lane int, as End, why string) Change {
 func (h *Holds) AcceptRejections() (change Change) {
 	for lane := range h.rejections {
 		if h.Held(Rejections, lane) {
-			evidence := h.rejections[lane] // stays: the lane is as bad as before
+			evidence := h.rejections[lane] // unchanged: the lane is as bad as before
 			evidence.accepted = acceptedRejections
 			change.add(h.end(Rejections, lane))
 			h.rejections[lane] = evidence
@@ -41,42 +41,42 @@ func (h *Holds) AcceptRejections() (change Change) {
 	return change
 }
 
-// MemoryFull notes that a lane's memory is full of what its hold for rejections makes wait: nothing
-// newer is read, so a probe can't find that things are well again.
+// MemoryFull notes that the memory of a lane is full of events that wait for its hold for
+// rejections: nothing newer is read, so a probe can't find that the events are good again.
 func (h *Holds) MemoryFull(lane int) (change Change) {
-	if i := h.find(Rejections, lane); i >= 0 && h.active[i].Do != fullDo {
-		h.active[i].Do = fullDo
+	if i := h.find(Rejections, lane); i >= 0 && h.active[i].Do != memoryFullDo {
+		h.active[i].Do = memoryFullDo
 		change.CauseChanged = []Hold{h.active[i]}
 	}
 	return change
 }
 
-const fullDo = "memory is full of such events, and newer ones are not read: " +
-	"mend the configuration or the producer, then markread resume --accept-rejections, " +
-	"which sends the next 10,000 of them to the dead letters, until good ones come"
+const memoryFullDo = "memory is full of rejected or invalid events, and newer ones are not read: " +
+	"fix the configuration or the producer, then markread resume --accept-rejections, " +
+	"which sends the next 10,000 of them to the dead letters, until good ones arrive"
 
-// End is how an event of a lane finished, as evidence.
-type End uint8
+// Outcome is how an event of a lane finished, as evidence.
+type Outcome uint8
 
-// The ends.
+// The outcomes.
 const (
-	Called   End = iota // by a call that was not rejected
-	Rejected            // by a call that was rejected
-	Invalid             // without a call: the record is no event
-	ends
+	Called   Outcome = iota // by a call that was not rejected
+	Rejected                // by a call that was rejected
+	Invalid                 // without a call: the record is no event
+	outcomes
 )
 
-// rejectionEvidence is what a lane's last outcomes say about its events. Calls end slower than
-// records are read: after a start with a backlog of which one in a hundred is invalid, hundreds of
-// invalid records end before the first call does. So it is not enough that almost all ends were
-// bad. Either almost all records that were read must be invalid, or there must be enough calls
-// among the ends, and almost all of them rejected.
+// rejectionEvidence is what a lane's last outcomes say about its events. Calls finish more slowly
+// than records are read: after a start with a backlog of which one record in a hundred is invalid,
+// hundreds of invalid records finish before the first call does. So it is not enough that almost
+// all outcomes were bad. Either almost all records that were read must be invalid, or the outcomes
+// must include enough calls, and almost all of these must be rejected.
 type rejectionEvidence struct {
-	last     ring      // ends
-	count    [ends]int // of them
-	records  ring      // 1: invalid
-	invalid  int       // of them
-	accepted int       // so many more bad ends begin no hold
+	last     ring          // outcomes
+	count    [outcomes]int // of each outcome in last
+	records  ring          // 1: invalid
+	invalid  int           // how many of records are invalid
+	accepted int           // how many more bad outcomes begin no hold
 }
 
 // ring keeps the last rejectionWindow values.
@@ -85,7 +85,7 @@ type ring struct {
 	n, next int
 }
 
-// put adds a value and returns the one that it replaces, if any.
+// put adds a value and returns the value that it replaces, if any.
 func (r *ring) put(value uint8) (old uint8, full bool) {
 	old, full = r.values[r.next], r.n == rejectionWindow
 	r.values[r.next] = value
@@ -105,8 +105,9 @@ func (e *rejectionEvidence) read(invalid bool) {
 
 func (e *rejectionEvidence) bad() int { return e.count[Rejected] + e.count[Invalid] }
 
-// ended notes an end, and reports whether so many per cent of the last 500 are bad: a hold.
-func (e *rejectionEvidence) ended(as End, percent int) bool {
+// note notes an outcome, and reports whether percent of the last 500 are bad, which is a reason for
+// a hold.
+func (e *rejectionEvidence) note(as Outcome, percent int) bool {
 	e.count[as]++
 	if old, full := e.last.put(uint8(as)); full {
 		e.count[old]--
@@ -116,7 +117,7 @@ func (e *rejectionEvidence) ended(as End, percent int) bool {
 	}
 	tooMany := func(bad, all int) bool { return bad*100 >= percent*all }
 	if !tooMany(2*e.bad(), rejectionWindow) {
-		e.accepted = 0 // they were for a trouble that is over
+		e.accepted = 0 // the operator accepted them for a problem that is over
 	}
 	if !tooMany(e.bad(), rejectionWindow) {
 		return false

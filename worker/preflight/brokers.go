@@ -17,7 +17,7 @@ import (
 )
 
 // usable reports whether a worker can connect to a broker, and the broker supports its requests.
-func usable(b admin.DescribedBroker) bool { return b.Err == nil && len(b.Lacks) == 0 }
+func usable(b admin.DescribedBroker) bool { return b.Err == nil && len(b.Unsupported) == 0 }
 
 // brokerFindings returns whether a worker could use the brokers. connection describes
 // authentication and TLS.
@@ -39,7 +39,7 @@ func brokerFindings(brokers []admin.DescribedBroker, connection string) (all Fin
 		case b.Err == nil:
 			all.Add(Wrong("broker", b.Addr,
 				fmt.Sprintf("it does not support markread's versions of %s (Kafka %s)",
-					strings.Join(b.Lacks, ", "), release),
+					strings.Join(b.Unsupported, ", "), release),
 				"use Kafka 0.11 or later (--brokers); if it is newer than markread, update "+
 					"markread"))
 		case b.Listed():

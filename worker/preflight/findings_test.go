@@ -38,9 +38,9 @@ func expectFindings(t *testing.T, name string, got Findings, want ...Finding) {
 }
 
 func TestBrokerFindings(t *testing.T) {
-	fine := admin.DescribedBroker{Addr: "a:1", Given: true, Release: "4.4"}
+	fine := admin.DescribedBroker{Addr: "a:1", Configured: true, Release: "4.4"}
 	bad := func(listed bool, err error) admin.DescribedBroker {
-		return admin.DescribedBroker{Addr: "b:1", Given: !listed,
+		return admin.DescribedBroker{Addr: "b:1", Configured: !listed,
 			Node: map[bool]int{true: 1, false: -1}[listed],
 			Err:  err}
 	}
@@ -71,17 +71,17 @@ func TestBrokerFindings(t *testing.T) {
 		"odd": {[]admin.DescribedBroker{bad(false, errors.New("odd"))},
 			[]Finding{Wrong("broker", "b:1", "odd", "(--brokers)")}},
 		"refused": {[]admin.DescribedBroker{fine,
-			bad(false, &kafkaclient.RefusedError{Broker: "b:1", Remedy: "leave out --tls",
+			bad(false, &kafkaclient.RefusedError{Broker: "b:1", Remedy: "omit --tls",
 				Err: errors.New("no")})},
-			[]Finding{Warning("broker", "b:1", "no", "leave out --tls")}},
+			[]Finding{Warning("broker", "b:1", "no", "omit --tls")}},
 		"too old": {[]admin.DescribedBroker{{Addr: "b:1", Release: "0.10",
-			Lacks: []string{"Fetch", "Produce"}}},
+			Unsupported: []string{"Fetch", "Produce"}}},
 			[]Finding{Wrong("broker", "b:1", "of Fetch, Produce (Kafka 0.10)",
 				"Kafka 0.11 or later")}},
 	} {
 		expectFindings(t, name, brokerFindings(c.brokers, ""), c.want...)
 	}
-	entrance := admin.DescribedBroker{Addr: "bootstrap:1", Given: true, Node: -1, Release: "4.4"}
+	entrance := admin.DescribedBroker{Addr: "bootstrap:1", Configured: true, Node: -1, Release: "4.4"}
 	if f := brokerFindings([]admin.DescribedBroker{entrance}, "")[0]; f != Good("broker",
 		"bootstrap:1",
 		"it leads to the cluster, Kafka 4.4, without TLS and authentication") {
@@ -215,8 +215,8 @@ func TestGroupFindings(t *testing.T) {
 		"rebalancing": {consumer.DescribedGroup{State: consumer.GroupRebalancing,
 			Members: make([]consumer.DescribedMember, 2)}, nil, nil},
 		"of another kind": {consumer.DescribedGroup{
-			State: consumer.GroupForeign, May: kafkaclient.MayRead,
-			Foreign: &consumer.ForeignGroupError{Group: "markread", Kind: "consumer"},
+			State: consumer.GroupUnsupported, May: kafkaclient.MayRead,
+			Unsupported: &consumer.UnsupportedGroupError{Group: "markread", Kind: "consumer"},
 		}, nil, []Finding{Wrong("group", "markread",
 			"it is used by consumers of the new group protocol (group.protocol=consumer, KIP-848)",
 			"another --group")}},
@@ -311,13 +311,13 @@ func TestClockFindings(t *testing.T) {
 		4 * time.Second:  -time.Second, -3601 * time.Second: time.Hour,
 	} {
 		if got := skewOf(Call{Sent: sent, Received: came,
-			Answer: imclient.Answer{Date: sent.Add(date)}}); got != want {
+			Answer: imclient.Response{Date: sent.Add(date)}}); got != want {
 			t.Errorf("Date at %s: %s, want %s", date, got, want)
 		}
 	}
 	at := func(ahead time.Duration, until time.Time) Findings {
 		return clockFindings(Call{URL: "https://im.test", Sent: sent, Received: sent,
-			Answer: imclient.Answer{Date: sent.Add(-ahead - time.Second), Until: until}})
+			Answer: imclient.Response{Date: sent.Add(-ahead - time.Second), CertExpires: until}})
 	}
 	expectFindings(t, "30 s", at(30*time.Second, time.Time{}))
 	expectFindings(t, "31 s", at(31*time.Second, time.Time{}),

@@ -26,8 +26,8 @@ func groupFindings(o Options, g consumer.DescribedGroup, err error) (all Finding
 		"on the group (--group): without it, a worker can neither join nor commit"))
 	text := "no worker runs"
 	switch {
-	case g.Foreign != nil:
-		return append(all, Wrong("group", o.Group, g.Foreign.Found(), g.Foreign.Do()))
+	case g.Unsupported != nil:
+		return append(all, Wrong("group", o.Group, g.Unsupported.Found(), g.Unsupported.Do()))
 	case g.State == consumer.GroupRebalancing:
 		text = format.Count(len(g.Members), "member") + ", in a rebalance"
 	case len(g.Members) > 0 && !g.Ours():

@@ -22,7 +22,7 @@ type Call struct {
 	proxy          string // host:port; "": none
 	admin          string
 	Sent, Received time.Time
-	Answer         imclient.Answer
+	Answer         imclient.Response
 	Err            error
 }
 
@@ -82,10 +82,10 @@ func errorCodeFinding(c Call, failure *imclient.Error) Finding {
 	if failure.Message != "" {
 		said += fmt.Sprintf("; the server says %q", failure.Message)
 	}
-	switch do := failure.Lasting(); {
+	switch do := failure.RemedyWithoutRetry(); {
 	case strings.Contains(do, "data centre"):
 		return Wrong(check, "", said, do+": "+strings.Join(imclient.Regions(), ", "))
-	case row.SignAnew || failure.Class == imclient.Held:
+	case row.NewSignatureHelps || failure.Class == imclient.Held:
 		return Wrong(check, "", said, do)
 	case slices.Contains(accountCodes, failure.ErrorCode): // so the key was accepted
 		return Warning(check, "", said,
@@ -139,11 +139,11 @@ func noResponse(c Call, failure *imclient.Error) (found, do string) {
 		return "this port does not speak TLS",
 			"check the port and the https:// in --im-url, and the proxy if there is one"
 	}
-	do = failure.Lasting()
+	do = failure.RemedyWithoutRetry()
 	if !strings.Contains(do, "--im-url") {
 		do += " (--im-url " + hostOf(c.URL) + ")"
 	}
-	if failure.Lasting() != failure.Remedy() {
+	if failure.RemedyWithoutRetry() != failure.Remedy() {
 		do = checkAgain(do)
 	}
 	return found, do
@@ -198,7 +198,7 @@ func clockFindings(c Call) (all Findings) {
 	default:
 		all.Add(Good("clock", "", text))
 	}
-	if left := c.Answer.Until.Sub(c.Received); !c.Answer.Until.IsZero() && left < soonExpired {
+	if left := c.Answer.CertExpires.Sub(c.Received); !c.Answer.CertExpires.IsZero() && left < soonExpired {
 		all.Add(Warning("certificate", hostOf(c.URL), "it expires in "+format.Age(left),
 			"have the operator of that server, or of the proxy before it, renew it in time "+
 				"(--im-url)"))

@@ -48,9 +48,9 @@ func (e *checker) checkAdminAddr(ctx context.Context) Finding {
 	limited, cancel := context.WithTimeout(ctx, workerTimeout)
 	defer cancel()
 	// /readyz needs no token.
-	client, err := console.NewClient("http://"+console.Reachable(addr), imclient.Secret{})
+	client, err := console.NewClient("http://"+console.DialAddr(addr), imclient.Secret{})
 	if err == nil {
-		_, err = client.Held(limited)
+		_, err = client.Readiness(limited)
 	}
 	switch {
 	case err == nil:

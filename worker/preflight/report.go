@@ -55,7 +55,7 @@ func NotChecked(check, subject, found, do string) Finding {
 // Good returns a finding that is ok.
 func Good(check, subject, found string) Finding { return Finding{check, subject, IsOK, found, ""} }
 
-// Report is what `markread check --json` prints; README.md documents its names.
+// Report is what `markread check --json` prints; deploy/OPERATIONS.md documents its names.
 type Report struct {
 	At         time.Time `json:"at"`
 	OK         bool      `json:"ok"` // nothing is wrong

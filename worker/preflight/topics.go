@@ -75,8 +75,8 @@ func missingTopicFinding(v admin.DescribedTopic, flag, operation string, create 
 	switch {
 	case kafkaclient.Denied(v.Err):
 		return Wrong("permission", v.Name, "the user may not see the topic, if there is one",
-			fmt.Sprintf("give the user %s on the topic (%s); README.md lists the permissions "+
-				"that a worker needs", operation, flag))
+			fmt.Sprintf("give the user %s on the topic (%s); deploy/OPERATIONS.md lists the "+
+				"permissions that a worker needs", operation, flag))
 	case v.Err != nil:
 		return Wrong("topic", v.Name, v.Err.Error(),
 			"check the brokers, then check again ("+flag+")")

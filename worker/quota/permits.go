@@ -2,26 +2,26 @@ package quota
 
 import "time"
 
-// permits is the bookkeeping of the promise, and all of it.
+// permits is the complete bookkeeping behind the promise.
 type permits struct {
 	n        int
 	window   time.Duration
-	inFlight int         // sent, not answered
-	cooling  []time.Time // answered: when each permit comes back, earliest first
+	inFlight int         // sent, without a response
+	cooling  []time.Time // when each permit returns after its response, earliest first
 }
 
-// free reports whether a permit is free, and else when the next one comes back; zero: that depends
-// on a response.
+// free reports whether a permit is free, and otherwise when the next one returns; zero: that
+// depends on a response.
 func (p *permits) free(now time.Time) (ok bool, again time.Time) {
-	p.thaw(now)
+	p.expireCooling(now)
 	over := p.inFlight + len(p.cooling) - p.n
-	if over >= 0 && over < len(p.cooling) { // after a Reset to fewer permits not the first one
+	if over >= 0 && over < len(p.cooling) { // after a Reset to fewer permits it is not the first
 		return false, p.cooling[over]
 	}
 	return over < 0, time.Time{}
 }
 
-func (p *permits) thaw(now time.Time) {
+func (p *permits) expireCooling(now time.Time) {
 	i := 0
 	for i < len(p.cooling) && !p.cooling[i].After(now) {
 		i++
@@ -36,11 +36,11 @@ func (p *permits) giveBack(now time.Time) {
 	}
 }
 
-// reset sets how many permits may be used. all are as many as there may come to be while what
-// others used still cools: those that the limit grows by in the next second are among them.
+// reset sets how many permits may be used. all is how many there may be while permits that others
+// used still cool: it includes those that the limit grows by in the next second.
 func (p *permits) reset(n, all int, now time.Time) {
 	p.n = n
-	// What cools already belongs to calls that this process answered; it must not be forgotten when
+	// Permits that already cool belong to calls of this process; they must not be forgotten when
 	// there are fewer permits than calls in the last second.
 	for len(p.cooling)+p.inFlight < all {
 		p.cooling = append(p.cooling, time.Time{})

@@ -9,11 +9,11 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// caller sends as early as it is let, and its calls arrive anywhere between their sending and their
-// answer. It returns the arrivals, sorted.
+// arrivals makes calls as early as the quota allows. Each arrives at any time between its sending
+// and its response. It returns the times of arrival, sorted.
 func arrivals(seed uint64, q *Quota, now time.Time, calls int, pause bool) []time.Time {
 	r := rand.New(rand.NewPCG(seed, 1))
-	var arrived, answers []time.Time
+	var arrived, responses []time.Time
 	for len(arrived) < calls {
 		ok, again := q.Take(now)
 		if ok {
@@ -22,18 +22,18 @@ func arrivals(seed uint64, q *Quota, now time.Time, calls int, pause bool) []tim
 				latency /= 1000
 			}
 			arrived = append(arrived, now.Add(time.Duration(r.Int64N(int64(latency)+1))))
-			at, _ := slices.BinarySearchFunc(answers, now.Add(latency), time.Time.Compare)
-			answers = slices.Insert(answers, at, now.Add(latency))
+			at, _ := slices.BinarySearchFunc(responses, now.Add(latency), time.Time.Compare)
+			responses = slices.Insert(responses, at, now.Add(latency))
 			continue
 		}
-		if len(answers) > 0 && (again.IsZero() || answers[0].Before(again)) {
-			now = later(now, answers[0])
-			answers = answers[1:]
+		if len(responses) > 0 && (again.IsZero() || responses[0].Before(again)) {
+			now = later(now, responses[0])
+			responses = responses[1:]
 			q.Return(now)
 		} else {
 			now = later(now, again)
 		}
-		if pause && r.IntN(50) == 0 { // the process stands still
+		if pause && r.IntN(50) == 0 { // the process is suspended
 			now = now.Add(time.Duration(r.Int64N(int64(2 * time.Second))))
 		}
 	}
@@ -71,12 +71,12 @@ func TestNoSecondHoldsMoreThanN(t *testing.T) {
 	}
 }
 
-// The measure above can fail: a limiter of send times fails it.
-func TestALimiterOfSendTimesIsNotEnough(t *testing.T) {
+// The check above can fail: a limiter of send times fails it.
+func TestSendTimeLimiterIsNotEnough(t *testing.T) {
 	q := Uncapped(1000)
 	q.pace = rate.NewLimiter(20, 20)
 	if got := densest(arrivals(1, q, time.Unix(0, 0), 1500, false)); got <= 20 {
-		t.Fatalf("only %d arrivals in a second: the test of the promise would not notice a "+
+		t.Fatalf("only %d arrivals in a second: the test of the promise would not detect a "+
 			"broken quota", got)
 	}
 }
@@ -95,26 +95,26 @@ func TestCallsAreSpread(t *testing.T) {
 		volley++
 	}
 	if volley != 5 {
-		t.Fatalf("%d calls went at once, want a fortieth of the rate", volley)
+		t.Fatalf("%d calls went together, want a fortieth of the rate", volley)
 	}
 }
 
-// With a full backfill there is no gap that a live event has to wait out: the next call is never
-// far, and throughput is that of the permits.
-func TestNoGapInWhichNobodyMayCall(t *testing.T) {
+// With a full backfill there is no gap that a live event has to wait out: the next call is always
+// soon, and the throughput is that of the permits.
+func TestNoGapBetweenCalls(t *testing.T) {
 	const n = 200
 	for _, latency := range []time.Duration{25 * time.Millisecond, 100 * time.Millisecond,
 		500 * time.Millisecond} {
 		now := time.Unix(0, 0)
 		q := New()
 		q.Reset(n, now)
-		var out []time.Time
+		var inFlight []time.Time
 		last, longest, sent := now, time.Duration(0), 0
 		settled := now.Add(10 * time.Second)
 		for end := settled.Add(time.Minute); now.Before(end); {
-			if len(out) > 0 && !out[0].After(now) {
+			if len(inFlight) > 0 && !inFlight[0].After(now) {
 				q.Return(now)
-				out = out[1:]
+				inFlight = inFlight[1:]
 				continue
 			}
 			ok, again := q.Take(now)
@@ -124,11 +124,11 @@ func TestNoGapInWhichNobodyMayCall(t *testing.T) {
 					sent++
 				}
 				last = now
-				out = append(out, now.Add(latency))
+				inFlight = append(inFlight, now.Add(latency))
 				continue
 			}
-			if again.IsZero() || len(out) > 0 && out[0].Before(again) {
-				again = out[0]
+			if again.IsZero() || len(inFlight) > 0 && inFlight[0].Before(again) {
+				again = inFlight[0]
 			}
 			now = later(now, again)
 		}
@@ -141,7 +141,7 @@ func TestNoGapInWhichNobodyMayCall(t *testing.T) {
 	}
 }
 
-func TestTakeOverCoolsFirst(t *testing.T) {
+func TestPermitsCoolAfterATakeover(t *testing.T) {
 	now := time.Unix(0, 0)
 	q := New()
 	q.Reset(10, now)
@@ -153,23 +153,24 @@ func TestTakeOverCoolsFirst(t *testing.T) {
 	if ok, _ := q.Take(now); !ok {
 		t.Fatal("no permit after the window")
 	}
-	// Handed over while a call is out: its permit stays with it.
+	// A takeover while a call is in flight: its permit stays with it.
 	q.Reset(1, now)
 	now = now.Add(time.Hour)
 	if ok, again := q.Take(now); ok || !again.IsZero() {
-		t.Fatalf("Take = %v, %v; the only permit is with the call that is out", ok, again)
+		t.Fatalf("Take = %v, %v; the only permit is with the call in flight", ok, again)
 	}
 	q.Return(now)
 	if ok, again := q.Take(now.Add(Window - 1)); ok || !again.Equal(now.Add(Window)) {
 		t.Fatalf("Take = %v, %v before the window had passed", ok, again)
 	}
 	if ok, _ := q.Take(now.Add(Window)); !ok {
-		t.Fatal("no permit one window after the answer")
+		t.Fatal("no permit one window after the response")
 	}
 }
 
-// A worker whose limit is growing back takes over: what it grows by meanwhile cools, too.
-func TestTakeOverCoolsWhatGrows(t *testing.T) {
+// A worker whose limit is growing back takes over: the permits that it grows by meanwhile cool,
+// too.
+func TestGrowingPermitsCoolAfterATakeover(t *testing.T) {
 	now := time.Unix(0, 0)
 	q := New()
 	q.Reset(10, now)
@@ -184,9 +185,8 @@ func TestTakeOverCoolsWhatGrows(t *testing.T) {
 	limit := q.Limit(now)
 	for soon := now; soon.Before(now.Add(Window)); soon = soon.Add(10 * time.Millisecond) {
 		if ok, _ := q.Take(soon); ok {
-			t.Fatalf("a call %v after a take-over, when the limit had grown from %d to %d",
-				soon.Sub(now), limit,
-				q.Limit(soon))
+			t.Fatalf("a call %v after a takeover, when the limit had grown from %d to %d",
+				soon.Sub(now), limit, q.Limit(soon))
 		}
 	}
 }
@@ -206,9 +206,9 @@ func TestFewerPermitsThanCalls(t *testing.T) {
 	}
 	q.Return(now)
 	q.Return(now.Add(time.Second))
-	q.Reset(4, now.Add(time.Second)) // one is out, so three cool
+	q.Reset(4, now.Add(time.Second)) // one is in flight, so three cool
 	if got := q.Cooling(now.Add(time.Second)); got != 3 || q.InFlight() != 1 {
-		t.Fatalf("%d cool and %d are out, of 4", got, q.InFlight())
+		t.Fatalf("%d cool and %d are in flight, of 4", got, q.InFlight())
 	}
 	q.Reset(2, now.Add(time.Second))
 	if ok, again := q.Take(now.Add(2 * time.Second)); ok ||
@@ -217,8 +217,8 @@ func TestFewerPermitsThanCalls(t *testing.T) {
 	}
 }
 
-// With fewer permits than calls in the last second, the first that comes back is not free yet.
-func TestAskAgainWhenOneIsReallyFree(t *testing.T) {
+// With fewer permits than calls in the last second, the first that returns is not free yet.
+func TestAskAgainWhenAPermitIsFree(t *testing.T) {
 	now := time.Unix(0, 0)
 	p := permits{n: 1, window: Window, cooling: []time.Time{now.Add(1), now.Add(2), now.Add(3)}}
 	if ok, again := p.free(now); ok || !again.Equal(now.Add(3)) {
@@ -235,7 +235,7 @@ func TestNoPermitNoCall(t *testing.T) {
 	}
 }
 
-func TestUncappedBoundsOnlyWhatIsOut(t *testing.T) {
+func TestUncappedBoundsCallsInFlight(t *testing.T) {
 	now := time.Unix(0, 0)
 	q := Uncapped(2)
 	for range 1000 {
@@ -245,7 +245,7 @@ func TestUncappedBoundsOnlyWhatIsOut(t *testing.T) {
 			}
 		}
 		if ok, again := q.Take(now); ok || !again.IsZero() {
-			t.Fatal("a third call while two are out")
+			t.Fatal("a third call while two are in flight")
 		}
 		q.Return(now)
 		q.Return(now)
@@ -255,7 +255,7 @@ func TestUncappedBoundsOnlyWhatIsOut(t *testing.T) {
 func TestSharesAddUp(t *testing.T) {
 	for rate := range 30 {
 		for partitions := 1; partitions <= 24; partitions++ {
-			owner := make([]int, partitions) // by the definition: permit by permit
+			owner := make([]int, partitions) // by the definition: one permit after another
 			for i := range rate {
 				owner[i*partitions/rate]++
 			}

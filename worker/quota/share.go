@@ -1,8 +1,8 @@
 package quota
 
-// Share is how many of rate permits belong to a worker that owns the given partitions, as indexes
-// in the list of all the group's partitions sorted by topic and number. Permit i belongs to the
-// partition with the index floor(i*partitions/rate), so all shares add up to exactly rate.
+// Share returns how many of rate permits belong to a worker that owns the partitions owned, given
+// as indexes in the list of all the group's partitions sorted by topic and number. Permit i belongs
+// to the partition with the index floor(i*partitions/rate), so all shares add up to exactly rate.
 func Share(rate, partitions int, owned []int) int {
 	share := 0
 	for _, p := range owned {

@@ -7,43 +7,42 @@ import (
 
 var start = time.Unix(1_700_000_000, 0)
 
-// server allows so many calls in any second, and refuses the others; it counts only those that it
-// took.
+// server allows so many calls in any second, and refuses the others; only accepted calls count.
 type server struct {
-	allowed int
-	taken   []time.Time
+	allowed  int
+	accepted []time.Time
 }
 
-func (s *server) takes(now time.Time) bool {
-	for len(s.taken) > 0 && now.Sub(s.taken[0]) >= time.Second {
-		s.taken = s.taken[1:]
+func (s *server) accepts(now time.Time) bool {
+	for len(s.accepted) > 0 && now.Sub(s.accepted[0]) >= time.Second {
+		s.accepted = s.accepted[1:]
 	}
-	if len(s.taken) >= s.allowed {
+	if len(s.accepted) >= s.allowed {
 		return false
 	}
-	s.taken = append(s.taken, now)
+	s.accepted = append(s.accepted, now)
 	return true
 }
 
-// tally is what one caller got in a time.
-type tally struct{ taken, refused int }
+// results is what one caller got in a period.
+type results struct{ accepted, refused int }
 
-// call calls as fast as the quotas let it, each for a caller of its own, until end.
-func (s *server) call(from, end time.Time, latency time.Duration, quotas ...*Quota) tally {
-	type answer struct {
+// call makes calls as fast as the quotas allow, each quota for its own caller, until end.
+func (s *server) call(from, end time.Time, latency time.Duration, quotas ...*Quota) results {
+	type response struct {
 		sent, at time.Time
 		taken    bool
 		of       *Quota
 	}
-	var n tally
-	var out []answer
+	var n results
+	var inFlight []response
 	for now := from; now.Before(end); now = now.Add(time.Millisecond) {
-		for len(out) > 0 && !out[0].at.After(now) {
-			a := out[0]
-			out = out[1:]
+		for len(inFlight) > 0 && !inFlight[0].at.After(now) {
+			a := inFlight[0]
+			inFlight = inFlight[1:]
 			a.of.Return(a.at)
 			if a.taken {
-				n.taken++
+				n.accepted++
 				continue
 			}
 			n.refused++
@@ -51,11 +50,12 @@ func (s *server) call(from, end time.Time, latency time.Duration, quotas ...*Quo
 		}
 		for _, q := range quotas {
 			if ok, _ := q.Take(now); ok {
-				out = append(out, answer{now, now.Add(latency), s.takes(now.Add(latency / 2)), q})
+				inFlight = append(inFlight,
+					response{now, now.Add(latency), s.accepts(now.Add(latency / 2)), q})
 			}
 		}
 	}
-	for _, a := range out {
+	for _, a := range inFlight {
 		a.of.Return(a.at)
 	}
 	return n
@@ -68,8 +68,7 @@ func TestShrinkingFindsWhatTheServerAllows(t *testing.T) {
 		allowed, callers int
 		latency          time.Duration
 	}{{120, 1, 5 * time.Millisecond}, {120, 1, 100 * time.Millisecond},
-		{150, 1, 20 * time.Millisecond},
-		{120, 4, 20 * time.Millisecond}} {
+		{150, 1, 20 * time.Millisecond}, {120, 4, 20 * time.Millisecond}} {
 		s := &server{allowed: row.allowed}
 		quotas := make([]*Quota, row.callers)
 		for i := range quotas {
@@ -79,21 +78,20 @@ func TestShrinkingFindsWhatTheServerAllows(t *testing.T) {
 		at := func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
 		s.call(at(0), at(10), row.latency, quotas...)
 		n := s.call(at(10), at(70), row.latency, quotas...)
-		share := float64(n.refused) / float64(n.taken+n.refused)
-		t.Logf("%d a second for %d, %v: %.1f %% of it taken, %.2f %% refused", row.allowed,
-			row.callers, row.latency,
-			100*float64(n.taken)/60/float64(row.allowed), 100*share)
-		// a permit is out as long as its call
-		if float64(n.taken) < 60*0.88*float64(row.allowed)/(1+row.latency.Seconds()) ||
+		share := float64(n.refused) / float64(n.accepted+n.refused)
+		t.Logf("%d a second for %d, %v: %.1f %% of it accepted, %.2f %% refused", row.allowed,
+			row.callers, row.latency, 100*float64(n.accepted)/60/float64(row.allowed), 100*share)
+		// a permit is held as long as its call is in flight
+		if float64(n.accepted) < 60*0.88*float64(row.allowed)/(1+row.latency.Seconds()) ||
 			share > 0.02 {
-			t.Errorf("%+v in a minute: %.1f a second, %.2f %% refused", n, float64(n.taken)/60,
+			t.Errorf("%+v in a minute: %.1f a second, %.2f %% refused", n, float64(n.accepted)/60,
 				100*share)
 		}
 		s.allowed = 200
 		s.call(at(70), at(115), row.latency, quotas...)
 		if n := s.call(at(115), at(125), row.latency,
-			quotas...); n.taken < int(10*190/(1+row.latency.Seconds())) {
-			t.Errorf("%d calls in the 10 s from 45 s after the server allows 200 again", n.taken)
+			quotas...); n.accepted < int(10*190/(1+row.latency.Seconds())) {
+			t.Errorf("%d calls in the 10 s from 45 s after the server allows 200 again", n.accepted)
 		}
 	}
 }
@@ -120,7 +118,7 @@ func TestABurstOfRefusalsCountsOnce(t *testing.T) {
 	}
 }
 
-func TestItNeverShrinksToNothing(t *testing.T) {
+func TestLimitIsAtLeastOne(t *testing.T) {
 	q := New()
 	q.Reset(3, start)
 	now := start
@@ -136,8 +134,8 @@ func TestItNeverShrinksToNothing(t *testing.T) {
 	}
 }
 
-// A rebalance doesn't forget what the server allows, and a share of nothing stays nothing.
-func TestAnotherShareOfWhatTheServerAllows(t *testing.T) {
+// A rebalance keeps what the server allows, and a share of nothing stays nothing.
+func TestResetKeepsTheReducedFraction(t *testing.T) {
 	q := New()
 	q.Reset(200, start)
 	q.Shrink(start.Add(time.Second), start.Add(time.Second))
@@ -149,9 +147,9 @@ func TestAnotherShareOfWhatTheServerAllows(t *testing.T) {
 	}
 }
 
-// A refusal that comes when there is no share any more is no reason to begin the next one with
+// A refusal that arrives when there is no longer a share must not make the next share start with
 // nothing.
-func TestARefusalWithoutAShare(t *testing.T) {
+func TestRefusalWithoutAShare(t *testing.T) {
 	q := New()
 	q.Reset(0, start)
 	q.Shrink(start.Add(time.Second), start.Add(time.Second))

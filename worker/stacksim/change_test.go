@@ -11,15 +11,15 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// changes are the kinds that change what the workers agree on, or what they leave each other.
+// changes are the kinds that change what the workers agree on, or what they hand over to each
+// other.
 var changes = []kind{
 	{name: "stalled", progress: true, shortest: time.Second, longest: 40 * time.Second,
-		begin: standStill},
-	{name: "rolled-out", calm: true, progress: true, shortest: time.Second,
+		begin: freezeWorker},
+	{name: "rolled-out", noRepeats: true, progress: true, shortest: time.Second,
 		longest: 20 * time.Second, begin: rollOut},
-	{name: "partitions-added", calm: true, progress: true, shortest: 30 * time.Second,
-		longest: time.Minute,
-		begin:   addPartitions},
+	{name: "partitions-added", noRepeats: true, progress: true, shortest: 30 * time.Second,
+		longest: time.Minute, begin: addPartitions},
 	{name: "metadata-refused", progress: true, shortest: time.Second, longest: 30 * time.Second,
 		begin: func(s *simulation, n int, _ time.Duration) func() {
 			f := s.broker.Cluster().Fault(kfake.Fault{
@@ -33,14 +33,14 @@ var changes = []kind{
 		}},
 	{name: "metadata-cut", progress: true, shortest: time.Second, longest: 30 * time.Second,
 		begin: func(s *simulation, _ int, _ time.Duration) func() {
-			s.cutting.Store(true)
-			return func() { s.cutting.Store(false) }
+			s.cuttingMetadata.Store(true)
+			return func() { s.cuttingMetadata.Store(false) }
 		}},
 }
 
 func init() { kinds = append(kinds, changes...) }
 
-// withMetadata says whether a commit has any, and lets change change it.
+// withMetadata reports whether a commit has any metadata, and lets change modify it.
 func withMetadata(r kmsg.Request, change func(string) string) (found bool) {
 	commit, ok := r.(*kmsg.OffsetCommitRequest)
 	if !ok {
@@ -60,13 +60,13 @@ func withMetadata(r kmsg.Request, change func(string) string) (found bool) {
 	return found
 }
 
-// cutMetadata has the broker store only a part of what is committed beside an offset, or something
-// else, while it is told to.
+// cutMetadata makes the broker store only a part of the metadata committed with an offset, or
+// something else, while cuttingMetadata is set.
 func (s *simulation) cutMetadata() {
 	n := 0
 	s.broker.Cluster().ControlKey(int16(kmsg.OffsetCommit),
 		func(r kmsg.Request) (kmsg.Response, error, bool) {
-			if s.cutting.Load() && withMetadata(r, func(text string) string {
+			if s.cuttingMetadata.Load() && withMetadata(r, func(text string) string {
 				n++
 				if s.plan.unit("foreign", n) < 0.3 {
 					return "by an operator"
@@ -79,16 +79,16 @@ func (s *simulation) cutMetadata() {
 		})
 }
 
-// stall makes a process stand still, as far as it can be seen from outside: no connection of it to
-// Kafka moves, and its calls wait right before they are written; not even their timeouts come. When
-// it goes on, they go on, late as they are.
-type stall struct {
+// freeze suspends a process, as far as that is visible from outside: none of its connections to
+// Kafka moves, and its calls wait just before they are written; not even their timeouts fire. When
+// it resumes, they continue, late as they are.
+type freeze struct {
 	mu   sync.Mutex
-	ends chan struct{} // nil: it moves
+	ends chan struct{} // nil: not frozen
 	had  bool
 }
 
-func (s *stall) begin() (end func()) {
+func (s *freeze) begin() (end func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ends := make(chan struct{})
@@ -101,8 +101,8 @@ func (s *stall) begin() (end func()) {
 	}
 }
 
-// wait waits as long as the process stands still, and returns the request with which it goes on.
-func (s *stall) wait(r *http.Request) *http.Request {
+// wait waits while the process is frozen, and returns the request with which it continues.
+func (s *freeze) wait(r *http.Request) *http.Request {
 	s.mu.Lock()
 	ends := s.ends
 	s.mu.Unlock()
@@ -115,29 +115,29 @@ func (s *stall) wait(r *http.Request) *http.Request {
 	return r.WithContext(ctx)
 }
 
-func (s *stall) ever() bool {
+func (s *freeze) everFrozen() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.had
 }
 
-func standStill(s *simulation, n int, long time.Duration) func() {
-	place, name := s.victim("stall", n)
+func freezeWorker(s *simulation, n int, long time.Duration) func() {
+	slot, name := s.runningWorker("stall", n)
 	if name == "" {
 		return nil
 	}
 	s.mu.Lock()
-	h := s.crew[place]
+	h := s.running[slot]
 	s.mu.Unlock()
 	if h == nil {
 		return nil
 	}
-	w := way{name, serviceKafka}
+	w := route{name, serviceKafka}
 	s.network.block(w, long, true)
-	goOn := h.stall.begin()
+	resume := h.freeze.begin()
 	return func() {
 		s.network.open(w)
-		goOn()
+		resume()
 	}
 }
 
@@ -146,28 +146,28 @@ func rollOut(s *simulation, n int, long time.Duration) func() {
 	// Not below the number of partitions: a worker whose partitions have no permit never calls.
 	rate := max(2*mostPartitions, s.plan.rate*pick(s.plan.seed, []int{2, 3, 4}, "rate", n)/4)
 	s.rate.Store(int64(rate))
-	for place := range s.crew {
+	for slot := range s.running {
 		s.mu.Lock()
-		gone := s.crew[place] != nil && s.crew[place].rate != rate
+		gone := s.running[slot] != nil && s.running[slot].rate != rate
 		if gone {
-			s.dismiss(place)
+			s.stopWorker(slot)
 			s.note("restarts with another rate", 1)
 		}
 		s.mu.Unlock()
-		time.Sleep(long / time.Duration(2*len(s.crew)))
+		time.Sleep(long / time.Duration(2*len(s.running)))
 		s.mu.Lock()
-		if gone && s.crew[place] == nil {
-			s.hire(place)
+		if gone && s.running[slot] == nil {
+			s.startWorker(slot)
 		}
 		s.mu.Unlock()
 	}
 	return func() {}
 }
 
-// mostPartitions is how many a topic gets.
+// mostPartitions is the maximum number of partitions of a topic.
 const mostPartitions = 8
 
-// addPartitions gives one topic or both more partitions.
+// addPartitions adds partitions to one topic or both.
 func addPartitions(s *simulation, n int, _ time.Duration) func() {
 	request := kmsg.NewPtrCreatePartitionsRequest()
 	request.TimeoutMillis = 1000
@@ -190,7 +190,7 @@ func addPartitions(s *simulation, n int, _ time.Duration) func() {
 		return nil // the broker is down
 	}
 	for topic, count := range grown {
-		for range 60 { // until the load has seen it; never, if it has not used the topic yet
+		for range 60 { // until the load has detected it; never, if it has not used the topic yet
 			s.load.client.ForceMetadataRefresh()
 			time.Sleep(time.Second)
 			if leader, _, err := s.load.client.PartitionLeader(topic,
@@ -205,7 +205,7 @@ func addPartitions(s *simulation, n int, _ time.Duration) func() {
 	return func() {}
 }
 
-// partitions is how many a topic has, as the load knows.
+// partitions returns how many partitions a topic has, as far as the load knows.
 func (s *simulation) partitions(topic string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

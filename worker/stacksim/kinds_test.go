@@ -17,18 +17,18 @@ import (
 	"markread/imclient/sandbox"
 )
 
-// kind is one sort of fault. Either it is an incident, which begins and ends some times in a run,
+// kind is a kind of fault. Either it is an incident, which begins and ends several times in a run,
 // or it is the fate of some connections.
 type kind struct {
 	name string
-	// calm: it may neither lose an acknowledgement nor end a generation, so that no letter may be
-	// repeated because of it.
-	calm bool
-	// progress: calls succeed while it lasts.
+	// noRepeats: the fault may neither lose an acknowledgement nor end a generation, so that no
+	// dead letter may be repeated because of it.
+	noRepeats bool
+	// progress: calls succeed during the fault.
 	progress bool
-	// spends: it fails some calls while others succeed, so that it may use up a conversation's
-	// attempts.
-	spends bool
+	// usesAttempts: the fault makes some calls fail while others succeed, so that it may use up a
+	// conversation's attempts.
+	usesAttempts bool
 
 	shortest, longest time.Duration
 	begin             func(s *simulation, n int, long time.Duration) (end func())
@@ -36,13 +36,13 @@ type kind struct {
 	fate func(p plan, l *link) fate
 }
 
-// kinds are all faults that there are.
+// kinds are all kinds of faults.
 var kinds = []kind{
 	{name: "kafka-cut", progress: true, fate: cutBehind(serviceKafka, 0.3, 20_000)},
 	{name: "kafka-freeze", progress: true, fate: freezeBehind(serviceKafka, 0.1, 50_000)},
-	{name: "im-cut", spends: true, progress: true, calm: true,
+	{name: "im-cut", usesAttempts: true, progress: true, noRepeats: true,
 		fate: cutBehind(serviceIM, 0.2, 3000)},
-	{name: "im-freeze", spends: true, progress: true, calm: true,
+	{name: "im-freeze", usesAttempts: true, progress: true, noRepeats: true,
 		fate: freezeBehind(serviceIM, 0.05, 3000)},
 
 	{name: "kafka-blocked", progress: true, shortest: time.Second, longest: 40 * time.Second,
@@ -53,86 +53,82 @@ var kinds = []kind{
 	{name: "broker-errors", progress: true, shortest: time.Second, longest: 20 * time.Second,
 		begin: brokerErrors},
 	{name: "commits-unanswered", progress: true, shortest: time.Second, longest: 30 * time.Second,
-		begin: loseAnswers(kmsg.OffsetCommit)},
+		begin: loseResponses(kmsg.OffsetCommit)},
 	{name: "letters-unanswered", progress: true, shortest: time.Second, longest: 30 * time.Second,
-		begin: loseAnswers(kmsg.Produce)},
-	{name: "letters-refused", progress: true, calm: true, shortest: time.Second,
-		longest: 30 * time.Second,
-		begin:   refuseLetters},
+		begin: loseResponses(kmsg.Produce)},
+	{name: "letters-refused", progress: true, noRepeats: true, shortest: time.Second,
+		longest: 30 * time.Second, begin: refuseLetters},
 
-	{name: "im-refused", calm: true, shortest: time.Second, longest: time.Minute,
+	{name: "im-refused", noRepeats: true, shortest: time.Second, longest: time.Minute,
 		begin: func(s *simulation, _ int, _ time.Duration) func() {
-			s.network.refuse(way{service: serviceIM})
-			return func() { s.network.open(way{service: serviceIM}) }
+			s.network.refuse(route{service: serviceIM})
+			return func() { s.network.open(route{service: serviceIM}) }
 		}},
-	{name: "im-outage", calm: true, shortest: time.Second, longest: time.Minute,
+	{name: "im-outage", noRepeats: true, shortest: time.Second, longest: time.Minute,
 		begin: ruleOf("im-outage", 1)},
-	{name: "im-brown-out", spends: true, calm: true, progress: true, shortest: time.Second,
-		longest: time.Minute,
-		begin:   ruleOf("im-brown-out", 0.3)},
-	{name: "im-poison", spends: true, calm: true, progress: true, shortest: time.Second,
-		longest: 2 * time.Minute,
-		begin:   poison},
-	{name: "wrong-key", calm: true, shortest: 5 * time.Second, longest: time.Minute,
+	{name: "im-brown-out", usesAttempts: true, noRepeats: true, progress: true,
+		shortest: time.Second, longest: time.Minute, begin: ruleOf("im-brown-out", 0.3)},
+	{name: "im-poison", usesAttempts: true, noRepeats: true, progress: true, shortest: time.Second,
+		longest: 2 * time.Minute, begin: poison},
+	{name: "wrong-key", noRepeats: true, shortest: 5 * time.Second, longest: time.Minute,
 		begin: wrongKeyFor},
-	{name: "kicked", calm: true, progress: true, shortest: time.Second, longest: time.Second,
+	{name: "kicked", noRepeats: true, progress: true, shortest: time.Second, longest: time.Second,
 		begin: func(s *simulation, _ int, _ time.Duration) func() {
 			s.kick()
 			return func() {}
 		}},
-	{name: "locked", calm: true, shortest: time.Second, longest: 10 * time.Second,
+	{name: "locked", noRepeats: true, shortest: time.Second, longest: 10 * time.Second,
 		begin: func(s *simulation, _ int, _ time.Duration) func() {
 			return s.rule("locked", sandbox.Rule{Kind: sandbox.KindCode, Code: 70050})
 		}},
-	{name: "stricter", calm: true, progress: true, shortest: 10 * time.Second, longest: time.Minute,
+	{name: "stricter", noRepeats: true, progress: true, shortest: 10 * time.Second,
+		longest: time.Minute,
 		begin: func(s *simulation, n int, _ time.Duration) func() {
-			return s.weather(func(f *sandbox.Faults) {
+			return s.setFaults(func(f *sandbox.Faults) {
 				f.Rate = max(1, int(float64(s.plan.rate)*(0.3+0.6*s.plan.unit("stricter", n))))
-			},
-				func(f *sandbox.Faults) { f.Rate = 0 })
+			}, func(f *sandbox.Faults) { f.Rate = 0 })
 		}},
-	{name: "throttled", calm: true, progress: true, shortest: time.Second,
+	{name: "throttled", noRepeats: true, progress: true, shortest: time.Second,
 		longest: 10 * time.Second, begin: throttle},
-	{name: "slow", spends: true, calm: true, progress: true, shortest: 10 * time.Second,
+	{name: "slow", usesAttempts: true, noRepeats: true, progress: true, shortest: 10 * time.Second,
 		longest: 2 * time.Minute,
 		begin: func(s *simulation, n int, _ time.Duration) func() {
 			p50 := s.plan.between(5*time.Millisecond, 500*time.Millisecond, "p50", n)
-			return s.weather(func(f *sandbox.Faults) {
-				f.Latency = sandbox.Latency{P50: p50, P99: 10 * p50,
-					Max: 20 * time.Second}
-			},
-				func(f *sandbox.Faults) { f.Latency = sandbox.Latency{} })
+			return s.setFaults(func(f *sandbox.Faults) {
+				f.Latency = sandbox.Latency{P50: p50, P99: 10 * p50, Max: 20 * time.Second}
+			}, func(f *sandbox.Faults) { f.Latency = sandbox.Latency{} })
 		}},
 
-	{name: "all-rejected", calm: true, shortest: time.Second, longest: 40 * time.Second,
+	{name: "all-rejected", noRepeats: true, shortest: time.Second, longest: 40 * time.Second,
 		begin: func(s *simulation, _ int, _ time.Duration) func() {
 			return s.rule("all-rejected", sandbox.Rule{Kind: sandbox.KindCode, Code: 90048})
 		}},
-	{name: "paused", calm: true, shortest: time.Second, longest: 30 * time.Second,
+	{name: "paused", noRepeats: true, shortest: time.Second, longest: 30 * time.Second,
 		begin: func(s *simulation, n int, _ time.Duration) func() {
-			place, _ := s.victim("pause", n)
-			if place < 0 {
+			slot, _ := s.runningWorker("pause", n)
+			if slot < 0 {
 				return nil
 			}
 			s.mu.Lock()
-			h := s.crew[place]
+			h := s.running[slot]
 			s.mu.Unlock()
 			h.Pause()
 			return func() { h.Resume(s.plan.unit("accept", n) < 0.5) }
 		}},
 
-	{name: "stopped", calm: true, progress: true, shortest: 100 * time.Millisecond,
+	{name: "stopped", noRepeats: true, progress: true, shortest: 100 * time.Millisecond,
 		longest: 20 * time.Second,
 		begin: func(s *simulation, n int, _ time.Duration) func() {
-			return s.absent("stopped", n, func(place int) { s.dismiss(place) })
+			return s.withoutWorker("stopped", n, func(slot int) { s.stopWorker(slot) })
 		}},
 	{name: "killed", progress: true, shortest: 100 * time.Millisecond, longest: 20 * time.Second,
 		begin: func(s *simulation, n int, _ time.Duration) func() {
-			return s.absent("killed", n, func(place int) { s.strike(place) })
+			return s.withoutWorker("killed", n, func(slot int) { s.killWorker(slot) })
 		}},
 }
 
-// cutBehind cuts a share of a service's connections, most behind few bytes and some behind many.
+// cutBehind cuts a share of a service's connections, most of them after few bytes and some after
+// many.
 func cutBehind(service string, share float64, most int) func(plan, *link) fate {
 	return func(p plan, l *link) fate {
 		key := p.linkKey(l)
@@ -151,72 +147,68 @@ func freezeBehind(service string, share float64, most int) func(plan, *link) fat
 		}
 		return fate{
 			kind: freezes, after: p.bytes(most, "freeze-after", key, l.number),
-			long: p.between(50*time.Millisecond, 40*time.Second, "frozen", key, l.number),
-			then: p.unit("thaw", key, l.number) < 0.5,
+			duration: p.between(50*time.Millisecond, 40*time.Second, "frozen", key, l.number),
+			resumes:  p.unit("thaw", key, l.number) < 0.5,
 		}
 	}
 }
 
-func (p plan) linkKey(l *link) int { return int(seed(0).bits(l.owner+l.service) >> 1) }
+func (p plan) linkKey(l *link) int { return int(seed(0).bits(l.client+l.service) >> 1) }
 
 func (p plan) bytes(most int, purpose string, keys ...int) int {
 	u := p.unit(purpose, keys...)
 	return int(u * u * u * float64(most))
 }
 
-// victim is a place whose worker runs, or -1.
-func (s *simulation) victim(purpose string, n int) (place int, name string) {
+// runningWorker returns a slot with a running worker, or -1.
+func (s *simulation) runningWorker(purpose string, n int) (slot int, name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	place = s.plan.below(s.plan.workers, purpose, n)
-	if s.crew[place] == nil {
+	slot = s.plan.below(s.plan.workers, purpose, n)
+	if s.running[slot] == nil {
 		return -1, ""
 	}
-	return place, s.crew[place].name
+	return slot, s.running[slot].name
 }
 
 func blockKafka(s *simulation, n int, long time.Duration) func() {
-	_, name := s.victim("block", n)
+	_, name := s.runningWorker("block", n)
 	if name == "" {
 		return nil
 	}
-	w := way{name, serviceKafka}
+	w := route{name, serviceKafka}
 	s.network.block(w, long, s.plan.unit("block-then", n) < 0.5)
 	return func() { s.network.open(w) }
 }
 
 func refuseKafka(s *simulation, n int, _ time.Duration) func() {
-	_, name := s.victim("refuse", n)
+	_, name := s.runningWorker("refuse", n)
 	if name == "" {
 		return nil
 	}
-	w := way{name, serviceKafka}
+	w := route{name, serviceKafka}
 	s.network.refuse(w)
 	return func() { s.network.open(w) }
 }
 
 func brokerDown(s *simulation, _ int, _ time.Duration) func() {
-	s.network.refuse(way{service: serviceKafka})
-	return func() { s.network.open(way{service: serviceKafka}) }
+	s.network.refuse(route{service: serviceKafka})
+	return func() { s.network.open(route{service: serviceKafka}) }
 }
 
 var (
 	anyError = []*kerr.Error{kerr.UnknownServerError, kerr.RequestTimedOut,
-		kerr.ThrottlingQuotaExceeded,
-		kerr.NetworkException}
+		kerr.ThrottlingQuotaExceeded, kerr.NetworkException}
 	logErrors = []*kerr.Error{kerr.NotLeaderForPartition, kerr.LeaderNotAvailable,
-		kerr.UnknownTopicOrPartition,
-		kerr.KafkaStorageError, kerr.FencedLeaderEpoch, kerr.OffsetNotAvailable,
-		kerr.CorruptMessage,
-		kerr.OffsetOutOfRange}
+		kerr.UnknownTopicOrPartition, kerr.KafkaStorageError, kerr.FencedLeaderEpoch,
+		kerr.OffsetNotAvailable, kerr.CorruptMessage, kerr.OffsetOutOfRange}
 	groupError = []*kerr.Error{kerr.NotCoordinator, kerr.CoordinatorNotAvailable,
 		kerr.CoordinatorLoadInProgress}
-	fenced = []*kerr.Error{kerr.UnknownMemberID, kerr.IllegalGeneration,
-		kerr.RebalanceInProgress}
+	fenced = []*kerr.Error{kerr.UnknownMemberID, kerr.IllegalGeneration, kerr.RebalanceInProgress}
 )
 
-// mayAnswer is what each request is answered with.
-var mayAnswer = []struct {
+// possibleErrors is what each request may be answered with.
+var possibleErrors = []struct {
 	key    kmsg.Key
 	errors [][]*kerr.Error
 }{
@@ -234,36 +226,36 @@ var mayAnswer = []struct {
 }
 
 func brokerErrors(s *simulation, n int, _ time.Duration) func() {
-	m := pick(s.plan.seed, mayAnswer, "key", n)
+	m := pick(s.plan.seed, possibleErrors, "key", n)
 	code := pick(s.plan.seed, pick(s.plan.seed, m.errors, "errors", n), "code", n)
 	f := s.broker.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{m.key}, Err: code,
 		Count: 1 + s.plan.below(20, "count", n)})
 	if m.key == kmsg.Metadata {
-		// A topic that no broker knows for 5 s counts as deleted, and its partitions no longer for
-		// the shares.
+		// A topic that no broker knows for 5 s counts as deleted, and its partitions no longer
+		// count for the shares.
 		time.AfterFunc(3*time.Second, f.Remove)
 	}
 	back := func() {}
 	if slices.Contains([]kmsg.Key{kmsg.JoinGroup, kmsg.SyncGroup, kmsg.OffsetFetch, kmsg.LeaveGroup,
 		kmsg.ListOffsets},
 		m.key) {
-		// Only seen in a rebalance: have one, and another at the end.
-		if returns := s.absent("rebalance", n,
-			func(place int) { s.dismiss(place) }); returns != nil {
+		// Only a rebalance sends these requests: cause one, and another at the end.
+		if returns := s.withoutWorker("rebalance", n,
+			func(slot int) { s.stopWorker(slot) }); returns != nil {
 			back = returns
 		}
 	}
 	return func() {
 		back()
 		f.Remove()
-		s.note(m.key.Name()+" answered "+code.Message, f.Hits())
+		s.note(m.key.Name()+" failed with "+code.Message, f.Hits())
 	}
 }
 
-func loseAnswers(key kmsg.Key) func(*simulation, int, time.Duration) func() {
+func loseResponses(key kmsg.Key) func(*simulation, int, time.Duration) func() {
 	return func(s *simulation, n int, _ time.Duration) func() {
-		s.losing[key].Store(true)
-		return func() { s.losing[key].Store(false) }
+		s.losingResponses[key].Store(true)
+		return func() { s.losingResponses[key].Store(false) }
 	}
 }
 
@@ -278,7 +270,7 @@ func refuseLetters(s *simulation, n int, _ time.Duration) func() {
 			Count: -1})
 	return func() {
 		f.Remove()
-		s.note("Produce answered "+code.Message, f.Hits())
+		s.note("Produce failed with "+code.Message, f.Hits())
 	}
 }
 
@@ -323,24 +315,23 @@ func throttle(s *simulation, n int, _ time.Duration) func() {
 	return s.rule("throttled", r)
 }
 
-// kick revokes the administrator's signatures. It is signed for another time than the workers sign
-// for: two UserSigs made in the same second for the same time have the same text, and are revoked
-// together.
+// kick revokes the administrator's signatures. Its own request is signed with another lifetime than
+// the workers use: two UserSigs created in the same second with the same lifetime are identical,
+// and would be revoked together.
 func (s *simulation) kick() {
 	signature, err := imclient.Sign(appID, "administrator", imclient.NewSecret(rightKey),
 		time.Now(), time.Hour)
 	if err != nil {
 		s.t.Error(err)
 	}
-	query := fmt.Sprintf(
-		"?sdkappid=%d&identifier=administrator&usersig=%s&random=1&contenttype=json", appID,
-		signature)
+	query := fmt.Sprintf("?sdkappid=%d&identifier=administrator&usersig=%s"+
+		"&random=1&contenttype=json", appID, signature)
 	request := httptest.NewRequest(http.MethodPost, "/v4/im_open_login_svc/kick"+query,
 		strings.NewReader(`{"UserID":"administrator"}`))
-	answer := httptest.NewRecorder()
-	s.sandbox.ServeHTTP(answer, request)
-	// kicked in this second already
-	if text := answer.Body.String(); !strings.Contains(text, `"ErrorCode":0`) &&
+	response := httptest.NewRecorder()
+	s.sandbox.ServeHTTP(response, request)
+	// already kicked within this second
+	if text := response.Body.String(); !strings.Contains(text, `"ErrorCode":0`) &&
 		!strings.Contains(text, "70052") {
 		s.t.Errorf("kick: %s", text)
 	}

@@ -13,41 +13,43 @@ import (
 	"markread/imclient/sandbox"
 )
 
-// ledger knows what was published and what became of it, and judges. It sees only what can be seen
-// from outside: what arrived at the IM server, and what arrived at the broker and was accepted
-// there.
+// ledger records what was published and what happened to it, and checks it. It sees only what is
+// visible from outside: what arrived at the IM server, and what arrived at the broker and was
+// accepted there.
 type ledger struct {
 	server *sandbox.Server
 	began  time.Time
 	// the plan has faults that may use up a conversation's attempts
-	spends bool
-	lose   func(l *link, key int16, n int) bool // whether the n-th answer of a kind gets lost
+	usesAttempts bool
+	lose         func(l *link, key int16, n int) bool // whether the n-th response of a kind is lost
 
-	mu       sync.Mutex
-	log      map[topicPartition][]published
-	proven   map[topicPartition]int64 // below it every event is known to have ended
-	commits  map[topicPartition]committed
-	unsure   map[topicPartition][]committed // arrived, but not answered: perhaps accepted
-	owned    map[membership]map[topicPartition]bool
-	letters  map[origin]*sighting
-	largest  map[conversation]int64 // T that a letter has
-	tries    map[conversation]int   // calls, whether or not they arrived
-	answered map[int16]int
-	lost     map[int16]int // answers
-	// commits that arrived after a newer one, because they were on their way so long
-	lateness   int
-	commitsOK  int
-	problems   []string
-	signatures map[string]bool
-	knows      map[topicPartition]knowledge // what the last commit says
-	full       bool                         // one did not say all
-	cuts       bool                         // the plan has faults that touch metadata
-	toldOf     int                          // events of which metadata said something
-	heard      map[success]int              // calls that were answered with success
-	outlooks   map[string]string            // of members, as they joined last
-	went       map[membership]string        // by which they were given partitions
-	tenures    []*tenure
-	troubles   int // faults that may repeat letters: a crash, a lost connection, an expelled member
+	mu      sync.Mutex
+	log     map[topicPartition][]published
+	proven  map[topicPartition]int64 // below it every event is known to be finished
+	commits map[topicPartition]committed
+	// arrived, but without a response: perhaps accepted
+	pendingCommits map[topicPartition][]committed
+	owned          map[membership]map[topicPartition]bool
+	letters        map[origin]*letterCopies
+	largest        map[conversation]int64 // the largest T of a dead letter
+	tries          map[conversation]int   // calls, including those that did not arrive
+	responses      map[int16]int
+	lost           map[int16]int // responses
+	// commits that arrived after a newer one, because they were in flight for long
+	lateCommits    int
+	commitsOK      int
+	problems       []string
+	signatures     map[string]bool
+	known          map[topicPartition]knowledge // what the last commit contains
+	full           bool                         // a commit did not contain everything
+	cutsMetadata   bool                         // the plan has faults that modify metadata
+	metadataEvents int                          // events that metadata contained
+	successes      map[success]int              // calls whose response was a success
+	terms          map[string]string            // of members, at their last join
+	assignedTerms  map[membership]string        // their terms when they were assigned partitions
+	runPeriods     []*runPeriod
+	// faults that may repeat dead letters: a crash, a lost connection, an expelled member
+	troubles int
 }
 
 type conversation struct{ report, peer string }
@@ -70,16 +72,15 @@ type membership struct {
 	generation int32
 }
 
-// origin is where a letter's record came from.
+// origin is the slot of a dead letter's record.
 type origin struct {
 	topicPartition
 	offset int64
 }
 
-// sighting is all copies of one letter.
-type sighting struct {
-	// collapsed: events that it stands for, of all copies together: they need not be the same
-	// events
+// letterCopies is all copies of one dead letter.
+type letterCopies struct {
+	// collapsed: the events that all copies together stand for, which may differ per copy
 	copies, collapsed int
 	class, code       string
 	value             string
@@ -89,20 +90,20 @@ func newLedger(server *sandbox.Server) *ledger {
 	return &ledger{
 		server: server, began: time.Now(), log: map[topicPartition][]published{},
 		proven:  map[topicPartition]int64{},
-		commits: map[topicPartition]committed{}, unsure: map[topicPartition][]committed{},
-		owned: map[membership]map[topicPartition]bool{}, letters: map[origin]*sighting{},
+		commits: map[topicPartition]committed{}, pendingCommits: map[topicPartition][]committed{},
+		owned: map[membership]map[topicPartition]bool{}, letters: map[origin]*letterCopies{},
 		largest: map[conversation]int64{}, tries: map[conversation]int{},
 		signatures: map[string]bool{},
-		answered:   map[int16]int{}, lost: map[int16]int{},
-		knows: map[topicPartition]knowledge{}, heard: map[success]int{},
-		outlooks: map[string]string{},
-		went:     map[membership]string{},
+		responses:  map[int16]int{}, lost: map[int16]int{},
+		known: map[topicPartition]knowledge{}, successes: map[success]int{},
+		terms:         map[string]string{},
+		assignedTerms: map[membership]string{},
 	}
 }
 
 const mostProblems = 12
 
-// problem notes a violation. The lock is held.
+// problem notes a violation. The caller holds the lock.
 func (g *ledger) problem(format string, args ...any) {
 	if len(g.problems) < mostProblems {
 		at := time.Since(g.began).Round(time.Millisecond)
@@ -110,7 +111,7 @@ func (g *ledger) problem(format string, args ...any) {
 	}
 }
 
-// Problem is problem for who does not hold the lock.
+// Problem is problem for callers without the lock.
 func (g *ledger) Problem(format string, args ...any) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -131,8 +132,8 @@ func (g *ledger) length(p topicPartition) int64 {
 	return int64(len(g.log[p]))
 }
 
-// ended says whether an event has reached one of its ends. The lock is held.
-func (g *ledger) ended(at origin, e published) bool {
+// finished reports whether an event has an outcome. The caller holds the lock.
+func (g *ledger) finished(at origin, e published) bool {
 	if g.letters[at] != nil {
 		return true
 	}
@@ -142,22 +143,21 @@ func (g *ledger) ended(at origin, e published) bool {
 	if got, ok := g.server.ReadTime(e.report, e.peer); ok && got >= e.readTime {
 		return true
 	}
-	// It may be one of several that a letter stands for.
+	// It may be one of several events that a dead letter stands for.
 	t, ok := g.largest[e.conversation]
 	return ok && t >= e.readTime
 }
 
-func (g *ledger) commitAsked(member string, generation int32, topic string, partition int32,
+func (g *ledger) commitReceived(member string, generation int32, topic string, partition int32,
 	offset int64,
 	sent time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	p := topicPartition{topic, partition}
-	g.unsure[p] = append(g.unsure[p], committed{offset, sent})
+	g.pendingCommits[p] = append(g.pendingCommits[p], committed{offset, sent})
 	if !g.owned[membership{member, generation}][p] {
 		g.problem("commit: %s commits %s/%d in generation %d, which does not belong to it", member,
-			topic, partition,
-			generation)
+			topic, partition, generation)
 	}
 	log := g.log[p]
 	if offset > int64(len(log)) {
@@ -165,37 +165,36 @@ func (g *ledger) commitAsked(member string, generation int32, topic string, part
 		return
 	}
 	for n := g.proven[p]; n < offset; n++ {
-		if e := log[n]; !g.ended(origin{p, n}, e) {
+		if e := log[n]; !g.finished(origin{p, n}, e) {
 			got, _ := g.server.ReadTime(e.report, e.peer)
-			g.problem("commit: %s/%d: commit of %d, but offset %d (%s, T %d, invalid %v) has not "+
-				"ended: the server "+
-				"has T %d", topic, partition, offset, n,
-				e.report, e.readTime, e.invalid, got)
+			g.problem("commit: %s/%d: commit of %d, but offset %d (%s, T %d, invalid %v) is "+
+				"unfinished: the server has T %d", topic, partition, offset, n, e.report,
+				e.readTime, e.invalid, got)
 			return
 		}
 		g.proven[p] = n + 1
 	}
 }
 
-func (g *ledger) commitDone(topic string, partition int32, offset int64, metadata string,
+func (g *ledger) commitAccepted(topic string, partition int32, offset int64, metadata string,
 	sent time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.commitsOK++
 	p := topicPartition{topic, partition}
 	last := g.commits[p]
-	// One that was on its way for long, and sent before the last, sets the offset back: that is the
-	// network's doing. Its own answer may be lost, so that only the commit of the next owner shows
-	// it.
-	late := sent.Before(last.at) || slices.ContainsFunc(g.unsure[p],
+	// A commit that was in flight for long, and sent before the last one, moves the offset back:
+	// the network caused that. Its own response may be lost, so that only the commit of the next
+	// owner shows it.
+	late := sent.Before(last.at) || slices.ContainsFunc(g.pendingCommits[p],
 		func(c committed) bool { return c.offset <= offset && c.at.Before(last.at) })
-	g.judgeMetadata(p, offset, metadata, late)
-	g.unsure[p] = slices.DeleteFunc(g.unsure[p],
+	g.checkMetadata(p, offset, metadata, late)
+	g.pendingCommits[p] = slices.DeleteFunc(g.pendingCommits[p],
 		func(c committed) bool { return c.offset == offset })
 	switch {
 	case offset >= last.offset:
 	case late:
-		g.lateness++
+		g.lateCommits++
 	default:
 		g.problem("commit: %s/%d: commit of %d was accepted after one of %d", topic, partition,
 			offset, last.offset)
@@ -217,15 +216,15 @@ func (g *ledger) assigned(member string, generation int32, partitions []topicPar
 		}
 	}
 	m := membership{member, generation}
-	g.owned[m], g.went[m] = set, g.outlooks[member]
-	if other := g.unlike(m); other != "" {
-		g.problem("cap: in generation %d %s has partitions and goes by %s, and so has %s, by %s",
-			generation, member,
-			g.went[m], other, g.went[membership{other, generation}])
+	g.owned[m], g.assignedTerms[m] = set, g.terms[member]
+	if other := g.mismatched(m); other != "" {
+		g.problem("cap: in generation %d %s has partitions with the terms %s, and %s with %s",
+			generation, member, g.assignedTerms[m], other,
+			g.assignedTerms[membership{other, generation}])
 	}
 }
 
-func (g *ledger) lettered(r kmsg.Record) {
+func (g *ledger) letterWritten(r kmsg.Record) {
 	headers := map[string]string{}
 	for _, h := range r.Headers {
 		headers[h.Key] = string(h.Value)
@@ -237,16 +236,17 @@ func (g *ledger) lettered(r kmsg.Record) {
 
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.leaks("a letter", string(r.Key)+string(r.Value)+fmt.Sprint(headers))
+	g.checkLeak("a dead letter", string(r.Key)+string(r.Value)+fmt.Sprint(headers))
 	log := g.log[at.topicPartition]
 	if err != nil || offset < 0 || offset >= int64(len(log)) {
-		g.problem("letters: a letter of %q, partition %q, offset %q", headers["__dlq.errors.topic"],
-			headers["__dlq.errors.partition"], headers["__dlq.errors.offset"])
+		g.problem("letters: a dead letter of %q, partition %q, offset %q",
+			headers["__dlq.errors.topic"], headers["__dlq.errors.partition"],
+			headers["__dlq.errors.offset"])
 		return
 	}
 	s := g.letters[at]
 	if s == nil {
-		s = &sighting{}
+		s = &letterCopies{}
 		g.letters[at] = s
 	}
 	s.copies++
@@ -257,11 +257,11 @@ func (g *ledger) lettered(r kmsg.Record) {
 	}
 }
 
-func (g *ledger) answers(l *link, key int16) bool {
+func (g *ledger) deliverResponse(l *link, key int16) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	n := g.answered[key]
-	g.answered[key]++
+	n := g.responses[key]
+	g.responses[key]++
 	if g.lose == nil || !g.lose(l, key, n) {
 		return true
 	}
@@ -269,14 +269,14 @@ func (g *ledger) answers(l *link, key int16) bool {
 	return false
 }
 
-// canaries are in every secret of a simulation.
+// Every secret of a simulation contains CANARY.
 const (
 	rightKey = "CANARY-right-5d1f0c4e8a"
 	wrongKey = "CANARY-wrong-90b7e2116d"
 )
 
-// leaks looks for secrets in what others may see. The lock is held.
-func (g *ledger) leaks(where, text string) {
+// checkLeak searches what others may see for secrets. The caller holds the lock.
+func (g *ledger) checkLeak(where, text string) {
 	if i := strings.Index(text, "CANARY-"); i >= 0 {
 		g.problem("secret: a key in %s: …%.80s", where, text[max(0, i-40):])
 	}

@@ -9,32 +9,32 @@ import (
 	"time"
 )
 
-// link is one connection of the simulated network. Unlike a pipe it has buffers, as a real one has:
-// what was written may still be on its way when an end dies, and it can be frozen or cut behind any
-// byte.
+// link is one connection of the simulated network. Unlike a pipe it has buffers, like a real
+// connection: written bytes may still be in flight when an end dies, and it can be frozen or cut
+// after any byte.
 type link struct {
-	owner, service string // who dialled, and what
-	number         int    // of this owner's connections to that service
-	abrupt         bool   // who closes it discards what is on its way, as SO_LINGER 0 does
-	latency        time.Duration
-	fate           fate
-	struck         func(kind fateKind) // told when it is met
-	tap            *tap                // nil: nobody listens
-	called         func()              // told of what the client writes; nil: nobody is
+	client, service string // the dialler, and what it dialled
+	number          int    // of this client's connections to that service
+	abrupt          bool   // closing it discards what is in flight, as SO_LINGER 0 does
+	latency         time.Duration
+	fate            fate
+	onFate          func() // called when the fate occurs
+	tap             *tap   // nil: not observed
+	onClientWrite   func() // called after each write of the client; may be nil
 
-	mu       sync.Mutex
-	up, down flow // client to server, server to client
-	passed   int  // bytes written, both ways
-	frozen   bool
-	dead     bool
+	mu           sync.Mutex
+	up, down     flow // client to server, server to client
+	bytesWritten int  // bytes written, both ways
+	frozen       bool
+	dead         bool
 }
 
-// fate is what happens to a connection when so many bytes have been written on it.
+// fate is what happens to a connection after so many bytes.
 type fate struct {
-	kind  fateKind
-	after int           // bytes, of both directions together
-	long  time.Duration // of a freeze
-	then  bool          // after a freeze: it goes on; else it dies
+	kind     fateKind
+	after    int           // bytes, of both directions together
+	duration time.Duration // of a freeze
+	resumes  bool          // after a freeze: it continues; otherwise it dies
 }
 
 type fateKind int
@@ -50,11 +50,11 @@ type flow struct {
 	chunks   []chunk
 	written  int // bytes, ever
 	read     int
-	limit    int   // of what may be read while frozen: a position
-	end      error // what the reader gets behind the last byte
-	poke     chan struct{}
+	limit    int   // how far may be read while frozen: a position
+	end      error // what the reader gets after the last byte
+	changed  chan struct{}
 	deadline time.Time // of the reader
-	last     time.Time // when the last byte that was read had been written
+	last     time.Time // when the last byte that was read was written
 }
 
 type chunk struct {
@@ -63,54 +63,52 @@ type chunk struct {
 }
 
 func newLink(owner, service string, number int) *link {
-	l := &link{owner: owner, service: service, number: number}
-	l.up.poke, l.down.poke = make(chan struct{}, 1), make(chan struct{}, 1)
+	l := &link{client: owner, service: service, number: number}
+	l.up.changed, l.down.changed = make(chan struct{}, 1), make(chan struct{}, 1)
 	return l
 }
 
-func poke(c chan<- struct{}) {
+func notify(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
 	}
 }
 
-func (l *link) pokeBoth() { poke(l.up.poke); poke(l.down.poke) }
+func (l *link) notifyBoth() { notify(l.up.changed); notify(l.down.changed) }
 
-// write puts b on its way, and lets the link meet its fate. It never blocks.
+// write puts b in flight, and applies the link's fate. It never blocks.
 func (l *link) write(f *flow, b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.dead || f.end != nil {
 		return 0, broken("write")
 	}
-	l.passed += len(b)
+	l.bytesWritten += len(b)
 	keep := len(b)
-	struck := l.fate.kind != lives && l.passed > l.fate.after
-	if struck {
-		keep = max(0, len(b)-(l.passed-l.fate.after))
-	}
-	if struck {
-		l.struck(l.fate.kind)
+	fateDue := l.fate.kind != lives && l.bytesWritten > l.fate.after
+	if fateDue {
+		keep = max(0, len(b)-(l.bytesWritten-l.fate.after))
+		l.onFate()
 	}
 	now := time.Now()
-	if struck && l.fate.kind == cuts {
+	if fateDue && l.fate.kind == cuts {
 		f.put(b[:keep], now, now.Add(l.latency))
 		l.cut(false)
 		return keep, broken("write")
 	}
 	from := f.written
 	f.put(b, now, now.Add(l.latency))
-	if struck {
-		then := l.fate.then
+	if fateDue {
+		then := l.fate.resumes
 		l.freeze()
 		if f.limit < 0 || f.limit > from+keep {
 			f.limit = max(f.read, from+keep)
 		}
-		time.AfterFunc(l.fate.long, func() { l.thaw(then) })
+		time.AfterFunc(l.fate.duration, func() { l.thaw(then) })
 		l.fate = fate{}
 	}
-	poke(f.poke)
+	notify(f.changed)
 	return len(b), nil
 }
 
@@ -122,7 +120,8 @@ func (f *flow) put(b []byte, written, due time.Time) {
 	f.written += len(b)
 }
 
-// take reads what has come. Nothing and no error: wait until then, zero: until poked.
+// take reads the bytes that have arrived. Without bytes and error: wait until again, zero: until
+// notified.
 func (l *link) take(f *flow, b []byte) (n int, again time.Time, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -158,13 +157,13 @@ func (l *link) take(f *flow, b []byte) (n int, again time.Time, err error) {
 	return n, time.Time{}, nil
 }
 
-// freeze stops everything that has not been read. The lock is held.
+// freeze stops everything that has not been read. The caller holds the lock.
 func (l *link) freeze() {
 	l.frozen = true
 	l.up.limit, l.down.limit = l.up.read, l.down.read
 }
 
-// thaw ends a freeze: the link goes on, or dies.
+// thaw ends a freeze: the link continues, or dies.
 func (l *link) thaw(goOn bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -175,10 +174,10 @@ func (l *link) thaw(goOn bool) {
 	if !goOn {
 		l.cut(true)
 	}
-	l.pokeBoth()
+	l.notifyBoth()
 }
 
-// cut ends both directions; what is on its way is lost or still arrives. The lock is held.
+// cut ends both directions; bytes in flight are lost or still arrive. The caller holds the lock.
 func (l *link) cut(lost bool) {
 	l.dead = true
 	for _, f := range []*flow{&l.up, &l.down} {
@@ -190,18 +189,18 @@ func (l *link) cut(lost bool) {
 		}
 	}
 	l.frozen = false
-	l.pokeBoth()
+	l.notifyBoth()
 }
 
-// sever is cut for who does not hold the lock.
+// sever is cut for callers without the lock.
 func (l *link) sever(lost bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.cut(lost)
 }
 
-// hold freezes the link for a while.
-func (l *link) hold(long time.Duration, then bool) {
+// freezeFor freezes the link for a while.
+func (l *link) freezeFor(long time.Duration, then bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.dead || l.frozen {
@@ -211,7 +210,7 @@ func (l *link) hold(long time.Duration, then bool) {
 	time.AfterFunc(long, func() { l.thaw(then) })
 }
 
-// lastWritten is when the last byte that the server has read was written.
+// lastWritten returns when the last byte that the server has read was written.
 func (l *link) lastWritten() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -224,29 +223,29 @@ func broken(op string) error {
 
 // end is one end of a link, a net.Conn.
 type end struct {
-	l       *link
+	link    *link
 	in, out *flow
 	server  bool
-	gone    func() // told of the close
+	onClose func() // called at the close
 	once    sync.Once
 }
 
 func (e *end) Read(b []byte) (int, error) {
 	for {
-		n, again, err := e.l.take(e.in, b)
-		if n > 0 && e.server && e.l.tap != nil {
-			e.l.tap.asked(b[:n])
+		n, again, err := e.link.take(e.in, b)
+		if n > 0 && e.server && e.link.tap != nil {
+			e.link.tap.requestBytes(b[:n])
 		}
 		if n > 0 || err != nil || len(b) == 0 {
 			return n, err
 		}
 		if again.IsZero() {
-			<-e.in.poke
+			<-e.in.changed
 			continue
 		}
 		timer := time.NewTimer(time.Until(again))
 		select {
-		case <-e.in.poke:
+		case <-e.in.changed:
 		case <-timer.C:
 		}
 		timer.Stop()
@@ -254,47 +253,47 @@ func (e *end) Read(b []byte) (int, error) {
 }
 
 func (e *end) Write(b []byte) (int, error) {
-	if e.server && e.l.tap != nil && !e.l.tap.answered(b) {
-		e.l.sever(true) // done, but nobody is told
+	if e.server && e.link.tap != nil && !e.link.tap.response(b) {
+		e.link.sever(true) // done, but the client gets no response
 		return 0, broken("write")
 	}
-	n, err := e.l.write(e.out, b)
-	if n > 0 && !e.server && e.l.called != nil {
-		e.l.called()
+	n, err := e.link.write(e.out, b)
+	if n > 0 && !e.server && e.link.onClientWrite != nil {
+		e.link.onClientWrite()
 	}
 	return n, err
 }
 
-// Close ends the own direction behind what was written, and what comes the other way meets a closed
+// Close ends its own direction after what was written; what arrives the other way meets a closed
 // end.
 func (e *end) Close() error {
 	e.once.Do(func() {
-		e.l.mu.Lock()
-		if e.l.abrupt && !e.server {
-			e.l.cut(true)
+		e.link.mu.Lock()
+		if e.link.abrupt && !e.server {
+			e.link.cut(true)
 		}
 		if e.out.end == nil {
 			e.out.end = io.EOF
 		}
 		e.in.chunks, e.in.end = nil, net.ErrClosed
-		e.l.pokeBoth()
-		e.l.mu.Unlock()
-		e.gone()
+		e.link.notifyBoth()
+		e.link.mu.Unlock()
+		e.onClose()
 	})
 	return nil
 }
 
 func (e *end) SetReadDeadline(t time.Time) error {
-	e.l.mu.Lock()
-	defer e.l.mu.Unlock()
+	e.link.mu.Lock()
+	defer e.link.mu.Unlock()
 	e.in.deadline = t
-	poke(e.in.poke)
+	notify(e.in.changed)
 	return nil
 }
 
 func (e *end) SetDeadline(t time.Time) error  { return e.SetReadDeadline(t) }
 func (*end) SetWriteDeadline(time.Time) error { return nil } // a write never blocks
-func (e *end) LocalAddr() net.Addr            { return addrOf(e.l.owner) }
+func (e *end) LocalAddr() net.Addr            { return addrOf(e.link.client) }
 func (e *end) RemoteAddr() net.Addr           { return addrOf("localhost:1") }
 
 type addrOf string

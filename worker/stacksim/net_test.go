@@ -9,32 +9,32 @@ import (
 )
 
 // network connects the parts of a simulation. Everything about a connection is decided when it is
-// dialled, by fates; besides, the way from an owner to a service can be closed, blocked or cut at
-// any moment.
+// dialled, by fates; in addition, the route from an owner to a service can be closed, blocked or
+// cut at any moment.
 type network struct {
-	fates func(l *link) // sets what a new link will meet
+	fates func(l *link) // sets the fate of a new link
 
 	mu        sync.Mutex
 	listeners map[string]*acceptor
 	links     map[*link]struct{}
-	dialled   map[way]int
-	gates     map[way]*gate
+	dialled   map[route]int
+	gates     map[route]*gate
 	killed    map[string]bool
 }
 
-// way is from whom to what; an empty field means all.
-type way struct{ owner, service string }
+// route is a client and a service; an empty field means all.
+type route struct{ owner, service string }
 
-// gate says how dials fare.
+// gate decides what happens to dials.
 type gate struct {
-	refuse bool          // else they hang
+	refuse bool          // otherwise they hang
 	opened chan struct{} // closed when it opens again
 }
 
 func newNetwork() *network {
 	return &network{
-		listeners: map[string]*acceptor{}, links: map[*link]struct{}{}, dialled: map[way]int{},
-		gates:  map[way]*gate{},
+		listeners: map[string]*acceptor{}, links: map[*link]struct{}{}, dialled: map[route]int{},
+		gates:  map[route]*gate{},
 		killed: map[string]bool{},
 	}
 }
@@ -73,8 +73,8 @@ func (a *acceptor) Addr() net.Addr { return addrOf(a.addr) }
 
 type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// dialer returns the dial function of an owner to a service: whatever is dialled, it is that
-// service's only address.
+// dialer returns the dial function of an owner to a service: whatever address is dialled, it
+// connects to that service's only address.
 func (n *network) dialer(owner, service, addr string) dialFunc {
 	return func(ctx context.Context, _, _ string) (net.Conn, error) {
 		for {
@@ -99,7 +99,7 @@ func (n *network) dial(owner, service, addr string) (*gate, net.Conn, error) {
 	if n.killed[owner] {
 		return nil, nil, refused
 	}
-	for _, w := range []way{{owner, service}, {"", service}} {
+	for _, w := range []route{{owner, service}, {"", service}} {
 		if g := n.gates[w]; g != nil && g.refuse {
 			return nil, nil, refused
 		} else if g != nil {
@@ -110,7 +110,7 @@ func (n *network) dial(owner, service, addr string) (*gate, net.Conn, error) {
 	if a == nil {
 		return nil, nil, refused
 	}
-	w := way{owner, service}
+	w := route{owner, service}
 	n.dialled[w]++
 	l := newLink(owner, service, n.dialled[w])
 	if n.fates != nil {
@@ -129,49 +129,49 @@ func (n *network) dial(owner, service, addr string) (*gate, net.Conn, error) {
 	case <-a.closed:
 		delete(n.links, l)
 		return nil, nil, refused
-	case a.conns <- &end{l: l, in: &l.up, out: &l.down, server: true, gone: gone}:
+	case a.conns <- &end{link: l, in: &l.up, out: &l.down, server: true, onClose: gone}:
 	default:
 		delete(n.links, l)
 		return nil, nil, refused
 	}
-	return nil, &end{l: l, in: &l.down, out: &l.up, gone: gone}, nil
+	return nil, &end{link: l, in: &l.down, out: &l.up, onClose: gone}, nil
 }
 
-// between returns the links of a way.
-func (n *network) between(w way) []*link {
+// linksOf returns the links of a route.
+func (n *network) linksOf(w route) []*link {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var links []*link
 	for l := range n.links {
-		if (w.owner == "" || l.owner == w.owner) && (w.service == "" || l.service == w.service) {
+		if (w.owner == "" || l.client == w.owner) && (w.service == "" || l.service == w.service) {
 			links = append(links, l)
 		}
 	}
 	return links
 }
 
-// cutAll cuts the connections of a way; new ones may be made.
-func (n *network) cutAll(w way, lost bool) {
-	for _, l := range n.between(w) {
+// cutAll cuts the connections of a route; new ones are possible.
+func (n *network) cutAll(w route, lost bool) {
+	for _, l := range n.linksOf(w) {
 		l.sever(lost)
 	}
 }
 
-// block makes the dials of a way hang, and freezes its connections. The caller opens it again.
-func (n *network) block(w way, long time.Duration, then bool) {
+// block makes the dials of a route hang, and freezes its connections. The caller opens it again.
+func (n *network) block(w route, long time.Duration, then bool) {
 	n.shut(w, &gate{opened: make(chan struct{})})
-	for _, l := range n.between(w) {
-		l.hold(long, then)
+	for _, l := range n.linksOf(w) {
+		l.freezeFor(long, then)
 	}
 }
 
-// refuse makes the dials of a way fail, and cuts its connections.
-func (n *network) refuse(w way) {
+// refuse makes the dials of a route fail, and cuts its connections.
+func (n *network) refuse(w route) {
 	n.shut(w, &gate{refuse: true, opened: make(chan struct{})})
 	n.cutAll(w, true)
 }
 
-func (n *network) shut(w way, g *gate) {
+func (n *network) shut(w route, g *gate) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if old := n.gates[w]; old != nil {
@@ -181,7 +181,7 @@ func (n *network) shut(w way, g *gate) {
 }
 
 // open ends block and refuse.
-func (n *network) open(w way) {
+func (n *network) open(w route) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if g := n.gates[w]; g != nil {
@@ -190,26 +190,26 @@ func (n *network) open(w way) {
 	}
 }
 
-// kill is what the death of a process is to the network. What it sent may still arrive, but for
-// what was written to an abrupt link.
+// kill does to the network what the death of a process does. What the process sent may still
+// arrive, except what was written to an abrupt link.
 func (n *network) kill(owner string) {
 	n.mu.Lock()
 	n.killed[owner] = true
 	n.mu.Unlock()
-	for _, l := range n.between(way{owner: owner}) {
+	for _, l := range n.linksOf(route{owner: owner}) {
 		l.sever(l.abrupt || l.number%2 == 0)
 	}
 }
 
-// calm ends all that is wrong with the network; that nothing new goes wrong is for who sets fates.
-func (n *network) calm() {
+// heal ends all faults of the network; whoever sets fates must prevent new ones.
+func (n *network) heal() {
 	n.mu.Lock()
 	for w, g := range n.gates {
 		close(g.opened)
 		delete(n.gates, w)
 	}
 	n.mu.Unlock()
-	for _, l := range n.between(way{}) {
+	for _, l := range n.linksOf(route{}) {
 		l.mu.Lock()
 		l.fate = fate{}
 		l.mu.Unlock()

@@ -15,9 +15,9 @@ import (
 	"markread/imclient/sandbox"
 )
 
-// An oracle that never says anything is worth nothing: each notices what it is there for, and
-// nothing else.
-func TestStackOraclesNotice(t *testing.T) {
+// An oracle that never reports anything is worthless: each detects the violation that it is for,
+// and nothing else.
+func TestStackOraclesDetectViolations(t *testing.T) {
 	p := topicPartition{topics.Live, 0}
 	letter := func(class, code, offset string) kmsg.Record {
 		return kmsg.Record{Value: []byte("v"), Headers: []kmsg.Header{
@@ -30,10 +30,10 @@ func TestStackOraclesNotice(t *testing.T) {
 		}}
 	}
 	commit := func(g *ledger, offset int64) {
-		g.commitAsked("m", 1, p.topic, p.partition, offset, time.Now())
-		g.commitDone(p.topic, p.partition, offset, "", time.Now())
+		g.commitReceived("m", 1, p.topic, p.partition, offset, time.Now())
+		g.commitAccepted(p.topic, p.partition, offset, "", time.Now())
 	}
-	says := func(g *ledger, finished ...uint64) {
+	commitMetadata := func(g *ledger, finished ...uint64) {
 		tracker := offsets.New(0, 0)
 		for n := range int64(3) {
 			tracker.Add(n, time.Now())
@@ -42,7 +42,7 @@ func TestStackOraclesNotice(t *testing.T) {
 			tracker.Finish(n)
 		}
 		c, _ := tracker.Commit(4000)
-		g.commitDone(p.topic, p.partition, c.Offset, c.Metadata, time.Now())
+		g.commitAccepted(p.topic, p.partition, c.Offset, c.Metadata, time.Now())
 	}
 	tried := func(attempts int) string {
 		tracker := offsets.New(0, 0)
@@ -53,115 +53,110 @@ func TestStackOraclesNotice(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		do   func(g *ledger, apply func(int64))
-		want string // the beginning of what is noticed; empty: nothing
+		want string // the beginning of what is detected; empty: nothing
 	}{
-		"all is well": {func(g *ledger, apply func(int64)) {
-			g.lettered(letter("invalid", "", "1"))
+		"no violation": {func(g *ledger, apply func(int64)) {
+			g.letterWritten(letter("invalid", "", "1"))
 			apply(20)
 			commit(g, 3)
 		}, ""},
 		"past an unfinished event": {func(g *ledger, apply func(int64)) { apply(5); commit(g, 1) },
 			"commit: mark-read/0: commit of 1, but offset 0"},
-		"past an invalid one without a letter": {func(g *ledger,
-			apply func(int64)) {
+		"past an invalid one without a dead letter": {func(g *ledger, apply func(int64)) {
 			apply(20)
 			commit(g, 2)
-		},
-			"commit: mark-read/0: commit of 2, but offset 1"},
+		}, "commit: mark-read/0: commit of 2, but offset 1"},
 		"beyond the end": {func(g *ledger, _ func(int64)) { commit(g, 4) },
 			"commit: mark-read/0: commit of 4, the log has 3"},
 		"not the owner": {func(g *ledger, apply func(int64)) {
 			apply(20)
-			g.commitAsked("other", 1, p.topic, p.partition, 1, time.Now())
+			g.commitReceived("other", 1, p.topic, p.partition, 1, time.Now())
 		}, "commit: other commits"},
 		"backwards": {func(g *ledger, apply func(int64)) {
-			g.lettered(letter("invalid", "", "1"))
+			g.letterWritten(letter("invalid", "", "1"))
 			apply(20)
 			commit(g, 3)
 			time.Sleep(time.Second)
 			commit(g, 1)
 		}, "commit: mark-read/0: commit of 1 was accepted after one of 3"},
-		"two owners": {func(g *ledger,
-			_ func(int64)) {
+		"two owners": {func(g *ledger, _ func(int64)) {
 			g.assigned("other", 1, []topicPartition{p})
-		},
-			"mark-read/0 belongs to two"},
+		}, "mark-read/0 belongs to two"},
 		"a lost event": {func(g *ledger, apply func(int64)) {
 			apply(10)
-			g.lettered(letter("invalid", "", "1"))
-			g.judge(200, 1, 0)
+			g.letterWritten(letter("invalid", "", "1"))
+			g.checkAll(200, 1, 0)
 		}, "loss: mark-read/0: 0 of 3"},
-		"a lost letter": {func(g *ledger, apply func(int64)) { apply(20); g.judge(200, 1, 0) },
-			"letters: no letter of mark-read/0 offset 1"},
-		"a wrong letter": {func(g *ledger, _ func(int64)) {
-			g.lettered(letter("rejected", "90012", "0"))
-			g.judge(200,
-				1, 0)
-		}, `letters: a letter "rejected"`},
-		"in an outage": {func(g *ledger, _ func(int64)) {
-			g.lettered(letter("exhausted", "http_502",
-				"0"))
-			g.judge(200, 1, 0)
-		}, `letters: a letter "exhausted"`},
-		"a foreign letter": {func(g *ledger,
-			_ func(int64)) {
-			g.lettered(letter("invalid", "", "77"))
-		},
-			"letters: a letter of"},
-		"too large a T": {func(g *ledger, apply func(int64)) { apply(21); g.judge(200, 1, 0) },
-			"order: r is read up to 21"},
-		"a key in a log": {func(g *ledger, _ func(int64)) { g.leaks("a log", "x "+wrongKey) },
-			"secret: a key in a log"},
-		"a letter twice": {func(g *ledger, _ func(int64)) {
-			g.lettered(letter("invalid", "", "1"))
-			g.lettered(letter("invalid", "", "1"))
-			g.judge(200, 1, 0)
-		}, "letters: 2 copies"},
-		"metadata that is not so": {func(g *ledger, _ func(int64)) { says(g, 2) },
-			"metadata: mark-read/0: offset 2 has finished, says"},
-		"metadata that is so": {func(g *ledger, apply func(int64)) {
-			g.lettered(letter("invalid", "", "1"))
+		"a lost dead letter": {func(g *ledger, apply func(int64)) {
 			apply(20)
-			says(g, 1)
-			says(g, 1, 2)
+			g.checkAll(200, 1, 0)
+		}, "letters: no dead letter of mark-read/0 offset 1"},
+		"a wrong dead letter": {func(g *ledger, _ func(int64)) {
+			g.letterWritten(letter("rejected", "90012", "0"))
+			g.checkAll(200, 1, 0)
+		}, `letters: a dead letter "rejected"`},
+		"in an outage": {func(g *ledger, _ func(int64)) {
+			g.letterWritten(letter("exhausted", "http_502", "0"))
+			g.checkAll(200, 1, 0)
+		}, `letters: a dead letter "exhausted"`},
+		"a dead letter of an unknown record": {func(g *ledger, _ func(int64)) {
+			g.letterWritten(letter("invalid", "", "77"))
+		}, "letters: a dead letter of"},
+		"too large a T": {func(g *ledger, apply func(int64)) { apply(21); g.checkAll(200, 1, 0) },
+			"order: r is read up to 21"},
+		"a key in a log": {func(g *ledger, _ func(int64)) { g.checkLeak("a log", "x "+wrongKey) },
+			"secret: a key in a log"},
+		"a dead letter twice": {func(g *ledger, _ func(int64)) {
+			g.letterWritten(letter("invalid", "", "1"))
+			g.letterWritten(letter("invalid", "", "1"))
+			g.checkAll(200, 1, 0)
+		}, "letters: 2 copies"},
+		"wrong metadata": {func(g *ledger, _ func(int64)) { commitMetadata(g, 2) },
+			"metadata: mark-read/0: offset 2 is finished according to"},
+		"correct metadata": {func(g *ledger, apply func(int64)) {
+			g.letterWritten(letter("invalid", "", "1"))
+			apply(20)
+			commitMetadata(g, 1)
+			commitMetadata(g, 1, 2)
 			commit(g, 3)
 		}, ""},
 		"forgotten": {func(g *ledger, _ func(int64)) {
-			g.lettered(letter("invalid", "", "1"))
-			says(g, 1)
-			says(g)
-		}, "metadata: mark-read/0: offset 1 had finished, the commit of 0 does not say so"},
-		"attempts that were not made": {func(g *ledger,
-			_ func(int64)) {
-			g.commitDone(p.topic, p.partition, 0, tried(3), time.Now())
-		},
-			"metadata: mark-read/0: offset 0 has had 3 attempts"},
+			g.letterWritten(letter("invalid", "", "1"))
+			commitMetadata(g, 1)
+			commitMetadata(g)
+		}, "metadata: mark-read/0: offset 1 was finished, the commit of 0 does not contain that"},
+		"attempts that were not made": {func(g *ledger, _ func(int64)) {
+			g.commitAccepted(p.topic, p.partition, 0, tried(3), time.Now())
+		}, "metadata: mark-read/0: offset 0 has had 3 attempts"},
 		"attempts forgotten": {func(g *ledger, _ func(int64)) {
 			g.tries[conversation{"r", "p"}] = 3
-			g.commitDone(p.topic, p.partition, 0, tried(3), time.Now())
-			g.commitDone(p.topic, p.partition, 0, tried(1), time.Now())
-		}, "metadata: mark-read/0: offset 0 has had 3 attempts, the commit of 0 says 1"},
+			g.commitAccepted(p.topic, p.partition, 0, tried(3), time.Now())
+			g.commitAccepted(p.topic, p.partition, 0, tried(1), time.Now())
+		}, "metadata: mark-read/0: offset 0 has had 3 attempts, the commit of 0 contains 1"},
 		"a call twice": {func(g *ledger, _ func(int64)) {
 			g.succeeded(success{conversation{"r", "p"}, 10})
 			g.succeeded(success{conversation{"r", "p"}, 10})
-			g.judge(200, 1, 0)
+			g.checkAll(200, 1, 0)
 		}, "repeats: 2 calls of r at 10"},
-		"two outlooks": {func(g *ledger, _ func(int64)) {
-			g.outlooks["other"] = "another rate"
+		"two quota terms": {func(g *ledger, _ func(int64)) {
+			g.terms["other"] = "another rate"
 			g.assigned("other", 1, []topicPartition{{topics.Live, 1}})
 		}, "cap: in generation 1 other has partitions"},
 		"faster than its own rate": {func(g *ledger, apply func(int64)) {
-			g.tenures = []*tenure{{from: time.Now().Add(-time.Hour), to: time.Now().
+			g.runPeriods = []*runPeriod{{from: time.Now().Add(-time.Hour), to: time.Now().
 				Add(-time.Minute), rate: 200},
 				{from: time.Now().Add(-time.Second), rate: 1}}
 			apply(20)
 			apply(20)
-			g.judge(200, 1, 0)
+			g.checkAll(200, 1, 0)
 		}, "cap: 2 calls arrived within a second up to"},
-		"without a proof": {func(g *ledger, _ func(int64)) { g.judge(200, 1, 1) },
+		"without a proof": {func(g *ledger, _ func(int64)) { g.checkAll(200, 1, 1) },
 			"cap: 1 calls without a fresh proof"},
-		"too fast": {func(g *ledger, apply func(int64)) { apply(20); apply(20); g.judge(1, 1, 0) },
-			"cap: 2 calls"},
+		"too fast": {func(g *ledger, apply func(int64)) {
+			apply(20)
+			apply(20)
+			g.checkAll(1, 1, 0)
+		}, "cap: 2 calls"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			brokertest.Bubble(t, func(t *testing.T) {
@@ -189,7 +184,7 @@ func TestStackOraclesNotice(t *testing.T) {
 				})
 				all := strings.Join(g.problems, "\n")
 				if c.want == "" && all != "" || !strings.Contains(all, c.want) {
-					t.Errorf("noticed %q, want %q", all, c.want)
+					t.Errorf("detected %q, want %q", all, c.want)
 				}
 			})
 		})
@@ -200,7 +195,7 @@ func TestStackOraclesNotice(t *testing.T) {
 type direct struct{ http.Handler }
 
 func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
-	answer := httptest.NewRecorder()
-	d.ServeHTTP(answer, r)
-	return answer.Result(), nil
+	response := httptest.NewRecorder()
+	d.ServeHTTP(response, r)
+	return response.Result(), nil
 }

@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// seed is where all choices of a simulation come from. Each is keyed by what it is about, never by
+// seed is the source of all choices of a simulation. Each choice is keyed by its subject, never by
 // the order in which choices are made: so a seed means the same load and the same faults whatever
 // the scheduler does.
 type seed uint64
 
-// unit returns a number in [0, 1) for a purpose and what else names the choice.
+// unit returns a number in [0, 1) for a purpose and the keys of the choice.
 func (s seed) unit(purpose string, keys ...int) float64 {
 	return float64(s.bits(purpose, keys...)>>11) / (1 << 53)
 }
@@ -47,7 +47,7 @@ func (s seed) between(from, to time.Duration, purpose string, keys ...int) time.
 		s.unit(purpose, keys...)))
 }
 
-// pick chooses one.
+// pick returns one element of list.
 func pick[T any](s seed, list []T, purpose string, keys ...int) T {
 	return list[s.below(len(list), purpose, keys...)]
 }
@@ -55,42 +55,42 @@ func pick[T any](s seed, list []T, purpose string, keys ...int) T {
 // plan is what a seed means.
 type plan struct {
 	seed
-	minutes       int // of faults
-	workers       int
-	partitions    int
-	rate          int
-	pending       int     // worker.Options.MaxPending
-	perSecond     float64 // events
-	conversations int
-	nobody        float64 // share of the conversations that the server rejects
-	invalid       float64 // share of the records that are none
-	backfill      float64 // share of the events
-	burst         int     // events of the backfill at the beginning
-	kinds         []kind  // the faults
-	// none of them may lose an acknowledgement: so none explains that anything is done twice
-	calm bool
+	minutes         int // of faults
+	workers         int
+	partitions      int
+	rate            int
+	pending         int     // worker.Options.MaxPending
+	perSecond       float64 // events
+	conversations   int
+	unknownAccounts float64 // share of the conversations that the server rejects
+	invalid         float64 // share of the records that are invalid
+	backfill        float64 // share of the events
+	burst           int     // events of the backfill at the beginning
+	kinds           []kind  // the faults
+	// no fault may lose an acknowledgement, so none explains a repetition
+	noRepeats bool
 }
 
 func newPlan(s seed, minutes int) plan {
 	p := plan{
 		seed: s, minutes: minutes,
-		workers:       1 + s.below(4, "workers"),
-		partitions:    pick(s, []int{1, 3, 4, 4}, "partitions"),
-		rate:          pick(s, []int{20, 40, 100, 200}, "rate"),
-		pending:       pick(s, []int{20, 200, 100_000}, "pending"),
-		conversations: pick(s, []int{5, 200, 1000, 5000}, "conversations"),
-		backfill:      pick(s, []float64{0, 0.2, 0.8}, "backfill"),
-		nobody:        pick(s, []float64{0, 0.02, 0.1}, "nobody"),
-		invalid:       pick(s, []float64{0, 0.02, 0.1}, "invalid"),
-		burst:         pick(s, []int{0, 200, 2000}, "burst"),
+		workers:         1 + s.below(4, "workers"),
+		partitions:      pick(s, []int{1, 3, 4, 4}, "partitions"),
+		rate:            pick(s, []int{20, 40, 100, 200}, "rate"),
+		pending:         pick(s, []int{20, 200, 100_000}, "pending"),
+		conversations:   pick(s, []int{5, 200, 1000, 5000}, "conversations"),
+		backfill:        pick(s, []float64{0, 0.2, 0.8}, "backfill"),
+		unknownAccounts: pick(s, []float64{0, 0.02, 0.1}, "nobody"),
+		invalid:         pick(s, []float64{0, 0.02, 0.1}, "invalid"),
+		burst:           pick(s, []int{0, 200, 2000}, "burst"),
 	}
 	p.perSecond = float64(p.rate) * pick(s, []float64{0.05, 0.2, 0.5, 0.9}, "load")
 	for i, k := range kinds {
-		// Swarm testing: each kind is in about half of the seeds, so that faults don't always hide
-		// each other.
+		// Swarm testing: each kind occurs in about half of the seeds, so that faults don't always
+		// hide each other.
 		on := s.unit("kind", i) < 0.4
-		if p.calm = s.unit("calm") < 0.25; p.calm {
-			on = k.calm && on || k.name == "stopped"
+		if p.noRepeats = s.unit("calm") < 0.25; p.noRepeats {
+			on = k.noRepeats && on || k.name == "stopped"
 		}
 		if on {
 			p.kinds = append(p.kinds, k)
@@ -105,10 +105,8 @@ func (p plan) String() string {
 		names += " " + k.name
 	}
 	return fmt.Sprintf("%d workers, %d partitions, rate %d, %.0f events/s of %d conversations, "+
-		"%d in memory, "+
-		"backfill %.0f %% and %d at once, faults:%s",
-		p.workers, p.partitions, p.rate, p.perSecond, p.conversations, p.pending, 100*p.backfill,
-		p.burst, names)
+		"%d in memory, backfill %.0f %% and a burst of %d, faults:%s", p.workers, p.partitions,
+		p.rate, p.perSecond, p.conversations, p.pending, 100*p.backfill, p.burst, names)
 }
 
 // event returns the n-th event to be published at a time.
@@ -121,7 +119,7 @@ func (p plan) event(n int, now time.Time) (e published, lane string, keyed bool)
 	u := p.unit("conversation", n)
 	c := int(u * u * float64(p.conversations))
 	e.conversation = conversation{fmt.Sprintf("r%d", c), fmt.Sprintf("p%d", c%7)}
-	if p.unit("nobody", c) < p.nobody {
+	if p.unit("nobody", c) < p.unknownAccounts {
 		e.report = "nobody" + e.report
 	}
 	e.readTime = now.Unix() - int64(p.below(10, "age", n))

@@ -32,96 +32,101 @@ const (
 var topics = event.Topics{Live: "mark-read", Backfill: "mark-read-backfill",
 	DeadLetter: "mark-read-dead-letters"}
 
-// simulation is one run of the whole product by a seed.
+// simulation is one run of the whole product for a seed.
 type simulation struct {
-	t       *testing.T
-	plan    plan
-	began   time.Time
-	network *network
-	broker  *broker.Broker
-	sandbox *sandbox.Server
-	ledger  *ledger
-	roll    *roll
-	logs    *logbook
-	wrong   atomic.Bool // the key that workers get
-	calm    atomic.Bool // nothing goes wrong any more
-	losing  map[kmsg.Key]*atomic.Bool
-	cutting atomic.Bool  // the metadata of commits
-	rate    atomic.Int64 // with which workers are started
-	load    *load
+	t               *testing.T
+	plan            plan
+	began           time.Time
+	network         *network
+	broker          *broker.Broker
+	sandbox         *sandbox.Server
+	ledger          *ledger
+	heartbeats      *heartbeats
+	logs            *logbook
+	wrong           atomic.Bool // the workers get the wrong key
+	faultsOver      atomic.Bool // no new fault begins
+	losingResponses map[kmsg.Key]*atomic.Bool
+	cuttingMetadata atomic.Bool  // the broker modifies the metadata of commits
+	rate            atomic.Int64 // with which workers are started
+	load            *load
 
-	mu       sync.Mutex // guards what follows
-	crew     []*hand    // nil: nobody works there
-	hires    []int
-	everyone []*hand
-	counts   map[string]int // partitions
-	faults   sandbox.Faults
-	rules    map[string]sandbox.Rule
-	tally    *tally
+	mu      sync.Mutex   // guards what follows
+	running []*workerRun // by slot; nil: no worker runs there
+	starts  []int
+	runs    []*workerRun
+	counts  map[string]int // partitions
+	faults  sandbox.Faults
+	rules   map[string]sandbox.Rule
+	stats   *stats
 }
 
-// tally is what happened in all the runs of a test: no oracle is worth much if nothing did.
-type tally struct {
-	mu      sync.Mutex
-	fired   map[string]int   // faults
-	during  map[string]int64 // calls that were carried out while a kind lasted
-	details map[string]int
-	letters map[string]int
-	applied int64
-	late    int
-	stale   int
-	told    int // events of which metadata said something
-	strict  int // generations of runs in which nothing may be done twice
-	lost    int
-	worst   time.Duration // drain
-	stop    time.Duration
+// stats is what happened in all the runs of a test: an oracle is worth little if nothing did.
+type stats struct {
+	mu                sync.Mutex
+	fired             map[string]int   // faults
+	during            map[string]int64 // calls applied during a kind of fault
+	details           map[string]int
+	letters           map[string]int
+	applied           int64
+	late              int
+	stale             int
+	metadataEvents    int // events that metadata contained
+	strictGenerations int // generations of runs in which nothing may be repeated
+	lost              int
+	worst             time.Duration // longest drain
+	stop              time.Duration
 }
 
-func newTally() *tally {
-	return &tally{fired: map[string]int{}, during: map[string]int64{}, details: map[string]int{},
+func newStats() *stats {
+	return &stats{fired: map[string]int{}, during: map[string]int64{}, details: map[string]int{},
 		letters: map[string]int{}}
 }
 
-func (s *simulation) fire(name string) {
-	s.tally.mu.Lock()
-	defer s.tally.mu.Unlock()
-	s.tally.fired[name]++
+// noteFault counts a fault that has begun.
+func (s *simulation) noteFault(k kind) {
+	s.stats.mu.Lock()
+	s.stats.fired[k.name]++
+	s.stats.mu.Unlock()
+	if !k.noRepeats {
+		s.ledger.mu.Lock()
+		defer s.ledger.mu.Unlock()
+		s.ledger.troubles++
+	}
 }
 
 func (s *simulation) note(detail string, n int) {
-	s.tally.mu.Lock()
-	defer s.tally.mu.Unlock()
-	s.tally.details[detail] += n
+	s.stats.mu.Lock()
+	defer s.stats.mu.Unlock()
+	s.stats.details[detail] += n
 }
 
-// simulate runs one seed in the bubble it is called in, and returns what was wrong.
-func simulate(t *testing.T, p plan, all *tally) *simulation {
+// simulate runs one seed in the bubble in which it is called, and returns the simulation with the
+// problems found.
+func simulate(t *testing.T, p plan, all *stats) *simulation {
 	s := &simulation{
 		t: t, plan: p, began: time.Now(), network: newNetwork(), logs: &logbook{began: time.Now()},
-		tally: all,
-		roll:  newRoll(),
-		crew:  make([]*hand, p.workers), hires: make([]int, p.workers),
-		rules:  map[string]sandbox.Rule{},
-		losing: map[kmsg.Key]*atomic.Bool{kmsg.OffsetCommit: {}, kmsg.Produce: {}},
-		counts: map[string]int{topics.Live: p.partitions, topics.Backfill: p.partitions},
+		stats:      all,
+		heartbeats: newHeartbeats(),
+		running:    make([]*workerRun, p.workers), starts: make([]int, p.workers),
+		rules:           map[string]sandbox.Rule{},
+		losingResponses: map[kmsg.Key]*atomic.Bool{kmsg.OffsetCommit: {}, kmsg.Produce: {}},
+		counts:          map[string]int{topics.Live: p.partitions, topics.Backfill: p.partitions},
 	}
 	s.rate.Store(int64(p.rate))
 	s.sandbox = sandbox.New(sandbox.Options{AppID: appID, Admin: "administrator",
-		Key:  imclient.NewSecret(rightKey),
-		Rate: p.rate, OpenAccounts: true})
+		Key: imclient.NewSecret(rightKey), Rate: p.rate, OpenAccounts: true})
 	s.ledger = newLedger(s.sandbox)
 	s.ledger.lose = func(l *link, key int16, n int) bool {
-		return l.owner != "load" && s.losing[kmsg.Key(key)].Load() &&
+		return l.client != "load" && s.losingResponses[kmsg.Key(key)].Load() &&
 			p.unit("lose", int(key), n) < 0.5
 	}
-	s.ledger.spends = slices.ContainsFunc(p.kinds, func(k kind) bool {
-		// An outage that answers with an ErrorCode is only told from an event's own fault by five
-		// conversations.
-		return k.spends || k.name == "im-outage" && p.conversations < 5*10*p.workers
+	s.ledger.usesAttempts = slices.ContainsFunc(p.kinds, func(k kind) bool {
+		// With an ErrorCode, only five conversations distinguish an outage from an event's own
+		// fault.
+		return k.usesAttempts || k.name == "im-outage" && p.conversations < 5*10*p.workers
 	})
-	s.ledger.cuts = slices.ContainsFunc(p.kinds, func(k kind) bool {
-		return k.name == "metadata-refused" ||
-			k.name == "metadata-cut"
+	s.ledger.cutsMetadata = slices.ContainsFunc(p.kinds, func(k kind) bool {
+		return k.name == "metadata-refused" || k.name == "metadata-cut"
 	})
 	s.network.fates = s.fates
 	b, err := broker.Start(broker.Options{
@@ -143,30 +148,31 @@ func simulate(t *testing.T, p plan, all *tally) *simulation {
 	load := s.newLoad()
 	s.load = load
 	load.publish(p.burst, topics.Backfill)
-	for place := range s.crew {
-		s.hire(place)
+	for slot := range s.running {
+		s.startWorker(slot)
 	}
 	reaping, stop := context.WithCancel(context.Background())
 	var reaper sync.WaitGroup
 	reaper.Go(func() { s.reap(reaping, load.client) })
 	s.disturb(load)
-	s.settle()
+	s.drain()
 	stop()
 	reaper.Wait()
 	load.client.Close()
-	s.close()
+	s.stopAll()
 	return s
 }
 
-// fates decides what a connection meets: the first fate that the plan's kinds have for it.
+// fates decides the fate of a connection: the first that the plan's kinds have for it.
 func (s *simulation) fates(l *link) {
 	if l.abrupt = l.service == serviceIM; l.abrupt {
-		l.called = func() { s.roll.called(l.owner) }
+		l.onClientWrite = func() { s.heartbeats.called(l.client) }
 	}
 	if l.service == serviceKafka {
-		l.tap = &tap{l: l, hears: s.ledger, roll: s.roll, asks: map[int32]ask{}}
+		l.tap = &tap{link: l, recorder: s.ledger, heartbeats: s.heartbeats,
+			pending: map[int32]pendingRequest{}}
 	}
-	if l.owner == "load" || s.calm.Load() {
+	if l.client == "load" || s.faultsOver.Load() {
 		return
 	}
 	key := s.plan.linkKey(l)
@@ -179,20 +185,9 @@ func (s *simulation) fates(l *link) {
 			continue
 		}
 		if f := k.fate(s.plan, l); f.kind != lives {
-			l.fate, l.struck = f, func(fateKind) {
-				s.fire(k.name)
-				s.trouble(k)
-			}
+			l.fate, l.onFate = f, func() { s.noteFault(k) }
 			return
 		}
-	}
-}
-
-func (s *simulation) trouble(k kind) {
-	if !k.calm {
-		s.ledger.mu.Lock()
-		defer s.ledger.mu.Unlock()
-		s.ledger.troubles++
 	}
 }
 
@@ -221,35 +216,34 @@ func (s *simulation) incidents(i int, k kind, end time.Time) {
 		if stop == nil {
 			continue
 		}
-		s.fire(k.name)
-		s.trouble(k)
+		s.noteFault(k)
 		time.Sleep(long)
 		stop()
-		s.tally.mu.Lock()
-		s.tally.during[k.name] += s.sandbox.Stats().Applied - before
-		s.tally.mu.Unlock()
+		s.stats.mu.Lock()
+		s.stats.during[k.name] += s.sandbox.Stats().Applied - before
+		s.stats.mu.Unlock()
 	}
 }
 
-// absent takes a worker away for as long as an incident lasts.
-func (s *simulation) absent(purpose string, n int, away func(place int)) func() {
-	place, name := s.victim(purpose, n)
+// withoutWorker stops a worker for the duration of an incident.
+func (s *simulation) withoutWorker(purpose string, n int, away func(slot int)) func() {
+	slot, name := s.runningWorker(purpose, n)
 	if name == "" {
 		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	away(place)
+	away(slot)
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.crew[place] == nil {
-			s.hire(place)
+		if s.running[slot] == nil {
+			s.startWorker(slot)
 		}
 	}
 }
 
-// rule puts a fault of the sandbox in force, and returns what ends it.
+// rule activates a fault of the sandbox, and returns the function that ends it.
 func (s *simulation) rule(name string, r sandbox.Rule) (end func()) {
 	set := func(change func()) {
 		s.mu.Lock()
@@ -261,7 +255,7 @@ func (s *simulation) rule(name string, r sandbox.Rule) (end func()) {
 	return func() { set(func() { delete(s.rules, name) }) }
 }
 
-func (s *simulation) weather(begin, end func(*sandbox.Faults)) func() {
+func (s *simulation) setFaults(begin, end func(*sandbox.Faults)) func() {
 	set := func(change func(*sandbox.Faults)) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -282,7 +276,7 @@ func (s *simulation) apply() {
 	}
 }
 
-// load publishes what the plan says.
+// load publishes the events of the plan.
 type load struct {
 	s      *simulation
 	client *kgo.Client
@@ -332,8 +326,7 @@ func (l *load) publish(n int, topic string) {
 	for i, r := range records {
 		if r.Offset != want[i] {
 			l.s.ledger.Problem("harness: an event has offset %d of %s/%d, want %d", r.Offset,
-				r.Topic, r.Partition,
-				want[i])
+				r.Topic, r.Partition, want[i])
 			return
 		}
 	}

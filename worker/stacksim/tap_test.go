@@ -8,33 +8,34 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// tap listens at the broker's end of one connection: there a request has arrived for good, and an
-// answer is what the broker really did, whatever becomes of it on its way.
+// tap observes the broker's end of one connection: a request seen there has arrived, and a response
+// is what the broker really did, even if it is lost in the network.
 type tap struct {
-	l     *link
-	hears hearer
-	roll  *roll
+	link       *link
+	recorder   recorder
+	heartbeats *heartbeats
 
-	mu   sync.Mutex
-	rest []byte // of a request that has not arrived whole
-	asks map[int32]ask
+	mu      sync.Mutex
+	rest    []byte // of a request that has not completely arrived
+	pending map[int32]pendingRequest
 }
 
-// hearer is told what a tap heard.
-type hearer interface {
-	// commitAsked is before the broker has seen the commit; sent is when the client had written it.
-	commitAsked(member string, generation int32, topic string, partition int32, offset int64,
+// recorder is notified of what a tap observes.
+type recorder interface {
+	// commitReceived is called before the broker has seen the commit; sent is when the client had
+	// written it.
+	commitReceived(member string, generation int32, topic string, partition int32, offset int64,
 		sent time.Time)
-	// commitDone is when it was accepted.
-	commitDone(topic string, partition int32, offset int64, metadata string, sent time.Time)
-	// joins is a request to join, with what the member goes by.
+	// commitAccepted is called when the broker has accepted the commit.
+	commitAccepted(topic string, partition int32, offset int64, metadata string, sent time.Time)
+	// joins is called for a join request, which contains the member's quota terms.
 	joins(member string, r *kmsg.JoinGroupRequest)
-	// assigned is a member's part of a generation.
+	// assigned is called with a member's partitions in a generation.
 	assigned(member string, generation int32, partitions []topicPartition)
-	// lettered is when a record is in the dead-letter topic.
-	lettered(r kmsg.Record)
-	// answers says whether an answer is delivered; key is 0 (produce) or 8 (commit).
-	answers(l *link, key int16) bool
+	// letterWritten is called when a record is in the dead-letter topic.
+	letterWritten(r kmsg.Record)
+	// deliverResponse reports whether a response is delivered; key is 0 (produce) or 8 (commit).
+	deliverResponse(l *link, key int16) bool
 }
 
 type topicPartition struct {
@@ -42,13 +43,13 @@ type topicPartition struct {
 	partition int32
 }
 
-// ask is a request whose answer is waited for.
-type ask struct {
+// pendingRequest is a request without a response yet.
+type pendingRequest struct {
 	request kmsg.Request
 	sent    time.Time
 }
 
-// watched are the requests that are looked into.
+// watched reports whether requests of this kind are decoded.
 func watched(key int16) bool {
 	switch kmsg.Key(key) {
 	case kmsg.Produce, kmsg.OffsetCommit, kmsg.JoinGroup, kmsg.SyncGroup, kmsg.Heartbeat:
@@ -57,8 +58,8 @@ func watched(key int16) bool {
 	return false
 }
 
-// asked takes bytes that the broker has read.
-func (t *tap) asked(b []byte) {
+// requestBytes receives bytes that the broker has read.
+func (t *tap) requestBytes(b []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.rest = append(t.rest, b...)
@@ -96,44 +97,44 @@ func (t *tap) frame(b []byte) {
 	if request.ReadFrom(append([]byte(nil), b...)) != nil {
 		panic("a request that can't be read")
 	}
-	t.asks[number] = ask{request, t.l.lastWritten()}
+	t.pending[number] = pendingRequest{request, t.link.lastWritten()}
 	switch r := request.(type) {
 	case *kmsg.OffsetCommitRequest:
-		t.roll.sign(r.MemberID, t.l, false)
+		t.heartbeats.request(r.MemberID, t.link, false)
 		for _, topic := range r.Topics {
 			for _, p := range topic.Partitions {
-				t.hears.commitAsked(r.MemberID, r.Generation, topic.Topic, p.Partition, p.Offset,
-					t.l.lastWritten())
+				t.recorder.commitReceived(r.MemberID, r.Generation, topic.Topic, p.Partition,
+					p.Offset, t.link.lastWritten())
 			}
 		}
 	case *kmsg.JoinGroupRequest:
-		t.roll.sign(r.MemberID, t.l, true)
-		t.hears.joins(r.MemberID, r)
+		t.heartbeats.request(r.MemberID, t.link, true)
+		t.recorder.joins(r.MemberID, r)
 	case *kmsg.SyncGroupRequest:
-		t.roll.sign(r.MemberID, t.l, false)
+		t.heartbeats.request(r.MemberID, t.link, false)
 	case *kmsg.HeartbeatRequest:
-		t.roll.sign(r.MemberID, t.l, false)
+		t.heartbeats.request(r.MemberID, t.link, false)
 	}
 }
 
-// answered takes an answer that the broker writes, always a whole one; false: the client does not
-// get it.
-func (t *tap) answered(b []byte) bool {
+// response receives a response that the broker writes, always a complete one. It returns false if
+// the client does not get it.
+func (t *tap) response(b []byte) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	number := int32(binary.BigEndian.Uint32(b[4:]))
-	a, ok := t.asks[number]
+	a, ok := t.pending[number]
 	if !ok {
 		return true
 	}
-	delete(t.asks, number)
+	delete(t.pending, number)
 	b = b[8:]
 	response := a.request.ResponseKind()
 	if response.IsFlexible() {
 		b = b[1:]
 	}
 	if response.ReadFrom(append([]byte(nil), b...)) != nil {
-		panic("an answer that can't be read")
+		panic("a response that can't be read")
 	}
 	done := false
 	switch response := response.(type) {
@@ -144,18 +145,18 @@ func (t *tap) answered(b []byte) bool {
 	case *kmsg.SyncGroupResponse:
 		request := a.request.(*kmsg.SyncGroupRequest)
 		t.synced(request, response)
-		t.roll.answered(request.MemberID, t.l, false, response.ErrorCode, a.sent)
+		t.heartbeats.response(request.MemberID, t.link, false, response.ErrorCode, a.sent)
 	case *kmsg.JoinGroupResponse:
-		t.roll.answered(a.request.(*kmsg.JoinGroupRequest).MemberID, t.l, true, response.ErrorCode,
-			a.sent)
+		t.heartbeats.response(a.request.(*kmsg.JoinGroupRequest).MemberID, t.link, true,
+			response.ErrorCode, a.sent)
 	case *kmsg.HeartbeatResponse:
-		t.roll.answered(a.request.(*kmsg.HeartbeatRequest).MemberID, t.l, false, response.ErrorCode,
-			a.sent)
+		t.heartbeats.response(a.request.(*kmsg.HeartbeatRequest).MemberID, t.link, false,
+			response.ErrorCode, a.sent)
 	}
-	return !done || t.hears.answers(t.l, a.request.Key())
+	return !done || t.recorder.deliverResponse(t.link, a.request.Key())
 }
 
-func (t *tap) committed(a ask, response *kmsg.OffsetCommitResponse) (done bool) {
+func (t *tap) committed(a pendingRequest, response *kmsg.OffsetCommitResponse) (done bool) {
 	codes := map[topicPartition]int16{}
 	for _, topic := range response.Topics {
 		for _, p := range topic.Partitions {
@@ -164,13 +165,13 @@ func (t *tap) committed(a ask, response *kmsg.OffsetCommitResponse) (done bool) 
 	}
 	for _, topic := range a.request.(*kmsg.OffsetCommitRequest).Topics {
 		for _, p := range topic.Partitions {
-			// With 7, REQUEST_TIMED_OUT, kfake does the work all the same.
+			// With 7, REQUEST_TIMED_OUT, kfake nevertheless does the work.
 			if code := codes[topicPartition{topic.Topic, p.Partition}]; code == 0 || code == 7 {
 				metadata := ""
 				if p.Metadata != nil {
 					metadata = *p.Metadata
 				}
-				t.hears.commitDone(topic.Topic, p.Partition, p.Offset, metadata, a.sent)
+				t.recorder.commitAccepted(topic.Topic, p.Partition, p.Offset, metadata, a.sent)
 				done = true
 			}
 		}
@@ -184,21 +185,21 @@ func (t *tap) produced(request *kmsg.ProduceRequest, response *kmsg.ProduceRespo
 			continue
 		}
 		for k, p := range topic.Partitions {
-			// 7 and 20, NOT_ENOUGH_REPLICAS_AFTER_APPEND: it is in the log nevertheless.
+			// 7 and 20, NOT_ENOUGH_REPLICAS_AFTER_APPEND: the record is nevertheless in the log.
 			if code := response.Topics[i].Partitions[k].ErrorCode; code != 0 && code != 7 &&
 				code != 20 {
 				continue
 			}
 			done = true
 			for _, r := range recordsOf(p.Records) {
-				t.hears.lettered(r)
+				t.recorder.letterWritten(r)
 			}
 		}
 	}
 	return done
 }
 
-// recordsOf reads a batch that is not compressed.
+// recordsOf reads an uncompressed batch.
 func recordsOf(b []byte) (records []kmsg.Record) {
 	var batch kmsg.RecordBatch
 	if batch.ReadFrom(b) != nil {
@@ -230,5 +231,5 @@ func (t *tap) synced(request *kmsg.SyncGroupRequest, response *kmsg.SyncGroupRes
 			list = append(list, topicPartition{topic.Topic, p})
 		}
 	}
-	t.hears.assigned(request.MemberID, request.Generation, list)
+	t.recorder.assigned(request.MemberID, request.Generation, list)
 }

@@ -76,7 +76,7 @@ func Dev(ctx context.Context, c DevOptions) error {
 
 	newIM := func(conns int) (*imclient.Client, error) {
 		return imclient.New(imclient.Options{
-			BaseURL: "http://" + console.Reachable(imServer.Addr), AppID: LocalAppID,
+			BaseURL: "http://" + console.DialAddr(imServer.Addr), AppID: LocalAppID,
 			Admin: LocalAdmin, Key: imclient.Key(key), Timeout: DevIMTimeout, MaxConns: conns,
 		})
 	}
@@ -115,8 +115,8 @@ func Dev(ctx context.Context, c DevOptions) error {
 			}
 		}
 		if c.Started != nil {
-			c.Started(kafkaServer.Addr(), console.Reachable(imServer.Addr),
-				console.Reachable(s.admin.Addr()))
+			c.Started(kafkaServer.Addr(), console.DialAddr(imServer.Addr),
+				console.DialAddr(s.admin.Addr()))
 		}
 		background.Go(func() { t.run(ctx) })
 		return nil

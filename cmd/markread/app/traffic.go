@@ -35,7 +35,7 @@ type traffic struct {
 
 // apiClient is the part of imclient.Client that traffic uses.
 type apiClient interface {
-	Post(ctx context.Context, command string, body any) (imclient.Answer, error)
+	Post(ctx context.Context, command string, body any) (imclient.Response, error)
 }
 
 // message is one message of a conversation.

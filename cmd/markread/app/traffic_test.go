@@ -22,14 +22,14 @@ type fakeIM struct {
 	fail error
 }
 
-func (c *fakeIM) Post(_ context.Context, command string, body any) (imclient.Answer, error) {
+func (c *fakeIM) Post(_ context.Context, command string, body any) (imclient.Response, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.fail != nil {
-		return imclient.Answer{}, c.fail
+		return imclient.Response{}, c.fail
 	}
 	c.sent = append(c.sent, command)
-	return imclient.Answer{}, nil
+	return imclient.Response{}, nil
 }
 
 // fakePublisher records the messages it is given.

@@ -51,7 +51,7 @@ func (j *backfillJob) lock(name string) error {
 // prepare checks the files, and reads the state that an interrupted run has left.
 func (c *backfillCommand) prepare(ctx context.Context, p *process, now time.Time) (_ *backfillJob,
 	err error) {
-	inputs, err := backfill.Look(c.Files, p.stdin, c.ReadTime != nil || c.Resume)
+	inputs, err := backfill.Inspect(c.Files, p.stdin, c.ReadTime != nil || c.Resume)
 	if err != nil {
 		return nil, config.Usagef("%v", err)
 	}
@@ -97,7 +97,7 @@ func (c *backfillCommand) openRejects(job *backfillJob, p *process) (err error) 
 			}
 			look = f.Stat
 		}
-		if info, err := look(); err == nil && job.Rejects.Same(info) {
+		if info, err := look(); err == nil && job.Rejects.SameFile(info) {
 			return config.Usagef("--rejects %s is one of the files to read", job.rejects)
 		}
 	}
@@ -144,7 +144,7 @@ func (c *backfillCommand) initialState(ctx context.Context, job *backfillJob,
 			"finished, or never began; omit --resume to begin with the first row", file)
 	case old == nil:
 		return fresh, nil
-	case !c.Resume && old.At == (backfill.Mark{}):
+	case !c.Resume && old.At == (backfill.Position{}):
 		return fresh, nil // nothing was done
 	case !c.Resume:
 		return fresh, config.Usagef("an interrupted run has published the first %s of these "+

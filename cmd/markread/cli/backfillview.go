@@ -168,7 +168,7 @@ func (v *backfillView) sample() progressSample {
 		rows: p.Rows.Load(), rejected: p.Rejected.Load(), untimed: p.Untimed.Load(),
 		records: p.Records.Load(), published: p.Published.Load()}
 	since, done := elapsed, s.current // for an estimate of the remaining time
-	if p.Ending.Load() {
+	if p.Draining.Load() {
 		if v.publishingSince.IsZero() {
 			v.publishingSince, v.publishedBefore = time.Now(), s.published
 		}

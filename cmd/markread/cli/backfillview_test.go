@@ -46,7 +46,7 @@ func TestBackfillEstimates(t *testing.T) {
 		if s := v.sample(); s.remaining != 0 || s.total != 0 {
 			t.Errorf("of unknown length: %+v", s)
 		}
-		p.Ending.Store(true)
+		p.Draining.Store(true)
 		v.sample()
 		time.Sleep(time.Second)
 		p.Published.Store(700)
@@ -128,7 +128,7 @@ func TestBackfillFailureSaysHowToContinue(t *testing.T) {
 			"start again: records that are published twice only cost calls"},
 	} {
 		got := c.job.explainFailure(backfill.Summary{Rows: 9, Records: 3,
-			At: backfill.Mark{Rows: 5}},
+			At: backfill.Position{Rows: 5}},
 			c.err).Error()
 		if got != c.want {
 			t.Errorf("got  %s\nwant %s", got, c.want)
@@ -228,7 +228,7 @@ func TestBackfillSpeed(t *testing.T) {
 		if s := v.sample(); s.rowsPerSecond >= 11 || s.rowsPerSecond <= 8 {
 			t.Errorf("%f rows a second", s.rowsPerSecond)
 		}
-		p.Ending.Store(true)
+		p.Draining.Store(true)
 		if s := v.sample(); strings.Contains(s.text(1000), "rows/s") {
 			t.Error(s.text(1000))
 		}
@@ -276,7 +276,7 @@ func TestBackfillOfAnInvalidState(t *testing.T) {
 		"":            "it is not the state of a run, or is damaged",
 		"\x1b[31mred": "it is not the state of a run, or is damaged",
 		version1: "it was written by another version of markread, " +
-			"which can go on with it",
+			"which can continue with it",
 		`{"version":3,"at":{"offset":-1}}`: "it is damaged: a number in it is out of range",
 		`{"version":"\n"}`:                 "it is not the state of a run, or is damaged",
 	} {
@@ -289,7 +289,7 @@ func TestBackfillOfAnInvalidState(t *testing.T) {
 			if r.Status != ExitUsage || r.Stdout != "" || strings.Count(r.Stderr, "\n") != 1 ||
 				controlsIn(r.Stderr) != "" ||
 				!strings.HasPrefix(r.Stderr, "markread: "+state+": "+want) ||
-				!strings.HasSuffix(r.Stderr, "; to begin anew, delete it\n") {
+				!strings.HasSuffix(r.Stderr, "; to start again, delete it\n") {
 				t.Errorf("%q %v: %+v", text, args, r)
 			}
 			if kept, err := os.ReadFile(state); err != nil || string(kept) != text {

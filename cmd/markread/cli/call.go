@@ -62,7 +62,7 @@ func (c *callCommand) run(ctx context.Context, p *process) error {
 }
 
 // show prints the response and its meaning. It returns an error unless the ErrorCode is 0.
-func (c *callCommand) show(w io.Writer, answer imclient.Answer, err error,
+func (c *callCommand) show(w io.Writer, answer imclient.Response, err error,
 	took time.Duration) error {
 	if answer.Status != 0 {
 		fmt.Fprintf(w, "HTTP %d after %d ms\n%s\n\n", answer.Status, took.Milliseconds(),

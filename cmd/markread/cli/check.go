@@ -43,7 +43,7 @@ within half a minute, even if nothing responds.
 With the worker's environment (a container's, or systemd's EnvironmentFile=) it needs no flags, and
 checks exactly that deployment, seen from this machine: DNS, routes and firewalls of another machine
 may differ. The JSON document has "ok", "wrong", "warnings", "not_checked" (numbers) and "checks";
-README.md documents all of its names.` + variablesHelp
+deploy/OPERATIONS.md documents its names.` + variablesHelp
 }
 
 func (c *checkCommand) run(ctx context.Context, p *process) error {

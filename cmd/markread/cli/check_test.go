@@ -16,7 +16,7 @@ import (
 	"markread/worker/preflight"
 )
 
-// checkSetup is a broker, with a user who has exactly the permissions of the README's table, and an
+// checkSetup is a broker, with a user who has exactly the permissions of deploy/OPERATIONS.md, and an
 // IM server.
 type checkSetup struct {
 	*testing.T
@@ -26,7 +26,7 @@ type checkSetup struct {
 	env     []string
 }
 
-// neededACLs returns the permissions of the README's table.
+// neededACLs returns the permissions of deploy/OPERATIONS.md.
 func neededACLs() []kfake.ACL {
 	topic, group := kmsg.ACLResourceTypeTopic, kmsg.ACLResourceTypeGroup
 	acl := func(kind kmsg.ACLResourceType, name string, operation kmsg.ACLOperation) kfake.ACL {

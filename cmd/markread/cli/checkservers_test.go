@@ -154,10 +154,10 @@ func TestCheckOfBrokers(t *testing.T) {
 			preflight.Wrong("broker", all, "SASL", "--sasl")},
 		"a web server": {with(web), nil,
 			preflight.Wrong("broker", web, "it is an HTTP server",
-				"look at the port in --brokers")},
+				"check the port in --brokers")},
 		"TLS wanted": {with(tlsAddr), nil, preflight.Wrong("broker", tlsAddr, "", "add --tls")},
 		"TLS not wanted": {append(slices.Clip(g.args), "--tls"), nil,
-			preflight.Wrong("broker", all, "does not respond", "leave out --tls")},
+			preflight.Wrong("broker", all, "does not respond", "omit --tls")},
 		"unknown authority": {with(tlsAddr, "--tls"), nil,
 			preflight.Wrong("broker", tlsAddr, "certificate", "--tls-ca")},
 		"wrong name": {with("localhost"+tlsPort, "--tls", "--tls-ca", trusted), nil,
@@ -397,35 +397,30 @@ func sampleCheck() *preflight.Report {
 		Sent:     statusAt,
 		Received: statusAt.Add(38 * time.Millisecond),
 		Err:      &imclient.Error{Class: imclient.Held, Label: "60026", ErrorCode: 60026},
-		Answer:   imclient.Answer{Date: statusAt}})...)
+		Answer:   imclient.Response{Date: statusAt}})...)
 	found.Add(preflight.Good("admin server", "", "127.0.0.1:8780 is free"))
 	found.Add(preflight.Good("secret file", "MARKREAD_IM_KEY_FILE", "not open to everybody"),
 		preflight.Good("secret file", "MARKREAD_SASL_PASSWORD_FILE", "not open to everybody"))
 	return preflight.ReportOf(statusAt, found)
 }
 
-// README.md shows the text output, and documents every name of the JSON document and every check.
-func TestReadmeCheck(t *testing.T) {
-	text, r := readme(t), sampleCheck()
+// The operations manual shows what is printed, and lists every check.
+func TestDocsCheck(t *testing.T) {
+	r := sampleCheck()
 	var shown strings.Builder
 	if err := printCheck(&shown, r); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(text, shown.String()) {
-		t.Errorf("README.md does not show this:\n%s", &shown)
-	}
+	checkGenerated(t, operationsFile, "check", "```\n"+shown.String()+"```\n")
+	text := document(t, operationsFile)
 	for _, name := range checkNames {
 		if !strings.Contains(text, "`"+name+"`") {
-			t.Errorf("README.md does not list the check %s", name)
+			t.Errorf("%s does not list the check %s", operationsFile, name)
 		}
 	}
-	r = preflight.ReportOf(statusAt, r.Checks[:1])
-	document, err := json.MarshalIndent(r, "", " ")
+	content, err := json.MarshalIndent(preflight.ReportOf(statusAt, r.Checks[:1]), "", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}
-	squeeze := func(s string) string { return strings.Join(strings.Fields(s), "") }
-	if !strings.Contains(squeeze(text), squeeze(string(document))) {
-		t.Errorf("README.md does not show this:\n%s", document)
-	}
+	checkGenerated(t, operationsFile, "check document", "```json\n"+string(content)+"\n```\n")
 }

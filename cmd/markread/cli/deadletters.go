@@ -61,7 +61,7 @@ func (f *storeFlags) open(ctx context.Context, p *process, topic string) (*deadL
 		return nil, explainError(ctx, err)
 	}
 	store := &deadletter.Store{Topic: kafka, Name: topic,
-		Reading: terminal.NewProgress(p.stderr, "reading the dead letters").Reading}
+		OnFind: terminal.NewProgress(p.stderr, "reading the dead letters").Reading}
 	return &deadLetters{store, kafka, p, map[string]bool{}}, nil
 }
 
@@ -141,7 +141,7 @@ func explainKind(class, code string) explanation {
 		failure.ErrorCode = n
 	}
 	// The event of a dead letter is not retried any more.
-	return explanation{failure.Meaning(), failure.Lasting()}
+	return explanation{failure.Meaning(), failure.RemedyWithoutRetry()}
 }
 
 // display returns text from outside in a form that is safe on a terminal: quoted if it has

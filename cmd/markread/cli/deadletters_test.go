@@ -103,7 +103,7 @@ func TestRefusedResolutions(t *testing.T) {
 		strings.Count(r.Stderr, "\n") != 1 ||
 		!strings.Contains(line, "5,000 dead letters may have been published and would be "+
 			"replayed once more") ||
-		!strings.Contains(line, "resolutions of letters are not written") {
+		!strings.Contains(line, "resolutions of dead letters not written") {
 		t.Errorf("%+v", r)
 	}
 }

@@ -61,7 +61,7 @@ func (c *lsCommand) run(ctx context.Context, p *process) error {
 			d.list(ctx, deadletter.Oldest(index.Find(states...), c.limit()))))
 	}
 	list := lsReport{topic: c.DeadLetterTopic, counts: index.Counts(), states: states,
-		filtered: c.narrows(), unknown: index.Foreign()}
+		filtered: c.narrows(), unknown: index.Unknown()}
 	if limit := c.limit(); limit > 0 {
 		found := deadletter.Oldest(index.Find(states...), limit)
 		list.counts, list.limited = index.CountsOf(found), true

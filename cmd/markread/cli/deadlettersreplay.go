@@ -73,7 +73,7 @@ func (c *replayCommand) run(ctx context.Context, p *process) error {
 	}
 	defer d.kafka.Close()
 	index := deadletter.NewIndex(c.MaxReplays, filter)
-	index.Judge(time.Now())
+	index.CheckReplayableAt(time.Now())
 	found, skip, err := d.selectEntries(ctx, &c.selectionFlags, index, filter, c.DryRun, c.target())
 	if err != nil {
 		return err

@@ -57,7 +57,7 @@ func (d *deadLetters) selectEntries(ctx context.Context, f *selectionFlags, inde
 	if !dryRun {
 		err := admin.CheckWrite(ctx, d.kafka, append(writeTo, d.Name)...)
 		if err == nil {
-			err = admin.KeepsLetters(ctx, d.kafka, d.Name)
+			err = admin.CheckCleanupPolicy(ctx, d.kafka, d.Name)
 		}
 		if err != nil {
 			return nil, skipped{}, explainError(ctx, err)
@@ -77,7 +77,7 @@ func (d *deadLetters) selectEntries(ctx context.Context, f *selectionFlags, inde
 	} else {
 		skip.Parked = len(index.Find(deadletter.Parked))
 	}
-	found, unread := d.Known(index.Find(states...), filter.IDs)
+	found, unread := d.WithKnownState(index.Find(states...), filter.IDs)
 	skip.Unread = unread
 	return found, skip, nil
 }
@@ -90,7 +90,7 @@ func (d *deadLetters) stillUnchanged(ctx context.Context, maxReplays int, filter
 	if err := d.Find(ctx, index); err != nil {
 		return nil, explainError(ctx, err)
 	}
-	still, _ := d.Known(index.Still(found), filter.IDs)
+	still, _ := d.WithKnownState(index.Unchanged(found), filter.IDs)
 	return still, nil
 }
 
@@ -106,7 +106,7 @@ func (d *deadLetters) warnSkippedIDs(index *deadletter.Index, filter deadletter.
 		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
 	}) {
 		if taken[id] {
-			if d.CutShort(id) {
+			if d.PartlyRead(id) {
 				d.p.log.Warn().Str("letter", id.String()).
 					Msg("dead letter selected, but it may be resolved already: its partition " +
 						"can't be read to its end")
@@ -115,7 +115,7 @@ func (d *deadLetters) warnSkippedIDs(index *deadletter.Index, filter deadletter.
 		}
 		line := d.p.log.Warn().Str("letter", id.String())
 		why := "there is no such dead letter"
-		if d.CutShort(id) {
+		if d.PartlyRead(id) {
 			why = "it can't be read"
 		}
 		if state, ok := index.State(id); ok {

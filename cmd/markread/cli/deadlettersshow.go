@@ -93,7 +93,7 @@ func (p *process) printEvent(view *deadletter.View) error {
 	if _, err := p.stdout.Write(append(line, '\n')); err != nil {
 		return err
 	}
-	if form == deadletter.Timeless {
+	if form == deadletter.NoReadTime {
 		return &rejectedError{fmt.Sprintf("dead letter %s has no read time: replace \"unknown\" "+
 			"with a MsgReadTime (seconds since 1970), or emit refuses it", view.ID)}
 	}
@@ -149,7 +149,7 @@ func printDeadLetter(w io.Writer, v *deadletter.View, now time.Time) error {
 	} else {
 		t.Row("  value", displayBytes(v.Record.Value, maxShownValue))
 	}
-	headers := v.Record.OwnHeaders()
+	headers := v.Record.ProducerHeaders()
 	for _, h := range headers[:min(len(headers), maxShownHeaders)] {
 		t.Row("  header",
 			displayBytes([]byte(h.Key), maxShownText)+" = "+displayBytes(h.Value, maxShownText))

@@ -277,7 +277,7 @@ func TestReachable(t *testing.T) {
 		"[::1]:1":     "[::1]:1",
 		"192.0.2.1:1": "192.0.2.1:1", "nonsense": "nonsense",
 	} {
-		if got := console.Reachable(addr); got != want {
+		if got := console.DialAddr(addr); got != want {
 			t.Errorf("%s: %s", addr, got)
 		}
 	}

@@ -96,7 +96,7 @@ func (c *resumeCommand) run(ctx context.Context, p *process) error {
 	default:
 		text.WriteString("calls continue\n")
 	}
-	switch accepted, still := before.Rejections(), now.Rejections(); {
+	switch accepted, still := before.HeldForRejections(), now.HeldForRejections(); {
 	case c.AcceptRejections && !accepted:
 		text.WriteString("no lane was held for rejections, so nothing was accepted\n")
 	case c.AcceptRejections && still:
@@ -114,20 +114,20 @@ func (c *resumeCommand) run(ctx context.Context, p *process) error {
 
 // command sends a command to a worker, and returns its holds before and after it.
 func (f *adminURLFlag) command(ctx context.Context, p *process, path string) (before,
-	now console.HeldNow, err error) {
+	now console.Readiness, err error) {
 	client, err := f.client(p.env)
 	if err != nil {
 		return before, now, err
 	}
 	p.begin(config.LogFlags{LogLevel: "info"})
-	if before, err = client.Held(ctx); err == nil {
+	if before, err = client.Readiness(ctx); err == nil {
 		now, err = client.Command(ctx, path)
 	}
 	return before, now, err
 }
 
 // formatHolds returns the introduction and the holds; "" if there are none.
-func formatHolds(introduction string, holds []console.HeldFor) string {
+func formatHolds(introduction string, holds []console.ActiveHold) string {
 	if len(holds) == 0 {
 		return ""
 	}
@@ -157,7 +157,7 @@ func (f *adminURLFlag) orDefault(env config.Environment) (string, error) {
 	if _, port, err := config.SplitAddr(addr); err != nil || port == 0 {
 		return "http://127.0.0.1:8780", nil
 	}
-	return "http://" + console.Reachable(addr), nil
+	return "http://" + console.DialAddr(addr), nil
 }
 
 // client returns a client with the token of the environment.

@@ -212,13 +212,13 @@ func TestAdminRequestsThatFail(t *testing.T) {
 		want     string
 	}{
 		"nobody listens": {token, "http://127.0.0.1:1",
-			"no worker listens at http://127.0.0.1:1; is --admin-url right?"},
-		"hangs up":          {token, "http://" + silent.Addr().String(), "can't be asked"},
+			"no worker listens at http://127.0.0.1:1; is --admin-url correct?"},
+		"hangs up":          {token, "http://" + silent.Addr().String(), "the request to http"},
 		"authority unknown": {token, tls.URL, "certificate"},
 		"TLS to a plain port": {token, strings.Replace(answers(200, "", ""), "http:", "https:", 1),
 			"HTTP response to HTTPS client"},
 		"no token": {"", serveAdmin(t, &fakeWorker{}, testToken),
-			"wants its token: set MARKREAD_ADMIN_TOKEN or MARKREAD_ADMIN_TOKEN_FILE"},
+			"requires its token: set MARKREAD_ADMIN_TOKEN or MARKREAD_ADMIN_TOKEN_FILE"},
 		"wrong token": {token, serveAdmin(t, &fakeWorker{}, "another"),
 			"refuses the token in MARKREAD_ADMIN_TOKEN"},
 		"from another machine": {"", answers(403, "", "403: without MARKREAD_ADMIN_TOKEN only "+
@@ -232,13 +232,13 @@ func TestAdminRequestsThatFail(t *testing.T) {
 			"it is another program, or an older markread"},
 		"nothing of ours": {token, answers(405, "", ""),
 			"it is another program, or an older markread"},
-		"a page":     {token, answers(200, "", "<html>TOKEN</html>"), "is no worker"},
-		"other JSON": {token, answers(200, "", `{"status":"ok"}`), "is no worker"},
+		"a page":     {token, answers(200, "", "<html>TOKEN</html>"), "is not a markread worker"},
+		"other JSON": {token, answers(200, "", `{"status":"ok"}`), "is not a markread worker"},
 		"JSON without holds": {token, answers(200, "", `{"ready":true,"held":null}`),
-			"is no worker"},
+			"is not a markread worker"},
 		"a gateway": {token, answers(502, "", "TOKEN"), "HTTP 502"},
 		"a redirect": {token, answers(307, "Location: "+elsewhere.URL, ""),
-			"sends elsewhere"},
+			"redirects elsewhere"},
 	} {
 		r := try(t, []string{c.env}, "", "pause", "--admin-url", c.url)
 		if r.Status != ExitFailed || r.Stdout != "" || strings.Count(r.Stderr, "\n") != 1 ||
@@ -336,9 +336,10 @@ func TestCommandTimesOut(t *testing.T) {
 		want        string
 	}{
 		"silence": {time.Hour, console.AdminTimeout,
-			"no answer from http://127.0.0.1:8780 within 10s; is --admin-url right? The command " +
-				"may have been done"},
-		"interrupted": {time.Second, time.Second, "interrupted; the command may have been done"},
+			"no response from http://127.0.0.1:8780 within 10s; is --admin-url correct? The " +
+				"command " +
+				"may have been applied"},
+		"interrupted": {time.Second, time.Second, "interrupted; the command may have been applied"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			near, far := net.Pipe()

@@ -19,7 +19,7 @@ func TestRunWaitsForBrokers(t *testing.T) {
 	if got := clitest.Fetch(t, "http://"+admin+"/healthz"); got != "ok\n" {
 		t.Errorf("/healthz: %s", got)
 	}
-	r.WaitFor(t, `(no Kafka broker of --brokers can be reached)`)
+	r.WaitFor(t, `(no broker in --brokers is reachable)`)
 	if status := r.Stop(); status != ExitOK {
 		t.Errorf("stop: %d", status)
 	}

@@ -65,7 +65,7 @@ func (c *sandboxCommand) run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	addr := console.Reachable(server.Addr)
+	addr := console.DialAddr(server.Addr)
 	fmt.Fprintf(p.stdout, "IM sandbox  http://%s  app %d, admin %s, %s\nkey         %s\ncalls    "+
 		"   http://%s/sandbox\n", addr, c.AppID, app.LocalAdmin, format.Rate(c.Rate), keyText, addr)
 	return server.Run(ctx)

@@ -42,7 +42,7 @@ shown, and the exit status is 1.
     markread status --brokers kafka-1:9092 --json | jq .lag.lag
 
 The JSON document has "group", "lag", "letters", "worker" (null without --admin-url) and "errors";
-what is not known is null. README.md documents all of its names.` + adminHelp + variablesHelp
+what is not known is null. deploy/OPERATIONS.md documents its names.` + adminHelp + variablesHelp
 }
 
 func (c *statusCommand) validate(env config.Environment) error {

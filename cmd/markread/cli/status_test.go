@@ -263,7 +263,7 @@ func TestStatusOfAPart(t *testing.T) {
 			[]string{"no worker listens", "--admin-url"}, []string{"lag: 0", "1 open"},
 			[]string{"worker http"}},
 		"another's URL": {[]string{"--backfill-topic=", "--admin-url", page.URL},
-			[]string{"is no worker", "--admin-url"}, []string{"lag: 0", "1 open"},
+			[]string{"is not a markread worker", "--admin-url"}, []string{"lag: 0", "1 open"},
 			[]string{"worker http"}},
 		"several are missing": {[]string{"--topic", "none", "--admin-url", "http://127.0.0.1:1"},
 			[]string{`"none"`, `"mark-read-backfill"`, "--admin-url"},

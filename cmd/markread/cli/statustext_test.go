@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"errors"
 	"strconv"
 	"strings"
@@ -46,7 +45,7 @@ func sampleView() *consumer.DescribedGroup {
 				Terms: leaders},
 			{ID: "markread-c7e2", Client: "markread", Host: "10.0.3.19",
 				Terms:    &consumer.Terms{Rate: 100, All: all},
-				Mismatch: "it goes by a rate of 100, the group's leader by 200"},
+				Mismatch: "it uses a rate of 100, the group's leader uses 200"},
 		}}
 }
 
@@ -127,37 +126,11 @@ func printed(t *testing.T, r *groupstatus.Report) string {
 	return b.String()
 }
 
-// README.md shows the text output, and documents every name of the JSON document.
-func TestReadmeStatus(t *testing.T) {
-	text, r := readme(t), sampleReport()
-	if shown := printed(t, r); !strings.Contains(text, "```\n"+shown+"```\n") {
-		t.Errorf("README.md does not show this:\n%s", shown)
-	}
-	b, err := json.Marshal(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var document any
-	if err := json.Unmarshal(b, &document); err != nil {
-		t.Fatal(err)
-	}
-	var walk func(v any)
-	walk = func(v any) {
-		switch v := v.(type) {
-		case []any:
-			for _, e := range v {
-				walk(e)
-			}
-		case map[string]any:
-			for name, e := range v {
-				if !strings.Contains(text, `"`+name+`"`) {
-					t.Errorf("README.md does not know %q", name)
-				}
-				walk(e)
-			}
-		}
-	}
-	walk(document)
+// The operations manual shows what is printed, and knows every name of the JSON document.
+func TestDocsStatus(t *testing.T) {
+	r := sampleReport()
+	checkGenerated(t, operationsFile, "status", "```\n"+printed(t, r)+"```\n")
+	checkJSONNames(t, operationsFile, r)
 }
 
 // Notes explain problems of a group in words.
@@ -196,7 +169,7 @@ func TestStatusNotes(t *testing.T) {
 		}, []string{`not markread workers (protocol "range?")`, "x?[31m"},
 			[]string{"\x1b", "that no member has"}},
 		"other rate": {func(*consumer.DescribedGroup) {},
-			[]string{"! member 3: it goes by a rate of 100, the group's leader by 200", "24 of 24"},
+			[]string{"! member 3: it uses a rate of 100, the group's leader uses 200", "24 of 24"},
 			nil},
 		"other version": {func(g *consumer.DescribedGroup) {
 			g.Members[2].Terms,

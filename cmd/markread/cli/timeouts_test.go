@@ -207,7 +207,7 @@ func TestCheckTimeouts(t *testing.T) {
 			"broker localhost:9093: it does", "broker localhost:9094: it does"}, unasked,
 			"IM account"},
 		"the IM server hangs": {func(s *slowCluster) { s.call = roundTripHanging },
-			[]string{"IM server: https://console.tim.qq.com: no whole answer in time"},
+			[]string{"IM server: https://console.tim.qq.com: no complete response in time"},
 			[]string{"IM account: the IM server does not respond", "clock: the"},
 			"lag mark-read-backfill"},
 		"nothing answers": {func(s *slowCluster) { s.freeze(); s.call = roundTripHanging },
@@ -352,7 +352,7 @@ func TestStatusTimeouts(t *testing.T) {
 		}
 	})
 	for key, want := range map[kmsg.Key]string{kmsg.DescribeGroups: `group "g"`,
-		kmsg.OffsetFetch: "has committed",
+		kmsg.OffsetFetch: "committed offsets",
 		kmsg.ListOffsets: "partition 0", kmsg.Fetch: "dead letters can't be counted"} {
 		statusInVirtualTime(t, false,
 			func(t *testing.T, cluster *kfake.Cluster, l *groupstatus.Options) {
@@ -383,7 +383,7 @@ func TestStatusTimeouts(t *testing.T) {
 // An interrupted status command prints no report.
 func TestStatusInterrupted(t *testing.T) {
 	r := begin(t, nil, "status", "--brokers", "127.0.0.1:1")
-	r.WaitFor(t, `(trying on)`)
+	r.WaitFor(t, `(no broker in --brokers is reachable; retrying)`)
 	if status := r.Stop(); status != ExitFailed || r.Stdout.String() != "" ||
 		!strings.HasSuffix(strings.TrimSpace(r.Stderr.String()), `"message":"interrupted"}`) {
 		t.Errorf("%d: %s%s", status, &r.Stdout, &r.Stderr)

@@ -4,7 +4,7 @@ package exam
 
 import (
 	"bufio"
-	"context"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -24,9 +24,9 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// rowsFile has the generator make a file of rows, and returns the largest T of each conversation,
-// reckoned from the file, and how many rows are bad.
-func rowsFile(t *testing.T, rows int, flags ...string) (file string,
+// generateRows runs the generator. It returns the file, and, computed from the file, the largest T
+// of each conversation and the number of bad rows.
+func generateRows(t *testing.T, rows int, flags ...string) (file string,
 	want map[kit.Conversation]int64, bad int) {
 	t.Helper()
 	folder := t.TempDir()
@@ -70,159 +70,123 @@ func rowsFile(t *testing.T, rows int, flags ...string) (file string,
 	return file, want, bad
 }
 
-// backfill starts the command over a file.
-func backfillOf(k *kit.Kafka, t *testing.T, file string, extra ...string) *kit.Proc {
+// startBackfill starts the command on a file.
+func startBackfill(k *kit.Kafka, t *testing.T, file string, extra ...string) *kit.Proc {
 	t.Helper()
 	args := []string{"backfill", "--brokers", k.Addr, "--backfill-topic", k.Backfill, "--group",
 		k.Group, file}
 	return kit.Start(t, "backfill", "product", nil, append(args, extra...)...)
 }
 
-// most polls a process until it ends, and returns its largest resident memory.
-func most(p *kit.Proc, within time.Duration) (bytes int) {
-	limit, tick := time.After(within), time.NewTicker(20*time.Millisecond)
-	defer tick.Stop()
-	line := regexp.MustCompile(`(?m)^VmHWM:\s+(\d+) kB$`)
-	for {
-		// when it has ended there is none
-		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Cmd.Process.Pid))
-		if found := line.FindSubmatch(status); found != nil {
-			kilobytes, _ := strconv.Atoi(string(found[1]))
-			bytes = max(bytes, kilobytes<<10)
+// peakMemory polls a process until it ends, and returns its peak resident memory.
+func peakMemory(p *kit.Proc, within time.Duration) (bytes int) {
+	for limit := time.Now().Add(within); !p.Ended() && time.Now().Before(limit); {
+		if peak, err := readMemory(p, "VmHWM"); err == nil { // fails if the process has ended
+			bytes = max(bytes, peak)
 		}
-		select {
-		case <-p.Exited:
-			return bytes
-		case <-limit:
-			return bytes
-		case <-tick.C:
-		}
+		<-time.After(20 * time.Millisecond)
 	}
+	return bytes
 }
 
-// records returns how many records a topic has.
-func records(k *kit.Kafka, t *testing.T, topic string) (n int64) {
+// largestInTopic reads a topic and returns the largest T of each conversation.
+func largestInTopic(k *kit.Kafka, t *testing.T, topic string) map[kit.Conversation]int64 {
 	t.Helper()
-	var ends map[kit.Partition]int64
-	var err error
-	kit.Wait(t, "the leaders of "+topic+" say where it ends", 30*time.Second, func() bool {
-		ends, err = k.TryEnds(kit.Context(t), topic)
-		return err == nil
-	})
-	for _, end := range ends {
-		n += end
-	}
-	return n
-}
-
-// fold reads a topic and returns the largest T of each conversation.
-func fold(k *kit.Kafka, t *testing.T, topic string) map[kit.Conversation]int64 {
-	t.Helper()
-	cl, err := kgo.NewClient(k.Seeds(), kgo.ConsumeTopics(topic),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cl.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
 	out := map[kit.Conversation]int64{}
-	for left := records(k, t, topic); left > 0; {
-		fetches := cl.PollFetches(ctx)
-		if err := fetches.Err(); err != nil {
-			t.Fatalf("reading %s: %v, %d records left", topic, err, left)
+	k.ReadEach(t, topic, func(r *kgo.Record) {
+		e := decodeEvent(t, r)
+		if !bytes.Equal(r.Key, e.Key()) {
+			t.Fatalf("key %s of %s", r.Key, r.Value)
 		}
-		fetches.EachRecord(func(r *kgo.Record) {
-			left--
-			var e struct {
-				Report string `json:"Report_Account"`
-				Peer   string `json:"Peer_Account"`
-				T      int64  `json:"MsgReadTime"`
-			}
-			if err := json.Unmarshal(r.Value, &e); err != nil ||
-				string(r.Key) != e.Report+"|"+e.Peer {
-				t.Fatalf("key %s of %s: %v", r.Key, r.Value, err)
-			}
-			c := kit.Conversation{Report: e.Report, Peer: e.Peer}
-			out[c] = max(out[c], e.T)
-		})
-	}
+		out[e.Conversation] = max(out[e.Conversation], e.ReadTime)
+	})
 	return out
 }
 
-// TestExamBackfill: ten million rows, half of them of a conversation that came before, at 150,000 a
-// second or more, within 300 MiB, and hardly a record more than there are conversations.
+// decodeEvent decodes the record of an event; ReadTime is 0 if there is no MsgReadTime.
+func decodeEvent(t *testing.T, r *kgo.Record) kit.Event {
+	t.Helper()
+	var e struct {
+		Report string `json:"Report_Account"`
+		Peer   string `json:"Peer_Account"`
+		T      int64  `json:"MsgReadTime"`
+	}
+	if err := json.Unmarshal(r.Value, &e); err != nil {
+		t.Fatalf("%v: %s", err, r.Value)
+	}
+	return kit.NewEvent(e.Report, e.Peer, e.T)
+}
+
+// TestExamBackfill: ten million rows, half of them of a conversation that has an earlier row, are
+// published at 150,000 a second or more, within 300 MiB, and with hardly more records than
+// conversations.
 func TestExamBackfill(t *testing.T) {
 	rows := 10_000_000
 	if testing.Short() {
 		rows = 300_000
 	}
-	file, want, _ := rowsFile(t, rows)
-	k := kit.StartEmbedded(t, "the command is measured, not the brokers")
-	p := backfillOf(k, t, file)
-	most := most(p, 10*time.Minute)
+	file, want, _ := generateRows(t, rows)
+	k := kit.StartEmbedded(t, "it measures the command, not the brokers")
+	p := startBackfill(k, t, file)
+	most := peakMemory(p, 10*time.Minute)
 	if code := p.Exit(t, time.Second); code != 0 {
 		t.Fatalf("exit %d", code)
 	}
-	records := records(k, t, k.Backfill)
+	records := k.Records(t, k.Backfill)
 	each, ratio := float64(rows)/p.Duration.Seconds(), float64(records)/float64(len(want))
 	kit.Figure(t, "backfill", "%d rows of %d conversations in %.1f s: %.0f rows/s, %d MiB of RSS "+
-		"at most, %d "+
-		"records: %.4f for each conversation",
-		rows, len(want), p.Duration.Seconds(), each, most>>20, records, ratio)
+		"at most, %d records: %.4f for each conversation", rows, len(want), p.Duration.Seconds(),
+		each, most>>20, records, ratio)
 	kit.Check(t, each >= 150_000, "%.0f rows a second", each)
 	kit.Check(t, most > 0 && most <= 300<<20, "%d bytes of RSS", most)
 	kit.Check(t, ratio <= 1.02, "%.4f records for each conversation", ratio)
-	kit.ComparePointers(t, want, fold(k, t, k.Backfill))
+	kit.CompareReadTimes(t, want, largestInTopic(k, t, k.Backfill))
 }
 
-// TestExamBackfillKilled: SIGKILL while it reads and twice while it publishes, at random points,
-// and --resume each time. Every conversation gets to its largest T, and every bad row is rejected
-// once.
+// TestExamBackfillKilled: SIGKILL at random points, once while it reads and twice while it
+// publishes, and --resume each time. The largest T of every conversation is published, and every
+// bad row is rejected once.
 func TestExamBackfillKilled(t *testing.T) {
 	rows := 10_000_000
 	if testing.Short() {
 		rows = 1_000_000
 	}
-	file, want, bad := rowsFile(t, rows, "-bad", "0.001")
+	file, want, bad := generateRows(t, rows, "-bad", "0.001")
 	rejects := file + ".rejects"
 	k := kit.StartBroker(t)
 	var killed []string
 	resume := []string(nil)
 	for kill := range 3 {
-		p := backfillOf(k, t, file, append(resume, "--rejects", rejects)...)
+		p := startBackfill(k, t, file, append(resume, "--rejects", rejects)...)
 		resume = []string{"--resume"}
-		kit.Wait(t, "a state", 30*time.Second,
+		kit.Wait(t, "a resume file", 30*time.Second,
 			func() bool { _, err := os.Stat(file + ".markread-resume"); return err == nil })
-		before := records(k, t, k.Backfill)
-		after := int64(0) // records: in the first run none, so that it dies while it reads
+		before := k.Records(t, k.Backfill)
+		after := int64(0) // in records; none in the first run, so that it is killed while it reads
 		if kill > 0 {
 			after = 1 + rand.Int64N(int64(len(want))/4)
 		} else {
 			<-time.After(time.Duration(50+rand.IntN(200)) * time.Millisecond)
 		}
-		for records(k, t, k.Backfill) < before+after {
-			select {
-			case <-p.Exited:
-				t.Fatalf("it ended before it was killed: the row says nothing")
-			default:
+		for k.Records(t, k.Backfill) < before+after {
+			if p.Ended() {
+				t.Fatalf("it ended before it was killed: the test proves nothing")
 			}
 		}
 		p.Signal(t, syscall.SIGKILL)
 		p.Exit(t, 5*time.Second)
-		killed = append(killed, fmt.Sprint(records(k, t, k.Backfill)-before))
+		killed = append(killed, fmt.Sprint(k.Records(t, k.Backfill)-before))
 	}
-	p := backfillOf(k, t, file, append(resume, "--rejects", rejects)...)
+	p := startBackfill(k, t, file, append(resume, "--rejects", rejects)...)
 	if code := p.Exit(t, 10*time.Minute); code != 3 {
 		t.Fatalf("exit %d, want 3", code)
 	}
-	records := records(k, t, k.Backfill)
+	records := k.Records(t, k.Backfill)
 	kit.Figure(t, "backfill-killed",
 		"%d rows of %d conversations, killed three times after %s records; %d records in all, "+
-			"%.2f for each "+
-			"conversation", rows,
-		len(want), strings.Join(killed, ", "), records, float64(records)/float64(len(want)))
-	kit.ComparePointers(t, want, fold(k, t, k.Backfill))
+			"%.2f for each conversation", rows, len(want), strings.Join(killed, ", "), records,
+		float64(records)/float64(len(want)))
+	kit.CompareReadTimes(t, want, largestInTopic(k, t, k.Backfill))
 	text, err := os.ReadFile(rejects)
 	if err != nil {
 		t.Fatal(err)
@@ -236,72 +200,68 @@ func TestExamBackfillKilled(t *testing.T) {
 		numbers = append(numbers, r.Line)
 	}
 	kit.Check(t, len(numbers) == bad && slices.IsSorted(numbers) &&
-		len(slices.Compact(numbers)) == bad,
-		"%d rejects of %d bad rows", len(numbers), bad)
+		len(slices.Compact(numbers)) == bad, "%d rejects of %d bad rows", len(numbers), bad)
 	_, err = os.Stat(file + ".markread-resume")
-	kit.Check(t, os.IsNotExist(err), "the state is still there: %v", err)
+	kit.Check(t, os.IsNotExist(err), "the resume file is still there: %v", err)
 }
 
-// TestExamBackfillApplied: from the file to the server: every conversation is marked as read up to
+// TestExamBackfillApplied: from the file to the server. Every conversation is marked as read up to
 // its largest T, by one call.
 func TestExamBackfillApplied(t *testing.T) {
 	t.Parallel()
-	file, want, _ := rowsFile(t, 20_000, "-format", "csv", "-seed", "3")
+	file, want, _ := generateRows(t, 20_000, "-format", "csv", "-seed", "3")
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-rate", "0")
-	p := backfillOf(k, t, file)
+	p := startBackfill(k, t, file)
 	if code := p.Exit(t, time.Minute); code != 0 {
 		t.Fatalf("exit %d", code)
 	}
 	w := kit.StartWorker(t, k, im.URL, "--rate", "0")
-	k.Settled(t, time.Minute, k.Backfill)
+	k.WaitCommitted(t, time.Minute, k.Backfill)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 	arrivals := im.Arrivals(t)
 	kit.Check(t, len(arrivals) == len(want), "%d calls for %d conversations", len(arrivals),
 		len(want))
-	kit.ComparePointers(t, want, kit.Pointers(arrivals))
+	kit.CompareReadTimes(t, want, kit.ReadTimes(arrivals))
 }
 
-// TestExamBackfillInterrupted: Ctrl-C; Ctrl-C while the brokers are dead; brokers that die and come
-// back. It ends soon, with 1 and with what to do, which does it; and it needs nobody when the
-// brokers come back by themselves.
+// TestExamBackfillInterrupted: Ctrl-C; Ctrl-C while the brokers are down; and brokers that are
+// killed and restarted. After Ctrl-C it ends soon with exit status 1 and the command that
+// continues, which works. When the brokers are back, it continues without an operator.
 func TestExamBackfillInterrupted(t *testing.T) {
 	t.Parallel()
-	file, want, _ := rowsFile(t, 3_000_000, "-seed", "5")
+	file, want, _ := generateRows(t, 3_000_000, "-seed", "5")
 	data := t.TempDir()
-	k := kit.StartEmbedded(t, "the brokers are killed", "-data-dir", data)
+	k := kit.StartEmbedded(t, "it kills the broker", "-data-dir", data)
 	published := func(p *kit.Proc, n int64) {
-		before := records(k, t, k.Backfill)
+		before := k.Records(t, k.Backfill)
 		kit.Wait(t, "records are published", time.Minute, func() bool {
-			select {
-			case <-p.Exited:
-				t.Fatalf("it ended before it was interrupted: the row says nothing")
-			default:
+			if p.Ended() {
+				t.Fatalf("it ended before it was interrupted: the test proves nothing")
 			}
-			return records(k, t, k.Backfill) >= before+n
+			return k.Records(t, k.Backfill) >= before+n
 		})
 	}
-	says := func(p *kit.Proc, status int, want string) {
+	expectEnd := func(p *kit.Proc, status int, want string) {
 		if code := p.Exit(t, 20*time.Second); code != status {
 			t.Fatalf("exit %d, want %d", code, status)
 		}
 		lines := p.Stderr.Lines()
 		kit.Check(t, strings.Contains(lines[len(lines)-1], want),
-			"the last line does not say %q: %s", want,
-			lines[len(lines)-1])
+			"the last line does not contain %q: %s", want, lines[len(lines)-1])
 	}
-	p := backfillOf(k, t, file)
+	p := startBackfill(k, t, file)
 	published(p, 1)
 	p.Signal(t, syscall.SIGINT)
-	says(p, 1, "continue with the same command and --resume")
+	expectEnd(p, 1, "continue with the same command and --resume")
 
-	p = backfillOf(k, t, file, "--resume")
+	p = startBackfill(k, t, file, "--resume")
 	published(p, 1)
 	k.Signal(t, syscall.SIGKILL)
 	k.Exit(t, 5*time.Second)
-	p.Line(t, "(not published yet; trying again)", 10*time.Second)
+	p.Line(t, "(not published yet; retrying)", 10*time.Second)
 	p.Signal(t, syscall.SIGINT)
-	says(p, 1, "continue with the same command and --resume")
+	expectEnd(p, 1, "continue with the same command and --resume")
 
 	start := func() *kit.Proc {
 		broker := kit.Start(t, "broker", "broker", nil, "-data-dir", data, "-addr", k.Addr)
@@ -309,14 +269,14 @@ func TestExamBackfillInterrupted(t *testing.T) {
 		return broker
 	}
 	broker := start()
-	p = backfillOf(k, t, file, "--resume")
+	p = startBackfill(k, t, file, "--resume")
 	published(p, 1)
 	broker.Signal(t, syscall.SIGKILL)
 	broker.Exit(t, 5*time.Second)
-	p.Line(t, "(not published yet; trying again)", 10*time.Second)
+	p.Line(t, "(not published yet; retrying)", 10*time.Second)
 	start()
 	if code := p.Exit(t, time.Minute); code != 0 {
 		t.Fatalf("exit %d", code)
 	}
-	kit.ComparePointers(t, want, fold(k, t, k.Backfill))
+	kit.CompareReadTimes(t, want, largestInTopic(k, t, k.Backfill))
 }

@@ -15,19 +15,19 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// dates stands between a worker and the IM server and writes the Date.
-type dates struct {
+// dateProxy forwards requests to the IM server and replaces the Date of its responses.
+type dateProxy struct {
 	url  string
 	date atomic.Pointer[string] // nil: the server's own
 }
 
-func startDates(t *testing.T, serverURL string) *dates {
+func startDateProxy(t *testing.T, serverURL string) *dateProxy {
 	t.Helper()
 	to, err := url.Parse(serverURL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &dates{}
+	d := &dateProxy{}
 	proxy := httputil.NewSingleHostReverseProxy(to)
 	proxy.ModifyResponse = func(r *http.Response) error {
 		if date := d.date.Load(); date != nil {
@@ -41,25 +41,25 @@ func startDates(t *testing.T, serverURL string) *dates {
 	return d
 }
 
-// off makes the Date wrong by so much.
-func (d *dates) off(by time.Duration) {
+// shift makes the Date wrong by the duration.
+func (d *dateProxy) shift(by time.Duration) {
 	date := time.Now().Add(by).UTC().Format(http.TimeFormat)
 	d.date.Store(&date)
 }
 
-// TestExamDate: the Date of the IM server is wrong by a year, in both
-// directions, or absurd, and then right again. Signatures are accepted, calls
-// continue, and what an event may say is bounded by our clock.
+// TestExamDate: the Date of the IM server is wrong by a year, in both directions, or absurd, and
+// then correct again. Signatures are accepted, calls continue, and the T of an event is bounded by
+// our clock.
 func TestExamDate(t *testing.T) {
 	t.Parallel()
 	const year = 365 * 24 * time.Hour
 	k := kit.StartBroker(t)
 	sandbox := kit.StartSandbox(t)
-	dates := startDates(t, sandbox.URL)
+	dates := startDateProxy(t, sandbox.URL)
 	w := kit.StartWorker(t, k, dates.url, "--attempts", "2")
-	w.Ready(t)
+	w.WaitReady(t)
 	began := time.Now()
-	flow := kit.StartFlow(t, k, k.Live, "date", 100)
+	flow := kit.StartTraffic(t, k, k.Live, "date", 100)
 	phases := 0
 	good, bad := []kit.Event{}, 0
 	phase := func(name string) {
@@ -85,7 +85,7 @@ func TestExamDate(t *testing.T) {
 	}
 	phase("right")
 	for _, wrong := range []time.Duration{year, -year} {
-		dates.off(wrong)
+		dates.shift(wrong)
 		phase(wrong.String())
 		dates.date.Store(nil)
 		phase("right-after-" + wrong.String())
@@ -97,28 +97,27 @@ func TestExamDate(t *testing.T) {
 	}
 	refused := sandbox.Stats(t).Codes["70001"]
 
-	// Now the server's whole clock: a signature must be dated by it.
+	// Now the server's own clock is wrong, so signatures must be dated by it.
 	dates.date.Store(nil)
-	sandbox.Faults(t, `{"skew":"8760h"}`)
+	sandbox.SetFaults(t, `{"skew":"8760h"}`)
 	phase("year-ahead")
-	sandbox.Faults(t, `{"skew":"-8760h"}`)
+	sandbox.SetFaults(t, `{"skew":"-8760h"}`)
 	phase("year-behind")
-	sandbox.Faults(t, `{}`)
+	sandbox.SetFaults(t, `{}`)
 	phase("right-at-last")
 	events := append(flow.End(), good...)
-	k.Settled(t, 20*time.Second, k.Live)
+	k.WaitCommitted(t, 20*time.Second, k.Live)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
-	letters := k.ReadAll(t, k.Letters)
-	begun, between, ended := w.Logged(t, "credentials")
+	letters := k.ReadAll(t, k.DeadLetters)
+	begun, between, ended := w.HoldLogLines(t, "credentials")
 	kit.Figure(t, "date", "%d events in %v at 100/s, %d phases: codes %v, %d dead letters of %d "+
-		"events of the future, "+
-		"%d refusals before the whole clock was wrong",
-		len(events), time.Since(began).Round(time.Second), phases, sandbox.Stats(t).Codes,
-		len(letters), bad, refused)
+		"events in the future, %d refusals before the server's own clock was wrong", len(events),
+		time.Since(began).Round(time.Second), phases, sandbox.Stats(t).Codes, len(letters), bad,
+		refused)
 	kit.Check(t, refused == 0, "%d signatures were refused because of the Date", refused)
 	kit.Check(t, begun+between+ended == 0, "a hold because of signatures")
-	kit.Check(t, len(letters) == bad, "%d dead letters, want %d: the events of the future",
+	kit.Check(t, len(letters) == bad, "%d dead letters, want %d: the events in the future",
 		len(letters), bad)
-	kit.ComparePointers(t, kit.Largest(events), sandbox.Pointers(t))
+	kit.CompareReadTimes(t, kit.Largest(events), sandbox.ReadTimes(t))
 }

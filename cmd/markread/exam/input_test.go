@@ -16,37 +16,38 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// input is one record of the main job, and what the contract says of it.
+// input is one record of the main job, with the result that the contract requires.
 type input struct {
 	record *kgo.Record
 	kit.Event
-	class     string // "": it is applied; else the class of its letter
-	kind      string // which form or which defect, for failures
-	says      string // what the letter's message has to mention
-	eventTime string // the letter's markread.event-time
-	replays   string // the letter's markread.replays
+	class     string // "": it is applied; else the class of its dead letter
+	kind      string // the form or the defect, for failure messages
+	mentions  string // what the dead letter's message must contain
+	eventTime string // the dead letter's markread.event-time
+	replays   string // the dead letter's markread.replays
 }
 
-// generator makes the main job's input. Everything depends on the seed and on now alone.
+// generator generates the input of the main job. It depends only on the seed and on now.
 type generator struct {
 	random         *rand.Rand
 	now            time.Time
 	live, backfill string // topics
 }
 
-// text is a JSON string.
-func text(s string) string {
+// jsonString encodes s as a JSON string.
+func jsonString(s string) string {
 	out, _ := json.Marshal(s)
 	return string(out)
 }
 
-// valid returns an event for the conversation in one of the forms in which MsgReadTime and the
-// event time can come.
+// valid returns an event of the conversation in one of the forms that MsgReadTime and the event
+// time may have.
 func (g *generator) valid(topic string, c kit.Conversation, form int) input {
 	readTime := g.now.Unix() - 1 - g.random.Int64N(86_400)
-	millis := readTime*1000 + g.random.Int64N(1000) // rounded down, it is T
+	millis := readTime*1000 + g.random.Int64N(1000) // T, after rounding down
 	other := (g.now.Unix() - g.random.Int64N(86_400)) * 1000
-	accounts := fmt.Sprintf(`"Report_Account":%s,"Peer_Account":%s`, text(c.Report), text(c.Peer))
+	accounts := fmt.Sprintf(`"Report_Account":%s,"Peer_Account":%s`, jsonString(c.Report),
+		jsonString(c.Peer))
 	in := input{Event: kit.Event{Conversation: c, ReadTime: readTime},
 		record:  &kgo.Record{Topic: topic, Key: c.Key(), Timestamp: time.UnixMilli(other)},
 		replays: "0"}
@@ -77,12 +78,12 @@ func (g *generator) valid(topic string, c kit.Conversation, form int) input {
 		in.record.Headers = g.eventTimeHeader(eventTime)
 	case 7:
 		in.kind, value = "names repeated",
-			fmt.Sprintf("{\"MsgReadTime\":7,\"Report_Account\":\"x\",%s,\"MsgReadTime\":\"%d\"}\r\n", accounts,
-				readTime)
+			fmt.Sprintf("{\"MsgReadTime\":7,\"Report_Account\":\"x\",%s,"+
+				"\"MsgReadTime\":\"%d\"}\r\n", accounts, readTime)
 	case 8:
 		in.kind, value = "unknown and look-alike fields", fmt.Sprintf(
-			"\t"+`{"a":[{"MsgReadTime":1}],%s,"report_account":"no","PEER_ACCOUNT":"no",`+
-				`"MsgReadTime":%d,"msgreadtime":1,"z":1e400}`+"\n", accounts, readTime)
+			"\t{\"a\":[{\"MsgReadTime\":1}],%s,\"report_account\":\"no\",\"PEER_ACCOUNT\":\"no\","+
+				"\"MsgReadTime\":%d,\"msgreadtime\":1,\"z\":1e400}\n", accounts, readTime)
 	case 9:
 		in.kind, value = "repeated, last is null",
 			fmt.Sprintf(`{"MsgReadTime":"9","\u004dsgReadTime":null,%s}`, accounts)
@@ -94,7 +95,7 @@ func (g *generator) valid(topic string, c kit.Conversation, form int) input {
 	in.eventTime = strconv.FormatInt(eventTime, 10)
 	in.record.Value = []byte(value)
 	if g.random.IntN(100) == 0 {
-		in.record.Key = nil // not recommended, and allowed
+		in.record.Key = nil // not recommended, but allowed
 	}
 	g.forge(&in)
 	return in
@@ -105,8 +106,8 @@ func (g *generator) eventTimeHeader(millis int64) []kgo.RecordHeader {
 		Value: strconv.AppendInt(nil, millis, 10)}}
 }
 
-// forge adds headers of the producer's own, which a letter keeps, and forged ones of ours, which it
-// must not believe.
+// forge adds headers of the producer's own, which the dead letter keeps, and forged headers with
+// our names, which must have no effect.
 func (g *generator) forge(in *input) {
 	own := []kgo.RecordHeader{
 		{Key: "trace", Value: []byte("00-4bf9\x00\xff")},
@@ -140,8 +141,7 @@ func (g *generator) forge(in *input) {
 	}
 	if g.random.IntN(3) == 0 {
 		replays := [][2]string{{"2", "2"}, {"1000", "1000"}, {"1001", "0"}, {"-1", "0"},
-			{"3 ", "0"}, {"many", "0"},
-			{"", "0"}}[g.random.IntN(7)]
+			{"3 ", "0"}, {"many", "0"}, {"", "0"}}[g.random.IntN(7)]
 		in.replays = replays[1]
 		in.record.Headers = append(in.record.Headers,
 			kgo.RecordHeader{Key: "markread.replays", Value: []byte(replays[0])})
@@ -151,13 +151,13 @@ func (g *generator) forge(in *input) {
 	})
 }
 
-// invalid returns every kind of record that is no mark-read event, as often as it takes to make n.
+// invalid returns n records that are not mark-read events, all kinds in turn.
 func (g *generator) invalid(n int) []input {
 	now := g.now.Unix()
 	good := `"Report_Account":"r","Peer_Account":"p"`
 	kinds := []struct {
-		kind, value, says string
-		header            string // of markread.event-time; "-": none
+		kind, value, mentions string
+		header                string // of markread.event-time; "-": none
 	}{
 		{"no JSON", `mark it read`, "", "-"},
 		{"empty value", ``, "", "-"},
@@ -172,9 +172,8 @@ func (g *generator) invalid(n int) []input {
 		{"account a number", `{"Report_Account":"r","Peer_Account":12}`, "Peer_Account", "-"},
 		{"account null", `{"Report_Account":null,"Peer_Account":"p"}`, "Report_Account", "-"},
 		{"account empty", `{"Report_Account":"","Peer_Account":"p"}`, "Report_Account", "-"},
-		{"account of 33 bytes",
-			`{"Report_Account":"r","Peer_Account":"` + strings.Repeat("p", 33) + `"}`,
-			"Peer_Account", "-"},
+		{"account of 33 bytes", `{"Report_Account":"r","Peer_Account":"` + strings.Repeat("p", 33) +
+			`"}`, "Peer_Account", "-"},
 		{"account not ASCII", `{"Report_Account":"rä","Peer_Account":"p"}`, "Report_Account", "-"},
 		{"account with a control character", `{"Report_Account":"r","Peer_Account":"p\u0007"}`,
 			"Peer_Account", "-"},
@@ -183,13 +182,11 @@ func (g *generator) invalid(n int) []input {
 			"before September 2001", "-"},
 		{"MsgReadTime a date", `{` + good + `,"MsgReadTime":20251009}`, "looks like a date", "-"},
 		{"MsgReadTime a spreadsheet's day", `{` + good + `,"MsgReadTime":45939}`,
-			"looks like a spreadsheet's day",
-			"-"},
+			"looks like a spreadsheet's day", "-"},
 		{"MsgReadTime an ISO date", `{` + good + `,"MsgReadTime":"2025-10-09T08:53:20Z"}`,
 			"looks like a date", "-"},
 		{"MsgReadTime in microseconds", `{` + good + `,"MsgReadTime":1760000000123456}`,
-			"looks like microseconds",
-			"-"},
+			"looks like microseconds", "-"},
 		{"another name for MsgReadTime", `{` + good + `,"msgReadTime":1700000000}`,
 			"did you mean MsgReadTime", "-"},
 		{"MsgReadedTime", `{` + good + `,"MsgReadedTime":1700000000}`, "did you mean MsgReadTime",
@@ -206,8 +203,7 @@ func (g *generator) invalid(n int) []input {
 		{"MsgReadTime a boolean", `{` + good + `,"MsgReadTime":true}`, "MsgReadTime", "-"},
 		{"MsgReadTime empty", `{` + good + `,"MsgReadTime":""}`, "MsgReadTime", "-"},
 		{"MsgReadTime in milliseconds", fmt.Sprintf(`{%s,"MsgReadTime":%d}`, good, now*1000),
-			"looks like milliseconds",
-			"-"},
+			"looks like milliseconds", "-"},
 		{"MsgReadTime beyond int64", `{` + good + `,"MsgReadTime":"9999999999999999999"}`,
 			"MsgReadTime", "-"},
 		{"MsgReadTime ahead", fmt.Sprintf(`{%s,"MsgReadTime":"%d"}`, good, now+900), "ahead", "-"},
@@ -225,11 +221,10 @@ func (g *generator) invalid(n int) []input {
 	for i := range out {
 		k := kinds[i%len(kinds)]
 		at := time.UnixMilli(now*1000 - g.random.Int64N(86_400_000))
-		in := input{class: "invalid", kind: k.kind, says: k.says, replays: "0",
-			eventTime: strconv.FormatInt(at.UnixMilli(), 10),
-			record: &kgo.Record{Topic: g.live,
-				Key:   [][]byte{nil, {}, []byte("r|p"), {0, 255, 1}}[i%4],
-				Value: []byte(k.value), Timestamp: at}}
+		in := input{class: "invalid", kind: k.kind, mentions: k.mentions, replays: "0",
+			eventTime: strconv.FormatInt(at.UnixMilli(), 10), record: &kgo.Record{Topic: g.live,
+				Key: [][]byte{nil, {}, []byte("r|p"), {0, 255, 1}}[i%4], Value: []byte(k.value),
+				Timestamp: at}}
 		if i%3 == 2 {
 			in.record.Topic = g.backfill
 		}
@@ -237,7 +232,8 @@ func (g *generator) invalid(n int) []input {
 		case k.kind == "null value":
 			in.record.Value = nil
 		case k.kind == "no time at all":
-			in.record.Timestamp, in.eventTime = time.UnixMilli(-1), "" // how Kafka says: none
+			// Kafka's value for no timestamp
+			in.record.Timestamp, in.eventTime = time.UnixMilli(-1), ""
 		case k.kind == "timestamp in seconds":
 			in.record.Timestamp, in.eventTime = time.UnixMilli(now), ""
 		case k.kind == "event time ahead":
@@ -255,8 +251,8 @@ func (g *generator) invalid(n int) []input {
 	return out
 }
 
-// rejected returns ten events of six conversations that the server doesn't know: four alone, two of
-// equal T, four of rising and falling T.
+// rejected returns ten events of six conversations that the server doesn't know: four with one
+// event, one with two of equal T, one with four of rising and falling T.
 func (g *generator) rejected() []input {
 	var out []input
 	add := func(c kit.Conversation, after ...int64) {
@@ -266,8 +262,8 @@ func (g *generator) rejected() []input {
 			in.class, in.ReadTime = "rejected", at+seconds
 			in.record.Key = c.Key()
 			in.record.Value = fmt.Appendf(nil,
-				`{"Report_Account":%s,"Peer_Account":%s,"MsgReadTime":"%d"}`,
-				text(c.Report), text(c.Peer), in.ReadTime)
+				`{"Report_Account":%s,"Peer_Account":%s,"MsgReadTime":"%d"}`, jsonString(c.Report),
+				jsonString(c.Peer), in.ReadTime)
 			out = append(out, in)
 		}
 	}
@@ -280,11 +276,10 @@ func (g *generator) rejected() []input {
 	return out
 }
 
-// mainJob returns the input in two parts: what waits when the worker starts (with all that is
-// rejected), and what comes later.
+// mainJob returns the input in two slices: the events that wait when the worker starts (with all
+// rejected ones), and the events that come later.
 func mainJob(k *kit.Kafka, seed uint64, now time.Time, conversations []kit.Conversation,
-	events int) (waiting,
-	later []input) {
+	events int) (waiting, later []input) {
 	g := &generator{rand.New(rand.NewPCG(seed, 7)), now, k.Live, k.Backfill}
 	var all []input
 	for i := range events {
@@ -295,7 +290,7 @@ func mainJob(k *kit.Kafka, seed uint64, now time.Time, conversations []kit.Conve
 		all = append(all,
 			g.valid(topic, conversations[g.random.IntN(len(conversations))], g.random.IntN(10)))
 	}
-	for i, c := range conversations { // every one at least once
+	for i, c := range conversations { // each at least once
 		all[i] = g.valid(all[i].record.Topic, c, i)
 	}
 	all = append(all, g.invalid(30)...)

@@ -16,7 +16,7 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// transactor is a producer that writes in transactions.
+// transactor is a transactional producer.
 type transactor struct {
 	k  *kit.Kafka
 	cl *kgo.Client
@@ -24,52 +24,42 @@ type transactor struct {
 
 func startTransactor(t *testing.T, k *kit.Kafka, name string, options ...kgo.Opt) *transactor {
 	t.Helper()
-	cl, err := kgo.NewClient(append(options, k.Seeds(), kgo.TransactionalID(k.Group+"-"+name))...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(cl.Close)
-	return &transactor{k, cl}
+	options = append(options, kgo.TransactionalID(k.Group+"-"+name))
+	return &transactor{k, k.NewClient(t, options...)}
 }
 
-// begin begins a transaction and writes the events in it; it returns the records, which know their
-// offsets then.
-func (x *transactor) begin(t *testing.T, events []kit.Event) ([]*kgo.Record, error) {
+// begin begins a transaction and writes the records in it.
+func (x *transactor) begin(t *testing.T, records ...*kgo.Record) error {
 	t.Helper()
 	if err := x.cl.BeginTransaction(); err != nil {
-		return nil, err
+		return err
 	}
-	records := make([]*kgo.Record, len(events))
-	for i, e := range events {
-		records[i] = kit.RecordOf(x.k.Live, e)
-	}
-	return records, x.cl.ProduceSync(kit.Context(t), records...).FirstErr()
+	return x.cl.ProduceSync(kit.Context(t), records...).FirstErr()
 }
 
 // write writes the events in one transaction, and ends it.
 func (x *transactor) write(t *testing.T, events []kit.Event, end kgo.TransactionEndTry) error {
 	t.Helper()
-	if _, err := x.begin(t, events); err != nil {
+	if err := x.begin(t, kit.RecordsOf(x.k.Live, events)...); err != nil {
 		return err
 	}
 	return x.cl.EndTransaction(kit.Context(t), end)
 }
 
-// TestExamTransactions: what a producer's transaction aborted is never applied, what it committed
-// is, and the markers that transactions leave in the log are no records to wait for: the committed
-// offsets come to the end of the log.
+// TestExamTransactions: events of an aborted transaction are never applied, those of a committed
+// one are, and the worker does not wait for the markers that transactions leave in the log: the
+// committed offsets reach its end.
 func TestExamTransactions(t *testing.T) {
 	t.Parallel()
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t)
 	producer := startTransactor(t, k, "alone")
 	conversations := kit.Conversations("tx", 40)
-	good := kit.Many(5, conversations, 400)
-	var bad []kit.Event // later T, so that each of them would show
+	good := kit.RandomEvents(5, conversations, 400)
+	var bad []kit.Event // larger T, so that applying one would show
 	for _, e := range good {
-		bad = append(bad,
-			kit.Event{Conversation: e.Conversation,
-				ReadTime: e.ReadTime + 200_000 - 100_000*int64(len(bad)%2)})
+		bad = append(bad, kit.Event{Conversation: e.Conversation,
+			ReadTime: e.ReadTime + 200_000 - 100_000*int64(len(bad)%2)})
 	}
 	transaction := func(events []kit.Event, end kgo.TransactionEndTry) {
 		t.Helper()
@@ -77,7 +67,7 @@ func TestExamTransactions(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for i := range 4 { // aborted, committed and plain records between each other, markers last
+	for i := range 4 { // aborted, committed and plain records alternate; markers last
 		transaction(bad[i*100:i*100+100], kgo.TryAbort)
 		transaction(good[i*100:i*100+50], kgo.TryCommit)
 		kit.ProduceEvents(t, k, k.Live, good[i*100+50:i*100+100])
@@ -85,32 +75,32 @@ func TestExamTransactions(t *testing.T) {
 	}
 
 	w := kit.StartWorker(t, k, im.URL)
-	k.Settled(t, 30*time.Second, k.Live)
+	k.WaitCommitted(t, 30*time.Second, k.Live)
 	metrics := kit.Scrape(t, w.Admin)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
-	kit.ComparePointers(t, kit.Largest(good), kit.Pointers(im.Arrivals(t)))
+	kit.CompareReadTimes(t, kit.Largest(good), kit.ReadTimes(im.Arrivals(t)))
 	received := metrics.Sum("markread_events_received_total")
 	kit.Check(t, received == 400, "%v events received, 400 were committed", received)
 	kit.Figure(t, "transactions", "400 records committed, 800 aborted: %s", metrics.Balance(t))
 }
 
 // TestExamTransactionsMixed: three producers commit and abort transactions at the same time, and a
-// fourth writes without any, all to the same conversations, while the worker reads: their records
-// lie between each other in every partition.
+// fourth writes without transactions, all to the same conversations, while the worker reads. Their
+// records alternate in every partition.
 func TestExamTransactionsMixed(t *testing.T) {
 	t.Parallel()
 	const (
 		producers = 3
 		size      = 20
 	)
-	transactions := 20 // of each
+	transactions := 20 // of each producer
 	if testing.Short() {
 		transactions = 8
 	}
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "2ms")
 	w := kit.StartWorker(t, k, im.URL)
-	w.Ready(t)
+	w.WaitReady(t)
 	conversations := kit.Conversations("mixed", 60)
 	long := time.Now().Unix() - 500_000
 
@@ -130,7 +120,7 @@ func TestExamTransactionsMixed(t *testing.T) {
 						Conversation: conversations[random.IntN(len(conversations))],
 						ReadTime:     long + random.Int64N(100_000)}
 					if abort {
-						events[j].ReadTime += 200_000 // would show
+						events[j].ReadTime += 200_000 // applying it would show
 					}
 				}
 				end := kgo.TryCommit
@@ -152,7 +142,7 @@ func TestExamTransactionsMixed(t *testing.T) {
 		})
 	}
 	all.Go(func() {
-		plain := kit.Many(12, conversations, 400)
+		plain := kit.RandomEvents(12, conversations, 400)
 		for i := range plain {
 			plain[i].ReadTime = long + int64(i)*100
 			if err := k.Client.ProduceSync(kit.Context(t), kit.RecordOf(k.Live, plain[i])).
@@ -166,34 +156,35 @@ func TestExamTransactionsMixed(t *testing.T) {
 		mu.Unlock()
 	})
 	all.Wait()
-	k.Settled(t, 30*time.Second, k.Live)
+	k.WaitCommitted(t, 30*time.Second, k.Live)
 	metrics := kit.Scrape(t, w.Admin)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 	received := metrics.Sum("markread_events_received_total")
 	kit.Figure(t, "transactions-mixed",
-		"%d records committed, %d aborted, by %d producers at a time: %s", len(good),
-		aborted, producers+1, metrics.Balance(t))
+		"%d records committed, %d aborted, by %d concurrent producers: %s", len(good), aborted,
+		producers+1, metrics.Balance(t))
 	kit.Check(t, received == float64(len(good)), "%v events received, %d were committed", received,
 		len(good))
-	k.NoLetters(t, "transactions")
-	kit.ComparePointers(t, kit.Largest(good), kit.Pointers(im.Arrivals(t)))
+	k.CheckNoDeadLetters(t, "transactions")
+	kit.CompareReadTimes(t, kit.Largest(good), kit.ReadTimes(im.Arrivals(t)))
 }
 
-// TestExamTransactionsOpen: an open transaction holds up what comes after it in its partitions, and
-// nothing of that is lost: neither when it is committed after a while, nor when its producer has
-// gone and the broker aborts it.
+// TestExamTransactionsOpen: an open transaction delays the records after it in its partitions, and
+// none of them is lost, whether it is committed after a while, or its producer is gone and the
+// broker aborts it.
 func TestExamTransactionsOpen(t *testing.T) {
 	t.Parallel()
 	const (
-		open    = 5 * time.Second
-		timeout = 6 * time.Second // of the transaction whose producer goes; Kafka looks every 10 s
+		open = 5 * time.Second
+		// of the transaction whose producer is closed; Kafka checks every 10 s
+		timeout = 6 * time.Second
 	)
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "2ms")
 	w := kit.StartWorker(t, k, im.URL)
-	w.Ready(t)
+	w.WaitReady(t)
 	conversations := kit.Conversations("open", 300)
-	now := kit.OneEach(conversations)
+	now := kit.OneEventEach(conversations)
 	events := func(from, to int, later int64) []kit.Event {
 		out := slices.Clone(now[from:to])
 		for i := range out {
@@ -208,18 +199,18 @@ func TestExamTransactionsOpen(t *testing.T) {
 			partitions[r.Partition] = true
 		}
 		if len(partitions) != kit.Partitions {
-			t.Fatalf("the open transaction is in %d partitions: the row says nothing of the others",
-				len(partitions))
+			t.Fatalf("the open transaction is in %d partitions: the test proves nothing about "+
+				"the others", len(partitions))
 		}
 	}
 	early := events(0, 100, 0)
 	kit.ProduceEvents(t, k, k.Live, early)
-	k.Settled(t, 30*time.Second, k.Live)
+	k.WaitCommitted(t, 30*time.Second, k.Live)
 
 	slow := startTransactor(t, k, "slow")
 	held := events(100, 200, 0)
-	records, err := slow.begin(t, held)
-	if err != nil {
+	records := kit.RecordsOf(k.Live, held)
+	if err := slow.begin(t, records...); err != nil {
 		t.Fatal(err)
 	}
 	everywhere(records)
@@ -231,29 +222,29 @@ func TestExamTransactionsOpen(t *testing.T) {
 	if err := slow.cl.EndTransaction(kit.Context(t), kgo.TryCommit); err != nil {
 		t.Fatal(err)
 	}
-	k.Settled(t, 30*time.Second, k.Live)
+	k.WaitCommitted(t, 30*time.Second, k.Live)
 	committed := time.Since(began)
 
 	gone := startTransactor(t, k, "gone", kgo.TransactionTimeout(timeout))
-	bad := events(0, 100, 100) // would show
+	bad := events(0, 100, 100) // applying it would show
 	began = time.Now()
-	if records, err = gone.begin(t, bad); err != nil {
+	records = kit.RecordsOf(k.Live, bad)
+	if err := gone.begin(t, records...); err != nil {
 		t.Fatal(err)
 	}
 	everywhere(records)
 	gone.cl.Close()
 	last := events(100, 200, 50)
 	kit.ProduceEvents(t, k, k.Live, last)
-	k.Settled(t, time.Minute, k.Live)
+	k.WaitCommitted(t, time.Minute, k.Live)
 	aborted := time.Since(began)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
 	kit.Figure(t, "transactions-open",
-		"a transaction of 100 open for %v: %d calls meanwhile, 200 settled %v after its commit; "+
-			"another, whose "+
-			"producer is gone: aborted and 100 behind it settled after %v",
+		"a transaction of 100 open for %v: %d calls meanwhile, 200 committed %v after its "+
+			"commit; another, whose producer is gone: aborted, and 100 after it committed after %v",
 		open, during, committed.Round(time.Millisecond), aborted.Round(time.Millisecond))
-	kit.Check(t, during == 0, "%d calls for records that are undecided, or behind such", during)
+	kit.Check(t, during == 0, "%d calls for records of an open transaction, or after it", during)
 	all := slices.Concat(early, held, late, last)
-	kit.ComparePointers(t, kit.Largest(all), kit.Pointers(im.Arrivals(t)))
+	kit.CompareReadTimes(t, kit.Largest(all), kit.ReadTimes(im.Arrivals(t)))
 }

@@ -18,15 +18,15 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// TestExamMainJob: every form of input goes where the contract says, with broker, sandbox and
-// worker as processes of their own.
+// TestExamMainJob: every form of input gets the result that the contract requires, with broker,
+// sandbox and worker as separate processes.
 func TestExamMainJob(t *testing.T) {
 	const events = 3000
 	began := time.Now()
 	k := kit.StartBroker(t)
 	sandbox := kit.StartSandbox(t, "--rate", "200")
 	conversations := kit.Conversations("job", 494)
-	conversations = append(conversations, // ids at the edges of what is allowed
+	conversations = append(conversations, // ids at the limits
 		kit.Conversation{Report: "r", Peer: "p"}, kit.Conversation{Report: strings.Repeat("R", 32),
 			Peer: strings.Repeat("P", 32)}, kit.Conversation{Report: "@TGS#1", Peer: " "},
 		// the last two share their key
@@ -45,13 +45,13 @@ func TestExamMainJob(t *testing.T) {
 	}
 	produce(waiting)
 	w := kit.StartWorker(t, k, sandbox.URL)
-	w.Ready(t)
+	w.WaitReady(t)
 	for part := range slices.Chunk(later[:len(later)/2], 200) {
 		produce(part)
 	}
-	k.Settled(t, time.Minute, k.Live, k.Backfill)
-	produce(later[len(later)/2:]) // half of these bring nothing new
-	k.Settled(t, time.Minute, k.Live, k.Backfill)
+	k.WaitCommitted(t, time.Minute, k.Live, k.Backfill)
+	produce(later[len(later)/2:]) // half of these change nothing
+	k.WaitCommitted(t, time.Minute, k.Live, k.Backfill)
 	metrics := kit.Scrape(t, w.Admin)
 	took := w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
@@ -66,8 +66,8 @@ func TestExamMainJob(t *testing.T) {
 			failed[in.record.Topic]++
 		}
 	}
-	kit.ComparePointers(t, kit.Largest(valid), sandbox.Pointers(t))
-	letters := checkLetters(t, k, began, all)
+	kit.CompareReadTimes(t, kit.Largest(valid), sandbox.ReadTimes(t))
+	letters := checkDeadLetters(t, k, began, all)
 	kit.CheckCommits(t, k)
 
 	for lane, topic := range map[string]string{"live": k.Live, "backfill": k.Backfill} {
@@ -82,35 +82,31 @@ func TestExamMainJob(t *testing.T) {
 	balance := metrics.Balance(t)
 	for _, outcome := range []string{"applied", "collapsed", "superseded"} {
 		kit.Check(t, metrics.Sum("markread_events_total", `outcome="`+outcome+`"`) >= 100,
-			"hardly any event was %s: the row says little", outcome)
+			"hardly any event was %s: the test proves little", outcome)
 	}
 	calls, applied := metrics.Sum("markread_calls_total", `result="ok"`),
 		metrics.Sum("markread_events_total", `outcome="applied"`)
 	kit.Check(t, calls == applied, "%v calls succeeded, but %v events were applied", calls, applied)
 	got := metrics.Sum("markread_dead_letters_total", `class="invalid"`)
-	kit.Check(t, got == 30, "%v invalid letters by the metrics, want 30", got)
+	kit.Check(t, got == 30, "%v invalid dead letters in the metrics, want 30", got)
 	got = metrics.Sum("markread_dead_letters_total")
-	kit.Check(t, got == float64(letters), "%v letters by the metrics, want %d", got, letters)
+	kit.Check(t, got == float64(letters), "%v dead letters in the metrics, want %d", got, letters)
 	stats := sandbox.Stats(t)
 	kit.Check(t, stats.Applied == int(applied),
-		"the sandbox carried out %d calls, the worker counts %v", stats.Applied,
-		applied)
+		"the sandbox applied %d calls, the worker counts %v", stats.Applied, applied)
 	kit.Check(t, stats.Codes["60007"] == 0 && stats.MaxPerSecond <= 200,
-		"quota: codes %v, at most %d a second",
-		stats.Codes, stats.MaxPerSecond)
+		"quota: codes %v, at most %d a second", stats.Codes, stats.MaxPerSecond)
 	kit.Check(t, stats.Encodings["string"] == stats.Calls, "MsgReadTime came as %v",
 		stats.Encodings)
-	kit.Figure(t, "main-job", "%d records (%d valid over %d conversations, %d failing), %d "+
-		"letters; %s; %d calls, "+
-		"most in 1.000 s %d; stop took %v", len(all),
-		len(valid), len(conversations), len(all)-len(valid), letters, balance, stats.Calls,
-		stats.MaxPerSecond,
+	kit.Figure(t, "main-job", "%d records (%d valid over %d conversations, %d failing), %d dead "+
+		"letters; %s; %d calls, most in 1.000 s %d; shutdown took %v", len(all), len(valid),
+		len(conversations), len(all)-len(valid), letters, balance, stats.Calls, stats.MaxPerSecond,
 		took.Round(time.Millisecond))
 }
 
-// checkLetters compares the dead-letter topic with the input, and returns how many letters there
-// are.
-func checkLetters(t *testing.T, k *kit.Kafka, began time.Time, all []input) int {
+// checkDeadLetters compares the dead-letter topic with the input, and returns the number of dead
+// letters.
+func checkDeadLetters(t *testing.T, k *kit.Kafka, began time.Time, all []input) int {
 	t.Helper()
 	type origin struct {
 		topic             string
@@ -131,16 +127,17 @@ func checkLetters(t *testing.T, k *kit.Kafka, began time.Time, all []input) int 
 			wantInvalid++
 		}
 	}
-	letters := k.ReadAll(t, k.Letters)
+	letters := k.ReadAll(t, k.DeadLetters)
 	collapsed := map[kit.Conversation]int{}
 	newest := map[kit.Conversation]bool{}
 	for _, letter := range letters {
-		ours := ourHeaders(letter)
+		ours := markreadHeaders(letter)
 		from := origin{ours["__dlq.errors.topic"], ours["__dlq.errors.partition"],
 			ours["__dlq.errors.offset"]}
 		in, ok := inputs[from]
 		if !ok {
-			t.Errorf("a letter from %v, which is no failing record or was a letter already", from)
+			t.Errorf("a dead letter from %v, which is not a failing record or has one already",
+				from)
 			continue
 		}
 		delete(inputs, from)
@@ -151,24 +148,24 @@ func checkLetters(t *testing.T, k *kit.Kafka, began time.Time, all []input) int 
 		} else {
 			collapsed[in.Conversation] += stands
 			newest[in.Conversation] = newest[in.Conversation] ||
-				in.record == newestLetters(events[in.Conversation]).
+				in.record == representative(events[in.Conversation]).
 					record
 		}
-		checkLetter(t, k, in, letter, ours, began)
+		checkDeadLetter(t, k, in, letter, ours, began)
 	}
-	kit.Check(t, wantInvalid == 0, "%d invalid records have no letter", wantInvalid)
+	kit.Check(t, wantInvalid == 0, "%d invalid records have no dead letter", wantInvalid)
 	for c, group := range events {
-		kit.Check(t, collapsed[c] == len(group), "the letters of %v stand for %d events, want %d",
-			c, collapsed[c],
-			len(group))
-		kit.Check(t, newest[c], "no letter of %v has the event with the largest T, of equal ones "+
-			"the later", c)
+		kit.Check(t, collapsed[c] == len(group),
+			"the dead letters of %v stand for %d events, want %d", c, collapsed[c], len(group))
+		kit.Check(t, newest[c], "no dead letter of %v has the event with the largest T, of equal "+
+			"ones the later", c)
 	}
 	return len(letters)
 }
 
-// newestLetters is the event that a letter for the whole group shows.
-func newestLetters(group []input) input {
+// representative returns the event that a dead letter for the whole group shows: the largest T, of
+// equal ones the later.
+func representative(group []input) input {
 	out := group[0]
 	for _, in := range group[1:] {
 		if in.ReadTime >= out.ReadTime {
@@ -178,43 +175,40 @@ func newestLetters(group []input) input {
 	return out
 }
 
-// isOurs tells which headers of a letter are ours.
-func isOurs(name string) bool {
+// isMarkreadHeader reports whether the worker writes a header of this name.
+func isMarkreadHeader(name string) bool {
 	return strings.HasPrefix(name, "markread.") || strings.HasPrefix(name, "__dlq.")
 }
 
-func ourHeaders(letter *kgo.Record) map[string]string {
+func markreadHeaders(letter *kgo.Record) map[string]string {
 	out := map[string]string{}
 	for _, h := range letter.Headers {
-		if isOurs(h.Key) {
+		if isMarkreadHeader(h.Key) {
 			out[h.Key] = string(h.Value)
 		}
 	}
 	return out
 }
 
-// checkLetter compares one letter with its record, header by header.
-func checkLetter(t *testing.T, k *kit.Kafka, in input, letter *kgo.Record, ours map[string]string,
-	began time.Time) {
+// checkDeadLetter compares one dead letter with its record, header by header.
+func checkDeadLetter(t *testing.T, k *kit.Kafka, in input, letter *kgo.Record,
+	ours map[string]string, began time.Time) {
 	t.Helper()
 	same := func(a, b []byte) bool { return bytes.Equal(a, b) && (a == nil) == (b == nil) }
 	kit.Check(t, same(letter.Key, in.record.Key), "%s: key %q (nil: %v), was %q (nil: %v)", in.kind,
-		letter.Key,
-		letter.Key == nil, in.record.Key, in.record.Key == nil)
+		letter.Key, letter.Key == nil, in.record.Key, in.record.Key == nil)
 	kit.Check(t, same(letter.Value, in.record.Value), "%s: value %q (nil: %v), was %q (nil: %v)",
-		in.kind, letter.Value,
-		letter.Value == nil, in.record.Value, in.record.Value == nil)
+		in.kind, letter.Value, letter.Value == nil, in.record.Value, in.record.Value == nil)
 	kept := func(headers []kgo.RecordHeader) (out []string) {
 		for _, h := range headers {
-			if !isOurs(h.Key) {
+			if !isMarkreadHeader(h.Key) {
 				out = append(out, fmt.Sprintf("%q=%q", h.Key, h.Value))
 			}
 		}
 		return out
 	}
 	kit.Check(t, slices.Equal(kept(letter.Headers), kept(in.record.Headers)),
-		"%s: headers %v, were %v", in.kind,
-		kept(letter.Headers), kept(in.record.Headers))
+		"%s: headers %v, were %v", in.kind, kept(letter.Headers), kept(in.record.Headers))
 
 	want := map[string]string{
 		"__dlq.errors.topic":     in.record.Topic,
@@ -240,27 +234,25 @@ func checkLetter(t *testing.T, k *kit.Kafka, in input, letter *kgo.Record, ours 
 		slices.Collect(maps.Keys(want))...)
 	count := 0
 	for _, h := range letter.Headers {
-		if isOurs(h.Key) {
+		if isMarkreadHeader(h.Key) {
 			count++
 			kit.Check(t, slices.Contains(names, h.Key),
-				"%s: forged or unknown header %s=%q in the letter", in.kind,
-				h.Key, h.Value)
+				"%s: forged or unknown header %s=%q in the dead letter", in.kind, h.Key, h.Value)
 		}
 	}
 	kit.Check(t, count == len(names) && len(ours) == len(names),
-		"%s: %d headers of ours, %d names, want %d: %v",
-		in.kind, count, len(ours), len(names), ours)
+		"%s: %d headers of ours, %d names, want %d: %v", in.kind, count, len(ours), len(names),
+		ours)
 	message := ours["__dlq.errors.message"]
-	kit.Check(t, message != "" && strings.Contains(message, in.says),
-		"%s: the message %q does not say %q", in.kind,
-		message, in.says)
+	kit.Check(t, message != "" && strings.Contains(message, in.mentions),
+		"%s: the message %q does not contain %q", in.kind, message, in.mentions)
 	at, err := time.Parse(time.RFC3339, ours["markread.failed-at"])
-	kit.Check(t, err == nil && at.After(began.Add(-time.Second)) &&
-		at.Before(time.Now().Add(time.Second)),
-		"%s: failed-at %q", in.kind, ours["markread.failed-at"])
+	kit.Check(t, err == nil && at.After(began.Add(-time.Second)) && at.Before(time.Now().
+		Add(time.Second)), "%s: failed-at %q", in.kind, ours["markread.failed-at"])
 }
 
-// unknownAccountCode is what the sandbox documents for an unknown Report_Account and Peer_Account.
+// unknownAccountCode returns the sandbox's documented code for an unknown Report_Account or
+// Peer_Account.
 func unknownAccountCode(report string) string {
 	if strings.HasPrefix(report, "nobody") {
 		return "90008"

@@ -4,7 +4,6 @@ package exam
 
 import (
 	"bytes"
-	"encoding/json"
 	"net"
 	"slices"
 	"strings"
@@ -24,22 +23,22 @@ import (
 )
 
 const (
-	unreadableWithin    = 15 * time.Second // after the break, and after the repair
-	unreadablePartition = 2                // of 4
-	// events for each partition, before the break and during it
-	unreadableEach = 10
+	unreadableWithin    = 15 * time.Second // after the fault begins, and after the repair
+	unreadablePartition = 2                // of 4 partitions
+	// events of each partition, before the fault and during it
+	eventsPerPartition = 10
 )
 
-// TestExamUnreadable: one of four partitions can't be read. That is shown in all places within 15
-// s, and no longer than 15 s after the repair; the other partitions go on, and nothing is lost that
-// Kafka still has.
+// TestExamUnreadable: one of four partitions can't be read. Within 15 s the worker shows that in
+// all places, and within 15 s of the repair no longer. The other partitions continue, and no event
+// is lost that Kafka still has.
 func TestExamUnreadable(t *testing.T) {
 	for name, breaks := range map[string]func(t *testing.T,
-		b *damagingBroker) (repair func() (lost int)){
+		b *corruptingBroker) (repair func() (lost int)){
 		"no permission": unreadableFault(kerr.TopicAuthorizationFailed, kmsg.Fetch),
 		"no leader":     unreadableFault(kerr.NotLeaderForPartition, kmsg.Fetch, kmsg.ListOffsets),
 		"frozen leader": unreadableFrozen,
-		"wrong CRC":     unreadableDamaged,
+		"wrong CRC":     unreadableCorrupted,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -49,35 +48,34 @@ func TestExamUnreadable(t *testing.T) {
 }
 
 func unreadableCase(t *testing.T, name string,
-	breaks func(*testing.T, *damagingBroker) func() int) {
-	events := kit.OneEach(kit.Conversations("u", 8*unreadableEach))
-	before, during := events[:4*unreadableEach], events[4*unreadableEach:]
+	breaks func(*testing.T, *corruptingBroker) func() int) {
+	events := kit.OneEventEach(kit.Conversations("u", 8*eventsPerPartition))
+	before, during := events[:4*eventsPerPartition], events[4*eventsPerPartition:]
 	first := during[unreadablePartition]
-	b := startDamagingBroker(t, `"`+first.Report+`"`)
+	b := startCorruptingBroker(t, `"`+first.Report+`"`)
 	k := kit.Connect(t, b.Broker.Addr(), kit.Defaults)
 	sandbox := kit.StartSandbox(t)
 	w := kit.StartWorker(t, k, sandbox.URL)
-	w.Ready(t)
+	w.WaitReady(t)
 	k.ProduceTo(t, k.Live, before, func(i int) int32 { return int32(i % 4) })
-	k.Settled(t, 30*time.Second, k.Live)
-	kit.Check(t, unreadable(w, t) == "", "before the break: %s", unreadable(w, t))
+	k.WaitCommitted(t, 30*time.Second, k.Live)
+	kit.Check(t, placesShown(w, t) == "", "before the fault: %s", placesShown(w, t))
 
 	repair := breaks(t, b)
 	began := time.Now()
-	status := statusOf(k, t)
-	plain := kit.RecordOf(k.Live, first) // a batch of its own, without compression
+	status := startStatus(k, t)
+	plain := kit.RecordOf(k.Live, first) // its own batch, without compression
 	plain.Partition = unreadablePartition
 	producePlain(k, t, plain)
-	k.ProduceTo(t, k.Live,
-		slices.DeleteFunc(slices.Clone(during), func(e kit.Event) bool { return e == first }),
-		func(i int) int32 {
-			if i >= unreadablePartition {
-				i++
-			}
-			return int32(i % 4)
-		})
+	k.ProduceTo(t, k.Live, slices.DeleteFunc(slices.Clone(during),
+		func(e kit.Event) bool { return e == first }), func(i int) int32 {
+		if i >= unreadablePartition {
+			i++
+		}
+		return int32(i % 4)
+	})
 	kit.Wait(t, "the worker shows it in four places", unreadableWithin,
-		func() bool { return unreadable(w, t) == "state console gauge log" })
+		func() bool { return placesShown(w, t) == "state console gauge log" })
 	shown := time.Since(began)
 	code := status.Exit(t, 20*time.Second)
 	kit.Check(t, code == cli.ExitFailed &&
@@ -88,7 +86,7 @@ func unreadableCase(t *testing.T, name string,
 		"status: %s",
 		status.Stderr.Tail(3))
 
-	// The others go on.
+	// The others continue.
 	others, of2 := before, []kit.Event{}
 	for i, e := range during {
 		if i%4 == unreadablePartition {
@@ -98,43 +96,44 @@ func unreadableCase(t *testing.T, name string,
 		}
 	}
 	kit.Wait(t, "the other partitions' events are applied", unreadableWithin,
-		func() bool { return len(sandbox.Pointers(t)) >= len(others) })
-	kit.ComparePointers(t, kit.Largest(others), sandbox.Pointers(t))
+		func() bool { return len(sandbox.ReadTimes(t)) >= len(others) })
+	kit.CompareReadTimes(t, kit.Largest(others), sandbox.ReadTimes(t))
 	scrape := kit.Scrape(t, w.Admin)
 	lag, known := scrape[`markread_partition_lag{partition="2",topic="mark-read"}`]
-	oldest := scrape[`markread_partition_oldest_unfinished_seconds{partition="2",topic="mark-read"}`]
-	kit.Check(t, !known || lag > 0, "the lag of what was not read is %v", lag)
-	kit.Check(t, oldest > 4, "the oldest event waits for %v s", oldest)
+	oldest := scrape[`markread_partition_oldest_unfinished_seconds`+
+		`{partition="2",topic="mark-read"}`]
+	kit.Check(t, !known || lag > 0, "the lag of the unread records is %v", lag)
+	kit.Check(t, oldest > 4, "the oldest event has waited %v s", oldest)
 
 	lost := repair()
 	repaired := time.Now()
 	kit.Wait(t, "the worker shows the repair", unreadableWithin,
-		func() bool { return unreadable(w, t) == "" })
+		func() bool { return placesShown(w, t) == "" })
 	cleared := time.Since(repaired)
-	k.Settled(t, unreadableWithin, k.Live)
-	status = statusOf(k, t)
+	k.WaitCommitted(t, unreadableWithin, k.Live)
+	status = startStatus(k, t)
 	code = status.Exit(t, 20*time.Second)
 	kit.Check(t, code == cli.ExitOK && time.Since(repaired) < unreadableWithin,
-		"status ended with %d, %v after the repair: %s",
-		code, time.Since(repaired), status.Stdout.Tail(20))
-	kit.ComparePointers(t, kit.Largest(append(others, of2[lost:]...)), sandbox.Pointers(t))
+		"status ended with %d, %v after the repair: %s", code, time.Since(repaired),
+		status.Stdout.Tail(20))
+	kit.CompareReadTimes(t, kit.Largest(append(others, of2[lost:]...)), sandbox.ReadTimes(t))
 	counted := kit.Scrape(t, w.Admin).Sum("markread_events_lost_total")
 	kit.Check(t, counted == float64(lost), "%v events counted as lost, want %d", counted, lost)
-	bad, good := loggedUnreadable(w)
+	bad, good := countUnreadableLines(w)
 	kit.Check(t, bad == 1 && good == 1,
-		"%d lines at the break and %d at the repair, want 1 of each", bad, good)
+		"%d lines at the fault and %d at the repair, want 1 of each", bad, good)
 	kit.Figure(t, "unreadable, "+name, "shown after %v, gone %v after the repair; %s",
-		shown.Round(10*time.Millisecond),
-		cleared.Round(10*time.Millisecond), kit.Scrape(t, w.Admin).Balance(t))
+		shown.Round(10*time.Millisecond), cleared.Round(10*time.Millisecond),
+		kit.Scrape(t, w.Admin).Balance(t))
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 }
 
-// unreadable names the places where the worker shows that the partition can't be read. That another
-// one can't be is a failure.
-func unreadable(w *kit.Worker, t *testing.T) string {
+// placesShown returns the places where the worker shows that the partition can't be read. It fails
+// if another partition is shown.
+func placesShown(w *kit.Worker, t *testing.T) string {
 	t.Helper()
 	var places []string
-	var state struct {
+	state := kit.GetJSON[struct {
 		Partitions []struct {
 			Topic      string
 			Partition  int
@@ -144,18 +143,13 @@ func unreadable(w *kit.Worker, t *testing.T) string {
 				Reason string
 			}
 		}
-	}
-	if err := json.Unmarshal([]byte(kit.Get(t, w.Admin+"/api/state")), &state); err != nil {
-		t.Fatal(err)
-	}
+	}](t, w.Admin+"/api/state")
 	for _, p := range state.Partitions {
 		if u := p.Unreadable; u != nil {
 			kit.Check(t, p.Topic == "mark-read" && p.Partition == unreadablePartition,
-				"%s/%d is unreadable: %+v",
-				p.Topic, p.Partition, u)
-			kit.Check(t, time.Since(u.Since) < time.Minute && *u.Offset == unreadableEach &&
-				u.Reason != "",
-				"/api/state shows %+v", u)
+				"%s/%d is unreadable: %+v", p.Topic, p.Partition, u)
+			kit.Check(t, time.Since(u.Since) < time.Minute && *u.Offset == eventsPerPartition &&
+				u.Reason != "", "/api/state shows %+v", u)
 			places = append(places, "state")
 		}
 	}
@@ -169,21 +163,19 @@ func unreadable(w *kit.Worker, t *testing.T) string {
 	}
 	kit.Check(t, scrape.Sum("markread_partition_unreadable") <= 1,
 		"the gauge is 1 for several partitions")
-	if bad, good := loggedUnreadable(w); bad > good {
+	if bad, good := countUnreadableLines(w); bad > good {
 		places = append(places, "log")
 	}
 	return strings.Join(places, " ")
 }
 
-// loggedUnreadable counts the lines at the break and at the repair of the partition.
-func loggedUnreadable(w *kit.Worker) (bad, good int) {
-	for _, line := range w.Stderr.Lines() {
-		var entry struct {
-			Level, Topic, Reason, Do, Message string
-			Partition                         int
-		}
-		if json.Unmarshal([]byte(line), &entry) != nil || entry.Topic != "mark-read" ||
-			entry.Partition != unreadablePartition {
+// countUnreadableLines counts the log lines at the fault and at the repair of the partition.
+func countUnreadableLines(w *kit.Worker) (bad, good int) {
+	for _, entry := range kit.Entries[struct {
+		Level, Topic, Reason, Do, Message string
+		Partition                         int
+	}](&w.Stderr) {
+		if entry.Topic != "mark-read" || entry.Partition != unreadablePartition {
 			continue
 		}
 		switch {
@@ -197,38 +189,31 @@ func loggedUnreadable(w *kit.Worker) (bad, good int) {
 	return bad, good
 }
 
-// statusOf starts `markread status`.
-func statusOf(k *kit.Kafka, t *testing.T) *kit.Proc {
+// startStatus starts `markread status`.
+func startStatus(k *kit.Kafka, t *testing.T) *kit.Proc {
 	t.Helper()
 	return kit.Start(t, "status", "product", nil, "status", "--brokers", k.Addr)
 }
 
-// producePlain writes a record without compression, in a batch of its own.
+// producePlain produces a record in its own batch, without compression.
 func producePlain(k *kit.Kafka, t *testing.T, r *kgo.Record) {
 	t.Helper()
-	cl, err := kgo.NewClient(k.Seeds(), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.ProducerBatchCompression(kgo.NoCompression()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cl.Close()
-	if err := cl.ProduceSync(kit.Context(t), r).FirstErr(); err != nil {
-		t.Fatal(err)
-	}
+	kit.ProduceWith(t, k.NewClient(t, kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerBatchCompression(kgo.NoCompression())), r)
 }
 
 func unreadableFault(reason *kerr.Error, keys ...kmsg.Key) func(*testing.T,
-	*damagingBroker) func() int {
-	return func(_ *testing.T, b *damagingBroker) func() int {
+	*corruptingBroker) func() int {
+	return func(_ *testing.T, b *corruptingBroker) func() int {
 		fault := b.Cluster().Fault(kfake.Fault{Keys: keys, Topic: kit.Defaults.Live,
 			Partitions: []int32{unreadablePartition}, Err: reason, Count: -1})
 		return func() int { fault.Remove(); return 0 }
 	}
 }
 
-// unreadableFrozen has the leader answer nothing about the partition. The others have another one,
-// as it were.
-func unreadableFrozen(t *testing.T, b *damagingBroker) func() int {
+// unreadableFrozen makes the broker not respond to requests for the partition, as if its leader
+// were frozen and the other partitions had another leader.
+func unreadableFrozen(t *testing.T, b *corruptingBroker) func() int {
 	c := b.Cluster()
 	thawed := make(chan struct{})
 	repair := func() int { close(thawed); return 0 }
@@ -260,31 +245,32 @@ func unreadableFrozen(t *testing.T, b *damagingBroker) func() int {
 	return repair
 }
 
-// unreadableDamaged damages the first event of the break wherever the broker sends it, as its disk
-// might have; what is before and behind it stays whole. The repair deletes it.
-func unreadableDamaged(t *testing.T, b *damagingBroker) func() int {
-	b.damages.Store(true)
+// unreadableCorrupted corrupts the first event of the fault in every response of the broker, as its
+// disk might; the records before and after it stay intact. The repair deletes the event.
+func unreadableCorrupted(t *testing.T, b *corruptingBroker) func() int {
+	b.corrupting.Store(true)
 	return func() int {
 		if err := b.Cluster().
-			DeleteRecords(kit.Defaults.Live, unreadablePartition, unreadableEach+1); err != nil {
+			DeleteRecords(kit.Defaults.Live, unreadablePartition,
+				eventsPerPartition+1); err != nil {
 			t.Error(err)
 		}
 		return 1
 	}
 }
 
-// damagingBroker is an embedded broker that damages what it sends of an event, if told to. (What
-// has a wrong checksum can't be produced.)
-type damagingBroker struct {
+// corruptingBroker is an embedded broker that can corrupt one event in its responses, because a
+// batch with a wrong checksum can't be produced.
+type corruptingBroker struct {
 	*broker.Broker
 	net.Listener
-	damages atomic.Bool
-	marker  []byte // in the event's value, and nowhere else
+	corrupting atomic.Bool
+	marker     []byte // in the event's value, and nowhere else
 }
 
-func startDamagingBroker(t *testing.T, marker string) *damagingBroker {
+func startCorruptingBroker(t *testing.T, marker string) *corruptingBroker {
 	t.Helper()
-	d := &damagingBroker{marker: []byte(marker)}
+	d := &corruptingBroker{marker: []byte(marker)}
 	var err error
 	d.Broker, err = broker.Start(broker.Options{Partitions: 4, Topics: kit.Defaults.Topics(),
 		Listen: func(network, addr string) (net.Listener, error) {
@@ -299,22 +285,22 @@ func startDamagingBroker(t *testing.T, marker string) *damagingBroker {
 	return d
 }
 
-func (d *damagingBroker) Addr() net.Addr { return d.Listener.Addr() }
-func (d *damagingBroker) Close() error   { return d.Listener.Close() }
+func (d *corruptingBroker) Addr() net.Addr { return d.Listener.Addr() }
+func (d *corruptingBroker) Close() error   { return d.Listener.Close() }
 
-func (d *damagingBroker) Accept() (net.Conn, error) {
+func (d *corruptingBroker) Accept() (net.Conn, error) {
 	conn, err := d.Listener.Accept()
-	return &damagingConn{conn, d}, err
+	return &corruptingConn{conn, d}, err
 }
 
-type damagingConn struct {
+type corruptingConn struct {
 	net.Conn
-	of *damagingBroker
+	broker *corruptingBroker
 }
 
 // Write gets a whole response of the broker.
-func (c *damagingConn) Write(b []byte) (int, error) {
-	if i := bytes.Index(b, c.of.marker); i >= 0 && c.of.damages.Load() {
+func (c *corruptingConn) Write(b []byte) (int, error) {
+	if i := bytes.Index(b, c.broker.marker); i >= 0 && c.broker.corrupting.Load() {
 		b = bytes.Clone(b)
 		b[i] ^= 1
 	}

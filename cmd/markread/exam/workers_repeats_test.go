@@ -15,20 +15,18 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// stuckEvents is a conversation whose every call gets a passing failure (60008): its event stays
-// where it is, and so does the offset.
-func stuckEvents(i int) kit.Event {
-	return kit.Event{Conversation: kit.Conversation{Report: fmt.Sprintf("reject-60008-stuck%d", i),
-		Peer: "p"},
-		ReadTime: time.Now().Unix()}
+// failingEvent returns an event whose every call fails transiently (60008), so that it never
+// finishes and holds the committed offset.
+func failingEvent(i int) kit.Event {
+	return kit.NewEvent(fmt.Sprintf("reject-60008-failing%d", i), "p", time.Now().Unix())
 }
 
-// patient keeps a conversation that never succeeds from becoming a letter.
-var patient = []string{"--attempts", "1000000", "--backoff-max", "2s"}
+// keepRetrying are flags with which a conversation that always fails does not become a dead letter.
+var keepRetrying = []string{"--attempts", "1000000", "--backoff-max", "2s"}
 
-// attemptsOf returns how often the event at the beginning of the live partition 0 was tried, by the
-// worker's own account.
-func attemptsOf(m *kit.Member) int {
+// oldestAttempts returns, from the worker's state, how often the event at the beginning of the live
+// partition 0 was tried.
+func oldestAttempts(m *kit.Member) int {
 	state := m.State()
 	if state == nil {
 		return 0
@@ -41,11 +39,11 @@ func attemptsOf(m *kit.Member) int {
 	return 0
 }
 
-// TestExamWorkersKill: a conversation that never succeeds holds the offset of the only partition at
-// its beginning, and behind it many are called. After a kill -9 in their midst only those are
-// called again that were not yet committed, as the text beside the offset, and the attempts of the
-// one that is stuck go on where they were. With five events a conversation the text is too short
-// for all that has finished; that costs calls, no events.
+// TestExamWorkersKill: a conversation that always fails holds the committed offset at the beginning
+// of the only partition, while many calls behind it succeed. After SIGKILL only the calls are
+// repeated that were not yet in the commit metadata, and the attempts of the failing event continue
+// where they were. With five events per conversation the metadata is too small for all finished
+// offsets; that costs calls, not events.
 func TestExamWorkersKill(t *testing.T) {
 	t.Parallel()
 	n := 3000
@@ -54,85 +52,83 @@ func TestExamWorkersKill(t *testing.T) {
 	}
 	t.Run("one event each", func(t *testing.T) {
 		t.Parallel()
-		killAmid(t, kit.OneEach(kit.Conversations("one", n)), n/2, uncommitted)
+		killUnderLoad(t, kit.OneEventEach(kit.Conversations("one", n)), n/2, maxUncommitted)
 	})
 	if testing.Short() {
 		return
 	}
 	t.Run("five events each", func(t *testing.T) {
 		t.Parallel()
-		killAmid(t, kit.Many(5, kit.Conversations("five", n), 5*n), n/2, n)
+		killUnderLoad(t, kit.RandomEvents(5, kit.Conversations("five", n), 5*n), n/2, n)
 	})
 }
 
-func killAmid(t *testing.T, events []kit.Event, after, allowed int) {
+func killUnderLoad(t *testing.T, events []kit.Event, after, allowed int) {
 	t.Helper()
-	k := kit.StartBrokerOf(t, 1)
+	k := kit.StartBrokerWithPartitions(t, 1)
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "20ms")
-	kit.ProduceEvents(t, k, k.Live, []kit.Event{stuckEvents(0)})
+	kit.ProduceEvents(t, k, k.Live, []kit.Event{failingEvent(0)})
 	kit.ProduceEvents(t, k, k.Live, events)
-	commits := kit.WatchOffsets(t, k)
-	c := kit.CrewOf(k, im, 200)
-	first := c.Start(t, "a", patient...)
-	kit.Wait(t, "calls in full flow", time.Minute, func() bool { return im.Count(t) >= after })
-	<-time.After(rand.N(time.Second)) // anywhere between two commits
-	attempts := attemptsOf(first)
+	commits := kit.WatchCommits(t, k)
+	c := kit.NewWorkerGroup(k, im, 200)
+	first := c.Start(t, "a", keepRetrying...)
+	kit.Wait(t, "calls under load", time.Minute, func() bool { return im.Count(t) >= after })
+	<-time.After(rand.N(time.Second)) // a random point between two commits
+	attempts := oldestAttempts(first)
 	first.Signal(t, syscall.SIGKILL)
 	first.Exit(t, 5*time.Second)
 	killed := time.Now()
 	called := im.Arrivals(t)
-	commits.End()
-	// a second, but for a busy machine
-	longest := commits.At.Longest(time.Unix(0, called[0].Wall), killed)
-	allowed = max(allowed, int(200*longest.Seconds())+uncommitted-200)
+	commits.Stop()
+	// a second, longer on a busy machine
+	longest, _ := commits.ChangedAt.LongestGap(time.Unix(0, called[0].Wall), killed)
+	allowed = max(allowed, int(200*longest.Seconds())+maxUncommitted-200)
 
-	second := c.Start(t, "a", patient...)
+	second := c.Start(t, "a", keepRetrying...)
 	kit.Wait(t, "calls of the next worker", time.Minute,
-		func() bool { return im.CountOf(t, second.Account) > 0 })
+		func() bool { return im.CountBy(t, second.Account) > 0 })
 	paused := time.Since(killed)
 	resumed := 0
-	kit.Wait(t, "the next worker tells of the attempts", 10*time.Second,
-		func() bool { resumed = attemptsOf(second); return resumed > 0 })
-	im.Called(t, events, time.Minute)
+	kit.Wait(t, "the next worker reports the attempts", 10*time.Second,
+		func() bool { resumed = oldestAttempts(second); return resumed > 0 })
+	im.WaitApplied(t, events, time.Minute)
 	committed := k.Committed(t)[kit.Partition{Topic: k.Live, Partition: 0}]
 	second.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
 	arrivals := im.Arrivals(t)
-	repeated := kit.Repeated(arrivals)
+	repeated := kit.CountRepeated(arrivals)
 	done := 0
 	for _, a := range called {
 		if a.Code == 0 && a.Answered {
 			done++
 		}
 	}
-	kit.Figure(t, "workers-kill", "%d events of %d conversations behind one that never succeeds; "+
-		"SIGKILL after %d "+
-		"successful calls: at most %.1f s between two commits, the next worker's first call "+
-		"after %.1f s, %d "+
-		"answered calls repeated; attempts of the stuck one %d before, %d after; %v",
-		len(events), len(kit.Largest(events)), done, longest.Seconds(), paused.Seconds(), repeated,
-		attempts, resumed,
-		kit.Measure(arrivals))
+	kit.Figure(t, "workers-kill", "%d events of %d conversations behind one that always fails; "+
+		"SIGKILL after %d successful calls: at most %.1f s between two commits, the next "+
+		"worker's first call after %.1f s, %d answered calls repeated; attempts of the failing "+
+		"one %d before, %d after; %v", len(events), len(kit.Largest(events)), done,
+		longest.Seconds(), paused.Seconds(), repeated, attempts, resumed,
+		kit.MeasureCalls(arrivals))
 	kit.Check(t, done < len(kit.Largest(events))*9/10,
-		"hardly anything was left when the worker was killed: the row says nothing")
+		"hardly anything was left when the worker was killed: the test proves nothing")
 	kit.Check(t, done > allowed || allowed >= len(kit.Largest(events)),
-		"%d calls before the kill: a repetition of all would not be seen", done)
+		"%d calls before the kill: repeating all of them would not be detected", done)
 	kit.Check(t, repeated <= allowed, "%d answered calls were repeated, at most %d allowed",
 		repeated, allowed)
-	// some since the last commit
+	// without those since the last commit
 	kit.Check(t, attempts > 3 && resumed > attempts/2, "%d attempts before the kill, %d after it",
 		attempts, resumed)
 	kit.Check(t, committed == 0,
 		"the offset %d is committed, beyond an event that has not finished", committed)
-	kit.Check(t, kit.Measure(arrivals).MostIn1s <= 200,
+	kit.Check(t, kit.MeasureCalls(arrivals).MostIn1s <= 200,
 		"more than 200 arrivals in one second over the kill")
-	k.NoLetters(t, "a conversation that never succeeds")
-	kit.ComparePointers(t, kit.Largest(events), kit.Pointers(arrivals))
+	k.CheckNoDeadLetters(t, "a conversation that always fails")
+	kit.CompareReadTimes(t, kit.Largest(events), kit.ReadTimes(arrivals))
 }
 
-// TestExamWorkersRebalance: the same with a second worker that joins, the first that leaves, and
-// comes back, and a conversation that never succeeds at the beginning of each partition. Who gives
-// partitions up has committed all that has finished, so no answered call is repeated.
+// TestExamWorkersRebalance: the same, with a conversation that always fails at the beginning of
+// each partition: a second worker joins, the first leaves, and comes back. A worker commits all
+// finished events before it releases partitions, so no answered call is repeated.
 func TestExamWorkersRebalance(t *testing.T) {
 	t.Parallel()
 	const partitions = 4
@@ -140,57 +136,56 @@ func TestExamWorkersRebalance(t *testing.T) {
 	if testing.Short() {
 		n = 1200
 	}
-	k := kit.StartBrokerOf(t, partitions)
+	k := kit.StartBrokerWithPartitions(t, partitions)
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "20ms")
-	var stuck []kit.Event
+	var failing []kit.Event
 	for i := range partitions {
-		stuck = append(stuck, stuckEvents(i))
+		failing = append(failing, failingEvent(i))
 	}
-	k.ProduceTo(t, k.Live, stuck, func(i int) int32 { return int32(i) })
-	c := kit.StartCrew(t, k, im, 200, n)
+	k.ProduceTo(t, k.Live, failing, func(i int) int32 { return int32(i) })
+	c := kit.StartLoadedGroup(t, k, im, 200, n)
 
-	a := c.Start(t, "a", patient...)
-	more(c, t, 400)
-	b := c.Start(t, "b", patient...)
-	joins := c.Shared(t, 30*time.Second)
-	more(c, t, 400)
+	a := c.Start(t, "a", keepRetrying...)
+	waitForCalls(c, t, 400)
+	b := c.Start(t, "b", keepRetrying...)
+	joins := c.WaitShared(t, 30*time.Second)
+	waitForCalls(c, t, 400)
 	a.Stop(t, syscall.SIGTERM, kit.StopLimit)
-	leaves := b.OwnsAll(t, 30*time.Second)
-	more(c, t, 400)
-	c.Start(t, "a", patient...)
-	again := c.Shared(t, 30*time.Second)
-	more(c, t, 400)
-	events := append(c.Flow.End(), c.Backlog...)
-	im.Called(t, events, time.Minute)
+	leaves := b.WaitOwnsAll(t, 30*time.Second)
+	waitForCalls(c, t, 400)
+	c.Start(t, "a", keepRetrying...)
+	again := c.WaitShared(t, 30*time.Second)
+	waitForCalls(c, t, 400)
+	events := append(c.Traffic.End(), c.Backlog...)
+	im.WaitApplied(t, events, time.Minute)
 	for _, m := range c.Running() {
 		m.Stop(t, syscall.SIGTERM, kit.StopLimit)
 	}
 
 	arrivals := im.Arrivals(t)
-	repeated := kit.Repeated(arrivals)
+	repeated := kit.CountRepeated(arrivals)
 	kit.Figure(t, "workers-rebalance",
-		"%d events behind %d that never succeed; a second worker joins (%v until both call), the "+
-			"first leaves (%v) "+
-			"and comes back (%v): %d answered calls repeated; %v",
-		len(events), partitions, joins, leaves, again, repeated, kit.Measure(arrivals))
+		"%d events behind %d that always fail; a second worker joins (%v until both call), the "+
+			"first leaves (%v) and comes back (%v): %d answered calls repeated; %v", len(events),
+		partitions, joins, leaves, again, repeated, kit.MeasureCalls(arrivals))
 	kit.Check(t, repeated == 0, "%d answered calls were repeated although nobody was killed",
 		repeated)
-	kit.Check(t, kit.Measure(arrivals).MostIn1s <= 200,
+	kit.Check(t, kit.MeasureCalls(arrivals).MostIn1s <= 200,
 		"more than 200 arrivals in one second over the rebalances")
 	for p, offset := range k.Committed(t) {
 		kit.Check(t, p.Topic != k.Live || offset == 0,
 			"%s %d is committed to %d, beyond an event that has not finished", p.Topic, p.Partition,
 			offset)
 	}
-	k.NoLetters(t, "conversations that never succeed")
-	kit.ComparePointers(t, kit.Largest(events), kit.Pointers(arrivals))
+	k.CheckNoDeadLetters(t, "conversations that always fail")
+	kit.CompareReadTimes(t, kit.Largest(events), kit.ReadTimes(arrivals))
 }
 
-// more waits for so many calls.
-func more(c *kit.Crew, t *testing.T, calls int) {
+// waitForCalls waits for that many more calls.
+func waitForCalls(c *kit.WorkerGroup, t *testing.T, calls int) {
 	t.Helper()
 	before := c.IM.Count(t)
-	kit.Wait(t, "calls in full flow", time.Minute,
+	kit.Wait(t, "calls under load", time.Minute,
 		func() bool { return c.IM.Count(t) >= before+calls })
 }
 
@@ -199,37 +194,38 @@ var (
 	frozenRounds = flag.Int("exam.frozen-rounds", 9, "")
 )
 
-// TestExamWorkersFrozen: workers are frozen amid full load until their session is over and another
-// one has their partitions and their share of the rate, and thawed, a hundred times over groups
-// that run side by side; in a short run six times. A worker that is thawed sends at most the one
-// call that it was about to send, and what it then commits is refused: no offset goes back.
+// TestExamWorkersFrozen: workers under full load are frozen until their session has expired and
+// another worker has their partitions and their share of the rate, and then continued; a hundred
+// times, over groups that run in parallel; six times in a short run. A continued worker sends at
+// most the one call that it was about to send, and its next commits are refused: no committed
+// offset decreases.
 func TestExamWorkersFrozen(t *testing.T) {
 	t.Parallel()
 	const (
 		rate = 40
-		// a session of 15 s, the heartbeat, and what that takes
+		// a session of 15 s, a heartbeat, and the rebalance
 		lasts   = 16500 * time.Millisecond
-		repeats = rate * uncommitted / 200 * 2 // of one freeze; the machine is busy
+		repeats = rate * maxUncommitted / 200 * 2 // of one freeze, on a busy machine
 	)
 	groups, rounds, behind := *frozenGroups, *frozenRounds, 500
 	if testing.Short() {
 		groups, rounds, behind = 6, 1, 250
 	}
 	k := kit.StartBroker(t)
-	var crews []*kit.Crew
+	var crews []*kit.WorkerGroup
 	for range groups {
 		im := kit.StartRecorder(t, "-rate", fmt.Sprint(rate), "-latency", "50ms")
-		c := kit.StartCrew(t, kit.OwnTopics(t, k.Addr, 4), im, rate, behind)
+		c := kit.StartLoadedGroup(t, kit.CreateOwnTopics(t, k.Addr, 4), im, rate, behind)
 		c.Start(t, "a")
 		c.Start(t, "b")
 		crews = append(crews, c)
 	}
 	shared := func() {
 		for _, c := range crews {
-			c.Shared(t, 40*time.Second)
+			c.WaitShared(t, 40*time.Second)
 		}
 	}
-	freezes := map[*kit.Crew][]*kit.Freeze{}
+	freezes := map[*kit.WorkerGroup][]*kit.Freeze{}
 	for round := range rounds {
 		shared()
 		var now []*kit.Freeze
@@ -240,7 +236,7 @@ func TestExamWorkersFrozen(t *testing.T) {
 		kit.FreezeAll(t, lasts, now...)
 	}
 	shared()
-	refused := map[string]int{} // commits
+	refused := map[string]int{} // commits by error code
 	for _, c := range crews {
 		c.EndLoad(t)
 		for _, m := range c.All {
@@ -256,15 +252,15 @@ func TestExamWorkersFrozen(t *testing.T) {
 		arrivals, again := c.End(t)
 		repeated, calls = repeated+again, calls+len(arrivals)
 		kit.Check(t, again <= rounds*repeats,
-			"%d answered calls were repeated after %d freezes, at most %d allowed",
-			again, rounds, rounds*repeats)
+			"%d answered calls were repeated after %d freezes, at most %d allowed", again, rounds,
+			rounds*repeats)
 		for _, a := range arrivals {
-			if a.Cut {
+			if a.Truncated {
 				cut++
 			}
 		}
 		for _, f := range freezes[c] {
-			n := f.Late(arrivals)
+			n := f.LateCalls(arrivals)
 			kit.Check(t, n <= 1, "%d late calls of %s after it was frozen, at most 1 allowed", n,
 				f.Member.Account)
 			late, most, took = late+min(n, 1), max(most, n), append(took, f.Took)
@@ -272,16 +268,14 @@ func TestExamWorkersFrozen(t *testing.T) {
 	}
 	slices.Sort(took)
 	kit.Figure(t, "workers-frozen",
-		"%d freezes past the session over %d groups of two workers at %d/s: the other one had "+
-			"all partitions %v to "+
-			"%v later; a late call in %d of them, at most %d in one; %d calls cut off; commits "+
-			"refused by code %v; "+
-			"%d of %d calls repeated an answered one",
+		"%d freezes past the session over %d groups of two workers at %d/s: the other worker had "+
+			"all partitions %v to %v later; a late call in %d of them, at most %d in one; %d "+
+			"calls cut off; commits refused by code %v; %d of %d calls repeated an answered one",
 		len(took), groups, rate, took[0], took[len(took)-1], late, most, cut, refused, repeated,
 		calls)
 	kit.Check(t, late <= len(took)/10+1,
-		"a late call in %d of %d freezes: more than were between the look at the lease and the "+
-			"socket", late, len(took))
+		"a late call in %d of %d freezes: more than fell between the lease check and the socket",
+		late, len(took))
 	for _, code := range slices.Sorted(maps.Keys(refused)) {
 		kit.Check(t, slices.Contains([]string{"22", "25", "27", "network"}, code),
 			"a commit failed with %s", code)

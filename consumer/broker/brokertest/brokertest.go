@@ -1,11 +1,11 @@
-// Package brokertest is the virtual Kafka of our tests: the embedded broker in a synctest bubble,
-// over in-memory connections, with what looks at it from outside. Nothing but tests imports it.
+// Package brokertest runs the embedded broker in a synctest bubble, over in-memory connections, and
+// has helpers that inspect and disturb it. Only tests import it.
 //
-// It promises that nothing of it outlives the test, and that no test of it depends on the machine's
-// speed: time is virtual, and begins in 2026.
+// It promises that none of its goroutines and connections outlives the test, and that no test
+// depends on the machine's speed: time is virtual, and starts in 2026.
 //
-// Non-obvious: whatever a test makes before its bubble has times of the real clock, which may be
-// ahead of those in the bubble.
+// Non-obvious: times that a test takes before its bubble come from the real clock, which may be
+// ahead of the clock in the bubble.
 package brokertest
 
 import (
@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// Bubble runs a test in a synctest bubble whose clock begins in 2026. The clock of synctest itself
-// begins in 2000, and no event may be that old.
+// Bubble runs a test in a synctest bubble whose clock starts in 2026. synctest's own clock starts
+// in 2000, and no event may be that old.
 func Bubble(t *testing.T, test func(t *testing.T)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {

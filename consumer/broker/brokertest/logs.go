@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// Logs keeps what was logged. It may be read while a client goes on writing.
+// Logs collects log output. It is safe for concurrent use.
 type Logs struct {
 	mu    sync.Mutex
 	bytes bytes.Buffer
@@ -24,7 +24,7 @@ func (l *Logs) String() string {
 	return l.bytes.String()
 }
 
-// Lines returns the fields of the lines with this message.
+// Lines returns the fields of each line that has this message.
 func (l *Logs) Lines(message string) (lines []map[string]any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

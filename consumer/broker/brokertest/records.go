@@ -9,20 +9,21 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// ScanAll is Scan, with what could not be read as an error.
-func ScanAll(ctx context.Context, c *kafkaclient.Client, extent kafkaclient.TopicOffsets,
+// ScanAll is Scan, but returns an error if a range could not be read.
+func ScanAll(ctx context.Context, c *kafkaclient.Client, offsets kafkaclient.TopicOffsets,
 	each func(event.Record) error) error {
-	unread, err := c.Scan(ctx, extent, each)
+	unread, err := c.Scan(ctx, offsets, each)
 	if err == nil && len(unread) > 0 {
-		err = fmt.Errorf("topic %q, partition %d: %w", extent.Topic, unread[0].Partition,
+		err = fmt.Errorf("topic %q, partition %d: %w", offsets.Topic, unread[0].Partition,
 			unread[0].Err)
 	}
 	return err
 }
 
-// Same is equality that tells null from empty.
-func Same(a, b []byte) bool { return string(a) == string(b) && (a == nil) == (b == nil) }
+// SameBytes reports whether a and b are equal; nil is not equal to empty.
+func SameBytes(a, b []byte) bool { return string(a) == string(b) && (a == nil) == (b == nil) }
 
+// DeadLetter returns a dead letter of the record with all fields set.
 func DeadLetter(record event.Record) event.DeadLetter {
 	return event.DeadLetter{
 		Event: event.Event{

@@ -14,7 +14,7 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// Certificate returns a fresh self-signed one for localhost, and the pool that trusts it.
+// Certificate returns a new self-signed certificate for localhost, and the pool that trusts it.
 func Certificate(t *testing.T) (tls.Certificate, *x509.CertPool) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -39,6 +39,7 @@ func Certificate(t *testing.T) (tls.Certificate, *x509.CertPool) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
 }
 
+// Mechanism returns a SASL mechanism with a fixed password.
 func Mechanism(t *testing.T, name, user, secret string) kafkaclient.Mechanism {
 	t.Helper()
 	m, err := kafkaclient.SASL(name, user, Password(secret))
@@ -48,5 +49,5 @@ func Mechanism(t *testing.T, name, user, secret string) kafkaclient.Mechanism {
 	return m
 }
 
-// Password is one that does not change.
+// Password returns a function that always returns s.
 func Password(s string) func() (string, error) { return func() (string, error) { return s, nil } }

@@ -18,12 +18,14 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
+// Topics are the topics of a World, with the default names.
 var Topics = event.Topics{Live: "mark-read", Backfill: "mark-read-backfill",
 	DeadLetter: "mark-read-dead-letters"}
 
+// Group is the default consumer group.
 const Group = "markread"
 
-// World is an embedded broker in virtual time, and what is needed to look at it from outside.
+// World is a test with an embedded broker in virtual time.
 type World struct {
 	*testing.T
 	Network kfake.VirtualNetwork
@@ -31,7 +33,7 @@ type World struct {
 	Cluster *kfake.Cluster
 }
 
-// Run runs a test in a bubble with a broker that has the topics, of so many partitions.
+// Run runs a test in a bubble, with a broker that has the Topics with that many partitions.
 func Run(t *testing.T, partitions int, test func(w *World)) {
 	t.Helper()
 	Bubble(t, func(t *testing.T) {
@@ -49,8 +51,10 @@ func Run(t *testing.T, partitions int, test func(w *World)) {
 	})
 }
 
+// Client returns a client of the broker. The test closes it.
 func (w *World) Client() *kafkaclient.Client { return w.ClientOver(w.Network.DialContext) }
 
+// ClientOver is Client with another dial function.
 func (w *World) ClientOver(dial func(ctx context.Context, network, addr string) (net.Conn,
 	error)) *kafkaclient.Client {
 	w.Helper()
@@ -63,7 +67,7 @@ func (w *World) ClientOver(dial func(ctx context.Context, network, addr string) 
 	return c
 }
 
-// Kgo returns another Kafka client, for what ours doesn't do.
+// Kgo returns a client of franz-go, for requests that our client does not have.
 func (w *World) Kgo(opts ...kgo.Opt) *kgo.Client {
 	w.Helper()
 	c, err := kgo.NewClient(append(opts, kgo.SeedBrokers(w.Broker.Addr()),
@@ -75,11 +79,11 @@ func (w *World) Kgo(opts ...kgo.Opt) *kgo.Client {
 	return c
 }
 
-// FirstSecond is before all read times of the events that publish makes.
+// FirstSecond is one second before the first read time of Publish's events, in seconds since 1970.
 const FirstSecond = 1_600_000_000
 
-// Publish publishes n events of different conversations to one partition, with MsgReadTime
-// firstSecond + 1, + 2 ….
+// Publish publishes n events of different conversations to one partition, with a MsgReadTime of
+// FirstSecond + 1, + 2 ….
 func (w *World) Publish(topic string, partition, n int) {
 	w.Helper()
 	c := w.Kgo(kgo.RecordPartitioner(kgo.ManualPartitioner()))
@@ -94,25 +98,27 @@ func (w *World) Publish(topic string, partition, n int) {
 	c.Close()
 }
 
+// Value returns the value of the event with index i of Publish.
 func Value(i int) []byte {
 	return fmt.Appendf(nil, `{"Report_Account":"r%d","Peer_Account":"p","MsgReadTime":%d}`, i,
 		FirstSecond+i+1)
 }
 
-// Switchboard is a dial function whose connections can be cut, and refused.
-type Switchboard struct {
+// CuttableDialer dials with Dial. A test can cut its connections, and make it refuse new ones.
+type CuttableDialer struct {
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	mu   sync.Mutex
 	Off  bool
 	live []net.Conn
 }
 
-func (s *Switchboard) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
+// DialContext dials, unless the network is cut.
+func (s *CuttableDialer) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	s.mu.Lock()
 	off := s.Off
 	s.mu.Unlock()
 	if off {
-		return nil, errors.New("the line is cut")
+		return nil, errors.New("the network is cut")
 	}
 	conn, err := s.Dial(ctx, network, addr)
 	if err == nil {
@@ -123,7 +129,8 @@ func (s *Switchboard) DialContext(ctx context.Context, network, addr string) (ne
 	return conn, err
 }
 
-func (s *Switchboard) Cut(off bool) {
+// Cut closes all connections. With off, it refuses new ones until the next call.
+func (s *CuttableDialer) Cut(off bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.Off = off
@@ -133,8 +140,9 @@ func (s *Switchboard) Cut(off bool) {
 	s.live = nil
 }
 
-// Answer lets the broker answer requests of a kind as change makes it of what it would say.
-func Answer[A kmsg.Response](w *World, key kmsg.Key, change func(request kmsg.Request, answer A)) {
+// Respond makes the broker respond to a kind of request with what change fills in.
+func Respond[A kmsg.Response](w *World, key kmsg.Key,
+	change func(request kmsg.Request, response A)) {
 	w.Helper()
 	w.Cluster.ControlKey(key.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
 		w.Cluster.KeepControl()
@@ -145,11 +153,12 @@ func Answer[A kmsg.Response](w *World, key kmsg.Key, change func(request kmsg.Re
 	})
 }
 
-func (w *World) Extent(c *kafkaclient.Client, topic string) kafkaclient.TopicOffsets {
+// TopicOffsets returns the current offsets of a topic.
+func (w *World) TopicOffsets(c *kafkaclient.Client, topic string) kafkaclient.TopicOffsets {
 	w.Helper()
-	extent, err := c.TopicOffsets(w.Context(), topic)
+	offsets, err := c.TopicOffsets(w.Context(), topic)
 	if err != nil {
 		w.Fatal(err)
 	}
-	return extent
+	return offsets
 }

@@ -1,15 +1,15 @@
-// Fetches the page every two seconds and puts its state in the place of the old one, so that scrolling and selection of the rest survive.
+// Fetches the page every two seconds and replaces the old state, so that the scroll position and a selection survive.
 "use strict";
 
 async function refresh() {
   let fresh = null;
   try {
-    const answer = await fetch("/", { signal: AbortSignal.timeout(5000) });
-    if (answer.ok) {
-      fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const response = await fetch("/", { signal: AbortSignal.timeout(5000) });
+    if (response.ok) {
+      fresh = new DOMParser().parseFromString(await response.text(), "text/html");
     }
   } catch {
-    // The worker is stopped or restarting: say so and go on asking.
+    // The worker is stopped or restarting: show that and keep polling.
   }
   document.getElementById("stale").hidden = fresh !== null;
   if (fresh !== null && window.getSelection().isCollapsed) {

@@ -15,22 +15,22 @@ import (
 var epoch = time.Unix(1_700_000_000, 0)
 
 const (
-	recheckEvery  = time.Second     // the dispatcher rechecks at least so often
-	lettersAtOnce = 64              // that are written at the same time
-	retriedWithin = 2 * time.Second // of the end of a hold: all that waited for it
+	recheckEvery  = time.Second     // at least: the dispatcher rechecks
+	letterBatch   = 64              // dead letters written concurrently
+	retriedWithin = 2 * time.Second // of the end of a hold: all conversations that waited for it
 )
 
 var errUnproven = errors.New("the membership is not proven")
 
-// nobody observes nothing.
-type nobody struct{}
+// noObserver ignores everything.
+type noObserver struct{}
 
-func (nobody) EventFinished(event.Lane, time.Duration)                 {}
-func (nobody) CallEnded(*imclient.Error, time.Duration)                {}
-func (nobody) CallRetried(*engine.Call, *imclient.Error, int32, int32) {}
-func (nobody) LetterWritten(*engine.Letter)                            {}
-func (nobody) Limit(time.Time, int, int)                               {}
-func (nobody) HoldsChanged(time.Time, hold.Change, []hold.Hold)        {}
+func (noObserver) EventFinished(event.Lane, time.Duration)                 {}
+func (noObserver) CallEnded(*imclient.Error, time.Duration)                {}
+func (noObserver) CallRetried(*engine.Call, *imclient.Error, int32, int32) {}
+func (noObserver) LetterWritten(*engine.Letter)                            {}
+func (noObserver) Limit(time.Time, int, int)                               {}
+func (noObserver) HoldsChanged(time.Time, hold.Change, []hold.Hold)        {}
 
 // newEngine returns a real engine.
 func (h *process) newEngine() *engine.Engine {
@@ -39,10 +39,10 @@ func (h *process) newEngine() *engine.Engine {
 		MaxRejected: h.maxRejected,
 		Backoff:     imclient.NewBackoff(h.backoffInitial, h.backoffMost),
 		Jitter: func(id string, failures int) float64 {
-			return h.part(dieJitter, uint64(talkOf(id)), uint64(failures))
+			return h.unit(dieJitter, uint64(conversationOf(id)), uint64(failures))
 		},
 		Topics:   event.Topics{Live: "mark-read", Backfill: "mark-read-backfill"},
-		Observer: nobody{},
+		Observer: noObserver{},
 	})
 }
 
@@ -70,19 +70,19 @@ func (h *process) resume(accept bool) {
 	h.after(operatorActs)
 }
 
-func (h *process) shareGiven(share int) {
+func (h *process) setShare(share int) {
 	h.shadow.holds.share = share
 	h.engine.SetShare(h.time(), share)
 	h.watchHolds()
 }
 
-// held says whether the engine says that the reason holds the lane.
+// held reports whether the engine reports a hold of the lane for the reason.
 func (h *process) held(reason hold.Reason, lane int) bool {
 	return slices.ContainsFunc(h.engine.Holds(),
 		func(a hold.Hold) bool { return a.Reason == reason && a.Lane == lane })
 }
 
-// inMemory is how many conversations the engine has in memory.
+// inMemory returns how many conversations the engine has in memory.
 func (h *process) inMemory() (n int) {
 	for _, k := range h.engine.State(h.time()).Conversations {
 		n += k
@@ -90,26 +90,27 @@ func (h *process) inMemory() (n int) {
 	return n
 }
 
-// lookAtKey is what Worker.watchKey does each second.
-func (h *process) lookAtKey() {
+// watchKey does what Worker.watchKey does each second.
+func (h *process) watchKey() {
 	if h.gen == nil || h.frozenUntil > h.now || !h.held(hold.Credentials, hold.All) ||
-		!h.signer.mended(h.world) {
+		!h.signer.keyFixed(h.world) {
 		return
 	}
-	h.signer.current, h.signer.anew = nil, true
+	h.signer.current, h.signer.keyChanged = nil, true
 	for i := range h.shadow.holds.active {
 		if a := &h.shadow.holds.active[i]; a.reason == hold.Credentials {
 			a.notBefore = 0
 		}
 	}
-	h.tally.keysChanged++
+	h.stats.keysChanged++
 	h.engine.KeyChanged(h.time())
 	h.after(operatorActs)
 }
 
 var errRefused = errors.New("the topic refuses")
 
-// wrote tells the engine what became of letters, and says whether the next try must wait.
+// wrote reports the results of dead letters to the engine, and returns whether the next attempt
+// must wait.
 func (h *process) wrote(batch []*engine.Letter, acked []bool, cut bool) bool {
 	failures := make([]error, len(batch))
 	for i := range batch {
@@ -117,7 +118,7 @@ func (h *process) wrote(batch []*engine.Letter, acked []bool, cut bool) bool {
 		case acked[i]:
 			h.shadow.writtenRefs += uint64(len(batch[i].Refs))
 		case cut:
-			failures[i] = engine.ErrCutOff
+			failures[i] = engine.ErrInterrupted
 		default:
 			failures[i] = errRefused
 		}

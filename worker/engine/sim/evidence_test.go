@@ -7,33 +7,33 @@ import (
 	"markread/worker/hold"
 )
 
-// evidence keeps what the answers say about the service while no hold is on.
+// evidence records what the responses say about the service while no hold is active.
 func (v *holdView) evidence(r *request, failure *imclient.Error) {
 	if r.Probe || v.on(r.Lane) || failure != nil && failure.RetryWithNewSignature {
 		return
 	}
 	failed := failure != nil && failure.Class == imclient.Transient
-	v.recent = append(v.recent, recentAnswer{r.talk, failed})
+	v.recent = append(v.recent, recentResult{r.conversation, failed})
 	if len(v.recent) > 20 {
 		v.recent = append(v.recent[:0], v.recent[1:]...)
 	}
 	switch {
 	case !failed || failure.ErrorCode != 0:
-		v.silent = 0
-	case v.silent == 0:
-		v.silent, v.silentSince = 1, r.process.now
+		v.noCode = 0
+	case v.noCode == 0:
+		v.noCode, v.noCodeSince = 1, r.process.now
 	default:
-		v.silent++
+		v.noCode++
 	}
 }
 
-// judgeProbes sets when the holds may be probed next, and says when there must be one.
-func (h *process) judgeProbes(r *request, failure *imclient.Error) {
+// checkProbes sets when the holds may next be probed, and fails if an outage hold is missing.
+func (h *process) checkProbes(r *request, failure *imclient.Error) {
 	v := &h.shadow.holds
-	if why := v.outage(h.now - v.silentSince - holdSlack(time.Second)); why != "" &&
+	if why := v.outage(h.now - v.noCodeSince - holdSlack(time.Second)); why != "" &&
 		!v.on(r.Lane) && failure != nil &&
 		failure.Class == imclient.Transient && !failure.RetryWithNewSignature {
-		h.fail("letters", "worker %d goes on calling in an outage: %s", h.id, why)
+		h.fail("letters", "worker %d continues calling in an outage: %s", h.id, why)
 	}
 	if !r.Probe {
 		return
@@ -41,13 +41,13 @@ func (h *process) judgeProbes(r *request, failure *imclient.Error) {
 	for i := range v.active {
 		a := &v.active[i]
 		switch {
-		case a.lane != hold.All && a.lane != r.Lane || a.since == h.now:
+		case !a.holds(r.Lane) || a.since == h.now:
 		case failure != nil && failure.RetryWithNewSignature:
-			// again at once, if nothing began meanwhile
+			// immediately again, if no hold began meanwhile
 			if a.since <= r.sent {
 				a.notBefore = 0
 			}
-			v.probed = -1
+			v.lastProbed = -1
 		case a.reason == hold.Outage:
 			a.next(h, min(2*a.interval, 15*time.Second))
 		case a.reason == hold.Credentials:
@@ -58,54 +58,46 @@ func (h *process) judgeProbes(r *request, failure *imclient.Error) {
 	}
 }
 
-// outage says why the last answers are an outage, or nothing. within is how long those that got no
-// ErrorCode have come by now, give or take what clocks may disagree on.
+// outage says why the last responses are an outage, or "". within is how long calls have got no
+// ErrorCode, with a tolerance for what clocks may differ by.
 func (v *holdView) outage(within int64) string {
-	if v.silent >= 5 && within >= int64(time.Second) {
+	if v.noCode >= 5 && within >= int64(time.Second) {
 		return "five calls in a row got no ErrorCode"
 	}
-	failed, owners := 0, 0
-	for i, a := range v.recent {
-		if !a.failed {
-			continue
-		}
-		failed++
-		owners++
-		for _, b := range v.recent[:i] {
-			if b.failed && b.talk == a.talk {
-				owners--
-				break
-			}
+	failed, conversations := 0, map[int32]bool{}
+	for _, a := range v.recent {
+		if a.failed {
+			failed++
+			conversations[a.conversation] = true
 		}
 	}
-	if failed >= 16 && owners >= 5 && len(v.recent) == 20 {
+	if failed >= 16 && len(conversations) >= 5 && len(v.recent) == 20 {
 		return "four of five calls failed"
 	}
 	return ""
 }
 
-// ends notes how an event of a lane ended, and says when the lane must be held for it.
-func (h *process) ends(lane int, as uint8) {
+// noteOutcome notes the outcome of an event of a lane, and fails if the lane should be held for it.
+func (h *process) noteOutcome(lane int, as uint8) {
 	v := &h.shadow.holds
-	ring := &v.ends[lane]
+	ring := &v.outcomes[lane]
 	if len(*ring) < 500 {
 		*ring = append(*ring, as)
 	} else {
-		(*ring)[v.endsNext[lane]] = as
-		v.endsNext[lane] = (v.endsNext[lane] + 1) % 500
+		(*ring)[v.outcomesNext[lane]] = as
+		v.outcomesNext[lane] = (v.outcomesNext[lane] + 1) % 500
 	}
-	if as != endRejected || len(*ring) < 500 || v.accepted || v.held(hold.Rejections, lane) {
+	if as != outcomeRejected || len(*ring) < 500 || v.accepted || v.held(hold.Rejections, lane) {
 		return
 	}
 	var count [3]int
 	for _, end := range *ring {
 		count[end]++
 	}
-	if calls := 500 - count[endInvalid]; calls >= 100 &&
-		(500-count[endCalled]) >= 5*h.maxRejected &&
-		count[endRejected]*100 >= calls*h.maxRejected {
-		h.fail("rejections", "worker %d: lane %d goes on after 500 ends of which %d were "+
-			"rejected and %d invalid", h.id,
-			lane, count[endRejected], count[endInvalid])
+	if calls := 500 - count[outcomeInvalid]; calls >= 100 &&
+		(500-count[outcomeCalled]) >= 5*h.maxRejected &&
+		count[outcomeRejected]*100 >= calls*h.maxRejected {
+		h.fail("rejections", "worker %d: lane %d continues after 500 outcomes of which %d were "+
+			"rejected and %d invalid", h.id, lane, count[outcomeRejected], count[outcomeInvalid])
 	}
 }

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"time"
 
 	"markread/imclient"
@@ -8,32 +9,33 @@ import (
 	"markread/worker/hold"
 )
 
-// holdView is what is seen of a worker's holds, and an own opinion of what should be: which
+// holdView is what is seen of a worker's holds, and an independent view of what should be: what
 // evidence there is, and when the next probe may be.
 type holdView struct {
 	active []seenHold
-	cause  string // what is happening just now that may end a hold
+	cause  string // what is happening now that may end a hold
 
-	recent       []recentAnswer // while no hold was on
-	silent       int
-	silentSince  int64
-	newcomers    int   // conversations that arrived
-	newcomerDue  int64 // when one that arrived in an outage must have been probed
-	hastened     int   // probes that they hastened
-	outageProbes int   // each may be one that they hastened
-	pausedTo     int64 // by Retry-After
-	endedAt      int64 // when the last hold ended
-	operator     bool  // paused
-	again        int   // how often in a row, beyond the first
-	probed       int32 // the conversation that was probed last; -1: none, or it may be again
+	recent           []recentResult // while no hold was active
+	noCode           int
+	noCodeSince      int64
+	newConversations int   // conversations that arrived
+	earlyProbeDue    int64 // when one that arrived during an outage must have been probed
+	earlyProbes      int   // probes that they brought forward
+	outageProbes     int   // each of them may be one that was brought forward
+	pausedTo         int64 // by Retry-After
+	endedAt          int64 // when the last hold ended
+	operator         bool  // paused by an operator
+	repeatedProbes   int   // how often in a row, in addition to the first
+	// the conversation that was last probed; -1: none, or it may be probed again
+	lastProbed   int32
 	share        int
-	ends         [backlog.Lanes][]uint8 // the last 500
-	endsNext     [backlog.Lanes]int
-	// how many events were delivered, if that is what happens just now
+	outcomes     [backlog.Lanes][]uint8 // the last 500
+	outcomesNext [backlog.Lanes]int
+	// how many events were delivered, if that is happening now
 	batch int
-	// it was held before: what was parked counts again, which is not seen here
-	again500 [backlog.Lanes]bool
-	accepted bool
+	// the lane was held before: parked records count again, which is not seen here
+	rejectionsRestarted [backlog.Lanes]bool
+	accepted            bool
 }
 
 type seenHold struct {
@@ -41,34 +43,28 @@ type seenHold struct {
 	lane      int
 	since     int64
 	began     time.Time // by the worker's clock
-	notBefore int64     // the next probe
+	notBefore int64     // of the next probe
 	interval  time.Duration
 }
 
-type recentAnswer struct {
-	talk   int32
-	failed bool
+func (a seenHold) holds(lane int) bool { return a.lane == hold.All || a.lane == lane }
+
+type recentResult struct {
+	conversation int32
+	failed       bool
 }
 
 func (v *holdView) on(lane int) bool {
-	for _, a := range v.active {
-		if a.lane == hold.All || a.lane == lane {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(v.active, func(a seenHold) bool { return a.holds(lane) })
 }
 
 func (v *holdView) held(reason hold.Reason, lane int) bool {
-	for _, a := range v.active {
-		if a.reason == reason && (a.lane == hold.All || a.lane == lane) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(v.active,
+		func(a seenHold) bool { return a.reason == reason && a.holds(lane) })
 }
 
-// watchHolds compares what is in force with what was, and judges what has ended.
+// watchHolds compares the active holds with the previous ones, and checks the ended and the new
+// ones.
 func (h *process) watchHolds() {
 	v := &h.shadow.holds
 	if h.engine == nil {
@@ -81,15 +77,16 @@ func (h *process) watchHolds() {
 			kept = append(kept, a)
 			continue
 		}
-		h.tally.ended[a.reason]++
+		h.stats.ended[a.reason]++
 		h.note("hold ends: "+string(a.reason), h.id, int64(a.lane), h.now-a.since, 0)
 		v.endedAt = h.now
-		h.judgeEnd(a)
-		h.judgeHastened(a)
+		h.checkEnd(a)
+		h.checkRetriedSoon(a)
 		if a.reason == hold.Rejections {
-			v.again500[a.lane] = true
+			v.rejectionsRestarted[a.lane] = true
 			if v.cause != "accepts" {
-				v.ends[a.lane], v.endsNext[a.lane] = nil, 0 // a new story, with what was parked
+				// the evidence restarts, with the parked records
+				v.outcomes[a.lane], v.outcomesNext[a.lane] = nil, 0
 			}
 		}
 	}
@@ -98,37 +95,31 @@ func (h *process) watchHolds() {
 		if seen(v.active, a) {
 			continue
 		}
-		h.tally.begun[a.Reason]++
+		h.stats.begun[a.Reason]++
 		h.note("hold: "+string(a.Reason), h.id, int64(a.Lane), 0, 0)
 		v.active = append(v.active,
 			seenHold{reason: a.Reason, lane: a.Lane, since: h.now, began: a.Since})
-		h.judgeBegin(&v.active[len(v.active)-1])
+		h.checkBegin(&v.active[len(v.active)-1])
 	}
 }
 
-// find says whether a hold that was seen is still on. One of the same reason that began since is
-// another one: what was parked may bring a hold for rejections back as soon as it ends.
+// find reports whether a hold that was seen is still active. A hold for the same reason that began
+// since is another one: parked records may cause a new hold for rejections as soon as the first one
+// ends.
 func find(active []hold.Hold, was seenHold) bool {
-	for _, a := range active {
-		if a.Reason == was.reason && a.Lane == was.lane && a.Since.Equal(was.began) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(active, func(a hold.Hold) bool {
+		return a.Reason == was.reason && a.Lane == was.lane && a.Since.Equal(was.began)
+	})
 }
 
 func seen(active []seenHold, is hold.Hold) bool {
-	for _, a := range active {
-		if a.reason == is.Reason && a.lane == is.Lane {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(active,
+		func(a seenHold) bool { return a.reason == is.Reason && a.lane == is.Lane })
 }
 
-// spread is by how much the intervals of this worker's probes are longer.
+// spread is the factor by which the intervals of this worker's probes are longer.
 func (h *process) spread() float64 {
-	return float64(h.outlook.all()) / float64(max(1, len(h.assigned)))
+	return float64(h.terms.all()) / float64(max(1, len(h.assigned)))
 }
 
 func (a *seenHold) next(h *process, interval time.Duration) {
@@ -137,15 +128,14 @@ func (a *seenHold) next(h *process, interval time.Duration) {
 	a.notBefore = h.now + int64(wait) - holdSlack(wait)
 }
 
-// judgeBegin says whether a hold may begin now.
-func (h *process) judgeBegin(a *seenHold) {
+// checkBegin fails if a hold must not begin now.
+func (h *process) checkBegin(a *seenHold) {
 	v := &h.shadow.holds
 	switch a.reason {
 	case hold.Outage:
-		if v.outage(h.now-v.silentSince+holdSlack(time.Second)) == "" {
-			h.fail("letters", "worker %d: an outage begins with %d answers without a code, and %v",
-				h.id, v.silent,
-				v.recent)
+		if v.outage(h.now-v.noCodeSince+holdSlack(time.Second)) == "" {
+			h.fail("letters", "worker %d: an outage begins with %d responses without an "+
+				"ErrorCode, and %v", h.id, v.noCode, v.recent)
 		}
 		a.next(h, time.Second)
 	case hold.Credentials:
@@ -156,31 +146,30 @@ func (h *process) judgeBegin(a *seenHold) {
 		a.next(h, refusedWait(v.cause))
 	case hold.Rejections:
 		bad := 0
-		for _, end := range v.ends[a.lane] {
-			if end != endCalled {
+		for _, end := range v.outcomes[a.lane] {
+			if end != outcomeCalled {
 				bad++
 			}
 		}
-		// The end that began it is not yet among them, or all that came with it are.
-		if !v.again500[a.lane] && (len(v.ends[a.lane]) < 499 || bad+1+v.batch < h.maxRejected*5) {
-			h.fail("letters", "worker %d: lane %d is held with %d bad of the last %d ends", h.id,
-				a.lane, bad,
-				len(v.ends[a.lane]))
+		// The outcome that began it is not yet among them, or all outcomes of its batch are.
+		if !v.rejectionsRestarted[a.lane] &&
+			(len(v.outcomes[a.lane]) < 499 || bad+1+v.batch < h.maxRejected*5) {
+			h.fail("letters", "worker %d: lane %d is held with %d bad of the last %d outcomes",
+				h.id, a.lane, bad, len(v.outcomes[a.lane]))
 		}
 		a.next(h, 5*time.Second)
 	case hold.Membership:
 		if h.proofAge() <= proofLimit {
 			h.fail("liveness", "worker %d is held for its membership, with a proof that is %v old",
-				h.id,
-				time.Duration(h.proofAge()))
+				h.id, time.Duration(h.proofAge()))
 		}
 	case hold.Throttled:
 		if v.pausedTo <= h.now {
 			h.fail("letters", "worker %d: a pause that no server asked for", h.id)
 		}
 	}
-	// Evidence of before counts no more.
-	v.recent, v.silent, v.newcomerDue, v.probed = v.recent[:0], 0, 0, -1
+	// Evidence from before the hold no longer counts.
+	v.recent, v.noCode, v.earlyProbeDue, v.lastProbed = v.recent[:0], 0, 0, -1
 }
 
 func refusedWait(cause string) time.Duration {
@@ -190,15 +179,14 @@ func refusedWait(cause string) time.Duration {
 	return 15 * time.Second
 }
 
-// judgeEnd says whether a hold may end now.
-func (h *process) judgeEnd(a seenHold) {
+// checkEnd fails if a hold must not end now.
+func (h *process) checkEnd(a seenHold) {
 	v := &h.shadow.holds
 	ok := true
 	switch a.reason {
 	case hold.Outage:
 		ok = v.cause == "probe succeeded" || v.cause == "probe failed otherwise" ||
-			v.cause == "held" ||
-			v.cause == "locked"
+			v.cause == "held" || v.cause == "locked"
 	case hold.Credentials:
 		ok = v.cause == "probe succeeded" || v.cause == "probe failed otherwise"
 	case hold.Rejections:
@@ -222,64 +210,64 @@ func (h *process) judgeEnd(a seenHold) {
 	}
 }
 
-// judgeHastened says whether what waited for a hold is tried soon after its end.
-func (h *process) judgeHastened(a seenHold) {
+// checkRetriedSoon fails if what waited for a hold is not retried soon after its end.
+func (h *process) checkRetriedSoon(a seenHold) {
 	v := &h.shadow.holds
 	if h.gen == nil || v.cause == "generation ends" {
 		return
 	}
 	waits := false
-	for i := range h.shadow.talks {
-		waits = waits || h.shadow.talks[i].state == retrying && h.shadow.taken != int32(i)+1
+	for i := range h.shadow.conversations {
+		waits = waits || h.shadow.conversations[i].state == retrying &&
+			h.shadow.beingChecked != int32(i)+1
 	}
 	if soon, due := h.engine.Ready(h.time().Add(retriedWithin)); waits && !soon {
 		h.fail("liveness", "worker %d: the hold for %s has ended, and the first retry is due "+
-			"only at %v, now is %v",
-			h.id, a.reason, due, h.time())
+			"only at %v, now is %v", h.id, a.reason, due, h.time())
 	}
 }
 
-// judgeIdle says whether a worker that could call stands still: a probe is overdue, or first tries
-// wait that nothing holds.
-func (h *process) judgeIdle() {
+// checkIdle fails if a worker that could call is idle: a probe is overdue, or first attempts wait
+// that nothing holds.
+func (h *process) checkIdle() {
 	v := &h.shadow.holds
-	if !h.taking || len(h.calls) > 0 || h.frozenUntil > h.now || v.share == 0 {
+	if !h.working || len(h.calls) > 0 || h.frozenUntil > h.now || v.share == 0 {
 		return
 	}
-	// permits cool for a second after a take-over, and the slowest pace is one a second
+	// permits cool for a second after a takeover, and the slowest pace is one per second
 	const patience = int64(3500 * time.Millisecond)
-	since := max(h.gen.started, h.frozenUntil, h.lastAnswer, v.endedAt)
+	since := max(h.gen.started, h.frozenUntil, h.lastResult, v.endedAt)
 	for lane := range h.shadow.fresh {
 		due, waits := since, h.shadow.fresh[lane] > 0
 		for _, a := range v.active {
 			switch {
-			case a.lane != hold.All && a.lane != lane:
+			case !a.holds(lane):
 			case a.reason == hold.Throttled:
 				due = max(due, v.pausedTo)
 			case a.interval == 0:
-				waits = false // its owner ends it
+				waits = false // only its owner ends it
 			default:
 				due = max(due, a.notBefore+2*holdSlack(
 					time.Duration(float64(a.interval)*h.spread())))
 				waits = waits || len(v.active) == 1 && a.lane == hold.All && h.shadow.inMemory > 0
 			}
 		}
-		if v.newcomerDue > 0 && len(v.active) == 1 && v.active[0].reason == hold.Outage &&
+		if v.earlyProbeDue > 0 && len(v.active) == 1 && v.active[0].reason == hold.Outage &&
 			v.outageProbes < 18 {
-			due = max(since, v.newcomerDue)
+			due = max(since, v.earlyProbeDue)
 		}
 		if waits && h.now > due+patience {
-			h.fail("starvation", "worker %d stands still for %v: lane %d waits, held %v", h.id,
+			h.fail("starvation", "worker %d is idle for %v: lane %d waits, held %v", h.id,
 				time.Duration(h.now-due), lane, v.active)
 		}
 	}
 }
 
-// judgeHeld says whether a call may be made now.
-func (h *process) judgeHeld(r *request) {
+// checkHeld fails if a call must not be made now.
+func (h *process) checkHeld(r *request) {
 	h.watchHolds()
 	v := &h.shadow.holds
-	v.newcomerDue = 0
+	v.earlyProbeDue = 0
 	if v.operator {
 		h.fail("letters", "worker %d calls while it is paused", h.id)
 	}
@@ -287,36 +275,37 @@ func (h *process) judgeHeld(r *request) {
 		h.fail("cap", "worker %d calls without a share", h.id)
 	}
 	if h.now < v.pausedTo {
-		h.fail("letters", "worker %d calls %v before the pause is over that the server asked for",
-			h.id,
-			time.Duration(v.pausedTo-h.now))
+		h.fail("letters", "worker %d calls %v before the end of the pause that the server asked "+
+			"for", h.id, time.Duration(v.pausedTo-h.now))
 	}
 	if on := v.on(r.Lane); on != r.Probe {
 		h.fail("letters", "worker %d: lane %d is held: %v, but the call is a probe: %v", h.id,
 			r.Lane, on, r.Probe)
 	}
-	if r.Probe && r.talk != v.probed {
-		v.probed, v.again = r.talk, 0
+	if r.Probe && r.conversation != v.lastProbed {
+		v.lastProbed, v.repeatedProbes = r.conversation, 0
 	} else if r.Probe && len(v.active) == 1 && v.active[0].lane == hold.All &&
 		h.shadow.inMemory-len(h.calls) > 1 {
-		// Once is right: calls that were out when the hold began are retried in their own time.
-		if v.again++; v.again > 1 {
-			h.fail("probes", "worker %d probes %s again and again, though others wait", h.id,
+		// Once is correct: calls that were in flight when the hold began are retried at their own
+		// time.
+		if v.repeatedProbes++; v.repeatedProbes > 1 {
+			h.fail("probes", "worker %d probes %s repeatedly, though others wait", h.id,
 				r.Read.Report)
 		}
 	}
 	for i := range v.active {
 		a := &v.active[i]
-		if a.lane != hold.All && a.lane != r.Lane {
+		if !a.holds(r.Lane) {
 			continue
 		}
-		h.tally.probes[a.reason]++
+		h.stats.probes[a.reason]++
 		switch a.reason {
 		case hold.Outage:
 			v.outageProbes++
 			if h.now < a.notBefore {
-				v.hastened++
-				if v.newcomers < v.hastened || v.hastened > 21+int(h.now/int64(time.Minute)) {
+				v.earlyProbes++
+				if v.newConversations < v.earlyProbes ||
+					v.earlyProbes > 21+int(h.now/int64(time.Minute)) {
 					h.fail("probes", "worker %d probes %v too early in an outage", h.id,
 						time.Duration(a.notBefore-h.now))
 				}
@@ -332,8 +321,8 @@ func (h *process) judgeHeld(r *request) {
 	}
 }
 
-// answering names what an answer is, before the engine takes it in.
-func (v *holdView) answering(r *request, failure *imclient.Error) {
+// noteCause names a response before the engine receives it.
+func (v *holdView) noteCause(r *request, failure *imclient.Error) {
 	h := r.process
 	switch {
 	case failure == nil && r.Probe:

@@ -10,13 +10,13 @@ import (
 
 var errInvalid = errors.New("Report_Account is missing")
 
-// appended wakes a fetch that waits at the log's end.
+// appended wakes a fetch that waits at the end of the log.
 func (h *process) appended(l *log) {
-	if h.gen == nil || !h.taking {
+	if h.gen == nil || !h.working {
 		return
 	}
-	for i := range h.gen.parts {
-		if p := &h.gen.parts[i]; p.log == l && p.idle {
+	for i := range h.gen.partitions {
+		if p := &h.gen.partitions[i]; p.log == l && p.idle {
 			p.idle = false
 			h.fetchLater(i)
 		}
@@ -24,26 +24,27 @@ func (h *process) appended(l *log) {
 }
 
 func (h *process) fetchLater(i int) {
-	p := &h.gen.parts[i]
+	p := &h.gen.partitions[i]
 	wait := h.span(time.Millisecond, 80*time.Millisecond, dieFetch,
 		uint64(h.gen.unique)<<16|uint64(i), uint64(p.next))
 	h.later(wait, fetched, int(h.gen.unique)<<16|i)
 }
 
-// fetch is the answer to a fetch. The room was asked for before it was sent, as far as it matters.
+// fetch is the response to a fetch. Where it matters, the capacity was checked before the fetch was
+// sent.
 func (h *process) fetch(a int) {
-	if h.gen == nil || int(h.gen.unique) != a>>16 || !h.taking {
+	if h.gen == nil || int(h.gen.unique) != a>>16 || !h.working {
 		return
 	}
 	i := a & (1<<16 - 1)
-	p := &h.gen.parts[i]
+	p := &h.gen.partitions[i]
 	if h.active[fetchFails] > 0 {
 		h.later(int64(500*time.Millisecond), fetched, a)
 		return
 	}
 	if !h.engine.HasCapacity(p.lane) {
 		p.blocked = true
-		h.tally.blocked[p.lane]++
+		h.stats.blocked[p.lane]++
 		return
 	}
 	n := min(h.fetchMost, len(p.records)-p.next)
@@ -56,14 +57,14 @@ func (h *process) fetch(a int) {
 	for j := p.next; j < p.next+n; j++ {
 		r := &p.records[j]
 		arrival, attempts, finished := p.tracker.Add(r.offset, epoch.Add(time.Duration(r.at)))
-		h.judgeInherited(p, r, attempts, finished)
+		h.checkInherited(p, r, attempts, finished)
 		if finished {
 			continue
 		}
 		r.deliveries++
 		r.receivedAt = h.now
 		e := event.Event{
-			Lane: p.lane, Report: h.kafka.names[r.talk], Peer: peer, ReadTime: r.readTime,
+			Lane: p.lane, Report: h.kafka.names[r.conversation], Peer: peer, ReadTime: r.readTime,
 			EventTime: epoch.Add(time.Duration(r.at)),
 			Record:    event.Record{Topic: p.topic, Partition: p.number, Offset: r.offset},
 			Ref:       event.Ref(uint64(i)<<arrivalBits | arrival), Attempts: attempts,
@@ -85,28 +86,28 @@ func (h *process) fetch(a int) {
 	if p.next == len(p.records) {
 		p.tracker.Skip(p.end)
 	}
-	h.checkRoom(p.lane, n)
+	h.checkCapacity(p.lane, n)
 	h.fetchLater(i)
 }
 
-// fetchOn lets go on what waited for room.
-func (h *process) fetchOn() {
-	if !h.taking {
+// resumeFetching resumes the fetches that waited for capacity.
+func (h *process) resumeFetching() {
+	if !h.working {
 		return
 	}
-	for i := range h.gen.parts {
-		if p := &h.gen.parts[i]; p.blocked && h.engine.HasCapacity(p.lane) {
+	for i := range h.gen.partitions {
+		if p := &h.gen.partitions[i]; p.blocked && h.engine.HasCapacity(p.lane) {
 			p.blocked = false
 			h.fetchLater(i)
 		}
 	}
 }
 
-// Finish is the tracker's: the engine says that an event has reached its end. Whether it has is
-// judged by the server and the dead-letter topic.
+// Finish implements Tracker: the engine reports that an event is finished. The server and the
+// dead-letter topic show whether it is.
 func (g *generation) Finish(ref event.Ref) (event.Lane, time.Time) {
 	h := g.process
-	p := &g.parts[ref>>arrivalBits]
+	p := &g.partitions[ref>>arrivalBits]
 	arrival := uint64(ref) & (1<<arrivalBits - 1)
 	r := &p.records[p.first+int(arrival)]
 	if r.finishedIn == g.unique {
@@ -116,42 +117,41 @@ func (g *generation) Finish(ref event.Ref) (event.Lane, time.Time) {
 	if p.owner == g {
 		r.done, r.changedAt = true, h.now
 	}
-	if !h.world.ended(r) {
+	if !h.world.finished(r) {
 		h.fail("loss", "offset %d of %s/%d (%s at %d) is finished, but the server has %d and "+
-			"there is no letter",
-			r.offset, p.topic, p.number, h.kafka.names[r.talk], r.readTime,
-			h.server.talks[r.talk].largest)
+			"there is no dead letter", r.offset, p.topic, p.number, h.kafka.names[r.conversation],
+			r.readTime, h.server.readStates[r.conversation].largest)
 	}
 	g.finished++
 	if !h.shadow.writing {
-		h.shadow.talks[r.talk].events--
+		h.shadow.conversations[r.conversation].events--
 	}
 	return p.lane, p.tracker.Finish(arrival)
 }
 
-// Attempted is the tracker's.
+// Attempted implements Tracker.
 func (g *generation) Attempted(ref event.Ref, attempts int) {
-	if r := g.record(uint64(ref)); g.parts[ref>>arrivalBits].owner == g {
+	if r := g.record(uint64(ref)); g.partitions[ref>>arrivalBits].owner == g {
 		r.attempts, r.changedAt = attempts, g.process.now
 	}
-	g.process.shadow.told = attempts
-	g.parts[ref>>arrivalBits].tracker.Attempted(uint64(ref)&(1<<arrivalBits-1), attempts)
+	g.process.shadow.attemptsReported = attempts
+	g.partitions[ref>>arrivalBits].tracker.Attempted(uint64(ref)&(1<<arrivalBits-1), attempts)
 }
 
-// record is the one that a Ref names.
+// record returns the record that a Ref identifies.
 func (g *generation) record(ref uint64) *record {
-	p := &g.parts[ref>>arrivalBits]
+	p := &g.partitions[ref>>arrivalBits]
 	return &p.records[p.first+int(ref&(1<<arrivalBits-1))]
 }
 
-// commitDue is the turn of the ticker, or another try of the last commit.
+// commitDue is a tick of the commit ticker, or a retry of the last commit.
 func (h *process) commitDue(generation int) {
 	if h.gen == nil || h.gen.number != generation {
 		return
 	}
 	h.checkSums()
 	if len(h.committing) == 0 && !h.commit() && h.drained {
-		h.toldAll()
+		h.markAllKnown()
 		h.endGeneration()
 		return
 	}
@@ -160,10 +160,10 @@ func (h *process) commitDue(generation int) {
 	}
 }
 
-// commit sends what has advanced. It reports false when nothing has.
+// commit sends the offsets that have advanced. It returns false if none has.
 func (h *process) commit() bool {
-	for i := range h.gen.parts {
-		p := &h.gen.parts[i]
+	for i := range h.gen.partitions {
+		p := &h.gen.partitions[i]
 		if c, news := p.tracker.Commit(metadataMost); news {
 			h.committing = append(h.committing, commitment{p.log, i, c, h.now})
 		}
@@ -185,7 +185,7 @@ func (h *process) commitEnded(refusal int) {
 	ok, fenced := refusal == 0, refusal == 2
 	if ok {
 		for _, c := range h.committing {
-			h.gen.parts[c.part].tracker.Accept(c.Commit)
+			h.gen.partitions[c.index].tracker.Accept(c.Commit)
 		}
 	}
 	h.committing = h.committing[:0]
@@ -200,7 +200,7 @@ func (h *process) commitEnded(refusal int) {
 	}
 }
 
-// letterTopic is a model of the dead-letter topic. What it holds is noted in the records.
+// letterTopic is a model of the dead-letter topic. Its content is noted in the records.
 type letterTopic struct {
 	*world
 }
@@ -221,17 +221,18 @@ func classOf(l *engine.Letter) int {
 	return exhaustedClass
 }
 
-// write stores a letter or doesn't, and says whether the writer hears of it, and after how long.
+// write stores a dead letter or not, and returns whether the writer gets an acknowledgement, and
+// after how long.
 func (t *letterTopic) write(h *process, l *engine.Letter) (acked bool, took int64) {
 	r := h.gen.record(l.Refs[len(l.Refs)-1])
-	id := uint64(r.offset)<<20 | uint64(r.talk)
+	id := uint64(r.offset)<<20 | uint64(r.conversation)
 	n := uint64(h.writes)
 	took = t.span(time.Millisecond, 50*time.Millisecond, dieLetter, id, n)
 	if t.active[lettersSlow] > 0 {
-		took += int64(t.part(dieLetter, id, n+1<<40) * 4 * float64(time.Second))
+		took += int64(t.unit(dieLetter, id, n+1<<40) * 4 * float64(time.Second))
 	}
 	if t.active[lettersRefused] > 0 {
-		t.tally.lettersRefused++
+		t.stats.lettersRefused++
 		return false, took
 	}
 	lost := t.active[lettersLost] > 0 && t.chance(0.3, dieLetter, id, n+2<<40)
@@ -240,7 +241,7 @@ func (t *letterTopic) write(h *process, l *engine.Letter) (acked bool, took int6
 }
 
 func (t *letterTopic) store(h *process, l *engine.Letter, lost bool) {
-	h.judgeLetter(l)
+	h.checkLetter(l)
 	for _, ref := range l.Refs {
 		r := h.gen.record(ref)
 		r.dead++
@@ -248,25 +249,24 @@ func (t *letterTopic) store(h *process, l *engine.Letter, lost bool) {
 			r.lost++
 		}
 		if r.dead > r.deliveries+r.lost {
-			t.fail("letters",
-				"offset %d of %s has %d letters; it was delivered %d times, and %d "+
-					"acknowledgements were lost",
-				r.offset, t.kafka.names[r.talk], r.dead, r.deliveries, r.lost)
+			t.fail("letters", "offset %d of %s has %d dead letters; it was delivered %d times, "+
+				"and %d acknowledgements were lost", r.offset, t.kafka.names[r.conversation],
+				r.dead, r.deliveries, r.lost)
 		}
 	}
 	if lost {
-		t.tally.lettersLost++
+		t.stats.lettersLost++
 	}
-	t.tally.letters[classOf(l)]++
+	t.stats.letters[classOf(l)]++
 	t.note("letter", h.id, l.Event.Record.Offset, int64(classOf(l)), int64(len(l.Refs)))
 }
 
-// writeLetters begins to write what waits, as Worker.writeLetters does.
+// writeLetters starts to write the waiting dead letters, as Worker.writeLetters does.
 func (h *process) writeLetters() {
-	if h.writing != nil || h.waits || h.drained {
+	if h.writing != nil || h.writeBackoff || h.drained {
 		return
 	}
-	batch := h.engine.NextLetters(lettersAtOnce)
+	batch := h.engine.NextLetters(letterBatch)
 	if len(batch) == 0 {
 		return
 	}
@@ -281,7 +281,7 @@ func (h *process) writeLetters() {
 	h.later(longest, lettersEnd, h.writes)
 }
 
-// lettersEnded reports what became of a batch.
+// lettersEnded reports the results of a batch.
 func (h *process) lettersEnded(n int, cut bool) {
 	if h.gen == nil || h.writing == nil || n != h.writes {
 		return
@@ -289,7 +289,7 @@ func (h *process) lettersEnded(n int, cut bool) {
 	batch := h.writing
 	h.writing = nil
 	if h.wrote(batch, h.acked, cut) && !cut {
-		h.waits = true
+		h.writeBackoff = true
 		h.later(int64(engine.LetterRetry), lettersDue, 0)
 	}
 }

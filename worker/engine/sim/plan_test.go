@@ -5,12 +5,11 @@ import (
 	"time"
 )
 
-// dice are the randomness of a seed. Every throw names what it is about, so that it doesn't depend
-// on what was thrown before: a seed is a trace, and a change somewhere doesn't reshuffle everything
-// else.
+// dice is the randomness of a seed. Every roll names its subject, so that it doesn't depend on
+// earlier rolls: a seed is a trace, and a local change doesn't reshuffle everything else.
 type dice uint64
 
-// What is thrown for. The values are part of a seed's trace: add at the end.
+// The subjects of rolls. The values are part of a seed's trace: append new ones.
 const (
 	dieSwarm uint64 = iota + 1
 	dieKnob
@@ -37,21 +36,21 @@ func mix(x uint64) uint64 {
 
 func (d dice) roll(die, a, b uint64) uint64 { return mix(mix(mix(uint64(d)^die<<56)^a) ^ b) }
 
-// part is in [0, 1).
-func (d dice) part(die, a, b uint64) float64 { return float64(d.roll(die, a, b)>>11) / (1 << 53) }
+// unit returns a number in [0, 1).
+func (d dice) unit(die, a, b uint64) float64 { return float64(d.roll(die, a, b)>>11) / (1 << 53) }
 
-func (d dice) chance(p float64, die, a, b uint64) bool { return d.part(die, a, b) < p }
+func (d dice) chance(p float64, die, a, b uint64) bool { return d.unit(die, a, b) < p }
 
-// between is in [low, high], every order of magnitude as likely as the others.
+// between returns a number in [low, high]; every order of magnitude is equally likely.
 func (d dice) between(low, high float64, die, a, b uint64) float64 {
-	return low * math.Pow(high/low, d.part(die, a, b))
+	return low * math.Pow(high/low, d.unit(die, a, b))
 }
 
 func (d dice) span(low, high time.Duration, die, a, b uint64) int64 {
 	return int64(d.between(float64(low), float64(high), die, a, b))
 }
 
-// fault is a kind of trouble. Each is a phase with a beginning and an end, or happens at its
+// fault is a kind of fault. Each occurs as a phase with a beginning and an end, or only at its
 // beginning.
 type fault int
 
@@ -61,55 +60,55 @@ const (
 	serverHangs
 	serverRefuses
 	serverFails     // every call gets a transient ErrorCode
-	brownout        // a part of the calls fails, in all ways, answers that get lost among them
+	brownout        // a share of the calls fails, in all ways, including lost responses
 	slowNetwork     // ten times the latency
-	keyRevoked      // the server's key changes; the worker's key file at the end
-	notAdmin        // a refusal that no signature helps against
+	keyRevoked      // the server's key changes; at the end the worker's key file, too
+	notAdmin        // a refusal that no signature can prevent
 	locked          // 70050
-	signatureEnds   // what was signed before is refused once
+	signatureEnds   // earlier signatures are refused once
 	keyUnreadable   // the key file
 	strictServer    // the server allows less than we believe
 	retryAfter      // 429 with Retry-After
 	rejectsAll      // all conversations, or those that only the backfill lane has
-	fetchFails      // no fetch is answered
+	fetchFails      // no fetch gets a response
 	commitFails     // commits are refused
-	commitLost      // commits succeed, and the answer is lost
+	commitLost      // commits succeed, and the response is lost
 	rebalance       // the group rebalances for no reason
-	leave           // a member leaves and comes back
-	kill            // a member dies and comes back
-	freeze          // a process stands still
+	leave           // a member leaves and rejoins
+	kill            // a member dies and rejoins
+	freeze          // a process is suspended
 	pause           // an operator pauses a worker, and resumes it
-	lettersRefused  // by the dead-letter topic
-	lettersSlow     //
-	lettersLost     // written, and the acknowledgement is lost
-	burst           // much more load
+	lettersRefused  // the dead-letter topic refuses
+	lettersSlow     // dead letters take up to 4 s longer
+	lettersLost     // dead letters are written, and the acknowledgement is lost
+	burst           // a much higher load
 	onlyInvalid     // all new records of a lane are invalid
 	acceptsRejected // an operator resumes with --accept-rejections
-	longFreeze      // a process stands still for longer than its session
-	beatsLost       // heartbeats don't reach the coordinator, or their answers don't come
-	metadataCut     // what is committed beside an offset is cut off
+	longFreeze      // a process is suspended for longer than its session
+	beatsLost       // heartbeats or their responses are lost
+	metadataCut     // the metadata committed with an offset is truncated
 	metadataForeign // or another tool's
-	clockSteps      // the wall clock is set
+	clockSteps      // the wall clock is changed
 	rollout         // the workers are restarted one after the other, with another rate
 	grows           // a topic gets more partitions
 	faults
 )
 
 var faultNames = [faults]string{
-	"bad gateway", "reset", "hang", "refused", "failing", "brown-out", "slow", "key revoked",
+	"bad gateway", "reset", "hang", "refused", "failing", "brownout", "slow", "key revoked",
 	"not admin", "locked",
 	"signature ends",
 	"key unreadable", "strict", "retry-after", "rejects all", "fetch", "commit", "commit lost",
 	"rebalance", "leave",
 	"kill", "freeze",
 	"pause", "letters refused", "letters slow", "letters lost", "burst", "only invalid", "accept",
-	"long freeze", "heartbeats lost", "metadata cut", "metadata foreign", "clock steps", "roll-out",
+	"long freeze", "heartbeats lost", "metadata cut", "metadata foreign", "clock steps", "rollout",
 	"more partitions",
 }
 
 func (f fault) String() string { return faultNames[f] }
 
-// lengths are how short and how long a phase may be.
+// lengths are the minimum and maximum lengths of a phase.
 var lengths = [faults][2]time.Duration{
 	serverBadGateway: {time.Second, 90 * time.Second}, serverReset: {time.Second, 60 * time.Second},
 	serverHangs:   {time.Second, 90 * time.Second},
@@ -138,19 +137,19 @@ var lengths = [faults][2]time.Duration{
 	rollout:         {time.Second, 60 * time.Second}, grows: {time.Second, time.Second},
 }
 
-// phase is one trouble of a run.
+// phase is one fault of a run.
 type phase struct {
 	fault    fault
 	from, to int64
-	worker   int     // whom it is about
-	strength float64 // in [0, 1): how bad
-	lane     int     // which lane it is about
+	worker   int     // the affected worker
+	strength float64 // in [0, 1): the severity
+	lane     int     // the affected lane
 }
 
-// plan is all that a seed chooses beforehand.
+// plan is everything that a seed chooses in advance.
 type plan struct {
 	dice
-	length int64 // of the first phase, ns
+	length int64 // of the fault phase, ns
 
 	workers, partitions, backfill int // backfill: partitions of that topic
 	keyed                         bool
@@ -161,14 +160,14 @@ type plan struct {
 	commitEvery, drainTimeout     int64
 
 	conversations   int
-	live, bulk      float64 // events a second; events of one bulk of the backfill
+	live, bulk      float64 // events per second; events of one bulk of the backfill
 	bulkEvery       int64
-	hot             float64 // part of the events that is of one conversation
+	hot             float64 // share of the events that belong to one conversation
 	repeated, older float64
 	invalid         float64
-	// parts of the conversations: rejected, always failing, always hanging
-	poison, stubborn, stuck float64
-	latency, jitter         time.Duration
+	// shares of the conversations: rejected, always failing, never getting a response
+	poison, alwaysFailing, unanswered float64
+	latency, jitter                   time.Duration
 
 	on     [faults]bool
 	phases []phase
@@ -215,14 +214,15 @@ func newPlan(seed uint64, minutes float64) *plan {
 	p.live = float64(p.rate) * knob(16, 0.2, 2)
 	p.bulk = float64(p.rate) * knob(17, 1, 60)
 	p.bulkEvery = int64(knob(18, float64(5*time.Second), float64(4*time.Minute)))
-	// A run takes as long as there are fetches. Many events one by one say no more than few.
+	// A run takes as long as there are fetches. Many events fetched one by one test no more than
+	// few.
 	const fetches = 50_000
 	events := p.live*minutes*60 + p.bulk*float64(p.length)/float64(p.bulkEvery)
 	p.fetchMost = max(p.fetchMost, int(events/fetches))
 	if often(8, 0.3) {
-		p.hot = d.part(dieKnob, 19, 0)
+		p.hot = d.unit(dieKnob, 19, 0)
 	}
-	p.repeated, p.older = d.part(dieKnob, 20, 0)*0.3, d.part(dieKnob, 21, 0)*0.3
+	p.repeated, p.older = d.unit(dieKnob, 20, 0)*0.3, d.unit(dieKnob, 21, 0)*0.3
 	if often(9, 0.5) {
 		p.invalid = knob(22, 0.001, 0.2)
 	}
@@ -230,10 +230,10 @@ func newPlan(seed uint64, minutes float64) *plan {
 		p.poison = knob(23, 0.005, 0.3)
 	}
 	if often(11, 0.4) {
-		p.stubborn = knob(24, 0.005, 0.2)
+		p.alwaysFailing = knob(24, 0.005, 0.2)
 	}
 	if often(12, 0.4) {
-		p.stuck = knob(25, 0.005, 0.1)
+		p.unanswered = knob(25, 0.005, 0.1)
 	}
 	p.latency = time.Duration(knob(26, float64(2*time.Millisecond), float64(200*time.Millisecond)))
 	p.jitter = time.Duration(knob(27, float64(time.Millisecond), float64(500*time.Millisecond)))
@@ -242,7 +242,7 @@ func newPlan(seed uint64, minutes float64) *plan {
 }
 
 func (p *plan) choosePhases(minutes float64) {
-	share := p.between(0.05, 1, dieSwarm, 100, 0) // how many kinds are on
+	share := p.between(0.05, 1, dieSwarm, 100, 0) // how many kinds of faults occur
 	for f := range faults {
 		p.on[f] = p.chance(share, dieSwarm, 200, uint64(f))
 	}
@@ -251,15 +251,15 @@ func (p *plan) choosePhases(minutes float64) {
 		if !p.on[f] {
 			continue
 		}
-		for i := range 1 + int(p.part(diePhase, uint64(f), 0)*minutes/2) {
+		for i := range 1 + int(p.unit(diePhase, uint64(f), 0)*minutes/2) {
 			k := uint64(f)<<20 | uint64(i)<<4
-			from := int64(p.part(diePhase, k, 1) * float64(p.length))
+			from := int64(p.unit(diePhase, k, 1) * float64(p.length))
 			to := from
 			if l := lengths[f]; l[0] > 0 {
 				to += p.span(l[0], l[1], diePhase, k, 2)
 			}
 			p.phases = append(p.phases, phase{
-				fault: f, from: from, to: min(to, p.length), strength: p.part(diePhase, k, 3),
+				fault: f, from: from, to: min(to, p.length), strength: p.unit(diePhase, k, 3),
 				worker: int(p.roll(diePhase, k, 4) % uint64(p.workers)),
 				lane:   int(p.roll(diePhase, k, 5) % 2),
 			})
@@ -267,9 +267,9 @@ func (p *plan) choosePhases(minutes float64) {
 	}
 }
 
-// lastWriteWins says whether a server that keeps the T that came last must keep the largest, too,
-// within a generation: one conversation is in one worker, and no call has an effect that the worker
-// doesn't hear of.
+// lastWriteWins reports whether a server that keeps the T that arrived last must also keep the
+// largest within a generation: each conversation belongs to one worker, and no call has an effect
+// that the worker doesn't learn of.
 func (p *plan) lastWriteWins() bool {
 	for _, f := range []fault{serverHangs, serverReset, brownout, freeze, longFreeze, beatsLost,
 		slowNetwork, grows} {
@@ -277,6 +277,6 @@ func (p *plan) lastWriteWins() bool {
 			return false
 		}
 	}
-	return p.stuck == 0 &&
+	return p.unanswered == 0 &&
 		(p.workers == 1 || p.keyed && (p.backfill == 0 || p.backfill == p.partitions))
 }

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"markread/consumer/event"
@@ -14,67 +15,67 @@ import (
 type process struct {
 	*world
 	id   int
-	life int32 // how often the process was started; odd: it runs
+	life int32 // how often the process was started or ended; odd: it runs
 
 	engine *engine.Engine
 	signer signer
 	shadow shadow
 	gen    *generation // nil between generations
 
-	ownRate       int     // that it was started with
-	assigned      []*log  // what the group gives it in the generation that comes
-	outlook       outlook // that it joined it with
-	taking        bool    // it fetches and calls
-	drained       bool    // nothing is out any more: the last commit is under way
+	ownRate       int        // the rate it was started with
+	assigned      []*log     // its partitions in the next generation
+	terms         quotaTerms // the terms it joined with
+	working       bool       // it fetches and calls
+	drained       bool       // nothing is in flight any more: only the last commit is
 	leaving       bool
-	returns       bool // it comes back as soon as it has left
-	stops         bool // it leaves for good
+	rejoins       bool // it rejoins as soon as it has left
+	stops         bool // it leaves permanently
 	frozenUntil   int64
-	offset, drift int64 // of its clock: ns, and parts of a million
-	wall          int64 // by how much its wall clock was set, ns
-	// when the last heartbeat was sent that was answered, and the wall clock's then
+	offset, drift int64 // of its clock: ns, and parts per million
+	wall          int64 // how far its wall clock was changed, ns
+	// when the last heartbeat with a response was sent, by both clocks
 	proof, proofWall  int64
 	beatsSent         int
-	wakeAt            int64 // when it looks again; 0: not before something comes in
+	wakeAt            int64 // when it rechecks; 0: not before something arrives
 	wakes, spins      int
 	calls             []*request
-	writing           []*engine.Letter // on their way to the dead-letter topic
+	writing           []*engine.Letter // dead letters in flight to the topic
 	acked             []bool
 	writes            int
-	waits             bool // before the next try to write
+	writeBackoff      bool // waiting before the next attempt to write
 	committing        []commitment
 	commits           int
 	lastCommitUntil   int64
 	events            []event.Event
 	called, succeeded uint64
-	lastAnswer        int64
+	lastResult        int64
 }
 
 // generation is what a worker owns between two rebalances: a consumer.Generation with real
 // trackers.
 type generation struct {
-	process  *process
-	number   int
-	unique   int32
-	parts    []part
-	started  int64
-	received uint64
-	finished uint64
-	expired  bool // the coordinator has given this member up
+	process    *process
+	number     int
+	unique     int32
+	partitions []assignedPartition
+	started    int64
+	received   uint64
+	finished   uint64
+	expired    bool // the coordinator has removed this member
 }
 
-type part struct {
+type assignedPartition struct {
 	*log
 	tracker offsets.Tracker
-	first   int // index of the record that arrived first
+	first   int // index of the record that was read first
 	next    int // index of the record to fetch next
 	blocked bool
 	idle    bool
 }
 
 type commitment struct {
-	log  *log
-	part int
+	log   *log
+	index int
 	offsets.Commit
 	built int64
 }
@@ -89,12 +90,12 @@ func (h *process) start() {
 	h.ownRate = h.rateNow
 	id := uint64(h.id)<<32 | uint64(h.life)
 	if h.chance(0.5, dieClock, id, 0) {
-		h.offset = int64((h.part(dieClock, id, 1) - 0.5) * float64(4*time.Hour))
+		h.offset = int64((h.unit(dieClock, id, 1) - 0.5) * float64(4*time.Hour))
 	}
-	h.drift = int64((h.part(dieClock, id, 2) - 0.5) * 2000)
+	h.drift = int64((h.unit(dieClock, id, 2) - 0.5) * 2000)
 	h.engine = h.newEngine()
 	h.signer, h.shadow = signer{}, shadow{}
-	h.taking, h.drained, h.leaving, h.returns, h.waits = false, false, false, false, false
+	h.working, h.drained, h.leaving, h.rejoins, h.writeBackoff = false, false, false, false, false
 	h.gen, h.calls, h.writing, h.committing = nil, nil, nil, nil
 	h.wakeAt, h.called, h.succeeded, h.lastCommitUntil = 0, 0, 0, 0
 	h.later(h.span(10*time.Millisecond, 2*time.Second, dieGroup, 4<<32, id), joins, 0)
@@ -104,13 +105,13 @@ func (h *process) later(wait int64, kind kind, a int) {
 	h.queue.push(entry{at: h.now + wait, kind: kind, w: int16(h.id), life: h.life, a: a})
 }
 
-// time is the worker's own.
+// time returns the time by the worker's clock.
 func (h *process) time() time.Time {
 	return epoch.Add(time.Duration(h.offset + h.now + h.now/1e6*h.drift))
 }
 
-// moment is the simulation's time of a time of the worker's, or a little later.
-func (h *process) moment(t time.Time) int64 {
+// simTime converts a time of the worker's clock to simulated time, or a little later.
+func (h *process) simTime(t time.Time) int64 {
 	own := int64(t.Sub(epoch)) - h.offset
 	at := own - own/1e6*h.drift
 	for at+at/1e6*h.drift < own {
@@ -119,10 +120,10 @@ func (h *process) moment(t time.Time) int64 {
 	return at
 }
 
-func (h *process) happen(e entry) {
+func (h *process) handle(e entry) {
 	switch e.kind {
 	case callEnds:
-		h.ended(e.call, e.a == 1)
+		h.callEnded(e.call, e.a == 1)
 	case wake:
 		if e.a == h.wakes {
 			h.wakeAt = 0
@@ -136,12 +137,12 @@ func (h *process) happen(e entry) {
 	case lettersEnd:
 		h.lettersEnded(e.a, false)
 	case lettersDue:
-		h.waits = false
-	case told:
-		h.toldOf(e.a)
+		h.writeBackoff = false
+	case rebalanceSeen:
+		h.onRebalance(e.a)
 	case drainEnds:
-		if h.gen != nil && h.gen.number == e.a && !h.taking && !h.drained {
-			h.abandon()
+		if h.gen != nil && h.gen.number == e.a && !h.working && !h.drained {
+			h.interruptAll()
 		}
 	case freezes:
 		if h.gen != nil && h.gen.number == e.a {
@@ -156,7 +157,7 @@ func (h *process) happen(e entry) {
 	case proven:
 		h.proven(e)
 	case expelled:
-		if h.gen != nil && h.gen.number == e.a && h.gen.expired && h.taking {
+		if h.gen != nil && h.gen.number == e.a && h.gen.expired && h.working {
 			h.revoke()
 		}
 	case restarts:
@@ -168,16 +169,16 @@ func (h *process) happen(e entry) {
 	}
 }
 
-// after does what may be possible now: fetch, write, call, end. The dispatcher sleeps on unless
-// something woke it: what wakes it in Worker.
+// after does what may have become possible: fetch, write, call, end. The dispatcher continues
+// sleeping unless something woke it that would wake it in Worker.
 func (h *process) after(k kind) {
 	if h.gen == nil {
 		return
 	}
-	h.fetchOn()
+	h.resumeFetching()
 	h.writeLetters()
 	switch {
-	case h.taking:
+	case h.working:
 		if k == wake || k == callEnds || k == fetched || k == lettersEnd || k == generationBegins ||
 			k == operatorActs {
 			h.dispatch()
@@ -192,11 +193,11 @@ func (h *process) after(k kind) {
 func (h *process) dispatch() {
 	for {
 		now := h.time()
-		lost := h.lost()
+		lost := h.membershipLost()
 		if lost != nil && h.shadow.inMemory > 0 {
-			h.tally.withheld++
+			h.stats.withheld++
 			if h.now-h.proof <= proofLimit {
-				h.tally.stepped++
+				h.stats.clockWithheld++
 			}
 		}
 		h.engine.SetMembership(now, lost)
@@ -209,14 +210,13 @@ func (h *process) dispatch() {
 		}
 		at := h.now + int64(recheckEvery)
 		if !again.IsZero() {
-			at = min(at, h.moment(again))
+			at = min(at, h.simTime(again))
 		}
 		if at <= h.now {
 			h.spins++
 			if h.spins > 100 {
-				h.fail("busy loop", "worker %d looks again and again: %v at %v", h.id,
-					again.Sub(now),
-					time.Duration(h.now))
+				h.fail("busy loop", "worker %d rechecks without end: %v at %v", h.id,
+					again.Sub(now), time.Duration(h.now))
 			}
 			at = h.now + int64(time.Microsecond)
 		}
@@ -230,15 +230,17 @@ func (h *process) dispatch() {
 }
 
 func (h *process) send(todo *engine.Call) {
-	r := &request{Call: todo, process: h, life: h.life, talk: talkOf(todo.Read.Report), sent: h.now,
+	r := &request{Call: todo, process: h, life: h.life,
+		conversation: conversationOf(todo.Read.Report), sent: h.now,
 		sig: h.signer.get(h.world), rate: h.ownRate}
-	h.judgeCall(r)
+	h.checkCall(r)
 	h.called++
-	h.tally.calls++
+	h.stats.calls++
 	if h.ownRate != h.rate {
-		h.tally.otherRate++
+		h.stats.otherRate++
 	}
-	h.note("call", h.id, int64(r.talk), r.Read.Time, int64(h.server.talks[r.talk].calls))
+	h.note("call", h.id, int64(r.conversation), r.Read.Time,
+		int64(h.server.readStates[r.conversation].calls))
 	h.calls = append(h.calls, r)
 	if r.sig == nil {
 		r.failure = failKey
@@ -248,8 +250,8 @@ func (h *process) send(todo *engine.Call) {
 	h.server.send(r)
 }
 
-// ended is a call's end: its answer, or its time is over.
-func (h *process) ended(r *request, answered bool) {
+// callEnded is the end of a call: its response, or its timeout.
+func (h *process) callEnded(r *request, answered bool) {
 	if !h.forget(r) {
 		return
 	}
@@ -257,14 +259,14 @@ func (h *process) ended(r *request, answered bool) {
 	if answered {
 		failure = r.failure
 		if r.sig != nil {
-			failure = h.signer.heard(r.sig, failure)
+			failure = h.signer.classify(r.sig, failure)
 		}
 	}
 	r.cut = true
-	h.tell(r, failure)
+	h.deliver(r, failure)
 }
 
-func (h *process) tell(r *request, failure *imclient.Error) {
+func (h *process) deliver(r *request, failure *imclient.Error) {
 	code := int64(0)
 	if failure != nil {
 		code = int64(failure.ErrorCode)
@@ -274,22 +276,21 @@ func (h *process) tell(r *request, failure *imclient.Error) {
 	} else {
 		h.succeeded++
 	}
-	h.note("answer", h.id, int64(r.talk), r.Read.Time, code)
-	h.lastAnswer = h.now
-	expect := h.beforeAnswer(r, failure)
-	h.engine.Answer(h.time(), r.Call, failure)
-	h.afterAnswer(r, failure, expect)
+	h.note("answer", h.id, int64(r.conversation), r.Read.Time, code)
+	h.lastResult = h.now
+	expect := h.beforeResult(r, failure)
+	h.engine.CallDone(h.time(), r.Call, failure)
+	h.afterResult(r, failure, expect)
 }
 
 func (h *process) forget(r *request) bool {
-	for i, c := range h.calls {
-		if c == r {
-			last := len(h.calls) - 1
-			h.calls[i] = h.calls[last]
-			h.calls[last] = nil
-			h.calls = h.calls[:last]
-			return true
-		}
+	i := slices.Index(h.calls, r)
+	if i < 0 {
+		return false
 	}
-	return false
+	last := len(h.calls) - 1
+	h.calls[i] = h.calls[last]
+	h.calls[last] = nil
+	h.calls = h.calls[:last]
+	return true
 }

@@ -8,50 +8,52 @@ import (
 	"markread/worker/engine"
 )
 
-// server is a model of the IM server, and of the network before it.
+// server is a model of the IM server, and of the network in front of it.
 type server struct {
 	*world
-	talks       []talk
-	arrivals    window // of the last second: what the promise is about
-	accepted    window // those that the server's own limit counts
-	key         int    // the right key
-	signedAfter int64  // older signatures have ended
+	readStates  []readState
+	arrivals    window // in the last second: the promise is about these
+	accepted    window // those that count for the server's own limit
+	key         int    // the correct key
+	signedAfter int64  // earlier signatures have expired
 	keepsLast   bool   // the last write must be the largest
 
-	taken, tooMany int // since the limit became stricter, and the workers had time to find out
+	// since the limit became stricter, and the workers had time to detect that
+	acceptedCalls, refusedCalls int
 }
 
-// talk is a conversation at the server.
-type talk struct {
+// readState is the state of a conversation at the server.
+type readState struct {
 	largest int64 // the largest T applied
 	last    int64 // the T that was applied last
 	lastAt  int64
 	calls   int
-	done    []application // the latest of each T that no later one covers: T falls, the time grows
+	// for each T that no later one covers, the last time it was applied: T falls, the time grows
+	applied []application
 }
 
 type application struct{ readTime, at int64 }
 
-// rememberedAtMost is how long before an event was delivered the success may have been that covers
-// it: ten minutes by the worker's clock, and the way of an answer.
+// rememberedAtMost is how long before the delivery of an event the success may have been that
+// covers it: ten minutes by the worker's clock, plus the time of a response.
 const rememberedAtMost = int64(10*time.Minute + 10*time.Second)
 
-// covers says whether readTime or more was applied at that time or later.
-func (t *talk) covers(readTime, since int64) bool {
-	for i := len(t.done) - 1; i >= 0; i-- {
-		if t.done[i].readTime >= readTime {
-			return t.done[i].at >= since
+// covers reports whether readTime or more was applied at since or later.
+func (t *readState) covers(readTime, since int64) bool {
+	for i := len(t.applied) - 1; i >= 0; i-- {
+		if t.applied[i].readTime >= readTime {
+			return t.applied[i].at >= since
 		}
 	}
 	return false
 }
 
-func (t *talk) apply(readTime, now int64) {
+func (t *readState) apply(readTime, now int64) {
 	t.largest, t.last, t.lastAt = max(t.largest, readTime), readTime, now
-	for len(t.done) > 0 && t.done[len(t.done)-1].readTime <= readTime {
-		t.done = t.done[:len(t.done)-1]
+	for len(t.applied) > 0 && t.applied[len(t.applied)-1].readTime <= readTime {
+		t.applied = t.applied[:len(t.applied)-1]
 	}
-	t.done = append(t.done, application{readTime, now})
+	t.applied = append(t.applied, application{readTime, now})
 }
 
 // window holds the times of the last n moments.
@@ -60,8 +62,8 @@ type window struct {
 	next int
 }
 
-// crowded says whether one more now makes more than n in a second.
-func (x *window) crowded(now int64, n int) bool {
+// exceeds reports whether one more now makes more than n in a second.
+func (x *window) exceeds(now int64, n int) bool {
 	if len(x.at) < n {
 		return false
 	}
@@ -79,57 +81,57 @@ func (x *window) add(now int64, most int) {
 
 func (s *server) open(w *world) {
 	s.world, s.keepsLast = w, w.lastWriteWins()
-	s.talks = make([]talk, w.conversations)
+	s.readStates = make([]readState, w.conversations)
 }
 
-// request is a call on its way.
+// request is a call in flight.
 type request struct {
 	*engine.Call
-	process  *process
-	life     int32
-	talk     int32
-	n        uint64 // which call of the conversation it is
-	sent     int64
-	down     int64 // how long its answer takes
-	cut      bool  // its connection was closed
-	sig      *signature
-	rate     int // that its worker went by
-	failure  *imclient.Error
-	answered bool // by the server, whatever became of the answer
+	process      *process
+	life         int32
+	conversation int32
+	n            uint64 // the number of the call, with its conversation
+	sent         int64
+	down         int64 // how long its response takes
+	cut          bool  // its connection was closed
+	sig          *signature
+	rate         int // the rate of its worker
+	failure      *imclient.Error
+	responded    bool // by the server, even if the response is lost
 }
 
 const callTimeout = int64(5 * time.Second)
 
-// nature is what a conversation is like.
-type nature int
+// behaviour is how calls of a conversation end.
+type behaviour int
 
 const (
-	healthy  nature = iota
-	poison          // always rejected
-	stubborn        // always fails with a transient code
-	stuck           // never answered
+	healthy       behaviour = iota
+	poison                  // always rejected
+	alwaysFailing           // always fails with a transient code
+	unanswered              // never gets a response
 )
 
-func (s *server) nature(talk int32) nature {
-	p := s.part(dieConversation, uint64(talk), 0)
+func (s *server) behaviour(conversation int32) behaviour {
+	p := s.unit(dieConversation, uint64(conversation), 0)
 	switch {
 	case p < s.poison:
 		return poison
-	case s.quiet: // a trouble, and over
+	case s.faultsOver: // these are faults, which are over
 		return healthy
-	case p < s.poison+s.stubborn:
-		return stubborn
-	case p < s.poison+s.stubborn+s.stuck:
-		return stuck
+	case p < s.poison+s.alwaysFailing:
+		return alwaysFailing
+	case p < s.poison+s.alwaysFailing+s.unanswered:
+		return unanswered
 	}
 	return healthy
 }
 
 // send puts a request onto the network.
 func (s *server) send(r *request) {
-	t := &s.talks[r.talk]
+	t := &s.readStates[r.conversation]
 	t.calls++
-	r.n = uint64(r.talk)<<24 | uint64(t.calls)
+	r.n = uint64(r.conversation)<<24 | uint64(t.calls)
 	up := s.delay(r.n, 0)
 	r.down = s.delay(r.n, 2)
 	if up < callTimeout {
@@ -140,45 +142,44 @@ func (s *server) send(r *request) {
 }
 
 func (s *server) delay(n, way uint64) int64 {
-	d := float64(s.latency) / 2 * (0.5 + s.part(dieLatency, n, way))
-	d += float64(s.jitter) * s.part(dieLatency, n, way+1) * s.part(dieLatency, n,
-		way+10) * s.part(dieLatency, n,
-		way+20)
+	d := float64(s.latency) / 2 * (0.5 + s.unit(dieLatency, n, way))
+	d += float64(s.jitter) * s.unit(dieLatency, n, way+1) * s.unit(dieLatency, n,
+		way+10) * s.unit(dieLatency, n, way+20)
 	if s.active[slowNetwork] > 0 {
 		d *= 2 + 10*s.current[slowNetwork].strength
 	}
 	return int64(d)
 }
 
-// arrive is the moment that the promise is about. What the server answers is decided here.
+// arrive is the moment that the promise is about. The server's response is decided here.
 func (s *server) arrive(r *request) {
 	if r.cut {
 		return
 	}
-	// Also where the rate has just changed: what was sent under the old one has had its second.
-	if s.arrivals.crowded(s.now, r.rate) {
+	// Also when the rate has just changed: calls sent under the old rate had a second.
+	if s.arrivals.exceeds(s.now, r.rate) {
 		s.fail("cap", "more than %d calls reached the server in a second", r.rate)
 	}
 	s.arrivals.add(s.now, s.rate)
-	failure, lost := s.judge(r)
+	failure, lost := s.respond(r)
 	switch {
 	case lost && failure == nil:
-		s.tally.lostAnswers++
+		s.stats.lostResponses++
 	case lost:
 	default:
 		r.failure = failure
-		r.answered = true
+		r.responded = true
 		s.queue.push(entry{at: s.now + r.down, kind: callEnds, call: r, w: int16(r.process.id),
 			life: r.life, a: 1})
 	}
 }
 
-// judge says how the call fails, and whether the answer never comes.
-func (s *server) judge(r *request) (failure *imclient.Error, lost bool) {
-	if s.quiet {
-		return s.judgeCall(r), false
+// respond returns how the call fails, and whether the response is lost.
+func (s *server) respond(r *request) (failure *imclient.Error, lost bool) {
+	if s.faultsOver {
+		return s.respondToCall(r), false
 	}
-	kind := s.nature(r.talk)
+	kind := s.behaviour(r.conversation)
 	switch {
 	case s.active[serverHangs] > 0:
 		return nil, !s.chance(0.5, dieFate, r.n, 0) || s.apply(r)
@@ -191,7 +192,7 @@ func (s *server) judge(r *request) (failure *imclient.Error, lost bool) {
 		return failConnect, false
 	case s.active[serverBadGateway] > 0:
 		return failGateway, false
-	case kind == stuck:
+	case kind == unanswered:
 		return nil, true
 	}
 	if failure := s.refusal(r); failure != nil {
@@ -201,17 +202,17 @@ func (s *server) judge(r *request) (failure *imclient.Error, lost bool) {
 		return failRetryAfter[int(s.current[retryAfter].strength*float64(len(failRetryAfter)))],
 			false
 	}
-	if s.accepted.crowded(s.now, s.allowed()) {
-		s.tally.throttled++
-		s.tooMany++
+	if s.accepted.exceeds(s.now, s.allowed()) {
+		s.stats.throttled++
+		s.refusedCalls++
 		return failTooMany, false
 	}
-	s.taken++
+	s.acceptedCalls++
 	s.accepted.add(s.now, s.rate)
 	switch {
-	case s.active[serverFails] > 0 || kind == stubborn:
+	case s.active[serverFails] > 0 || kind == alwaysFailing:
 		return failInternal, false
-	case s.active[rejectsAll] > 0 && s.rejectedNow(r.talk):
+	case s.active[rejectsAll] > 0 && s.rejectedNow(r.conversation):
 		return failUnknown, false
 	case s.active[brownout] > 0 && s.chance(0.1+0.5*s.current[brownout].strength, dieFate, r.n, 2):
 		switch s.roll(dieFate, r.n, 3) % 7 {
@@ -233,10 +234,10 @@ func (s *server) judge(r *request) (failure *imclient.Error, lost bool) {
 			return failInternal, false
 		}
 	}
-	return s.judgeCall(r), false
+	return s.respondToCall(r), false
 }
 
-// allowed is how many calls the server allows a second.
+// allowed returns how many calls per second the server allows.
 func (s *server) allowed() int {
 	if s.active[strictServer] == 0 {
 		return s.rate
@@ -244,24 +245,24 @@ func (s *server) allowed() int {
 	return max(1, int(float64(s.rate)*(0.3+0.6*s.current[strictServer].strength)))
 }
 
-// judgeLimit holds the workers to what a stricter server allows: after 20 seconds at most a tenth
-// is refused, and a second's calls for those who find out later. It is for limits that are not so
-// small that one permit more or less is a large part.
-func (s *server) judgeLimit() {
-	if s.allowed() >= 10*s.plan.workers && s.tooMany > s.plan.rate+(s.taken+s.tooMany)/10 {
-		s.fail("throttling", "%d of %d calls are refused at a limit of %d instead of %d", s.tooMany,
-			s.taken+s.tooMany,
-			s.allowed(), s.rate)
+// checkLimit checks how the workers follow a stricter server: after 20 seconds at most a tenth of
+// the calls is refused, plus a second's calls for workers that detect it later. It requires a limit
+// large enough that one permit more or less makes little difference.
+func (s *server) checkLimit() {
+	if s.allowed() >= 10*s.plan.workers &&
+		s.refusedCalls > s.plan.rate+(s.acceptedCalls+s.refusedCalls)/10 {
+		s.fail("throttling", "%d of %d calls are refused at a limit of %d instead of %d",
+			s.refusedCalls, s.acceptedCalls+s.refusedCalls, s.allowed(), s.rate)
 	}
 }
 
-// rejectedNow says whether a phase that rejects is about this conversation: about all, or the odd
-// ones.
-func (s *server) rejectedNow(talk int32) bool {
-	return s.current[rejectsAll].lane == 0 || talk%2 == 1
+// rejectedNow reports whether a phase that rejects affects this conversation: it affects all, or
+// the odd ones.
+func (s *server) rejectedNow(conversation int32) bool {
+	return s.current[rejectsAll].lane == 0 || conversation%2 == 1
 }
 
-// refusal is what the server says of the signature and the caller.
+// refusal is the server's response to the signature and the caller.
 func (s *server) refusal(r *request) *imclient.Error {
 	switch {
 	case s.active[locked] > 0:
@@ -276,13 +277,13 @@ func (s *server) refusal(r *request) *imclient.Error {
 	return nil
 }
 
-func (s *server) judgeCall(r *request) *imclient.Error {
-	if s.quiet {
+func (s *server) respondToCall(r *request) *imclient.Error {
+	if s.faultsOver {
 		if failure := s.refusal(r); failure != nil {
 			return failure
 		}
 	}
-	if s.nature(r.talk) == poison {
+	if s.behaviour(r.conversation) == poison {
 		return failUnknown
 	}
 	s.apply(r)
@@ -291,16 +292,17 @@ func (s *server) judgeCall(r *request) *imclient.Error {
 
 // apply notes that the call had its effect. It returns true.
 func (s *server) apply(r *request) bool {
-	t := &s.talks[r.talk]
-	if s.keepsLast && r.Read.Time < t.last && t.lastAt > max(s.kafka.group.madeAt,
+	t := &s.readStates[r.conversation]
+	if s.keepsLast && r.Read.Time < t.last && t.lastAt > max(s.kafka.group.generationAt,
 		s.now-int64(10*time.Minute-10*time.Second)) {
-		s.fail("order", "%s goes back from %d to %d", s.kafka.names[r.talk], t.last, r.Read.Time)
+		s.fail("order", "%s goes back from %d to %d", s.kafka.names[r.conversation], t.last,
+			r.Read.Time)
 	}
 	t.apply(r.Read.Time, s.now)
-	s.tally.applied++
+	s.stats.applied++
 	for f, n := range s.active {
 		if n > 0 {
-			s.tally.succeeded[f]++
+			s.stats.succeeded[f]++
 		}
 	}
 	return true
@@ -308,55 +310,56 @@ func (s *server) apply(r *request) bool {
 
 // signature is what a call is signed with.
 type signature struct {
-	key     int
-	issued  int64
-	suspect bool
+	key          int
+	issued       int64
+	afterRefusal bool
 }
 
-// signer is a model of imclient's: it keeps a signature until one is refused, and says once that
-// the next may fare better.
+// signer is a model of imclient's signer: it keeps a signature until one is refused, and reports
+// once that the next one may succeed.
 type signer struct {
-	current *signature
-	refused bool
-	used    int  // the key of the last signature
-	unread  bool // the key could not be read for the last one
-	anew    bool // the key has changed since
+	current    *signature
+	refused    bool
+	used       int  // the key of the last signature
+	unreadable bool // the key could not be read for the last signature
+	keyChanged bool // the key has changed since
 }
 
 func (g *signer) get(w *world) *signature {
 	if g.current != nil {
 		return g.current
 	}
-	g.anew = false
-	if g.unread = w.active[keyUnreadable] > 0; g.unread {
+	g.keyChanged = false
+	if g.unreadable = w.active[keyUnreadable] > 0; g.unreadable {
 		return nil
 	}
-	g.current = &signature{key: w.keyFile, issued: w.now, suspect: g.refused}
+	g.current = &signature{key: w.keyFile, issued: w.now, afterRefusal: g.refused}
 	g.used, g.refused = w.keyFile, false
 	return g.current
 }
 
-// mended says whether the key is another one than was used, or can be read again.
-func (g *signer) mended(w *world) bool {
-	return w.active[keyUnreadable] == 0 && (g.unread || g.used != w.keyFile) && !g.anew
+// keyFixed reports whether the key differs from the one that was used, or is readable again.
+func (g *signer) keyFixed(w *world) bool {
+	return w.active[keyUnreadable] == 0 && (g.unreadable || g.used != w.keyFile) && !g.keyChanged
 }
 
-// heard turns what the server said into what the client makes of it.
-func (g *signer) heard(sig *signature, failure *imclient.Error) *imclient.Error {
+// classify returns what the client makes of the server's response.
+func (g *signer) classify(sig *signature, failure *imclient.Error) *imclient.Error {
 	if failure == nil {
-		sig.suspect = false
+		sig.afterRefusal = false
 		return nil
 	}
-	if row, _ := imclient.LookUp(failure.ErrorCode); !row.SignAnew {
+	if row, _ := imclient.LookUp(failure.ErrorCode); !row.NewSignatureHelps {
 		return failure
 	}
 	if g.current == sig {
 		g.current, g.refused = nil, true
 	}
-	if (!sig.suspect || g.current != nil || g.anew) && failure.ErrorCode != failLocked.ErrorCode {
-		anew := *failure
-		anew.RetryWithNewSignature = true
-		return &anew
+	if (!sig.afterRefusal || g.current != nil || g.keyChanged) &&
+		failure.ErrorCode != failLocked.ErrorCode {
+		retry := *failure
+		retry.RetryWithNewSignature = true
+		return &retry
 	}
 	return failure
 }

@@ -13,44 +13,47 @@ var (
 	simSeeds   = flag.Int("sim.seeds", 0, "how many seeds TestSimulation runs; 0: a few")
 	simSeed    = flag.Uint64("sim.seed", 0, "the first of them; with -sim.seeds 0 the only one")
 	simMinutes = flag.Float64("sim.minutes", 0,
-		"how long the faults of a seed last, in simulated minutes; 0: 10")
-	simTrace = flag.Bool("sim.trace", false, "print all that happens")
+		"duration of the faults of a seed, in simulated minutes; 0: 10")
+	simTrace = flag.Bool("sim.trace", false, "print everything that happens")
 )
 
 // TestSimulation runs one to four workers (real engines, trackers, quotas, holds) through all the
-// trouble that a seed chooses, in virtual time, against models of Kafka, the IM server and the
-// dead-letter topic, and then lets them drain. What must hold, by the word that a failure begins
-// with:
+// faults that a seed chooses, in virtual time, against models of Kafka, the IM server and the
+// dead-letter topic, and then lets them drain. These are the properties that must hold, by the word
+// that a failure begins with:
 //
-//   - loss: what is committed was applied, or is on the dead-letter topic; at the end everything
+//   - loss: everything committed was applied, or is on the dead-letter topic; at the end everything
 //     is.
 //
-//   - order: a worker has one call of a conversation out at a time, and the server ends with the
-//     largest T.
+//   - order: a worker has at most one call of a conversation in flight, and the server ends with
+//     the largest T.
 //
-//   - cap: no second, wherever it begins, sees more calls than the rate, over all workers.
+//   - cap: in no second, wherever it begins, do more calls of all workers arrive than the rate.
 //
-//   - commit: none past what has not ended, none backwards, none of a partition that is another's.
+//   - commit: none beyond an unfinished event, none backwards, none of a partition that another
+//     worker owns.
 //
-//   - metadata: what a commit says beside its offset, each later owner knows of every event; and
+//   - metadata: each later owner knows of every event what a commit contains beside its offset; and
 //     never more than there was to know.
 //
-//   - letters: the events that must become letters do, no others, and twice only for a reason; none
-//     because of a hold.
+//   - letters: the events that must become dead letters do, no others do, and twice only for a
+//     reason; none because of a hold.
 //
-//   - probes, retries, throttling, rejections, starvation: how often is called in a hold, who goes
-//     first, what a stricter server sees.
+//   - probes, retries, throttling, rejections, starvation: how often a held service is called,
+//     which calls go first, how many calls a stricter server refuses.
 //
 //   - sums, memory, leak: the metrics add up, the bounds hold, and at the end no permit, call or
-//     letter is out.
+//     dead letter is in flight.
 //
-//   - liveness, busy loop: when the faults are over all drains in time; nobody stands still, or
-//     turns for nothing.
+//   - liveness, busy loop: when the faults are over everything drains in time; no worker is idle
+//     while it could call, or loops without progress.
 //
 //   - vacuous: over many seeds each fault fired, each hold began and ended, and calls succeeded
 //     meanwhile.
 //
-//     go test ./worker/engine/sim -run '^TestSimulation$' -sim.seeds 300 -sim.minutes 10
+// Run more seeds with:
+//
+//	go test ./worker/engine/sim -run '^TestSimulation$' -sim.seeds 300 -sim.minutes 10
 func TestSimulation(t *testing.T) {
 	first, n, minutes := uint64(1), 40, 10.0
 	if testing.Short() {
@@ -71,24 +74,23 @@ func TestSimulation(t *testing.T) {
 	}
 	sum := runSeeds(t, seeds, minutes)
 	t.Log(sum)
-	if n >= 300 && minutes >= 10 { // fewer or shorter ones may miss a kind
+	if n >= 300 && minutes >= 10 { // fewer or shorter runs may miss a kind
 		sum.notVacuous(t)
 	}
 }
 
-// regressions are seeds that found something in our own code.
+// regressions are seeds that found a bug in our own code.
 var regressions = []struct {
 	seed    uint64
 	minutes float64
 	found   string
 }{
-	{1, 2, "a probe without an answer was an attempt in an outage, when another conversation had " +
-		"got a passing " +
-		"ErrorCode"},
-	{5323, 10, "what an operator accepted was forgotten at once where --max-rejected is below half"},
-	{2, 2, "a call that an outage cut off was an attempt, for an answer from before it, and with " +
-		"--attempts 1 a " +
-		"dead letter"},
+	{1, 2, "a probe without a response was an attempt in an outage, when another conversation " +
+		"had got a transient ErrorCode"},
+	{5323, 10, "what an operator accepted was forgotten immediately where --max-rejected is " +
+		"below half"},
+	{2, 2, "a call that an outage interrupted was an attempt, because of an earlier response, " +
+		"and with --attempts 1 a dead letter"},
 }
 
 func TestSimulationRegressions(t *testing.T) {
@@ -100,7 +102,7 @@ func TestSimulationRegressions(t *testing.T) {
 	}
 }
 
-// The same seed gives the same trace: else a failure could not be run again.
+// The same seed gives the same trace: otherwise a failure could not be reproduced.
 func TestSimulationIsDeterministic(t *testing.T) {
 	n, minutes := uint64(8), 2.0
 	if testing.Short() {
@@ -110,18 +112,18 @@ func TestSimulationIsDeterministic(t *testing.T) {
 		minutes = *simMinutes
 	}
 	for seed := range max(n, uint64(*simSeeds)) {
-		first, _ := simulate(newPlan(seed+1, minutes), newTally())
-		second, _ := simulate(newPlan(seed+1, minutes), newTally())
+		first, _ := simulate(newPlan(seed+1, minutes), newStats())
+		second, _ := simulate(newPlan(seed+1, minutes), newStats())
 		if first != second {
 			t.Errorf("seed %d: two traces", seed+1)
 		}
 	}
 }
 
-// runSeeds runs seeds side by side and returns what happened in all of them.
-func runSeeds(t *testing.T, seeds []uint64, minutes float64) *tally {
+// runSeeds runs seeds concurrently and returns the statistics of all of them.
+func runSeeds(t *testing.T, seeds []uint64, minutes float64) *stats {
 	t.Helper()
-	sum := newTally()
+	sum := newStats()
 	var mu sync.Mutex
 	var next, failed atomic.Int64
 	var workers sync.WaitGroup
@@ -133,15 +135,15 @@ func runSeeds(t *testing.T, seeds []uint64, minutes float64) *tally {
 				if i >= len(seeds) {
 					return
 				}
-				own := newTally()
+				own := newStats()
 				_, err := simulate(newPlan(seeds[i], minutes), own)
 				mu.Lock()
 				sum.add(own)
 				if err != nil {
 					failed.Add(1)
-					t.Errorf("seed %d: %v\nagain: go test ./worker/engine/sim -run "+
-						"'^TestSimulation$' -sim.seed %d "+
-						"-sim.minutes %g", seeds[i], err, seeds[i], minutes)
+					t.Errorf("seed %d: %v\nreproduce: go test ./worker/engine/sim -run "+
+						"'^TestSimulation$' -sim.seed %d -sim.minutes %g", seeds[i], err, seeds[i],
+						minutes)
 				}
 				mu.Unlock()
 			}

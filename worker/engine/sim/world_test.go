@@ -13,16 +13,16 @@ import (
 // since its beginning.
 type world struct {
 	*plan
-	now   int64
-	queue agenda
-	quiet bool  // faults and load are over
-	until int64 // all must have drained by then
-	over  int64 // when it had; 0: not yet
+	now        int64
+	queue      eventQueue
+	faultsOver bool  // faults and load have ended
+	drainBy    int64 // everything must have drained by then
+	drainedAt  int64 // when everything had drained; 0: not yet
 
-	active  [faults]int // phases of a kind that are on
+	active  [faults]int // active phases by kind
 	current [faults]phase
-	keyFile int // which key the workers' file holds
-	rateNow int // with which processes are started
+	keyFile int // the key in the workers' file
+	rateNow int // the rate with which processes are started
 
 	kafka   kafka
 	server  server
@@ -30,10 +30,10 @@ type world struct {
 	workers []*process
 
 	trace trace
-	tally *tally
+	stats *stats
 }
 
-// kind says what an entry of the agenda is.
+// kind is the kind of an entry of the event queue.
 type kind uint8
 
 const (
@@ -50,7 +50,7 @@ const (
 	commitEnds
 	lettersEnd
 	lettersDue
-	told // of a rebalance
+	rebalanceSeen // of a rebalance
 	drainEnds
 	freezes
 	joins
@@ -62,14 +62,15 @@ const (
 	expelled
 	restarts
 	rolls // a restart, with another rate
-	shaken
+	rebalanceDue
 	limitKnown
 	operatorActs
 	checkDue
-	allQuiet
+	faultsEnd
 )
 
-// entry is something that will happen. life is the worker's, so that the dead don't act.
+// entry is a future event of the simulation. life is the worker's, so that dead processes do
+// nothing.
 type entry struct {
 	at   int64
 	seq  uint64
@@ -81,15 +82,15 @@ type entry struct {
 	seen [2]int64
 }
 
-// agenda is a heap of entries, by time and then by when they were made.
-type agenda struct {
+// eventQueue is a heap of entries, ordered by time and then by creation.
+type eventQueue struct {
 	items []entry
 	seq   uint64
 }
 
 func (x *entry) before(y *entry) bool { return x.at < y.at || x.at == y.at && x.seq < y.seq }
 
-func (g *agenda) push(e entry) {
+func (g *eventQueue) push(e entry) {
 	g.seq++
 	e.seq = g.seq
 	g.items = append(g.items, e)
@@ -105,7 +106,7 @@ func (g *agenda) push(e entry) {
 	g.items[i] = e
 }
 
-func (g *agenda) pop() entry {
+func (g *eventQueue) pop() entry {
 	top := g.items[0]
 	last := len(g.items) - 1
 	e := g.items[last]
@@ -135,11 +136,11 @@ func (g *agenda) pop() entry {
 	return top
 }
 
-func newWorld(p *plan, t *tally) *world {
-	w := &world{plan: p, tally: t, rateNow: p.rate}
+func newWorld(p *plan, t *stats) *world {
+	w := &world{plan: p, stats: t, rateNow: p.rate}
 	w.trace.hash, w.trace.all = uint64(p.dice), *simTrace
 	w.kafka.open(w)
-	t.crews[p.workers]++
+	t.runsByWorkers[p.workers]++
 	w.server.open(w)
 	w.letters.world = w
 	for i := range p.workers {
@@ -156,7 +157,7 @@ func newWorld(p *plan, t *tally) *world {
 		w.queue.push(entry{at: p.bulkEvery / 2, kind: bulkDue})
 	}
 	w.queue.push(entry{at: int64(time.Second), kind: checkDue})
-	w.queue.push(entry{at: p.length, kind: allQuiet})
+	w.queue.push(entry{at: p.length, kind: faultsEnd})
 	return w
 }
 
@@ -169,8 +170,8 @@ func (w *world) fail(oracle, format string, args ...any) {
 	panic(violation{oracle, fmt.Sprintf(format, args...)})
 }
 
-// simulate runs a plan to its end, and returns the trace's hash and what went wrong.
-func simulate(p *plan, t *tally) (hash uint64, err error) {
+// simulate runs a plan to its end, and returns the trace's hash and the first failure.
+func simulate(p *plan, t *stats) (hash uint64, err error) {
 	w := newWorld(p, t)
 	defer func() {
 		hash = w.trace.hash
@@ -191,21 +192,21 @@ func simulate(p *plan, t *tally) (hash uint64, err error) {
 func (w *world) run() {
 	for !w.done() {
 		if len(w.queue.items) == 0 {
-			w.fail("liveness", "nothing will ever happen again")
+			w.fail("liveness", "no event is scheduled")
 		}
 		e := w.queue.pop()
 		if e.at < w.now {
 			w.fail("harness", "an entry of kind %d is %v late", e.kind, time.Duration(w.now-e.at))
 		}
 		w.now = e.at
-		w.happen(e)
+		w.handle(e)
 	}
 	w.finalChecks()
 }
 
-// happen lets an entry happen, unless its process stands still or is dead.
-func (w *world) happen(e entry) {
-	w.tally.entries++
+// handle processes an entry, unless its process is suspended or dead.
+func (w *world) handle(e entry) {
+	w.stats.entries++
 	switch e.kind {
 	case loadDue:
 		w.produce()
@@ -223,37 +224,37 @@ func (w *world) happen(e entry) {
 		w.kafka.group.complete(w, e.a)
 	case sessionEnds:
 		w.kafka.group.expire(w, int(e.w), e.life)
-	case shaken:
+	case rebalanceDue:
 		w.kafka.group.rebalance(w)
 	case limitKnown:
-		w.server.taken, w.server.tooMany = 0, 0
+		w.server.acceptedCalls, w.server.refusedCalls = 0, 0
 	case checkDue:
 		w.check()
-	case allQuiet:
-		w.beQuiet()
+	case faultsEnd:
+		w.endFaults()
 	default:
 		h := w.workers[e.w]
 		switch {
 		case e.life != h.life:
 		case h.frozenUntil > w.now:
-			// Whatever has come due meanwhile: in no order when it goes on.
-			e.at = h.frozenUntil + int64(w.part(dieClock, e.seq,
+			// Whatever has become due meanwhile happens in random order when the process resumes.
+			e.at = h.frozenUntil + int64(w.unit(dieClock, e.seq,
 				uint64(h.frozenUntil))*float64(5*time.Millisecond))
 			w.queue.push(e)
 		default:
-			h.happen(e)
+			h.handle(e)
 			h.after(e.kind)
 		}
 	}
 }
 
 func (w *world) begin(p phase) {
-	if w.quiet {
+	if w.faultsOver {
 		return
 	}
 	w.active[p.fault]++
 	w.current[p.fault] = p
-	w.tally.fired[p.fault]++
+	w.stats.fired[p.fault]++
 	w.note("phase begins", p.worker, int64(p.fault), int64(p.strength*100), p.to-p.from)
 	h := w.workers[p.worker]
 	switch p.fault {
@@ -264,8 +265,8 @@ func (w *world) begin(p phase) {
 	case signatureEnds:
 		w.server.signedAfter = w.now
 	case lettersRefused:
-		if w.on[rebalance] && p.lane == 0 { // when the letters are a hold by now
-			w.queue.push(entry{at: w.now + int64(7*time.Second), kind: shaken})
+		if w.on[rebalance] && p.lane == 0 { // when the dead letters have begun a hold
+			w.queue.push(entry{at: w.now + int64(7*time.Second), kind: rebalanceDue})
 		}
 	case rebalance:
 		w.kafka.group.rebalance(w)
@@ -290,8 +291,8 @@ func (w *world) begin(p phase) {
 			lane = event.Live
 		}
 		w.kafka.grow(w, lane, 1+int(3*p.strength))
-		// the leader has noticed it twice
-		w.queue.push(entry{at: w.now + int64(20*time.Second), kind: shaken})
+		// the leader has detected it twice by then
+		w.queue.push(entry{at: w.now + int64(20*time.Second), kind: rebalanceDue})
 	}
 }
 
@@ -300,7 +301,7 @@ func (w *world) end(p phase) {
 		return
 	}
 	if p.fault == strictServer && p.to-p.from > int64(30*time.Second) {
-		w.server.judgeLimit()
+		w.server.checkLimit()
 	}
 	w.active[p.fault]--
 	w.note("phase ends", p.worker, int64(p.fault), 0, 0)
@@ -309,13 +310,13 @@ func (w *world) end(p phase) {
 	case keyRevoked:
 		w.keyFile = w.server.key
 	case leave:
-		h.comeBack()
+		h.rejoin()
 	case pause:
 		h.resume(false)
 	}
 }
 
-// trace is what happened: a hash of all, and the last lines.
+// trace is what happened: a hash of everything, and the last lines.
 type trace struct {
 	hash  uint64
 	lines [40]traceLine

@@ -91,17 +91,17 @@ func TestSecretsBehindAProxy(t *testing.T) {
 			"failure"},
 		"other network": {"socks5://" + user + "127.0.0.1:1", call("https://im.test"),
 			"failure"},
-		"status, https":       {good, status, "can't be asked"},
-		"status, odd address": {odd, status, "can't be asked"},
+		"status, https":       {good, status, "the request to http"},
+		"status, odd address": {odd, status, "the request to http"},
 		"check, http":         {good, check("http://im.test"), "through the proxy 127.0.0.1:"},
 		"check, https":        {good, check("https://im.test"), "through the proxy 127.0.0.1:"},
 		"check, odd address":  {odd, check("https://im.test"), "check the proxy"},
 		"check, odd network": {"socks5://" + user + "127.0.0.1:1", check("https://im.test"),
 			"through the proxy 127.0.0.1:1"},
 		"pause, https": {good, []string{"pause", "--admin-url", "https://admin.test"},
-			"can't be asked"},
+			"the request to http"},
 		"pause, odd address": {odd, []string{"pause", "--admin-url", "https://admin.test"},
-			"can't be asked"},
+			"the request to http"},
 	} {
 		all.Go(func() {
 			line, _ := json.Marshal(c.line)

@@ -8,56 +8,35 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"markread/cmd/markread/exam/kit"
 	"markread/worker/preflight"
 )
 
-// set alters a setting of a topic, and returns when it is known.
-func (c *cluster) set(t *testing.T, topic, name, value string) {
-	t.Helper()
-	req := kmsg.NewPtrIncrementalAlterConfigsRequest()
-	resource := kmsg.NewIncrementalAlterConfigsRequestResource()
-	config := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
-	config.Name, config.Value = name, &value
-	resource.ResourceType, resource.ResourceName, resource.Configs = kmsg.ConfigResourceTypeTopic,
-		topic,
-		append(resource.Configs, config)
-	req.Resources = append(req.Resources, resource)
-	answer, err := req.RequestWith(kit.Context(t), c.Client)
-	if err == nil {
-		err = kerr.ErrorForCode(answer.Resources[0].ErrorCode)
-	}
-	if err != nil {
-		t.Fatalf("set %s=%s: %v", name, value, err)
-	}
-}
-
-// TestExamClusterCheck: what a check finds on a real Kafka of three nodes, with ACLs: each thing
-// that is wrong once, with the flag, and nothing else.
+// TestExamClusterCheck: `check` on a real Kafka of three nodes with ACLs finds each problem, one at
+// a time, with its flag, and nothing else.
 func TestExamClusterCheck(t *testing.T) {
-	c := disturb(t)
+	c := newCluster(t)
 	v := c.variables(t)
 	im := kit.StartSandbox(t)
 	secure := *c.Kafka
 	secure.Addr = v["SASL_SSL"]
-	other := newIssuer(t, "somebody else")
+	other := newIssuer(t, "another authority")
 	otherCA := filepath.Join(t.TempDir(), "other.crt")
-	file(t, otherCA, other.pem)
+	writeFile(t, otherCA, other.pem)
 	ca := []string{"--tls", "--tls-ca", v["CA"]}
-	check := func(t *testing.T, user user, extra ...string) kit.Checked {
+	check := func(t *testing.T, user user, extra ...string) kit.CheckResult {
 		t.Helper()
 		return kit.RunCheck(t, &secure, im.URL, []string{"MARKREAD_SASL_PASSWORD=" + user.password},
 			slices.Concat(ca, user.flags(), extra)...)
 	}
 	full := c.newUser(t, "check")
-	c.grant(t, full.name)
-	missing := c.Letters + "-missing"
+	c.grantWorker(t, full.name)
+	missing := c.DeadLetters + "-missing"
 
 	for name, row := range map[string]struct {
-		leftOut string // of the permissions
+		omitted string // a permission not granted
 		also    func(user user)
 		flags   []string
 		want    preflight.Finding
@@ -69,11 +48,11 @@ func TestExamClusterCheck(t *testing.T) {
 			preflight.Wrong("permission", c.Backfill, "may not see", "--backfill-topic")},
 		"read group": {"read group", nil, nil,
 			preflight.Wrong("permission", "group "+c.Group, "may not see", "--group")},
-		"settings letters": {"settings letters", nil, nil,
-			preflight.NotChecked("settings", c.Letters, "may not read", "DescribeConfigs")},
-		"write letters": {"write letters", func(u user) {
-			c.allow(t, u.name, kmsg.ACLResourceTypeTopic, c.Letters, kmsg.ACLOperationDescribe)
-		}, nil, preflight.Wrong("permission", c.Letters, "may not write",
+		"settings dead letters": {"settings dead letters", nil, nil,
+			preflight.NotChecked("settings", c.DeadLetters, "may not read", "DescribeConfigs")},
+		"write dead letters": {"write dead letters", func(u user) {
+			c.allow(t, u.name, kmsg.ACLResourceTypeTopic, c.DeadLetters, kmsg.ACLOperationDescribe)
+		}, nil, preflight.Wrong("permission", c.DeadLetters, "may not write",
 			"Write on the topic (--dead-letter-topic)")},
 		"missing topic": {"", func(u user) {
 			c.allow(t, u.name, kmsg.ACLResourceTypeTopic, missing, kmsg.ACLOperationWrite)
@@ -105,64 +84,70 @@ func TestExamClusterCheck(t *testing.T) {
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
 			user := full
-			if row.leftOut != "" || row.also != nil {
+			if row.omitted != "" || row.also != nil {
 				user = c.newUser(t, "check-"+strings.ReplaceAll(name, " ", "-"))
-				c.grant(t, user.name, row.leftOut)
+				c.grantWorker(t, user.name, row.omitted)
 				if row.also != nil {
 					row.also(user)
 				}
 			}
-			check(t, user, row.flags...).Is(t, row.want)
+			check(t, user, row.flags...).Expect(t, row.want)
 		})
 	}
 	check(t, user{full.name, "wrong-password"}).
-		Is(t, preflight.Wrong("broker", "", "SASL Authentication Failed", "MARKREAD_SASL_PASSWORD"))
+		Expect(t, preflight.Wrong("broker", "", "SASL Authentication Failed",
+			"MARKREAD_SASL_PASSWORD"))
 
-	admin := func(t *testing.T, extra ...string) kit.Checked {
+	admin := func(t *testing.T, extra ...string) kit.CheckResult {
 		t.Helper()
 		return kit.RunCheck(t, c.Kafka, im.URL, nil, extra...)
+	}
+	set := func(topic, setting, value string) {
+		t.Helper()
+		c.alterConfigs(t, kmsg.ConfigResourceTypeTopic, topic, map[string]*string{setting: &value})
 	}
 	for name, row := range map[string]struct {
 		topic, setting, value string
 		want                  preflight.Finding
 	}{
-		"compacted letters": {c.Letters, "cleanup.policy", "compact",
-			preflight.Wrong("cleanup.policy", c.Letters,
+		"compacted dead letters": {c.DeadLetters, "cleanup.policy", "compact",
+			preflight.Wrong("cleanup.policy", c.DeadLetters,
 				"loses dead letters", "cleanup.policy=delete on the topic (--dead-letter-topic)")},
-		"size of letters": {c.Live, "max.message.bytes", "2000000",
-			preflight.Warning("record size", c.Letters, "2,000,000", "max.message.bytes=2065536")},
+		"size of dead letters": {c.Live, "max.message.bytes", "2000000",
+			preflight.Warning("record size", c.DeadLetters, "2,000,000",
+				"max.message.bytes=2065536")},
 		"soon deleted": {c.Live, "retention.ms", "3600000",
 			preflight.Warning("retention", c.Live, "1h00m", "retention.ms")},
 		"time of append": {c.Backfill, "message.timestamp.type", "LogAppendTime",
 			preflight.Warning("timestamps", c.Backfill, "LogAppendTime", "CreateTime")},
-		"four in sync": {c.Letters, "min.insync.replicas", "4",
-			preflight.Warning("replicas", c.Letters, "min.insync.replicas=4",
+		"four in sync": {c.DeadLetters, "min.insync.replicas", "4",
+			preflight.Warning("replicas", c.DeadLetters, "min.insync.replicas=4",
 				"min.insync.replicas")},
 	} {
-		c.set(t, row.topic, row.setting, row.value)
-		kit.Wait(t, name, connectLimit, func() bool { // each broker learns of it for itself
+		set(row.topic, row.setting, row.value)
+		kit.Wait(t, name, connectLimit, func() bool { // each broker learns of it separately
 			return slices.ContainsFunc(admin(t).Checks,
 				func(f preflight.Finding) bool {
-					return f.Check == row.want.Check &&
-						f.Result == row.want.Result
+					return f.Check == row.want.Check && f.Result == row.want.Result
 				})
 		})
-		admin(t).Is(t, row.want)
-		c.set(t, row.topic, row.setting, map[string]string{
+		admin(t).Expect(t, row.want)
+		set(row.topic, row.setting, map[string]string{
 			"cleanup.policy": "delete", "max.message.bytes": "1048588", "retention.ms": "604800000",
 			"message.timestamp.type": "CreateTime", "min.insync.replicas": "2",
 		}[row.setting])
 	}
-	c.Grow(t, c.Backfill, kit.Partitions+3)
-	admin(t).Is(t, preflight.Warning("partition counts", "", c.Backfill, "--alter --topic "+c.Live))
+	c.AddPartitions(t, c.Backfill, kit.Partitions+3)
+	admin(t).Expect(t,
+		preflight.Warning("partition counts", "", c.Backfill, "--alter --topic "+c.Live))
 
 	if testing.Short() {
-		return // in virtual time a frozen broker is among the tests of the command
+		return // the command's tests have a frozen broker in virtual time
 	}
-	frozen := c.another(t)
-	c.node(t, "freeze", frozen)
+	frozen := c.otherLeader(t)
+	c.nodeCommand(t, "freeze", frozen)
 	r := admin(t)
-	c.node(t, "thaw", frozen)
+	c.nodeCommand(t, "thaw", frozen)
 	found := slices.ContainsFunc(r.Checks, func(f preflight.Finding) bool {
 		return f.Check == "broker" && f.Result == preflight.IsWrong &&
 			strings.Contains(f.Found, "accepts connections but does not respond")

@@ -15,25 +15,25 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// connectLimit is how long a mistake about the connection may take to be told.
+// connectLimit is how long a wrong connection setting may take to be reported.
 const connectLimit = 10 * time.Second
 
-// TestExamClusterConnect: mistakes about the connection, against the listeners of a real Kafka.
-// What only an operator can mend ends `run` and `emit` with 1; the last line names the flag. What
-// may mend itself is waited out by `run`, which says so at once.
+// TestExamClusterConnect: wrong connection settings, against the listeners of a real Kafka. If only
+// an operator can fix it, `run` and `emit` end with exit status 1, and the last line names the
+// flag. If it may recover by itself, `run` waits, and reports that immediately.
 func TestExamClusterConnect(t *testing.T) {
-	c := disturb(t)
+	c := newCluster(t)
 	v := c.variables(t)
 	user := c.newUser(t, "connect")
-	c.grant(t, user.name)
-	other := newIssuer(t, "somebody else")
+	c.grantWorker(t, user.name)
+	other := newIssuer(t, "another authority")
 	dir := t.TempDir()
 	otherCA, otherCert, otherKey := filepath.Join(dir, "other.crt"), filepath.Join(dir, "cert.pem"),
 		filepath.Join(dir, "key.pem")
 	cert, key := other.issue(t, "markread")
-	file(t, otherCA, other.pem)
-	file(t, otherCert, cert)
-	file(t, otherKey, key)
+	writeFile(t, otherCA, other.pem)
+	writeFile(t, otherCert, cert)
+	writeFile(t, otherKey, key)
 	ca := []string{"--tls", "--tls-ca", v["CA"]}
 	ours := slices.Concat(ca,
 		[]string{"--tls-cert", v["CLIENT_CERT"], "--tls-key", v["CLIENT_KEY"]})
@@ -46,18 +46,17 @@ func TestExamClusterConnect(t *testing.T) {
 		brokers string
 		flags   []string
 		env     string
-		status  int // of run; of emit it is 1, or 0
-		says    string
+		status  int // of run; for emit 1, or 0
+		names   string
 	}{
 		{"plaintext to a TLS port", v["SSL"], nil, "", 1, "--tls"},
 		{"plaintext to a TLS port with SASL", v["SASL_SSL"], user.flags(), password, 1, "--tls"},
-		{"TLS to a plaintext port", v["PLAINTEXT"], ca, "", 1, "leave out --tls"},
+		{"TLS to a plaintext port", v["PLAINTEXT"], ca, "", 1, "omit --tls"},
 		{"TLS to a plaintext port with SASL", v["SASL_PLAINTEXT"], slices.Concat(ca, user.flags()),
 			password, 1,
-			"leave out --tls"},
+			"omit --tls"},
 		{"unknown authority, the system's", v["SASL_SSL"],
-			slices.Concat([]string{"--tls"}, user.flags()), password, 1,
-			"--tls-ca"},
+			slices.Concat([]string{"--tls"}, user.flags()), password, 1, "--tls-ca"},
 		{"unknown authority, a file's", v["SASL_SSL"],
 			slices.Concat([]string{"--tls", "--tls-ca", otherCA}, user.flags()), password, 1,
 			"--tls-ca"},
@@ -65,31 +64,29 @@ func TestExamClusterConnect(t *testing.T) {
 		{"client certificate of another authority", v["SSL"],
 			slices.Concat(ca, []string{"--tls-cert", otherCert, "--tls-key", otherKey}), "", 1,
 			"--tls-cert"},
-		{"no SASL where it is wanted", v["SASL_PLAINTEXT"], nil, "", 1, "--sasl with one of"},
-		{"no SASL where it is wanted, with TLS", v["SASL_SSL"], ca, "", 1, "--sasl with one of"},
-		{"SASL where there is none", v["PLAINTEXT"], user.flags(), password, 1, "leave out --sasl"},
-		{"SASL where there is none, with TLS", v["SSL"], slices.Concat(ours, user.flags()),
+		{"no SASL where it is required", v["SASL_PLAINTEXT"], nil, "", 1, "--sasl with one of"},
+		{"no SASL where it is required, with TLS", v["SASL_SSL"], ca, "", 1, "--sasl with one of"},
+		{"SASL where none is used", v["PLAINTEXT"], user.flags(), password, 1, "omit --sasl"},
+		{"SASL where none is used, with TLS", v["SSL"], slices.Concat(ours, user.flags()),
 			password, 1,
-			"leave out --sasl"},
+			"omit --sasl"},
 		{"wrong password, SCRAM", v["SASL_SSL"], slices.Concat(ca, user.flags()),
 			"MARKREAD_SASL_PASSWORD=wrong-password", 1, "MARKREAD_SASL_PASSWORD"},
-		{"wrong password, PLAIN", v["SASL_PLAINTEXT"],
-			[]string{"--sasl", "plain", "--sasl-user", "markread"},
-			"MARKREAD_SASL_PASSWORD=wrong-password", 1, "MARKREAD_SASL_PASSWORD"},
-		{"unknown user", v["SASL_PLAINTEXT"],
-			[]string{"--sasl", "scram-sha-256", "--sasl-user", "nobody"}, password, 1,
-			"--sasl-user"},
+		{"wrong password, PLAIN", v["SASL_PLAINTEXT"], []string{"--sasl", "plain", "--sasl-user",
+			"markread"}, "MARKREAD_SASL_PASSWORD=wrong-password", 1, "MARKREAD_SASL_PASSWORD"},
+		{"unknown user", v["SASL_PLAINTEXT"], []string{"--sasl", "scram-sha-256", "--sasl-user",
+			"nobody"}, password, 1, "--sasl-user"},
 		{"user without a password for this mechanism", v["SASL_PLAINTEXT"],
 			[]string{"--sasl", "scram-sha-256", "--sasl-user", user.name}, password, 1,
 			"--sasl-user"},
-		{"nobody listens", "127.0.0.1:1", nil, "", waits, "--brokers"},
-		{"nobody answers", silent, nil, "", waits, "--brokers"},
-		{"nobody answers, with TLS and SASL", silent, slices.Concat(ca, user.flags()), password,
+		{"nothing listens", "127.0.0.1:1", nil, "", waits, "--brokers"},
+		{"nothing responds", silent, nil, "", waits, "--brokers"},
+		{"nothing responds, with TLS and SASL", silent, slices.Concat(ca, user.flags()), password,
 			waits, "--brokers"},
-		{"one of two answers", "127.0.0.1:1," + v["SASL_SSL"], slices.Concat(ca, user.flags()),
+		{"one of two responds", "127.0.0.1:1," + v["SASL_SSL"], slices.Concat(ca, user.flags()),
 			password, 0, ""},
 		// a user without permissions
-		{"right, TLS with a certificate", v["SSL"], ours, "", 1, "--topic"},
+		{"correct, TLS with a certificate", v["SSL"], ours, "", 1, "--topic"},
 		{"right", v["SASL_SSL"], slices.Concat(ca, user.flags()), password, 0, ""},
 	}
 	im := kit.StartRecorder(t)
@@ -97,108 +94,108 @@ func TestExamClusterConnect(t *testing.T) {
 		t.Run(strings.ReplaceAll(strings.ReplaceAll(row.name, ",", ""), " ", "-"),
 			func(t *testing.T) {
 				t.Parallel()
-				env := []string{"MARKREAD_IM_KEY=" + kit.Key}
+				env := []string{kit.KeyVariable}
 				if row.env != "" {
 					env = append(env, row.env)
 				}
 				k := *c.Kafka
 				k.Addr = row.brokers
 				began := time.Now()
-				p := kit.Start(t, "run", "product", env, slices.Concat(k.Run(im.URL), row.flags)...)
+				p := kit.Start(t, "run", "product", env,
+					slices.Concat(k.RunArgs(im.URL), row.flags)...)
 				switch row.status {
 				case 1:
 					code := p.Exit(t, connectLimit)
 					kit.Check(t, code == 1, "exit %d, want 1", code)
-					kit.OneFailure(t, p, row.says)
+					kit.CheckOneError(t, p, row.names)
 				default:
 					want := "joined the group"
 					if row.status == waits {
-						want = row.says
+						want = row.names
 					}
 					p.Line(t, want, time.Until(began.Add(connectLimit)))
 					admin := "http://" + p.Line(t, kit.AdminLine, connectLimit)[1]
 					status, _, err := kit.TryGet(admin + "/readyz")
 					kit.Check(t, err == nil && (status == 200) == (row.status == 0),
-						"/readyz answers %d, %v", status, err)
+						"/readyz responds with %d, %v", status, err)
 					p.Stop(t, syscall.SIGTERM, kit.StopLimit)
 				}
 				took := time.Since(began)
 
 				if row.status != 1 && row.status != waits ||
-					row.name == "right, TLS with a certificate" {
-					return // emit would need a permission that a worker does not
+					row.name == "correct, TLS with a certificate" {
+					return // emit would need a permission that a worker doesn't
 				}
 				began = time.Now()
 				emit := kit.Start(t, "emit", "product", env,
 					slices.Concat([]string{"emit", "--brokers", row.brokers, "--topic", k.Live,
-						"--report", "r", "--peer",
-						"p"}, row.flags)...)
+						"--report", "r", "--peer", "p"}, row.flags)...)
 				code := emit.Exit(t, connectLimit)
 				kit.Check(t, code == 1, "emit: exit %d, want 1", code)
 				if row.status == 1 {
-					kit.OneFailure(t, emit, row.says)
+					kit.CheckOneError(t, emit, row.names)
 				}
 				kit.Figure(t, "connect", "%s: run %.2f s, emit %.2f s", row.name, took.Seconds(),
-					time.Since(began).
-						Seconds())
+					time.Since(began).Seconds())
 			})
 	}
 }
 
-// TestExamClusterPermissions: a permission that is missing ends `run` with a line that names the
-// flag; without the one to write letters nothing is committed past the first, until it is given.
+// TestExamClusterPermissions: without a permission `run` ends with a line that names the flag.
+// Without Write on the dead-letter topic, nothing is committed past the first dead letter until the
+// permission is granted.
 func TestExamClusterPermissions(t *testing.T) {
-	c := disturb(t)
+	c := newCluster(t)
 	v := c.variables(t)
 	im := kit.StartRecorder(t)
 	start := func(t *testing.T, user user, extra ...string) *kit.Proc {
 		k := *c.Kafka
 		k.Addr = v["SASL_PLAINTEXT"]
-		return kit.Start(t, "run", "product",
-			[]string{"MARKREAD_IM_KEY=" + kit.Key, "MARKREAD_SASL_PASSWORD=" + user.password},
-			slices.Concat(k.Run(im.URL), user.flags(), extra)...)
+		return kit.Start(t, "run", "product", []string{kit.KeyVariable,
+			"MARKREAD_SASL_PASSWORD=" + user.password},
+			slices.Concat(k.RunArgs(im.URL), user.flags(), extra)...)
 	}
 	for missing, flag := range map[string]string{"read live": "--topic",
-		"read backfill": "--backfill-topic",
-		"read group":    "--group"} {
+		"read backfill": "--backfill-topic", "read group": "--group"} {
 		t.Run(strings.ReplaceAll(missing, " ", "-"), func(t *testing.T) {
 			user := c.newUser(t, strings.ReplaceAll(missing, " ", "-"))
-			c.grant(t, user.name, missing)
+			c.grantWorker(t, user.name, missing)
 			p := start(t, user)
 			code := p.Exit(t, connectLimit)
 			kit.Check(t, code == 1, "exit %d, want 1", code)
-			kit.OneFailure(t, p, flag)
+			kit.CheckOneError(t, p, flag)
 		})
 	}
 	t.Run("create", func(t *testing.T) {
 		user := c.newUser(t, "create")
-		c.grant(t, user.name)
-		p := start(t, user, "--create-topics", "--topic", c.Live+"-new") // nor may it see that
+		c.grantWorker(t, user.name)
+		// may not describe it either
+		p := start(t, user, "--create-topics", "--topic", c.Live+"-new")
 		code := p.Exit(t, connectLimit)
 		kit.Check(t, code == 1, "exit %d, want 1", code)
-		kit.OneFailure(t, p, "--topic")
+		kit.CheckOneError(t, p, "--topic")
 	})
-	t.Run("write-letters", func(t *testing.T) {
+	t.Run("write-dead-letters", func(t *testing.T) {
 		user := c.newUser(t, "letters")
-		c.grant(t, user.name, "write letters")
-		// describe, so that only the write fails
-		c.allow(t, user.name, kmsg.ACLResourceTypeTopic, c.Letters, kmsg.ACLOperationDescribe)
-		events := kit.OneEach(append(kit.Conversations("allowed", 20),
+		c.grantWorker(t, user.name, "write dead letters")
+		// Describe, so that only the write fails
+		c.allow(t, user.name, kmsg.ACLResourceTypeTopic, c.DeadLetters, kmsg.ACLOperationDescribe)
+		events := kit.OneEventEach(append(kit.Conversations("allowed", 20),
 			kit.Conversation{Report: "reject-90048-r", Peer: "p"}))
 		kit.ProduceEvents(t, c.Kafka, c.Live, events)
 		p := start(t, user)
 		admin := "http://" + p.Line(t, kit.AdminLine, connectLimit)[1]
-		kit.Wait(t, "held, because the letter can't be written", 30*time.Second, func() bool {
+		kit.Wait(t, "held, because the dead letter can't be written", 30*time.Second, func() bool {
 			_, body, err := kit.TryGet(admin + "/readyz")
 			return err == nil && strings.Contains(body, "dead-letter")
 		})
-		left := c.Unsettled(t, c.Live)
-		kit.Check(t, left > 0, "all is committed, although a letter was not written")
+		left := c.Lag(t, c.Live)
+		kit.Check(t, left > 0, "all is committed, although a dead letter was not written")
 		p.Line(t, "Topic Authorization Failed", connectLimit)
-		c.allow(t, user.name, kmsg.ACLResourceTypeTopic, c.Letters, kmsg.ACLOperationWrite)
-		c.Settled(t, 30*time.Second, c.Live, c.Backfill)
+		c.allow(t, user.name, kmsg.ACLResourceTypeTopic, c.DeadLetters, kmsg.ACLOperationWrite)
+		c.WaitCommitted(t, 30*time.Second, c.Live, c.Backfill)
 		p.Stop(t, syscall.SIGTERM, kit.StopLimit)
-		letters := c.ReadAll(t, c.Letters)
-		kit.Check(t, len(letters) == 1, "%d letters, want 1", len(letters))
+		letters := c.ReadAll(t, c.DeadLetters)
+		kit.Check(t, len(letters) == 1, "%d dead letters, want 1", len(letters))
 	})
 }

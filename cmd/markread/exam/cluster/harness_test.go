@@ -20,26 +20,25 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// clusterDir is the variable that names the folder of a cluster of three nodes, made by
-// deploy/kafka/kafka, that the exam may disturb.
+// clusterDir is the environment variable that names the folder of a cluster of three nodes, started
+// by deploy/kafka/kafka, that the tests may disturb.
 const clusterDir = "MARKREAD_TEST_KAFKA"
 
 const nodes = 3
 
-// cluster is that cluster, with topics of the row's own. All its nodes run again when the row has
+// cluster is that cluster, with topics for one test. All its nodes run again when the test has
 // ended.
 type cluster struct {
 	*kit.Kafka
 	dir string
 }
 
-func disturb(t *testing.T) *cluster {
+func newCluster(t *testing.T) *cluster {
 	t.Helper()
 	dir := os.Getenv(clusterDir)
 	if dir == "" {
-		t.Skipf("skipped: it needs a cluster of three nodes that it may disturb, made by "+
-			"deploy/kafka/kafka; %s "+
-			"names its folder", clusterDir)
+		t.Skipf("skipped: it needs a cluster of three nodes that it may disturb, started by "+
+			"deploy/kafka/kafka; %s names its folder", clusterDir)
 	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -49,18 +48,18 @@ func disturb(t *testing.T) *cluster {
 	c.script(t, "start")
 	brokers := regexp.MustCompile(`(?m)^PLAINTEXT=(\S+)$`).FindStringSubmatch(c.script(t, "env"))
 	if brokers == nil {
-		t.Fatalf("%s does not say where the brokers are", c.script(t, "env"))
+		t.Fatalf("%s does not contain the brokers' addresses", c.script(t, "env"))
 	}
-	c.Kafka = kit.OwnNames(t, brokers[1])
+	c.Kafka = kit.UniqueNames(t, brokers[1])
 	t.Cleanup(func() {
 		for n := 1; n <= nodes; n++ {
-			// it fails for one that does not run
+			// fails for a node that does not run
 			_ = c.command(context.Background(), "thaw", strconv.Itoa(n)).Run()
 		}
 		c.script(t, "start")
 	})
-	c.CreateTopics(t, c.Topics()...)
-	c.inSync(t)
+	c.CreateTopics(t, kit.NewTopics(kit.Partitions, c.Topics()...)...)
+	c.waitInSync(t)
 	return c
 }
 
@@ -69,13 +68,13 @@ func (c *cluster) command(ctx context.Context, args ...string) *exec.Cmd {
 		append([]string{"--dir", c.dir}, args...)...)
 }
 
-// script runs a command of deploy/kafka/kafka and returns what it prints.
+// script runs a command of deploy/kafka/kafka and returns its output.
 func (c *cluster) script(t *testing.T, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	cmd := c.command(ctx, args...)
-	cmd.WaitDelay = time.Second // a node that it starts keeps nothing of ours open, but who knows
+	cmd.WaitDelay = time.Second // in case a node that it starts keeps the output open
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("kafka %v: %v\n%s", args, err, out)
@@ -83,17 +82,17 @@ func (c *cluster) script(t *testing.T, args ...string) string {
 	return string(out)
 }
 
-func (c *cluster) node(t *testing.T, command string, n int32) {
+func (c *cluster) nodeCommand(t *testing.T, command string, n int32) {
 	t.Helper()
 	c.script(t, command, strconv.Itoa(int(n)))
 }
 
-// inSync waits until all replicas of all partitions of the cluster are in sync, and returns how
-// long that took.
-func (c *cluster) inSync(t *testing.T) time.Duration {
+// waitInSync waits until all replicas of all partitions are in sync, and returns how long that
+// took.
+func (c *cluster) waitInSync(t *testing.T) time.Duration {
 	t.Helper()
 	began := time.Now()
-	behind := "no answer"
+	behind := "no response"
 	defer func() {
 		if t.Failed() {
 			t.Logf("not in sync: %s", behind)
@@ -114,8 +113,7 @@ func (c *cluster) inSync(t *testing.T) time.Duration {
 			for _, p := range topic.Partitions {
 				if len(p.ISR) < len(p.Replicas) || p.Leader < 0 {
 					behind = fmt.Sprintf("%s %d: leader %d, replicas %v, in sync %v", *topic.Topic,
-						p.Partition,
-						p.Leader, p.Replicas, p.ISR)
+						p.Partition, p.Leader, p.Replicas, p.ISR)
 				}
 			}
 		}
@@ -127,7 +125,7 @@ func (c *cluster) inSync(t *testing.T) time.Duration {
 // leaders returns the node that leads each of the topic's partitions.
 func (c *cluster) leaders(t *testing.T, topic string) map[int32]int32 {
 	t.Helper()
-	found, err := c.Layout(kit.Context(t), topic)
+	found, err := c.Metadata(kit.Context(t), topic)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,27 +136,27 @@ func (c *cluster) leaders(t *testing.T, topic string) map[int32]int32 {
 	return out
 }
 
-// coordinator returns the node that coordinates the row's group.
+// coordinator returns the node that coordinates the test's group.
 func (c *cluster) coordinator(t *testing.T) int32 {
 	t.Helper()
 	req := kmsg.NewPtrFindCoordinatorRequest()
 	req.CoordinatorKey = c.Group
 	req.CoordinatorKeys = []string{c.Group}
-	answer, err := req.RequestWith(kit.Context(t), c.Client)
+	response, err := req.RequestWith(kit.Context(t), c.Client)
 	if err != nil {
 		t.Fatalf("find coordinator: %v", err)
 	}
-	if len(answer.Coordinators) == 1 {
-		if err := kerr.ErrorForCode(answer.Coordinators[0].ErrorCode); err != nil {
+	if len(response.Coordinators) == 1 {
+		if err := kerr.ErrorForCode(response.Coordinators[0].ErrorCode); err != nil {
 			t.Fatalf("find coordinator: %v", err)
 		}
-		return answer.Coordinators[0].NodeID
+		return response.Coordinators[0].NodeID
 	}
-	return answer.NodeID
+	return response.NodeID
 }
 
-// another returns a node that is none of these and leads partitions of the live topic.
-func (c *cluster) another(t *testing.T, not ...int32) int32 {
+// otherLeader returns a node, not in the list, that leads partitions of the live topic.
+func (c *cluster) otherLeader(t *testing.T, not ...int32) int32 {
 	t.Helper()
 	for _, leader := range c.leaders(t, c.Live) {
 		if !slices.Contains(not, leader) {

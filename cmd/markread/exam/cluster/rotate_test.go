@@ -11,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
+	"maps"
 	"math/big"
 	"net"
 	"path/filepath"
@@ -37,9 +38,8 @@ type certIssuer struct {
 func newIssuer(t *testing.T, name string) *certIssuer {
 	t.Helper()
 	a := &certIssuer{}
-	a.pem, a.cert, a.key = certificate(t,
-		&x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true,
-			BasicConstraintsValid: true}, nil)
+	a.pem, a.cert, a.key = certificate(t, &x509.Certificate{Subject: pkix.Name{CommonName: name},
+		IsCA: true, BasicConstraintsValid: true}, nil)
 	return a
 }
 
@@ -58,8 +58,7 @@ func (a *certIssuer) issue(t *testing.T, name string) (cert, key string) {
 }
 
 func certificate(t *testing.T, template *x509.Certificate, issuer *certIssuer) (string,
-	*x509.Certificate,
-	*ecdsa.PrivateKey) {
+	*x509.Certificate, *ecdsa.PrivateKey) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -82,44 +81,42 @@ func certificate(t *testing.T, template *x509.Certificate, issuer *certIssuer) (
 }
 
 // TestExamClusterRotations: under load, the user's password, the brokers' certificate and the
-// authority that has signed it change twenty times, eight in a short run. The brokers have the new
-// ones before the worker's files do, so that it is refused meanwhile.
+// authority that signed it change twenty times, eight in a short run. The brokers change before the
+// worker's files do, so that they refuse the worker meanwhile.
 func TestExamClusterRotations(t *testing.T) {
 	const late = 300 * time.Millisecond
 	rotations := 20
 	if testing.Short() {
 		rotations = 8
 	}
-	c := disturb(t)
-	lifetime := c.lifetime(t)
+	c := newCluster(t)
+	lifetime := c.connectionLifetime(t)
 	if lifetime == 0 || lifetime > 5*time.Second {
 		t.Skip("skipped: connections.max.reauth.ms of the cluster must be set, to at most 5000: " +
-			"else connections " +
-			"last, and the row says nothing")
+			"else connections stay open, and the test proves nothing")
 	}
 	v := c.variables(t)
 	user := c.newUser(t, "rotate")
-	c.grant(t, user.name)
+	c.grantWorker(t, user.name)
 	dir := t.TempDir()
 	passwordFile, caFile := filepath.Join(dir, "password"), filepath.Join(dir, "ca.crt")
 	authority := newIssuer(t, "authority 0")
 	listeners := strings.Split(v["SASL_SSL"], ",")
 	c.useCertificate(t, dir, 0, authority, listeners)
 	t.Cleanup(func() { c.alterListener(t, "") })
-	file(t, passwordFile, user.password+"\n")
-	file(t, caFile, authority.pem)
+	writeFile(t, passwordFile, user.password+"\n")
+	writeFile(t, caFile, authority.pem)
 
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "5ms")
 	k := *c.Kafka
 	k.Addr = v["SASL_SSL"]
-	p := kit.Start(t, "worker", "product",
-		[]string{"MARKREAD_IM_KEY=" + kit.Key, "MARKREAD_SASL_PASSWORD_FILE=" + passwordFile},
-		slices.Concat(k.Run(im.URL), user.flags(), []string{"--tls", "--tls-ca", caFile})...)
-	w := &kit.Worker{Proc: p, Admin: "http://" + p.Line(t, kit.AdminLine, 10*time.Second)[1]}
-	w.Ready(t)
-	flow := kit.StartFlow(t, c.Kafka, c.Live, "rotate", 150)
+	w := kit.StartWorkerWithEnv(t, &k, im.URL, []string{kit.KeyVariable,
+		"MARKREAD_SASL_PASSWORD_FILE=" + passwordFile},
+		append(user.flags(), "--tls", "--tls-ca", caFile)...)
+	w.WaitReady(t)
+	flow := kit.StartTraffic(t, c.Kafka, c.Live, "rotate", 150)
 	began := time.Now()
-	var wrong []kit.Span // when the worker's files were not right
+	var wrong []kit.Interval // when the worker's files were wrong
 	for i := 1; i <= rotations; i++ {
 		changed := time.Now()
 		user.password = "exam-password-" + strconv.Itoa(i)
@@ -127,83 +124,81 @@ func TestExamClusterRotations(t *testing.T) {
 		c.setPassword(t, user.name, user.password)
 		c.useCertificate(t, dir, i, authority, listeners)
 		<-time.After(late)
-		file(t, passwordFile, user.password+"\n")
-		file(t, caFile, authority.pem)
-		wrong = append(wrong, kit.Span{From: changed, To: time.Now()})
-		<-time.After(lifetime - late) // every connection is made anew
+		writeFile(t, passwordFile, user.password+"\n")
+		writeFile(t, caFile, authority.pem)
+		wrong = append(wrong, kit.Interval{From: changed, To: time.Now()})
+		<-time.After(lifetime - late) // every connection is authenticated again
 	}
 	ended := time.Now()
 	events := flow.End()
-	c.Settled(t, time.Minute, c.Live, c.Backfill)
+	c.WaitCommitted(t, time.Minute, c.Live, c.Backfill)
 	metrics := kit.Scrape(t, w.Admin)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
 	arrivals := im.Arrivals(t)
-	stood, _ := kit.StandStill(arrivals, began, ended)
-	// The same by a clock that stands while the files are wrong.
+	times := kit.ArrivalTimes(arrivals)
+	stood, _ := times.LongestGap(began, ended)
+	// the same by a clock that stands still while the files are wrong
 	clock := func(t time.Time) time.Time {
 		off := time.Duration(0)
 		for _, w := range wrong {
-			off += w.Within(began, t)
+			off += w.Overlap(began, t)
 		}
 		return t.Add(-off)
 	}
-	byClock := slices.Clone(arrivals)
-	for i := range byClock {
-		byClock[i].Wall = clock(time.Unix(0, byClock[i].Wall)).UnixNano()
+	for i, at := range times {
+		times[i] = clock(at)
 	}
-	right, _ := kit.StandStill(byClock, began, clock(ended))
+	right, _ := times.LongestGap(began, clock(ended))
 	kit.Figure(t, "rotations", "%d of password, certificate and authority in %.0f s; %d events, "+
-		"%d calls, %d "+
-		"answered calls repeated, longest stand-still %.2f s, %.2f s with the right files, %v "+
-		"generations",
-		rotations, ended.Sub(began).Seconds(), len(events), len(arrivals), kit.Repeated(arrivals),
-		stood.Seconds(),
-		right.Seconds(), metrics.Sum("markread_generations_total"))
-	kit.Check(t, right < 5*time.Second, "nobody called for %v with the right files", right)
+		"%d calls, %d answered calls repeated, longest time without a call %.2f s, %.2f s with "+
+		"the correct files, %v generations", rotations, ended.Sub(began).Seconds(), len(events),
+		len(arrivals), kit.CountRepeated(arrivals), stood.Seconds(), right.Seconds(),
+		metrics.Sum("markread_generations_total"))
+	kit.Check(t, right < 5*time.Second, "nobody called for %v with the correct files", right)
 	kit.Check(t, metrics.Sum("markread_generations_total") == 1,
-		"the worker has lost its place in the group")
-	kit.ComparePointers(t, kit.Largest(events), kit.Pointers(arrivals))
-	c.NoLetters(t, "rotations")
-	out := p.Stdout.String() + p.Stderr.String()
+		"the worker had to join the group again")
+	kit.CompareReadTimes(t, kit.Largest(events), kit.ReadTimes(arrivals))
+	c.CheckNoDeadLetters(t, "rotations")
+	out := w.Stdout.String() + w.Stderr.String()
 	kit.Check(t, !strings.Contains(out, "exam-password"), "the password is shown")
 	kit.Check(t, strings.Contains(out, "--tls-ca") || strings.Contains(out, "--sasl-user"),
-		"the worker was never refused: the row says little")
+		"the worker was never refused: the test proves little")
 }
 
-// lifetime is how long the cluster lets a connection authenticated with SASL live.
-func (c *cluster) lifetime(t *testing.T) time.Duration {
+// connectionLifetime returns how long the cluster lets a SASL-authenticated connection live.
+func (c *cluster) connectionLifetime(t *testing.T) time.Duration {
 	t.Helper()
 	req := kmsg.NewPtrDescribeConfigsRequest()
 	resource := kmsg.NewDescribeConfigsRequestResource()
-	resource.ResourceType, resource.ResourceName, resource.ConfigNames = kmsg.ConfigResourceTypeBroker, "1",
-		[]string{"connections.max.reauth.ms"}
+	resource.ResourceType, resource.ResourceName = kmsg.ConfigResourceTypeBroker, "1"
+	resource.ConfigNames = []string{"connections.max.reauth.ms"}
 	req.Resources = append(req.Resources, resource)
-	answer, err := req.RequestWith(kit.Context(t), c.Client)
-	if err != nil || len(answer.Resources) != 1 || len(answer.Resources[0].Configs) != 1 ||
-		answer.Resources[0].Configs[0].Value == nil {
-		t.Fatalf("connections.max.reauth.ms: %v, %+v", err, answer)
+	response, err := req.RequestWith(kit.Context(t), c.Client)
+	if err != nil || len(response.Resources) != 1 || len(response.Resources[0].Configs) != 1 ||
+		response.Resources[0].Configs[0].Value == nil {
+		t.Fatalf("connections.max.reauth.ms: %v, %+v", err, response)
 	}
-	ms, err := strconv.Atoi(*answer.Resources[0].Configs[0].Value)
+	ms, err := strconv.Atoi(*response.Resources[0].Configs[0].Value)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return time.Duration(ms) * time.Millisecond
 }
 
-// useCertificate has the brokers' listeners SASL_SSL show a new certificate, and waits until they
-// do.
+// useCertificate gives the brokers' SASL_SSL listeners a new certificate, and waits until they
+// present it.
 func (c *cluster) useCertificate(t *testing.T, dir string, i int, authority *certIssuer,
 	listeners []string) {
 	t.Helper()
 	path := filepath.Join(dir, fmt.Sprintf("node-%d.pem", i))
 	cert, key := authority.issue(t, "node")
-	file(t, path, key+cert)
+	writeFile(t, path, key+cert)
 	c.alterListener(t, path)
 	trusted := x509.NewCertPool()
 	trusted.AddCert(authority.cert)
 	for _, addr := range listeners {
-		kit.Wait(t, addr+" shows the new certificate", 20*time.Second, func() bool {
+		kit.Wait(t, addr+" presents the new certificate", 20*time.Second, func() bool {
 			conn, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: trusted})
 			if err != nil {
 				return false
@@ -213,35 +208,45 @@ func (c *cluster) useCertificate(t *testing.T, dir string, i int, authority *cer
 	}
 }
 
-// alterListener sets the key store of all nodes' listener SASL_SSL; "": the one that they were made
-// with.
+// alterListener sets the key store of the SASL_SSL listener of all nodes; "" restores the original
+// one.
 func (c *cluster) alterListener(t *testing.T, keyStore string) {
 	t.Helper()
 	const name = "listener.name.sasl_ssl.ssl.keystore.location"
+	values := map[string]*string{name: &keyStore,
+		"listener.name.sasl_ssl.ssl.keystore.type": kmsg.StringPtr("PEM")}
+	if keyStore == "" {
+		values = map[string]*string{name: nil, "listener.name.sasl_ssl.ssl.keystore.type": nil}
+	}
 	for node := 1; node <= nodes; node++ {
-		req := kmsg.NewPtrIncrementalAlterConfigsRequest()
-		resource := kmsg.NewIncrementalAlterConfigsRequestResource()
-		resource.ResourceType, resource.ResourceName = kmsg.ConfigResourceTypeBroker,
-			strconv.Itoa(node)
-		for key, value := range map[string]string{name: keyStore,
-			"listener.name.sasl_ssl.ssl.keystore.type": "PEM"} {
-			config := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
-			config.Name, config.Value = key, kmsg.StringPtr(value)
-			if keyStore == "" {
-				config.Op, config.Value = kmsg.IncrementalAlterConfigOpDelete, nil
-			}
-			resource.Configs = append(resource.Configs, config)
+		c.alterConfigs(t, kmsg.ConfigResourceTypeBroker, strconv.Itoa(node), values)
+	}
+}
+
+// alterConfigs sets configuration values of a topic or a node; nil restores the default.
+func (c *cluster) alterConfigs(t *testing.T, kind kmsg.ConfigResourceType, name string,
+	values map[string]*string) {
+	t.Helper()
+	req := kmsg.NewPtrIncrementalAlterConfigsRequest()
+	resource := kmsg.NewIncrementalAlterConfigsRequestResource()
+	resource.ResourceType, resource.ResourceName = kind, name
+	for key, value := range values {
+		config := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
+		config.Name, config.Value = key, value
+		if value == nil {
+			config.Op = kmsg.IncrementalAlterConfigOpDelete
 		}
-		req.Resources = append(req.Resources, resource)
-		answer, err := req.RequestWith(kit.Context(t), c.Client)
-		if err == nil && len(answer.Resources) == 1 {
-			if err = kerr.ErrorForCode(answer.Resources[0].ErrorCode); err != nil &&
-				answer.Resources[0].ErrorMessage != nil {
-				err = fmt.Errorf("%w: %s", err, *answer.Resources[0].ErrorMessage)
-			}
+		resource.Configs = append(resource.Configs, config)
+	}
+	req.Resources = append(req.Resources, resource)
+	response, err := req.RequestWith(kit.Context(t), c.Client)
+	if err == nil && len(response.Resources) == 1 {
+		if err = kerr.ErrorForCode(response.Resources[0].ErrorCode); err != nil &&
+			response.Resources[0].ErrorMessage != nil {
+			err = fmt.Errorf("%w: %s", err, *response.Resources[0].ErrorMessage)
 		}
-		if err != nil {
-			t.Fatalf("the certificate of node %d: %v", node, err)
-		}
+	}
+	if err != nil {
+		t.Fatalf("configure %s with %v: %v", name, slices.Collect(maps.Keys(values)), err)
 	}
 }

@@ -19,7 +19,8 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// variables are what deploy/kafka/kafka says of the cluster: addresses, certificates, users.
+// variables returns the variables that `deploy/kafka/kafka env` prints: addresses, certificates,
+// users.
 func (c *cluster) variables(t *testing.T) map[string]string {
 	t.Helper()
 	out := map[string]string{}
@@ -30,7 +31,7 @@ func (c *cluster) variables(t *testing.T) map[string]string {
 	return out
 }
 
-// setPassword makes a SCRAM-SHA-512 user, or gives it another password.
+// setPassword creates a SCRAM-SHA-512 user, or changes its password.
 func (c *cluster) setPassword(t *testing.T, user, password string) {
 	t.Helper()
 	const iterations = 4096
@@ -46,16 +47,16 @@ func (c *cluster) setPassword(t *testing.T, user, password string) {
 		iterations, salt,
 		salted
 	req.Upsertions = append(req.Upsertions, upsert)
-	answer, err := req.RequestWith(kit.Context(t), c.Client)
-	if err == nil && len(answer.Results) == 1 {
-		err = kerr.ErrorForCode(answer.Results[0].ErrorCode)
+	response, err := req.RequestWith(kit.Context(t), c.Client)
+	if err == nil && len(response.Results) == 1 {
+		err = kerr.ErrorForCode(response.Results[0].ErrorCode)
 	}
 	if err != nil {
 		t.Fatalf("set a password: %v", err)
 	}
 }
 
-// allow gives a user a permission on a topic or a group.
+// allow grants a user a permission on a topic or a group.
 func (c *cluster) allow(t *testing.T, user string, kind kmsg.ACLResourceType, name string,
 	operation kmsg.ACLOperation) {
 	t.Helper()
@@ -66,36 +67,38 @@ func (c *cluster) allow(t *testing.T, user string, kind kmsg.ACLResourceType, na
 	acl.Principal, acl.Host, acl.Operation, acl.PermissionType = "User:"+user, "*", operation,
 		kmsg.ACLPermissionTypeAllow
 	req.Creations = append(req.Creations, acl)
-	answer, err := req.RequestWith(kit.Context(t), c.Client)
-	if err == nil && len(answer.Results) == 1 {
-		err = kerr.ErrorForCode(answer.Results[0].ErrorCode)
+	response, err := req.RequestWith(kit.Context(t), c.Client)
+	if err == nil && len(response.Results) == 1 {
+		err = kerr.ErrorForCode(response.Results[0].ErrorCode)
 	}
 	if err != nil {
 		t.Fatalf("allow %v on %s: %v", operation, name, err)
 	}
 }
 
-// permission is one of those that a worker needs, by what of a worker it is about.
+// permission is one permission of a worker: on which topic or group, and which operation.
 type permission struct {
 	of        func(n kit.Names) string
 	operation kmsg.ACLOperation
 }
 
-// permissions are the README's: what a worker needs, and no more.
+// permissions are what a worker needs, and no more: see deploy/OPERATIONS.md.
 var permissions = map[string]permission{
-	"read live":     {func(n kit.Names) string { return n.Live }, kmsg.ACLOperationRead},
-	"read backfill": {func(n kit.Names) string { return n.Backfill }, kmsg.ACLOperationRead},
-	"write letters": {func(n kit.Names) string { return n.Letters }, kmsg.ACLOperationWrite},
-	"settings letters": {func(n kit.Names) string { return n.Letters },
+	"read live": {func(n kit.Names) string { return n.Live }, kmsg.ACLOperationRead},
+	"read backfill": {func(n kit.Names) string { return n.Backfill },
+		kmsg.ACLOperationRead},
+	"write dead letters": {func(n kit.Names) string { return n.DeadLetters },
+		kmsg.ACLOperationWrite},
+	"settings dead letters": {func(n kit.Names) string { return n.DeadLetters },
 		kmsg.ACLOperationDescribeConfigs},
 	"read group": {func(n kit.Names) string { return n.Group }, kmsg.ACLOperationRead},
 }
 
-// grant gives a user what a worker needs, but for what is left out.
-func (c *cluster) grant(t *testing.T, user string, leftOut ...string) {
+// grantWorker grants a user what a worker needs, without the omitted permissions.
+func (c *cluster) grantWorker(t *testing.T, user string, omitted ...string) {
 	t.Helper()
 	for name, p := range permissions {
-		if slices.Contains(leftOut, name) {
+		if slices.Contains(omitted, name) {
 			continue
 		}
 		kind := kmsg.ACLResourceTypeTopic
@@ -106,10 +109,10 @@ func (c *cluster) grant(t *testing.T, user string, leftOut ...string) {
 	}
 }
 
-// user is a user of a row's own with its password, as a worker is given it.
+// user is a user of one test, with its password.
 type user struct{ name, password string }
 
-// newUser makes a user that may do nothing yet.
+// newUser creates a user without permissions.
 func (c *cluster) newUser(t *testing.T, prefix string) user {
 	t.Helper()
 	u := user{prefix + strings.TrimPrefix(c.Group, "markread"), "exam-password"}
@@ -121,8 +124,8 @@ func (u user) flags() []string {
 	return []string{"--sasl", "scram-sha-512", "--sasl-user", u.name}
 }
 
-// file writes a file in one step, so that nobody reads half of it.
-func file(t *testing.T, path, text string) {
+// writeFile replaces a file atomically, so that no reader gets half of it.
+func writeFile(t *testing.T, path, text string) {
 	t.Helper()
 	next := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".next")
 	if err := os.WriteFile(next, []byte(text), 0o600); err != nil {

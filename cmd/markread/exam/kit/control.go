@@ -19,23 +19,23 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Tries is every produce request that a broker has seen, by topic.
-type Tries struct {
+// produceLog records the arrival time of every produce request at a broker, by topic.
+type produceLog struct {
 	mu sync.Mutex
 	at map[string][]time.Time
 }
 
-// ControlBroker lets the exam watch and disturb a broker of another process, over HTTP at the
-// address that it returns:
+// serveBrokerControl lets a test observe and disturb a broker that runs in another process. It
+// serves HTTP and returns its address:
 //
-//	PUT /refuse?topic=T&error=E   producing to T is answered with Kafka's error of that name, until
-//	PUT /accept?topic=T           this
-//	GET /tries?topic=T            when each produce request for T came, as a JSON list
-func ControlBroker(cluster *kfake.Cluster) (string, error) {
-	tries := &Tries{at: map[string][]time.Time{}}
+//	PUT /refuse?topic=T&error=E   every write to T fails with the Kafka error named E, until
+//	PUT /accept?topic=T           ends that
+//	GET /tries?topic=T            arrival times of the produce requests for T, as a JSON list
+func serveBrokerControl(cluster *kfake.Cluster) (string, error) {
+	tries := &produceLog{at: map[string][]time.Time{}}
 	cluster.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
-		tries.note(r.(*kmsg.ProduceRequest))
+		tries.add(r.(*kmsg.ProduceRequest))
 		return nil, nil, false
 	})
 	refused := map[string]*kfake.FaultHandle{}
@@ -52,7 +52,8 @@ func ControlBroker(cluster *kfake.Cluster) (string, error) {
 			}
 		}
 		if reason == nil || refused[topic] != nil {
-			http.Error(w, "no such error, or refused already", http.StatusBadRequest)
+			http.Error(w, "unknown error, or the topic refuses writes already",
+				http.StatusBadRequest)
 			return
 		}
 		refused[topic] = cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic,
@@ -67,7 +68,7 @@ func ControlBroker(cluster *kfake.Cluster) (string, error) {
 		}
 	})
 	mux.HandleFunc("GET /tries", func(w http.ResponseWriter, r *http.Request) {
-		_ = json.NewEncoder(w).Encode(tries.of(r.FormValue("topic")))
+		_ = json.NewEncoder(w).Encode(tries.timesFor(r.FormValue("topic")))
 	})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -77,7 +78,7 @@ func ControlBroker(cluster *kfake.Cluster) (string, error) {
 	return listener.Addr().String(), nil
 }
 
-func (e *Tries) note(r *kmsg.ProduceRequest) {
+func (e *produceLog) add(r *kmsg.ProduceRequest) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, topic := range r.Topics {
@@ -85,46 +86,27 @@ func (e *Tries) note(r *kmsg.ProduceRequest) {
 	}
 }
 
-func (e *Tries) of(topic string) []time.Time {
+func (e *produceLog) timesFor(topic string) []time.Time {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return slices.Clone(e.at[topic])
 }
 
-// Refuse makes the broker answer every write to the topic with the error; accept ends that.
-func (k *Kafka) Refuse(t *testing.T, topic, reason string) {
+// RefuseWrites makes the broker respond to every write to the topic with the error, until
+// AcceptWrites.
+func (k *Kafka) RefuseWrites(t *testing.T, topic, reason string) {
 	t.Helper()
-	k.put(t, "/refuse?"+url.Values{"topic": {topic}, "error": {reason}}.Encode())
+	put(t, k.control+"/refuse?"+url.Values{"topic": {topic}, "error": {reason}}.Encode(), "")
 }
 
-func (k *Kafka) Accept(t *testing.T, topic string) {
+// AcceptWrites ends RefuseWrites.
+func (k *Kafka) AcceptWrites(t *testing.T, topic string) {
 	t.Helper()
-	k.put(t, "/accept?"+url.Values{"topic": {topic}}.Encode())
+	put(t, k.control+"/accept?"+url.Values{"topic": {topic}}.Encode(), "")
 }
 
-func (k *Kafka) put(t *testing.T, path string) {
+// WriteAttempts returns the arrival times of the produce requests for the topic.
+func (k *Kafka) WriteAttempts(t *testing.T, topic string) []time.Time {
 	t.Helper()
-	req, err := http.NewRequest(http.MethodPut, k.control+path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	res, err := HTTP.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		t.Fatalf("PUT %s: %s", path, res.Status)
-	}
-}
-
-// Tries returns when the broker got each produce request for the topic.
-func (k *Kafka) Tries(t *testing.T, topic string) []time.Time {
-	t.Helper()
-	var out []time.Time
-	if err := json.Unmarshal([]byte(Get(t,
-		k.control+"/tries?"+url.Values{"topic": {topic}}.Encode())), &out); err != nil {
-		t.Fatal(err)
-	}
-	return out
+	return GetJSON[[]time.Time](t, k.control+"/tries?"+url.Values{"topic": {topic}}.Encode())
 }

@@ -3,9 +3,8 @@
 package kit
 
 import (
-	"encoding/json"
 	"fmt"
-	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,53 +14,38 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Faults switches the sandbox's faults; {} takes them back.
-func (s *Sandbox) Faults(t *testing.T, form string) {
+// SetFaults sets the sandbox's faults; {} removes them.
+func (s *Sandbox) SetFaults(t *testing.T, form string) {
 	t.Helper()
-	req, err := http.NewRequest(http.MethodPut, s.URL+"/sandbox/faults", strings.NewReader(form))
-	if err != nil {
-		t.Fatal(err)
-	}
-	res, err := HTTP.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	res.Body.Close()
-	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusNoContent {
-		t.Fatalf("PUT /sandbox/faults: %s", res.Status)
-	}
+	put(t, s.URL+"/sandbox/faults", form)
 }
 
-// Served is one call as the sandbox saw it.
-type Served struct {
-	At       time.Time `json:"at"`
-	Report   string    `json:"report"`
-	Peer     string    `json:"peer"`
-	ReadTime int64     `json:"read_time"`
-	Applied  bool      `json:"applied"`
-	Code     int       `json:"code"`   // -1: no ErrorCode
-	Status   int       `json:"status"` // 0: no answer
+// SandboxCall is one call as the sandbox recorded it.
+type SandboxCall struct {
+	At time.Time `json:"at"`
+	Event
+	Applied bool `json:"applied"`
+	Code    int  `json:"code"`   // -1: no ErrorCode
+	Status  int  `json:"status"` // 0: no response
 }
 
-type ServedList []Served
+// SandboxCalls are calls in the order of their arrival.
+type SandboxCalls []SandboxCall
 
-func (s *Sandbox) Served(t *testing.T) ServedList {
+// Calls returns all calls so far.
+func (s *Sandbox) Calls(t *testing.T) SandboxCalls {
 	t.Helper()
-	var out ServedList
-	dec := json.NewDecoder(strings.NewReader(Get(t, s.URL+"/sandbox/arrivals")))
-	for dec.More() {
-		var a Served
-		if err := dec.Decode(&a); err != nil {
-			t.Fatal(err)
-		}
-		out = append(out, a)
-	}
-	return out
+	return getStream[SandboxCall](t, s.URL+"/sandbox/arrivals")
+}
+
+// MostIn1s returns the number of calls in the fullest window of 1.000 s, wherever it begins.
+func (l SandboxCalls) MostIn1s() int {
+	return MostIn1s(l, func(a, b SandboxCall) time.Duration { return b.At.Sub(a.At) })
 }
 
 // Between returns the calls that arrived in [from, to).
-func (l ServedList) Between(from, to time.Time) ServedList {
-	var out ServedList
+func (l SandboxCalls) Between(from, to time.Time) SandboxCalls {
+	var out SandboxCalls
 	for _, a := range l {
 		if !a.At.Before(from) && a.At.Before(to) {
 			out = append(out, a)
@@ -70,7 +54,8 @@ func (l ServedList) Between(from, to time.Time) ServedList {
 	return out
 }
 
-func (l ServedList) Count(which func(Served) bool) int {
+// Count returns how many of the calls the function accepts.
+func (l SandboxCalls) Count(which func(SandboxCall) bool) int {
 	n := 0
 	for _, a := range l {
 		if which(a) {
@@ -80,21 +65,24 @@ func (l ServedList) Count(which func(Served) bool) int {
 	return n
 }
 
-func (l ServedList) Applied() int { return l.Count(func(a Served) bool { return a.Applied }) }
+// Applied returns how many of the calls were applied.
+func (l SandboxCalls) Applied() int {
+	return l.Count(func(a SandboxCall) bool { return a.Applied })
+}
 
-// After is how long after a moment the first call was carried out.
-func (l ServedList) After(t *testing.T, moment time.Time) time.Duration {
+// FirstAppliedAfter returns how long after the moment the first call was applied.
+func (l SandboxCalls) FirstAppliedAfter(t *testing.T, moment time.Time) time.Duration {
 	t.Helper()
 	for _, a := range l {
 		if a.Applied && a.At.After(moment) {
 			return a.At.Sub(moment)
 		}
 	}
-	t.Fatalf("no call was carried out after %v", moment)
+	t.Fatalf("no call was applied after %v", moment)
 	return 0
 }
 
-// Hold is a hold as /readyz and /api/state show it.
+// Hold is a hold as /readyz and /api/state report it.
 type Hold struct {
 	Reason string     `json:"reason"`
 	Since  time.Time  `json:"since"`
@@ -102,19 +90,15 @@ type Hold struct {
 	Next   *time.Time `json:"next_probe_at"`
 }
 
-// holds reads what is held from a page of the admin server, which must answer 200: a hold does not
-// make a worker unready.
+// holds returns the holds that a page of the admin server reports, by reason. The page must respond
+// with 200: a hold does not make a worker unready.
 func (w *Worker) holds(t *testing.T, path string) map[string]Hold {
 	t.Helper()
-	var body struct {
+	body := GetJSON[struct {
 		Ready bool   `json:"ready"`
 		Held  []Hold `json:"held"`
-	}
-	text := Get(t, w.Admin+path)
-	if err := json.Unmarshal([]byte(text), &body); err != nil {
-		t.Fatalf("%s: %v: %s", path, err, text)
-	}
-	Check(t, body.Ready, "%s: not ready in a hold: %s", path, text)
+	}](t, w.Admin+path)
+	Check(t, body.Ready, "%s: not ready during a hold: %+v", path, body)
 	out := map[string]Hold{}
 	for _, h := range body.Held {
 		out[h.Reason] = h
@@ -122,15 +106,16 @@ func (w *Worker) holds(t *testing.T, path string) map[string]Hold {
 	return out
 }
 
-// Held waits for a hold, checks that the worker shows it where the contract says, and returns it.
-func (w *Worker) Held(t *testing.T, reason string, within time.Duration) Hold {
+// WaitHeld waits for a hold, checks that the worker reports it where the contract requires, and
+// returns it.
+func (w *Worker) WaitHeld(t *testing.T, reason string, within time.Duration) Hold {
 	t.Helper()
 	Wait(t, "hold "+reason, within, func() bool { return w.IsHeld(t, reason) })
-	return w.Shows(t, reason)
+	return w.CheckHeld(t, reason)
 }
 
-// Shows checks that a hold is shown now.
-func (w *Worker) Shows(t *testing.T, reason string) Hold {
+// CheckHeld checks that the worker reports the hold now, and returns it.
+func (w *Worker) CheckHeld(t *testing.T, reason string) Hold {
 	t.Helper()
 	Check(t, w.IsHeld(t, reason), "markread_held does not show %s", reason)
 	ready, state := w.holds(t, "/readyz")[reason], w.holds(t, "/api/state")[reason]
@@ -138,32 +123,32 @@ func (w *Worker) Shows(t *testing.T, reason string) Hold {
 		"hold %s: /readyz shows %+v, /api/state %+v", reason, ready, state)
 	Check(t, ready.Since.Equal(state.Since) && time.Since(state.Since) < 5*time.Minute,
 		"hold %s since %v and %v", reason, ready.Since, state.Since)
-	Get(t, w.Admin+"/healthz") // 200: a worker that waits does not stand still
+	Get(t, w.Admin+"/healthz") // must be 200: a hold is not a stall
 	return state
 }
 
+// IsHeld reports whether the worker's metric shows the hold.
 func (w *Worker) IsHeld(t *testing.T, reason string) bool {
 	t.Helper()
 	return Scrape(t, w.Admin).Sum("markread_held", `reason="`+reason+`"`) == 1
 }
 
-// Released waits for the end of a hold and returns when it was first seen to be over.
-func (w *Worker) Released(t *testing.T, reason string, within time.Duration) time.Time {
+// WaitReleased waits for the end of a hold and returns when it was first seen to have ended.
+func (w *Worker) WaitReleased(t *testing.T, reason string, within time.Duration) time.Time {
 	t.Helper()
 	Wait(t, "end of hold "+reason, within, func() bool { return !w.IsHeld(t, reason) })
 	return time.Now()
 }
 
-// Logged counts the lines about a hold: one at its beginning and one at its end are the contract's,
-// between them one for each new cause.
-func (w *Worker) Logged(t *testing.T, reason string) (begun, between, ended int) {
+// HoldLogLines counts the log lines of a hold. The contract requires one at its beginning and one
+// at its end; between them there is one for each new cause.
+func (w *Worker) HoldLogLines(t *testing.T, reason string) (begun, between, ended int) {
 	t.Helper()
-	for _, line := range w.Stderr.Lines() {
-		var entry struct {
-			Reason, Detail, Do, Message string
-			Held                        *float64 `json:"held_ms"`
-		}
-		if json.Unmarshal([]byte(line), &entry) != nil || entry.Reason != reason {
+	for _, entry := range Entries[struct {
+		Reason, Detail, Do, Message string
+		Held                        *float64 `json:"held_ms"`
+	}](&w.Stderr) {
+		if entry.Reason != reason {
 			continue
 		}
 		switch {
@@ -174,96 +159,79 @@ func (w *Worker) Logged(t *testing.T, reason string) (begun, between, ended int)
 		default:
 			begun++
 			Check(t, entry.Detail != "" && entry.Do != "",
-				"the line of the beginning does not say what is wrong and what to do: %s", line)
+				"the first line of the hold lacks what is wrong or what to do: %+v", entry)
 		}
 	}
 	return begun, between, ended
 }
 
-// LoggedOnce requires that a hold began and ended n times by the log, each told once.
-func (w *Worker) LoggedOnce(t *testing.T, reason string, n int) string {
+// CheckHoldLogged requires that a hold began and ended n times, each logged once.
+func (w *Worker) CheckHoldLogged(t *testing.T, reason string, n int) string {
 	t.Helper()
-	begun, between, ended := w.Logged(t, reason)
+	begun, between, ended := w.HoldLogLines(t, reason)
 	Check(t, begun == n && ended == n,
-		"hold %s: %d lines of its beginning and %d of its end, want %d of each", reason, begun,
+		"hold %s: %d log lines at its beginning and %d at its end, want %d of each", reason, begun,
 		ended, n)
 	return fmt.Sprintf("%d+%d+%d log lines of the hold", begun, between, ended)
 }
 
-// NoLetters requires that the dead-letter topic is empty.
-func (k *Kafka) NoLetters(t *testing.T, why string) {
+// CheckNoDeadLetters requires that the dead-letter topic is empty.
+func (k *Kafka) CheckNoDeadLetters(t *testing.T, why string) {
 	t.Helper()
-	if letters := k.ReadAll(t, k.Letters); len(letters) > 0 {
+	if letters := k.ReadAll(t, k.DeadLetters); len(letters) > 0 {
 		t.Errorf("%d dead letters because of %s; the first: %v", len(letters), why,
 			letters[0].Headers)
 	}
 }
 
-// Flow is live traffic: events at a steady pace, each in a conversation of its own, so that a delay
-// can be told.
-type Flow struct {
-	t    *testing.T
-	stop chan struct{}
-	done chan struct{}
-
-	mu     sync.Mutex
-	Events []Event
-	At     map[Conversation]time.Time
+// Traffic produces live events at a steady rate, each in a conversation of its own, so that the
+// delay of each can be measured. Read its fields after End.
+type Traffic struct {
+	stop       func()
+	sent       sync.WaitGroup
+	Events     []Event
+	ProducedAt map[Conversation]time.Time
 }
 
-// StartFlow begins to produce perSecond events a second, until end.
-func StartFlow(t *testing.T, k *Kafka, topic, prefix string, perSecond int) *Flow {
+// StartTraffic produces perSecond events a second until End.
+func StartTraffic(t *testing.T, k *Kafka, topic, prefix string, perSecond int) *Traffic {
 	t.Helper()
-	return StartFlowWhile(t, k, topic, prefix, perSecond, func(int) bool { return true })
+	return startTrafficWhile(t, k, topic, prefix, perSecond, func(int) bool { return true })
 }
 
-// StartFlowWhile writes an event only when due says so; due is told how many were written.
-func StartFlowWhile(t *testing.T, k *Kafka, topic, prefix string, perSecond int,
-	due func(written int) bool) *Flow {
+// startTrafficWhile produces an event only when due returns true; due gets the number of events
+// written so far.
+func startTrafficWhile(t *testing.T, k *Kafka, topic, prefix string, perSecond int,
+	due func(written int) bool) *Traffic {
 	t.Helper()
-	f := &Flow{t: t, stop: make(chan struct{}), done: make(chan struct{}),
-		At: map[Conversation]time.Time{}}
-	go func() {
-		defer close(f.done)
-		var sent sync.WaitGroup
-		defer sent.Wait()
-		tick := time.NewTicker(time.Second / time.Duration(perSecond))
-		defer tick.Stop()
-		for i := 0; ; i++ {
-			select {
-			case <-f.stop:
-				return
-			case <-tick.C:
-			}
-			if !due(i) {
-				i--
-				continue
-			}
-			now := time.Now()
-			e := Event{Conversation{prefix + "-" + strconv.Itoa(i), "p"}, now.Unix()}
-			f.mu.Lock()
-			f.Events = append(f.Events, e)
-			f.At[e.Conversation] = now
-			f.mu.Unlock()
-			sent.Add(1)
-			k.Client.Produce(t.Context(), RecordOf(topic, e), func(_ *kgo.Record, err error) {
-				defer sent.Done()
-				if err != nil {
-					t.Errorf("produce: %v", err)
-				}
-			})
+	f := &Traffic{ProducedAt: map[Conversation]time.Time{}}
+	f.stop = Poll(t, time.Second/time.Duration(perSecond), func() {
+		if !due(len(f.Events)) {
+			return
 		}
-	}()
-	t.Cleanup(func() { f.End() }) // before the broker and the client go
+		now := time.Now()
+		e := NewEvent(prefix+"-"+strconv.Itoa(len(f.Events)), "p", now.Unix())
+		f.Events = append(f.Events, e)
+		f.ProducedAt[e.Conversation] = now
+		f.sent.Add(1)
+		k.Client.Produce(t.Context(), RecordOf(topic, e), func(_ *kgo.Record, err error) {
+			defer f.sent.Done()
+			if err != nil {
+				t.Errorf("produce: %v", err)
+			}
+		})
+	})
+	t.Cleanup(func() { f.End() }) // before the broker and the client are closed
 	return f
 }
 
-// StartFlowBehind writes an event for each call that the server gets: as many wait all the time as
-// did before.
-func StartFlowBehind(t *testing.T, k *Kafka, topic, prefix string, perSecond int, im *IM) *Flow {
+// StartTrafficBehindCalls produces one event for each call that the server receives, so that the
+// number of waiting events stays constant.
+func StartTrafficBehindCalls(t *testing.T, k *Kafka, topic, prefix string, perSecond int,
+	im *Recorder) *Traffic {
 	t.Helper()
 	called, asked := 0, time.Time{}
-	return StartFlowWhile(t, k, topic, prefix, perSecond, func(written int) bool {
+	return startTrafficWhile(t, k, topic, prefix, perSecond, func(written int) bool {
 		if now := time.Now(); now.Sub(asked) > 100*time.Millisecond {
 			asked = now
 			if _, body, err := TryGet(im.URL + "/count"); err == nil {
@@ -274,30 +242,53 @@ func StartFlowBehind(t *testing.T, k *Kafka, topic, prefix string, perSecond int
 	})
 }
 
-// End stops the traffic, waits until all of it is acknowledged, and returns it.
-func (f *Flow) End() []Event {
-	f.mu.Lock()
-	select {
-	case <-f.stop:
-	default:
-		close(f.stop)
-	}
-	f.mu.Unlock()
-	<-f.done
+// End stops the traffic, waits until all of it is acknowledged, and returns the events.
+func (f *Traffic) End() []Event {
+	f.stop()
+	f.sent.Wait()
 	return f.Events
 }
 
-// Delays returns how long after it was produced each event was first carried out, in the order of
-// the calls.
-func (f *Flow) Delays(served ServedList) []time.Duration {
-	var out []time.Duration
+// Delays returns the time from production to the first applied call of each event, sorted.
+func (f *Traffic) Delays(calls SandboxCalls) (out Delays) {
 	seen := map[Conversation]bool{}
-	for _, a := range served {
-		c := Conversation{a.Report, a.Peer}
-		if at, ours := f.At[c]; ours && a.Applied && !seen[c] {
-			seen[c] = true
+	for _, a := range calls {
+		if at, ours := f.ProducedAt[a.Conversation]; ours && a.Applied && !seen[a.Conversation] {
+			seen[a.Conversation] = true
 			out = append(out, a.At.Sub(at))
 		}
 	}
+	slices.Sort(out)
 	return out
+}
+
+// ArrivalDelays returns the time from production to the arrival of the call of each event, sorted.
+// Each event must have exactly one call.
+func (f *Traffic) ArrivalDelays(t *testing.T, arrivals []Arrival) (out Delays) {
+	t.Helper()
+	for _, a := range arrivals {
+		if at, ours := f.ProducedAt[a.Conversation]; ours {
+			out = append(out, time.Unix(0, a.Wall).Sub(at))
+		}
+	}
+	if len(out) != len(f.Events) {
+		t.Fatalf("%d calls for %d live events", len(out), len(f.Events))
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Delays are sorted delays of events.
+type Delays []time.Duration
+
+// Percentile returns the delay that percent of the events don't exceed.
+func (d Delays) Percentile(percent int) time.Duration { return d[len(d)*percent/100] }
+
+// Longest returns the longest delay.
+func (d Delays) Longest() time.Duration { return d[len(d)-1] }
+
+func (d Delays) String() string {
+	const unit = 100 * time.Microsecond
+	return fmt.Sprintf("p50 %v, p99 %v, most %v", d.Percentile(50).Round(unit), d.Percentile(99).
+		Round(unit), d.Longest().Round(unit))
 }

@@ -24,25 +24,26 @@ import (
 	"markread/consumer/broker"
 )
 
-// Names are the topics and the group of a row.
-type Names struct{ Live, Backfill, Letters, Group string }
+// Names are the topics and the group of a test.
+type Names struct{ Live, Backfill, DeadLetters, Group string }
 
-// Defaults are the names that the product uses by default: the contract.
+// Defaults are the product's default names, fixed by the contract.
 var Defaults = Names{"mark-read", "mark-read-backfill", "mark-read-dead-letters", "markread"}
 
-func (n Names) Topics() []string { return []string{n.Live, n.Backfill, n.Letters} }
+// Topics returns the three topics.
+func (n Names) Topics() []string { return []string{n.Live, n.Backfill, n.DeadLetters} }
 
-// flags are the product's flags for names that are not its own.
+// flags returns the product's flags for names that are not the defaults.
 func (n Names) flags() []string {
 	if n == Defaults {
 		return nil
 	}
 	return []string{"--topic", n.Live, "--backfill-topic", n.Backfill, "--dead-letter-topic",
-		n.Letters, "--group", n.Group}
+		n.DeadLetters, "--group", n.Group}
 }
 
-// BrokerRole runs the embedded broker until SIGTERM.
-func BrokerRole(args []string, stdout io.Writer) int {
+// runBroker runs the embedded broker until SIGTERM.
+func runBroker(args []string, stdout io.Writer) int {
 	flags := flag.NewFlagSet("broker", flag.ExitOnError)
 	partitions := flags.Int("partitions", Partitions, "")
 	topics := flags.String("topics", strings.Join(Defaults.Topics(), ","), "")
@@ -60,7 +61,7 @@ func BrokerRole(args []string, stdout io.Writer) int {
 	}
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM)
-	control, err := ControlBroker(b.Cluster())
+	control, err := serveBrokerControl(b.Cluster())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -72,38 +73,38 @@ func BrokerRole(args []string, stdout io.Writer) int {
 	return 0
 }
 
-// Kafka is what a row has of Kafka: its names, and a franz-go client. The process and its control
-// exist only of a broker that the exam started by itself.
+// Kafka gives a test its names and a franz-go client. Proc and control are set only if the test
+// started the broker.
 type Kafka struct {
 	Names
 	*Proc
-	Addr    string // as --brokers takes it
+	Addr    string // the value of --brokers
 	control string
 	Client  *kgo.Client
 }
 
-// StartBroker starts the embedded broker, with the contract's topics. If a real Kafka is given, it
-// makes topics of the row's own there.
+// StartBroker starts the embedded broker with the default topics, or, if BrokersVariable names a
+// real Kafka, creates topics there for this test only.
 func StartBroker(t *testing.T) *Kafka {
 	t.Helper()
-	return StartBrokerOf(t, Partitions)
+	return StartBrokerWithPartitions(t, Partitions)
 }
 
-// StartBrokerOf is StartBroker for a row that wants so many partitions of each topic.
-func StartBrokerOf(t *testing.T, partitions int) *Kafka {
+// StartBrokerWithPartitions is StartBroker with a given number of partitions for each topic.
+func StartBrokerWithPartitions(t *testing.T, partitions int) *Kafka {
 	t.Helper()
-	if brokers := os.Getenv(Brokers); brokers != "" {
-		return OwnTopics(t, brokers, partitions)
+	if brokers := os.Getenv(BrokersVariable); brokers != "" {
+		return CreateOwnTopics(t, brokers, partitions)
 	}
 	return StartEmbedded(t, "", "-partitions", strconv.Itoa(partitions))
 }
 
-// StartEmbedded starts the embedded broker for a row that a real Kafka can't serve; why says what
-// it needs.
+// StartEmbedded starts the embedded broker for a test that can't run on a real Kafka, because of
+// why.
 func StartEmbedded(t *testing.T, why string, args ...string) *Kafka {
 	t.Helper()
-	if os.Getenv(Brokers) != "" {
-		t.Skipf("skipped: on a real Kafka (%s) this row can't run: %s", Brokers, why)
+	if os.Getenv(BrokersVariable) != "" {
+		t.Skipf("skipped: on a real Kafka (%s) this test can't run: %s", BrokersVariable, why)
 	}
 	p := Start(t, "broker", "broker", nil, args...)
 	k := Connect(t, p.Line(t, `listening on (\S+)`, 10*time.Second)[1], Defaults)
@@ -111,31 +112,35 @@ func StartEmbedded(t *testing.T, why string, args ...string) *Kafka {
 	return k
 }
 
+// Connect returns a Kafka for brokers that run already.
 func Connect(t *testing.T, addr string, names Names) *Kafka {
 	t.Helper()
 	k := &Kafka{Names: names, Addr: addr}
-	cl, err := kgo.NewClient(k.Seeds(), kgo.ProducerLinger(0), kgo.MaxBufferedRecords(1<<20),
-		kgo.RequiredAcks(kgo.AllISRAcks()),
-		// Kafka 4 has all of it; later versions name a group's topics by their ids
+	// Kafka 4 supports all of it; later versions name a group's topics by id
+	k.Client = k.NewClient(t, kgo.ProducerLinger(0), kgo.MaxBufferedRecords(1<<20),
 		kgo.MaxVersions(kversion.V3_5_0()))
+	return k
+}
+
+// NewClient returns another franz-go client, which is closed when the test ends.
+func (k *Kafka) NewClient(t *testing.T, options ...kgo.Opt) *kgo.Client {
+	t.Helper()
+	cl, err := kgo.NewClient(append(options, kgo.SeedBrokers(strings.Split(k.Addr, ",")...))...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(cl.Close)
-	k.Client = cl
-	return k
+	return cl
 }
 
-// Seeds is where a franz-go client begins.
-func (k *Kafka) Seeds() kgo.Opt { return kgo.SeedBrokers(strings.Split(k.Addr, ",")...) }
-
-// Run are the arguments of a worker.
-func (k *Kafka) Run(imURL string, extra ...string) []string {
+// RunArgs returns the arguments of `markread run`.
+func (k *Kafka) RunArgs(imURL string, extra ...string) []string {
 	args := []string{"run", "--brokers", k.Addr, "--im-url", imURL, "--im-app-id", AppID,
 		"--admin-addr", "127.0.0.1:0"}
 	return slices.Concat(args, k.flags(), extra)
 }
 
+// Context returns a context that ends after a minute, or with the test.
 func Context(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -143,52 +148,52 @@ func Context(t *testing.T) context.Context {
 	return ctx
 }
 
-// Produce publishes the records in order and waits for all acknowledgements; afterwards each record
-// knows its partition and offset.
+// Produce produces the records in order and waits for all acknowledgements. Afterwards each record
+// has its partition and offset.
 func (k *Kafka) Produce(t *testing.T, records ...*kgo.Record) {
 	t.Helper()
-	if err := k.Client.ProduceSync(Context(t), records...).FirstErr(); err != nil {
-		t.Fatalf("produce: %v", err)
-	}
+	ProduceWith(t, k.Client, records...)
 }
 
-// ProduceTo writes the events to chosen partitions.
-func (k *Kafka) ProduceTo(t *testing.T, topic string, events []Event, partition func(i int) int32) {
+// ProduceWith is Kafka.Produce with another client.
+func ProduceWith(t *testing.T, cl *kgo.Client, records ...*kgo.Record) {
 	t.Helper()
-	cl, err := kgo.NewClient(k.Seeds(), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.RequiredAcks(kgo.AllISRAcks()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cl.Close()
-	records := make([]*kgo.Record, len(events))
-	for i, e := range events {
-		records[i] = RecordOf(topic, e)
-		records[i].Partition = partition(i)
-	}
 	if err := cl.ProduceSync(Context(t), records...).FirstErr(); err != nil {
 		t.Fatalf("produce: %v", err)
 	}
 }
 
-// Partition names one partition.
+// ProduceTo produces the events to the partitions that partition returns.
+func (k *Kafka) ProduceTo(t *testing.T, topic string, events []Event, partition func(i int) int32) {
+	t.Helper()
+	cl := k.NewClient(t, kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	defer cl.Close()
+	records := RecordsOf(topic, events)
+	for i, r := range records {
+		r.Partition = partition(i)
+	}
+	ProduceWith(t, cl, records...)
+}
+
+// Partition identifies one partition.
 type Partition struct {
 	Topic     string
 	Partition int32
 }
 
-// Ends returns the log end of each partition of the topics.
-func (k *Kafka) Ends(t *testing.T, topics ...string) map[Partition]int64 {
+// EndOffsets returns the end offset of each partition of the topics.
+func (k *Kafka) EndOffsets(t *testing.T, topics ...string) map[Partition]int64 {
 	t.Helper()
-	out, err := k.TryEnds(Context(t), topics...)
+	out, err := k.TryEndOffsets(Context(t), topics...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return out
 }
 
-func (k *Kafka) TryEnds(ctx context.Context, topics ...string) (map[Partition]int64, error) {
-	found, err := k.Layout(ctx, topics...)
+// TryEndOffsets is EndOffsets for a caller that handles the error.
+func (k *Kafka) TryEndOffsets(ctx context.Context, topics ...string) (map[Partition]int64, error) {
+	found, err := k.Metadata(ctx, topics...)
 	if err != nil {
 		return nil, err
 	}
@@ -203,12 +208,12 @@ func (k *Kafka) TryEnds(ctx context.Context, topics ...string) (map[Partition]in
 		}
 		list.Topics = append(list.Topics, want)
 	}
-	answer, err := list.RequestWith(ctx, k.Client)
+	response, err := list.RequestWith(ctx, k.Client)
 	if err != nil {
 		return nil, fmt.Errorf("list offsets: %w", err)
 	}
 	out := map[Partition]int64{}
-	for _, topic := range answer.Topics {
+	for _, topic := range response.Topics {
 		for _, p := range topic.Partitions {
 			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
 				return nil, fmt.Errorf("list offsets of %s %d: %w", topic.Topic, p.Partition, err)
@@ -219,15 +224,15 @@ func (k *Kafka) TryEnds(ctx context.Context, topics ...string) (map[Partition]in
 	return out, nil
 }
 
-// Layout returns the metadata of the topics.
-func (k *Kafka) Layout(ctx context.Context, topics ...string) ([]kmsg.MetadataResponseTopic,
+// Metadata returns the metadata of the topics.
+func (k *Kafka) Metadata(ctx context.Context, topics ...string) ([]kmsg.MetadataResponseTopic,
 	error) {
-	return Layout(ctx, k.Client, topics...)
+	return metadata(ctx, k.Client, topics...)
 }
 
-// Layout asks any broker, or the one that is given.
-func Layout(ctx context.Context, of kmsg.Requestor, topics ...string) ([]kmsg.MetadataResponseTopic,
-	error) {
+// metadata sends a metadata request to any broker, or to the given one.
+func metadata(ctx context.Context, of kmsg.Requestor,
+	topics ...string) ([]kmsg.MetadataResponseTopic, error) {
 	meta := kmsg.NewPtrMetadataRequest()
 	for _, name := range topics {
 		topic := kmsg.NewMetadataRequestTopic()
@@ -241,7 +246,7 @@ func Layout(ctx context.Context, of kmsg.Requestor, topics ...string) ([]kmsg.Me
 	return found.Topics, nil
 }
 
-// Committed returns what the group has committed; a partition without a commit is absent.
+// Committed returns the committed offsets of the group. A partition without a commit is absent.
 func (k *Kafka) Committed(t *testing.T) map[Partition]int64 {
 	t.Helper()
 	out, err := k.tryCommitted(Context(t))
@@ -260,33 +265,33 @@ func (k *Kafka) tryCommitted(ctx context.Context) (map[Partition]int64, error) {
 	return out, err
 }
 
-// Commit is an offset and the text beside it.
-type Commit struct {
-	offset int64
-	text   string
+// commit is a committed offset and its metadata.
+type commit struct {
+	offset   int64
+	metadata string
 }
 
-func (k *Kafka) tryCommits(ctx context.Context) (map[Partition]Commit, error) {
+func (k *Kafka) tryCommits(ctx context.Context) (map[Partition]commit, error) {
 	req := kmsg.NewPtrOffsetFetchRequest()
 	req.Group = k.Group
 	group := kmsg.NewOffsetFetchRequestGroup()
 	group.Group = k.Group
 	req.Groups = append(req.Groups, group)
-	answer, err := req.RequestWith(ctx, k.Client)
+	response, err := req.RequestWith(ctx, k.Client)
 	if err != nil {
 		return nil, fmt.Errorf("offset fetch: %w", err)
 	}
-	out := map[Partition]Commit{}
-	for _, group := range answer.Groups {
+	out := map[Partition]commit{}
+	for _, group := range response.Groups {
 		if err := kerr.ErrorForCode(group.ErrorCode); err != nil {
 			return nil, fmt.Errorf("offset fetch: %w", err)
 		}
 		for _, topic := range group.Topics {
 			for _, p := range topic.Partitions {
 				if p.Offset >= 0 {
-					c := Commit{offset: p.Offset}
+					c := commit{offset: p.Offset}
 					if p.Metadata != nil {
-						c.text = *p.Metadata
+						c.metadata = *p.Metadata
 					}
 					out[Partition{topic.Topic, p.Partition}] = c
 				}
@@ -296,22 +301,22 @@ func (k *Kafka) tryCommits(ctx context.Context) (map[Partition]Commit, error) {
 	return out, nil
 }
 
-// Unsettled returns how many records of the topics lie beyond the committed offsets.
-func (k *Kafka) Unsettled(t *testing.T, topics ...string) int64 {
+// Lag returns how many records of the topics lie beyond the committed offsets.
+func (k *Kafka) Lag(t *testing.T, topics ...string) int64 {
 	t.Helper()
-	left, err := k.tryUnsettled(Context(t), topics...)
+	left, err := k.tryLag(Context(t), topics...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return left
 }
 
-func (k *Kafka) tryUnsettled(ctx context.Context, topics ...string) (int64, error) {
+func (k *Kafka) tryLag(ctx context.Context, topics ...string) (int64, error) {
 	committed, err := k.tryCommitted(ctx)
 	if err != nil {
 		return 0, err
 	}
-	ends, err := k.TryEnds(ctx, topics...)
+	ends, err := k.TryEndOffsets(ctx, topics...)
 	var left int64
 	for p, end := range ends {
 		left += end - committed[p]
@@ -319,45 +324,64 @@ func (k *Kafka) tryUnsettled(ctx context.Context, topics ...string) (int64, erro
 	return left, err
 }
 
-// Settled waits until every record of the topics is committed.
-func (k *Kafka) Settled(t *testing.T, within time.Duration, topics ...string) {
+// WaitCommitted waits until every record of the topics is committed.
+func (k *Kafka) WaitCommitted(t *testing.T, within time.Duration, topics ...string) {
 	t.Helper()
 	var left int64
 	var err error
 	defer func() {
 		if t.Failed() {
-			t.Logf("records beyond the committed offsets: %d (%v)", left, err)
+			t.Logf("lag: %d (%v)", left, err)
 		}
 	}()
 	ctx, cancel := context.WithTimeout(context.Background(), within+time.Second)
 	defer cancel()
 	Wait(t, "all offsets committed", within, func() bool {
-		left, err = k.tryUnsettled(ctx, topics...)
+		left, err = k.tryLag(ctx, topics...)
 		return err == nil && left == 0
 	})
 }
 
-// ReadAll reads a topic from its beginning to its present end.
-func (k *Kafka) ReadAll(t *testing.T, topic string) []*kgo.Record {
+// Records returns the number of records of a topic. It waits while a partition has no leader.
+func (k *Kafka) Records(t *testing.T, topic string) (n int64) {
 	t.Helper()
-	want := int64(0)
-	for _, end := range k.Ends(t, topic) {
-		want += end
+	var ends map[Partition]int64
+	var err error
+	Wait(t, "the leaders of "+topic+" return its end offsets", 30*time.Second, func() bool {
+		ends, err = k.TryEndOffsets(Context(t), topic)
+		return err == nil
+	})
+	for _, end := range ends {
+		n += end
 	}
-	cl, err := kgo.NewClient(k.Seeds(), kgo.ConsumeTopics(topic),
+	return n
+}
+
+// ReadEach reads a topic from its beginning to its current end. It fails if no record arrives for
+// a minute.
+func (k *Kafka) ReadEach(t *testing.T, topic string, each func(*kgo.Record)) {
+	t.Helper()
+	left := k.Records(t, topic)
+	cl := k.NewClient(t, kgo.ConsumeTopics(topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	if err != nil {
-		t.Fatal(err)
-	}
 	defer cl.Close()
-	ctx := Context(t)
-	var out []*kgo.Record
-	for int64(len(out)) < want {
+	for left > 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		fetches := cl.PollFetches(ctx)
+		cancel()
 		if err := fetches.Err(); err != nil {
-			t.Fatalf("reading %s: %v (%d of %d records)", topic, err, len(out), want)
+			t.Fatalf("reading %s: %v, %d records left", topic, err, left)
 		}
-		out = append(out, fetches.Records()...)
+		fetches.EachRecord(func(r *kgo.Record) {
+			left--
+			each(r)
+		})
 	}
+}
+
+// ReadAll reads a topic from its beginning to its current end.
+func (k *Kafka) ReadAll(t *testing.T, topic string) (out []*kgo.Record) {
+	t.Helper()
+	k.ReadEach(t, topic, func(r *kgo.Record) { out = append(out, r) })
 	return out
 }

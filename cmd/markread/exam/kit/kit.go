@@ -1,25 +1,27 @@
 //go:build exam && unix
 
-// Package kit is what the rows of the exam share: processes, a broker, an IM server that records,
-// workers, flows of events, and the checks of what came of them. The exam runs the product as an
-// operator would: real processes on loopback, ports chosen by the kernel. The test binary plays
-// every role by executing itself again, so the exam needs nothing but Go, and nothing outlives it,
-// even if it is killed. What it reads and writes in Kafka goes through franz-go and what it expects
-// is computed from the input by naive models, so that it shares no code with what it judges, but
-// for the command line itself.
+// Package kit is the harness of the acceptance tests (the exam): it starts brokers, IM servers and
+// workers as processes, produces events, and checks the results.
 //
-// Run it with: go test -tags exam ./cmd/markread/exam -count=1 -v -timeout 30m; -short makes the
-// longest rows shorter.
+// The exam runs the product as an operator would: real processes on loopback, on ports chosen by
+// the kernel. The test binary executes itself again for each role, so that the exam needs nothing
+// but Go. No process survives it, even if it is killed. It reads and writes Kafka through franz-go,
+// and naive models compute the expected results from the input. So it shares no code with the
+// product, except the command line itself, the embedded broker and the report of `check`.
 //
-// Two variables let it run on a real Kafka, which deploy/kafka/kafka can make:
-// MARKREAD_TEST_BROKERS (host:port,host:port) for the rows that need nothing special of it, and
-// MARKREAD_TEST_KAFKA (the folder of a cluster of three nodes) for those in package cluster, which
-// disturb it. Rows that can't run are skipped with the reason.
+// Run it with: go test -tags exam ./cmd/markread/exam -count=1 -v -timeout 30m; -short shortens the
+// longest tests.
+//
+// Two variables let it run on a real Kafka, which deploy/kafka/kafka can start:
+// MARKREAD_TEST_BROKERS (host:port,host:port) is for the tests that any cluster can serve,
+// MARKREAD_TEST_KAFKA (the folder of a cluster of three nodes) for package cluster, which disturbs
+// the nodes. Tests that can't run are skipped with the reason.
 package kit
 
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -35,19 +37,19 @@ import (
 	"markread/cmd/markread/cli"
 )
 
-// Role is the variable that tells the test binary which part to play; without it the binary is the
-// exam itself.
-const Role = "EXAM_ROLE"
+// roleVariable is the environment variable that gives the test binary its role. Without it the
+// binary runs the tests.
+const roleVariable = "EXAM_ROLE"
 
-// Main runs the tests of a package of the exam, or plays a role.
+// Main runs the tests of a package of the exam, or a role.
 func Main(m *testing.M) {
-	role := os.Getenv(Role)
+	role := os.Getenv(roleVariable)
 	if role == "" {
-		SideBySide()
+		setParallelism()
 		os.Exit(m.Run())
 	}
-	os.Unsetenv(Role)
-	go EndWithParent()
+	os.Unsetenv(roleVariable)
+	go dieWithParent()
 	switch role {
 	case "product":
 		ctx, stop := cli.UntilSignal(context.Background())
@@ -55,18 +57,18 @@ func Main(m *testing.M) {
 		stop()
 		os.Exit(status)
 	case "broker":
-		os.Exit(BrokerRole(os.Args[1:], os.Stdout))
+		os.Exit(runBroker(os.Args[1:], os.Stdout))
 	case "recorder":
-		os.Exit(RecorderRole(os.Args[1:], os.Stdout))
+		os.Exit(runRecorder(os.Args[1:], os.Stdout))
 	}
-	fmt.Fprintln(os.Stderr, "exam: no such role:", role)
+	fmt.Fprintln(os.Stderr, "exam: unknown role:", role)
 	os.Exit(2)
 }
 
-// SideBySide lets more rows run at a time than there are cores, unless the command line says how
-// many: those that call t.Parallel mostly wait. Those that measure a rate to the per cent don't
+// setParallelism allows six parallel tests, more than there are cores, unless -test.parallel is
+// given: tests that call t.Parallel mostly wait. Tests that measure a rate to the per cent don't
 // call it, and have the machine to themselves.
-func SideBySide() {
+func setParallelism() {
 	flag.Parse()
 	chosen := false
 	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
@@ -75,9 +77,9 @@ func SideBySide() {
 	}
 }
 
-// EndWithParent ends this process when the exam is gone: descriptor 3 is a pipe whose other end
-// only the exam holds. So nothing outlives an exam that was killed.
-func EndWithParent() {
+// dieWithParent kills this process when the exam has ended: descriptor 3 is a pipe whose other end
+// only the exam holds. So no process survives an exam that was killed.
+func dieWithParent() {
 	pipe := os.NewFile(3, "parent")
 	if pipe == nil {
 		return
@@ -86,7 +88,7 @@ func EndWithParent() {
 	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 }
 
-// Proc is one process of the exam. It is ended when its test ends, and its output is printed if the
+// Proc is one process of the exam. It is killed when its test ends, and its output is logged if the
 // test failed.
 type Proc struct {
 	name     string
@@ -94,26 +96,24 @@ type Proc struct {
 	Stdout   Log
 	Stderr   Log
 	Exited   chan struct{}
-	parent   *os.File // our end of descriptor 3: while it is open, the process may live
+	parent   *os.File // our end of descriptor 3: the process may live while it is open
 	Started  time.Time
 	Duration time.Duration
 }
 
-// Start starts the test binary in a role. env is added to a bare environment, so that nothing of
-// the caller's leaks in.
+// Start starts the test binary in a role. env is added to a minimal environment, so that none of
+// the caller's variables leaks in.
 func Start(t *testing.T, name, role string, env []string, args ...string) *Proc {
 	t.Helper()
-	return StartWithInput(t, name, role, env, "", args...)
+	return StartPrepared(t, name, role, env, Stdin(""), args...)
 }
 
-func StartWithInput(t *testing.T, name, role string, env []string, stdin string,
-	args ...string) *Proc {
-	t.Helper()
-	withInput := func(cmd *exec.Cmd) { cmd.Stdin = strings.NewReader(stdin) }
-	return StartPrepared(t, name, role, env, withInput, args...)
+// Stdin prepares a command to read the text on standard input.
+func Stdin(text string) func(*exec.Cmd) {
+	return func(cmd *exec.Cmd) { cmd.Stdin = strings.NewReader(text) }
 }
 
-// StartPrepared starts the test binary in a role; prepare may change the command before.
+// StartPrepared starts the test binary in a role, after prepare has changed the command.
 func StartPrepared(
 	t *testing.T, name, role string, env []string, prepare func(*exec.Cmd), args ...string,
 ) *Proc {
@@ -129,7 +129,7 @@ func StartPrepared(
 	p := &Proc{name: name, Cmd: exec.Command(self, args...), Exited: make(chan struct{}),
 		parent: write, Started: time.Now()}
 	p.Cmd.Env = append([]string{
-		Role + "=" + role, "PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"),
+		roleVariable + "=" + role, "PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"),
 		"TMPDIR=" + os.TempDir(), "GOTRACEBACK=all",
 	}, env...)
 	p.Cmd.Stdout, p.Cmd.Stderr = &p.Stdout, &p.Stderr
@@ -147,10 +147,10 @@ func StartPrepared(
 		close(p.Exited)
 	}()
 	t.Cleanup(func() {
-		_ = p.Cmd.Process.Kill() // this very process; an error means that it has ended by itself
+		_ = p.Cmd.Process.Kill() // an error means that the process has ended already
 		<-p.Exited
 		p.parent.Close()
-		if secret := Secret.FindString(p.Stdout.String() + p.Stderr.String()); secret != "" {
+		if secret := secret.FindString(p.Stdout.String() + p.Stderr.String()); secret != "" {
 			t.Errorf("%s prints a secret: %s", p.name, secret)
 		}
 		if t.Failed() {
@@ -169,14 +169,24 @@ func (p *Proc) Signal(t *testing.T, s syscall.Signal) {
 	}
 }
 
-// Exit waits for the end of the process and returns its exit status: -1 if a signal ended it.
+// Ended reports whether the process has ended.
+func (p *Proc) Ended() bool {
+	select {
+	case <-p.Exited:
+		return true
+	default:
+		return false
+	}
+}
+
+// Exit waits until the process ends and returns its exit status: -1 if a signal ended it.
 func (p *Proc) Exit(t *testing.T, within time.Duration) int {
 	t.Helper()
 	select {
 	case <-p.Exited:
 		return p.Cmd.ProcessState.ExitCode()
 	case <-time.After(within):
-		_ = p.Cmd.Process.Signal(syscall.SIGQUIT) // the goroutines' stacks, for the log
+		_ = p.Cmd.Process.Signal(syscall.SIGQUIT) // SIGQUIT makes it print the goroutines' stacks
 		select {
 		case <-p.Exited:
 		case <-time.After(5 * time.Second):
@@ -186,8 +196,8 @@ func (p *Proc) Exit(t *testing.T, within time.Duration) int {
 	}
 }
 
-// Stop sends the signal and requires exit status 0 within the limit of a stop. It returns how long
-// the stop took.
+// Stop sends the signal and requires exit status 0 within the limit. It returns how long the
+// shutdown took.
 func (p *Proc) Stop(t *testing.T, s syscall.Signal, within time.Duration) time.Duration {
 	t.Helper()
 	began := time.Now()
@@ -198,8 +208,7 @@ func (p *Proc) Stop(t *testing.T, s syscall.Signal, within time.Duration) time.D
 	return time.Since(began)
 }
 
-// Line waits for a line of standard output or standard error that matches, and returns its
-// submatches.
+// Line waits for a matching line on standard output or standard error, and returns its submatches.
 func (p *Proc) Line(t *testing.T, pattern string, within time.Duration) []string {
 	t.Helper()
 	re := regexp.MustCompile("(?m)" + pattern)
@@ -208,22 +217,18 @@ func (p *Proc) Line(t *testing.T, pattern string, within time.Duration) []string
 		if found = re.FindStringSubmatch(p.Stdout.String()); found == nil {
 			found = re.FindStringSubmatch(p.Stderr.String())
 		}
-		if found == nil {
-			select {
-			case <-p.Exited:
-				t.Fatalf("%s ended (%v) and never printed %s", p.name, p.Cmd.ProcessState, pattern)
-			default:
-			}
+		if found == nil && p.Ended() {
+			t.Fatalf("%s ended (%v) without printing %s", p.name, p.Cmd.ProcessState, pattern)
 		}
 		return found != nil
 	})
 	return found
 }
 
-// Secret is what no process may print: the app's key, or a signature in a URL.
-var Secret = regexp.MustCompile(regexp.QuoteMeta(Key) + `|usersig=[A-Za-z0-9*_-]{20,}`)
+// secret matches what no process may print: the app's key, or a signature in a URL.
+var secret = regexp.MustCompile(regexp.QuoteMeta(Key) + `|usersig=[A-Za-z0-9*_-]{20,}`)
 
-// Log collects what a process prints.
+// Log collects the output of a process.
 type Log struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -252,10 +257,11 @@ func (l *Log) Lines() []string {
 	return out
 }
 
+// Tail returns the last n lines.
 func (l *Log) Tail(n int) string {
 	lines := l.Lines()
 	if len(lines) > n {
-		lines = append([]string{fmt.Sprintf("… %d lines before", len(lines)-n)},
+		lines = append([]string{fmt.Sprintf("… %d lines omitted", len(lines)-n)},
 			lines[len(lines)-n:]...)
 	}
 	if len(lines) == 0 {
@@ -264,7 +270,18 @@ func (l *Log) Tail(n int) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// Wait polls until ok, and fails the test when that takes too long.
+// Entries decodes the lines of a log that are JSON objects.
+func Entries[T any](l *Log) (out []T) {
+	for _, line := range l.Lines() {
+		var entry T
+		if json.Unmarshal([]byte(line), &entry) == nil {
+			out = append(out, entry)
+		}
+	}
+	return out
+}
+
+// Wait polls until ok returns true, and fails the test after the limit.
 func Wait(t *testing.T, what string, within time.Duration, ok func() bool) {
 	t.Helper()
 	limit := time.Now().Add(within)
@@ -278,13 +295,13 @@ func Wait(t *testing.T, what string, within time.Duration, ok func() bool) {
 	}
 }
 
-// Figure reports a measured figure: one line that a reader can search for.
+// Figure logs a measured figure in one line that can be searched for.
 func Figure(t *testing.T, name, format string, args ...any) {
 	t.Helper()
 	t.Logf("FIGURE %s: %s", name, fmt.Sprintf(format, args...))
 }
 
-// Check is an assertion that lets the test go on, so that one run shows all that is wrong.
+// Check is an assertion that lets the test continue, so that one run shows all failures.
 func Check(t *testing.T, ok bool, format string, args ...any) {
 	t.Helper()
 	if !ok {

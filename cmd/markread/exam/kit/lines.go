@@ -2,7 +2,8 @@
 
 package kit
 
-// How the product tells where it listens, when it was told to take any port.
+// Patterns of the lines in which the product prints its addresses. A test that passes port 0 reads
+// the port from them.
 const (
 	AdminLine    = `"addr":"(127\.0\.0\.1:\d+)".*admin server listens`
 	SandboxLine  = `IM sandbox +http://(127\.0\.0\.1:\d+)\s`

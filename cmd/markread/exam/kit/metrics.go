@@ -9,9 +9,10 @@ import (
 	"testing"
 )
 
-// Metrics is one scrape: the value of each series by its text as Prometheus writes it.
+// Metrics is one scrape: the value of each series, by its text in Prometheus' format.
 type Metrics map[string]float64
 
+// Scrape reads the metrics of the admin server at a URL.
 func Scrape(t *testing.T, admin string) Metrics {
 	t.Helper()
 	out := Metrics{}
@@ -30,7 +31,7 @@ func Scrape(t *testing.T, admin string) Metrics {
 	return out
 }
 
-// Sum adds up the series of a metric that have all these labels, each given as name="value".
+// Sum adds up the series of a metric that have all the labels, each given as name="value".
 func (m Metrics) Sum(name string, labels ...string) float64 {
 	total := 0.0
 series:
@@ -49,7 +50,8 @@ series:
 	return total
 }
 
-// Balance checks that every event received has its outcome, and returns a line that says so.
+// Balance checks that the received events equal the outcomes, the backlog and the returned events,
+// and returns the sum as a line.
 func (m Metrics) Balance(t *testing.T) string {
 	t.Helper()
 	received, backlog, returned := m.Sum("markread_events_received_total"),
@@ -59,9 +61,8 @@ func (m Metrics) Balance(t *testing.T) string {
 		"received %v, but outcomes %v + backlog %v + returned %v", received, outcomes, backlog,
 		returned)
 	return fmt.Sprintf("received %v = applied %v + collapsed %v + superseded %v + dead-lettered "+
-		"%v + backlog %v + returned %v", received,
-		m.Sum("markread_events_total", `outcome="applied"`),
-		m.Sum("markread_events_total", `outcome="collapsed"`),
+		"%v + backlog %v + returned %v", received, m.Sum("markread_events_total",
+		`outcome="applied"`), m.Sum("markread_events_total", `outcome="collapsed"`),
 		m.Sum("markread_events_total", `outcome="superseded"`),
 		m.Sum("markread_events_total", `outcome="dead_lettered"`), backlog, returned)
 }

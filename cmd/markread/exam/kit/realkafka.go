@@ -15,25 +15,26 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Brokers is the variable that lets the exam run on a real Kafka instead of the embedded broker:
-// host:port,host:port of listeners without TLS and authentication, where everything is allowed.
-// deploy/kafka/kafka makes one.
-const Brokers = "MARKREAD_TEST_BROKERS"
+// BrokersVariable is the environment variable that makes the exam run on a real Kafka instead of
+// the embedded broker: host:port,host:port of listeners without TLS and authentication, where
+// everything is allowed. deploy/kafka/kafka starts one.
+const BrokersVariable = "MARKREAD_TEST_BROKERS"
 
-// Partitions is how many partitions a topic of the exam has.
+// Partitions is the number of partitions of a topic of the exam.
 const Partitions = 12
 
-// OwnTopics makes topics that are the row's alone, with the cluster's replication, and deletes them
-// when it ends.
-func OwnTopics(t *testing.T, brokers string, partitions int) *Kafka {
+// CreateOwnTopics creates topics for this test only, with the cluster's default replication, and
+// deletes them when the test ends.
+func CreateOwnTopics(t *testing.T, brokers string, partitions int) *Kafka {
 	t.Helper()
-	k := OwnNames(t, brokers)
-	k.createTopicsOf(t, partitions, k.Topics()...)
+	k := UniqueNames(t, brokers)
+	k.CreateTopics(t, NewTopics(partitions, k.Topics()...)...)
 	return k
 }
 
-// OwnNames invents a row's names; topics and a group of these names are deleted when it ends.
-func OwnNames(t *testing.T, brokers string) *Kafka {
+// UniqueNames generates names for a test. Topics and a group of these names are deleted when the
+// test ends.
+func UniqueNames(t *testing.T, brokers string) *Kafka {
 	t.Helper()
 	var id [4]byte
 	_, _ = rand.Read(id[:])
@@ -46,92 +47,90 @@ func OwnNames(t *testing.T, brokers string) *Kafka {
 		k.DeleteTopics(t, ctx, k.Topics()...)
 		group := kmsg.NewPtrDeleteGroupsRequest()
 		group.Groups = []string{k.Group}
-		// a worker that was killed may still be a member: then Kafka forgets the offsets in its own
-		// time
+		// a killed worker may still be a member: then Kafka deletes the offsets when they expire
 		_, _ = group.RequestWith(ctx, k.Client)
 	})
 	return k
 }
 
-// StartBrokerWithoutTopics is for rows that make the topics.
+// StartBrokerWithoutTopics is for tests that create the topics.
 func StartBrokerWithoutTopics(t *testing.T) *Kafka {
 	t.Helper()
-	if brokers := os.Getenv(Brokers); brokers != "" {
-		return OwnNames(t, brokers)
+	if brokers := os.Getenv(BrokersVariable); brokers != "" {
+		return UniqueNames(t, brokers)
 	}
 	return StartEmbedded(t, "", "-topics", "other")
 }
 
-// CreateTopics returns when every broker knows the topics, and a leader of each partition.
-func (k *Kafka) CreateTopics(t *testing.T, topics ...string) {
+// CreateTopics creates the topics, and returns when every broker knows them, and a leader of each
+// partition.
+func (k *Kafka) CreateTopics(t *testing.T, topics ...kmsg.CreateTopicsRequestTopic) {
 	t.Helper()
-	k.createTopicsOf(t, Partitions, topics...)
-}
-
-func (k *Kafka) createTopicsOf(t *testing.T, partitions int, topics ...string) {
-	t.Helper()
-	ctx := Context(t)
 	req := kmsg.NewPtrCreateTopicsRequest()
-	req.TimeoutMillis = 30_000
-	for _, name := range topics {
-		topic := kmsg.NewCreateTopicsRequestTopic()
-		topic.Topic, topic.NumPartitions, topic.ReplicationFactor = name, int32(partitions), -1
-		req.Topics = append(req.Topics, topic)
-	}
-	answer, err := req.RequestWith(ctx, k.Client)
+	req.TimeoutMillis, req.Topics = 30_000, topics
+	response, err := req.RequestWith(Context(t), k.Client)
 	if err != nil {
 		t.Fatalf("create topics: %v", err)
 	}
-	for _, topic := range answer.Topics {
+	for _, topic := range response.Topics {
 		if err := kerr.ErrorForCode(topic.ErrorCode); err != nil {
 			t.Fatalf("create topic %s: %v", topic.Topic, err)
 		}
 	}
-	k.known(t, partitions, topics...)
+	for _, topic := range topics {
+		k.waitForTopic(t, topic.Topic, int(topic.NumPartitions))
+	}
 }
 
-// known waits until every broker knows so many partitions of each of the topics, and their leaders.
-func (k *Kafka) known(t *testing.T, partitions int, topics ...string) {
+// NewTopics are topics of the exam, with the cluster's default replication.
+func NewTopics(partitions int, names ...string) (topics []kmsg.CreateTopicsRequestTopic) {
+	for _, name := range names {
+		topics = append(topics, kmsg.CreateTopicsRequestTopic{Topic: name,
+			NumPartitions: int32(partitions), ReplicationFactor: -1})
+	}
+	return topics
+}
+
+// waitForTopic waits until every broker knows the number of partitions of the topic, and their
+// leaders.
+func (k *Kafka) waitForTopic(t *testing.T, topic string, partitions int) {
 	t.Helper()
 	ctx := Context(t)
-	Wait(t, "all brokers know the topics", 30*time.Second, func() bool {
+	Wait(t, "all brokers know the topic "+topic, 30*time.Second, func() bool {
 		for _, seed := range k.Client.SeedBrokers() {
-			found, err := Layout(ctx, seed, topics...)
-			if err != nil {
-				return false
-			}
-			for _, topic := range found {
-				if len(topic.Partitions) != partitions || slices.ContainsFunc(topic.Partitions,
+			found, err := metadata(ctx, seed, topic)
+			if err != nil || len(found[0].Partitions) != partitions ||
+				slices.ContainsFunc(found[0].Partitions,
 					func(p kmsg.MetadataResponseTopicPartition) bool {
 						return p.ErrorCode != 0 || p.Leader < 0
 					}) {
-					return false
-				}
+				return false
 			}
 		}
 		return true
 	})
 }
 
-// Grow gives the topic more partitions, and returns when they have leaders.
-func (k *Kafka) Grow(t *testing.T, name string, count int32) {
+// AddPartitions increases the number of partitions of the topic to count, and returns when all have
+// leaders.
+func (k *Kafka) AddPartitions(t *testing.T, name string, count int32) {
 	t.Helper()
 	req := kmsg.NewPtrCreatePartitionsRequest()
 	req.TimeoutMillis = 30_000
 	topic := kmsg.NewCreatePartitionsRequestTopic()
 	topic.Topic, topic.Count = name, count
 	req.Topics = append(req.Topics, topic)
-	answer, err := req.RequestWith(Context(t), k.Client)
+	response, err := req.RequestWith(Context(t), k.Client)
 	if err != nil {
 		t.Fatalf("create partitions: %v", err)
 	}
-	if err := kerr.ErrorForCode(answer.Topics[0].ErrorCode); err != nil {
+	if err := kerr.ErrorForCode(response.Topics[0].ErrorCode); err != nil {
 		t.Fatalf("create partitions: %v", err)
 	}
-	k.known(t, int(count), name)
+	k.waitForTopic(t, name, int(count))
 }
 
-// DeleteTopics deletes those of the topics that exist.
+// DeleteTopics deletes the topics; one that does not exist is no error.
 func (k *Kafka) DeleteTopics(t *testing.T, ctx context.Context, topics ...string) {
 	t.Helper()
 	req := kmsg.NewPtrDeleteTopicsRequest()
@@ -142,12 +141,12 @@ func (k *Kafka) DeleteTopics(t *testing.T, ctx context.Context, topics ...string
 		topic.Topic = kmsg.StringPtr(name)
 		req.Topics = append(req.Topics, topic)
 	}
-	answer, err := req.RequestWith(ctx, k.Client)
+	response, err := req.RequestWith(ctx, k.Client)
 	if err != nil {
 		t.Errorf("delete topics: %v", err)
 		return
 	}
-	for _, topic := range answer.Topics {
+	for _, topic := range response.Topics {
 		if err := kerr.ErrorForCode(topic.ErrorCode); err != nil &&
 			err != kerr.UnknownTopicOrPartition {
 			t.Errorf("delete topic %s: %v", *topic.Topic, err)

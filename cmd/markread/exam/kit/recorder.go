@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -21,37 +20,35 @@ import (
 
 // Arrival is one call as the recorder saw it.
 type Arrival struct {
-	At int64 `json:"at"` // nanoseconds since the recorder began, monotonic: for windows
-	// nanoseconds since 1970: to compare with what another process saw
-	Wall     int64  `json:"wall"`
-	Admin    string `json:"admin"` // the account that signed: it tells which worker called
-	Report   string `json:"report"`
-	Peer     string `json:"peer"`
-	ReadTime int64  `json:"read_time"`
-	Code     int    `json:"code"`
-	Answered bool   `json:"answered"`
-	// the connection ended before the call was whole: it has no accounts, and was not carried out
-	Cut bool `json:"cut"`
+	At int64 `json:"at"` // nanoseconds since the recorder started, monotonic: for windows
+	// nanoseconds since 1970: to compare with times from other processes
+	Wall  int64  `json:"wall"`
+	Admin string `json:"admin"` // the account that signed: it identifies the worker
+	Event
+	Code     int  `json:"code"`
+	Answered bool `json:"answered"`
+	// the connection ended before the whole call was read: it has no accounts, and was not applied
+	Truncated bool `json:"cut"`
 }
 
-// Recorder is a very lean IM server: it notes when each call arrived, limits by an exact sliding
-// window, and answers after a fixed latency. An account named reject-CODE-… is refused with that
-// code. It shares no code with the product's own sandbox.
-type Recorder struct {
+// recorder is a minimal IM server: it records the arrival of each call, limits by an exact sliding
+// window, and responds after a fixed latency. A call for an account named reject-CODE-… gets that
+// ErrorCode. It shares no code with the product's sandbox.
+type recorder struct {
 	began time.Time
-	// 60007 for a call with at least this many arrivals in the second before it; 0: no limit
+	// a call with at least this many arrivals in the second before it gets 60007; 0: no limit
 	rate    int
 	latency time.Duration
 
-	mu       sync.Mutex
-	arrivals []Arrival
-	by       map[string]int // how many of them each account signed
-	wrong    []string       // calls that are not as documented
+	mu           sync.Mutex
+	arrivals     []Arrival
+	countByAdmin map[string]int // number of arrivals by the account that signed
+	violations   []string       // calls that differ from the vendor's documentation
 }
 
-func RecorderRole(args []string, stdout io.Writer) int {
+func runRecorder(args []string, stdout io.Writer) int {
 	flags := flag.NewFlagSet("recorder", flag.ExitOnError)
-	r := &Recorder{began: time.Now(), by: map[string]int{}}
+	r := &recorder{began: time.Now(), countByAdmin: map[string]int{}}
 	flags.IntVar(&r.rate, "rate", 0, "")
 	flags.DurationVar(&r.latency, "latency", 0, "")
 	_ = flags.Parse(args)
@@ -61,8 +58,8 @@ func RecorderRole(args []string, stdout io.Writer) int {
 		return 1
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("/v4/openim/admin_set_msg_read", r.call)
-	mux.HandleFunc("GET /arrivals", r.report)
+	mux.HandleFunc("/v4/openim/admin_set_msg_read", r.serveCall)
+	mux.HandleFunc("GET /arrivals", r.serveArrivals)
 	mux.HandleFunc("GET /count", func(w http.ResponseWriter, _ *http.Request) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -71,21 +68,21 @@ func RecorderRole(args []string, stdout io.Writer) int {
 	mux.HandleFunc("GET /count/{admin}", func(w http.ResponseWriter, req *http.Request) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		fmt.Fprint(w, r.by[req.PathValue("admin")])
+		fmt.Fprint(w, r.countByAdmin[req.PathValue("admin")])
 	})
 	mux.HandleFunc("GET /wrong", func(w http.ResponseWriter, _ *http.Request) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		fmt.Fprint(w, strings.Join(r.wrong, "\n"))
+		fmt.Fprint(w, strings.Join(r.violations, "\n"))
 	})
 	fmt.Fprintln(stdout, "listening on", listener.Addr())
 	fmt.Fprintln(os.Stderr, http.Serve(listener, mux))
 	return 1
 }
 
-// arrive stamps the arrival under the lock, so that the log is in the order of its stamps and the
-// window is exact.
-func (r *Recorder) arrive(admin string) int {
+// addArrival takes the time under the lock, so that arrivals are in the order of their times and
+// the window is exact. It returns the index of the arrival.
+func (r *recorder) addArrival(admin string) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
@@ -95,34 +92,34 @@ func (r *Recorder) arrive(admin string) int {
 		a.Code = 60007
 	}
 	r.arrivals = append(r.arrivals, a)
-	r.by[admin]++
+	r.countByAdmin[admin]++
 	return len(r.arrivals) - 1
 }
 
-func (r *Recorder) call(w http.ResponseWriter, req *http.Request) {
-	i := r.arrive(req.URL.Query().Get("identifier"))
+func (r *recorder) serveCall(w http.ResponseWriter, req *http.Request) {
+	i := r.addArrival(req.URL.Query().Get("identifier"))
 	var body struct {
 		Report  string          `json:"Report_Account"`
 		Peer    string          `json:"Peer_Account"`
 		ReadRaw json.RawMessage `json:"MsgReadTime"`
 	}
 	raw, err := io.ReadAll(io.LimitReader(req.Body, 1<<16))
-	if err != nil { // it has arrived, but who sent it was killed, or has given it up
+	if err != nil { // it has arrived, but the client was killed or has given up
 		r.mu.Lock()
-		r.arrivals[i].Cut = true
+		r.arrivals[i].Truncated = true
 		r.mu.Unlock()
 		return
 	}
 	err = json.Unmarshal(raw, &body)
-	readTime, why := JudgeCall(req, body.ReadRaw)
+	readTime, why := checkCall(req, body.ReadRaw)
 	if err != nil {
 		why = err.Error()
 	}
 	r.mu.Lock()
 	a := &r.arrivals[i]
 	a.Report, a.Peer, a.ReadTime = body.Report, body.Peer, readTime
-	if why != "" && len(r.wrong) < 20 {
-		r.wrong = append(r.wrong, why)
+	if why != "" && len(r.violations) < 20 {
+		r.violations = append(r.violations, why)
 	}
 	if rest, ok := strings.CutPrefix(body.Report, "reject-"); ok && a.Code == 0 {
 		code, _, _ := strings.Cut(rest, "-")
@@ -143,8 +140,8 @@ func (r *Recorder) call(w http.ResponseWriter, req *http.Request) {
 	r.mu.Unlock()
 }
 
-// JudgeCall says what in a call is not as the vendor documents it.
-func JudgeCall(req *http.Request, readTime json.RawMessage) (int64, string) {
+// checkCall returns the read time, and how the call differs from the vendor's documentation.
+func checkCall(req *http.Request, readTime json.RawMessage) (int64, string) {
 	query := req.URL.Query()
 	for _, name := range []string{"sdkappid", "identifier", "usersig", "random", "contenttype"} {
 		if query.Get(name) == "" {
@@ -152,23 +149,23 @@ func JudgeCall(req *http.Request, readTime json.RawMessage) (int64, string) {
 		}
 	}
 	if _, err := strconv.ParseUint(query.Get("random"), 10, 32); err != nil {
-		return 0, "random is no 32-bit number: " + query.Get("random")
+		return 0, "random is not a 32-bit number: " + query.Get("random")
 	}
 	if req.Method != http.MethodPost || query.Get("contenttype") != "json" || req.ProtoMajor != 1 {
 		return 0, "not a POST of JSON over HTTP/1.1"
 	}
 	var text string
 	if err := json.Unmarshal(readTime, &text); err != nil {
-		return 0, "MsgReadTime is no string: " + string(readTime)
+		return 0, "MsgReadTime is not a string: " + string(readTime)
 	}
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
-		return 0, "MsgReadTime is no decimal string: " + text
+		return 0, "MsgReadTime is not a decimal string: " + text
 	}
 	return n, ""
 }
 
-func (r *Recorder) report(w http.ResponseWriter, _ *http.Request) {
+func (r *recorder) serveArrivals(w http.ResponseWriter, _ *http.Request) {
 	r.mu.Lock()
 	copied := append([]Arrival(nil), r.arrivals...)
 	r.mu.Unlock()
@@ -180,28 +177,31 @@ func (r *Recorder) report(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// IM is a recorder process.
-type IM struct {
+// Recorder is a process in the role of the recorder.
+type Recorder struct {
 	*Proc
 	URL string
 }
 
-func StartRecorder(t *testing.T, args ...string) *IM {
+// StartRecorder starts a recorder. The test fails if a call differs from the vendor's
+// documentation.
+func StartRecorder(t *testing.T, args ...string) *Recorder {
 	t.Helper()
 	p := Start(t, "recorder", "recorder", nil, args...)
-	im := &IM{p, "http://" + p.Line(t, `listening on (\S+)`, 10*time.Second)[1]}
+	im := &Recorder{p, "http://" + p.Line(t, `listening on (\S+)`, 10*time.Second)[1]}
 	t.Cleanup(func() {
 		if wrong := Get(t, im.URL+"/wrong"); wrong != "" {
-			t.Errorf("calls that are not as documented:\n%s", wrong)
+			t.Errorf("calls that differ from the documentation:\n%s", wrong)
 		}
 	})
 	return im
 }
 
-func (im *IM) Count(t *testing.T) int { return im.CountOf(t, "") }
+// Count returns the number of calls so far.
+func (im *Recorder) Count(t *testing.T) int { return im.CountBy(t, "") }
 
-// CountOf returns how many calls an account has signed; "": all.
-func (im *IM) CountOf(t *testing.T, admin string) int {
+// CountBy returns how many calls an account has signed; "": all accounts.
+func (im *Recorder) CountBy(t *testing.T, admin string) int {
 	t.Helper()
 	n, err := strconv.Atoi(Get(t, strings.TrimSuffix(im.URL+"/count/"+admin, "/")))
 	if err != nil {
@@ -210,83 +210,63 @@ func (im *IM) CountOf(t *testing.T, admin string) int {
 	return n
 }
 
-// Called waits until each of the events was answered, or one of its conversation with a larger T.
-func (im *IM) Called(t *testing.T, events []Event, within time.Duration) {
+// WaitApplied waits until each event's conversation has a successful call with a T at least as
+// large.
+func (im *Recorder) WaitApplied(t *testing.T, events []Event, within time.Duration) {
 	t.Helper()
 	want := Largest(events)
-	limit := time.Now().Add(within)
-	for {
-		got := Pointers(im.Arrivals(t))
-		missing := 0
+	missing := 0
+	defer func() {
+		if t.Failed() {
+			t.Logf("%d of %d conversations are not applied", missing, len(want))
+		}
+	}()
+	Wait(t, "the events are applied", within, func() bool {
+		got := ReadTimes(im.Arrivals(t))
+		missing = 0
 		for conversation, readTime := range want {
 			if got[conversation] < readTime {
 				missing++
 			}
 		}
-		if missing == 0 {
-			return
-		}
-		if time.Now().After(limit) {
-			t.Fatalf("%d of %d events were not called within %v", missing, len(want), within)
-		}
-		<-time.After(200 * time.Millisecond)
-	}
+		return missing == 0
+	})
 }
 
-func (im *IM) Arrivals(t *testing.T) []Arrival {
+// Arrivals returns all calls so far, in the order of their arrival.
+func (im *Recorder) Arrivals(t *testing.T) []Arrival {
 	t.Helper()
-	var out []Arrival
-	dec := json.NewDecoder(strings.NewReader(Get(t, im.URL+"/arrivals")))
-	for dec.More() {
-		var a Arrival
-		if err := dec.Decode(&a); err != nil {
-			t.Fatal(err)
-		}
-		out = append(out, a)
-	}
-	return out
+	return getStream[Arrival](t, im.URL+"/arrivals")
 }
 
-// Get reads a page of a process of the exam; a proxy from the environment has no part in that.
-func Get(t *testing.T, at string) string {
-	t.Helper()
-	status, body, err := TryGet(at)
-	if err != nil || status != http.StatusOK {
-		t.Fatalf("GET %s: %d %v", at, status, err)
-	}
-	return body
-}
-
-var HTTP = &http.Client{Timeout: 10 * time.Second,
-	Transport: &http.Transport{Proxy: func(*http.Request) (*url.URL, error) { return nil, nil }}}
-
-func TryGet(at string) (int, string, error) {
-	res, err := HTTP.Get(at)
-	if err != nil {
-		return 0, "", err
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	return res.StatusCode, string(body), err
-}
-
-// Traffic is what the arrivals show about the speed.
-type Traffic struct {
+// CallStats describes the rate of calls.
+type CallStats struct {
 	Calls     int
 	Throttled int
 	MostIn1s  int           // arrivals in the fullest window of 1.000 s, wherever it begins
 	Span      time.Duration // from the first arrival to the last
-	PerSecond float64       // calls after the first over the span
+	PerSecond float64       // calls after the first, divided by Span
 }
 
-func Measure(arrivals []Arrival) Traffic {
-	out := Traffic{Calls: len(arrivals)}
-	for first, last := 0, 0; last < len(arrivals); last++ {
-		for arrivals[last].At-arrivals[first].At >= int64(time.Second) {
+// MostIn1s returns how many of the ordered items lie in the fullest window of 1.000 s, wherever it
+// begins. between returns the time from a to b.
+func MostIn1s[T any](of []T, between func(a, b T) time.Duration) int {
+	most, first := 0, 0
+	for last := range of {
+		for between(of[first], of[last]) >= time.Second {
 			first++
 		}
-		out.MostIn1s = max(out.MostIn1s, last-first+1)
-		if arrivals[last].Code == 60007 {
+		most = max(most, last-first+1)
+	}
+	return most
+}
+
+// MeasureCalls returns the statistics of the arrivals, which must be in order.
+func MeasureCalls(arrivals []Arrival) CallStats {
+	out := CallStats{Calls: len(arrivals), MostIn1s: MostIn1s(arrivals,
+		func(a, b Arrival) time.Duration { return time.Duration(b.At - a.At) })}
+	for _, a := range arrivals {
+		if a.Code == 60007 {
 			out.Throttled++
 		}
 	}
@@ -297,12 +277,15 @@ func Measure(arrivals []Arrival) Traffic {
 	return out
 }
 
-func (m Traffic) String() string {
+func (m CallStats) String() string {
 	return fmt.Sprintf("%d calls in %.3f s, %.1f/s, at most %d in any 1.000 s, %d times 60007",
 		m.Calls, m.Span.Seconds(), m.PerSecond, m.MostIn1s, m.Throttled)
 }
 
-// Conversation names a conversation in the exam's models.
-type Conversation struct{ Report, Peer string }
+// Conversation identifies a conversation in the exam's models.
+type Conversation struct {
+	Report string `json:"report"`
+	Peer   string `json:"peer"`
+}
 
 func (c Conversation) Key() []byte { return []byte(c.Report + "|" + c.Peer) }

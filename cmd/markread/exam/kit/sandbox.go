@@ -3,18 +3,17 @@
 package kit
 
 import (
-	"encoding/json"
-	"strings"
 	"testing"
 	"time"
 )
 
-// Sandbox is a `markread sandbox` process, seen over HTTP.
+// Sandbox is a `markread sandbox` process, used over HTTP.
 type Sandbox struct {
 	*Proc
 	URL string
 }
 
+// StartSandbox starts `markread sandbox`.
 func StartSandbox(t *testing.T, extra ...string) *Sandbox {
 	t.Helper()
 	args := append([]string{"sandbox", "--addr", "127.0.0.1:0", "--app-id", AppID}, extra...)
@@ -22,24 +21,13 @@ func StartSandbox(t *testing.T, extra ...string) *Sandbox {
 	return &Sandbox{p, "http://" + p.Line(t, SandboxLine, 10*time.Second)[1]}
 }
 
-func (s *Sandbox) Pointers(t *testing.T) map[Conversation]int64 {
+// ReadTimes returns the read times that the sandbox has stored.
+func (s *Sandbox) ReadTimes(t *testing.T) map[Conversation]int64 {
 	t.Helper()
-	out := map[Conversation]int64{}
-	dec := json.NewDecoder(strings.NewReader(Get(t, s.URL+"/sandbox/read-times")))
-	for dec.More() {
-		var row struct {
-			Report   string `json:"report"`
-			Peer     string `json:"peer"`
-			ReadTime int64  `json:"read_time"`
-		}
-		if err := dec.Decode(&row); err != nil {
-			t.Fatal(err)
-		}
-		out[Conversation{row.Report, row.Peer}] = row.ReadTime
-	}
-	return out
+	return Largest(getStream[Event](t, s.URL+"/sandbox/read-times"))
 }
 
+// SandboxStats is the sandbox's own count of the calls.
 type SandboxStats struct {
 	Calls        int            `json:"calls"`
 	Applied      int            `json:"applied"`
@@ -48,11 +36,8 @@ type SandboxStats struct {
 	Encodings    map[string]int `json:"encodings"`
 }
 
+// Stats returns the sandbox's count of the calls.
 func (s *Sandbox) Stats(t *testing.T) SandboxStats {
 	t.Helper()
-	var out SandboxStats
-	if err := json.Unmarshal([]byte(Get(t, s.URL+"/sandbox/stats")), &out); err != nil {
-		t.Fatal(err)
-	}
-	return out
+	return GetJSON[SandboxStats](t, s.URL+"/sandbox/stats")
 }

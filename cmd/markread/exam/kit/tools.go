@@ -7,43 +7,43 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"markread/worker/preflight"
 )
 
-// CheckCommits requires that every partition with records is committed to its end, and none beyond.
+// CheckCommits requires that the committed offset of every partition equals its end offset.
 func CheckCommits(t *testing.T, k *Kafka) {
 	t.Helper()
 	committed := k.Committed(t)
-	for p, end := range k.Ends(t, k.Live, k.Backfill) {
+	for p, end := range k.EndOffsets(t, k.Live, k.Backfill) {
 		Check(t, committed[p] == end, "%s %d is committed to %d, its end is %d", p.Topic,
 			p.Partition, committed[p], end)
 	}
 }
 
-// Repeated counts the calls that were made again although one with the same T had been answered.
-func Repeated(arrivals []Arrival) int {
+// CountRepeated counts the calls that repeat a call with the same T that had been answered.
+func CountRepeated(arrivals []Arrival) int {
 	answered := map[Event]bool{}
 	repeated := 0
 	for _, a := range arrivals {
-		e := Event{Conversation{a.Report, a.Peer}, a.ReadTime}
-		if answered[e] {
+		if answered[a.Event] {
 			repeated++
 		}
 		if a.Answered && a.Code == 0 {
-			answered[e] = true
+			answered[a.Event] = true
 		}
 	}
 	return repeated
 }
 
-// Span is the time between two moments.
-type Span struct{ From, To time.Time }
+// Interval is the time between two moments.
+type Interval struct{ From, To time.Time }
 
-// Within returns how much of it is between two moments.
-func (s Span) Within(from, to time.Time) time.Duration {
+// Overlap returns how much of the interval lies between two moments.
+func (s Interval) Overlap(from, to time.Time) time.Duration {
 	if s.From.After(from) {
 		from = s.From
 	}
@@ -53,67 +53,87 @@ func (s Span) Within(from, to time.Time) time.Duration {
 	return max(0, to.Sub(from))
 }
 
-// StandStill returns the longest time without a call between two moments, and when it began.
-func StandStill(arrivals []Arrival, from, to time.Time) (longest time.Duration, at time.Time) {
-	last := from
-	note := func(now time.Time) {
-		if now.Sub(last) > longest {
-			longest, at = now.Sub(last), last
-		}
-		last = now
-	}
-	for _, a := range arrivals {
-		if now := time.Unix(0, a.Wall); now.After(from) && now.Before(to) {
-			note(now)
-		}
-	}
-	note(to)
-	return longest, at
-}
-
+// Times are ordered times, of calls or of commits.
 type Times []time.Time
 
-// Longest returns the longest time without a commit between two moments.
-func (at Times) Longest(from, to time.Time) time.Duration {
-	longest, last := time.Duration(0), from
+// ArrivalTimes returns the times of the calls.
+func ArrivalTimes(arrivals []Arrival) Times {
+	out := make(Times, len(arrivals))
+	for i, a := range arrivals {
+		out[i] = time.Unix(0, a.Wall)
+	}
+	return out
+}
+
+// LongestGap returns the longest time without a call or commit between two moments, and when it
+// began.
+func (at Times) LongestGap(from, to time.Time) (longest time.Duration, began time.Time) {
+	last := from
 	for _, now := range append(at[:len(at):len(at)], to) {
 		if now.After(from) && !now.After(to) {
-			longest = max(longest, now.Sub(last))
+			if gap := now.Sub(last); gap > longest {
+				longest, began = gap, last
+			}
 			last = now
 		}
 	}
-	return longest
+	return longest, began
 }
 
-// Checked is a check that has ended.
-type Checked struct {
+// Poll calls f at the interval until stop is called or the test ends. stop waits for a call of f
+// that runs.
+func Poll(t *testing.T, interval time.Duration, f func()) (stop func()) {
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(interval)
+		defer tick.Stop()
+		for {
+			select {
+			case <-quit:
+				return
+			case <-tick.C:
+				f()
+			}
+		}
+	}()
+	stop = sync.OnceFunc(func() {
+		close(quit)
+		<-done
+	})
+	t.Cleanup(stop)
+	return stop
+}
+
+// CheckResult is the result of `markread check`.
+type CheckResult struct {
 	preflight.Report
 	Took time.Duration
 }
 
 // RunCheck runs `check --json` with the flags of a worker.
-func RunCheck(t *testing.T, k *Kafka, imURL string, env []string, extra ...string) Checked {
+func RunCheck(t *testing.T, k *Kafka, imURL string, env []string, extra ...string) CheckResult {
 	t.Helper()
 	began := time.Now()
-	args := append(k.Run(imURL, extra...), "--json")
+	args := append(k.RunArgs(imURL, extra...), "--json")
 	args[0] = "check"
-	p := Start(t, "check", "product", append([]string{"MARKREAD_IM_KEY=" + Key}, env...), args...)
+	p := Start(t, "check", "product", append([]string{KeyVariable}, env...), args...)
 	code := p.Exit(t, CheckLimit)
-	r := Checked{Took: time.Since(began)}
+	r := CheckResult{Took: time.Since(began)}
 	if err := json.Unmarshal([]byte(p.Stdout.String()), &r.Report); err != nil {
 		t.Fatalf("%v: %s%s", err, p.Stdout.String(), p.Stderr.String())
 	}
-	Check(t, r.OK == (code == 0) && (r.OK || code == 1), "exit %d, and ok is %v", code, r.OK)
+	Check(t, r.OK == (code == 0) && (r.OK || code == 1), "exit %d, but ok is %v", code, r.OK)
 	Check(t, !strings.Contains(p.Stdout.String()+p.Stderr.String(), Key),
 		"the key is in the output")
 	if !r.OK {
-		OneFailure(t, p, "check: wrong: ")
+		CheckOneError(t, p, "check: wrong: ")
 	}
 	return r
 }
 
-// Is requires a finding whose parts have these in them, and that nothing else is wrong.
-func (r Checked) Is(t *testing.T, want preflight.Finding) {
+// Expect requires a finding whose fields contain those of want, and that nothing else is wrong.
+func (r CheckResult) Expect(t *testing.T, want preflight.Finding) {
 	t.Helper()
 	found := false
 	for _, f := range r.Checks {
@@ -122,25 +142,25 @@ func (r Checked) Is(t *testing.T, want preflight.Finding) {
 			strings.Contains(f.Do, want.Do) {
 			found = true
 		} else {
-			Check(t, f.Result != preflight.IsWrong, "wrong, too: %+v", f)
+			Check(t, f.Result != preflight.IsWrong, "also wrong: %+v", f)
 		}
 	}
 	Check(t, found, "want %+v in %+v", want, r.Checks)
 }
 
-// OneFailure requires exactly one line of a failure, the last, that says this.
-func OneFailure(t *testing.T, p *Proc, says string) {
+// CheckOneError requires that exactly one line, the last, is an error, and that it contains text.
+func CheckOneError(t *testing.T, p *Proc, text string) {
 	t.Helper()
 	lines := p.Stderr.Lines()
 	failures := slices.DeleteFunc(slices.Clone(lines),
 		func(line string) bool { return !strings.Contains(line, `"level":"error"`) })
-	Check(t, len(failures) == 1 && failures[0] == lines[len(lines)-1], "%d lines of a failure:\n%s",
+	Check(t, len(failures) == 1 && failures[0] == lines[len(lines)-1], "%d error lines:\n%s",
 		len(failures), strings.Join(failures, "\n"))
-	Check(t, len(failures) > 0 && strings.Contains(failures[0], says),
-		"the failure does not say %q: %s", says, strings.Join(failures, "\n"))
+	Check(t, len(failures) > 0 && strings.Contains(failures[0], text),
+		"the error does not contain %q: %s", text, strings.Join(failures, "\n"))
 }
 
-// SilentListener accepts connections, and says nothing.
+// SilentListener accepts connections and never responds.
 func SilentListener(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -148,9 +168,9 @@ func SilentListener(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { listener.Close() })
-	return listener.Addr().String() // the kernel accepts
+	return listener.Addr().String() // the kernel accepts them
 }
 
-// CheckLimit is how long a check may take, whatever does not answer: half a minute, as the help
+// CheckLimit is how long a check may take, whatever does not respond: half a minute, as its help
 // says.
 const CheckLimit = 30 * time.Second

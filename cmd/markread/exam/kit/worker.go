@@ -14,13 +14,15 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Facts of the exam's app. The key is no secret: it signs for the sandbox only.
+// The exam's app. The key is not secret: it signs only for the sandbox and the recorder.
 const (
 	AppID = "1400000001"
 	Key   = "exam-key-5bd2850fff3ecb11d7c805251c51ee463a25727b"
+	// KeyVariable sets Key in an environment.
+	KeyVariable = "MARKREAD_IM_KEY=" + Key
 )
 
-// StopLimit is the contract's hard limit of a stop: the drain timeout's default and 5 s.
+// StopLimit is the contract's hard limit of a shutdown: the default drain timeout and 5 s.
 const StopLimit = 15 * time.Second
 
 // Worker is a `markread run` process.
@@ -29,16 +31,22 @@ type Worker struct {
 	Admin string // URL of its admin server
 }
 
-// StartWorker starts `markread run` and returns at once.
+// StartWorker starts `markread run` and returns when its admin server listens.
 func StartWorker(t *testing.T, k *Kafka, imURL string, extra ...string) *Worker {
 	t.Helper()
-	p := Start(t, "worker", "product", []string{"MARKREAD_IM_KEY=" + Key},
-		k.Run(imURL, extra...)...)
+	return StartWorkerWithEnv(t, k, imURL, []string{KeyVariable}, extra...)
+}
+
+// StartWorkerWithEnv is StartWorker with an environment that contains the secrets.
+func StartWorkerWithEnv(t *testing.T, k *Kafka, imURL string, env []string,
+	extra ...string) *Worker {
+	t.Helper()
+	p := Start(t, "worker", "product", env, k.RunArgs(imURL, extra...)...)
 	return &Worker{p, "http://" + p.Line(t, AdminLine, 10*time.Second)[1]}
 }
 
-// Ready waits until the worker is a member of its group.
-func (w *Worker) Ready(t *testing.T) {
+// WaitReady waits until the worker is a member of its group.
+func (w *Worker) WaitReady(t *testing.T) {
 	t.Helper()
 	Wait(t, "the worker is ready", 30*time.Second, func() bool {
 		status, _, err := TryGet(w.Admin + "/readyz")
@@ -46,7 +54,7 @@ func (w *Worker) Ready(t *testing.T) {
 	})
 }
 
-// State is what the exam reads of /api/state.
+// State is the part of /api/state that the exam reads.
 type State struct {
 	Group struct {
 		Generation *int32 `json:"generation"`
@@ -68,7 +76,7 @@ type State struct {
 	} `json:"partitions"`
 }
 
-// State returns what the worker shows of itself, nil if it does not answer.
+// State returns the worker's /api/state, or nil if it does not respond.
 func (w *Worker) State() *State {
 	status, body, err := TryGet(w.Admin + "/api/state")
 	state := &State{}
@@ -78,20 +86,26 @@ func (w *Worker) State() *State {
 	return state
 }
 
-// KeepsUp waits until hardly anything waits: what came before the first call has been worked off.
-func (w *Worker) KeepsUp(t *testing.T) {
+// WaitCaughtUp waits until the backlog is below 5 events, so that events from before the first call
+// are finished.
+func (w *Worker) WaitCaughtUp(t *testing.T) {
 	t.Helper()
-	Wait(t, "the worker keeps up", 30*time.Second,
+	Wait(t, "the worker has caught up", 30*time.Second,
 		func() bool { return Scrape(t, w.Admin).Sum("markread_backlog_events") < 5 })
 }
 
-// Event is one valid event as the models see it.
+// Event is one valid event in the exam's models.
 type Event struct {
 	Conversation
-	ReadTime int64
+	ReadTime int64 `json:"read_time"`
 }
 
-// RecordOf is the plainest record of an event: MsgReadTime as the documented string, the
+// NewEvent returns an event of the conversation of report and peer.
+func NewEvent(report, peer string, readTime int64) Event {
+	return Event{Conversation{report, peer}, readTime}
+}
+
+// RecordOf returns the plainest record of an event: MsgReadTime as the documented string, and the
 // recommended key.
 func RecordOf(topic string, e Event) *kgo.Record {
 	return &kgo.Record{Topic: topic, Key: e.Key(), Value: fmt.Appendf(nil,
@@ -107,8 +121,8 @@ func Conversations(prefix string, n int) []Conversation {
 	return out
 }
 
-// OneEach returns one event for each conversation.
-func OneEach(conversations []Conversation) []Event {
+// OneEventEach returns one event for each conversation.
+func OneEventEach(conversations []Conversation) []Event {
 	now := time.Now().Unix()
 	out := make([]Event, len(conversations))
 	for i, c := range conversations {
@@ -117,9 +131,9 @@ func OneEach(conversations []Conversation) []Event {
 	return out
 }
 
-// Many returns n events over the conversations, every conversation at least once, in an order that
-// the seed decides.
-func Many(seed uint64, conversations []Conversation, n int) []Event {
+// RandomEvents returns n events over the conversations, every conversation at least once, in an
+// order that depends on the seed.
+func RandomEvents(seed uint64, conversations []Conversation, n int) []Event {
 	random := rand.New(rand.NewPCG(seed, 1))
 	now := time.Now().Unix()
 	out := make([]Event, n)
@@ -134,7 +148,7 @@ func Many(seed uint64, conversations []Conversation, n int) []Event {
 	return out
 }
 
-// Largest is the naive model of the main job: the largest T of each conversation.
+// Largest is the naive model of the product: the largest T of each conversation.
 func Largest(events []Event) map[Conversation]int64 {
 	out := map[Conversation]int64{}
 	for _, e := range events {
@@ -143,44 +157,49 @@ func Largest(events []Event) map[Conversation]int64 {
 	return out
 }
 
-// ComparePointers compares the pointers that a server came to with the expected ones.
-func ComparePointers(t *testing.T, want, got map[Conversation]int64) {
+// CompareReadTimes compares a server's read times with the expected ones.
+func CompareReadTimes(t *testing.T, want, got map[Conversation]int64) {
 	t.Helper()
 	wrong := 0
 	for c, readTime := range want {
 		if got[c] != readTime {
 			if wrong++; wrong <= 5 {
-				t.Errorf("pointer of %v is %d, want %d", c, got[c], readTime)
+				t.Errorf("the read time of %v is %d, want %d", c, got[c], readTime)
 			}
 		}
 	}
 	for c := range got {
 		if _, ok := want[c]; !ok {
 			if wrong++; wrong <= 5 {
-				t.Errorf("pointer of %v was never asked for", c)
+				t.Errorf("the read time of %v was never requested", c)
 			}
 		}
 	}
-	Check(t, wrong == 0, "%d of %d pointers are wrong", wrong, len(want))
+	Check(t, wrong == 0, "%d of %d read times are wrong", wrong, len(want))
 }
 
-// Pointers is what a server that keeps the maximum has after these calls.
-func Pointers(arrivals []Arrival) map[Conversation]int64 {
+// ReadTimes returns the read times of a server that keeps the maximum, after these calls.
+func ReadTimes(arrivals []Arrival) map[Conversation]int64 {
 	out := map[Conversation]int64{}
 	for _, a := range arrivals {
-		if a.Code == 0 && !a.Cut {
-			c := Conversation{a.Report, a.Peer}
-			out[c] = max(out[c], a.ReadTime)
+		if a.Code == 0 && !a.Truncated {
+			out[a.Conversation] = max(out[a.Conversation], a.ReadTime)
 		}
 	}
 	return out
 }
 
-func ProduceEvents(t *testing.T, k *Kafka, topic string, events []Event) {
-	t.Helper()
+// RecordsOf returns the records of the events.
+func RecordsOf(topic string, events []Event) []*kgo.Record {
 	records := make([]*kgo.Record, len(events))
 	for i, e := range events {
 		records[i] = RecordOf(topic, e)
 	}
-	k.Produce(t, records...)
+	return records
+}
+
+// ProduceEvents produces the events to the topic, in order.
+func ProduceEvents(t *testing.T, k *Kafka, topic string, events []Event) {
+	t.Helper()
+	k.Produce(t, RecordsOf(topic, events)...)
 }

@@ -69,9 +69,10 @@ func (o *observer) Limit(now time.Time, limit, share int) {
 		o.fullSince = time.Time{}
 		if !o.slowdownLogged {
 			o.slowdownLogged = true
-			o.log.Warn().Int("limit", limit).Int("share", share).Str("do", hold.Throttled.Do()).
-				Msg("the server refuses calls as too many: slowed down; " +
-					"the limit grows back when it accepts more")
+			o.log.Warn().Int("limit", limit).Int("share", share).
+				Str("do", "nothing at first: the limit grows back. If it recurs, find what else "+
+					"calls the API for this app, and lower --rate by its share").
+				Msg("the server refuses calls as too many; rate limit reduced")
 		}
 	case o.fullSince.IsZero():
 		o.fullSince = now

@@ -24,22 +24,17 @@ var mayImport = map[string][]string{
 	// The program: signals and the exit status; the commands, which translate; what they start.
 	"cmd/markread": {"cmd/markread/cli"},
 	"cmd/markread/app": {"worker", "worker/console", "consumer/admin", "consumer/broker",
-		"consumer/event",
-		"consumer/kafkaclient", "consumer/printable", "imclient", "imclient/sandbox",
-		"worker/format"},
+		"consumer/event", "consumer/kafkaclient", "consumer/printable", "imclient",
+		"imclient/sandbox", "worker/format"},
 	"cmd/markread/cli": {"cmd/markread/app", "cmd/markread/cli/config", "cmd/markread/cli/terminal",
-		"worker",
-		"worker/console", "worker/format", "worker/groupstatus", "worker/preflight",
-		"consumer/admin",
-		"consumer/backfill", "consumer/deadletter", "consumer/event", "consumer/kafkaclient",
-		"consumer/printable",
-		"imclient", "imclient/sandbox"},
+		"worker", "worker/console", "worker/format", "worker/groupstatus", "worker/preflight",
+		"consumer/admin", "consumer/backfill", "consumer/deadletter", "consumer/event",
+		"consumer/kafkaclient", "consumer/printable", "imclient", "imclient/sandbox"},
 	// it creates their options
 	"cmd/markread/cli/config": {"worker", "consumer/event", "consumer/kafkaclient", "imclient"},
 	// for progress
 	"cmd/markread/cli/terminal": {"worker/format", "consumer/deadletter", "consumer/event",
-		"consumer/kafkaclient",
-		"consumer/printable"},
+		"consumer/kafkaclient", "consumer/printable"},
 	// tests of commands need a broker
 	"cmd/markread/cli/clitest": {"consumer/broker"},
 	// the program, and the names of a check's document
@@ -64,11 +59,9 @@ var mayImport = map[string][]string{
 	"worker/format": {"consumer/printable"},
 	// worker/engine: for a member's share of the rate
 	"worker/groupstatus": {"worker/engine", "worker/console", "worker/format", "consumer",
-		"consumer/admin",
-		"consumer/deadletter", "consumer/event", "consumer/kafkaclient"},
+		"consumer/admin", "consumer/deadletter", "consumer/event", "consumer/kafkaclient"},
 	"worker/preflight": {"worker/console", "worker/format", "consumer", "consumer/admin",
-		"consumer/event",
-		"consumer/kafkaclient", "imclient"},
+		"consumer/event", "consumer/kafkaclient", "imclient"},
 	// The packages for Kafka and for the API import neither each other nor the engine.
 	"consumer": {"consumer/batch", "consumer/event", "consumer/kafkaclient",
 		"consumer/offsets"},
@@ -120,8 +113,7 @@ var pure = []string{"worker/engine", "worker/backlog", "worker/quota", "worker/h
 
 // topLevel lists all files and folders of the top level, except those that begin with a dot.
 var topLevel = []string{"CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md", "cmd", "consumer",
-	"deploy", "go.mod",
-	"go.sum", "imclient", "worker"}
+	"deploy", "go.mod", "go.sum", "imclient", "worker"}
 
 // source is the non-test files of one package.
 type source struct {

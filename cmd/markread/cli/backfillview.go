@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/cheggaaa/pb/v3"
@@ -114,22 +113,7 @@ func (v *backfillView) show(ctx context.Context, p *process) (stop func()) {
 		show = func() { setBackfillBar(bar, v.sample()); bar.Write() }
 		last = func() { bar.Finish().Write(); fmt.Fprint(out, terminal.ClearLine) }
 	}
-	end := make(chan struct{})
-	var shown sync.WaitGroup
-	shown.Go(func() {
-		defer last()
-		ticker := time.NewTicker(every)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-end:
-				return
-			case <-ticker.C:
-				show()
-			}
-		}
-	})
-	return func() { close(end); shown.Wait() }
+	return terminal.Every(every, show, last)
 }
 
 func newBackfillBar(out io.Writer) *pb.ProgressBar {

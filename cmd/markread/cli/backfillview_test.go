@@ -245,8 +245,7 @@ func TestBackfillBar(t *testing.T) {
 		80: "publishing [=====>----] 60.00% 5m00s left, applied in 3h00m, 12,345,678 rows",
 		50: "publishing [=====>----] 60.00% 5m00s left",
 		140: "publishing [=====>----] 60.00% 5m00s left, applied in 3h00m, 12,345,678 rows, 12 " +
-			"rejected, 1,000,000 " +
-			"conversations",
+			"rejected, 1,000,000 conversations",
 	} {
 		bar := newBackfillBar(io.Discard).SetWidth(width)
 		setBackfillBar(bar, s)

@@ -337,8 +337,7 @@ func TestCommandTimesOut(t *testing.T) {
 	}{
 		"silence": {time.Hour, console.AdminTimeout,
 			"no response from http://127.0.0.1:8780 within 10s; is --admin-url correct? The " +
-				"command " +
-				"may have been applied"},
+				"command may have been applied"},
 		"interrupted": {time.Second, time.Second, "interrupted; the command may have been applied"},
 	} {
 		synctest.Test(t, func(t *testing.T) {

@@ -186,8 +186,7 @@ func TestCheckTimeouts(t *testing.T) {
 		}, []string{"broker localhost:9092: its name can't be resolved here; the cluster sends " +
 			"its clients there " +
 			"(advertised.listeners)", "broker localhost:9093", "broker localhost:9094"},
-			[]string{"group markread: no broker is usable at its advertised " +
-				"address",
+			[]string{"group markread: no broker is usable at its advertised address",
 				"lag mark-read: no broker", "lag mark-read-backfill: no broker"},
 			"permission mark-read"},
 		"all are too old": {func(s *slowCluster) {

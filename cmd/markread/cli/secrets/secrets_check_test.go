@@ -45,7 +45,7 @@ func TestSecretsOfCheck(t *testing.T) {
 			}
 		})
 	}
-	for name := range kafkaTroubles() {
+	for name := range holdingFaults() {
 		if name == "key-gone" {
 			continue // runs below: it spoils the key file
 		}

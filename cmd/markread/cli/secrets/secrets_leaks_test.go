@@ -59,7 +59,7 @@ func TestSecretsOfTheWorker(t *testing.T) {
 	mixed, admin := s.worker("mixed", s.url, s.secrets(), "--max-in-flight", "4")
 	rotated := clitest.File(t, wrongKey)
 	workers, admins := map[string]*clitest.Running{}, map[string]string{}
-	for name, trouble := range kafkaTroubles() {
+	for name, trouble := range holdingFaults() {
 		env := append(trouble.env, s.secrets()...)
 		switch name {
 		case "key-gone":
@@ -69,7 +69,7 @@ func TestSecretsOfTheWorker(t *testing.T) {
 		}
 		workers[name], admins[name] = s.worker(name, s.url+"/"+name, env, trouble.args...)
 	}
-	for name, trouble := range kafkaTroubles() {
+	for name, trouble := range holdingFaults() {
 		s.waitForHold(admins[name], trouble.reason)
 		if name == "rotated" { // a corrected key is detected immediately
 			if err := os.WriteFile(rotated, []byte(canaryKey), 0o600); err != nil {

@@ -15,44 +15,29 @@ import (
 // URL of the request. The name of a response is also the account whose calls get it.
 func faultResponses() map[string]func(w http.ResponseWriter, url string) {
 	all := map[string]func(http.ResponseWriter, string){}
+	errorCode := func(n int) func(http.ResponseWriter, string) {
+		return func(w http.ResponseWriter, text string) { clitest.WriteErrorCode(w, n, text) }
+	}
+	page := func(status int, before, after string) func(http.ResponseWriter, string) {
+		return func(w http.ResponseWriter, text string) { writePage(w, status, before+text+after) }
+	}
+	raw := func(before, after string) func(http.ResponseWriter, string) {
+		return func(w http.ResponseWriter, text string) { writeRaw(w, before+text+after) }
+	}
 	for name, form := range forms {
 		add := func(place string, answer func(w http.ResponseWriter, text string)) {
 			all[place+"-"+name] = func(w http.ResponseWriter, url string) { answer(w, form(url)) }
 		}
-		add("page", func(w http.ResponseWriter, text string) {
-			writePage(w, http.StatusBadGateway, "<html>can't reach "+text+"</html>")
-		})
-		add("refused", func(w http.ResponseWriter,
-			text string) {
-			writePage(w, http.StatusForbidden, text)
-		})
-		add("rejected", func(w http.ResponseWriter,
-			text string) {
-			clitest.WriteErrorCode(w, 90001, text)
-		})
-		add("failed", func(w http.ResponseWriter,
-			text string) {
-			clitest.WriteErrorCode(w, 91000, text)
-		})
-		add("garbage", func(w http.ResponseWriter,
-			text string) {
-			writePage(w, http.StatusOK, text)
-		})
-		add("cut", func(w http.ResponseWriter, text string) {
-			writeRaw(w, "HTTP/1.1 502 Bad\r\nContent-Length: 99999\r\n\r\n"+text)
-		})
-		add("reason", func(w http.ResponseWriter,
-			text string) {
-			writeRaw(w, "HTTP/1.1 502 "+text+"\r\nContent-Length: 0\r\n\r\n")
-		})
-		add("header", func(w http.ResponseWriter,
-			text string) {
-			writeRaw(w, "HTTP/1.1 200 OK\r\n"+text+"\r\n\r\n")
-		})
-		add("no-http", func(w http.ResponseWriter, text string) { writeRaw(w, text+"\r\n\r\n") })
-		add("redirect", func(w http.ResponseWriter, text string) {
-			writeRaw(w, "HTTP/1.1 302 Found\r\nLocation: "+text+"\r\nContent-Length: 0\r\n\r\n")
-		})
+		add("page", page(http.StatusBadGateway, "<html>can't reach ", "</html>"))
+		add("refused", page(http.StatusForbidden, "", ""))
+		add("rejected", errorCode(90001))
+		add("failed", errorCode(91000))
+		add("garbage", page(http.StatusOK, "", ""))
+		add("cut", raw("HTTP/1.1 502 Bad\r\nContent-Length: 99999\r\n\r\n", ""))
+		add("reason", raw("HTTP/1.1 502 ", "\r\nContent-Length: 0\r\n\r\n"))
+		add("header", raw("HTTP/1.1 200 OK\r\n", "\r\n\r\n"))
+		add("no-http", raw("", "\r\n\r\n"))
+		add("redirect", raw("HTTP/1.1 302 Found\r\nLocation: ", "\r\nContent-Length: 0\r\n\r\n"))
 	}
 	all["unpacked"] = func(w http.ResponseWriter, url string) {
 		clitest.WriteErrorCode(w, 90001, "TLS.sig is "+macOf(signatureIn(url)))
@@ -124,21 +109,26 @@ func accounts() []string {
 	return all
 }
 
-// refusingAddr is a dead-letter topic that accepts no records.
-const refusingAddr = "refusing"
+// refusingTopic is a dead-letter topic that accepts no records.
+const refusingTopic = "refusing"
 
-// kafkaTrouble is a fault that holds a worker until the worker stops.
-type kafkaTrouble struct {
+// holdingFault is a fault that holds a worker until the worker stops.
+type holdingFault struct {
 	reason string // the hold's reason
 	answer func(w http.ResponseWriter, s *harness, url string)
 	args   []string
 	env    []string
 }
 
-// kafkaTroubles are the states in which a worker is inspected. The name is the first part of the
+// holdingFaults are the states in which a worker is inspected. The name is the first part of the
 // path that the worker calls, by which the server identifies it.
-func kafkaTroubles() map[string]kafkaTrouble {
-	return map[string]kafkaTrouble{
+func holdingFaults() map[string]holdingFault {
+	errorCode := func(n int) func(http.ResponseWriter, *harness, string) {
+		return func(w http.ResponseWriter, _ *harness, url string) {
+			clitest.WriteErrorCode(w, n, url)
+		}
+	}
+	return map[string]holdingFault{
 		"outage": {reason: "outage", answer: func(w http.ResponseWriter, _ *harness, url string) {
 			writePage(w, http.StatusBadGateway, url+" "+forms["base64"](url))
 		}},
@@ -150,20 +140,10 @@ func kafkaTroubles() map[string]kafkaTrouble {
 				w.Header().Set("Retry-After", "30")
 				writePage(w, http.StatusTooManyRequests, url)
 			}},
-		"rejections": {reason: "rejections",
-			answer: func(w http.ResponseWriter, _ *harness,
-				url string) {
-				clitest.WriteErrorCode(w, 90001, url)
-			}},
-		"dead-letter": {reason: "dead-letter", answer: func(w http.ResponseWriter, _ *harness,
-			url string) {
-			clitest.WriteErrorCode(w, 90001, url)
-		}, args: []string{"--dead-letter-topic", refusingAddr}},
-		"credentials": {reason: "credentials",
-			answer: func(w http.ResponseWriter, _ *harness,
-				url string) {
-				clitest.WriteErrorCode(w, 70009, url)
-			}},
+		"rejections": {reason: "rejections", answer: errorCode(90001)},
+		"dead-letter": {reason: "dead-letter", answer: errorCode(90001),
+			args: []string{"--dead-letter-topic", refusingTopic}},
+		"credentials": {reason: "credentials", answer: errorCode(70009)},
 		"rotated": {
 			// its key file is wrong until the test corrects it
 			reason: "credentials", env: []string{"MARKREAD_IM_KEY="},

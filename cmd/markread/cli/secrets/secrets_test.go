@@ -70,7 +70,7 @@ func newHarness(t *testing.T) *harness {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.EnableSASL(),
 		kfake.Superuser("PLAIN", saslUser, canaryPassword),
 		kfake.SeedTopics(2, "mark-read", "mark-read-backfill", "mark-read-dead-letters",
-			refusingAddr))
+			refusingTopic))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func newHarness(t *testing.T) *harness {
 	cluster.ControlKey(kmsg.Produce.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
 		request := r.(*kmsg.ProduceRequest)
-		if len(request.Topics) != 1 || request.Topics[0].Topic != refusingAddr {
+		if len(request.Topics) != 1 || request.Topics[0].Topic != refusingTopic {
 			return nil, nil, false
 		}
 		return nil, errors.New("the disk is full"), true
@@ -107,7 +107,7 @@ func newHarness(t *testing.T) *harness {
 // handler returns the IM server. It identifies a worker in trouble by the path, and otherwise
 // chooses the response by the account.
 func (s *harness) handler() http.Handler {
-	ways, troubles := faultResponses(), kafkaTroubles()
+	ways, troubles := faultResponses(), holdingFaults()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.addSignature(r.URL.Query().Get("usersig"))
 		// The signature comes first, because a response is shown truncated.

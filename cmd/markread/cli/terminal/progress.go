@@ -3,7 +3,6 @@ package terminal
 import (
 	"fmt"
 	"io"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,22 +38,8 @@ func (p *progress) start(offsets kafkaclient.TopicOffsets) (stop func()) {
 	if p.out == nil {
 		return func() {}
 	}
-	end := make(chan struct{})
-	var shown sync.WaitGroup
-	shown.Go(func() {
-		ticker := time.NewTicker(time.Second)
-		defer ticker.Stop()
-		defer fmt.Fprint(p.out, ClearLine)
-		for {
-			select {
-			case <-end:
-				return
-			case <-ticker.C:
-				fmt.Fprint(p.out, ClearLine+p.String())
-			}
-		}
-	})
-	return func() { close(end); shown.Wait() }
+	return Every(time.Second, func() { fmt.Fprint(p.out, ClearLine+p.String()) },
+		func() { fmt.Fprint(p.out, ClearLine) })
 }
 
 // Reading shows how far a dead-letter store has been read; it is for deadletter.Store's field

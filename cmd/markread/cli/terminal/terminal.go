@@ -13,6 +13,7 @@ import (
 	"iter"
 	"os"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -162,6 +163,27 @@ const (
 	// FlushLimit is how long the process waits at its end for queued lines to be read.
 	FlushLimit = time.Second
 )
+
+// Every calls f at this interval, in a goroutine, until stop is called. stop then calls last, and
+// waits for it.
+func Every(interval time.Duration, f, last func()) (stop func()) {
+	end := make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() {
+		defer last()
+		ticker := time.NewTicker(interval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-end:
+				return
+			case <-ticker.C:
+				f()
+			}
+		}
+	})
+	return func() { close(end); running.Wait() }
+}
 
 // Within calls f and waits until it returns, but no longer than limit: f may hang in a write until
 // somebody reads.

@@ -68,8 +68,7 @@ func withFlag(do string) string {
 
 // causeText returns why a request failed, with the broker that it failed at.
 func causeText(err error) string {
-	var located *kafkaclient.UnreachableError
-	if errors.As(err, &located) {
+	if located, ok := errors.AsType[*kafkaclient.UnreachableError](err); ok {
 		return located.Error()
 	}
 	found, _ := connectionProblem(err)

@@ -117,7 +117,7 @@ func explainError(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
 		return errors.New("interrupted")
 	}
-	if missing := (*kafkaclient.MissingTopicError)(nil); errors.As(err, &missing) {
+	if _, ok := errors.AsType[*kafkaclient.MissingTopicError](err); ok {
 		return publishCause(err)
 	}
 	return err

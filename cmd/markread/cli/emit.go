@@ -190,7 +190,7 @@ func (e *emitter) publish(ctx context.Context, batch []event.Message) error {
 	err, failed := e.to.Publish(ctx, batch...), 0
 	if err != nil {
 		failed = len(batch)
-		if some := (kafkaclient.PublishErrors)(nil); errors.As(err, &some) {
+		if some, ok := errors.AsType[kafkaclient.PublishErrors](err); ok {
 			failed = len(some)
 		}
 		err = fmt.Errorf("%s not published to %s: %w", format.Count(failed, "event"), e.topic,
@@ -202,12 +202,10 @@ func (e *emitter) publish(ctx context.Context, batch []event.Message) error {
 
 // publishCause returns the error of the first message that failed.
 func publishCause(err error) error {
-	var some kafkaclient.PublishErrors
-	if errors.As(err, &some) && len(some) > 0 {
+	if some, ok := errors.AsType[kafkaclient.PublishErrors](err); ok && len(some) > 0 {
 		err = some[slices.Min(slices.Collect(maps.Keys(some)))]
 	}
-	var missing *kafkaclient.MissingTopicError
-	if errors.As(err, &missing) {
+	if missing, ok := errors.AsType[*kafkaclient.MissingTopicError](err); ok {
 		return fmt.Errorf("topic %q does not exist; `markread run --create-topics` creates it",
 			missing.Topics[0])
 	}

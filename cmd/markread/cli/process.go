@@ -64,7 +64,7 @@ func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 		}
 		err = selected.run(ctx, p)
 	}
-	if wrong := (*app.OptionsError)(nil); errors.As(err, &wrong) {
+	if wrong, ok := errors.AsType[*app.OptionsError](err); ok {
 		err = &config.UsageError{Text: wrong.Error()}
 	}
 	var usage *config.UsageError

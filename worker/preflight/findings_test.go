@@ -147,37 +147,37 @@ func TestTopicFindings(t *testing.T) {
 	letters := admin.DescribedTopic{Name: "letters", Partitions: one, May: kafkaclient.MayWrite,
 		Settings: map[string]string{kafkaclient.RetentionMs: "-1", kafkaclient.RetentionBytes: "-1",
 			kafkaclient.MaxMessageBytes: "66536"}}
-	judge := func(change func(events, letters *admin.DescribedTopic)) Findings {
+	findings := func(change func(events, letters *admin.DescribedTopic)) Findings {
 		e, l := events, letters
 		change(&e, &l)
 		return topicFindings(topics, []admin.DescribedTopic{e, l}, true)
 	}
-	expectFindings(t, "right", judge(func(_, _ *admin.DescribedTopic) {}))
-	expectFindings(t, "an old broker", judge(func(e, _ *admin.DescribedTopic) { e.May = -1 << 31 }),
+	expectFindings(t, "right", findings(func(_, _ *admin.DescribedTopic) {}))
+	expectFindings(t, "an old broker", findings(func(e, _ *admin.DescribedTopic) { e.May = -1 << 31 }),
 		NotChecked("permission", "live", "does not report", ""))
 	expectFindings(t, "may only describe",
-		judge(func(e, _ *admin.DescribedTopic) { e.May = 1 << 8 }),
+		findings(func(e, _ *admin.DescribedTopic) { e.May = 1 << 8 }),
 		Wrong("permission", "live", "may not read", "Read on the topic (--topic)"))
 	expectFindings(t, "odd",
-		judge(func(e, _ *admin.DescribedTopic) {
+		findings(func(e, _ *admin.DescribedTopic) {
 			*e = admin.DescribedTopic{Name: "live",
 				Err: errors.New("odd")}
 		}),
 		Wrong("topic", "live", "odd", "--topic"))
-	expectFindings(t, "can't be made", judge(func(_, l *admin.DescribedTopic) {
+	expectFindings(t, "can't be made", findings(func(_, l *admin.DescribedTopic) {
 		*l = admin.DescribedTopic{Name: "letters", Missing: true,
 			Refused: errors.New("policy violation")}
 	}), Wrong("topic", "letters", "--create-topics would fail: policy violation",
 		"--dead-letter-topic"))
-	expectFindings(t, "a limit of bytes", judge(func(_, l *admin.DescribedTopic) {
+	expectFindings(t, "a limit of bytes", findings(func(_, l *admin.DescribedTopic) {
 		l.Settings = map[string]string{kafkaclient.RetentionMs: "-1",
 			kafkaclient.RetentionBytes: "1000000"}
 	}), Warning("retention", "letters", "more than 1,000,000 bytes", "retention.bytes=-1"))
-	expectFindings(t, "a little too small", judge(func(_, l *admin.DescribedTopic) {
+	expectFindings(t, "a little too small", findings(func(_, l *admin.DescribedTopic) {
 		l.Settings = map[string]string{kafkaclient.MaxMessageBytes: "66535"}
 	}), Warning("record size", "letters", "66,535", "max.message.bytes=66536"))
 	expectFindings(t, "settings fail",
-		judge(func(e, _ *admin.DescribedTopic) {
+		findings(func(e, _ *admin.DescribedTopic) {
 			e.Settings, e.SettingsErr = nil,
 				errors.New("timed out")
 		}),
@@ -185,7 +185,7 @@ func TestTopicFindings(t *testing.T) {
 	for ms, text := range map[string]string{"86400000": "kept for 24h00m",
 		"86399999":            "kept for 23h59m",
 		"9223372036854775807": "kept for ever", "-1": "kept for ever"} {
-		got := judge(func(e, _ *admin.DescribedTopic) {
+		got := findings(func(e, _ *admin.DescribedTopic) {
 			e.Settings = map[string]string{kafkaclient.RetentionMs: ms,
 				kafkaclient.RetentionBytes: "5000"}
 		})

@@ -123,7 +123,7 @@ func runCheck(t *testing.T, env []string, args ...string) (r preflight.Report) {
 		}
 		if f.Found == "" || (f.Result == preflight.IsWrong || f.Result == preflight.IsWarning) &&
 			f.Do == "" {
-			t.Errorf("not all is said: %+v", f)
+			t.Errorf("an incomplete finding: %+v", f)
 		}
 	}
 	return r
@@ -182,7 +182,7 @@ func TestCheckWithNothingWrong(t *testing.T) {
 	}
 	if asked[kmsg.DescribeConfigs] == 0 || asked[kmsg.DescribeGroups] == 0 ||
 		asked[kmsg.OffsetFetch] == 0 {
-		t.Errorf("this was no look at it: %v", asked)
+		t.Errorf("requests that are not reads: %v", asked)
 	}
 	if g.cluster.GroupInfo("markread") != nil {
 		t.Error("the group is there now")

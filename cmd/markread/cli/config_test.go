@@ -151,7 +151,7 @@ func TestSecrets(t *testing.T) {
 		"file with a newline":        {"MARKREAD_IM_KEY_FILE=" + clitest.File(t, "abc\n"), "abc"},
 		"file from Windows": {"MARKREAD_IM_KEY_FILE=" + clitest.File(t, "abc\r\n"),
 			"abc"},
-		"blanks belong to the secret": {"MARKREAD_IM_KEY_FILE=" + clitest.File(t, " abc \n"),
+		"spaces belong to the secret": {"MARKREAD_IM_KEY_FILE=" + clitest.File(t, " abc \n"),
 			" abc "},
 		"equals signs too": {"MARKREAD_IM_KEY=a=b==", "a=b=="},
 		"none":             {"OTHER=1", ""},

@@ -121,7 +121,7 @@ func TestLogLinesNeverWaitForTheirReader(t *testing.T) {
 
 			got := parsedLines(t, to.String())
 			if len(got) < 3 || got[1].Dropped == 0 || got[1].Level != "warn" || got[1].Do == "" {
-				t.Fatalf("--log-level %s: the second line does not tell what was dropped: %.300s",
+				t.Fatalf("--log-level %s: the second line does not say what was dropped: %.300s",
 					level, to)
 			}
 			next := 1 + got[1].Dropped
@@ -170,7 +170,7 @@ func TestQueuedLogLinesAreWrittenAtTheEnd(t *testing.T) {
 		began := time.Now()
 		p.flushLog()
 		if took := time.Since(began); took != terminal.FlushLimit {
-			t.Errorf("flushing to nobody took %v", took)
+			t.Errorf("flushing without a reader took %v", took)
 		}
 		close(to.more)
 		time.Sleep(time.Second) // let the abandoned goroutine end

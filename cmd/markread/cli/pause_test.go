@@ -213,7 +213,7 @@ func TestAdminRequestsThatFail(t *testing.T) {
 	}{
 		"nobody listens": {token, "http://127.0.0.1:1",
 			"no worker listens at http://127.0.0.1:1; is --admin-url correct?"},
-		"hangs up":          {token, "http://" + silent.Addr().String(), "the request to http"},
+		"closes":            {token, "http://" + silent.Addr().String(), "the request to http"},
 		"authority unknown": {token, tls.URL, "certificate"},
 		"TLS to a plain port": {token, strings.Replace(answers(200, "", ""), "http:", "https:", 1),
 			"HTTP response to HTTPS client"},

@@ -173,7 +173,7 @@ func TestCheckTimeouts(t *testing.T) {
 			[]string{"group markread: a broker is missing, which may be the one that " +
 				"coordinates it", "lag mark-read: ",
 				"lag mark-read-backfill: "}, "permission mark-read"},
-		"all are advertised where nobody is": {func(s *slowCluster) {
+		"no advertised address is reachable": {func(s *slowCluster) {
 			s.brokers = []string{"bootstrap.test:9092"}
 			inner := s.dial
 			s.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {

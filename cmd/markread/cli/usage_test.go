@@ -25,7 +25,7 @@ func TestWrongUsage(t *testing.T) {
 	}{
 		{"no command", nil, nil, "markread --help"},
 		{"unknown command", nil, []string{"rum"}, "rum"},
-		{"command of nobody", nil, []string{"refill", "file"}, "refill"},
+		{"unknown command", nil, []string{"refill", "file"}, "refill"},
 		{"unknown flag", []string{key}, runs("--rates", "5"), "--rates"},
 		{"flag before the command", []string{key}, []string{"--rate", "5", "run"}, "--rate"},
 		{"argument too many", []string{key}, runs("now"), "now"},

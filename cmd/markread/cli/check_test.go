@@ -182,7 +182,7 @@ func TestCheckWithNothingWrong(t *testing.T) {
 	}
 	if asked[kmsg.DescribeConfigs] == 0 || asked[kmsg.DescribeGroups] == 0 ||
 		asked[kmsg.OffsetFetch] == 0 {
-		t.Errorf("requests that are not reads: %v", asked)
+		t.Errorf("not all requests were made: %v", asked)
 	}
 	if g.cluster.GroupInfo("markread") != nil {
 		t.Error("the group is there now")

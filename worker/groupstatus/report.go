@@ -15,8 +15,8 @@ import (
 	"markread/worker/format"
 )
 
-// Report is what `markread status --json` prints; deploy/OPERATIONS.md documents its names. A nil part is not
-// known, or was not requested.
+// Report is what `markread status --json` prints; deploy/OPERATIONS.md documents its names. A nil
+// part is not known, or was not requested.
 type Report struct {
 	At      time.Time    `json:"at"`
 	Group   *Group       `json:"group"`

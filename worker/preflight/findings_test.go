@@ -81,7 +81,8 @@ func TestBrokerFindings(t *testing.T) {
 	} {
 		expectFindings(t, name, brokerFindings(c.brokers, ""), c.want...)
 	}
-	entrance := admin.DescribedBroker{Addr: "bootstrap:1", Configured: true, Node: -1, Release: "4.4"}
+	entrance := admin.DescribedBroker{Addr: "bootstrap:1", Configured: true, Node: -1,
+		Release: "4.4"}
 	if f := brokerFindings([]admin.DescribedBroker{entrance}, "")[0]; f != Good("broker",
 		"bootstrap:1",
 		"it leads to the cluster, Kafka 4.4, without TLS and authentication") {
@@ -153,7 +154,8 @@ func TestTopicFindings(t *testing.T) {
 		return topicFindings(topics, []admin.DescribedTopic{e, l}, true)
 	}
 	expectFindings(t, "right", findings(func(_, _ *admin.DescribedTopic) {}))
-	expectFindings(t, "an old broker", findings(func(e, _ *admin.DescribedTopic) { e.May = -1 << 31 }),
+	expectFindings(t, "an old broker",
+		findings(func(e, _ *admin.DescribedTopic) { e.May = -1 << 31 }),
 		NotChecked("permission", "live", "does not report", ""))
 	expectFindings(t, "may only describe",
 		findings(func(e, _ *admin.DescribedTopic) { e.May = 1 << 8 }),

@@ -198,7 +198,8 @@ func clockFindings(c Call) (all Findings) {
 	default:
 		all.Add(Good("clock", "", text))
 	}
-	if left := c.Answer.CertExpires.Sub(c.Received); !c.Answer.CertExpires.IsZero() && left < soonExpired {
+	if left := c.Answer.CertExpires.Sub(c.Received); !c.Answer.CertExpires.IsZero() &&
+		left < soonExpired {
 		all.Add(Warning("certificate", hostOf(c.URL), "it expires in "+format.Age(left),
 			"have the operator of that server, or of the proxy before it, renew it in time "+
 				"(--im-url)"))

@@ -16,8 +16,8 @@ import (
 	"markread/worker/preflight"
 )
 
-// checkSetup is a broker, with a user who has exactly the permissions of deploy/OPERATIONS.md, and an
-// IM server.
+// checkSetup is a broker, with a user who has exactly the permissions of deploy/OPERATIONS.md, and
+// an IM server.
 type checkSetup struct {
 	*testing.T
 	cluster *kfake.Cluster

@@ -206,7 +206,8 @@ var otherFlags = []string{
 	"files", "deep-iteration", "offset-json-file", "reset-offsets", "to-offset", "to-earliest",
 	"execute",
 	// docker, kubectl, systemd and the usual ones
-	"env-file", "rm", "no-deps", "build", "build-arg", "force", "pod-running-timeout", "for", "timeout",
+	"env-file", "rm", "no-deps", "build", "build-arg", "force", "pod-running-timeout", "for",
+	"timeout",
 	"from-file", "pipe", "wait", "collect", "system", "no-create-home", "shell", "now",
 	// deploy/kafka/kafka
 	"nodes",
@@ -366,7 +367,8 @@ func anchorsOf(text string) map[string]bool {
 }
 
 func TestAnchors(t *testing.T) {
-	text := "# Kafka's *own* `check --json`\n```sh\n# not a heading\n```\n~~~~\n~~~\n# nor this\n~~~~\n" +
+	text := "# Kafka's *own* `check --json`\n```sh\n# not a heading\n```\n~~~~\n~~~\n# nor " +
+		"this\n~~~~\n" +
 		"## 暂停调用的原因（hold）\n## A_b - [c](d.md)\n## Twice\n## Twice ##\n<a id=\"x\"></a>\n"
 	want := []string{"a_b---c", "kafkas-own-check---json", "twice", "twice-1", "x", "暂停调用的原因hold"}
 	if got := slices.Sorted(maps.Keys(anchorsOf(text))); !slices.Equal(got, want) {

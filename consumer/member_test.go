@@ -304,7 +304,7 @@ func TestAssignmentSticks(t *testing.T) {
 	})
 }
 
-// A member with another rate than the leader's gets no partitions, not even those that it had.
+// A member with another rate than the leader's gets no partitions, not even the ones that it had.
 func TestMembersOfDifferentRates(t *testing.T) {
 	brokertest.Run(t, 4, func(w *brokertest.World) {
 		one := join(w, w.Client())

@@ -241,7 +241,7 @@ func eventTime(e event.Event, now time.Time) time.Time {
 	}
 }
 
-// add passes the events to the tracker, and returns those that no earlier owner has finished.
+// add passes the events to the tracker, and returns the events that no earlier owner has finished.
 func (p *partition) add(events []event.Event, now time.Time) []event.Event {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -230,7 +230,7 @@ func TestRealCompactionHoles(t *testing.T) {
 		t.Errorf("%d fetches for %d records", n, len(left))
 	}
 	// The cleaner may have continued meanwhile. The member may then have received fewer records
-	// than were left before, but at least those that are left now.
+	// than were left before, but at least the ones that are left now.
 	got, now := m.delivered(r.topics.Live, 0), read()
 	for _, o := range now {
 		if !slices.Contains(got, o) {

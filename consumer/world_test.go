@@ -26,7 +26,7 @@ func committed(w *brokertest.World, topic string, partition int) int64 {
 	return commit.Offset
 }
 
-// member is a consumer that stores delivered events, and finishes those that the test selects.
+// member is a consumer that stores delivered events, and finishes the ones that the test selects.
 type member struct {
 	w      *brokertest.World
 	topics event.Topics

@@ -120,7 +120,7 @@ const accountCheckFailed = "the account check failed: a failure of the service, 
 // table is ordered by code. The classes are part of markread's contract; a test compares them.
 var table = []Code{
 	{20002, Held, "the UserSig or the login ticket has expired",
-		checkKey + ", and that the clock is right", listMsg, true},
+		checkKey + ", and that the clock is correct", listMsg, true},
 	{20003, Rejected, "an account id is invalid or does not exist", checkAccount, listMsg, false},
 	{20004, Transient, "network failure within the service", retryThenSupport, listMsg, false},
 	{20005, Transient, "internal error of the service", retryThenSupport, listMsg, false},
@@ -162,7 +162,7 @@ var table = []Code{
 		"buy a plan in the vendor's console, or wait until tomorrow", listNew, false},
 
 	{70001, Held, "the UserSig has expired",
-		"check that the clock is right; " + checkKey, listNew, true},
+		"check that the clock is correct; " + checkKey, listNew, true},
 	{70002, Held, "the UserSig is empty", checkKey, listOld, true},
 	{70003, Held, "the UserSig is not valid", checkKey, listNew, true},
 	{70005, Held, "the UserSig is not valid", checkKey, listNew, true},

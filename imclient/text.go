@@ -53,8 +53,9 @@ func unescaped(text string) string {
 	}))
 }
 
-// printable replaces each unprintable character (control characters, invisible ones, those that
-// change the direction of writing) by a space, except those in keep, and invalid UTF-8 by U+FFFD.
+// printable replaces each unprintable character (control characters, invisible ones, characters
+// that change the direction of writing) by a space, except those in keep, and invalid UTF-8 by
+// U+FFFD.
 func printable(text, keep string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) || strings.ContainsRune(keep, r) {

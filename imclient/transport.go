@@ -126,7 +126,7 @@ func (t *requestTrace) closeConn() {
 	_ = conn.Close()
 }
 
-// label classifies err, which must not be that of an ended context.
+// label classifies err, which must not be the error of an ended context.
 func (t *requestTrace) label(err error) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

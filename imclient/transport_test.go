@@ -249,7 +249,7 @@ func TestConnectionsAreReused(t *testing.T) {
 		}
 		calls.Wait()
 		if dials := w.dials.Load(); dials > 8 {
-			t.Errorf("2000 calls, 5 or 6 at once, made %d connections", dials)
+			t.Errorf("2000 calls, 5 or 6 in parallel, made %d connections", dials)
 		}
 		for range 5 { // bursts as large as the pool
 			for range 64 {

@@ -111,7 +111,7 @@ var onlyIn = map[string][]string{
 var pure = []string{"worker/engine", "worker/backlog", "worker/quota", "worker/hold",
 	"consumer/offsets"}
 
-// topLevel lists all files and folders of the top level, except those that begin with a dot.
+// topLevel lists all files and folders of the top level, except names that begin with a dot.
 var topLevel = []string{"CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md", "cmd", "consumer",
 	"deploy", "go.mod", "go.sum", "imclient", "worker"}
 

@@ -18,7 +18,7 @@ type table struct {
 	fields  [][]byte // of the current row
 }
 
-// next returns the next non-blank row and its fields. With a *badRow error there is a row without
+// next returns the next non-empty row and its fields. With a *badRow error there is a row without
 // fields; with any other error there is no row.
 //
 // A row continues after a line break while a quote is open, that is while the number of quotes is

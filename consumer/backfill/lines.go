@@ -25,7 +25,7 @@ type lines struct {
 	err    error // what ended the input
 }
 
-// EachLine calls each for each non-blank line, without leading byte order marks, until each returns
+// EachLine calls each for each non-empty line, without leading byte order marks, until each returns
 // false or the input ends. text is valid only during the call; if the line is too long it is the
 // beginning. It passes on lines that have arrived before it waits for more.
 func EachLine(in io.Reader, each func(number int64, text []byte, tooLong bool) bool) error {
@@ -126,7 +126,7 @@ func (e *badRow) Unwrap() error { return e.error }
 var errTooLong = &badRow{fmt.Errorf("it is longer than %d bytes; only its first %d are kept here",
 	MaxLine, keptRowBytes)}
 
-// next returns the next non-blank row: one line, or several if a quote is open at the end of the
+// next returns the next non-empty row: one line, or several if a quote is open at the end of the
 // first and isMultiline, if not nil, accepts their text. With errTooLong the row is the beginning
 // of a longer one. With any other error, io.EOF or a read failure, there is no row.
 func (l *lines) next(isMultiline func(text []byte) bool) (row, error) {

@@ -167,7 +167,7 @@ type Progress struct {
 	Size, Read              atomic.Int64 // bytes; Size is 0 if not all inputs are files
 	Rows, Rejected, Untimed atomic.Int64
 	Records                 atomic.Int64 // of the rows read: published, in flight or in the window
-	Published               atomic.Int64 // of Records; in a dry run those that would be
+	Published               atomic.Int64 // of Records; in a dry run: would be published
 	Draining                atomic.Bool  // everything is read; the window is being published
 }
 

@@ -121,7 +121,7 @@ func TestRunIsInterruptedWhileBrokersAreSilent(t *testing.T) {
 	})
 }
 
-// endlessReader returns blank lines, or one line, without end.
+// endlessReader returns empty lines, or one line, without end.
 type endlessReader struct {
 	text  []byte
 	reads int

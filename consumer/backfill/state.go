@@ -42,7 +42,7 @@ type Position struct {
 	Input        int   `json:"input"`         // index of the input
 	Offset       int64 `json:"offset"`        // in the decompressed content
 	Line         int64 `json:"line"`          // number of the line that begins at Offset, from 1
-	Rows         int64 `json:"rows"`          // in all inputs, without headers and blank lines
+	Rows         int64 `json:"rows"`          // in all inputs, without headers and empty lines
 	Rejected     int64 `json:"rejected"`      // rejected rows
 	Untimed      int64 `json:"untimed"`       // accepted rows without a read time
 	RejectsBytes int64 `json:"rejects_bytes"` // length of the rejects file

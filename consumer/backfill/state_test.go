@@ -97,7 +97,7 @@ func TestResumeRefusesFilesThatChanged(t *testing.T) {
 	}
 }
 
-// The position must be that of a row, in plain and compressed files; otherwise nothing is
+// The position must be the start of a row, in plain and compressed files; otherwise nothing is
 // published.
 func TestResumeRefusesOtherPositions(t *testing.T) {
 	table := header + "a,b,1600000007\nc,d,1600000008\n"

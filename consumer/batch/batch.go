@@ -56,7 +56,7 @@ const (
 
 // Batch is one batch, or one message of the formats before Kafka 0.11. It refers to Parse's input.
 type Batch struct {
-	Base, Last int64 // the offsets that it occupies, including those that compaction has emptied
+	Base, Last int64 // the offsets that it occupies, including offsets that compaction has emptied
 	Producer   int64 // -1: none
 	Attributes Attributes
 

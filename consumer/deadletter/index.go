@@ -42,7 +42,8 @@ type Entry struct {
 }
 
 // NewIndex returns an empty index. A dead letter that was replayed maxReplays times or more is
-// parked. The index holds all dead letters; Counts and Find use only those that match the filter.
+// parked. The index holds all dead letters; Counts and Find use only the ones that match the
+// filter.
 func NewIndex(maxReplays int, filter Filter) *Index {
 	return &Index{
 		maxReplays: maxReplays, filter: filter, partitions: map[int][]Entry{},

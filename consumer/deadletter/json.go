@@ -91,7 +91,7 @@ func textOrBase64(b []byte) (text any, base64 []byte) {
 	return nil, b
 }
 
-// Form tells how complete the result of Editable is.
+// Form is how complete the result of Editable is.
 type Form int
 
 // The forms.

@@ -66,8 +66,8 @@ func (p *Plan) Letters() int { return len(p.Events) + len(p.Covered) }
 // All returns the dead letters that the plan replays.
 func (p *Plan) All() []Entry { return slices.Concat(p.Events, p.Covered) }
 
-// CoveredBy returns the covered dead letters whose conversation is that of one of the events, which
-// must be from the plan.
+// CoveredBy returns the covered dead letters that belong to the conversation of one of the events,
+// which must be from the plan.
 func (p *Plan) CoveredBy(events []Entry) []Entry {
 	conversations := make(map[conversation]bool, len(events))
 	for i := range events {

@@ -139,7 +139,7 @@ type Letter struct {
 	Record       Record
 }
 
-// Origin tells where the original record was read, and by which group.
+// Origin is where the original record was read, and by which group.
 type Origin struct {
 	Topic     string `json:"topic"`
 	Partition *int64 `json:"partition"`

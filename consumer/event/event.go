@@ -9,7 +9,7 @@ import (
 	"markread/consumer/batch"
 )
 
-// Lane tells which of the two topics an event came from. Live events are processed before backfill
+// Lane is which of the two topics an event came from. Live events are processed before backfill
 // events.
 type Lane int
 

@@ -85,7 +85,7 @@ const noLeader = "no leader for the partition: the brokers with its replicas are
 	"being moved (kafka-topics --describe --unavailable-partitions)"
 
 // descriptions replace kafka-go's descriptions that describe another request or an option that
-// markread does not have, or that don't tell what to check.
+// markread does not have, or that don't say what to check.
 var descriptions = map[kafka.Error]string{
 	kafka.NotLeaderForPartition: "this broker does not lead the partition; a leader that has " +
 		"moved is found within seconds",

@@ -15,7 +15,7 @@ import (
 const FetchMemory = 32 << 20
 
 // laneDecoders is how many partitions of a lane decode and deliver at the same time, including
-// those that wait for capacity.
+// fetches that wait for capacity.
 const laneDecoders = 2
 
 // Memory bounds the bytes of fetches until their records are delivered.

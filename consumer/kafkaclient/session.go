@@ -86,7 +86,7 @@ func (c *Client) OpenSession(ctx context.Context, broker string) (s *Session, er
 }
 
 // requiredRequests are the requests that a worker sends, each with the lowest version that is
-// sufficient. The highest version is that of kafka-go, or of our own message that replaces it.
+// sufficient. The highest version is kafka-go's, or the one of our own message that replaces it.
 var requiredRequests = []struct {
 	key   protocol.ApiKey
 	least int16

@@ -73,7 +73,7 @@ func (t *Tracker) chunk(n uint64) *chunk { return t.chunks[(n-t.first&^chunkMask
 
 func (t *Tracker) slot(n uint64) *slot { return &t.chunk(n).slots[n&chunkMask] }
 
-// Add adds the next record. Its offset must be larger than that of the previous one. Add returns
+// Add adds the next record. Its offset must be larger than the previous record's. Add returns
 // the arrival number, and what an earlier owner knew of the event: its counted attempts, or that it
 // has finished and must not be delivered.
 func (t *Tracker) Add(offset int64, at time.Time) (n uint64, attempts int, finished bool) {

@@ -56,7 +56,7 @@ const (
 	KindEchoURL Kind = "echo-url"
 )
 
-// kinds lists all kinds, and the parameters of each beside those that every kind has.
+// kinds lists all kinds, and the parameters of each in addition to the ones that every kind has.
 var kinds = []struct {
 	kind       Kind
 	parameters []string

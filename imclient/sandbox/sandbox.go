@@ -21,7 +21,7 @@ type Options struct {
 	// Rate is how many calls of admin_set_msg_read any window of one second may have; further ones
 	// get 60007. 0 or less, and above 262,144: no limit.
 	Rate int
-	// OpenAccounts: every well-formed account exists, except those that begin with "nobody".
+	// OpenAccounts: every well-formed account exists, except names that begin with "nobody".
 	// Otherwise only imported accounts exist.
 	OpenAccounts bool
 }

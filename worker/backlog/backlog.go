@@ -217,7 +217,7 @@ func (b *Backlog) retry(c *Conversation, key int64) {
 	b.latest = max(b.latest, key)
 }
 
-// Drop ends the call of c and forgets c, with all its events, including those that arrived during
+// Drop ends the call of c and forgets c, with all its events, including events that arrived during
 // the call.
 func (b *Backlog) Drop(c *Conversation) Dropped {
 	b.mergeArrived(c)

@@ -147,7 +147,7 @@ func TestFewCallsBeforeTheSignatureIsAccepted(t *testing.T) {
 	}
 }
 
-// Accepted rejections are counted, including those that wait already.
+// Accepted rejections are counted, including events that wait already.
 func TestAcceptedRejections(t *testing.T) {
 	r := newRig(t)
 	r.invalidEvents(25_000, event.Backfill)

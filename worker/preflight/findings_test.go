@@ -232,8 +232,8 @@ func TestGroupFindings(t *testing.T) {
 		"may not read": {consumer.DescribedGroup{State: consumer.GroupEmpty, May: 1 << 8}, nil,
 			[]Finding{Wrong("permission", "group markread", "may not read",
 				"Read on the group (--group): without it, a worker can neither join nor commit")}},
-		"no answer": {consumer.DescribedGroup{}, errors.New("given up after 8s"),
-			[]Finding{Wrong("group", "markread", "given up", "--group")}},
+		"no answer": {consumer.DescribedGroup{}, errors.New("no response; gave up after 8s"),
+			[]Finding{Wrong("group", "markread", "gave up", "--group")}},
 		"they agree": {consumer.DescribedGroup{State: consumer.GroupStable,
 			LeaderTerms: &consumer.Terms{Rate: 200, All: all}}, nil, nil},
 		"another rate": {consumer.DescribedGroup{State: consumer.GroupStable,
@@ -286,8 +286,8 @@ func TestLagFindings(t *testing.T) {
 			nil, []Finding{NotChecked("lag", "t",
 				"the request to the leader failed for 1 of 2 partitions (0): no leader",
 				"")}},
-		"no answer": {nil, errors.New("given up after 8s"),
-			[]Finding{NotChecked("lag", "t", "given up", "")}},
+		"no answer": {nil, errors.New("no response; gave up after 8s"),
+			[]Finding{NotChecked("lag", "t", "gave up", "")}},
 	} {
 		expectFindings(t, name, lagFindings(v, c.lags, c.err, now), c.want...)
 	}

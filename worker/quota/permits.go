@@ -37,7 +37,7 @@ func (p *permits) giveBack(now time.Time) {
 }
 
 // reset sets how many permits may be used. all is how many there may be while permits that others
-// used still cool: it includes those that the limit grows by in the next second.
+// used still cool: it includes permits that the limit grows by in the next second.
 func (p *permits) reset(n, all int, now time.Time) {
 	p.n = n
 	// Permits that already cool belong to calls of this process; they must not be forgotten when

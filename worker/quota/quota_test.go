@@ -100,7 +100,7 @@ func TestCallsAreSpread(t *testing.T) {
 }
 
 // With a full backfill there is no gap that a live event has to wait out: the next call is always
-// soon, and the throughput is that of the permits.
+// soon, and the throughput equals the permits'.
 func TestNoGapBetweenCalls(t *testing.T) {
 	const n = 200
 	for _, latency := range []time.Duration{25 * time.Millisecond, 100 * time.Millisecond,

@@ -32,7 +32,7 @@ type ledger struct {
 	owned          map[membership]map[topicPartition]bool
 	letters        map[origin]*letterCopies
 	largest        map[conversation]int64 // the largest T of a dead letter
-	tries          map[conversation]int   // calls, including those that did not arrive
+	tries          map[conversation]int   // calls, including calls that did not arrive
 	responses      map[int16]int
 	lost           map[int16]int // responses
 	// commits that arrived after a newer one, because they were in flight for long

@@ -142,7 +142,7 @@ func (g *ledger) checkLetter(at origin, s *letterCopies, seen map[conversation]*
 	}
 }
 
-// transient reports whether a dead letter's code is that of a failure that counts as an attempt.
+// transient reports whether a dead letter's code belongs to a failure that counts as an attempt.
 func transient(code string) bool {
 	number, err := strconv.Atoi(code)
 	if err != nil {

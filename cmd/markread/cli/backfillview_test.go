@@ -208,7 +208,7 @@ func TestBackfillRejectsFileIsNoInput(t *testing.T) {
 	}
 }
 
-// The speed is that of the last samples; while records are published, no rows are read.
+// The speed is measured over the last samples; while records are published, no rows are read.
 func TestBackfillSpeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := new(backfill.Progress)

@@ -31,7 +31,7 @@ func (*replayCommand) Help() string {
 	return `Fix the cause first. Without filters, all open dead letters are replayed: published to
 the backfill topic with the time when the user read, so that later messages stay unread, and then
 resolved. Dead letters of one conversation become one event, with the largest T. Invalid events are
-checked again; those that are still invalid, and those without their value, stay open, and the exit
+checked again; invalid ones, and ones without their value, stay open, and the exit
 status is 3.
 
 Replaying is harmless: it does not lower what a newer event has set meanwhile. A replay that was

@@ -217,7 +217,7 @@ func TestDeployConfigurations(t *testing.T) {
 		if c.IMAppID != app.LocalAppID || s.Environment[config.IMKey] != app.LocalKey ||
 			!strings.Contains(readDeployed(t, composing),
 				"Bearer "+s.Environment[config.AdminToken]+"'") {
-			t.Errorf("%s, %s: app, key or token is not that of the sandbox, or of the example",
+			t.Errorf("%s, %s: app, key or token differs from the sandbox's, or from the example's",
 				composing, name)
 		}
 	}
@@ -229,7 +229,7 @@ func TestDeployConfigurations(t *testing.T) {
 		t.Error("kafka/pom.xml has no version")
 	} else if image := "apache/kafka:" + kafka[1]; compose.Services["kafka"].Image != image ||
 		compose.Services["traffic"].Image != image {
-		t.Errorf("%s: Kafka's image is not %s, that of kafka/pom.xml", composing, image)
+		t.Errorf("%s: Kafka's image is not %s, as in kafka/pom.xml", composing, image)
 	}
 
 	set, commented := settings(t, podsEnv)

@@ -226,7 +226,7 @@ func TestDevWithPortsInUse(t *testing.T) {
 	}
 }
 
-// A data directory that can't be used is one line that names its flag, not that of the broker's
+// A data directory that can't be used is one line that names its flag, not the flag of the broker's
 // address.
 func TestDevWithUnusableDataDir(t *testing.T) {
 	for name, dir := range map[string]string{

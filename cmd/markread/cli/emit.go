@@ -212,7 +212,7 @@ func publishCause(err error) error {
 	return err
 }
 
-// readLines sends the input's lines, without blank lines, until the input ends or done is closed;
+// readLines sends the input's lines, without empty lines, until the input ends or done is closed;
 // then it closes lines. Of a line that is too long it sends only the number.
 func readLines(input io.Reader, lines chan<- line, done <-chan struct{}) error {
 	defer close(lines)

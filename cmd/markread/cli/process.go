@@ -40,7 +40,7 @@ const (
 	ExitRejected = 3
 )
 
-// reportForcedStop writes what the second signal left undone. It gives up after
+// reportForcedStop writes what the second signal left undone. It stops trying after
 // [terminal.FlushLimit].
 func reportForcedStop(stderr io.Writer) {
 	terminal.Within(terminal.FlushLimit, func() {

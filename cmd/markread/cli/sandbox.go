@@ -23,7 +23,7 @@ type sandboxCommand struct {
 func (*sandboxCommand) Help() string {
 	kinds := strings.Trim(fmt.Sprint(sandbox.Kinds()), "[]")
 	return `The key of its app is MARKREAD_IM_KEY, or "` + app.LocalKey + `" if that is not set.
-Every account exists, except those that begin with "nobody". /sandbox shows the calls that it has
+Every account exists, except names that begin with "nobody". /sandbox shows the calls that it has
 received.
 
     markread sandbox

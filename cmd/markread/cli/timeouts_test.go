@@ -161,7 +161,7 @@ func TestCheckTimeouts(t *testing.T) {
 		notChecked []string
 		okay       string
 	}{
-		"everything is right": {func(*slowCluster) {}, nil, nil, "lag mark-read-backfill"},
+		"everything is correct": {func(*slowCluster) {}, nil, nil, "lag mark-read-backfill"},
 		"all brokers are frozen": {func(s *slowCluster) { s.freeze() },
 			[]string{"broker localhost:9092: it accepts connections but does not respond",
 				"broker localhost:9093: it",

@@ -133,8 +133,8 @@ func TestExamSignature(t *testing.T) {
 	revokeSignatures(sandbox, t)
 	applied(200)
 	for skew := 25; skew <= 100 && sandbox.Stats(t).Codes["70001"] == 0; skew += 25 {
-		// A call that is in flight at that moment has passed, and its response tells the worker the
-		// new date: it signs again before it must.
+		// A call that is in flight at that moment has passed, and its response reports to the
+		// worker the new date: it signs again before it must.
 		sandbox.SetFaults(t, fmt.Sprintf(`{"skew":"%dh"}`, skew))
 		applied(200)
 	}

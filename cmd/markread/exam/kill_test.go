@@ -14,7 +14,7 @@ import (
 )
 
 // maxUncommitted is how many answered calls may be repeated because a worker died or was removed
-// from the group: those it finished since its last commit, up to a second ago, and those that
+// from the group: events it finished since its last commit, up to a second ago, and calls that
 // finished during that commit. On a busy machine the next commit may take another second.
 const (
 	maxUncommitted    = 260

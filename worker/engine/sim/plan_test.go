@@ -69,7 +69,7 @@ const (
 	keyUnreadable   // the key file
 	strictServer    // the server allows less than we believe
 	retryAfter      // 429 with Retry-After
-	rejectsAll      // all conversations, or those that only the backfill lane has
+	rejectsAll      // all conversations, or the ones that only the backfill lane has
 	fetchFails      // no fetch gets a response
 	commitFails     // commits are refused
 	commitLost      // commits succeed, and the response is lost

@@ -13,7 +13,7 @@ type server struct {
 	*world
 	readStates  []readState
 	arrivals    window // in the last second: the promise is about these
-	accepted    window // those that count for the server's own limit
+	accepted    window // calls that count for the server's own limit
 	key         int    // the correct key
 	signedAfter int64  // earlier signatures have expired
 	keepsLast   bool   // the last write must be the largest

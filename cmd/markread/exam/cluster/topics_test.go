@@ -55,7 +55,7 @@ func TestExamClusterTopicsAndPartitions(t *testing.T) {
 	})
 	logged := 0
 	for _, w := range l.workers {
-		logged += strings.Count(w.Stderr.String(), "made again")
+		logged += strings.Count(w.Stderr.String(), "topic recreated or truncated")
 	}
 
 	var moved int

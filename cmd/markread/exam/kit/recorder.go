@@ -104,7 +104,7 @@ func (r *recorder) serveCall(w http.ResponseWriter, req *http.Request) {
 		ReadRaw json.RawMessage `json:"MsgReadTime"`
 	}
 	raw, err := io.ReadAll(io.LimitReader(req.Body, 1<<16))
-	if err != nil { // it has arrived, but the client was killed or has given up
+	if err != nil { // it has arrived, but the client was killed or has timed out
 		r.mu.Lock()
 		r.arrivals[i].Truncated = true
 		r.mu.Unlock()

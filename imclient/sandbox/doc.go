@@ -7,7 +7,7 @@
 //
 //	POST /v4/openim/admin_set_msg_read          moves a conversation's read pointer
 //	POST /v4/openim/sendmsg                     a message from From_Account (or the admin), unread
-//	POST /v4/openim/get_c2c_unread_msg_num      unread messages of an account, of all peers together
+//	POST /v4/openim/get_c2c_unread_msg_num      unread messages of an account from all peers
 //	POST /v4/im_open_login_svc/account_import   creates an account
 //	POST /v4/im_open_login_svc/kick             revokes an account's existing UserSigs: 70052
 //

@@ -67,7 +67,8 @@ func (e *Engine) settleCall(now time.Time, done *Call, failure *imclient.Error, 
 	switch {
 	case failure.Class == imclient.Rejected && !e.holds.Held(hold.Rejections, done.Lane):
 		e.letters.add(e.failedLetter(now, "rejected", conv, failure))
-		e.holdsChanged(now, e.holds.NoteOutcome(now, done.Lane, hold.Rejected, failure.WithoutRemedy()))
+		e.holdsChanged(now,
+			e.holds.NoteOutcome(now, done.Lane, hold.Rejected, failure.WithoutRemedy()))
 	case counted && int(conv.Attempts) >= e.options.Attempts:
 		e.letters.add(e.failedLetter(now, "exhausted", conv, failure))
 		e.holdsChanged(now, e.holds.NoteOutcome(now, done.Lane, hold.Called, ""))

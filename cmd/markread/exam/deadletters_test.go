@@ -174,8 +174,8 @@ func TestExamLettersTransactions(t *testing.T) {
 	took := time.Since(began)
 	kit.Check(t, took < 10*time.Second, "ls waits %v for a transaction", took)
 	out := runDeadLetters(k, t, 0, "replay", "--yes", "--report", "good").Stdout.String()
-	kit.Check(t, strings.HasPrefix(out, "replayed 2 dead letters of 1 conversation"), "replay prints %q",
-		out)
+	kit.Check(t, strings.HasPrefix(out, "replayed 2 dead letters of 1 conversation"),
+		"replay prints %q", out)
 	if err := x.cl.EndTransaction(kit.Context(t), kgo.TryCommit); err != nil {
 		t.Fatal(err)
 	}
@@ -210,8 +210,9 @@ func TestExamLettersFewConversations(t *testing.T) {
 	out := strings.TrimSpace(p.Stdout.String())
 	kit.Figure(t, "letters-few-conversations", "%s: %.2f s, %d MiB of RSS at most", out,
 		p.Duration.Seconds(), most>>20)
-	kit.Check(t, code == 0 && out == fmt.Sprintf("replayed %s dead letters of 3,000 conversations to %s",
-		format.Thousands(int64(letters)), k.Backfill), "%d: %s", code, out)
+	want := fmt.Sprintf("replayed %s dead letters of 3,000 conversations to %s",
+		format.Thousands(int64(letters)), k.Backfill)
+	kit.Check(t, code == 0 && out == want, "%d: %s", code, out)
 	kit.Check(t, p.Duration < 20*time.Second && most < 200<<20, "it took %v, and %d bytes",
 		p.Duration, most)
 }

@@ -37,9 +37,10 @@
 //
 // # Files
 //
-//	group.go member.go assign.go          join the group, assign partitions, leave
+//	group.go member.go                    join the group, lead it (lead), leave
+//	assign.go                             which member gets which partitions
 //	memberdata.go quotaterms.go           the data that members publish for each other
-//	agreement.go                          checks other members' data and the leader's assignment
+//	agreement.go                          checks the assignment that the leader made
 //	generation.go membership.go           state between two rebalances; heartbeats
 //	commit.go                             commits offsets and commit metadata
 //	partition.go fingerprint.go           reads a partition; detects a recreated log

@@ -197,8 +197,7 @@ func TestForgedCommit(t *testing.T) {
 		"a few more": func(at uint64) string { return forged(offset, 9, at, 0, 11) },
 		"max run":    func(at uint64) string { return forged(offset, 0, at, 0, 1<<63) },
 		"overflow": func(at uint64) string {
-			return forged(offset, 1<<63, at, 1<<46-2, 1<<46,
-				1<<46-2, 1<<46)
+			return forged(offset, 1<<63, at, 1<<46-2, 1<<46, 1<<46-2, 1<<46)
 		},
 		"attempts":    func(at uint64) string { return forged(offset, 0, at, 1, 1<<40) },
 		"fingerprint": func(at uint64) string { return forged(offset, 1<<40, at, 0, 1000) },
@@ -212,8 +211,7 @@ func TestForgedCommit(t *testing.T) {
 			return base64.StdEncoding.EncodeToString([]byte("0123456789abcdefghijklmnopqrstu"))
 		},
 		"numbers": func(at uint64) string {
-			return forged(offset, math.MaxUint64, at,
-				math.MaxUint64, math.MaxUint64)
+			return forged(offset, math.MaxUint64, at, math.MaxUint64, math.MaxUint64)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

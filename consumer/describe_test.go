@@ -109,8 +109,7 @@ func TestDescribeGroupInARebalance(t *testing.T) {
 		m := join(w, w.Client())
 		time.Sleep(5 * time.Second)
 		m.set(func() {
-			m.drain = func(ctx context.Context,
-				_ *consumer.Generation) {
+			m.drain = func(ctx context.Context, _ *consumer.Generation) {
 				time.Sleep(10 * time.Second)
 			}
 		})

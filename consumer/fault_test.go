@@ -290,8 +290,7 @@ func TestNothingIsLostWhileEverythingMoves(t *testing.T) {
 			t.Errorf("%d published, %d seen, %d done of %d", published, len(seen), done, end)
 		}
 		t.Logf("%d generations, %d repeats of %d",
-			members[0].generationCount()+members[1].generationCount(), repeats,
-			published)
+			members[0].generationCount()+members[1].generationCount(), repeats, published)
 		if repeats > published/4 {
 			t.Errorf("%d of %d events were delivered again", repeats, published)
 		}

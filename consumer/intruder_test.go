@@ -319,22 +319,18 @@ func leaders(t event.Topics) map[string]func() []byte {
 				0x7f, 0xff, 0xff, 0xff}
 		},
 		"huge": func() []byte {
-			return assignmentOf(ours+strings.Repeat(" ", 1<<20),
-				first)
+			return assignmentOf(ours+strings.Repeat(" ", 1<<20), first)
 		},
 		"no user data": func() []byte { return assignmentOf("", first) },
 		"twice":        func() []byte { return assignmentOf(ours, first, first) },
 		"not there": func() []byte {
-			return assignmentOf(ours,
-				event.TopicPartition{Topic: t.Live, Partition: 4})
+			return assignmentOf(ours, event.TopicPartition{Topic: t.Live, Partition: 4})
 		},
 		"negative": func() []byte {
-			return assignmentOf(ours,
-				event.TopicPartition{Topic: t.Live, Partition: -1})
+			return assignmentOf(ours, event.TopicPartition{Topic: t.Live, Partition: -1})
 		},
 		"another topic": func() []byte {
-			return assignmentOf(ours,
-				event.TopicPartition{Topic: t.DeadLetter})
+			return assignmentOf(ours, event.TopicPartition{Topic: t.DeadLetter})
 		},
 		"another rate": func() []byte { return assignmentOf(termsOf(t, 300, 4, ""), first) },
 		"all to all": func() []byte {
@@ -382,8 +378,7 @@ func TestIntruderLeads(t *testing.T) {
 					}
 					if age := g.ProofAge(); age > 2*time.Second || m.generationCount() > 4 {
 						w.Errorf("%d generations, the proof of membership is %v old",
-							m.generationCount(),
-							age)
+							m.generationCount(), age)
 					}
 				}
 				turns := one.generationCount() + two.generationCount()

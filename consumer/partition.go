@@ -275,8 +275,7 @@ func (p *partition) outOfRange(ctx context.Context) error {
 	case p.fetchOffset <= end:
 		p.beyondEndSince = time.Time{}
 		return fmt.Errorf("offset %d is between %d and %d, but the broker responds: %w",
-			p.fetchOffset,
-			first, end, kafkaclient.OffsetOutOfRange)
+			p.fetchOffset, first, end, kafkaclient.OffsetOutOfRange)
 	case p.beyondEndSince.IsZero():
 		p.beyondEndSince = time.Now()
 	case time.Since(p.beyondEndSince) >= kafkaclient.LogReplacedAfter:

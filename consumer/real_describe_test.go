@@ -122,8 +122,7 @@ func TestRealDescribeGroupAndLag(t *testing.T) {
 		}
 		if err := brokertest.ScanAll(t.Context(), c, extent,
 			func(r event.Record) error {
-				got = append(got,
-					string(r.Value))
+				got = append(got, string(r.Value))
 				return nil
 			}); err != nil {
 			t.Fatal(err)

@@ -403,8 +403,7 @@ func TestRealLeaderMoves(t *testing.T) {
 			return len(got) > 0 && got[len(got)-1] >= end
 		})
 		t.Logf("broker %d after %d: elected in %v, continued after %v", nodes[0], old,
-			led.Sub(began),
-			time.Since(led))
+			led.Sub(began), time.Since(led))
 	}
 	stop()
 	n := <-sent

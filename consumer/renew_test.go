@@ -220,8 +220,7 @@ func TestRenewedCertificates(t *testing.T) {
 		return pool
 	}
 	broker := []kfake.Opt{
-		kfake.TLS(&tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate,
-			error) {
+		kfake.TLS(&tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			return server.Load(), nil
 		}})}
 	runRenewalTest(t, broker, nil, func(r *renewalTest) {

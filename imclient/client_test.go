@@ -291,8 +291,7 @@ func TestPostReturnsTheResponse(t *testing.T) {
 		t.Errorf("%+v, %v", response, err)
 	}
 	response, err = offlineClient(t, always(503, nil, "a\n\x1b[31mb\x00\u202ec\xff")).
-		Post(t.Context(),
-			"openim/sendmsg", nil)
+		Post(t.Context(), "openim/sendmsg", nil)
 	if outcomeOf(t, err).label != "http_503" || response.Status != 503 ||
 		string(response.Body) != "a\n [31mb  c\uFFFD" {
 		t.Errorf("%+v %q, %v", response, response.Body, err)

@@ -241,8 +241,7 @@ func FuzzResponse(f *testing.F) {
 		"", "")
 	f.Fuzz(func(t *testing.T, status int, body []byte, retryAfter, date string) {
 		c := offlineClient(t,
-			always(status, http.Header{"Retry-After": {retryAfter}, "Date": {date}},
-				string(body)))
+			always(status, http.Header{"Retry-After": {retryAfter}, "Date": {date}}, string(body)))
 		response, err := c.Post(t.Context(), "openim/sendmsg", nil)
 		for i := range len(canary) - 12 {
 			if text := fmt.Sprint(err, string(response.Body), response.ErrorInfo,

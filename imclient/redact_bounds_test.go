@@ -75,8 +75,7 @@ func TestLongResponseIsShown(t *testing.T) {
 func TestUnreadBodiesAreNotSearched(t *testing.T) {
 	body := strings.Repeat("0123456789abcdef", 4<<10) // could be hexadecimal or base64 of anything
 	c := offlineClient(t,
-		withTransport(func(*http.Request) (*http.Response,
-			error) {
+		withTransport(func(*http.Request) (*http.Response, error) {
 			return respond(502, nil, body)
 		}))
 	_ = c.MarkRead(t.Context(), validRead) // makes the signature
@@ -98,8 +97,7 @@ func TestUnreadBodiesAreNotSearched(t *testing.T) {
 func BenchmarkErrorPage(b *testing.B) {
 	body := strings.Repeat("0123456789abcdef", 64<<10) // 1 MiB, of which 64 KiB are read
 	c := offlineClient(b,
-		withTransport(func(*http.Request) (*http.Response,
-			error) {
+		withTransport(func(*http.Request) (*http.Response, error) {
 			return respond(502, nil, body)
 		}))
 	b.Run("unread", func(b *testing.B) {

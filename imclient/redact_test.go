@@ -99,12 +99,10 @@ func TestNoSecretLeaks(t *testing.T) {
 	ways := map[string]func(net.Conn){
 		"page": func(c net.Conn) { reply(c, 502, "", "<html>upstream failed: "+echo+"</html>") },
 		"page, HTML": func(c net.Conn) {
-			reply(c, 500, "",
-				"<a>"+html.EscapeString(echo))
+			reply(c, 500, "", "<a>"+html.EscapeString(echo))
 		},
 		"page, escaped": func(c net.Conn) {
-			reply(c, 404, "",
-				"?back="+url.QueryEscape(echo))
+			reply(c, 404, "", "?back="+url.QueryEscape(echo))
 		},
 		"page, twice":    func(c net.Conn) { reply(c, 404, "", escapedTwice(echo)) },
 		"page, entities": func(c net.Conn) { reply(c, 404, "", entities(echo)) },
@@ -113,17 +111,14 @@ func TestNoSecretLeaks(t *testing.T) {
 			reply(c, 502, "", "id="+base64.RawURLEncoding.EncodeToString([]byte(echo[1:])))
 		},
 		"page, hex": func(c net.Conn) {
-			reply(c, 502, "",
-				hex.EncodeToString([]byte(echo)))
+			reply(c, 502, "", hex.EncodeToString([]byte(echo)))
 		},
 		"throttled": func(c net.Conn) { reply(c, 429, "Retry-After: 5\r\n", echo) },
 		"info": func(c net.Conn) {
-			reply(c, 200, "",
-				apiResult(70009, "bad: "+echo))
+			reply(c, 200, "", apiResult(70009, "bad: "+echo))
 		},
 		"info, success": func(c net.Conn) {
-			reply(c, 200, "",
-				apiResult(0, "good: "+echo))
+			reply(c, 200, "", apiResult(0, "good: "+echo))
 		},
 		"info, JSON": func(c net.Conn) {
 			reply(c, 200, "", `{"ErrorCode":90001,"ErrorInfo":"`+entitiesJSON(echo)+`"}`)
@@ -173,8 +168,7 @@ func TestNoSecretLeaks(t *testing.T) {
 				echo, echo)
 		},
 		"long header": func(c net.Conn) {
-			reply(c, 200,
-				strings.Repeat("X: "+echo+"\r\n", 999), "")
+			reply(c, 200, strings.Repeat("X: "+echo+"\r\n", 999), "")
 		},
 		"odd Retry-After": func(c net.Conn) {
 			reply(c, 429, "Retry-After: "+echo+"\r\nDate: "+echo+"\r\n", "")

@@ -96,8 +96,7 @@ func TestSignaturesAreCachedAndRenewedInTime(t *testing.T) {
 			time.Sleep(time.Hour)
 		}
 		if len(o.sigs) > 5 || o.keyReads != len(o.sigs) {
-			t.Errorf("%d signatures in two days, the key read %d times", len(o.sigs),
-				o.keyReads)
+			t.Errorf("%d signatures in two days, the key read %d times", len(o.sigs), o.keyReads)
 		}
 	})
 }

@@ -170,8 +170,8 @@ func (w *Worker) Run(ctx context.Context) error {
 		return err
 	}
 	if w.uncleanStop != nil {
-		return fmt.Errorf("unclean stop: %w; no event is lost, "+
-			"some calls will be repeated", w.uncleanStop)
+		return fmt.Errorf("unclean stop: %w; no event is lost, some calls will be repeated",
+			w.uncleanStop)
 	}
 	return nil
 }

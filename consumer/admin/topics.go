@@ -183,8 +183,7 @@ func checkCleanupPolicy(c *kafkaclient.Client, topic string, found []DescribedTo
 			return fmt.Errorf("settings of topic %q: %w", topic, t.SettingsErr)
 		case strings.Contains(policy, "compact"):
 			return fmt.Errorf("dead-letter topic %q has cleanup.policy=%s, which loses dead "+
-				"letters: "+
-				"set it to delete", topic, policy)
+				"letters: set it to delete", topic, policy)
 		}
 	}
 	return nil

@@ -118,8 +118,7 @@ func (silentReader) Read([]byte) (int, error) { return 0, nil }
 
 func TestReaderWithoutProgress(t *testing.T) {
 	if _, err := readRows(io.MultiReader(strings.NewReader(header), silentReader{}),
-		"f"); !errors.Is(err,
-		io.ErrNoProgress) {
+		"f"); !errors.Is(err, io.ErrNoProgress) {
 		t.Error(err)
 	}
 }

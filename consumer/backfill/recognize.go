@@ -200,8 +200,7 @@ func columnsOf(header [][]byte, allowNoTime bool) (columns, error) {
 		if c.at[n] < 0 {
 			return c, fmt.Errorf("its header has no %s: the first row must have the names "+
 				"%s, %s and %s, but is %s", name, event.ReportField, event.PeerField,
-				event.ReadTimeField,
-				quote(bytes.Join(header, []byte{','})))
+				event.ReadTimeField, quote(bytes.Join(header, []byte{','})))
 		}
 	}
 	if c.at[2] < 0 && !allowNoTime {

@@ -123,8 +123,7 @@ func TestRunResumesWithBytesAfterGzip(t *testing.T) {
 	text = strings.TrimSuffix(text, "\n") // so that the last row ends where the garbage begins
 	garbage := strings.Repeat("garbage\x00", 1000)
 	inputs := writeInputs(t, map[string]string{"f": string(gzipped(text)) + garbage, "g": header},
-		"f",
-		"g")
+		"f", "g")
 	name := filepath.Join(t.TempDir(), "rejects")
 	file, to := StateFileOf(inputs), &fakeTopic{}
 	gone := &kafkaclient.RefusedError{Err: errors.New("gone")}

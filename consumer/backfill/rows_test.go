@@ -245,10 +245,8 @@ func TestAnotherHeader(t *testing.T) {
 // Compression is detected by content. Several members may follow each other, as cat joins files.
 func TestCompressed(t *testing.T) {
 	for name, content := range map[string][]byte{
-		"gzip": append(gzipped(header+"a,b,1600000007\nc,"),
-			gzipped("d,1600000008\n")...),
-		"zstd": append(zstded(header+"a,b,1600000007\nc,"),
-			zstded("d,1600000008\n")...),
+		"gzip": append(gzipped(header+"a,b,1600000007\nc,"), gzipped("d,1600000008\n")...),
+		"zstd": append(zstded(header+"a,b,1600000007\nc,"), zstded("d,1600000008\n")...),
 		"zeros after gzip's members": append(append(gzipped(header+"a,b,1600000007\nc,"),
 			gzipped("d,1600000008\n")...), make([]byte, 1000)...),
 		"a frame to skip": append([]byte{0x51, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3},

@@ -26,8 +26,7 @@ func TestBrokersComeBack(t *testing.T) {
 		began := time.Now()
 		var log bytes.Buffer
 		inputs := writeInputs(t,
-			map[string]string{"f": header + "a,b,1600000007\nc,d,1600000008\n"},
-			"f")
+			map[string]string{"f": header + "a,b,1600000007\nc,d,1600000008\n"}, "f")
 		var tries []int
 		done, err := Run(t.Context(),
 			Options{Inputs: inputs, Log: zerolog.New(&log),

@@ -72,8 +72,7 @@ func (d *Decoder) Reset(b Batch, skip int64) {
 		return
 	}
 	if b.large > 0 {
-		d.ended = fmt.Errorf("the batch has %d bytes: too large to be decoded",
-			b.large+headerSize)
+		d.ended = fmt.Errorf("the batch has %d bytes: too large to be decoded", b.large+headerSize)
 		return
 	}
 	codec := int(b.Attributes & codecMask)
@@ -251,8 +250,7 @@ func (d *Decoder) decodeStart(body []byte) (r Record, rest []byte, err error) {
 			return r, nil, errSkipped
 		}
 		return r, nil, fmt.Errorf("the record claims offset %d of its batch, outside the "+
-			"possible range from %d to %d",
-			offset, d.next-d.batch.Base, most-d.batch.Base)
+			"possible range from %d to %d", offset, d.next-d.batch.Base, most-d.batch.Base)
 	}
 	r.Offset = d.batch.Base + offset
 	return r, in.b, nil

@@ -61,8 +61,7 @@ func (d *Decoder) nextMessages() {
 // decompressMessages decompresses and checks the messages within a compressed one. In format 1
 // their offsets are relative to the first; the outer message has the offset of the last.
 func (d *Decoder) decompressMessages(codec int, compressed []byte, b *Batch) (all []byte,
-	shift int64,
-	err error) {
+	shift int64, err error) {
 	from, err := d.open(codec, compressed)
 	if err != nil {
 		return nil, 0, err

@@ -191,8 +191,7 @@ func TestLettersThatAreTooLarge(t *testing.T) {
 					w.Fatalf("omitted %q, want %q", omitted, c.omitted)
 				}
 				out := func(part string) bool {
-					return strings.Contains(strings.Join(omitted, " "),
-						part)
+					return strings.Contains(strings.Join(omitted, " "), part)
 				}
 				if (len(got.Value) == c.value) == out("value") || got.Value == nil {
 					w.Errorf("value of %d bytes, null %v", len(got.Value), got.Value == nil)

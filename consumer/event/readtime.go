@@ -74,14 +74,12 @@ func parseReadTime(text string, latest time.Time) (int64, error) {
 			fmt.Errorf("%s %s begins with a zero", ReadTimeField, show(text)))
 	case !isDigits(text):
 		return 0, newValueError(text, fmt.Errorf("%s %s is not a whole number of seconds since "+
-			"1970%s",
-			ReadTimeField, show(text), looksLike(text, seconds)))
+			"1970%s", ReadTimeField, show(text), looksLike(text, seconds)))
 	case err != nil: // too large for 64 bits
 		return 0, tooFarAhead(ReadTimeField, text, seconds)
 	case t < minTime:
 		return 0, newValueError(text, fmt.Errorf("%s %d is before September 2001 (%d), in "+
-			"seconds since "+
-			"1970%s", ReadTimeField, t, minTime, looksLike(text, seconds)))
+			"seconds since 1970%s", ReadTimeField, t, minTime, looksLike(text, seconds)))
 	}
 	return t, checkAhead(ReadTimeField, t, seconds, latest)
 }

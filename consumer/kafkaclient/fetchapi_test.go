@@ -65,8 +65,7 @@ func TestFetchResponse(t *testing.T) {
 	head := []any{int32(0), int16(0), int32(0), int32(1), "topic", int32(1), int32(3), int16(0),
 		int64(50), int64(45), int64(7)}
 	with := func(more ...any) []byte {
-		return encodeFields(append(head[:len(head):len(head)],
-			more...)...)
+		return encodeFields(append(head[:len(head):len(head)], more...)...)
 	}
 	for name, test := range map[string]struct {
 		body  []byte
@@ -79,8 +78,7 @@ func TestFetchResponse(t *testing.T) {
 		"null aborted": {body: with(int32(-1), int32(-1), int32(0))},
 		"two aborted": {body: with(int32(2), int64(1), int64(9), int64(2), int64(8),
 			int32(-1), int32(0))},
-		"more behind": {body: with(int32(0), int32(-1), int32(3),
-			[]byte("abc and more"))},
+		"more behind": {body: with(int32(0), int32(-1), int32(3), []byte("abc and more"))},
 		"no leader": {body: encodeFields(int32(0), int16(0), int32(0), int32(1), "topic",
 			int32(1), int32(3), int16(6), int64(-1), int64(-1))},
 		"an error of all": {body: encodeFields(int32(0), int16(29), int32(0), int32(0))},
@@ -137,8 +135,7 @@ func TestFetchResponse(t *testing.T) {
 // Without memory, records are not read. A second fetch, which has waited for memory, gets them.
 func TestFetchMemory(t *testing.T) {
 	body := encodeFields(int32(0), int16(0), int32(0), int32(1), "topic", int32(1), int32(3),
-		int16(0),
-		int64(50), int64(45), int64(7),
+		int16(0), int64(50), int64(45), int64(7),
 		int32(0), int32(-1), int32(600), make([]byte, 600))
 	m := NewMemory(1000, 0)
 	other := &lease{memory: m}

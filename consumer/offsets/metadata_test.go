@@ -227,8 +227,7 @@ func TestFingerprint(t *testing.T) {
 			if offset, when, ok := third.Fingerprint(); !ok || offset != step.want &&
 				step.want > 1000 || !when.Equal(at(offset)) {
 				t.Errorf("%+v, limit %d: the fingerprint is %d at %v, %v", step, limit, offset,
-					when,
-					ok)
+					when, ok)
 			}
 		}
 	}

@@ -41,8 +41,7 @@ func TestPacked(t *testing.T) {
 		},
 		"escapes": func(r *event.Record) {
 			r.Value = []byte(`{"Report_Account":"\u0061","Peer_Account":"b",` +
-				`"MsgReadTime":1760000000,` +
-				`"x":"\u0001\"a\""}`)
+				`"MsgReadTime":1760000000,` + `"x":"\u0001\"a\""}`)
 		},
 		"UTF-8": func(r *event.Record) {
 			r.Value = []byte(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1760000000,` +
@@ -50,8 +49,7 @@ func TestPacked(t *testing.T) {
 		},
 		"1 MB": func(r *event.Record) {
 			r.Value = fmt.Appendf(nil, `{"Report_Account":"a","Peer_Account":"b",`+
-				`"MsgReadTime":1760000000,"x":"%s"}`,
-				strings.Repeat("x", 1<<20))
+				`"MsgReadTime":1760000000,"x":"%s"}`, strings.Repeat("x", 1<<20))
 		},
 		"headers": func(r *event.Record) {
 			r.Headers = []event.Header{{Key: "trace", Value: []byte{0, 1}},

@@ -19,8 +19,7 @@ func TestStatusNamesABrokerOnce(t *testing.T) {
 	}
 	l.fail(errors.New("another failure"))
 	if want := []string{"kafka broker kafka:9092: no such host; start it",
-		"another failure"}; !slices.Equal(l.failed,
-		want) {
+		"another failure"}; !slices.Equal(l.failed, want) {
 		t.Errorf("%q", l.failed)
 	}
 }

@@ -73,8 +73,7 @@ func GroupOf(name string, g *consumer.DescribedGroup) *Group {
 		r.note("no worker runs: events wait in Kafka")
 	case !g.Ours():
 		r.note("its members are not markread workers (protocol %q): --group belongs to another "+
-			"program",
-			format.Line(g.Protocol))
+			"program", format.Line(g.Protocol))
 	}
 	for _, m := range g.Members {
 		r.Members = append(r.Members, memberOf(g, m))

@@ -84,8 +84,7 @@ func TestBrokerFindings(t *testing.T) {
 	entrance := admin.DescribedBroker{Addr: "bootstrap:1", Configured: true, Node: -1,
 		Release: "4.4"}
 	if f := brokerFindings([]admin.DescribedBroker{entrance}, "")[0]; f != Good("broker",
-		"bootstrap:1",
-		"it leads to the cluster, Kafka 4.4, without TLS and authentication") {
+		"bootstrap:1", "it leads to the cluster, Kafka 4.4, without TLS and authentication") {
 		t.Errorf("%+v", f)
 	}
 }
@@ -164,8 +163,7 @@ func TestTopicFindings(t *testing.T) {
 		findings(func(e, _ *admin.DescribedTopic) {
 			*e = admin.DescribedTopic{Name: "live",
 				Err: errors.New("odd")}
-		}),
-		Wrong("topic", "live", "odd", "--topic"))
+		}), Wrong("topic", "live", "odd", "--topic"))
 	expectFindings(t, "can't be made", findings(func(_, l *admin.DescribedTopic) {
 		*l = admin.DescribedTopic{Name: "letters", Missing: true,
 			Refused: errors.New("policy violation")}
@@ -182,8 +180,7 @@ func TestTopicFindings(t *testing.T) {
 		findings(func(e, _ *admin.DescribedTopic) {
 			e.Settings, e.SettingsErr = nil,
 				errors.New("timed out")
-		}),
-		NotChecked("settings", "live", "timed out", "check again, or check cleanup.policy"))
+		}), NotChecked("settings", "live", "timed out", "check again, or check cleanup.policy"))
 	for ms, text := range map[string]string{"86400000": "kept for 24h00m",
 		"86399999":            "kept for 23h59m",
 		"9223372036854775807": "kept for ever", "-1": "kept for ever"} {
@@ -227,8 +224,7 @@ func TestGroupFindings(t *testing.T) {
 		"another program": {consumer.DescribedGroup{State: consumer.GroupStable, Protocol: "range",
 			Members: make([]consumer.DescribedMember, 2)}, nil,
 			[]Finding{Wrong("group", "markread",
-				`its 2 members are not markread workers (protocol "range")`,
-				"another --group")}},
+				`its 2 members are not markread workers (protocol "range")`, "another --group")}},
 		"may not read": {consumer.DescribedGroup{State: consumer.GroupEmpty, May: 1 << 8}, nil,
 			[]Finding{Wrong("permission", "group markread", "may not read",
 				"Read on the group (--group): without it, a worker can neither join nor commit")}},
@@ -279,13 +275,11 @@ func TestLagFindings(t *testing.T) {
 			{TopicPartition: event.TopicPartition{Topic: "t", Partition: 1},
 				Committed: 500, OffsetRange: kafkaclient.OffsetRange{End: 200}, Beyond: 300}}, nil,
 			[]Finding{Wrong("lag", "t", "beyond the end of the log in partitions 1 (partition 1: "+
-				"500, end 200)",
-				"--reset-offsets")}},
+				"500, end 200)", "--reset-offsets")}},
 		"no leader": {[]admin.PartitionLag{
 			{OffsetRange: kafkaclient.OffsetRange{Err: errors.New("no leader")}}, {}},
 			nil, []Finding{NotChecked("lag", "t",
-				"the request to the leader failed for 1 of 2 partitions (0): no leader",
-				"")}},
+				"the request to the leader failed for 1 of 2 partitions (0): no leader", "")}},
 		"no answer": {nil, errors.New("no response; gave up after 8s"),
 			[]Finding{NotChecked("lag", "t", "gave up", "")}},
 	} {

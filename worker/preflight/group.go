@@ -76,8 +76,7 @@ func termsFindings(o Options, leaders *consumer.Terms) (all Findings) {
 		}
 	}
 	if !slices.Equal(consumed, theirs) { // both are sorted
-		found := fmt.Sprintf("the running workers read %q, this configuration %q", theirs,
-			consumed)
+		found := fmt.Sprintf("the running workers read %q, this configuration %q", theirs, consumed)
 		all.Add(Warning("group", o.Group, found, together+"--topic and --backfill-topic"))
 	}
 	return all

@@ -42,8 +42,7 @@ func CallFindings(c Call) Findings {
 			"check --im-url, and the network to the server", silent, "IM account", "clock")
 	case failure != nil && failure.ErrorCode == 0 && !failure.Sent():
 		return wrongRestNotChecked("IM account", failure.Meaning()+causeOf(failure),
-			failure.Remedy(),
-			"no call can be signed", "IM server", "clock")
+			failure.Remedy(), "no call can be signed", "IM server", "clock")
 	case failure != nil && failure.ErrorCode == 0 && failure.Class != imclient.Throttled:
 		found, do := noResponse(c, failure)
 		return wrongRestNotChecked("IM server", server+": "+found, do, silent, "IM account",

@@ -109,8 +109,7 @@ func (e *checker) checkKafka(ctx context.Context) {
 	defer parts.Wait()
 	leaders := slices.ContainsFunc(members, usable)
 	if !leaders {
-		e.skip("no broker is usable at its advertised address",
-			aboutGroup, aboutLag)
+		e.skip("no broker is usable at its advertised address", aboutGroup, aboutLag)
 	}
 	parts.Go(func() {
 		views, err := admin.DescribeTopics(ctx, e.Kafka, e.Topics, e.CreateTopics)
@@ -131,8 +130,7 @@ func (e *checker) checkKafka(ctx context.Context) {
 		parts.Go(func() {
 			view, err := consumer.DescribeGroup(ctx, e.Kafka, e.Group)
 			if err != nil && missing && !kafkaclient.Denied(err) {
-				e.skip("a broker is missing, which may be the one that coordinates it",
-					aboutGroup)
+				e.skip("a broker is missing, which may be the one that coordinates it", aboutGroup)
 				return
 			}
 			e.report(aboutGroup, groupFindings(e.Options, view, err))
@@ -159,8 +157,7 @@ func (e *checker) skip(why string, aspects ...int) {
 
 // forEachTopic returns the same finding for each topic.
 func forEachTopic(make func(check, subject, found, do string) Finding, check string,
-	topics event.Topics,
-	found, do string) (all Findings) {
+	topics event.Topics, found, do string) (all Findings) {
 	for _, name := range []string{topics.Live, topics.Backfill, topics.DeadLetter} {
 		if name != "" {
 			all.Add(make(check, name, found, do))

@@ -85,8 +85,8 @@ func missingTopicFinding(v admin.DescribedTopic, flag, operation string, create 
 			"create it, correct "+flag+", or use --create-topics")
 	case kafkaclient.Denied(v.Refused):
 		return Wrong("permission", v.Name, "it does not exist, and the user may not create it",
-			"give the user Create on the topic, or create it yourself and omit --create-topics "+
-				"("+flag+")")
+			"give the user Create on the topic, or create it yourself and omit --create-topics ("+
+				flag+")")
 	case v.Refused != nil:
 		return Wrong("topic", v.Name, "it does not exist, and --create-topics would fail: "+
 			v.Refused.Error(), "fix that, or create it yourself ("+flag+")")
@@ -183,8 +183,7 @@ func replicaFindings(v admin.DescribedTopic, letters bool) (all Findings) {
 			"check whether a broker is down, or behind"))
 	}
 	if single {
-		all.Add(Warning("replicas", v.Name,
-			"there is only one copy: what its broker loses is lost",
+		all.Add(Warning("replicas", v.Name, "there is only one copy: what its broker loses is lost",
 			"raise the replication factor to 3"))
 	}
 	return all

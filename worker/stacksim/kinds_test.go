@@ -237,8 +237,7 @@ func brokerErrors(s *simulation, n int, _ time.Duration) func() {
 	}
 	back := func() {}
 	if slices.Contains([]kmsg.Key{kmsg.JoinGroup, kmsg.SyncGroup, kmsg.OffsetFetch, kmsg.LeaveGroup,
-		kmsg.ListOffsets},
-		m.key) {
+		kmsg.ListOffsets}, m.key) {
 		// Only a rebalance sends these requests: cause one, and another at the end.
 		if returns := s.withoutWorker("rebalance", n,
 			func(slot int) { s.stopWorker(slot) }); returns != nil {

@@ -149,8 +149,7 @@ func (g *ledger) finished(at origin, e published) bool {
 }
 
 func (g *ledger) commitReceived(member string, generation int32, topic string, partition int32,
-	offset int64,
-	sent time.Time) {
+	offset int64, sent time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	p := topicPartition{topic, partition}

@@ -272,8 +272,7 @@ func (v *backfillView) result(ctx context.Context, done backfill.Summary) string
 		fmt.Fprintf(&b, ", in %s; nothing published (--dry-run)", format.Age(took))
 		if v.rate > 0 {
 			fmt.Fprintf(&b, "; %s of calls at %d a second",
-				format.Age(v.timeForCalls(done.Records)),
-				v.rate)
+				format.Age(v.timeForCalls(done.Records)), v.rate)
 		}
 		return b.String()
 	}

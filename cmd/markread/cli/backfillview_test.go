@@ -128,8 +128,7 @@ func TestBackfillFailureSaysHowToContinue(t *testing.T) {
 			"start again: records that are published twice only cost calls"},
 	} {
 		got := c.job.explainFailure(backfill.Summary{Rows: 9, Records: 3,
-			At: backfill.Position{Rows: 5}},
-			c.err).Error()
+			At: backfill.Position{Rows: 5}}, c.err).Error()
 		if got != c.want {
 			t.Errorf("got  %s\nwant %s", got, c.want)
 		}

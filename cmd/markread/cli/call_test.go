@@ -95,8 +95,7 @@ func TestCallWithKeyFile(t *testing.T) {
 	_, url := server(t)
 	r := try(t, []string{"MARKREAD_IM_KEY_FILE=" + clitest.File(t, clitest.TestKey+"\n"),
 		"MARKREAD_IM_URL=" + url,
-		"MARKREAD_IM_APP_ID=1400000000"}, "",
-		"call", "--report", "alice", "--peer", "bob")
+		"MARKREAD_IM_APP_ID=1400000000"}, "", "call", "--report", "alice", "--peer", "bob")
 	if r.Status != ExitOK {
 		t.Errorf("%+v", r)
 	}

@@ -225,8 +225,7 @@ func TestCheckOfTopics(t *testing.T) {
 		"missing topic": {missing, nil,
 			preflight.Wrong("topic", "mark-read-dead-letters", "does not exist",
 				"--create-topics")},
-		"missing topic, not to be created": {func(topics settings,
-			may *[]kfake.ACL) {
+		"missing topic, not to be created": {func(topics settings, may *[]kfake.ACL) {
 			missing(topics, may)
 		},
 			[]string{"--create-topics"},
@@ -278,8 +277,7 @@ func TestCheckOfTopics(t *testing.T) {
 				"mark-read has 4 partitions, mark-read-backfill has 6",
 				"--alter --topic mark-read --partitions 6")},
 		"fewer for the backfill": {set("mark-read", "partitions", "6"), nil,
-			preflight.Warning("partition counts",
-				"", "mark-read has 6 partitions",
+			preflight.Warning("partition counts", "", "mark-read has 6 partitions",
 				"--alter --topic mark-read-backfill --partitions 6")},
 		"another program's group": {nil, []string{"--group", "other"},
 			preflight.Wrong("permission", "group other", "may not see", "--group")},
@@ -333,8 +331,7 @@ func TestCheckOfTopicsToBeCreated(t *testing.T) {
 	r := g.check("--create-topics")
 	made := slices.DeleteFunc(findingsOf(r, preflight.IsOK),
 		func(f preflight.Finding) bool {
-			return !strings.Contains(f.Found,
-				"run creates it (--create-topics)")
+			return !strings.Contains(f.Found, "run creates it (--create-topics)")
 		})
 	if !r.OK || len(made) != 2 || made[0].Name() != "topic mark-read" ||
 		made[1].Name() != "topic mark-read-dead-letters" {

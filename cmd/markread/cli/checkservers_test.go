@@ -93,8 +93,7 @@ func beginWorkerIn(t *testing.T, g *checkSetup) (*clitest.Running, string) {
 	admin := r.WaitFor(t, `"addr":"(127\.0\.0\.1:\d+)"`)
 	clitest.WaitUntil(t, "the worker has partitions",
 		func() bool {
-			return strings.Contains(clitest.Fetch(t, "http://"+admin+"/readyz"),
-				`"ready":true`)
+			return strings.Contains(clitest.Fetch(t, "http://"+admin+"/readyz"), `"ready":true`)
 		})
 	clitest.WaitUntil(t, "the group is stable", func() bool {
 		info := g.cluster.GroupInfo("markread")
@@ -153,8 +152,7 @@ func TestCheckOfBrokers(t *testing.T) {
 		"wrong mechanism": {append(slices.Clip(g.args), "--sasl", "scram-sha-512"), nil,
 			preflight.Wrong("broker", all, "SASL", "--sasl")},
 		"a web server": {with(web), nil,
-			preflight.Wrong("broker", web, "it is an HTTP server",
-				"check the port in --brokers")},
+			preflight.Wrong("broker", web, "it is an HTTP server", "check the port in --brokers")},
 		"TLS wanted": {with(tlsAddr), nil, preflight.Wrong("broker", tlsAddr, "", "add --tls")},
 		"TLS not wanted": {append(slices.Clip(g.args), "--tls"), nil,
 			preflight.Wrong("broker", all, "does not respond", "omit --tls")},
@@ -216,16 +214,14 @@ func TestCheckOfTheIMServer(t *testing.T) {
 	g := newCheckSetup(t, nil)
 	answers := func(code int) func(http.Handler) http.Handler {
 		return func(http.Handler) http.Handler {
-			return http.HandlerFunc(func(w http.ResponseWriter,
-				_ *http.Request) {
+			return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				clitest.WriteErrorCode(w, code, "no")
 			})
 		}
 	}
 	status := func(status int) func(http.Handler) http.Handler {
 		return func(http.Handler) http.Handler {
-			return http.HandlerFunc(func(w http.ResponseWriter,
-				_ *http.Request) {
+			return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				w.WriteHeader(status)
 			})
 		}
@@ -257,9 +253,7 @@ func TestCheckOfTheIMServer(t *testing.T) {
 		"another region": {[]string{"--im-url", imBehind(t, answers(60026))}, nil,
 			preflight.Wrong("IM account",
 				"", "ErrorCode 60026", "check --im-url: it must be the host of the data centre "+
-					"that "+
-					"the app of "+
-					"--im-app-id lives in: china, singapore"), 0},
+					"that the app of --im-app-id lives in: china, singapore"), 0},
 		"unpaid": {[]string{"--im-url", imBehind(t, answers(60020))}, nil,
 			preflight.Wrong("IM account", "", "ErrorCode 60020", "plan is paid"), 0},
 		"ambiguous": {[]string{"--im-url", imBehind(t, answers(60004))}, nil,

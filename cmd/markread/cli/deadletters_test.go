@@ -60,8 +60,7 @@ func TestInterruptedReplay(t *testing.T) {
 		}})
 	var stdout, stderr clitest.Buffer
 	status := Run(ctx, []string{"dead-letters", "replay", "--brokers", b.Addr(), "--yes", "--json"},
-		nil,
-		strings.NewReader(""), &stdout, &stderr)
+		nil, strings.NewReader(""), &stdout, &stderr)
 	var report struct{ Letters, Conversations int }
 	if err := json.Unmarshal([]byte(stdout.String()), &report); err != nil ||
 		report.Letters != part ||

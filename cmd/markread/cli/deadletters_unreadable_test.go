@@ -167,9 +167,7 @@ func TestDeadLettersThatCannotBeRead(t *testing.T) {
 			}
 			n := c.open - c.left
 			does(fmt.Sprintf("would replay %d dead letters of %d conversations to "+
-				"mark-read-backfill%s",
-				n, n, left),
-				"dead-letters", "replay", "--dry-run")
+				"mark-read-backfill%s", n, n, left), "dead-letters", "replay", "--dry-run")
 			does("discarded 1 dead letter\n", "dead-letters", "discard", "--report", "a", "--yes")
 			does(fmt.Sprintf("replayed %s of %s to mark-read-backfill%s",
 				format.Count(n-1, "dead letter"),

@@ -52,8 +52,7 @@ func (f *selectionFlags) selection(wrong error) (deadletter.Filter, error) {
 // the dead-letter topic and to the topics in writeTo, and that the dead-letter topic is not
 // compacted, which would lose dead letters.
 func (d *deadLetters) selectEntries(ctx context.Context, f *selectionFlags, index *deadletter.Index,
-	filter deadletter.Filter, dryRun bool, writeTo ...string) ([]deadletter.Entry, skipped,
-	error) {
+	filter deadletter.Filter, dryRun bool, writeTo ...string) ([]deadletter.Entry, skipped, error) {
 	if !dryRun {
 		err := admin.CheckWrite(ctx, d.kafka, append(writeTo, d.Name)...)
 		if err == nil {

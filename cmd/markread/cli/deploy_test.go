@@ -253,8 +253,7 @@ func TestDeployConfigurations(t *testing.T) {
 	}
 	if pod.Volumes[0].Secret.SecretName != secret.Metadata.Name {
 		t.Errorf("%s mounts the secret %s; the example is %s", podsFile,
-			pod.Volumes[0].Secret.SecretName,
-			secret.Metadata.Name)
+			pod.Volumes[0].Secret.SecretName, secret.Metadata.Name)
 	}
 	for _, pair := range slices.Concat(set, commented) {
 		if name, value, _ := strings.Cut(pair, "="); strings.HasSuffix(name, "_FILE") {

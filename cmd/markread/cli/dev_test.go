@@ -25,8 +25,7 @@ func TestDev(t *testing.T) {
 	dir := t.TempDir()
 	start := func(traffic string) (*clitest.Running, string, string, string) {
 		r := begin(t, nil, "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0",
-			"--admin-addr",
-			"127.0.0.1:0", "--data-dir", dir, "--traffic", traffic)
+			"--admin-addr", "127.0.0.1:0", "--data-dir", dir, "--traffic", traffic)
 		return r, r.WaitFor(t, `Kafka +(127\S+)`), r.WaitFor(t, `IM server +http://(127[^/ ]+)/`),
 			r.WaitFor(t, `console +http://(127[^/ ]+)/`)
 	}
@@ -60,8 +59,7 @@ func TestDev(t *testing.T) {
 		func() bool { return strings.Contains(clitest.Fetch(t, carol), `"read_time":1700000000`) })
 
 	call := try(t, []string{"MARKREAD_IM_KEY=" + app.LocalKey}, "", "call", "--im-url",
-		"http://"+im, "--im-app-id",
-		"1400000000", "--report", "dave", "--peer", "bob")
+		"http://"+im, "--im-app-id", "1400000000", "--report", "dave", "--peer", "bob")
 	if call.Status != ExitOK {
 		t.Errorf("call: %+v", call)
 	}
@@ -129,8 +127,7 @@ func TestDevOutage(t *testing.T) {
 	clitest.NoLeaks(t)
 	env := []string{"MARKREAD_ADMIN_TOKEN=" + testToken}
 	r := begin(t, env, "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0",
-		"--admin-addr", "127.0.0.1:0",
-		"--traffic", "0")
+		"--admin-addr", "127.0.0.1:0", "--traffic", "0")
 	kafka, look := r.WaitFor(t, `Kafka +(127\S+)`),
 		r.WaitFor(t, `curl -s '(http[^']+read-time[^']+)'`)
 	pause, resume := strings.Fields(r.WaitFor(t, `hold it +.*?(pause .*)`)),
@@ -234,8 +231,7 @@ func TestDevWithUnusableDataDir(t *testing.T) {
 		"a file":       clitest.File(t, ""),
 	} {
 		r := try(t, nil, "", "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0",
-			"--admin-addr",
-			"127.0.0.1:0", "--data-dir", dir)
+			"--admin-addr", "127.0.0.1:0", "--data-dir", dir)
 		if r.Status != ExitFailed || strings.Count(r.Stderr, "\n") != 1 ||
 			!strings.Contains(r.Stderr, "--data-dir "+dir+": ") ||
 			strings.Contains(r.Stderr, "--kafka-addr") ||
@@ -254,8 +250,7 @@ func TestDataDirIsLocked(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := try(t, nil, "", "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0",
-		"--admin-addr",
-		"127.0.0.1:0", "--data-dir", dir)
+		"--admin-addr", "127.0.0.1:0", "--data-dir", dir)
 	if runtime.GOOS == "linux" && (r.Status != ExitFailed || strings.Count(r.Stderr, "\n") != 1 ||
 		!strings.Contains(r.Stderr, "--data-dir "+dir) || !strings.Contains(r.Stderr, "another")) {
 		t.Errorf("%+v", r)
@@ -288,8 +283,7 @@ func TestSandboxCommand(t *testing.T) {
 	url := "http://" + r.WaitFor(t, `http://(127[^/ ]+) `)
 	call := func(key string) clitest.Result {
 		return try(t, []string{"MARKREAD_IM_KEY=" + key}, "", "call", "--im-url", url,
-			"--im-app-id", "77", "--report",
-			"a", "--peer", "b")
+			"--im-app-id", "77", "--report", "a", "--peer", "b")
 	}
 	if key := r.WaitFor(t, `(?m)^key +(.+)$`); key != app.LocalKey {
 		t.Errorf("the key that it plays is shown as %q", key)
@@ -305,8 +299,7 @@ func TestSandboxCommand(t *testing.T) {
 	}
 
 	r = begin(t, []string{"MARKREAD_IM_KEY=" + clitest.TestKey}, "sandbox", "--addr", "127.0.0.1:0",
-		"--app-id", "77",
-		"--rate", "0")
+		"--app-id", "77", "--rate", "0")
 	url = "http://" + r.WaitFor(t, `http://(127[^/ ]+) `)
 	if key := r.WaitFor(t, `(?m)^key +(.+)$`); key != "from MARKREAD_IM_KEY" {
 		t.Errorf("where the key comes from is shown as %q", key)

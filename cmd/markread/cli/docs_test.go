@@ -181,8 +181,7 @@ func configuration(t *testing.T) string {
 				value = "`" + value + "`"
 			}
 			fmt.Fprintf(&b, "| `--%s` | `%s` | %s | %s | %s |\n", r.flag.Name,
-				config.Variable(r.flag.Name), value,
-				r.flag.Help, strings.Join(r.commands, " "))
+				config.Variable(r.flag.Name), value, r.flag.Help, strings.Join(r.commands, " "))
 		}
 	}
 	return b.String()

@@ -165,8 +165,7 @@ func TestPauseOrResumeWithoutEffect(t *testing.T) {
 func TestPauseWithTokenFile(t *testing.T) {
 	worker := &fakeWorker{}
 	r := try(t, []string{"MARKREAD_ADMIN_TOKEN_FILE=" + clitest.File(t, testToken+"\n")}, "",
-		"pause", "--admin-url",
-		serveAdmin(t, worker, testToken)+"/")
+		"pause", "--admin-url", serveAdmin(t, worker, testToken)+"/")
 	if r.Status != ExitOK || !worker.isHeldFor("paused") {
 		t.Errorf("%+v", r)
 	}
@@ -187,8 +186,7 @@ func TestAdminRequestsThatFail(t *testing.T) {
 		return s.URL
 	}
 	var followed atomic.Int32
-	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter,
-		*http.Request) {
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		followed.Add(1)
 	}))
 	defer elsewhere.Close()
@@ -347,8 +345,7 @@ func TestCommandTimesOut(t *testing.T) {
 			client := &console.Client{Base: "http://127.0.0.1:8780",
 				Token: imclient.NewSecret(testToken),
 				HTTP: &http.Client{Transport: &http.Transport{
-					DialContext: func(context.Context, string, string) (net.Conn,
-						error) {
+					DialContext: func(context.Context, string, string) (net.Conn, error) {
 						return near, nil
 					},
 				}}}

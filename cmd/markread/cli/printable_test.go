@@ -48,8 +48,7 @@ func hostile() []string {
 		add("a" + string(r) + "b")
 	}
 	add("\x1b[2J\x1b[H", "\x1b[31mred\x1b[0m", "\x1b]0;title\x07",
-		"\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\",
-		"\x1b]52;c;cm0=\x07", "\x1bP$q\x1b\\",
+		"\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "\x1b]52;c;cm0=\x07", "\x1bP$q\x1b\\",
 		"\x9b2J", "\u009b2J", "\u009d0;t\u009c", "\x1b[?1049h", "\x1bc", terminal.ClearLine,
 		terminal.ClearLine+"markread: all is well", "a\r\nINF forged", "a\nmarkread: forged",
 		"\xff\xfe", "\xc0\xaf", "\xed\xa0\x80", "half \xe6\xbc", strings.Repeat("\x1b[1m", 500),
@@ -286,8 +285,7 @@ func TestHostileTextInTheLog(t *testing.T) {
 				Bytes("bytes", []byte(text)).Msg(text)
 			if c := controlsIn(out.String()); c != "" || strings.Count(out.String(), "\n") != 1 {
 				t.Fatalf("%s of %q has %s, or %d lines:\n%q", format, text, c,
-					strings.Count(out.String(), "\n"),
-					out.String())
+					strings.Count(out.String(), "\n"), out.String())
 			}
 			var entry struct {
 				Text, Message string

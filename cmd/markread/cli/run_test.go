@@ -39,8 +39,7 @@ func TestRunNeedsItsTopics(t *testing.T) {
 	r, admin := beginWorker(t, b.Addr(), im, "--create-topics")
 	clitest.WaitUntil(t, "readiness",
 		func() bool {
-			return strings.Contains(clitest.Fetch(t, "http://"+admin+"/readyz"),
-				`"ready":true`)
+			return strings.Contains(clitest.Fetch(t, "http://"+admin+"/readyz"), `"ready":true`)
 		})
 	if status := r.Stop(); status != ExitOK {
 		t.Errorf("stop: %d", status)
@@ -55,8 +54,7 @@ func TestRunWithRefusedAuthentication(t *testing.T) {
 	_, im := server(t)
 	b := clitest.StartBroker(t) // it has no users
 	r := begin(t, []string{"MARKREAD_IM_KEY=" + clitest.TestKey,
-		"MARKREAD_SASL_PASSWORD=canary-password"}, "run",
-		"--brokers", b.Addr(), "--im-url", im,
+		"MARKREAD_SASL_PASSWORD=canary-password"}, "run", "--brokers", b.Addr(), "--im-url", im,
 		"--im-app-id", "1400000000", "--admin-addr", "127.0.0.1:0", "--sasl", "plain",
 		"--sasl-user", "mallory")
 	<-r.Done
@@ -73,8 +71,7 @@ func TestRunWithRefusedAuthentication(t *testing.T) {
 func TestPasswordWithoutMechanism(t *testing.T) {
 	b := clitest.StartBroker(t, "mark-read")
 	r := try(t, []string{"MARKREAD_SASL_PASSWORD=canary-password"}, "", "emit", "--brokers",
-		b.Addr(), "--report", "a",
-		"--peer", "b")
+		b.Addr(), "--report", "a", "--peer", "b")
 	if r.Status != ExitOK || strings.Count(r.Stderr, "\n") != 1 ||
 		!strings.Contains(r.Stderr, "MARKREAD_SASL_PASSWORD") ||
 		!strings.Contains(r.Stderr, "--sasl") ||

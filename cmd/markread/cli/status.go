@@ -206,8 +206,7 @@ func printLag(t *terminal.Table, r *groupstatus.Lag) {
 		"  … and %d more that can't be read (--json has all)") {
 		u := p.Unreadable
 		t.Textf("  ! UNREADABLE %s/%d%s: %s; %s", p.topic, p.Partition, atOffset(u.Offset),
-			u.Reason,
-			u.Do)
+			u.Reason, u.Do)
 	}
 	if len(behind) == 0 {
 		return
@@ -299,8 +298,7 @@ func printWorker(t *terminal.Table, r *groupstatus.Worker, now time.Time) {
 	for _, p := range terminal.First(t, r.Unreadable, maxShownUnreadable,
 		"  … and %d more that it can't read (--json has all)") {
 		t.Textf("  UNREADABLE: %s/%d%s for %s, since %s: %s", p.Topic, p.Partition,
-			atOffset(p.Offset),
-			format.Age(now.Sub(p.Since)), format.Time(p.Since), p.Reason)
+			atOffset(p.Offset), format.Age(now.Sub(p.Since)), format.Time(p.Since), p.Reason)
 	}
 	if len(r.Held) == 0 {
 		t.Textf("  held: nothing")

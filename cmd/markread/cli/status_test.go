@@ -376,8 +376,7 @@ func TestStatusOfAWorkerThatCannotRead(t *testing.T) {
 func TestStatusRefused(t *testing.T) {
 	b := clitest.StartBroker(t) // it has no users
 	r := try(t, []string{"MARKREAD_SASL_PASSWORD=canary-password"}, "", "status", "--brokers",
-		b.Addr(), "--sasl",
-		"plain", "--sasl-user", "mallory")
+		b.Addr(), "--sasl", "plain", "--sasl-user", "mallory")
 	if r.Status != ExitFailed || r.Stdout != "" ||
 		!strings.Contains(clitest.LastLine(t, r.Stderr), "--sasl-user") ||
 		strings.Contains(r.Stderr, "canary") {

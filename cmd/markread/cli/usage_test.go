@@ -312,8 +312,7 @@ func TestWrongUsage(t *testing.T) {
 			}
 			// If an event's flag is wrong, only that flag is named.
 			if own := regexp.MustCompile(`--(report|peer|read-time|event-time)`).
-				FindAllString(r.Stderr,
-					-1); len(own) > 1 && !strings.Contains(r.Stderr, "needs") &&
+				FindAllString(r.Stderr, -1); len(own) > 1 && !strings.Contains(r.Stderr, "needs") &&
 				!strings.Contains(r.Stderr, " is for ") {
 				t.Errorf("more than one flag is blamed: %q", r.Stderr)
 			}

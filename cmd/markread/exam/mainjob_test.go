@@ -31,8 +31,7 @@ func TestExamMainJob(t *testing.T) {
 			Peer: strings.Repeat("P", 32)}, kit.Conversation{Report: "@TGS#1", Peer: " "},
 		// the last two share their key
 		kit.Conversation{Report: `quote"back\slash`, Peer: `</script>`},
-		kit.Conversation{Report: "a|b", Peer: "c"},
-		kit.Conversation{Report: "a", Peer: "b|c"})
+		kit.Conversation{Report: "a|b", Peer: "c"}, kit.Conversation{Report: "a", Peer: "b|c"})
 	waiting, later := mainJob(k, 1, began, conversations, events)
 	all := slices.Concat(waiting, later)
 

@@ -83,8 +83,7 @@ func unreadableCase(t *testing.T, name string,
 		status.Duration < unreadableWithin,
 		"status ended with %d after %v: %s", code, status.Duration, status.Stdout.Tail(20))
 	kit.Check(t, strings.Contains(status.Stderr.String(), "partition 2 can't be read"),
-		"status: %s",
-		status.Stderr.Tail(3))
+		"status: %s", status.Stderr.Tail(3))
 
 	// The others continue.
 	others, of2 := before, []kit.Event{}

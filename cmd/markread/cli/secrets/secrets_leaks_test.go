@@ -77,8 +77,7 @@ func TestSecretsOfTheWorker(t *testing.T) {
 			}
 			clitest.WaitUntil(t, "the end of the hold",
 				func() bool {
-					return strings.Contains(clitest.Fetch(t, admins[name]+"/readyz"),
-						`"held":[]`)
+					return strings.Contains(clitest.Fetch(t, admins[name]+"/readyz"), `"held":[]`)
 				})
 		}
 		s.readPages(name, admins[name], "", "Bearer "+canaryToken)
@@ -110,8 +109,7 @@ func TestSecretsOfTheWorker(t *testing.T) {
 		"no token":      ""} {
 		for _, command := range []string{"pause", "resume"} {
 			r := s.run(command+" with "+name, []string{"MARKREAD_ADMIN_TOKEN=" + token}, "",
-				command, "--admin-url",
-				admin)
+				command, "--admin-url", admin)
 			if (r.Status == cli.ExitOK) != (token == canaryToken) {
 				t.Errorf("%s with %s: %+v", command, name, r)
 			}
@@ -125,8 +123,7 @@ func TestSecretsOfTheWorker(t *testing.T) {
 				"MARKREAD_SASL_PASSWORD=" + canaryPassword}, "", "status", form, "--brokers",
 				s.broker,
 				"--sasl", "plain", "--sasl-user", saslUser, "--group", "mixed", "--admin-url",
-				admin, "--log-level",
-				"debug")
+				admin, "--log-level", "debug")
 			if (r.Status == cli.ExitOK) != (token == canaryToken) ||
 				!strings.Contains(r.Stdout, "rejected") {
 				t.Errorf("status with %s: %+v", name, r)
@@ -176,8 +173,7 @@ func TestSecretsOfCommands(t *testing.T) {
 		t.Helper()
 		return s.run("call: "+name, env, "",
 			append(append([]string{"call", "--im-url", url, "--report", account, "--peer", "peer"},
-				app[:]...),
-				extra...)...)
+				app[:]...), extra...)...)
 	}
 	var calls sync.WaitGroup
 	defer calls.Wait()
@@ -301,8 +297,7 @@ func TestSecretsOfCommands(t *testing.T) {
 	} {
 		tries[name] = clitest.Commands(cli.Run).
 			Begin(t, c.env, append([]string{"emit", "--log-level", "debug", "--report", "a",
-				"--peer", "b"},
-				c.args...)...)
+				"--peer", "b"}, c.args...)...)
 	}
 	for name, r := range tries {
 		r.WaitFor(t, `(not published)`) // it would keep retrying
@@ -336,8 +331,7 @@ func (s *harness) servers() {
 	for _, faults := range []string{`{}`, `{"rules":[{"kind":"echo-url"}]}`,
 		`{"rules":[{"kind":"echo-url","code":70009}]}`, canaryKey} {
 		request, err := http.NewRequestWithContext(s.Context(), http.MethodPut,
-			url+"/sandbox/faults",
-			strings.NewReader(faults))
+			url+"/sandbox/faults", strings.NewReader(faults))
 		if err != nil {
 			s.Fatal(err)
 		}
@@ -368,12 +362,10 @@ func (s *harness) gateways() {
 	s.Helper()
 	for name, form := range forms {
 		for place, answer := range map[string]func(w http.ResponseWriter, text string){
-			"as the worker": func(w http.ResponseWriter,
-				text string) {
+			"as the worker": func(w http.ResponseWriter, text string) {
 				writePage(w, http.StatusBadRequest, "400: "+text)
 			},
-			"page": func(w http.ResponseWriter,
-				text string) {
+			"page": func(w http.ResponseWriter, text string) {
 				writePage(w, http.StatusBadGateway, text)
 			},
 			"state": func(w http.ResponseWriter, text string) {
@@ -385,8 +377,7 @@ func (s *harness) gateways() {
 						strconv.Quote(text)+`}}`)
 			},
 			"garbage": func(w http.ResponseWriter, text string) { writeRaw(w, text+"\r\n\r\n") },
-			"header": func(w http.ResponseWriter,
-				text string) {
+			"header": func(w http.ResponseWriter, text string) {
 				writeRaw(w, "HTTP/1.1 200 OK\r\n"+text+"\r\n\r\n")
 			},
 		} {

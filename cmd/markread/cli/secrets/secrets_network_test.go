@@ -108,8 +108,7 @@ func TestSecretsBehindAProxy(t *testing.T) {
 			child := exec.CommandContext(t.Context(), os.Args[0],
 				"-test.run=^TestSecretsBehindAProxy$")
 			child.Env = append(s.secrets(), "MARKREAD_TEST_COMMAND_LINE="+string(line),
-				"HTTP_PROXY="+c.proxy,
-				"HTTPS_PROXY="+c.proxy, "PATH="+os.Getenv("PATH"))
+				"HTTP_PROXY="+c.proxy, "HTTPS_PROXY="+c.proxy, "PATH="+os.Getenv("PATH"))
 			out, err := child.CombinedOutput()
 			if err == nil || !strings.Contains(string(out), c.want) {
 				t.Errorf("%s: %v: %s", name, err, out)
@@ -140,8 +139,7 @@ func (d *dials) dial(ctx context.Context, network, addr string) (net.Conn, error
 // Only the brokers and the IM server are ever dialled, wherever a response points.
 func TestOnlyConfiguredHostsAreDialled(t *testing.T) {
 	var elsewhere sync.Map
-	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter,
-		r *http.Request) {
+	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		elsewhere.Store(r.RequestURI, true)
 	}))
 	defer other.Close()
@@ -162,9 +160,7 @@ func TestOnlyConfiguredHostsAreDialled(t *testing.T) {
 	}
 	answers = append(answers, func(w http.ResponseWriter, path string) {
 		writeRaw(w, fmt.Sprintf("HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: "+
-			"h2c\r\nAlt-Svc: "+
-			"h2=%q\r\nLocation: "+
-			"%s%s\r\n\r\n", host, other.URL, path))
+			"h2c\r\nAlt-Svc: h2=%q\r\nLocation: %s%s\r\n\r\n", host, other.URL, path))
 	}, func(w http.ResponseWriter, path string) {
 		w.Header().Set("Location", other.URL+path)
 		clitest.WriteErrorCode(w, 90001, "see "+other.URL+path)

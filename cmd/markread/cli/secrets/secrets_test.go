@@ -228,8 +228,7 @@ func (s *harness) worker(name, url string, env []string, extra ...string) (r *cl
 			"--drain-timeout",
 			"4001ms", "--rate", "0", "--max-in-flight", "16",
 			"--attempts", "1", "--commit-every", "50ms", "--admin-addr", "127.0.0.1:0",
-			"--log-level", "debug"},
-			extra...)...)
+			"--log-level", "debug"}, extra...)...)
 	return r, "http://" + r.WaitFor(s.T, `"addr":"(127\.0\.0\.1:\d+)"`)
 }
 
@@ -369,7 +368,6 @@ func (s *harness) waitForHold(admin, reason string) {
 	s.Helper()
 	clitest.WaitUntil(s.T, "the hold "+reason,
 		func() bool {
-			return strings.Contains(clitest.Fetch(s.T, admin+"/readyz"),
-				`"reason":"`+reason+`"`)
+			return strings.Contains(clitest.Fetch(s.T, admin+"/readyz"), `"reason":"`+reason+`"`)
 		})
 }

@@ -115,8 +115,8 @@ func (g *Generation) pendingCommits(all bool) []pendingCommit {
 	return pending
 }
 
-// tryCommit sends one request. It returns retry true if the coordinator has moved, is not ready,
-// did not respond, or refuses metadata, which the next attempt omits.
+// tryCommit sends one commit request. It returns true for retry if the coordinator has moved, is
+// not ready, did not respond, or refuses metadata, which the next attempt omits.
 func (g *Generation) tryCommit(ctx context.Context, commits []pendingCommit) (err error,
 	retry bool) {
 	requested := make([]kafkaclient.OffsetCommit, len(commits))

@@ -65,8 +65,8 @@ func (p *partition) checkInherited(ctx context.Context) error {
 	p.tracker.DiscardInherited()
 	p.mu.Unlock()
 	p.logEvent(zerolog.WarnLevel, offset).
-		Msg("commit metadata is ignored: the log has a different event at this offset, or none; " +
-			"some calls may be repeated")
+		Msg("commit metadata is ignored: the partition no longer has the event that was " +
+			"committed at this offset; some calls may be repeated")
 	return nil
 }
 

@@ -72,7 +72,7 @@ func (o *observer) Limit(now time.Time, limit, share int) {
 			o.log.Warn().Int("limit", limit).Int("share", share).
 				Str("do", "nothing at first: the limit grows back. If it recurs, find what else "+
 					"calls the API for this app, and lower --rate by its share").
-				Msg("the server refuses calls as too many; rate limit reduced")
+				Msg("rate limit reduced: the server refuses calls because there are too many")
 		}
 	case o.fullSince.IsZero():
 		o.fullSince = now

@@ -169,8 +169,8 @@ func createTopic(ctx context.Context, c *kafkaclient.Client, t kafkaclient.NewTo
 	}
 }
 
-// checkCleanupPolicy returns an error if the dead-letter topic is compacted. Without the permission
-// to read the settings, which a worker does not need, it logs a warning.
+// checkCleanupPolicy returns an error if the dead-letter topic is compacted. If the user may not
+// read the topic's settings, it logs a warning: a worker does not need that permission.
 func checkCleanupPolicy(c *kafkaclient.Client, topic string, found []DescribedTopic) error {
 	for _, t := range found {
 		switch policy := t.Settings[kafkaclient.CleanupPolicy]; {

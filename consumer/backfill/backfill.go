@@ -263,8 +263,7 @@ func (r *run) addToWindow(sendCtx context.Context, in *Input, row row, event rea
 		if r.at.Untimed++; r.at.Untimed == 1 {
 			r.warn(in, row).Str("read_up_to", r.State.ReadUpTo()).
 				Str("do", "if it should have one, stop with Ctrl-C").
-				Msg("the row has no MsgReadTime: it, and every other row without one, is marked " +
-					"as read up to --read-time")
+				Msg("the row has no MsgReadTime; every row without one uses --read-time")
 		}
 	}
 	r.window.add(event.report, event.peer, event.readTime, before)

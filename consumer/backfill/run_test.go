@@ -107,7 +107,7 @@ func TestRunCollapsesOverFiles(t *testing.T) {
 	}
 	for _, want := range []string{
 		`"line":4,"read_up_to":"2017-07-14 02:40:00 UTC","do":"if it should have one, stop with ` +
-			`Ctrl-C","message":"the row has no MsgReadTime: it, and every other row without one, `,
+			`Ctrl-C","message":"the row has no MsgReadTime; every row without one `,
 		`"line":5,"reason":"it has 1 field,`, `the file has no rows`,
 	} {
 		if !strings.Contains(log.String(), want) {

@@ -25,7 +25,7 @@ import (
 	"math"
 )
 
-// Attributes are the bits of a batch's header, as Kafka's documentation numbers them.
+// Attributes is the attributes field of a batch's header, with bits as in Kafka's documentation.
 type Attributes int16
 
 const (

@@ -351,7 +351,7 @@ func TestWithoutValue(t *testing.T) {
 		`{` + accounts + `,"MsgReadTime":1700000000000}`: "MsgReadTime … is more than 5 " +
 			"minutes ahead, in seconds since 1970: it looks like milliseconds",
 		`{"alice":{` + accounts + `}}`: "Report_Account is missing, but is in …: " +
-			"write that alone",
+			"publish only that",
 		`{` + accounts[:23] + `}`: "Peer_Account is missing",
 	} {
 		if got := WithoutValue(Decode(from(value), latest).Invalid); got != want {

@@ -120,10 +120,10 @@ func explainMissing(value []byte, field string, intended []byte) error {
 		return fmt.Errorf("%s is missing: the value is a change event of a database (CDC): "+
 			"write its row alone", field)
 	case has["specversion"]:
-		return fmt.Errorf("%s is missing: the value is a CloudEvent: write its data alone", field)
+		return fmt.Errorf("%s is missing: the value is a CloudEvent: publish only its data", field)
 	case envelope != "":
 		return newValueError(envelope,
-			fmt.Errorf("%s is missing, but is in %s: write that alone", field,
+			fmt.Errorf("%s is missing, but is in %s: publish only that", field,
 				printable.Quote(envelope)))
 	}
 	return fmt.Errorf("%s is missing", field)

@@ -12,8 +12,8 @@ import (
 	"markread/imclient"
 )
 
-// guard passes a request on to next if it may see the state: with a token configured, if it carries
-// the token; without one, if it comes from this machine.
+// guard passes a request to next only if its sender may see the worker's state. With a token
+// configured, the request must carry it; without one, it must come from this machine.
 func guard(token string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {

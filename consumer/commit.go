@@ -116,7 +116,7 @@ func (g *Generation) pendingCommits(all bool) []pendingCommit {
 }
 
 // tryCommit sends one commit request. It returns true for retry if the coordinator has moved, is
-// not ready, did not respond, or refuses metadata, which the next attempt omits.
+// not ready, did not respond, or refuses metadata; then the next attempt omits the metadata.
 func (g *Generation) tryCommit(ctx context.Context, commits []pendingCommit) (err error,
 	retry bool) {
 	requested := make([]kafkaclient.OffsetCommit, len(commits))

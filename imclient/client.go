@@ -258,7 +258,7 @@ func (c *Client) classify(
 		failure.Label = LabelAnswer
 	}
 	if !ok {
-		failure.Message = c.redactor.sanitize(string(got.body), maxMessage)
+		failure.Message = c.redactor.sanitize(withoutMarkup(got.body), maxMessage)
 	}
 	if failure.Class == Throttled {
 		failure.RetryAfter = retryAfter(got.header, c.Now())

@@ -305,6 +305,17 @@ func TestPostReturnsTheResponse(t *testing.T) {
 	}
 }
 
+// A gateway's page is shown without its markup.
+func TestMessageHasNoMarkup(t *testing.T) {
+	const page = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n" +
+		"<center><h1>502 Bad Gateway</h1></center>\r\n<hr><center>nginx</center>\r\n</body>"
+	var e *imclient.Error
+	err := offlineClient(t, always(502, nil, page)).MarkRead(t.Context(), validRead)
+	if !errors.As(err, &e) || e.Message != "502 Bad Gateway 502 Bad Gateway nginx" {
+		t.Errorf("%q, %v", e.Message, err)
+	}
+}
+
 func TestMessageIsShortAndOnOneLine(t *testing.T) {
 	for info, want := range map[string]string{
 		strings.Repeat("x", 500): strings.Repeat("x", 200),
@@ -317,10 +328,12 @@ func TestMessageIsShortAndOnOneLine(t *testing.T) {
 			"info": always(200, nil, `{"ErrorCode":90001,"ErrorInfo":`+string(text)+`}`),
 			"page": always(502, nil, info),
 		} {
+			if name == "page" {
+				want = strings.Join(strings.Fields(want), " ")
+			}
 			var e *imclient.Error
 			if err := offlineClient(t, change).
-				MarkRead(t.Context(), validRead); !errors.As(err, &e) ||
-				e.Message != want {
+				MarkRead(t.Context(), validRead); !errors.As(err, &e) || e.Message != want {
 				t.Errorf("%s %.20q: %q, %v", name, info, e.Message, err)
 			}
 		}

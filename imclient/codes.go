@@ -86,9 +86,9 @@ const (
 
 // Beginnings of remedies that say what a worker does by itself. RemedyWithoutRetry removes them.
 const (
-	ifRetriesFail    = "nothing at first: it is retried. If it continues, "
-	ifStillThrottled = "nothing at first: calls slow down automatically. If it continues, "
-	ifStillRefused   = "nothing at first: it is retried with a new signature. If it continues, "
+	ifRetriesFail    = "nothing for the first minutes: it is retried. If it continues, "
+	ifStillThrottled = "nothing for the first minutes: calls slow down automatically. If it continues, "
+	ifStillRefused   = "nothing for the first minutes: it is retried with a new signature. If it continues, "
 )
 
 // Remedies that several codes share.
@@ -108,7 +108,7 @@ const (
 	checkPlan = "check in the vendor's console that the app's plan is paid, not expired, and " +
 		"includes this feature"
 	checkAccount = "check that the producer writes account ids that exist, and import the " +
-		"account if it should exist; the event is kept as a dead letter"
+		"account if it should exist"
 	checkEvent = "check what the producer wrote; an edited event can be emitted again"
 	askSupport = "ask the vendor's support"
 )

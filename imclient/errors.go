@@ -149,6 +149,6 @@ func (e *Error) explain() (meaning, remedy string) {
 			"place: the IM API responds with status 200"
 	default:
 		return meaning, ifRetriesFail +
-			"look for the gateway that responds in the server's place, and ask the vendor's support"
+			"check the proxies and gateways on the way to the server, then ask the vendor's support"
 	}
 }

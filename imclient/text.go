@@ -41,6 +41,14 @@ func (r *redactor) sanitizeErr(err error, limit int) error {
 	return err
 }
 
+var markup = regexp.MustCompile(`<[^>]*>`)
+
+// withoutMarkup returns the words of a page: a gateway responds with HTML.
+func withoutMarkup(body []byte) string {
+	text := body[:min(len(body), maxMessage+lookahead)]
+	return strings.Join(strings.Fields(markup.ReplaceAllString(string(text), " ")), " ")
+}
+
 var escape = regexp.MustCompile(`(%|\\x|\\u00)[0-9A-Fa-f]{2}|\\[[:punct:]]`)
 
 // unescaped undoes one level of escapes as in URLs, JSON, HTML and nginx's logs.

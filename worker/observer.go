@@ -50,8 +50,11 @@ func (o *observer) LetterWritten(l *engine.Letter) {
 		line.Bool("parked", true)
 	}
 	withRecord(line, l.Event.Record).Str("class", l.Class).Str("code", l.Code).
-		Int("attempts", l.Attempts).Int("collapsed", l.Collapsed).Str("reason", l.Message).
-		Msg("dead-lettered")
+		Int("attempts", l.Attempts).Int("collapsed", l.Collapsed).Str("reason", l.Reason)
+	if l.Do != "" {
+		line.Str("do", l.Do)
+	}
+	line.Msg("dead-lettered")
 }
 
 // withRecord adds a record's topic, partition and offset to a log line.
@@ -70,7 +73,7 @@ func (o *observer) Limit(now time.Time, limit, share int) {
 		if !o.slowdownLogged {
 			o.slowdownLogged = true
 			o.log.Warn().Int("limit", limit).Int("share", share).
-				Str("do", "nothing at first: the limit grows back. If it recurs, find what else "+
+				Str("do", "nothing for the first minutes: the limit grows back. If it recurs, find what else "+
 					"calls the API for this app, and lower --rate by its share").
 				Msg("rate limit reduced: the server refuses calls because there are too many")
 		}

@@ -60,8 +60,9 @@ type GroupMember struct {
 }
 
 // JoinGroup sends one request to join a group. The response arrives when all members have drained
-// and joined. Its Member is set even if the error is MemberIDRequired. kafka.Client.JoinGroup is
-// not used: it decodes the metadata of all members, and fails when one is malformed.
+// and joined. The response's Member is set even if the error is MemberIDRequired.
+// kafka.Client.JoinGroup is not used: it decodes the metadata of all members, and fails when one is
+// malformed.
 func (c *Client) JoinGroup(ctx context.Context, r JoinRequest) (joined JoinResponse, err error) {
 	metadata, err := protocol.Marshal(consumerapi.MaxVersionSupported, consumerapi.Subscription{
 		Version: consumerapi.MaxVersionSupported, Topics: r.Topics, UserData: r.UserData,

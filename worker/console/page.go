@@ -76,6 +76,14 @@ func (v view) At(t time.Time) string {
 	}
 }
 
+// ProbeAt formats when the next probe is due.
+func (v view) ProbeAt(t time.Time) string {
+	if t.Before(v.Now) {
+		return "in flight, or waiting for a permit"
+	}
+	return v.At(t)
+}
+
 // Up returns how long the process has been running.
 func (v view) Up() string { return format.Age(v.Now.Sub(v.StartedAt)) }
 
@@ -118,7 +126,7 @@ func (v view) Drain() string {
 		return "no events wait"
 	case slices.ContainsFunc(v.Held, func(h Hold) bool { return h.Lane == "" }),
 		heldBacklog == waiting:
-		return "no calls during a hold"
+		return "unknown: no calls during a hold"
 	case v.Quota.Limit == nil || *v.Quota.Limit <= 0:
 		return "unknown: no limit is set"
 	}

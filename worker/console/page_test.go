@@ -17,7 +17,7 @@ func TestPageShowsTheState(t *testing.T) {
 		"v1.2.3", "held: outage", "2026-03-01 04:00:00 UTC", "502 from the gateway", "what to do",
 		"the server is silent", "check the way to it",
 		"200 calls/s", ">92<", ">88<", "8 of 16", "1,000", "5,000",
-		"no calls during a hold",
+		"unknown: no calls during a hold",
 		"mark-read", ">10<", ">20<", "3.2s", "retry: the end of its backoff",
 	} {
 		if !contains(w, want) {
@@ -209,7 +209,7 @@ func TestDrainWithAHeldLane(t *testing.T) {
 	for lane, want := range map[string]string{
 		"live":     "about 3.0s, without the held lane",
 		"backfill": "about 1.0s, without the held lane",
-		"":         "no calls during a hold",
+		"":         "unknown: no calls during a hold",
 	} {
 		s.Held = []Hold{{Reason: "rejections", Lane: lane}}
 		if got := (view{State: s}).Drain(); got != want {
@@ -217,7 +217,7 @@ func TestDrainWithAHeldLane(t *testing.T) {
 		}
 	}
 	s.Held = []Hold{{Lane: "live"}, {Lane: "backfill"}}
-	if got := (view{State: s}).Drain(); got != "no calls during a hold" {
+	if got := (view{State: s}).Drain(); got != "unknown: no calls during a hold" {
 		t.Errorf("both lanes: %s", got)
 	}
 }

@@ -30,8 +30,10 @@ var ErrInterrupted = errors.New("the write was interrupted")
 // Letter is a dead letter to be written: its events finish when the topic acknowledges it.
 type Letter struct {
 	event.DeadLetter
-	Refs   []uint64
-	packed string // key, value and headers of the record, which has them only during the write
+	// for the log: Message without what to do, and what to do, which may be ""
+	Reason, Do string
+	Refs       []uint64
+	packed     string // key, value and headers of the record, which has them only during the write
 }
 
 // notInMemory is how many events of the dead letter were never in memory: all damaged records but
@@ -191,7 +193,7 @@ func (e *Engine) written(now time.Time, l *Letter) {
 
 // newLetter returns a dead letter with a copy of the record's bytes.
 func newLetter(refs []uint64, d event.DeadLetter) *Letter {
-	l := &Letter{DeadLetter: d, Refs: refs, packed: packParts(&d.Event.Record)}
+	l := &Letter{DeadLetter: d, Reason: d.Message, Refs: refs, packed: packParts(&d.Event.Record)}
 	stripParts(&l.Event.Record)
 	return l
 }
@@ -222,8 +224,11 @@ func (e *Engine) failedLetter(
 	ev.ReadTime = d.ReadTime
 	// Without the copies they would keep d.Payload in memory.
 	ev.Report, ev.Peer = strings.Clone(ev.Report), strings.Clone(ev.Peer)
-	return newLetter(d.Refs, event.DeadLetter{
+	l := newLetter(d.Refs, event.DeadLetter{
 		Event: ev, Class: class, Code: failure.Label, Message: failure.Error(),
 		Attempts: int(conv.Attempts), Collapsed: len(d.Refs), FailedAt: now,
 	})
+	// Message begins with it: the substring shares its memory.
+	l.Reason, l.Do = l.Message[:len(failure.WithoutRemedy())], failure.RemedyWithoutRetry()
+	return l
 }

@@ -56,7 +56,7 @@ func (s *sandboxServer) Run(ctx context.Context) error {
 func listenError(flag, addr string, err error) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("%s %s: the port is in use by another program; choose another one with "+
-			"%s, or 0 for any", flag, addr, flag)
+			"%s (port 0: any free port)", flag, addr, flag)
 	}
 	return fmt.Errorf("%s %s: %w", flag, addr, err)
 }

@@ -62,7 +62,7 @@ func newParser(options ...kong.Option) (*kong.Kong, error) {
 }
 
 // parse returns the command that the arguments select, with its flags; nil if help was shown.
-func (p *process) parse(args []string) (selected command, err error) {
+func (p *process) parse(args []string) (c command, err error) {
 	parser, err := newParser(
 		kong.Writers(terminal.Unfiltered(p.stdout), io.Discard),
 		kong.Resolvers(p.env),
@@ -81,11 +81,23 @@ func (p *process) parse(args []string) (selected command, err error) {
 			panic(r)
 		}
 	}()
+	if len(args) == 1 && args[0] == "--version" {
+		args = []string{"version"}
+	}
 	parsed, err := parser.Parse(args)
 	var usage *config.UsageError
+	var parse *kong.ParseError
 	switch {
 	case errors.As(err, &usage):
 		return nil, usage
+	case errors.As(err, &parse):
+		text := explainParseError(err.Error())
+		if _, ok := selected(parse.Context).(*emitCommand); ok &&
+			strings.HasPrefix(text, "unexpected argument ") {
+			text += ": emit reads standard input (markread emit < FILE); for large files, and for " +
+				"CSV, there is markread backfill"
+		}
+		return nil, &config.UsageError{Text: text}
 	case err != nil:
 		return nil, &config.UsageError{Text: explainParseError(err.Error())}
 	}
@@ -97,7 +109,17 @@ func (p *process) parse(args []string) (selected command, err error) {
 			}
 		}
 	}
-	return parsed.Selected().Target.Addr().Interface().(command), nil
+	return selected(parsed), nil
+}
+
+// selected returns the command that the arguments select; nil if none.
+func selected(parsed *kong.Context) command {
+	node := parsed.Selected()
+	if node == nil {
+		return nil
+	}
+	c, _ := node.Target.Addr().Interface().(command)
+	return c
 }
 
 // maxShownWord is the length, in bytes, of the longest word of a command line that an error shows.
@@ -167,5 +189,5 @@ type helpShown struct{}
 // variable would double the length of the help.
 const variablesHelp = `
 
-The flags in groups can also be set in the environment, --im-url as MARKREAD_IM_URL; a flag on the
-command line wins.`
+The flags in groups can also be set in the environment: --some-flag is MARKREAD_SOME_FLAG. A flag on
+the command line wins.`

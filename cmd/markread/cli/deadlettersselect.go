@@ -126,7 +126,7 @@ func (d *deadLetters) warnSkippedIDs(index *deadletter.Index, filter deadletter.
 				why = "another filter excludes it"
 			}
 		}
-		line.Str("reason", why).Msg("dead letter skipped")
+		line.Str("reason", why).Msg("dead letter skipped: not selected")
 	}
 }
 

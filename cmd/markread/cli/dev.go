@@ -107,7 +107,7 @@ func (c *devCommand) summary(p *process, kafkaAddr, imAddr, adminAddr string) {
 		app.LocalKey, program, imAddr, app.LocalAppID, app.DevReader, app.DevSender)
 	fmt.Fprintf(t, "  an outage\tcurl -s -X PUT http://%s/sandbox/faults -d "+
 		"'{\"rules\":[{\"kind\":\"status\",\"status\":502,\"for\":\"1m\"}]}'\n", imAddr)
-	fmt.Fprintf(t, "  a failure\t%s emit --brokers %s --report nobody --peer %s, and then %s "+
+	fmt.Fprintf(t, "  a failure\t%s emit --brokers %s --report nobody --peer %s; sleep 1; %s "+
 		"dead-letters ls --brokers %s\n", program, kafkaAddr, app.DevSender, program, kafkaAddr)
 	fmt.Fprintf(t, "  how is it?\t%s status --brokers %s --admin-url http://%s\n", program,
 		kafkaAddr, adminAddr)

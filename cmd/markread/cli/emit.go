@@ -26,11 +26,10 @@ import (
 
 // emitCommand publishes events.
 type emitCommand struct {
-	Files     []string `arg:"" optional:"" hidden:""` // refused, with an error that says what to do
-	Report    *string  `placeholder:"ACCOUNT" help:"Who has read; without it JSON lines are read from standard input."`
-	Peer      *string  `placeholder:"ACCOUNT" help:"Whose messages were read."`
-	ReadTime  *string  `placeholder:"SECONDS" help:"All up to this second since 1970 is read; default: the event time."`
-	EventTime *string  `placeholder:"MS" help:"When it was read, in milliseconds since 1970; default: now."`
+	Report    *string `placeholder:"ACCOUNT" help:"Who has read; without it JSON lines are read from standard input."`
+	Peer      *string `placeholder:"ACCOUNT" help:"Whose messages were read."`
+	ReadTime  *string `placeholder:"SECONDS" help:"All up to this second since 1970 is read; default: the event time."`
+	EventTime *string `placeholder:"MS" help:"When it was read, in milliseconds since 1970; default: now."`
 
 	Kafka config.KafkaFlags `embed:"" group:"Kafka:"`
 	Topic config.TopicFlag  `embed:"" group:"Kafka:"`
@@ -85,9 +84,6 @@ func (c *emitCommand) validate(env config.Environment) (*event.Message, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case len(c.Files) > 0:
-		return nil, config.Usagef("unexpected argument %s: emit reads standard input (markread "+
-			"emit < FILE); for large files, and for CSV, there is markread backfill", c.Files[0])
 	case c.Report == nil && c.Peer != nil:
 		return nil, config.Usagef("--peer needs --report")
 	case c.Report != nil && c.Peer == nil:

@@ -285,7 +285,7 @@ func printWorker(t *terminal.Table, r *groupstatus.Worker, now time.Time) {
 	}
 	for _, h := range r.Held {
 		probe := ""
-		if h.NextProbeAt != nil {
+		if h.NextProbeAt != nil && h.NextProbeAt.After(now) {
 			probe = "; next probe in " + format.Age(h.NextProbeAt.Sub(now))
 		}
 		t.Textf("  HELD: %s for %s, since %s%s", h.Reason, format.Age(now.Sub(h.Since)),

@@ -143,7 +143,7 @@ type EngineFlags struct {
 var helpTexts = kong.Vars{
 	"backfill_topic_help": "Topic of backfilled events, served after the live ones; empty: none.",
 	"max_rejected_help": "Per cent of the last 500 events of a lane that may be rejected or " +
-		"invalid before that lane is held.",
+		"invalid before that lane is held; default: ${default}.",
 	"backoff_initial_help": "Upper bound of the first random wait before a retry; it doubles " +
 		"with every failure.",
 	"max_replays_help": "Replays after which a dead letter is parked: only a replay with " +

@@ -35,7 +35,7 @@ func (l DeadLetter) Record(topic string) *kgo.Record {
 		{"__dlq.errors.message", `openim/admin_set_msg_read: ErrorCode 90048, the account does ` +
 			`not exist; the server says "account is not exist". What to do: ` +
 			`check that the producer writes account ids that exist, and import the account if it ` +
-			`should exist; the event is kept as a dead letter`},
+			`should exist`},
 		{"markread.class", l.Class}, {"markread.code", l.Code},
 		{"markread.event-time", strconv.FormatInt(l.ReadTime*1000, 10)},
 		{"markread.failed-at", l.FailedAt.UTC().Format(time.RFC3339Nano)},

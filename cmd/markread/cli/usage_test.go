@@ -406,7 +406,7 @@ func TestHelp(t *testing.T) {
 		}
 	}
 	r := try(t, nil, "", "run", "--help")
-	for _, want := range []string{"MARKREAD_IM_URL", "--rate=200", "mark-read-dead-letters"} {
+	for _, want := range []string{"MARKREAD_SOME_FLAG", "--rate=200", "mark-read-dead-letters"} {
 		if !strings.Contains(r.Stdout, want) {
 			t.Errorf("run --help does not show %s", want)
 		}

@@ -130,7 +130,7 @@ type EngineFlags struct {
 	RateFlag
 	MaxInFlight    *int          `placeholder:"256" help:"Calls at the same time; only with --rate 0."`
 	MaxPending     int           `default:"500000" help:"Conversations in memory at which fetching pauses."`
-	MaxRejected    int           `default:"95" placeholder:"PERCENT" help:"${max_rejected_help}"`
+	MaxRejected    int           `default:"95" help:"${max_rejected_help}"`
 	Attempts       int           `default:"8" help:"Counted failures after which an event is dead-lettered."`
 	BackoffInitial time.Duration `default:"200ms" help:"${backoff_initial_help}"`
 	BackoffMax     time.Duration `default:"30s" help:"Upper bound of every random wait before a retry."`
@@ -143,7 +143,7 @@ type EngineFlags struct {
 var helpTexts = kong.Vars{
 	"backfill_topic_help": "Topic of backfilled events, served after the live ones; empty: none.",
 	"max_rejected_help": "Per cent of the last 500 events of a lane that may be rejected or " +
-		"invalid before that lane is held; default: ${default}.",
+		"invalid before that lane is held.",
 	"backoff_initial_help": "Upper bound of the first random wait before a retry; it doubles " +
 		"with every failure.",
 	"max_replays_help": "Replays after which a dead letter is parked: only a replay with " +

@@ -273,7 +273,7 @@ func TestCheckOfTheIMServer(t *testing.T) {
 				"check again in a minute; if it stays, find what else calls"), 1},
 		"down behind it": {[]string{"--im-url", imBehind(t, status(http.StatusBadGateway))}, nil,
 			preflight.Wrong("IM server", "", "HTTP status 502",
-				"check again in a minute; if it stays, look for the gateway"), 2},
+				"check again in a minute; if it stays, check the proxies"), 2},
 		"busy": {[]string{"--im-url", imBehind(t, answers(60007))}, nil,
 			preflight.Warning("IM account", "", "ErrorCode 60007", "again"), 0},
 		"no such account": {[]string{"--im-url", imBehind(t, answers(90003))}, nil,

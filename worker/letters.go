@@ -60,8 +60,8 @@ func (w *Worker) writeBatch(
 		first := slices.IndexFunc(failures, func(err error) bool { return err != nil })
 		line := w.throttled.Pass("letter", w.options.Log.Error()).Err(failures[first])
 		withRecord(line, batch[first].Event.Record).
-			Msg("the dead-letter topic refuses this " +
-				"record's dead letter; retrying, and nothing behind it is committed")
+			Msg("the dead-letter topic refuses this record's dead letter; retrying, and nothing " +
+				"behind it is committed")
 	}
 	return refuses
 }

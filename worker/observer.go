@@ -73,8 +73,8 @@ func (o *observer) Limit(now time.Time, limit, share int) {
 		if !o.slowdownLogged {
 			o.slowdownLogged = true
 			o.log.Warn().Int("limit", limit).Int("share", share).
-				Str("do", "nothing for the first minutes: the limit grows back. If it recurs, find what else "+
-					"calls the API for this app, and lower --rate by its share").
+				Str("do", "nothing for the first minutes: the limit grows back. If it recurs, "+
+					"find what else calls the API for this app, and lower --rate by its share").
 				Msg("rate limit reduced: the server refuses calls because there are too many")
 		}
 	case o.fullSince.IsZero():

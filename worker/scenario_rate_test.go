@@ -40,7 +40,7 @@ func TestServerAllowsLess(t *testing.T) {
 				refused, all := s.refused(from, to)
 				rate := float64(s.succeededBetween(from, to)) / seconds
 				if rate < 0.85*float64(allowed) || float64(refused) > 0.02*float64(all) {
-					t.Errorf("%.1f calls a second carried out of %d, %d of %d refused", rate,
+					t.Errorf("%.1f calls a second applied of %d, %d of %d refused", rate,
 						allowed, refused, all)
 				}
 				s.fault(sandbox.Faults{})
@@ -59,7 +59,7 @@ func TestServerAllowsLess(t *testing.T) {
 					t.Errorf("totals %+v", n)
 				}
 				s.mustStop(w)
-				t.Logf("%d allowed: %.1f a second carried out (%.1f %%), %.2f %% refused; back "+
+				t.Logf("%d allowed: %.1f a second applied (%.1f %%), %.2f %% refused; back "+
 					"at 190 after %v", allowed, rate, 100*rate/float64(allowed),
 					100*float64(refused)/float64(all), grown)
 			})
@@ -145,7 +145,7 @@ func TestBrownOut(t *testing.T) {
 				time.Sleep(40 * time.Second)
 				rate := float64(s.succeededBetween(from, time.Now())) / 40
 				if rate < 0.85*c.accepts {
-					t.Errorf("%.0f calls a second carried out, want %.0f", rate, 0.85*c.accepts)
+					t.Errorf("%.0f calls a second applied, want %.0f", rate, 0.85*c.accepts)
 				}
 				s.fault(sandbox.Faults{})
 				w.waitSettled(t, 12_000)
@@ -155,7 +155,7 @@ func TestBrownOut(t *testing.T) {
 						n.DeadLettered)
 				}
 				s.mustStop(w)
-				t.Logf("%.0f calls a second carried out, of %.0f that the server accepts; %d "+
+				t.Logf("%.0f calls a second applied, of %.0f that the server accepts; %d "+
 					"dead letters", rate, c.accepts, n.DeadLettered)
 			})
 		})

@@ -70,7 +70,7 @@ func (w *Worker) watchStalls(ctx context.Context, g *consumer.Generation) {
 				Float64("age_seconds", p.age(now).Seconds()).Int("attempts", x.Attempts).
 				Str("waits_for", x.WaitsFor).Str("reason", w.reason(x)).
 				Msgf("the partition's offset has not moved for %v: this event is unfinished; "+
-					"events finished behind it are committed beside the offset", stalledAfter)
+					"events finished behind it are recorded in the commit metadata", stalledAfter)
 		}
 	})
 }

@@ -1,6 +1,6 @@
 // Package worker turns mark-read events into API calls: it fetches and collapses events, calls no
-// faster than the quota allows, retries transient failures, and writes dead letters for events that
-// can't succeed.
+// faster than the quota allows, retries calls that may succeed later, and writes dead letters for
+// the other events.
 //
 // Package engine makes the decisions; it has no clock, no goroutine and no I/O, so that it can be
 // tested and simulated. Worker carries the decisions out: it holds the lock, makes the calls,
@@ -17,7 +17,7 @@
 // Non-obvious:
 //   - Everything about events belongs to a generation and is dropped with it. Everything about the
 //     server (permits, holds, recently applied read times) belongs to the process and stays.
-//   - A call that a shutdown interrupts is neither a failure nor an attempt.
+//   - A call that a shutdown or a revoke interrupts is neither a failure nor an attempt.
 //   - The step that settles a call also returns its permit, under the same lock: no reader sees a
 //     state in between.
 package worker
@@ -97,7 +97,7 @@ type Worker struct {
 	uncleanStop error // what the last generation left undone; only Run and serve use it
 
 	member         atomic.Bool     // within a generation
-	throttled      logthrottle.Log // repeated failures
+	throttled      logthrottle.Log // for log lines of repeated failures
 	wake           chan struct{}   // something arrived: the dispatcher or the drain rechecks
 	lettersWaiting chan struct{}   // dead letters wait to be written
 	// when the dispatch or group loop last iterated, Unix ns; 0: never
@@ -192,7 +192,8 @@ func (w *Worker) Resume(acceptRejections bool) {
 	w.wakeWaiting()
 }
 
-// Ready reports whether the worker is a member of the group, or was one less than maxSilence ago.
+// Ready reports whether the worker is a member of the group, or left its last generation within the
+// last maxSilence.
 func (w *Worker) Ready() bool {
 	left := w.outsideSince.Load()
 	return w.member.Load() || left != 0 && time.Since(time.Unix(0, left)) < maxSilence

@@ -39,7 +39,7 @@ func NewAppliedTimes() *AppliedTimes {
 // Remember notes that readTime was applied for the conversation.
 func (m *AppliedTimes) Remember(now time.Time, id string, readTime int64) {
 	m.forget(now)
-	id = strings.Clone(id) // id is part of the payload, which must become garbage
+	id = strings.Clone(id) // id is part of the payload, which must not stay in memory
 	m.successes[id] = success{readTime, now}
 	m.order = append(m.order, remembered{id, now})
 }

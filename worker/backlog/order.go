@@ -5,7 +5,7 @@ import (
 )
 
 const (
-	backfillEvery = 19 // one call of so many is for the last lane, if it waits: 5 %
+	backfillEvery = 19 // at least one call of so many is for the last lane, if it waits: 5 %
 	retryEvery    = 10 // at most one call of so many is a retry while first attempts wait: 10 %
 )
 

@@ -221,8 +221,9 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// CallInterrupted reports that a shutdown interrupted a call, or that a call was not sent because
-// the membership was not proven. Stopping is not failing: it says nothing about the conversation.
+// CallInterrupted reports that a shutdown or a revoke interrupted a call, or that a call was not
+// sent because the membership was not proven. Stopping is not failing: it says nothing about the
+// conversation.
 func (e *Engine) CallInterrupted(now time.Time, done *Call) {
 	e.quota.Return(now)
 	if done.Probe {

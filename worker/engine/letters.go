@@ -23,14 +23,14 @@ const (
 // much memory.
 const letterBatchBytes = 1 << 20
 
-// ErrInterrupted is the failure of a dead letter whose write a shutdown interrupted; the topic did
-// not refuse it.
+// ErrInterrupted is the failure of a dead letter whose write a shutdown or a revoke interrupted;
+// the topic did not refuse it.
 var ErrInterrupted = errors.New("the write was interrupted")
 
 // Letter is a dead letter to be written: its events finish when the topic acknowledges it.
 type Letter struct {
 	event.DeadLetter
-	// for the log: Message without what to do, and what to do, which may be ""
+	// for the log: what failed, which is Message without the remedy, and the remedy; "": none
 	Reason, Do string
 	Refs       []uint64
 	packed     string // key, value and headers of the record, which has them only during the write
@@ -228,7 +228,7 @@ func (e *Engine) failedLetter(
 		Event: ev, Class: class, Code: failure.Label, Message: failure.Error(),
 		Attempts: int(conv.Attempts), Collapsed: len(d.Refs), FailedAt: now,
 	})
-	// Message begins with it: the substring shares its memory.
+	// Message begins with what failed: a substring of it needs no memory of its own.
 	l.Reason, l.Do = l.Message[:len(failure.WithoutRemedy())], failure.RemedyWithoutRetry()
 	return l
 }

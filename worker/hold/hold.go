@@ -187,7 +187,8 @@ func (h *Holds) probeInFlight(lane int) bool {
 // ProbeSent notes that a probe of the lane is sent. CallDone or ProbeInterrupted must follow.
 func (h *Holds) ProbeSent(lane int) { h.probing[lane] = true }
 
-// ProbeInterrupted notes that a shutdown interrupted the probe.
+// ProbeInterrupted notes that the probe was not sent, or that a shutdown or a revoke interrupted
+// it.
 func (h *Holds) ProbeInterrupted(lane int) { h.probing[lane] = false }
 
 // ConversationArrived notes that a new conversation arrived: during an outage it brings the next

@@ -8,7 +8,7 @@ const (
 	Outage      Reason = "outage"      // the service doesn't respond, or not sensibly
 	Credentials Reason = "credentials" // any call would be refused: key, admin, app, host, billing
 	Throttled   Reason = "throttled"   // the service asked for a pause
-	// almost all calls of a lane are rejected: wrong app or schema
+	// almost all events of a lane are rejected or invalid: wrong app, topic or schema
 	Rejections Reason = "rejections"
 	DeadLetter Reason = "dead-letter" // the dead-letter topic accepts no records
 	Membership Reason = "membership"  // this worker may have been removed from its group

@@ -71,8 +71,8 @@ type Server struct {
 	log      zerolog.Logger
 }
 
-// New listens on the address; requests are served only in [Server.Run]. A server that is never
-// run keeps its address until the process ends.
+// New listens on the address; requests are served only in [Server.Run]. A server that is never run
+// keeps its address until the process ends.
 func New(o Options) (*Server, error) {
 	listen := o.Listen
 	if listen == nil {

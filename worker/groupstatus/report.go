@@ -188,7 +188,7 @@ type PartitionLag struct {
 	MemberNumber int `json:"-"` // from 1; 0: none, or not known
 }
 
-// Unreadable is why a partition can't be read at an offset. Offset is nil if it is not known.
+// Unreadable says why a partition can't be read at an offset. Offset is nil if it is not known.
 type Unreadable struct {
 	Offset *int64 `json:"offset"`
 	Reason string `json:"reason"`

@@ -54,7 +54,7 @@ func notWorkers(n int) string {
 	return fmt.Sprintf("%d members are not markread workers", n)
 }
 
-// termsFindings compares the configuration with running workers': the leader assigns
+// termsFindings compares the configuration with the one of the running workers: the leader assigns
 // partitions only to members with its own rate and topics.
 func termsFindings(o Options, leaders *consumer.Terms) (all Findings) {
 	const together = "until all agree, some workers get no partitions: give all workers of the " +

@@ -168,8 +168,7 @@ const (
 	smallSkew = 30 * time.Second
 	// largeSkew is as far as an event's time may be ahead of the later of both clocks. If this
 	// machine's clock is further ahead, impossible read times are accepted; if it is further
-	// behind,
-	// times in logs and dead letters, and certificate checks, are wrong.
+	// behind, times in logs and dead letters, and certificate checks, are wrong.
 	largeSkew = 5 * time.Minute
 	// soonExpired is less than the month or so before expiry in which vendors renew certificates.
 	soonExpired = 14 * 24 * time.Hour

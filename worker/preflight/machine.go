@@ -77,7 +77,7 @@ func secretFileFindings(files map[string]string) (all Findings) {
 		path := files[name]
 		info, err := os.Stat(path)
 		if err != nil {
-			continue // it was readable before; its absence is an error elsewhere
+			continue // reading the configuration has read it: it can only be gone since then
 		}
 		if mode := info.Mode().Perm(); mode&0o007 != 0 {
 			all.Add(Warning("secret file", name,

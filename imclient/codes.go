@@ -87,16 +87,17 @@ const (
 // Beginnings of remedies that say what a worker does by itself. RemedyWithoutRetry removes them.
 const (
 	ifRetriesFail    = "nothing for the first minutes: it is retried. If it continues, "
-	ifStillThrottled = "nothing for the first minutes: calls slow down automatically. If it continues, "
-	ifStillRefused   = "nothing for the first minutes: it is retried with a new signature. If it continues, "
+	ifStillThrottled = "nothing for the first minutes: calls slow down automatically. If it " +
+		"continues, "
+	ifStillRefused = "nothing for the first minutes: it is retried with a new signature. If it " +
+		"continues, "
 )
 
 // Remedies that several codes share.
 const (
 	retryThenSupport = ifRetriesFail + "ask the vendor's support"
 	lowerRate        = ifStillThrottled +
-		"find what else calls the API for this app, and lower --rate by its " +
-		"share"
+		"find what else calls the API for this app, and lower --rate by its share"
 	checkKey = "check that the key (MARKREAD_IM_KEY) is the one that the vendor's console " +
 		"shows for the app of --im-app-id"
 	checkAdmin = "check that --im-admin is an App administrator's account in the vendor's console"
@@ -114,8 +115,7 @@ const (
 )
 
 const accountCheckFailed = "the account check failed: a failure of the service, or a wrong " +
-	"account or " +
-	"signature"
+	"account or signature"
 
 // table is ordered by code. The classes are part of markread's contract; a test compares them.
 var table = []Code{
@@ -206,8 +206,7 @@ var table = []Code{
 	{90048, Rejected, "the account does not exist", checkAccount, listMsg, false},
 	{90992, Transient, "internal error of the service, or the app's callback server failed",
 		retryThenSupport + ". If every call fails this way, check the app's callback server",
-		listMsg,
-		false},
+		listMsg, false},
 	{90994, Transient, "internal error of the service", retryThenSupport, listMsg, false},
 	{90995, Transient, "internal error of the service", retryThenSupport, listMsg, false},
 	{91000, Transient, "internal error of the service", retryThenSupport, pageRAM, false},

@@ -28,8 +28,8 @@ type Error struct {
 	Label     string // the ErrorCode, or one of the labels above
 	ErrorCode int    // 0: the server returned none
 	Status    int    // HTTP status; 0: no response
-	// Message is what the server returned: ErrorInfo, else the beginning of the body. At most 200
-	// bytes on one line, redacted.
+	// Message is what the server returned: ErrorInfo, else the beginning of the body without HTML
+	// markup. At most 200 bytes on one line, redacted.
 	Message string
 	// RetryAfter is how long the server asked to wait, at most 5 minutes. 0 unless the class is
 	// Throttled.

@@ -43,7 +43,8 @@ func (r *redactor) sanitizeErr(err error, limit int) error {
 
 var markup = regexp.MustCompile(`<[^>]*>`)
 
-// withoutMarkup returns the words of a page: a gateway responds with HTML.
+// withoutMarkup returns the text at the beginning of a body, without HTML markup and with single
+// spaces: a gateway responds with a page.
 func withoutMarkup(body []byte) string {
 	text := body[:min(len(body), maxMessage+lookahead)]
 	return strings.Join(strings.Fields(markup.ReplaceAllString(string(text), " ")), " ")

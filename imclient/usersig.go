@@ -161,7 +161,7 @@ func unpack(sig string) (sigFields, error) {
 	}
 	text, err := io.ReadAll(io.LimitReader(z, maxSig+1))
 	if err != nil || len(text) > maxSig {
-		return f, errors.New("it is truncated, or too long when decompressed")
+		return f, errors.New("it is damaged, or too long when decompressed")
 	}
 	if err := json.Unmarshal(text, &f); err != nil {
 		return f, errors.New("it does not contain the expected JSON")

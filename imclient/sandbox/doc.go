@@ -17,8 +17,8 @@
 //	GET, PUT /sandbox/faults                    Faults, SetFaults as JSON; invalid: 400 and a line
 //	GET      /sandbox/stats                     Stats as JSON
 //	GET      /sandbox/arrivals                  Arrivals, one JSON object a line, oldest first
-//	GET      /sandbox/read-time?report=&peer=   {"report","peer","read_time" (null: none),"unread"}
-//	GET      /sandbox/read-times                the same for all that have a pointer, sorted, NDJSON
+//	GET      /sandbox/read-time?report=&peer=   {"report","peer","read_time" (or null),"unread"}
+//	GET      /sandbox/read-times                the same for all with a pointer, sorted, NDJSON
 //	GET      /sandbox                           a page with all of this
 //
 // # Documented behaviour

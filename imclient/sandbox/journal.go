@@ -45,7 +45,7 @@ const (
 type Stats struct {
 	Calls        int64              `json:"calls"`          // arrivals
 	InFlight     int                `json:"in_flight"`      // arrived, handler not finished
-	Applied      int64              `json:"applied"`        // applied
+	Applied      int64              `json:"applied"`        // succeeded at the server
 	Codes        map[int]int64      `json:"codes"`          // responses by ErrorCode; 0: success
 	Faults       map[Kind]int64     `json:"faults"`         // calls with a fault
 	Encodings    map[Encoding]int64 `json:"encodings"`      // calls by the form of MsgReadTime

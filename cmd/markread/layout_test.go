@@ -97,7 +97,7 @@ var onlyIn = map[string][]string{
 	"github.com/twmb/franz-go/pkg/kversion": {"consumer/kafkaclient", "cmd/markread/exam/kit"},
 	"github.com/alecthomas/kong":            {"cmd/markread/cli", "cmd/markread/cli/config"},
 	"github.com/cenkalti/backoff":           {"imclient"},
-	// quota: the rate of calls; hold: how often new conversations may hasten a probe
+	// quota: the rate of calls; hold: how often new conversations may bring a probe forward
 	"golang.org/x/time/rate":        {"worker/quota", "worker/hold"},
 	"github.com/prometheus":         {"worker", "worker/console", "cmd/markread/app"},
 	"github.com/mattn/go-isatty":    {"cmd/markread/cli/terminal"},

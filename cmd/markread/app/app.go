@@ -16,8 +16,8 @@
 //     the process immediately, with status 1.
 //   - [supervise] logs "stopping" and limits the rest to the drain timeout plus [StopGrace].
 //   - consumer.Consume ends the generation's context: worker.serve (worker/generation.go) stops
-//     fetching and dispatching, and waits for calls in flight, up to the drain timeout. Heartbeats
-//     and commits continue.
+//     fetching and dispatching, and waits for calls and dead letters in flight, up to the drain
+//     timeout. Heartbeats and commits continue.
 //   - The last commit is made; then the member leaves the group, so that its partitions move
 //     immediately.
 //   - The admin server stops; "stopped cleanly" is logged; the exit status is 0.

@@ -158,9 +158,8 @@ func (c *backfillCommand) run(ctx context.Context, p *process) error {
 	return nil
 }
 
-// prepareTopic checks, before anything is read, that the brokers and the topic exist. If they
-// don't,
-// it leaves no state behind.
+// prepareTopic checks, before anything is read, that a broker responds and that the topic exists.
+// If that fails, it leaves no state behind.
 func (c *backfillCommand) prepareTopic(ctx context.Context, job *backfillJob,
 	view *backfillView) (err error) {
 	if err := job.Begin(); err != nil {

@@ -31,8 +31,8 @@ func (*replayCommand) Help() string {
 	return `Fix the cause first. Without filters, all open dead letters are replayed: published to
 the backfill topic with the time when the user read, so that later messages stay unread, and then
 resolved. Dead letters of one conversation become one event, with the largest T. Invalid events are
-checked again; invalid ones, and ones without their value, stay open, and the exit
-status is 3.
+checked again. Events that are still invalid, and dead letters without their value, stay open; then
+the exit status is 3.
 
 Replaying is harmless: it does not lower what a newer event has set meanwhile. A replay that was
 interrupted, even killed, has lost no dead letter: run it again. A few dead letters may then be

@@ -77,7 +77,8 @@ func TestExamDeadLetterTopic(t *testing.T) {
 		}
 	}
 	most := kit.MostIn1s(tries[firstTry:], func(a, b time.Time) time.Duration { return b.Sub(a) })
-	complaints := strings.Count(w.Stderr.String(), "the dead-letter topic refuses this record's dead letter")
+	complaints := strings.Count(w.Stderr.String(),
+		"the dead-letter topic refuses this record's dead letter")
 	served := sandbox.Calls(t)
 	letters := k.ReadAll(t, k.DeadLetters)
 	wrong := map[string]int{}

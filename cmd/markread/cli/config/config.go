@@ -3,8 +3,9 @@
 // names the flag. It does not know the commands, and it opens no connection.
 //
 // Each struct of flags belongs to one part of the product and has a Check method with its rules. A
-// command embeds the structs that it needs; flags of a single command are in its own file. The
-// packages below recheck only what would make them misbehave.
+// command embeds the structs that it needs, and accepts no other shared flags; flags of a single
+// command are in its own file. Defaults and rules of the shared flags are only here: the packages
+// below recheck only what would make them misbehave.
 //
 // It promises that no error shows a secret, and that a value that was damaged by an env file, a
 // template or YAML is refused or causes a warning.

@@ -42,8 +42,8 @@ func (p *progress) start(offsets kafkaclient.TopicOffsets) (stop func()) {
 		func() { fmt.Fprint(p.out, ClearLine) })
 }
 
-// Reading shows how far a dead-letter store has been read; it is for deadletter.Store's field
-// Reading.
+// Reading shows how far a dead-letter store has been read; it is for the field OnFind of
+// deadletter.Store.
 func (p *progress) Reading(offsets kafkaclient.TopicOffsets) (add func(event.Record), stop func()) {
 	return p.add, p.start(offsets)
 }

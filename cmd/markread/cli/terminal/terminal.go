@@ -153,8 +153,7 @@ func First[T any](t *Table, all []T, most int, more string) iter.Seq2[int, T] {
 const (
 	// QueuedLines is the number of log lines that wait if standard error is not read in time: some
 	// 1.5 MB. When the queue overflows, its lines, the oldest, are dropped all at once. It is
-	// larger
-	// than the number of lines that are logged at one moment if each of 2,000 partitions has
+	// larger than the number of lines that are logged at one moment if each of 2,000 partitions has
 	// something to report.
 	QueuedLines = 4096
 	// QueuePoll is how often an empty queue is polled; that takes 0.2 % of a core. (Diode's

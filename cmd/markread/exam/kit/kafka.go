@@ -357,8 +357,8 @@ func (k *Kafka) Records(t *testing.T, topic string) (n int64) {
 	return n
 }
 
-// ReadEach reads a topic from its beginning to its current end. It fails if no record arrives for
-// a minute.
+// ReadEach reads a topic from its beginning to its current end. It fails if no record arrives for a
+// minute.
 func (k *Kafka) ReadEach(t *testing.T, topic string, each func(*kgo.Record)) {
 	t.Helper()
 	left := k.Records(t, topic)

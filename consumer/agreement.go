@@ -101,7 +101,7 @@ func (m *member) confirm(ctx context.Context, j *joinResult) error {
 			return nil // Read on a group implies Describe; where it does not, trust the leader
 		case err != nil:
 			return err
-		case group.State != "Stable": // the generation is over; the next heartbeat returns that
+		case group.State != "Stable": // the generation is over; the next heartbeat reports that
 			return kafkaclient.RebalanceInProgress
 		}
 		if why := j.conflict(m.id, group.Members); why != "" {

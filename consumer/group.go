@@ -23,7 +23,7 @@ const (
 // LongestJoin is how long one attempt to join may take: the other members drain first.
 const LongestJoin = rebalanceTimeout + kafkaclient.RequestTimeout + kafkaclient.SessionTimeout
 
-// GroupOptions says which group to join, and how.
+// GroupOptions configures Consume: which group to join, and how.
 type GroupOptions struct {
 	Group  string
 	Topics event.Topics

@@ -16,9 +16,10 @@ const (
 )
 
 // heartbeats sends a heartbeat every second until ctx ends. The caller ends it after serve has
-// returned, so that the session survives the drain. A response proves membership, and so does
-// "rebalance in progress": only members get it, and it keeps the session alive. After any other
-// failure the next heartbeat may reach the coordinator before the session expires.
+// returned, so that the session survives the drain. A response without an error proves
+// membership, and so does "rebalance in progress": only members get it, and it keeps the session
+// alive. After a failure that does not end the membership, the next heartbeat may still reach the
+// coordinator before the session expires.
 func (g *Generation) heartbeats(ctx context.Context, revoke context.CancelCauseFunc) {
 	ticker := time.NewTicker(heartbeatInterval)
 	defer ticker.Stop()

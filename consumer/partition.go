@@ -261,8 +261,8 @@ func (p *partition) add(events []event.Event, now time.Time) []event.Event {
 }
 
 // outOfRange handles a fetch outside of the log. An offset before the log start was deleted by
-// retention, and unread records are lost. An offset beyond the end for 5 s (AnotherLog) means a
-// recreated or truncated topic.
+// retention, and unread records are lost. An offset that stays beyond the end for 5 s
+// (LogReplacedAfter) means a recreated or truncated topic.
 func (p *partition) outOfRange(ctx context.Context) error {
 	first, end, err := p.g.client.LogRange(ctx, p.Topic, p.Partition)
 	switch {

@@ -20,7 +20,7 @@ type PartitionLag struct {
 	Finished  int64 // how many of these are known to have finished out of order
 	// how far the committed offset is beyond the end; if it is, Lag is the whole log
 	Beyond int64
-	// offsets beyond the group's position that retention deleted, and that are not known to have
+	// offsets from the committed one on that retention deleted, and that are not known to have
 	// finished
 	Lost int64
 	// event time of the record at the group's position; zero: none, or it could not be read
@@ -108,7 +108,8 @@ func checkBeyond(ctx context.Context, c *kafkaclient.Client, l *PartitionLag) {
 const readTimeout = 3 * time.Second
 
 var (
-	errNotReached = fmt.Errorf("not reached within %v", kafkaclient.DescribeTimeout)
+	errNotReached = fmt.Errorf("not read: reading all partitions takes longer than %v",
+		kafkaclient.DescribeTimeout)
 	errNoResponse = fmt.Errorf("no response from the partition's leader within %v", readTimeout)
 )
 

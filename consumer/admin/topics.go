@@ -22,7 +22,7 @@ const (
 
 // CheckTopics checks that the topics exist and that the dead-letter topic is not compacted. With
 // create, it creates missing topics with 12 partitions and the brokers' default replication; a new
-// dead-letter topic keeps its records for ever, and accepts any record of the others.
+// dead-letter topic keeps its records forever, and accepts any record of the others.
 //
 // It waits for unreachable brokers until ctx ends. Other errors are a *MissingTopicError, a
 // *RefusedError, a compacted dead-letter topic, or an error of the brokers.
@@ -137,7 +137,7 @@ func newTopic(name string, topics event.Topics, found []DescribedTopic) kafkacli
 	return t
 }
 
-// createTopic creates a topic and waits until the brokers return it.
+// createTopic creates a topic and waits until the brokers list it.
 func createTopic(ctx context.Context, c *kafkaclient.Client, t kafkaclient.NewTopic) error {
 	ctx, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
@@ -163,7 +163,7 @@ func createTopic(ctx context.Context, c *kafkaclient.Client, t kafkaclient.NewTo
 		}
 		c.RefreshMetadata()
 		if !wait.Sleep(ctx) {
-			return fmt.Errorf("create topic %q: the brokers don't return it: %w", t.Name,
+			return fmt.Errorf("create topic %q: it was created, but the brokers don't list it: %w", t.Name,
 				cmp.Or(err, context.Cause(ctx)))
 		}
 	}

@@ -16,7 +16,7 @@ func TestWrongFiles(t *testing.T) {
 		"other spelling": {"Report_Account,Peer-Account\na,b\n",
 			`no Peer_Account: did you mean Peer_Account? rename "Peer-Account"`},
 		"a misspelled time": {"Report_Account,Peer_Account,Read_Time\na,b,7\n",
-			`"Peer_Account", "Read_Time": rename "Read_Time" if it is the read time, or use ` +
+			`"Peer_Account", "Read_Time": rename "Read_Time" if it is the read time, or set ` +
 				`--read-time T|now`},
 		"another spelling": {"Report_Account,msgReadTime,Peer_Account\na,7,b\n",
 			`no MsgReadTime: did you mean MsgReadTime? rename "msgReadTime"`},
@@ -141,9 +141,9 @@ func TestColumnsOf(t *testing.T) {
 	for names, want := range map[string][2]string{ // without and with --read-time
 		"Report_Account,Peer_Account,ts": {
 			`its columns are "Report_Account", "Peer_Account", "ts": ` +
-				`rename "ts" if it is the read time, or use --read-time T|now to set up to when ` +
-				`everything was read`},
-		"Report_Account,Peer_Account": {`add it, or use`},
+				`rename "ts" if it is the read time, or set --read-time T|now, the time up to ` +
+				`which everything was read`},
+		"Report_Account,Peer_Account": {`add it, or set`},
 		"Report_Account,note,Peer_Account,utc": {
 			`rename the one with the read time, or`},
 		"Report_Account,note,Read_At,Peer_Account": {

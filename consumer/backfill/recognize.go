@@ -51,8 +51,8 @@ func trimLeft(text []byte) []byte { return bytes.TrimLeft(text, " \t\r\n"+byteOr
 
 var ndjsonName = regexp.MustCompile(`(?i)\.(ndjson|jsonl)(\.zst)?(\.gz)?$`)
 
-// separatorLine matches a line that names the separator of fields. Another program
-// that has read it as a row may have added commas.
+// separatorLine matches a line that tells spreadsheets which separator the fields have. Another
+// program that has read it as a row may have added commas.
 var separatorLine = regexp.MustCompile(`^\x{FEFF}*"?(?i:sep)=[^"\r]{0,2}"?,*[ \t\r]*$`)
 
 // isHeader reports whether the first line looks like the header of a table.
@@ -204,8 +204,8 @@ func columnsOf(header [][]byte, allowNoTime bool) (columns, error) {
 		}
 	}
 	if c.at[2] < 0 && !allowNoTime {
-		return c, fmt.Errorf("its header has no %s; its columns are %s: %s, or use "+
-			"--read-time T|now to set up to when everything was read",
+		return c, fmt.Errorf("its header has no %s; its columns are %s: %s, or set "+
+			"--read-time T|now, the time up to which everything was read",
 			event.ReadTimeField, listNames(header), renameAdvice(header))
 	}
 	return c, nil

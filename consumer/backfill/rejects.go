@@ -21,7 +21,7 @@ type Reject struct {
 	File   string `json:"file"`
 	Line   int64  `json:"line"` // first line of the row; a table's header is line 1
 	Reason string `json:"reason"`
-	Row    string `json:"row"`                  // as it is in the file
+	Row    string `json:"row"`                  // as in the file; U+FFFD for what is not UTF-8
 	Base64 []byte `json:"row_base64,omitempty"` // the row if it is not UTF-8
 }
 

@@ -13,7 +13,7 @@ const (
 	chunkBits        = 18 // a chunk is published and dropped as a whole: about 7,000 conversations
 	chunkSize        = 1 << chunkBits
 	maxChunks        = 672       // 168 MiB
-	maxConversations = 4_500_000 // conversations; the index of so many takes 74 MiB
+	maxConversations = 4_500_000 // the index of that many takes 74 MiB
 
 	keyHeader  = 2 // lengths of both accounts, which follow
 	longestKey = keyHeader + 2*255

@@ -241,7 +241,8 @@ func (s *snappyReader) decode() error {
 	return nil
 }
 
-// tag reads the next tag of the block: a literal (offset 0) or a match. It may be invalid: !ok.
+// tag reads the next tag of the block: a literal (offset 0) or a match. ok is false if the tag is
+// invalid.
 func (s *snappyReader) tag() (length, offset int, ok bool) {
 	if len(s.block) == 0 {
 		return 0, 0, false

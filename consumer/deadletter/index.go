@@ -95,8 +95,8 @@ func (x *Index) conversationOf(e event.Event) conversation {
 	return conversation{maphash.String(x.seeds[0], both), maphash.String(x.seeds[1], both)}
 }
 
-// microseconds converts a time to microseconds since 1970, at least 0: a header may have any year
-// up to 9999.
+// microseconds converts a time to microseconds since 1970, at least 0. Nanoseconds would overflow:
+// a header may have any year up to 9999.
 func microseconds(t time.Time) int64 { return max(0, t.UnixMicro()) }
 
 // sizeOf returns about how much memory a record takes, in bytes.

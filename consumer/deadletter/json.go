@@ -38,8 +38,8 @@ type letterJSON struct {
 }
 
 // AppendJSON appends the dead letter to b as one line of JSON, with the record's headers if headers
-// is true. A header whose name or value is not UTF-8 goes to headers_base64. The line is safe to
-// print on a terminal.
+// is true. A header whose name or value is not UTF-8 goes to headers_base64, with both in base64.
+// The line is safe to print on a terminal.
 func (l *Letter) AppendJSON(b []byte, headers bool) []byte {
 	j := letterJSON{
 		ID: l.ID.String(), State: l.State.String(), Class: l.Class, Code: l.Code,

@@ -170,11 +170,12 @@ type Done struct {
 	Letters       int // resolved dead letters
 	Conversations int // records published for them
 	// Dead letters that stay open:
-	TooLarge   int // the target topic rejects a record of that size
-	Refused    int // the target topic rejects the content of the record
-	Changed    int // they can't be replayed any more
-	Unread     int // they, or the one that covers them, can't be read any more
-	Unresolved int // they may have been published or resolved; as far as is known they are open
+	TooLarge int // the target topic rejects a record of that size
+	Refused  int // the target topic rejects the content of the record
+	Changed  int // they can't be replayed any more
+	Unread   int // they, or the one that covers them, can't be read any more
+	// they were published, or may have been published or resolved; as far as is known they are open
+	Unresolved int
 
 	Gone int // dead letters that are missing or changed, or whose covering one is
 }

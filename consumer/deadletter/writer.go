@@ -90,7 +90,7 @@ const (
 	limitAge      = time.Minute      // how long the topic's limit is cached
 	disconnectAge = 10 * time.Minute // how long a size that closes connections is remembered
 
-	minDisconnectSize = 64 << 10 // a smaller request is not closed for its size
+	minDisconnectSize = 64 << 10 // no connection is closed for the size of a smaller request
 	// after this many closed connections the size is the cause
 	maxDisconnects = 3
 )

@@ -118,7 +118,7 @@ func explainMissing(value []byte, field string, intended []byte) error {
 	case has["after"] && (has["before"] || has["op"]), has["data"] && has["database"] &&
 		has["table"]:
 		return fmt.Errorf("%s is missing: the value is a change event of a database (CDC): "+
-			"write its row alone", field)
+			"publish only its row", field)
 	case has["specversion"]:
 		return fmt.Errorf("%s is missing: the value is a CloudEvent: publish only its data", field)
 	case envelope != "":

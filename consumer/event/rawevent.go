@@ -136,8 +136,8 @@ type Fields struct {
 	ReadTime     *int64 // MsgReadTime; not replaced by the event time
 }
 
-// ParseLenient parses the fields that it can of a value, valid or not. It is for display and
-// filters.
+// ParseLenient parses as many fields of a value as it can, whether the value is a valid event or
+// not. It is for display and filters.
 func ParseLenient(value []byte) Fields {
 	raw, err := parseRawEvent(value)
 	if err != nil {

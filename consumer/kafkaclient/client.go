@@ -114,7 +114,7 @@ func (c *Client) UseTopics(topics ...string) {
 
 // router sends each request with the current transport. A transport that is replaced or closed
 // during a request may have opened a connection for it, and would keep its connections and its
-// goroutine for ever. So router closes the idle connections of such a transport.
+// goroutine forever. So router closes the idle connections of such a transport.
 type router struct{ *Client }
 
 func (r router) RoundTrip(ctx context.Context, addr net.Addr,

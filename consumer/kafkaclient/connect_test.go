@@ -159,7 +159,7 @@ func TestCertificates(t *testing.T) {
 	}
 }
 
-// A broker that accepts connections and sends nothing blocks no caller for ever.
+// A broker that accepts connections and sends nothing blocks no caller forever.
 func TestSilentBroker(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		silent := func(ctx context.Context, network, addr string) (net.Conn, error) {

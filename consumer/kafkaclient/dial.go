@@ -241,7 +241,7 @@ func (t *protocolConn) roundTripWithin(ctx context.Context, within time.Duration
 }
 
 // idleTimeout limits each read and write for which kafka-go has set no deadline: an abandoned
-// request must not keep its connection for ever.
+// request must not keep its connection forever.
 const idleTimeout = 30 * time.Second
 
 // errExpired means that a connection's authentication is about to expire. The request was not sent.

@@ -92,8 +92,8 @@ var descriptions = map[kafka.Error]string{
 	kafka.RequestTimedOut: "the brokers did not finish the request in time: one of them is " +
 		"overloaded, or frozen",
 	kafka.BrokerNotAvailable: "the broker for the request is not available: the group's " +
-		"coordinator, or the " +
-		"controller, is down or being moved (kafka-topics --describe --unavailable-partitions)",
+		"coordinator, or the controller, is down or being moved " +
+		"(kafka-topics --describe --unavailable-partitions)",
 	kafka.GroupLoadInProgress: "the group's coordinator is still loading the group",
 	kafka.GroupCoordinatorNotAvailable: "the group has no coordinator: the topic " +
 		"__consumer_offsets does not exist yet, or its partition has no leader " +

@@ -15,18 +15,19 @@ import (
 const (
 	fetchWait  = 2 * time.Second // how long the broker may delay a fetch that finds nothing
 	fetchBytes = 256 << 10       // of one response; a larger batch is returned whole
-	// a larger one is not kept; by default brokers accept no request of more than 100 MB
+	// MaxBatch is the largest batch that is kept, in bytes. By default brokers accept no request of
+	// more than 100 MB.
 	MaxBatch = 64 << 20
 
-	// A fetch reads the same log as the previous one if it begins within SameLogWithin of that
-	// response, and the wait for memory was at most MaxSameLogPause: nobody recreates a topic and
-	// fills it that fast.
+	// SameLogWithin and MaxSameLogPause: a fetch reads the same log as the previous one if it
+	// begins within SameLogWithin of that response, and the wait for capacity was at most
+	// MaxSameLogPause. Nobody recreates a topic and fills it that fast.
 	SameLogWithin   = time.Second
 	MaxSameLogPause = 5 * time.Millisecond
 
-	// Offsets that are out of range beyond the end for this long, without interruption, mean
-	// another log: the topic was recreated or truncated. During a change of leaders, brokers may
-	// return that error for a moment.
+	// LogReplacedAfter is how long an offset must be beyond the end, without interruption, until it
+	// counts as an offset of another log: the topic was recreated or truncated. During a change of
+	// leaders, brokers may return that error for a moment.
 	LogReplacedAfter = 5 * time.Second
 )
 

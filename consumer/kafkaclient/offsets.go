@@ -85,8 +85,8 @@ func (c *Client) TopicOffsets(ctx context.Context, topic string) (TopicOffsets, 
 	return e, nil
 }
 
-// errNotListed is the error of offsets that were not requested.
-var errNotListed = errors.New("not known")
+// errNotListed is the error of a partition whose offsets were not requested within the time limit.
+var errNotListed = errors.New("no time left to request the partition's offsets")
 
 // listOffsetsTimeout limits the request for one partition in a round.
 const listOffsetsTimeout = 2 * time.Second

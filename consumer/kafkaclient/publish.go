@@ -21,7 +21,8 @@ import (
 const (
 	publishBytes    = 512 << 10 // of one request, unless a single message is larger
 	publishAttempts = 10
-	// Time to find a broker and the topic, before there is anything to lose. A person may wait.
+	// DescribeTimeout limits the search for a broker and the topic, before there is anything to
+	// lose. A person may be waiting.
 	DescribeTimeout = 8 * time.Second
 )
 

@@ -73,9 +73,9 @@ func (t *Tracker) chunk(n uint64) *chunk { return t.chunks[(n-t.first&^chunkMask
 
 func (t *Tracker) slot(n uint64) *slot { return &t.chunk(n).slots[n&chunkMask] }
 
-// Add adds the next record. Its offset must be larger than the previous record's. Add returns
-// the arrival number, and what an earlier owner knew of the event: its counted attempts, or that it
-// has finished and must not be delivered.
+// Add adds the next record. Its offset must be larger than the previous record's. Add returns the
+// arrival number, and what an earlier owner knew of the event: its counted attempts, or that it has
+// finished and must not be delivered.
 func (t *Tracker) Add(offset int64, at time.Time) (n uint64, attempts int, finished bool) {
 	n = t.end
 	if int((n-t.first&^chunkMask)/chunkSize) == len(t.chunks) {

@@ -49,7 +49,8 @@ func Quote(s string) string {
 	return `"` + Line(s) + `"`
 }
 
-// Truncate returns at most the first n bytes of s as UTF-8. Other bytes become U+FFFD.
+// Truncate returns the beginning of s as valid UTF-8, at most n bytes long. A byte that is not
+// UTF-8 becomes U+FFFD.
 func Truncate(s string, n int) string {
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	if len(s) <= n {

@@ -22,7 +22,7 @@ are not paused: pause each of them. The worker's holds are printed.
 
     markread pause
     markread pause --admin-url https://markread-0.example.com
-    kubectl exec markread-0 -- markread pause` + adminHelp
+    kubectl exec PODNAME -- /markread pause` + adminHelp
 }
 
 // adminHelp is part of the help of every command with an --admin-url.
@@ -65,7 +65,7 @@ worker holds again if necessary. The worker's holds are printed.
 
     markread resume
     markread resume --accept-rejections
-    kubectl exec markread-0 -- markread resume` + adminHelp
+    kubectl exec PODNAME -- /markread resume` + adminHelp
 }
 
 func (c *resumeCommand) run(ctx context.Context, p *process) error {

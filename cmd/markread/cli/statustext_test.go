@@ -49,6 +49,14 @@ func sampleView() *consumer.DescribedGroup {
 		}}
 }
 
+// What kafkaclient.WhyUnreadable returns for a partition without a leader.
+const (
+	sampleReason = "no leader for the partition: the brokers with its replicas are down, or it is " +
+		"being moved (kafka-topics --describe --unavailable-partitions)"
+	sampleDo = "check that the partition's leader runs and can be reached from here " +
+		"(kafka-topics.sh --describe); see \"Partition unreadable\" in deploy/RUNBOOK.md"
+)
+
 // sampleReport returns a report with typical problems.
 func sampleReport() *groupstatus.Report {
 	lags := [][]admin.PartitionLag{nil, nil}
@@ -63,8 +71,8 @@ func sampleReport() *groupstatus.Report {
 			live.End, live.Lag, live.Oldest = 4713, 2, statusAt.Add(-400*time.Millisecond)
 		} else if p == 11 {
 			live.Err, live.End = errors.New("no leader"), 0
-			live.Unreadable = &kafkaclient.Unreadable{Offset: 4711, Reason: "no broker leads it",
-				Do: "start the brokers that have its replicas"}
+			live.Unreadable = &kafkaclient.Unreadable{Offset: 4711, Reason: sampleReason,
+				Do: sampleDo}
 		}
 		lags[0] = append(lags[0], live)
 		lags[1] = append(lags[1],
@@ -103,13 +111,15 @@ func sampleReport() *groupstatus.Report {
 		Ready: true, Group: console.Group{Name: "markread", Member: &member},
 		Held: []console.Hold{{
 			Reason: "outage", Since: statusAt.Add(-12 * time.Minute), NextProbeAt: &probe,
-			Detail: "5 calls in a row got no ErrorCode, the last: no connection to the server",
-			Do:     "check --im-url, name resolution and the firewall",
+			Detail: "5 calls in a row got no ErrorCode, the last: " +
+				"openim/admin_set_msg_read: no connection to the server (console.tim.qq.com)",
+			Do: "check --im-url, name resolution, the firewall's rules for outgoing " +
+				"connections, and the proxy if the environment names one",
 		}},
 		Partitions: []console.Partition{{Topic: "mark-read", Partition: 11,
 			Unreadable: &console.Unreadable{
 				Since: statusAt.Add(-3 * time.Minute), Offset: new(int64(4711)),
-				Reason: "no broker leads it"}}},
+				Reason: sampleReason}}},
 		Quota: console.Quota{Rate: 200, Share: &share, Limit: &limit},
 		Lanes: console.Lanes{Live: console.Lane{Conversations: 24, Events: 27,
 			OldestSeconds: 724.2}},

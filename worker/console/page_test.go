@@ -190,6 +190,26 @@ func TestPageShowsHoldDetailsOnce(t *testing.T) {
 	}
 }
 
+// A throttled hold has no probes: the page shows when it ends. A probe that is due is not shown as
+// a time in the past.
+func TestPageShowsWhenTheNextProbeIs(t *testing.T) {
+	for name, c := range map[string]struct {
+		reason string
+		at     time.Time
+		want   string
+	}{
+		"probe later":  {"outage", time.Now().Add(time.Hour), "<dt>next probe</dt><dd>20"},
+		"probe is due": {"outage", time.Now().Add(-time.Hour), "<dt>next probe</dt><dd>in flight"},
+		"throttled":    {"throttled", time.Now().Add(time.Hour), "<dt>ends</dt><dd>20"},
+	} {
+		s := full()
+		s.Held[0].Reason, s.Held[0].NextProbeAt = c.reason, &c.at
+		if w := get(t, options(&fake{state: s}), "/"); !contains(w, c.want) {
+			t.Errorf("%s: %s", name, w.Body)
+		}
+	}
+}
+
 func TestDrain(t *testing.T) {
 	s := State{Group: Group{Generation: new(int32(1))}, Lanes: Lanes{Live: Lane{Conversations: 100},
 		Backfill: Lane{Conversations: 300}}, Quota: Quota{Rate: 200, Limit: new(100)}}

@@ -284,13 +284,17 @@ func printWorker(t *terminal.Table, r *groupstatus.Worker, now time.Time) {
 		t.Textf("  ! %s", r.Note)
 	}
 	for _, h := range r.Held {
-		probe := ""
+		next := ""
 		if h.NextProbeAt != nil && h.NextProbeAt.After(now) {
-			probe = "; next probe in " + format.Age(h.NextProbeAt.Sub(now))
+			next = "; next probe in "
+			if h.Reason == "throttled" { // it has no probes, but ends then
+				next = "; ends in "
+			}
+			next += format.Age(h.NextProbeAt.Sub(now))
 		}
 		t.Textf("  HELD: %s for %s, since %s%s", h.Reason, format.Age(now.Sub(h.Since)),
-			format.Time(h.Since), probe)
-		t.Textf("    seen: %s", h.Detail)
+			format.Time(h.Since), next)
+		t.Textf("    observed: %s", h.Detail)
 		if h.Do != "" {
 			t.Textf("    do: %s", h.Do)
 		}

@@ -60,8 +60,8 @@ func TestGroupOfAnotherKindIsNotJoined(t *testing.T) {
 			describeAs(w, c.kind, c.state)
 			m := join(w, w.Client())
 			time.Sleep(5 * time.Second)
-			var foreign *consumer.UnsupportedGroupError
-			switch is := m.ended() && errors.As(m.err, &foreign); {
+			var unsupported *consumer.UnsupportedGroupError
+			switch is := m.ended() && errors.As(m.err, &unsupported); {
 			case is != (c.want != nil):
 				w.Errorf("%s, %s: %v", c.kind, c.state, m.err)
 			case is:

@@ -328,6 +328,7 @@ func TestMessageIsShortAndOnOneLine(t *testing.T) {
 			"info": always(200, nil, `{"ErrorCode":90001,"ErrorInfo":`+string(text)+`}`),
 			"page": always(502, nil, info),
 		} {
+			want := want
 			if name == "page" {
 				want = strings.Join(strings.Fields(want), " ")
 			}

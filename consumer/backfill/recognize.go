@@ -51,7 +51,7 @@ func trimLeft(text []byte) []byte { return bytes.TrimLeft(text, " \t\r\n"+byteOr
 
 var ndjsonName = regexp.MustCompile(`(?i)\.(ndjson|jsonl)(\.zst)?(\.gz)?$`)
 
-// separatorLine matches a line that tells spreadsheets which separator the fields have. Another
+// separatorLine matches a line that names the fields' separator for spreadsheets. Another
 // program that has read it as a row may have added commas.
 var separatorLine = regexp.MustCompile(`^\x{FEFF}*"?(?i:sep)=[^"\r]{0,2}"?,*[ \t\r]*$`)
 

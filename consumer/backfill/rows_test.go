@@ -82,7 +82,7 @@ func TestRows(t *testing.T) {
 			"\na,b\nReport_Account , Peer_Account \nc,d\n", "2 a b 0|4 c d 0"},
 		"sep= of a spreadsheet": {"\uFEFFsep=,\r\n" + header + "a,b,~7\n",
 			"3 a b ~7"},
-		"blank lines": {header + "\n a,b,~7\n\r\n  \nc,d,~8\n\n",
+		"empty lines": {header + "\n a,b,~7\n\r\n  \nc,d,~8\n\n",
 			"3  a b ~7|6 c d ~8"},
 		"bytes that are no UTF-8 aside": {"note,Report_Account,Peer_Account\n\xff\xfe,a,b\n",
 			"2 a b 0"},
@@ -187,10 +187,10 @@ func TestRows(t *testing.T) {
 			long + "\n" + `{"Report_Account":"c","Peer_Account":"d"}`,
 			"1 a b 0|2 bad length: {" + long[:39] + "|3 c d 0"},
 		"empty":                         {"", ""},
-		"blank":                         {"\n \r\n\n", ""},
+		"only empty lines":              {"\n \r\n\n", ""},
 		"a header only":                 {header, ""},
 		"a header without a line break": {strings.TrimSpace(header), ""},
-		"more blank lines than lookAhead": {strings.Repeat(" \n", lookAhead) +
+		"more empty lines than lookAhead": {strings.Repeat(" \n", lookAhead) +
 			`{"Report_Account":"a","Peer_Account":"b"}`, "65537 a b 0"},
 	} {
 		t.Run(name, func(t *testing.T) {

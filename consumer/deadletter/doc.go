@@ -40,7 +40,7 @@
 //     leader becomes unavailable. A later record may resolve a dead letter before that point, so
 //     the dead letter is neither replayed nor discarded unless its ID is given: see WithKnownState.
 //     A record that can't be decoded hides nothing: markread did not write it.
-//   - Of the dead letters of one conversation one event is published. Those that it covers are
+//   - Of the dead letters of one conversation one event is published. The ones that it covers are
 //     resolved after all events are published. A replay that is killed before that leaves them
 //     open, and the next replay publishes the newest of them: its T is already covered. A replay
 //     that is interrupted resolves them.

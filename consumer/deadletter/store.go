@@ -96,7 +96,7 @@ const (
 )
 
 // List calls each for the dead letters of found, a result of Find, in the given order. It omits
-// those that have changed since or can't be read. It reads them in topic order, so it keeps each in
+// the ones that have changed since or can't be read. It reads them in topic order, so it keeps each in
 // memory until its turn.
 func (s *Store) List(ctx context.Context, found []Entry, each func(*Letter) error) error {
 	for part := range parts(found, listLetters, listBytes) {
@@ -203,7 +203,7 @@ func withGrace(ctx context.Context) (context.Context, context.CancelFunc) {
 	return later, func() { stop(); cancel() }
 }
 
-// forEachPart reads the dead letters of found part by part and calls do with those that are
+// forEachPart reads the dead letters of found part by part and calls do with the ones that are
 // unchanged, until do fails or ctx ends. A part in progress is finished. progress, if non-nil, is
 // called after each part.
 func (s *Store) forEachPart(

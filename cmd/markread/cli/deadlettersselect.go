@@ -47,7 +47,7 @@ func (f *selectionFlags) selection(wrong error) (deadletter.Filter, error) {
 	return filter, wrong
 }
 
-// selectEntries reads the topic and returns the selected dead letters, and counts of those that
+// selectEntries reads the topic and returns the selected dead letters, and counts of the ones that
 // match but are skipped. Before that, unless for a dry run, it checks that the user may write to
 // the dead-letter topic and to the topics in writeTo, and that the dead-letter topic is not
 // compacted, which would lose dead letters.

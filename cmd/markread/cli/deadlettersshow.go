@@ -31,7 +31,7 @@ other dead letters with its key. With --event it prints only the event: MsgReadT
 the user read, so that the event can be edited and emitted at any later time. The dead letter itself
 stays open until it is discarded. If the value is not a JSON object, --event prints it on one line,
 with a warning. If no time is known, MsgReadTime is "unknown", which emit refuses, and the exit
-status is 3. Edit the event in steps, not in a pipe, whose status is that of its last command:
+status is 3. Edit the event in steps, not in a pipe, whose status is its last command's:
 
     markread dead-letters show 0:17 --brokers kafka-1:9092
     markread dead-letters show 0:17 --event >event.json &&

@@ -152,7 +152,7 @@ func First[T any](t *Table, all []T, most int, more string) iter.Seq2[int, T] {
 
 const (
 	// QueuedLines is the number of log lines that wait if standard error is not read in time: some
-	// 1.5 MB. When the queue overflows, its lines, the oldest, are dropped all at once. It is
+	// 1.5 MB. When the queue overflows, all its lines, the oldest, are dropped together. It is
 	// larger than the number of lines that are logged at one moment if each of 2,000 partitions has
 	// something to report.
 	QueuedLines = 4096

@@ -311,7 +311,7 @@ func TestMessageHasNoMarkup(t *testing.T) {
 		"<center><h1>502 Bad Gateway</h1></center>\r\n<hr><center>nginx</center>\r\n</body>"
 	var e *imclient.Error
 	err := offlineClient(t, always(502, nil, page)).MarkRead(t.Context(), validRead)
-	if !errors.As(err, &e) || e.Message != "502 Bad Gateway 502 Bad Gateway nginx" {
+	if !errors.As(err, &e) || e.Message != "502 Bad Gateway nginx" {
 		t.Errorf("%q, %v", e.Message, err)
 	}
 }

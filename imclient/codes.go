@@ -86,10 +86,10 @@ const (
 
 // Beginnings of remedies that say what a worker does by itself. RemedyWithoutRetry removes them.
 const (
-	ifRetriesFail    = "nothing for the first minutes: it is retried. If it continues, "
-	ifStillThrottled = "nothing for the first minutes: calls slow down automatically. If it " +
+	ifRetriesFail    = "nothing for the first 5 minutes: it is retried. If it continues, "
+	ifStillThrottled = "nothing for the first 5 minutes: calls slow down automatically. If it " +
 		"continues, "
-	ifStillRefused = "nothing for the first minutes: it is retried with a new signature. If it " +
+	ifStillRefused = "nothing for the first 5 minutes: it is retried with a new signature. If it " +
 		"continues, "
 )
 

@@ -41,7 +41,7 @@ func (r *redactor) sanitizeErr(err error, limit int) error {
 	return err
 }
 
-var markup = regexp.MustCompile(`<[^>]*>`)
+var markup = regexp.MustCompile(`(?is)<head>.*?</head>|<[^>]*>`)
 
 // withoutMarkup returns the text at the beginning of a body, without HTML markup and with single
 // spaces: a gateway responds with a page.

@@ -73,7 +73,7 @@ func (o *observer) Limit(now time.Time, limit, share int) {
 		if !o.slowdownLogged {
 			o.slowdownLogged = true
 			o.log.Warn().Int("limit", limit).Int("share", share).
-				Str("do", "nothing for the first minutes: the limit grows back. If it recurs, "+
+				Str("do", "nothing for the first 5 minutes: the limit grows back. If it recurs, "+
 					"find what else calls the API for this app, and lower --rate by its share").
 				Msg("rate limit reduced: the server refuses calls because there are too many")
 		}

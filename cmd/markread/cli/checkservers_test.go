@@ -313,7 +313,7 @@ func TestCheckOfTheIMServer(t *testing.T) {
 				return
 			}
 			if len(some) != 1 || r.NotChecked != c.unasked ||
-				strings.Contains(some[0].Do, "nothing for the first minutes") {
+				strings.Contains(some[0].Do, "nothing for the first 5 minutes") {
 				t.Fatalf("%+v", r.Checks)
 			}
 			if f := some[0]; f.Result != c.want.Result || f.Check != c.want.Check ||

@@ -24,7 +24,7 @@ type commandLine struct {
 	Call        callCommand        `cmd:"" help:"Make one API call and explain the response."`
 	Check       checkCommand       `cmd:"" help:"Check all that a worker needs; change nothing."`
 	DeadLetters deadLettersCommand `cmd:"" help:"List, show, replay and discard dead letters."`
-	Status      statusCommand      `cmd:"" help:"Show the whole group: members, lag, dead letters."`
+	Status      statusCommand      `cmd:"" help:"Show the group: members, lag, dead letters; with --admin-url, holds."`
 	Pause       pauseCommand       `cmd:"" help:"Hold all calls of one worker."`
 	Resume      resumeCommand      `cmd:"" help:"Resume a paused worker."`
 	Sandbox     sandboxCommand     `cmd:"" help:"Run the local IM server alone."`

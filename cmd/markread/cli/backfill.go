@@ -22,9 +22,9 @@ import (
 
 // backfillCommand publishes files of read states.
 type backfillCommand struct {
-	Files    []string `arg:"" optional:"" name:"file" help:"${backfill_file_help}"`
-	Rejects  *string  `placeholder:"FILE" help:"${rejects_help}"`
-	ReadTime *string  `placeholder:"T|now" help:"${backfill_read_time_help}"`
+	Files    []string `arg:"" optional:"" name:"file" help:"backfill_file_help"`
+	Rejects  *string  `placeholder:"FILE" help:"rejects_help"`
+	ReadTime *string  `placeholder:"T|now" help:"backfill_read_time_help"`
 	DryRun   dryRun   `help:"Read, check and count only: publish nothing, keep no state, need no brokers."`
 	Resume   bool     `help:"Continue an interrupted run over the same files."`
 

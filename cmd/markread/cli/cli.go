@@ -31,8 +31,8 @@ type commandLine struct {
 	Version     versionCommand     `cmd:"" help:"Print version, commit and Go version."`
 }
 
-// helpTexts are the help texts that are too long for a tag, which refers to them as ${name}.
-var helpTexts = kong.Vars{
+// helpTexts are the help texts that are too long for a tag, which has their key instead.
+var helpTexts = map[string]string{
 	"backfill_file_help": "CSV with a header, or JSON lines (one object a line); plain, gzip or " +
 		"zstd; - is standard input.",
 	"rejects_help": "Write the rows that are not valid events to this file, as JSON lines with " +
@@ -56,7 +56,7 @@ func newParser(options ...kong.Option) (*kong.Kong, error) {
 		kong.Description(description),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true,
 			WrapUpperBound: 120}),
-		helpTexts,
+		config.LongHelp(helpTexts),
 	}, append(config.ParserOptions(), options...)...)
 	return kong.New(&commandLine{}, options...)
 }

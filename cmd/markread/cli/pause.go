@@ -141,7 +141,7 @@ func formatHolds(introduction string, holds []console.ActiveHold) string {
 // adminURLFlag names a worker by its admin server. It is a command's own flag, without a variable,
 // so that the command line alone selects the worker to pause.
 type adminURLFlag struct {
-	AdminURL *string `name:"admin-url" placeholder:"URL" help:"${default_admin_url_help}"`
+	AdminURL *string `name:"admin-url" placeholder:"URL" help:"default_admin_url_help"`
 }
 
 // orDefault returns the flag, or its default on this machine: the port of MARKREAD_ADMIN_ADDR,

@@ -21,7 +21,7 @@ import (
 
 // statusCommand shows the status of a whole group, from Kafka.
 type statusCommand struct {
-	AdminURL *string `name:"admin-url" placeholder:"URL" help:"${status_admin_url_help}"`
+	AdminURL *string `name:"admin-url" placeholder:"URL" help:"status_admin_url_help"`
 	JSON     bool    `name:"json" help:"Print one JSON document."`
 
 	config.KafkaFlags  `embed:"" group:"Kafka:"`

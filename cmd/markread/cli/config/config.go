@@ -25,7 +25,6 @@ import (
 	"markread/imclient"
 	"markread/worker"
 
-	"github.com/alecthomas/kong"
 	"github.com/rs/zerolog"
 )
 
@@ -47,7 +46,7 @@ func (f *TopicFlag) Check() error { return validTopic("--topic", f.Topic) }
 
 // BackfillFlag is the topic of backfilled and replayed events.
 type BackfillFlag struct {
-	BackfillTopic string `default:"mark-read-backfill" help:"${backfill_topic_help}"`
+	BackfillTopic string `default:"mark-read-backfill" help:"backfill_topic_help"`
 }
 
 func (f *BackfillFlag) Check() error {
@@ -131,17 +130,17 @@ type EngineFlags struct {
 	RateFlag
 	MaxInFlight    *int          `placeholder:"256" help:"Calls at the same time; only with --rate 0."`
 	MaxPending     int           `default:"500000" help:"Conversations in memory at which fetching pauses."`
-	MaxRejected    int           `default:"95" help:"${max_rejected_help}"`
+	MaxRejected    int           `default:"95" help:"max_rejected_help"`
 	Attempts       int           `default:"8" help:"Counted failures after which an event is dead-lettered."`
-	BackoffInitial time.Duration `default:"200ms" help:"${backoff_initial_help}"`
+	BackoffInitial time.Duration `default:"200ms" help:"backoff_initial_help"`
 	BackoffMax     time.Duration `default:"30s" help:"Upper bound of every random wait before a retry."`
 	ReplaysFlag
 	CommitEvery  time.Duration `default:"1s" help:"How often finished offsets are committed."`
 	DrainTimeout time.Duration `default:"10s" help:"How long a shutdown or a rebalance waits for calls in flight."`
 }
 
-// helpTexts are the help texts that are too long for a tag, which refers to them as ${name}.
-var helpTexts = kong.Vars{
+// helpTexts are the help texts that are too long for a tag, which has their key instead.
+var helpTexts = map[string]string{
 	"backfill_topic_help": "Topic of backfilled events, served after the live ones; empty: none.",
 	"max_rejected_help": "Per cent of the last 500 events of a lane that may be rejected or " +
 		"invalid before that lane is held.",
@@ -203,7 +202,7 @@ func (f *EngineFlags) Options(imTimeout time.Duration, log zerolog.Logger) worke
 
 // ReplaysFlag is the number of replays after which a dead letter is parked.
 type ReplaysFlag struct {
-	MaxReplays int `default:"3" help:"${max_replays_help}"`
+	MaxReplays int `default:"3" help:"max_replays_help"`
 }
 
 func (f *ReplaysFlag) Check() error {
@@ -226,7 +225,7 @@ func (f *EngineFlags) CallLimit() int {
 
 // AdminFlags is the admin server.
 type AdminFlags struct {
-	AdminAddr string `default:"127.0.0.1:8780" help:"${admin_addr_help}"`
+	AdminAddr string `default:"127.0.0.1:8780" help:"admin_addr_help"`
 }
 
 func (f *AdminFlags) Check(env Environment) error {
@@ -240,7 +239,7 @@ func (f *AdminFlags) Check(env Environment) error {
 // LogFlags is the log on standard error.
 type LogFlags struct {
 	LogLevel  string `enum:"debug,info,warn,error" default:"info" help:"Lowest level that is logged: ${enum}."`
-	LogFormat string `enum:",json,console" default:"" placeholder:"FORMAT" help:"${log_format_help}"`
+	LogFormat string `enum:",json,console" default:"" placeholder:"FORMAT" help:"log_format_help"`
 }
 
 var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)

@@ -10,7 +10,7 @@ import (
 
 // IMFlags configures calls of the API.
 type IMFlags struct {
-	IMURL      string `name:"im-url" default:"https://console.tim.qq.com" help:"${im_url_help}"`
+	IMURL      string `name:"im-url" default:"https://console.tim.qq.com" help:"im_url_help"`
 	IMInsecure bool   `name:"im-insecure" help:"Allow --im-url without TLS to another machine."`
 	IMAppID    int64  `name:"im-app-id" required:"" placeholder:"ID" help:"SDKAppID; its key is MARKREAD_IM_KEY."`
 	IMAdmin    string `name:"im-admin" default:"administrator" help:"Account of an app administrator."`

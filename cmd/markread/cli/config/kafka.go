@@ -20,7 +20,7 @@ type KafkaFlags struct {
 	TLSCert string   `name:"tls-cert" placeholder:"FILE" help:"PEM file of the client's certificate; needs --tls-key."`
 	TLSKey  string   `name:"tls-key" placeholder:"FILE" help:"PEM file of the client certificate's key."`
 
-	SASL string `enum:",plain,scram-sha-256,scram-sha-512" default:"" placeholder:"MECHANISM" help:"${sasl_help}"`
+	SASL string `enum:",plain,scram-sha-256,scram-sha-512" default:"" placeholder:"MECHANISM" help:"sasl_help"`
 
 	SASLUser string `name:"sasl-user" placeholder:"NAME" help:"User to authenticate as."`
 }

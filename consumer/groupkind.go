@@ -31,7 +31,7 @@ func (e *UnsupportedGroupError) reason() string {
 	return fmt.Sprintf("group %q %s", e.Group, e.what())
 }
 
-// Found returns what is wrong with the group, in one line without its name.
+// Found describes in one line, without the name of the group, why workers can't use it.
 func (e *UnsupportedGroupError) Found() string { return "it " + e.what() }
 
 func (e *UnsupportedGroupError) what() string {

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -84,6 +85,26 @@ func TestTheLogOfHolds(t *testing.T) {
 		strings.Count(l.lines.String(), `"do":`) != 3 ||
 		strings.Count(l.lines.String(), `"held_ms"`) != 1 {
 		t.Fatalf("%d lines:\n%s", n, &l.lines)
+	}
+}
+
+// What to do about a dead letter is a field of its own; the dead letter's message has it, too.
+func TestTheLogOfADeadLetter(t *testing.T) {
+	l := newLogged(1)
+	now := time.Unix(1_700_000_000, 0)
+	l.receiveOne(now, "a")
+	todo, _ := l.Next(now)
+	failure := &imclient.Error{Class: imclient.Rejected, Label: "90048", ErrorCode: 90048}
+	l.CallDone(now, todo, failure)
+	letters := l.NextLetters(1)
+	l.LettersWritten(now, letters, make([]error, 1))
+	var line struct{ Reason, Do string }
+	if err := json.Unmarshal([]byte(l.lines.String()), &line); err != nil ||
+		line.Reason != failure.WithoutRemedy() || line.Do != failure.Remedy() {
+		t.Errorf("%v: %s", err, &l.lines)
+	}
+	if letters[0].Message != failure.Error() {
+		t.Errorf("the dead letter's message is %q", letters[0].Message)
 	}
 }
 

@@ -125,7 +125,7 @@ func TestWrongKeyForTenMinutes(t *testing.T) {
 	})
 }
 
-// The same for an account that is no longer an administrator, for an app that is locked for a
+// The same for an account that has lost its role as administrator, for an app that is locked for a
 // minute, and for an unpaid app: the worker can't see when these are fixed.
 func TestRefusedForTenMinutes(t *testing.T) {
 	tooLongForARace(t)

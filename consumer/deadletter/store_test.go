@@ -486,7 +486,7 @@ type broken struct{ Publisher }
 
 func (broken) Publish(context.Context, ...event.Message) error { return errors.New("no metadata") }
 
-// A record that is no longer the dead letter that was found is left alone: retention deleted it, or
+// A record other than the dead letter that was found is left alone: retention deleted that one, or
 // the topic was recreated.
 func TestGone(t *testing.T) {
 	from, to := newTopic(1), newTopic(1)

@@ -87,7 +87,7 @@ func (h ActiveHold) String() string {
 	return fmt.Sprintf("%.50s since %s", format.Line(h.Reason), format.Time(h.Since))
 }
 
-// Command sends a command. Its errors say what is wrong with the connection to the worker.
+// Command sends a command. Its errors explain why the worker can't be reached.
 func (c *Client) Command(ctx context.Context, path string) (Readiness, error) {
 	return c.readiness(ctx, http.MethodPost, path)
 }

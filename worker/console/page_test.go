@@ -190,6 +190,15 @@ func TestPageShowsHoldDetailsOnce(t *testing.T) {
 	}
 }
 
+// A build without version control shows no commit.
+func TestPageWithoutCommit(t *testing.T) {
+	s := full()
+	s.Commit = "unknown"
+	if w := get(t, options(&fake{state: s}), "/"); contains(w, "unknown)") || !contains(w, "v1.2.3") {
+		t.Errorf("%s", w.Body)
+	}
+}
+
 // A throttled hold has no probes: the page shows when it ends. A probe that is due is not shown as
 // a time in the past.
 func TestPageShowsWhenTheNextProbeIs(t *testing.T) {

@@ -90,16 +90,15 @@ func (p *process) parse(args []string) (c command, err error) {
 	switch {
 	case errors.As(err, &usage):
 		return nil, usage
-	case errors.As(err, &parse):
+	case err != nil:
 		text := explainParseError(err.Error())
-		if _, ok := selected(parse.Context).(*emitCommand); ok &&
-			strings.HasPrefix(text, "unexpected argument ") {
-			text += ": emit reads standard input (markread emit < FILE); for large files, and for " +
-				"CSV, there is markread backfill"
+		if strings.HasPrefix(text, "unexpected argument ") && errors.As(err, &parse) {
+			if _, ok := selected(parse.Context).(*emitCommand); ok {
+				text += ": emit reads standard input (markread emit < FILE); for large files, and " +
+					"for CSV, there is markread backfill"
+			}
 		}
 		return nil, &config.UsageError{Text: text}
-	case err != nil:
-		return nil, &config.UsageError{Text: explainParseError(err.Error())}
 	}
 	// Values in Kubernetes' args: can have the same flaws as variables.
 	for _, f := range parsed.Flags() {

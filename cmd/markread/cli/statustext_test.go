@@ -182,13 +182,11 @@ func TestStatusNotes(t *testing.T) {
 			[]string{"! member 3: it uses a rate of 100, the group's leader uses 200", "24 of 24"},
 			nil},
 		"other version": {func(g *consumer.DescribedGroup) {
-			g.Members[2].Terms,
-				g.Members[2].Mismatch = nil, ""
+			g.Members[2].Terms, g.Members[2].Mismatch = nil, ""
 		},
 			[]string{"! member 3: its rate and topics can't be read"}, nil},
 		"too many members": {func(g *consumer.DescribedGroup) {
-			g.Members[2].Terms,
-				g.Members[2].Mismatch = g.LeaderTerms, ""
+			g.Members[2].Terms, g.Members[2].Mismatch = g.LeaderTerms, ""
 		},
 			[]string{"! member 3: it is a spare: there are more members than partitions, or than " +
 				"calls a second"}, nil},
@@ -220,6 +218,27 @@ func TestStatusNotes(t *testing.T) {
 			if strings.Contains(text, not) {
 				t.Errorf("%s: %q in\n%s", name, not, text)
 			}
+		}
+	}
+}
+
+// A throttled hold has no probes: status shows when it ends. A probe that is due is not shown.
+func TestStatusNextProbe(t *testing.T) {
+	later, due := statusAt.Add(8*time.Second), statusAt.Add(-time.Second)
+	for name, c := range map[string]struct {
+		reason string
+		at     time.Time
+		want   string
+	}{
+		"probe":     {"outage", later, "UTC; next probe in 8.0s\n"},
+		"due":       {"outage", due, "UTC\n"},
+		"throttled": {"throttled", later, "UTC; ends in 8.0s\n"},
+	} {
+		r := &groupstatus.Report{At: statusAt, Worker: groupstatus.WorkerOf("", console.State{
+			Held: []console.Hold{{Reason: c.reason, Since: due, NextProbeAt: &c.at}},
+		}, "markread")}
+		if text := printed(t, r); !strings.Contains(text, c.want) {
+			t.Errorf("%s: no %q in\n%s", name, c.want, text)
 		}
 	}
 }

@@ -417,10 +417,12 @@ func TestHelp(t *testing.T) {
 }
 
 func TestVersion(t *testing.T) {
-	r := try(t, nil, "", "version")
-	if r.Status != ExitOK || r.Stderr != "" || !strings.HasPrefix(r.Stdout, "markread ") ||
-		!strings.Contains(r.Stdout, "commit ") || !strings.Contains(r.Stdout, "go1.") {
-		t.Errorf("%+v", r)
+	for _, arg := range []string{"version", "--version"} {
+		r := try(t, nil, "", arg)
+		if r.Status != ExitOK || r.Stderr != "" || !strings.HasPrefix(r.Stdout, "markread ") ||
+			!strings.Contains(r.Stdout, "commit ") || !strings.Contains(r.Stdout, "go1.") {
+			t.Errorf("%s: %+v", arg, r)
+		}
 	}
 }
 

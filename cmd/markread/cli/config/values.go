@@ -23,7 +23,7 @@ var unexpanded = regexp.MustCompile(`\$\{[^}]*\}|\$\([^)]*\)`)
 // value is quoted.
 var comment = regexp.MustCompile(`\s#|#\s`)
 
-// Flaw returns what is wrong with a configured value, and the remedy; both are "" if the value is
+// Flaw returns the defect of a configured value, and the remedy; both are "" if the value is
 // valid. It detects what a shell would have removed or expanded, but env files, templates and YAML
 // keep in a value. No flag and no file's path needs such a value.
 func Flaw(value string) (what, do string) {
@@ -55,7 +55,7 @@ func Flaw(value string) (what, do string) {
 }
 
 // ParserOptions returns kong options for the flags of this package: their help texts, and decoders
-// for durations and integers. Kong's own decoders do not say what is wrong with a value, and read
+// for durations and integers. Kong's own decoders do not explain a wrong value, and read
 // 010 as 8.
 func ParserOptions() []kong.Option {
 	integer := func(bits int) kong.Mapper {

@@ -34,7 +34,7 @@ func TestJoinDeliverFinishCommit(t *testing.T) {
 			w.Fatalf("got %d events", len(got))
 		}
 		e := m.event(brokertest.Topics.Live, 17)
-		if e.Invalid != nil || e.Report != "r17" || e.Peer != "p" ||
+		if e.Invalid != nil || string(e.Report) != "r17" || string(e.Peer) != "p" ||
 			e.ReadTime != brokertest.FirstSecond+18 || e.Lane != event.Live {
 			w.Errorf("event %+v", e)
 		}

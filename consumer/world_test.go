@@ -1,6 +1,7 @@
 package consumer_test
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"slices"
@@ -116,7 +117,8 @@ func (s sink) Deliver(events []event.Event) {
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
 	for _, e := range events {
-		e.Record = e.Record.Clone() // it is valid only until we return
+		// they are valid only until we return
+		e.Record, e.Report, e.Peer = e.Record.Clone(), bytes.Clone(e.Report), bytes.Clone(e.Peer)
 		s.m.events = append(s.m.events, e)
 	}
 	s.m.full = s.m.full || s.m.oneDelivery

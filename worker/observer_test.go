@@ -40,7 +40,7 @@ func newLogged(maxInFlight int) *logged {
 }
 
 func (l *logged) receiveOne(now time.Time, report string) {
-	l.Receive(now, []event.Event{{Report: report, Peer: "peer", ReadTime: 1}})
+	l.Receive(now, []event.Event{{Report: []byte(report), Peer: []byte("peer"), ReadTime: 1}})
 }
 
 // One line is logged when a hold begins, one for each new cause, one when it ends. For a server

@@ -58,7 +58,7 @@ func decodeRow(format, row string) (conversation string, ok bool) {
 	now := time.Unix(newest, 0)
 	if format == "ndjson" {
 		e := event.Decode(event.Record{Value: []byte(row), Time: now}, now)
-		return e.Report + "|" + e.Peer, e.Invalid == nil
+		return string(e.Report) + "|" + string(e.Peer), e.Invalid == nil
 	}
 	f := strings.Split(row, ",")
 	if len(f) != 3 {

@@ -268,5 +268,5 @@ func (s *source) nextJSONRow(now func() time.Time) (row, readState, error) {
 		return r, readState{}, err
 	}
 	e := event.Decode(event.Record{Value: r.text}, now())
-	return r, readState{[]byte(e.Report), []byte(e.Peer), e.ReadTime}, e.Invalid
+	return r, readState{e.Report, e.Peer, e.ReadTime}, e.Invalid
 }

@@ -383,7 +383,7 @@ func TestDecodeDamage(t *testing.T) {
 	} {
 		e := event.Decode(event.Record{Offset: 5, Time: at, Damage: &d}, at)
 		if e.Invalid == nil || e.Invalid.Error() != want || !e.EventTime.Equal(at) ||
-			e.Report != "" {
+			e.Report != nil {
 			t.Errorf("%+v, want %s", e, want)
 		}
 	}

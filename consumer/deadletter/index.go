@@ -91,8 +91,8 @@ type conversation [2]uint64
 func (x *Index) conversationOf(e event.Event) conversation {
 	// An account contains no NUL. The record key would not do: it is the same for "a|b", "c" and
 	// for "a", "b|c".
-	both := e.Report + "\x00" + e.Peer
-	return conversation{maphash.String(x.seeds[0], both), maphash.String(x.seeds[1], both)}
+	both := slices.Concat(e.Report, []byte{0}, e.Peer)
+	return conversation{maphash.Bytes(x.seeds[0], both), maphash.Bytes(x.seeds[1], both)}
 }
 
 // microseconds converts a time to microseconds since 1970, at least 0. Nanoseconds would overflow:

@@ -18,7 +18,9 @@ const maxAccount = 32 // bytes
 
 // Key returns the recommended record key of a conversation. With this key and the Java partitioner
 // all events of a conversation are in one partition.
-func Key(report, peer string) []byte { return []byte(report + "|" + peer) }
+func Key[text string | []byte](report, peer text) []byte {
+	return append(append(append([]byte(nil), report...), '|'), peer...)
+}
 
 // AppendKey appends the Key of a conversation to b.
 func AppendKey(b, report, peer []byte) []byte {
@@ -100,16 +102,16 @@ func (e *Event) decodeValue(latest time.Time) error {
 }
 
 // account checks and returns an account; raw is its JSON value.
-func account(name string, raw []byte) (string, error) {
+func account(name string, raw []byte) ([]byte, error) {
 	s, ok := unquote(raw)
 	if !ok {
-		return "", fmt.Errorf("%s is not a string", name)
+		return nil, fmt.Errorf("%s is not a string", name)
 	}
 	return s, checkAccount(name, s)
 }
 
 // checkAccount checks the text of an account.
-func checkAccount[text string | []byte](name string, s text) error {
+func checkAccount(name string, s []byte) error {
 	if len(s) == 0 {
 		return fmt.Errorf("%s is empty", name)
 	}

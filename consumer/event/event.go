@@ -74,8 +74,8 @@ type Event struct {
 	Ref       Ref
 	Lane      Lane
 	Record    Record
-	Report    string    // Report_Account: the user who has read
-	Peer      string    // Peer_Account: the user whose messages were read
+	Report    []byte    // Report_Account: the user who has read; valid as long as Record's bytes
+	Peer      []byte    // Peer_Account: the user whose messages were read; the same
 	ReadTime  int64     // T: read up to this second since 1970
 	EventTime time.Time // when the user read; zero: no valid time
 	Replays   int       // how often a dead letter of this event was replayed

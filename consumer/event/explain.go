@@ -79,7 +79,7 @@ func jsonKind(value []byte) string {
 		return "an array, not an object: write a record for each event"
 	case '"':
 		s, _ := unquote(bytes.TrimRight(value, jsonSpace))
-		if strings.ContainsAny(s, "{[") && json.Valid([]byte(s)) { // not a number or a word
+		if bytes.ContainsAny(s, "{[") && json.Valid(s) { // not a number or a word
 			return "a string, not an object: it holds JSON, so it was encoded twice"
 		}
 		return "a string, not an object"

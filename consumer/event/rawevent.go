@@ -72,7 +72,7 @@ func EachMember(value []byte, each func(name, member []byte)) bool {
 			each(text, member)
 		} else {
 			text, _ := unquote(name)
-			each([]byte(text), member)
+			each(text, member)
 		}
 		rest = bytes.TrimLeft(bytes.TrimPrefix(bytes.TrimLeft(rest, jsonSpace), []byte{','}),
 			jsonSpace)
@@ -117,16 +117,16 @@ func cutValue(b []byte) (value, rest []byte) {
 }
 
 // unquote returns the text of a JSON string. ok is false if raw is not a string.
-func unquote(raw []byte) (string, bool) {
+func unquote(raw []byte) ([]byte, bool) {
 	switch {
 	case len(raw) == 0 || raw[0] != '"':
-		return "", false
+		return nil, false
 	case bytes.IndexByte(raw, '\\') < 0:
-		return string(raw[1 : len(raw)-1]), true
+		return raw[1 : len(raw)-1], true
 	}
 	var s string
 	err := json.Unmarshal(raw, &s)
-	return s, err == nil
+	return []byte(s), err == nil
 }
 
 // Fields holds the fields of a value that may not be a valid event. A field that can't be parsed is
@@ -144,7 +144,8 @@ func ParseLenient(value []byte) Fields {
 		return Fields{}
 	}
 	text := func(raw []byte) *string {
-		if s, ok := unquote(raw); ok {
+		if b, ok := unquote(raw); ok {
+			s := string(b)
 			return &s
 		}
 		return nil

@@ -49,7 +49,8 @@ func resolveReadTime(raw []byte, eventTime, timestamp, latest time.Time) (int64,
 	if raw != nil && string(raw) != "null" {
 		text := string(raw)
 		if raw[0] == '"' {
-			text, _ = unquote(raw)
+			unquoted, _ := unquote(raw)
+			text = string(unquoted)
 		}
 		return parseReadTime(text, latest)
 	}

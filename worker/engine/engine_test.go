@@ -70,7 +70,7 @@ func newRig(t *testing.T) *rig {
 
 func (r *rig) event(report string, readTime int64, lane event.Lane) event.Event {
 	e := event.Event{
-		Ref: event.Ref(len(r.tracker.events) + 1), Lane: lane, Report: report, Peer: "peer",
+		Ref: event.Ref(len(r.tracker.events) + 1), Lane: lane, Report: []byte(report), Peer: []byte("peer"),
 		ReadTime:  readTime,
 		Record:    event.Record{Topic: "mark-read", Offset: int64(len(r.tracker.events))},
 		EventTime: start,
@@ -356,7 +356,7 @@ func TestEveryEventFinishesOnce(t *testing.T) {
 					failures[i] = errors.New("refused")
 				} else if l.Class != "invalid" {
 					// a dead letter covers the events that it stands for, as a call would
-					appliedTo[l.Event.Report] = max(appliedTo[l.Event.Report], l.Event.ReadTime)
+					appliedTo[string(l.Event.Report)] = max(appliedTo[string(l.Event.Report)], l.Event.ReadTime)
 				}
 			}
 			r.LettersWritten(now, letters, failures)
@@ -366,9 +366,9 @@ func TestEveryEventFinishesOnce(t *testing.T) {
 			if r.tracker.finished[ref] != 1 {
 				t.Fatalf("seed %d: event %d finished %d times", seed, ref, r.tracker.finished[ref])
 			}
-			if e.Invalid == nil && appliedTo[e.Report] < e.ReadTime {
+			if e.Invalid == nil && appliedTo[string(e.Report)] < e.ReadTime {
 				t.Fatalf("seed %d: event %d of T %d is not covered by %d", seed, ref, e.ReadTime,
-					appliedTo[e.Report])
+					appliedTo[string(e.Report)])
 			}
 		}
 		for lane, n := range r.counts {

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"errors"
-	"strings"
 	"time"
 
 	"markread/consumer/event"
@@ -201,6 +200,7 @@ func newLetter(refs []uint64, d event.DeadLetter) *Letter {
 // invalidLetter returns the dead letter of an invalid record; indistinguishable damaged records
 // share one.
 func invalidLetter(now time.Time, ev event.Event) *Letter {
+	ev.Report, ev.Peer = nil, nil // they share the fetched bytes, and would keep all of them
 	return newLetter([]uint64{uint64(ev.Ref)}, event.DeadLetter{
 		Event: ev, Class: "invalid", Message: ev.Invalid.Error(),
 		Collapsed: standsFor(&ev), FailedAt: now,
@@ -222,8 +222,6 @@ func (e *Engine) failedLetter(
 	d := e.backlog.Drop(conv)
 	ev := unpack(d.Payload, e.options.Topics)
 	ev.ReadTime = d.ReadTime
-	// Without the copies they would keep d.Payload in memory.
-	ev.Report, ev.Peer = strings.Clone(ev.Report), strings.Clone(ev.Peer)
 	l := newLetter(d.Refs, event.DeadLetter{
 		Event: ev, Class: class, Code: failure.Label, Message: failure.Error(),
 		Attempts: int(conv.Attempts), Collapsed: len(d.Refs), FailedAt: now,

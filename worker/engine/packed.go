@@ -33,7 +33,7 @@ const (
 // conversation. The read time, the attempts and the Ref are not packed: the backlog has them.
 func pack(e *event.Event) (packed string, idLen uint8) {
 	r := &e.Record
-	b := append(make([]byte, 0, 256), conversationID(e.Report, e.Peer)...)
+	b := append(make([]byte, 0, 256), conversationID(string(e.Report), string(e.Peer))...)
 	idLen = uint8(len(b))
 	b = append(b, accountSeparator+"\x00"...)
 	b = binary.AppendUvarint(b, uint64(r.Partition))
@@ -51,7 +51,7 @@ func pack(e *event.Event) (packed string, idLen uint8) {
 		b = packBytes(b, r.Key)
 	}
 	b = packHeaders(b, r.Headers)
-	b = shorten(b, r.Value, commonWords(e.Report, e.Peer))
+	b = shorten(b, r.Value, commonWords(string(e.Report), string(e.Peer)))
 	b[int(idLen)+len(accountSeparator)] = byte(p)
 	return string(b), idLen
 }
@@ -62,7 +62,7 @@ func unpack(packed string, topics event.Topics) event.Event {
 	peer, rest, _ := strings.Cut(rest, accountSeparator)
 	u := unpacker{[]byte(rest[1:])}
 	p := packing(rest[0])
-	e := event.Event{Report: report, Peer: peer}
+	e := event.Event{Report: []byte(report), Peer: []byte(peer)}
 	r := &e.Record
 	r.Topic = topics.Live
 	if p&packsBackfill != 0 {

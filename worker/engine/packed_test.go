@@ -95,7 +95,7 @@ func mustSurvive(t *testing.T, r event.Record, own event.Topics) {
 		e.Lane = event.Backfill
 	}
 	packed, named := pack(&e)
-	if id := packed[:named]; id != conversationID(e.Report, e.Peer) {
+	if id := packed[:named]; id != conversationID(string(e.Report), string(e.Peer)) {
 		t.Errorf("the conversation %q is packed as %q", id, packed)
 	}
 	got := unpack(packed, own)

@@ -64,9 +64,9 @@ func TestTraffic(t *testing.T) {
 			switch {
 			case e.Invalid != nil:
 				t.Fatalf("%s: %v", m.Value, e.Invalid)
-			case e.Report == e.Peer:
+			case string(e.Report) == string(e.Peer):
 				t.Fatalf("%s talks to nobody else", e.Report)
-			case string(m.Key) != e.Report+"|"+e.Peer:
+			case string(m.Key) != string(event.Key(e.Report, e.Peer)):
 				t.Fatalf("key %s of %s", m.Key, m.Value)
 			case e.EventTime.Before(begin.Add(readAfter)) || e.EventTime.After(time.Now()):
 				t.Fatalf("event time %s", e.EventTime)

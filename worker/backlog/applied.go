@@ -1,7 +1,7 @@
 package backlog
 
 import (
-	"strings"
+	"hash/maphash"
 	"time"
 )
 
@@ -15,52 +15,67 @@ const (
 // needs the call, must not be suppressed for long. The zero value is not ready for use; use
 // NewAppliedTimes.
 type AppliedTimes struct {
-	successes map[string]success
+	seeds     [2]maphash.Seed
+	successes map[identity]success
 	order     []remembered // oldest first; entries that a later success replaced are skipped
 	head      int
 	limit     int
+	start     time.Time // of the first success
 }
+
+// identity identifies a conversation in 16 bytes without a pointer: a hash with random seeds, so
+// that nobody can construct a collision. Chance collisions are negligible.
+type identity [2]uint64
 
 type success struct {
 	readTime int64
-	at       time.Time
+	at       time.Duration // since start
 }
 
 type remembered struct {
-	id string
-	at time.Time
+	id identity
+	at time.Duration // since start
 }
 
 // NewAppliedTimes returns AppliedTimes that remember nothing.
 func NewAppliedTimes() *AppliedTimes {
-	return &AppliedTimes{successes: map[string]success{}, limit: rememberMost}
+	return &AppliedTimes{
+		seeds:     [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
+		successes: map[identity]success{}, limit: rememberMost,
+	}
 }
 
-// Remember notes that readTime was applied for the conversation.
-func (m *AppliedTimes) Remember(now time.Time, id string, readTime int64) {
-	m.forget(now)
-	id = strings.Clone(id) // id is part of the payload, which must not stay in memory
-	m.successes[id] = success{readTime, now}
-	m.order = append(m.order, remembered{id, now})
+func (m *AppliedTimes) identify(id []byte) identity {
+	return identity{maphash.Bytes(m.seeds[0], id), maphash.Bytes(m.seeds[1], id)}
 }
 
-// Covers reports whether readTime or a later time was applied for the conversation recently.
-func (m *AppliedTimes) Covers(now time.Time, id string, readTime int64) bool {
+// remember notes that readTime was applied for the conversation.
+func (m *AppliedTimes) remember(now time.Time, id identity, readTime int64) {
+	if m.start.IsZero() {
+		m.start = now
+	}
+	at := now.Sub(m.start)
+	m.forget(at)
+	m.successes[id] = success{readTime, at}
+	m.order = append(m.order, remembered{id, at})
+}
+
+// covers reports whether readTime or a later time was applied for the conversation recently.
+func (m *AppliedTimes) covers(now time.Time, id identity, readTime int64) bool {
 	s, ok := m.successes[id]
-	return ok && readTime <= s.readTime && now.Sub(s.at) < rememberFor
+	return ok && readTime <= s.readTime && now.Sub(m.start)-s.at < rememberFor
 }
 
 // forget removes entries that are too old, and the oldest entries when there are too many.
-func (m *AppliedTimes) forget(now time.Time) {
+func (m *AppliedTimes) forget(at time.Duration) {
 	for m.head < len(m.order) {
 		oldest := m.order[m.head]
-		if now.Sub(oldest.at) < rememberFor && len(m.order)-m.head < m.limit {
+		if at-oldest.at < rememberFor && len(m.order)-m.head < m.limit {
 			break
 		}
-		if s := m.successes[oldest.id]; s.at.Equal(oldest.at) {
+		if m.successes[oldest.id].at == oldest.at {
 			delete(m.successes, oldest.id)
 		}
-		m.order[m.head] = remembered{}
 		m.head++
 	}
 	if m.head > len(m.order)/2 {

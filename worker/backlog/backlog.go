@@ -31,7 +31,6 @@
 package backlog
 
 import (
-	"slices"
 	"time"
 )
 
@@ -47,16 +46,17 @@ type Event struct {
 	ReadTime int64  // T, seconds since 1970
 	Ref      uint64 // identifies the event in what is settled
 	Attempts int    // counted before it arrived here
-	Payload  string // for the owner; begins with the conversation's ID, so that they share bytes
-	IDLen    uint8  // how many bytes of Payload are the ID
+	// for the owner, and copied; begins with the conversation's ID, which is the same for all of
+	// its events
+	Payload []byte
+	IDLen   uint8 // how many bytes of Payload are the ID
 }
 
-// ID identifies the conversation.
-func (e Event) ID() string { return e.Payload[:e.IDLen] }
+func (e Event) id() []byte { return e.Payload[:e.IDLen] }
 
 // Backlog holds all waiting conversations.
 type Backlog struct {
-	conversations   map[string]*Conversation
+	conversations   table
 	lanes           [Lanes]lane
 	applied         *AppliedTimes
 	start           time.Time
@@ -78,56 +78,48 @@ type lane struct {
 // New returns an empty backlog. applied outlives it, because applied is about the server, not about
 // what waits. Times of later calls must not be before start.
 func New(applied *AppliedTimes, start time.Time) *Backlog {
-	return &Backlog{conversations: map[string]*Conversation{}, applied: applied, start: start}
+	return &Backlog{conversations: table{seed: applied.seeds[0]}, applied: applied, start: start}
 }
 
 // Add adds an event. It returns false if an earlier success covers the event, which is then not
 // kept.
 func (b *Backlog) Add(now time.Time, e Event) (kept bool) {
-	if b.applied.Covers(now, e.ID(), e.ReadTime) {
+	id := b.applied.identify(e.id())
+	if b.applied.covers(now, id, e.ReadTime) {
 		return false
 	}
 	b.arrivals++
-	c := b.conversations[e.ID()]
-	known := c != nil
-	if !known {
-		c = &Conversation{lane: int8(e.Lane)}
-		b.lanes[e.Lane].conversations++
-	}
-	b.keepLargest(c, e)
-	c.Attempts = max(c.Attempts, int32(e.Attempts))
-	switch {
-	case known && c.flight != nil:
-		c.flight.arrive(c, e, b.arrivals)
+	c := b.conversations.find(e.id(), id[0])
+	if c == nil {
+		b.addConversation(e, id[0])
 		return true
-	case !known:
-		b.lanes[e.Lane].fresh.push(c, b.arrivals)
-	case int(c.lane) > e.Lane:
+	}
+	s := c.state() // before best changes
+	if e.ReadTime >= c.readTime {
+		b.lanes[c.lane].bytes += len(e.Payload) - len(c.payload)
+		c.set(e)
+	}
+	s.calls.Attempts = max(s.calls.Attempts, int32(e.Attempts))
+	if s.flight != nil {
+		s.flight.arrive(&s.refs, e, b.arrivals)
+		return true
+	}
+	s.refs.add(e.Ref)
+	if int(c.lane) > e.Lane {
 		b.move(c, e.Lane)
 	}
-	c.refs = appendRef(c.refs, e.Ref)
 	return true
 }
 
-// appendRef appends a ref. append would double the capacity, but in a large backlog the refs are
-// half of the memory.
-func appendRef(refs []uint64, ref uint64) []uint64 {
-	if n := len(refs); n == cap(refs) && n >= 8 {
-		refs = append(make([]uint64, 0, n+n/4), refs...)
+func (b *Backlog) addConversation(e Event, hash uint64) {
+	c := &Conversation{lane: int8(e.Lane)}
+	c.set(e)
+	if e.Attempts > 0 {
+		c.Calls().Attempts = int32(e.Attempts)
 	}
-	return append(refs, ref)
-}
-
-// keepLargest makes e the event that the conversation is called for, unless another has a larger T.
-// The map must not keep the old payload.
-func (b *Backlog) keepLargest(c *Conversation, e Event) {
-	if e.ReadTime < c.readTime {
-		return
-	}
-	b.lanes[c.lane].bytes += len(e.Payload) - len(c.payload)
-	delete(b.conversations, e.ID())
-	c.payload, c.idLen, c.readTime, c.best = e.Payload, e.IDLen, e.ReadTime, e.Ref
-	b.conversations[c.ID()] = c
+	b.conversations.insert(c, hash)
+	b.count(c, 1)
+	b.lanes[e.Lane].fresh.push(c, b.arrivals)
 }
 
 // move moves a waiting conversation to another lane, where it keeps its place by age or its due
@@ -150,7 +142,7 @@ func (b *Backlog) relocate(c *Conversation, to int8) {
 }
 
 func (b *Backlog) forget(c *Conversation) {
-	delete(b.conversations, c.ID())
+	b.conversations.remove(c)
 	b.count(c, -1)
 }
 
@@ -176,8 +168,8 @@ func (b *Backlog) Ready(now time.Time, open LaneSet) (ok bool, due time.Time) {
 
 // endCall marks c as not in flight, and returns the flight that ended.
 func (b *Backlog) endCall(c *Conversation) *flight {
-	f := c.flight
-	c.flight = nil
+	f := c.more.flight
+	c.more.flight = nil
 	if c.retrying {
 		b.retriesInFlight--
 	}
@@ -187,14 +179,15 @@ func (b *Backlog) endCall(c *Conversation) *flight {
 // Succeeded ends the call of c: it covers every event up to the T that was sent.
 func (b *Backlog) Succeeded(now time.Time, c *Conversation) Settled {
 	f := b.endCall(c)
-	s := Settled{Refs: c.refs, Sent: f.sent, Applied: f.ref}
-	b.applied.Remember(now, c.ID(), f.readTime)
-	if len(f.newer) == 0 {
+	s := Settled{Refs: c.more.refs, Sent: f.sent, Applied: f.ref}
+	b.applied.remember(now, b.applied.identify(c.id()), f.readTime)
+	if f.newer.n == 0 {
 		b.forget(c)
 		return s
 	}
 	b.relocate(c, f.newerLane)
-	c.refs, c.retrying, c.Failures, c.Attempts = f.newer, false, 0, 0
+	c.more.refs, c.retrying = f.newer, false
+	c.more.calls.Failures, c.more.calls.Attempts = 0, 0
 	b.lanes[c.lane].fresh.push(c, f.newerOrder)
 	return s
 }
@@ -222,12 +215,12 @@ func (b *Backlog) retry(c *Conversation, key int64) {
 func (b *Backlog) Drop(c *Conversation) Dropped {
 	b.mergeArrived(c)
 	b.forget(c)
-	return Dropped{Refs: c.refs, Payload: c.payload, ReadTime: c.readTime}
+	return Dropped{Refs: c.more.refs, Payload: c.payload, ReadTime: c.readTime}
 }
 
 func (b *Backlog) mergeArrived(c *Conversation) {
 	f := b.endCall(c)
-	c.refs = append(c.refs, f.newer...)
+	c.more.refs.addAll(f.newer)
 	b.relocate(c, f.lane)
 }
 
@@ -252,7 +245,7 @@ func (b *Backlog) Conversations(lane int) int { return b.lanes[lane].conversatio
 func (b *Backlog) Bytes(lane int) int { return b.lanes[lane].bytes }
 
 // Len returns how many conversations of all lanes wait or are in flight.
-func (b *Backlog) Len() int { return len(b.conversations) }
+func (b *Backlog) Len() int { return b.conversations.n }
 
 // findAtMost bounds how many events Find checks in addition to the oldest of each conversation.
 const findAtMost = 1_000_000
@@ -264,18 +257,18 @@ func (b *Backlog) Find(wanted map[uint64]bool) map[uint64]*Conversation {
 	found := make(map[uint64]*Conversation, len(wanted))
 	checked := 0
 	for _, all := range [2]bool{false, true} {
-		for _, c := range b.conversations {
+		for c := range b.conversations.all() {
 			if len(found) == len(wanted) || checked > findAtMost {
 				return found
 			}
-			refs := c.refs[:1]
-			if all {
-				if refs = c.refs; c.flight != nil {
-					refs = slices.Concat(refs, c.flight.newer)
+			if !all {
+				if wanted[c.Oldest()] {
+					found[c.Oldest()] = c
 				}
-				checked += len(refs)
+				continue
 			}
-			for _, ref := range refs {
+			for ref := range c.events() {
+				checked++
 				if wanted[ref] {
 					found[ref] = c
 				}

@@ -29,7 +29,7 @@ func newFixture(t *testing.T) *fixture {
 func (b *fixture) add(id string, lane int, readTime int64) (ref uint64) {
 	b.t.Helper()
 	b.next++
-	if !b.Add(start, Event{Payload: fmt.Sprint(id, b.next), IDLen: uint8(len(id)), Lane: lane,
+	if !b.Add(start, Event{Payload: fmt.Append(nil, id, b.next), IDLen: uint8(len(id)), Lane: lane,
 		ReadTime: readTime, Ref: b.next}) {
 		b.t.Fatalf("%s at %d: not kept", id, readTime)
 	}
@@ -48,11 +48,13 @@ func (b *fixture) take(now time.Time, wantID string, wantTime int64) *Conversati
 	return c
 }
 
+func list(refs Refs) []uint64 { return slices.Collect(refs.All()) }
+
 // events returns how many events wait or are in flight.
 func events(b *Backlog) (n int) {
-	for _, c := range b.conversations {
-		if n += len(c.refs); c.flight != nil {
-			n += len(c.flight.newer)
+	for c := range b.conversations.all() {
+		for range c.events() {
+			n++
 		}
 	}
 	return n
@@ -64,7 +66,7 @@ func TestEventsCollapseIntoTheLargest(t *testing.T) {
 	largest := b.add("a", 0, 30)
 	b.add("a", 0, 20)
 	s := b.Succeeded(start, b.take(start, "a", 30))
-	if !slices.Equal(s.Refs, []uint64{1, 2, 3}) || s.Sent != 3 || s.Applied != largest {
+	if !slices.Equal(list(s.Refs), []uint64{1, 2, 3}) || s.Sent != 3 || s.Applied != largest {
 		t.Fatalf("settled %+v", s)
 	}
 	if b.Len() != 0 || events(b.Backlog) != 0 || b.Conversations(0) != 0 {
@@ -77,7 +79,7 @@ func TestLaterEventWinsAmongEqualTimes(t *testing.T) {
 	b.add("a", 0, 10)
 	later := b.add("a", 0, 10)
 	c := b.take(start, "a", 10)
-	if d := b.Drop(c); d.Payload != fmt.Sprint(c.ID(), later) || len(d.Refs) != 2 {
+	if d := b.Drop(c); string(d.Payload) != fmt.Sprint(c.ID(), later) || d.Refs.Len() != 2 {
 		t.Fatalf("dropped %+v, want the payload of event %d", d, later)
 	}
 }
@@ -93,13 +95,13 @@ func TestEventsThatArriveDuringACall(t *testing.T) {
 		t.Fatalf("took %s while its call is in flight", got.ID())
 	}
 	s := b.Succeeded(start, c)
-	if !slices.Equal(s.Refs, []uint64{1, covered}) || s.Sent != 1 || s.Applied != 1 {
+	if !slices.Equal(list(s.Refs), []uint64{1, covered}) || s.Sent != 1 || s.Applied != 1 {
 		t.Fatalf("settled %+v: the newer event is not covered", s)
 	}
 	if int(c.lane) != 0 {
 		t.Fatal("the uncovered event arrived in lane 0")
 	}
-	if s := b.Succeeded(start, b.take(start, "a", 11)); !slices.Equal(s.Refs, []uint64{newer}) {
+	if s := b.Succeeded(start, b.take(start, "a", 11)); !slices.Equal(list(s.Refs), []uint64{newer}) {
 		t.Fatalf("settled %+v", s)
 	}
 }
@@ -137,7 +139,7 @@ func TestRetryContinuesCollapsing(t *testing.T) {
 		t.Fatal("taken before it is due")
 	}
 	s := b.Succeeded(at(5), b.take(at(5), "a", 15))
-	if len(s.Refs) != 4 || s.Sent != 4 {
+	if s.Refs.Len() != 4 || s.Sent != 4 {
 		t.Fatalf("settled %+v", s)
 	}
 }
@@ -156,11 +158,11 @@ func TestCoveredEventsNeedNoCall(t *testing.T) {
 		{11, at(1), true},
 	} {
 		if got := b.Add(row.now,
-			Event{Payload: "a", IDLen: 1, ReadTime: row.readTime}); got != row.kept {
+			Event{Payload: []byte("a"), IDLen: 1, ReadTime: row.readTime}); got != row.kept {
 			t.Errorf("T %d after %v: kept %v", row.readTime, row.now.Sub(start), got)
 		}
 	}
-	if !b.Add(at(601), Event{Payload: "a", IDLen: 1, ReadTime: 5}) {
+	if !b.Add(at(601), Event{Payload: []byte("a"), IDLen: 1, ReadTime: 5}) {
 		t.Error("a repair after more than ten minutes was swallowed")
 	}
 }
@@ -170,7 +172,7 @@ func TestFailureCoversNoEvent(t *testing.T) {
 	b.add("a", 0, 10)
 	b.Drop(b.take(start, "a", 10))
 	b.add("a", 0, 10)
-	if c := b.take(start, "a", 10); c.Attempts != 0 || c.Failures != 0 {
+	if c := b.take(start, "a", 10); c.Calls().Attempts != 0 || c.Calls().Failures != 0 {
 		t.Fatal("a new life begins with old attempts")
 	}
 }
@@ -330,16 +332,16 @@ func TestAppliedTimesAreBounded(t *testing.T) {
 	m := NewAppliedTimes()
 	m.limit = 100
 	for i := range 1000 {
-		m.Remember(start, fmt.Sprint(i%300), 1)
+		m.remember(start, m.identify(fmt.Append(nil, i%300)), 1)
 	}
 	if len(m.successes) > 100 || len(m.order)-m.head > 100 || cap(m.order) > 1000 {
 		t.Fatalf("%d remembered, %d in order, at most 100 are allowed", len(m.successes),
 			len(m.order)-m.head)
 	}
-	if !m.Covers(start, fmt.Sprint(999%300), 1) {
+	if !m.covers(start, m.identify(fmt.Append(nil, 999%300)), 1) {
 		t.Fatal("the latest was forgotten")
 	}
-	m.Remember(at(700), "x", 1)
+	m.remember(at(700), m.identify([]byte("x")), 1)
 	if len(m.successes) != 1 {
 		t.Fatalf("%d remembered, all but one are too old", len(m.successes))
 	}

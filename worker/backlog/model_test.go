@@ -1,9 +1,9 @@
 package backlog
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"testing"
 	"time"
 )
@@ -21,7 +21,7 @@ type model struct {
 // would contain.
 func (m *model) eventsOf(id string) (n int, largest Event) {
 	for _, e := range m.events {
-		if e.ID() == id {
+		if string(e.id()) == id {
 			n++
 			if e.ReadTime > largest.ReadTime || e.ReadTime == largest.ReadTime &&
 				e.Ref > largest.Ref {
@@ -50,14 +50,14 @@ func TestAgainstTheModel(t *testing.T) {
 			now = now.Add(time.Duration(r.IntN(100)) * time.Millisecond)
 			switch action := r.IntN(10); {
 			case action < 5:
-				e := Event{Payload: fmt.Sprint(r.IntN(conversations), "#", 1<<r.IntN(60), "#",
+				e := Event{Payload: fmt.Append(nil, r.IntN(conversations), "#", 1<<r.IntN(60), "#",
 					step), Lane: r.IntN(2),
 					ReadTime: 1 + r.Int64N(50), Ref: step + 1}
-				e.IDLen = uint8(strings.IndexByte(e.Payload, '#'))
+				e.IDLen = uint8(bytes.IndexByte(e.Payload, '#'))
 				kept := b.Add(now, e)
-				if covered := m.applied[e.ID()] >= e.ReadTime; kept == covered {
+				if covered := m.applied[string(e.id())] >= e.ReadTime; kept == covered {
 					fail("event at %d kept: %v; %d was applied", e.ReadTime, kept,
-						m.applied[e.ID()])
+						m.applied[string(e.id())])
 				}
 				if kept {
 					m.events[e.Ref] = e
@@ -72,7 +72,7 @@ func TestAgainstTheModel(t *testing.T) {
 				}
 				largest, waited := int64(0), map[uint64]bool{}
 				for _, e := range m.events {
-					if e.ID() == c.ID() {
+					if string(e.id()) == c.ID() {
 						largest = max(largest, e.ReadTime)
 						waited[e.Ref] = true
 					}
@@ -98,22 +98,22 @@ func TestAgainstTheModel(t *testing.T) {
 				case 1:
 					d := b.Drop(c)
 					n, largest := m.eventsOf(id)
-					if len(d.Refs) != n || d.Payload != largest.Payload ||
+					if d.Refs.Len() != n || !bytes.Equal(d.Payload, largest.Payload) ||
 						d.ReadTime != largest.ReadTime {
 						fail("dropped %d events with payload %v of %d, want %d with %v",
-							len(d.Refs), d.Payload, d.ReadTime, n, largest)
+							d.Refs.Len(), d.Payload, d.ReadTime, n, largest)
 					}
-					for _, ref := range d.Refs {
-						if m.events[ref].ID() != id {
-							fail("dropped event %d of conversation %q", ref, m.events[ref].ID())
+					for ref := range d.Refs.All() {
+						if string(m.events[ref].id()) != id {
+							fail("dropped event %d of conversation %q", ref, string(m.events[ref].id()))
 						}
 						delete(m.events, ref)
 					}
 				default:
 					s := b.Succeeded(now, c)
-					for j, ref := range s.Refs {
+					for j, ref := range list(s.Refs) {
 						e, ok := m.events[ref]
-						if !ok || e.ID() != id || e.ReadTime > sent {
+						if !ok || string(e.id()) != id || e.ReadTime > sent {
 							fail("settled %+v, which a call up to %d doesn't cover", e, sent)
 						}
 						if m.waited[id][ref] != (j < s.Sent) {
@@ -122,7 +122,7 @@ func TestAgainstTheModel(t *testing.T) {
 						delete(m.events, ref)
 					}
 					for _, e := range m.events {
-						if e.ID() == id && e.ReadTime <= sent {
+						if string(e.id()) == id && e.ReadTime <= sent {
 							fail("event %+v is covered by %d and was not settled", e, sent)
 						}
 					}
@@ -137,7 +137,7 @@ func TestAgainstTheModel(t *testing.T) {
 			}
 			ids := map[string]bool{}
 			for _, e := range m.events {
-				ids[e.ID()] = true
+				ids[string(e.id())] = true
 			}
 			bytes := 0
 			for id := range ids {

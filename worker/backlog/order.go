@@ -75,7 +75,8 @@ func (l *lane) waits(at int64, full bool) bool {
 }
 
 func (b *Backlog) send(c *Conversation) *Conversation {
-	c.flight = &flight{sent: len(c.refs), ref: c.best, readTime: c.readTime, lane: c.lane}
+	s := c.state()
+	s.flight = &flight{sent: s.refs.n, ref: c.best, readTime: c.readTime, lane: c.lane}
 	if c.retrying {
 		b.retriesInFlight++
 	}

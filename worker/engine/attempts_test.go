@@ -32,8 +32,8 @@ func TestAttempts(t *testing.T) {
 			r.receiveOne("b", 1)
 			r.CallDone(start, r.mustCall(start, "b"), row.others)
 			r.CallDone(start, c, row.failure)
-			if int(c.conversation.Attempts) != row.want {
-				t.Fatalf("%d attempts, want %d", c.conversation.Attempts, row.want)
+			if c.conversation.Attempts() != row.want {
+				t.Fatalf("%d attempts, want %d", c.conversation.Attempts(), row.want)
 			}
 		})
 	}
@@ -61,8 +61,8 @@ func TestTimeoutCountsOncePerResponseToOthers(t *testing.T) {
 		now := at(float64(10 * (i + 1)))
 		r.CallDone(now, r.mustCall(now, "a"), timeout)
 	}
-	if c.conversation.Attempts != 1 {
-		t.Fatalf("%d attempts, want 1: no other call got a response since", c.conversation.Attempts)
+	if c.conversation.Attempts() != 1 {
+		t.Fatalf("%d attempts, want 1: no other call got a response since", c.conversation.Attempts())
 	}
 }
 
@@ -115,13 +115,13 @@ func TestHoldCountsNoAttemptsAndItsEndRetriesSoon(t *testing.T) {
 	for i, c := range inFlight {
 		r.CallDone(start, c, internal)
 		// the 20th begins the outage
-		if want := 1 - i/19; int(c.conversation.Attempts) != max(0, want) {
-			t.Fatalf("call %d: %d attempts", i, c.conversation.Attempts)
+		if want := 1 - i/19; c.conversation.Attempts() != max(0, want) {
+			t.Fatalf("call %d: %d attempts", i, c.conversation.Attempts())
 		}
 	}
 	probe, _ := r.Next(at(1))
 	r.CallDone(at(1), probe, internal)
-	if probe.conversation.Attempts > 1 {
+	if probe.conversation.Attempts() > 1 {
 		t.Fatal("a probe was counted")
 	}
 	probe, _ = r.Next(at(3))
@@ -227,7 +227,7 @@ func TestInterruptedCallIsNotAFailure(t *testing.T) {
 	r.receiveOne("a", 1)
 	c := r.mustCall(start, "a")
 	r.CallInterrupted(start, c)
-	if c.conversation.Attempts != 0 || c.conversation.Failures != 0 || r.calls != 0 ||
+	if c.conversation.Attempts() != 0 || c.conversation.Calls().Failures != 0 || r.calls != 0 ||
 		r.holds.LaneHeld(0) || r.quota.InFlight() != 0 {
 		t.Fatalf("%+v", c.conversation)
 	}

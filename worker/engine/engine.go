@@ -44,6 +44,7 @@ type Engine struct {
 	applied *backlog.AppliedTimes
 
 	// These fields belong to one generation; see Begin and End.
+	packer     packer
 	tracker    Tracker
 	partitions int // of the group
 	backlog    *backlog.Backlog
@@ -72,12 +73,16 @@ type Call struct {
 	Probe bool
 
 	sent         time.Time
+	id           string // of the conversation
 	conversation *backlog.Conversation
 	topics       *event.Topics
 }
 
 // Record unpacks the record of the event that the call is made for. Only log lines use it.
-func (c *Call) Record() event.Record { return unpack(c.conversation.Payload(), *c.topics).Record }
+func (c *Call) Record() event.Record {
+	payload, readTime := c.conversation.Best()
+	return unpack(payload, readTime, *c.topics).Record
+}
 
 // New returns an Engine without a generation and, with a rate, without permits.
 func New(options Options) *Engine {
@@ -130,7 +135,7 @@ func (e *Engine) Receive(now time.Time, events []event.Event) {
 			continue
 		}
 		known := e.backlog.Len()
-		packed, idLen := pack(ev)
+		packed, idLen := e.packer.pack(ev)
 		kept := e.backlog.Add(now, backlog.Event{
 			Lane:     int(ev.Lane),
 			ReadTime: ev.ReadTime,
@@ -198,16 +203,18 @@ func (e *Engine) Next(now time.Time) (todo *Call, again time.Time) {
 	} else {
 		chosen = e.backlog.Take(now, open, max(1, e.quota.Limit(now)/retryDivisor))
 	}
-	if chosen.Failures == 0 {
-		chosen.Baseline = e.withErrorCode
+	if calls := chosen.Calls(); calls.Failures == 0 {
+		calls.Baseline = e.withErrorCode
 	}
 	e.lastCall = now
-	report, peer, _ := strings.Cut(chosen.ID(), accountSeparator)
+	id := chosen.ID()
+	separator := strings.IndexByte(id, accountSeparator)
 	return &Call{
-		Read:         imclient.Read{Report: report, Peer: peer, Time: chosen.ReadTime()},
+		Read:         imclient.Read{Report: id[:separator], Peer: id[separator+1:], Time: chosen.ReadTime()},
 		Lane:         chosen.Lane(),
 		Probe:        probe,
 		sent:         now,
+		id:           id,
 		conversation: chosen,
 		topics:       &e.options.Topics,
 	}, time.Time{}
@@ -251,15 +258,15 @@ func (e *Engine) CallDone(now time.Time, done *Call, failure *imclient.Error) {
 	if throttled {
 		e.quota.Shrink(now, done.sent)
 	}
-	conv := done.conversation
-	if refused && conv.NewSignature {
+	calls := done.conversation.Calls()
+	if refused && calls.NewSignature {
 		// The second attempt had a new signature: now the class counts, whatever other calls got.
 		believed := *failure
 		believed.RetryWithNewSignature = false
 		failure = &believed
 	}
-	conv.NewSignature = refused && !conv.NewSignature
+	calls.NewSignature = refused && !calls.NewSignature
 	held := e.holds.LaneHeld(done.Lane)
-	e.holdsChanged(now, e.holds.CallDone(now, conv.ID(), done.Lane, failure, done.Probe))
+	e.holdsChanged(now, e.holds.CallDone(now, done.id, done.Lane, failure, done.Probe))
 	e.settleCall(now, done, failure, held || e.holds.LaneHeld(done.Lane))
 }

@@ -70,7 +70,8 @@ func newRig(t *testing.T) *rig {
 
 func (r *rig) event(report string, readTime int64, lane event.Lane) event.Event {
 	e := event.Event{
-		Ref: event.Ref(len(r.tracker.events) + 1), Lane: lane, Report: []byte(report), Peer: []byte("peer"),
+		Ref: event.Ref(len(r.tracker.events) + 1), Lane: lane,
+		Report: []byte(report), Peer: []byte("peer"),
 		ReadTime:  readTime,
 		Record:    event.Record{Topic: "mark-read", Offset: int64(len(r.tracker.events))},
 		EventTime: start,

@@ -64,7 +64,7 @@ func TestRejectedCallsWaitWhileTheirLaneIsHeld(t *testing.T) {
 	}
 	probe := r.mustCall(at(5), "a502")
 	r.CallDone(at(5), probe, unknown)
-	if r.letters.len() != 0 || probe.conversation.Attempts != 0 {
+	if r.letters.len() != 0 || probe.conversation.Attempts() != 0 {
 		t.Fatal("a rejected probe became a dead letter, or counts")
 	}
 	r.CallDone(at(10), r.mustCall(at(10), "a503"), nil)
@@ -242,7 +242,7 @@ func TestRetryAfter(t *testing.T) {
 	if todo, again := r.Next(at(6.9)); todo != nil || !again.Equal(at(7)) {
 		t.Fatalf("call %v, again at %v", todo, again)
 	}
-	if a.conversation.Attempts != 0 || b.conversation.Attempts != 0 {
+	if a.conversation.Attempts() != 0 || b.conversation.Attempts() != 0 {
 		t.Fatal("counted in a hold")
 	}
 	r.mustCall(at(7), "c")
@@ -261,7 +261,7 @@ func TestThrottlingShrinksTheLimit(t *testing.T) {
 	if n := r.quota.Limit(start); n != 170 {
 		t.Fatalf("the limit is %d", n)
 	}
-	if c.conversation.Attempts != 0 || r.holds.LaneHeld(0) {
+	if c.conversation.Attempts() != 0 || r.holds.LaneHeld(0) {
 		t.Fatal("counted, or held")
 	}
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"markread/consumer/event"
@@ -220,11 +221,11 @@ func (e *Engine) failedLetter(
 	now time.Time, class string, conv *backlog.Conversation, failure *imclient.Error,
 ) *Letter {
 	d := e.backlog.Drop(conv)
-	ev := unpack(d.Payload, e.options.Topics)
-	ev.ReadTime = d.ReadTime
-	l := newLetter(d.Refs, event.DeadLetter{
+	ev := unpack(d.Payload, d.ReadTime, e.options.Topics)
+	refs := slices.AppendSeq(make([]uint64, 0, d.Refs.Len()), d.Refs.All())
+	l := newLetter(refs, event.DeadLetter{
 		Event: ev, Class: class, Code: failure.Label, Message: failure.Error(),
-		Attempts: int(conv.Attempts), Collapsed: len(d.Refs), FailedAt: now,
+		Attempts: int(conv.Calls().Attempts), Collapsed: len(refs), FailedAt: now,
 	})
 	// Message begins with what failed: a substring of it needs no memory of its own.
 	l.Reason, l.Do = l.Message[:len(failure.WithoutRemedy())], failure.RemedyWithoutRetry()

@@ -3,80 +3,112 @@ package engine
 import (
 	"bytes"
 	"encoding/binary"
-	"strings"
+	"strconv"
 	"time"
 
 	"markread/consumer/event"
 )
 
 // A waiting conversation keeps the record of its best event, because a dead letter would need it,
-// and in a large backlog the records are most of the memory. So each is packed into one string,
-// which begins with the conversation's ID, contains no pointers, and stores nothing twice.
+// and in a large backlog the records are most of the memory. So each is packed into few bytes,
+// which begin with the conversation's ID and store nothing twice.
 
 // accountSeparator separates the accounts in an ID. Accounts are printable ASCII, so neither
 // contains it.
-const accountSeparator = "\n"
+const accountSeparator = '\n'
 
-func conversationID(report, peer string) string { return report + accountSeparator + peer }
-
-// packing says which optional parts are packed, in addition to the ID, the partition, the offset,
-// the headers and the value.
+// packing says which optional parts are packed, in addition to the ID, the partition, the offset
+// and the headers.
 type packing byte
 
 const (
 	packsBackfill packing = 1 << iota // the lane is backfill
 	packsTime                         // the record's timestamp
 	packsKey                          // only if it is not the recommended one
+	packsValue                        // only if it is neither of these two:
+	numberTime                        // the usual value, with MsgReadTime as a number
+	stringTime                        // the usual value, with MsgReadTime as a string
 )
 
-// pack returns a valid event in few bytes. The first idLen bytes, 65 at most, are the ID of its
-// conversation. The read time, the attempts and the Ref are not packed: the backlog has them.
-func pack(e *event.Event) (packed string, idLen uint8) {
+// appendUsual appends the value that most producers write: no white space, no other fields.
+func appendUsual(b, report, peer []byte, readTime int64, quote string) []byte {
+	b = append(append(b, `{"`+event.ReportField+`":"`...), report...)
+	b = append(append(b, `","`+event.PeerField+`":"`...), peer...)
+	b = append(append(b, `","`+event.ReadTimeField+`":`...), quote...)
+	return append(append(strconv.AppendInt(b, readTime, 10), quote...), '}')
+}
+
+// packer packs events, and keeps its buffers.
+type packer struct{ packed, text []byte }
+
+// pack returns a valid event in few bytes, valid until the next call. The first idLen bytes, 65 at
+// most, are the ID of its conversation. The read time, the attempts and the Ref are not packed: the
+// backlog has them.
+func (p *packer) pack(e *event.Event) (packed []byte, idLen uint8) {
 	r := &e.Record
-	b := append(make([]byte, 0, 256), conversationID(string(e.Report), string(e.Peer))...)
+	b := append(append(append(p.packed[:0], e.Report...), accountSeparator), e.Peer...)
 	idLen = uint8(len(b))
-	b = append(b, accountSeparator+"\x00"...)
+	b = append(b, accountSeparator, 0)
 	b = binary.AppendUvarint(b, uint64(r.Partition))
 	b = binary.AppendUvarint(b, uint64(r.Offset))
-	var p packing
+	var parts packing
 	if e.Lane == event.Backfill {
-		p |= packsBackfill
+		parts |= packsBackfill
 	}
 	if !r.Time.IsZero() {
-		p |= packsTime
+		parts |= packsTime
 		b = binary.AppendVarint(b, r.Time.UnixMilli())
 	}
-	if !bytes.Equal(r.Key, event.Key(e.Report, e.Peer)) {
-		p |= packsKey
+	p.text = event.AppendKey(p.text[:0], e.Report, e.Peer)
+	if !bytes.Equal(r.Key, p.text) {
+		parts |= packsKey
 		b = packBytes(b, r.Key)
 	}
 	b = packHeaders(b, r.Headers)
-	b = shorten(b, r.Value, commonWords(string(e.Report), string(e.Peer)))
-	b[int(idLen)+len(accountSeparator)] = byte(p)
-	return string(b), idLen
+	p.text = appendUsual(p.text[:0], e.Report, e.Peer, e.ReadTime, "")
+	switch quoted := len(r.Value) == len(p.text)+len(`""`); {
+	case bytes.Equal(r.Value, p.text):
+		parts |= numberTime
+	case quoted && bytes.Equal(r.Value,
+		appendUsual(p.text[:0], e.Report, e.Peer, e.ReadTime, `"`)):
+		parts |= stringTime
+	default:
+		parts |= packsValue
+		b = shorten(b, r.Value, p.commonWords(e.Report, e.Peer))
+	}
+	b[int(idLen)+1] = byte(parts)
+	p.packed = b
+	return b, idLen
 }
 
-// unpack returns the event that was packed. It must have come from one of topics.
-func unpack(packed string, topics event.Topics) event.Event {
-	report, rest, _ := strings.Cut(packed, accountSeparator)
-	peer, rest, _ := strings.Cut(rest, accountSeparator)
-	u := unpacker{[]byte(rest[1:])}
-	p := packing(rest[0])
-	e := event.Event{Report: []byte(report), Peer: []byte(peer)}
+// unpack returns a copy of the event that was packed, which had this read time. It must have come
+// from one of topics.
+func unpack(packed []byte, readTime int64, topics event.Topics) event.Event {
+	report, rest, _ := bytes.Cut(packed, []byte{accountSeparator})
+	peer, rest, _ := bytes.Cut(rest, []byte{accountSeparator})
+	parts, u := packing(rest[0]), unpacker{rest[1:]}
+	e := event.Event{Report: bytes.Clone(report), Peer: bytes.Clone(peer), ReadTime: readTime}
 	r := &e.Record
 	r.Topic = topics.Live
-	if p&packsBackfill != 0 {
+	if parts&packsBackfill != 0 {
 		e.Lane, r.Topic = event.Backfill, topics.Backfill
 	}
 	r.Partition, r.Offset = int(u.uvarint()), int64(u.uvarint())
-	if p&packsTime != 0 {
+	if parts&packsTime != 0 {
 		r.Time = time.UnixMilli(u.varint())
 	}
-	if r.Key = event.Key(report, peer); p&packsKey != 0 {
+	if r.Key = event.Key(report, peer); parts&packsKey != 0 {
 		r.Key = u.bytes()
 	}
 	r.Headers = u.headers()
-	r.Value = expand(u.rest, commonWords(report, peer))
+	switch {
+	case parts&numberTime != 0:
+		r.Value = appendUsual(nil, report, peer, readTime, "")
+	case parts&stringTime != 0:
+		r.Value = appendUsual(nil, report, peer, readTime, `"`)
+	default:
+		r.Value = expand(u.rest, new(packer).commonWords(report, peer))
+	}
 	e.EventTime, _ = event.EventTime(*r) // an event with an error here would not have been valid
 	e.Replays = r.Replays()
 	return e
@@ -152,20 +184,23 @@ func (u *unpacker) headers() []event.Header {
 
 // commonWords returns the words that nearly every value contains. The byte i+1, which JSON doesn't
 // use, stands for word i.
-func commonWords(report, peer string) [5]string {
-	return [5]string{
-		`"Report_Account":`, `"Peer_Account":`, `"MsgReadTime":`,
-		`"` + report + `"`, `"` + peer + `"`,
+func (p *packer) commonWords(report, peer []byte) [5][]byte {
+	p.text = append(append(append(p.text[:0], '"'), report...), '"')
+	n := len(p.text)
+	p.text = append(append(append(p.text, '"'), peer...), '"')
+	return [5][]byte{
+		[]byte(`"` + event.ReportField + `":`), []byte(`"` + event.PeerField + `":`),
+		[]byte(`"` + event.ReadTimeField + `":`), p.text[:n], p.text[n:],
 	}
 }
 
 // shorten appends a JSON text with its common words replaced.
-func shorten(b, value []byte, words [5]string) []byte {
+func shorten(b, value []byte, words [5][]byte) []byte {
 next:
 	for i := 0; i < len(value); {
 		if value[i] == '"' {
 			for n, word := range words {
-				if len(value)-i >= len(word) && string(value[i:i+len(word)]) == word {
+				if bytes.HasPrefix(value[i:], word) {
 					b, i = append(b, byte(n+1)), i+len(word)
 					continue next
 				}
@@ -178,7 +213,7 @@ next:
 }
 
 // expand reverses shorten.
-func expand(short []byte, words [5]string) []byte {
+func expand(short []byte, words [5][]byte) []byte {
 	var value []byte
 	for _, c := range short {
 		if c >= 1 && int(c) <= len(words) {

@@ -50,33 +50,34 @@ func (e *Engine) settleCall(now time.Time, done *Call, failure *imclient.Error, 
 		e.holdsChanged(now, e.holds.NoteOutcome(now, done.Lane, hold.Called, ""))
 		return
 	}
-	counted := e.attemptCounts(conv, failure, held)
-	conv.Baseline = e.withErrorCode
+	calls := conv.Calls()
+	counted := e.attemptCounts(calls, failure, held)
+	calls.Baseline = e.withErrorCode
 	if failure.RetryWithNewSignature {
 		// Not the event's fault: the signature was refused; the next call has a new one.
 		e.backlog.Retry(conv, now)
 		return
 	}
-	conv.Failures++
+	calls.Failures++
 	if counted {
-		conv.Attempts++
-		e.tracker.Attempted(event.Ref(conv.Oldest()), int(conv.Attempts))
+		calls.Attempts++
+		e.tracker.Attempted(event.Ref(conv.Oldest()), int(calls.Attempts))
 	}
-	failures := int(conv.Failures)
-	due := now.Add(e.options.Backoff.Delay(failures, e.options.Jitter(conv.ID(), failures)))
+	failures := int(calls.Failures)
+	due := now.Add(e.options.Backoff.Delay(failures, e.options.Jitter(done.id, failures)))
 	switch {
 	case failure.Class == imclient.Rejected && !e.holds.Held(hold.Rejections, done.Lane):
 		e.letters.add(e.failedLetter(now, "rejected", conv, failure))
 		e.holdsChanged(now,
 			e.holds.NoteOutcome(now, done.Lane, hold.Rejected, failure.WithoutRemedy()))
-	case counted && int(conv.Attempts) >= e.options.Attempts:
+	case counted && int(calls.Attempts) >= e.options.Attempts:
 		e.letters.add(e.failedLetter(now, "exhausted", conv, failure))
 		e.holdsChanged(now, e.holds.NoteOutcome(now, done.Lane, hold.Called, ""))
 	case done.Probe && e.holds.LaneHeld(done.Lane):
 		e.backlog.Defer(conv, due)
 	default:
 		e.backlog.Retry(conv, due)
-		e.options.Observer.CallRetried(done, failure, conv.Attempts, conv.Failures)
+		e.options.Observer.CallRetried(done, failure, calls.Attempts, calls.Failures)
 	}
 }
 
@@ -84,16 +85,16 @@ func (e *Engine) settleCall(now time.Time, done *Call, failure *imclient.Error, 
 // because then the service is to blame. A failure with an ErrorCode counts: the server judged this
 // call. A failure without one may be the network's fault: it counts only if another conversation
 // got an ErrorCode since.
-func (e *Engine) attemptCounts(conv *backlog.Conversation, failure *imclient.Error,
-	held bool) bool {
+func (e *Engine) attemptCounts(calls *backlog.Calls, failure *imclient.Error, held bool) bool {
 	if held || failure.Class == imclient.Throttled || failure.Class == imclient.Held {
 		return false
 	}
-	return failure.ErrorCode != 0 || e.withErrorCode > conv.Baseline
+	return failure.ErrorCode != 0 || e.withErrorCode > calls.Baseline
 }
 
 func (e *Engine) settleSuccess(now time.Time, s backlog.Settled) {
-	for i, ref := range s.Refs {
+	i := 0
+	for ref := range s.Refs.All() {
 		switch {
 		case ref == s.Applied:
 			e.settle(now, ref, Applied)
@@ -102,6 +103,7 @@ func (e *Engine) settleSuccess(now time.Time, s backlog.Settled) {
 		default:
 			e.settle(now, ref, Superseded)
 		}
+		i++
 	}
 }
 

@@ -64,7 +64,7 @@ func (e *Engine) Explain(lanes map[event.Ref]event.Lane) map[event.Ref]Explanati
 		x := Explanation{WaitsFor: "quota"}
 		if conv != nil {
 			lane = conv.Lane() // a live event may have moved it to the live lane
-			x.Attempts = int(conv.Attempts)
+			x.Attempts = conv.Attempts()
 		}
 		switch {
 		case conv != nil && conv.InFlight():

@@ -52,7 +52,6 @@ func BenchmarkReceive(b *testing.B) {
 		chunk := events[n*512%len(events):][:512]
 		n++
 		for i := range chunk {
-			chunk[i].ReadTime++
 			ref++
 			chunk[i].Ref = ref
 		}

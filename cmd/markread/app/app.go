@@ -27,8 +27,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"runtime/debug"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -78,16 +76,9 @@ type service struct {
 	admin  *console.Server
 }
 
-// gcPercent is the GOGC value: garbage may grow to this percentage of live memory before it is
-// collected. A full backlog is hundreds of megabytes; with Go's default of 100 it would take twice
-// as much.
-const gcPercent = 15
-
 // open creates the worker and listens on the admin server's port. The caller must then call run.
 func open(o Options) (*service, error) {
-	if _, chosen := os.LookupEnv("GOGC"); !chosen {
-		debug.SetGCPercent(gcPercent)
-	}
+	tuneGC()
 	w, err := worker.New(o.Worker)
 	if err != nil {
 		return nil, &OptionsError{err}

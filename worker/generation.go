@@ -67,15 +67,16 @@ func (w *Worker) serve(ctx context.Context, g *consumer.Generation) {
 		imclient.WithLease(context.Background(), func() error { return w.lease(g) }))
 	defer abandon()
 
-	var calls, dispatching, background sync.WaitGroup
+	d := &dispatcher{Worker: w, ctx: ctx, work: work, generation: g}
+	var dispatching, background sync.WaitGroup
 	topic := deadletter.NewWriter(w.options.Kafka, w.options.Topics.DeadLetter)
-	dispatching.Go(func() { w.dispatch(ctx, work, g, &calls) })
+	dispatching.Go(d.run)
 	background.Go(func() { w.writeLetters(work, topic) })
 	background.Go(func() { every(work, w.options.CommitEvery, func() { _ = w.commit(work, g) }) })
 	background.Go(func() { w.watchKey(work) })
 	background.Go(func() { w.watchStalls(work, g) })
 
-	g.Fetch(ctx, sink{w})
+	g.Fetch(ctx, sink{d})
 	dispatching.Wait()
 	w.markAlive()
 	drained := w.drain()
@@ -84,7 +85,7 @@ func (w *Worker) serve(ctx context.Context, g *consumer.Generation) {
 	last, cancel := context.WithTimeout(context.Background(), lastCommitTimeout)
 	defer cancel()
 	abandon()
-	calls.Wait()
+	d.calls.Wait()
 	background.Wait()
 	w.uncleanStop = errors.Join(drained, w.commit(last, g))
 }

@@ -56,6 +56,7 @@ func (w *Worker) writeBatch(
 	defer w.mu.Unlock()
 	refuses = w.engine.LettersWritten(time.Now(), batch, failures)
 	w.wakeWaiting()
+	notify(w.wake)
 	if refuses && ctx.Err() == nil {
 		first := slices.IndexFunc(failures, func(err error) bool { return err != nil })
 		line := w.throttled.Pass("letter", w.options.Log.Error()).Err(failures[first])

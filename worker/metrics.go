@@ -18,8 +18,10 @@ import (
 // hold.
 type metrics struct {
 	calls          *prometheus.CounterVec
+	callsOK        prometheus.Counter // of calls: most calls succeed
 	callSeconds    prometheus.Histogram
 	eventAge       *prometheus.HistogramVec
+	eventAges      [2]prometheus.Observer // of eventAge, by lane
 	letters        *prometheus.CounterVec
 	generations    prometheus.Counter
 	commitFailures *prometheus.CounterVec
@@ -49,6 +51,10 @@ func newMetrics() *metrics {
 		commitFailures: counter("commit_failures_total",
 			"Offset commits that failed; they are retried.", "code"),
 	}
+	m.callsOK = m.calls.WithLabelValues("ok", "0")
+	for lane := range m.eventAges {
+		m.eventAges[lane] = m.eventAge.WithLabelValues(event.Lane(lane).String())
+	}
 	m.initCounters()
 	return m
 }
@@ -76,17 +82,17 @@ func (m *metrics) initCounters() {
 
 // EventFinished implements Observer.
 func (m *metrics) EventFinished(lane event.Lane, age time.Duration) {
-	m.eventAge.WithLabelValues(lane.String()).Observe(max(0, age.Seconds()))
+	m.eventAges[lane].Observe(max(0, age.Seconds()))
 }
 
 // CallEnded implements Observer.
 func (m *metrics) CallEnded(failure *imclient.Error, took time.Duration) {
-	result, code := "ok", "0"
-	if failure != nil {
-		result, code = failure.Class.String(), codeLabel(failure.Label)
-	}
-	m.calls.WithLabelValues(result, code).Inc()
 	m.callSeconds.Observe(took.Seconds())
+	if failure == nil {
+		m.callsOK.Inc()
+		return
+	}
+	m.calls.WithLabelValues(failure.Class.String(), codeLabel(failure.Label)).Inc()
 }
 
 // codeLabel returns a failure's label for metrics: "other" for each ErrorCode that the table

@@ -8,7 +8,7 @@ import (
 )
 
 // sink receives the fetched events.
-type sink struct{ *Worker }
+type sink struct{ *dispatcher }
 
 // WaitForCapacity blocks while the lane has no capacity in memory.
 func (s sink) WaitForCapacity(ctx context.Context, lane event.Lane) error {
@@ -35,6 +35,7 @@ func (s sink) WaitForCapacity(ctx context.Context, lane event.Lane) error {
 func (s sink) Deliver(events []event.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.engine.Receive(time.Now(), events)
-	s.wakeWaiting()
+	now := time.Now()
+	s.engine.Receive(now, events)
+	s.changed(s.start(now))
 }

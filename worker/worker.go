@@ -190,6 +190,7 @@ func (w *Worker) Resume(acceptRejections bool) {
 	defer w.mu.Unlock()
 	w.engine.Resume(time.Now(), acceptRejections)
 	w.wakeWaiting()
+	notify(w.wake)
 }
 
 // Ready reports whether the worker is a member of the group, or left its last generation within the

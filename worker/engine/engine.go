@@ -48,6 +48,7 @@ type Engine struct {
 	tracker    Tracker
 	partitions int // of the group
 	backlog    *backlog.Backlog
+	catchUp    catchUp
 	letters    letterQueue
 
 	// the server accepted the last signature that it judged
@@ -107,7 +108,7 @@ func New(options Options) *Engine {
 // probe ends are dropped.
 func (e *Engine) Begin(now time.Time, t Tracker, assigned, partitions int) {
 	e.tracker, e.partitions = t, partitions
-	e.backlog, e.letters = backlog.New(e.applied, now), letterQueue{}
+	e.backlog, e.letters, e.catchUp = backlog.New(e.applied, now), letterQueue{}, catchUp{}
 	if assigned == 0 {
 		e.holdsChanged(now, e.holds.DropProbed())
 	}
@@ -177,6 +178,12 @@ func (e *Engine) Next(now time.Time) (todo *Call, again time.Time) {
 	var open, probed backlog.LaneSet
 	for lane := range open {
 		ok, probe, at := e.holds.May(now, lane)
+		if ok && !probe {
+			var waits bool
+			if waits, at = e.catchingUp(now, lane); waits {
+				ok = false
+			}
+		}
 		open[lane], probed[lane] = ok && !probe, ok && probe
 		if !ok {
 			again = earlier(again, at)

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"markread/worker/hold"
+	"markread/worker/quota"
 )
 
 // retryWithin is how soon after the end of a hold all conversations that waited for it are retried.
@@ -70,6 +71,7 @@ const noShare = "this worker's share of the rate is 0"
 // SetShare sets this worker's share of the rate, in permits.
 func (e *Engine) SetShare(now time.Time, permits int) {
 	e.quota.Reset(permits, now)
+	e.catchUp.from = now.Add(quota.Window)
 	switch {
 	case permits > 0:
 		e.holdsChanged(now, e.holds.Clear(hold.Quota))

@@ -5,11 +5,12 @@ import (
 	"markread/worker/hold"
 )
 
-// Bounds of memory, in addition to --max-pending: unsettled events, at 24 bytes each; and the
+// Bounds of memory, in addition to --max-pending: unsettled events, at about 18 bytes each (25 if
+// the events of a conversation are in several partitions); and the
 // records that a dead letter needs or may need, which may have any size. An event of two accounts,
-// a time and the recommended key takes about 60 bytes of its 512.
+// a time and the recommended key takes about 40 bytes of its 512.
 const (
-	defaultMaxEvents     = 8_000_000
+	defaultMaxEvents     = 12_000_000
 	minRecordBytes       = 64 << 20
 	bytesPerConversation = 512
 )

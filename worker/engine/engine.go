@@ -28,7 +28,7 @@ type Options struct {
 	Attempts    int          // counted failures after which a conversation becomes a dead letter
 	MaxInFlight int          // calls in flight without a rate; 0: see SetShare
 	MaxPending  int          // conversations in memory at which fetching pauses
-	MaxEvents   int          // unsettled events at which fetching pauses; 0: 8,000,000
+	MaxEvents   int          // unsettled events at which fetching pauses; 0: 12,000,000
 	MaxRejected int          // per cent of a lane's last 500 outcomes: rejected or invalid
 	Backoff     imclient.Backoff
 	Jitter      func(id string, failures int) float64 // in [0, 1)

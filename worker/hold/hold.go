@@ -9,14 +9,17 @@
 // for concurrent use.
 //
 // What it promises:
-//   - A lane is called freely if nothing holds it. Otherwise it is probed, by one call at a time,
-//     when all its holds are due. A hold that only its owner ends, or a Retry-After, allows no
-//     probe.
+//   - A lane is called freely if nothing holds it. Otherwise it is probed, by one call whenever all
+//     its holds are due. A hold that only its owner ends, or a Retry-After, allows no probe.
 //   - Every other hold ends by a probe or by its time.
 //
 // Non-obvious:
 //   - Only a probe's response ends a probed hold. Calls that were sent before a hold began may
-//     still succeed, and would end it again and again while most calls fail.
+//     still succeed, and would end it again and again while most calls fail. That includes probes
+//     for an earlier hold.
+//   - The next probe's time depends on when the last one was sent, not on its response: a server
+//     that hangs would otherwise stretch every interval by a call's timeout, and a probe that hangs
+//     when the server is back would delay the end of the hold.
 //   - While a hold is active, responses of its lane are no evidence for an outage: the few probes
 //     of another hold would look like five failures in a row.
 //   - A refused signature that is worth a second attempt (RetryWithNewSignature) is no evidence.
@@ -38,8 +41,6 @@ const Lanes = 2
 const All = -1
 
 const (
-	outageFirst   = time.Second
-	outageLongest = 15 * time.Second
 	refusedProbe  = 15 * time.Second
 	lockedProbe   = 60 * time.Second
 	rejectedProbe = 5 * time.Second
@@ -93,17 +94,15 @@ func (c *Change) add(more Change) {
 
 // Holds is the active holds, and the evidence for further ones.
 type Holds struct {
-	active  []Hold
-	probing [Lanes]bool // a probe of that lane is in flight
-	spread  float64
+	active []Hold
+	spread float64
 
 	calls       callEvidence
 	rejections  [Lanes]rejectionEvidence
 	maxRejected int
 
-	arrivedDuringProbe bool          // a conversation arrived while a probe was in flight
-	earlyProbes        *rate.Limiter // probes that arrivals may still bring forward
-	lastProbe          time.Time     // when the last probe ended, or when the outage began
+	earlyProbes *rate.Limiter // probes that arrivals may still bring forward
+	lastProbe   time.Time     // when the last probe was sent, or when the outage began
 }
 
 // New returns Holds without an active hold. maxRejected per cent of a lane's outcomes may be
@@ -167,7 +166,7 @@ func (h *Holds) May(now time.Time, lane int) (ok, probe bool, again time.Time) {
 			continue
 		case !a.until.IsZero():
 			ok, again = false, later(again, a.until)
-		case a.endedByOwner() || h.probeInFlight(a.Lane):
+		case a.endedByOwner():
 			return false, false, time.Time{}
 		default:
 			probe, again = true, later(again, a.NextProbe)
@@ -176,20 +175,28 @@ func (h *Holds) May(now time.Time, lane int) (ok, probe bool, again time.Time) {
 	return ok && !again.After(now), probe, again
 }
 
-// probeInFlight reports whether a probe of the lane is in flight.
-func (h *Holds) probeInFlight(lane int) bool {
-	if lane == All {
-		return slices.Contains(h.probing[:], true)
+// ProbeSent notes that a probe of the lane is sent, and schedules the next one.
+func (h *Holds) ProbeSent(now time.Time, lane int) {
+	h.lastProbe = now
+	for i := range h.active {
+		if a := &h.active[i]; a.holds(lane) && a.interval > 0 {
+			if a.Reason == Outage {
+				a.interval = outageInterval(now.Sub(a.Since))
+			}
+			a.NextProbe = now.Add(h.spreadOver(a.interval))
+		}
 	}
-	return h.probing[lane]
 }
 
-// ProbeSent notes that a probe of the lane is sent. CallDone or ProbeInterrupted must follow.
-func (h *Holds) ProbeSent(lane int) { h.probing[lane] = true }
-
-// ProbeInterrupted notes that the probe was not sent, or that a shutdown or a revoke interrupted
-// it.
-func (h *Holds) ProbeInterrupted(lane int) { h.probing[lane] = false }
+// ProbeInterrupted notes that a probe of the lane has no result: it was not sent, or a shutdown or a
+// revoke interrupted it. Another one is due immediately.
+func (h *Holds) ProbeInterrupted(now, sent time.Time, lane int) {
+	for i := range h.active {
+		if a := &h.active[i]; a.probedBy(lane, sent) {
+			a.NextProbe = now
+		}
+	}
+}
 
 // ConversationArrived notes that a new conversation arrived: during an outage it brings the next
 // probe forward.
@@ -198,10 +205,8 @@ func (h *Holds) ConversationArrived(now time.Time) {
 	if i < 0 {
 		return
 	}
-	h.arrivedDuringProbe = h.probeInFlight(All)
 	soon := later(now, h.lastProbe.Add(earlyProbeWait))
-	if a := &h.active[i]; !h.arrivedDuringProbe && a.NextProbe.After(soon) &&
-		h.earlyProbes.AllowN(now, 1) {
+	if a := &h.active[i]; a.NextProbe.After(soon) && h.earlyProbes.AllowN(now, 1) {
 		a.NextProbe = soon
 	}
 }
@@ -237,18 +242,19 @@ func (h *Holds) Expire(now time.Time) (change Change) {
 }
 
 // CallDone notes the result of a call for the conversation id in its lane; err is nil for a
-// success.
+// success. probeSent is when it was sent if it is a probe, else zero.
 func (h *Holds) CallDone(
-	now time.Time, id string, lane int, err *imclient.Error, probe bool,
+	now time.Time, id string, lane int, err *imclient.Error, probeSent time.Time,
 ) (change Change) {
-	if probe {
-		h.probing[lane], h.lastProbe = false, now
-	}
-	if err != nil && err.RetryWithNewSignature { // the probe may be repeated immediately
+	probe := !probeSent.IsZero()
+	if err != nil && err.RetryWithNewSignature {
+		if probe {
+			h.ProbeInterrupted(now, probeSent, lane) // to be repeated with the new signature
+		}
 		return change
 	}
 	if probe {
-		change.add(h.probed(now, lane, err))
+		change.add(h.probed(now, probeSent, lane, err))
 	} else if !h.LaneHeld(lane) {
 		h.calls.note(now, id, err)
 	}
@@ -266,8 +272,8 @@ func (h *Holds) CallDone(
 	case err.Class == imclient.Held && !h.Held(Credentials, lane):
 		begin(Credentials, err.WithoutRemedy(), refusedInterval(err))
 	case err.Class == imclient.Transient && why != "" && !h.LaneHeld(lane):
-		begin(Outage, why, outageFirst)
-		h.lastProbe, h.arrivedDuringProbe = now, false
+		begin(Outage, why, outageInterval(0))
+		h.lastProbe = now
 	}
 	if err.RetryAfter > 0 {
 		change.add(h.pause(now, err))
@@ -275,26 +281,25 @@ func (h *Holds) CallDone(
 	return change
 }
 
-// probed ends the holds that a probe's response disproves, and schedules the next probe of the
+// probed ends the holds that a probe's response disproves, and updates what is known about the
 // others.
-func (h *Holds) probed(now time.Time, lane int, err *imclient.Error) (change Change) {
+func (h *Holds) probed(
+	now, sent time.Time, lane int, err *imclient.Error,
+) (change Change) {
 	for _, a := range h.Active() {
-		if a.holds(lane) && a.endedBy(err) {
+		if a.probedBy(lane, sent) && a.endedBy(err) {
 			change.add(h.end(a.Reason, a.Lane))
 		}
 	}
 	for i := range h.active {
 		a := &h.active[i]
-		if !a.holds(lane) || a.interval == 0 {
+		if !a.probedBy(lane, sent) {
 			continue
 		}
-		switch a.Reason {
-		case Credentials:
+		if a.Reason == Credentials { // the server may ask for a longer pause
 			a.interval = refusedInterval(err)
-		case Outage:
-			a.interval = min(2*a.interval, outageLongest)
+			a.NextProbe = now.Add(h.spreadOver(a.interval))
 		}
-		a.NextProbe = now.Add(h.spreadOver(a.interval))
 		if a.Reason == Rejections || err == nil || err.Label == a.cause {
 			continue
 		}
@@ -304,10 +309,12 @@ func (h *Holds) probed(now time.Time, lane int, err *imclient.Error) (change Cha
 			change.CauseChanged = append(change.CauseChanged, *a)
 		}
 	}
-	if h.arrivedDuringProbe {
-		h.ConversationArrived(now)
-	}
 	return change
+}
+
+// probedBy reports whether a probe of the lane that was sent at a time was a probe for the hold.
+func (a Hold) probedBy(lane int, sent time.Time) bool {
+	return a.interval > 0 && a.holds(lane) && a.Since.Before(sent)
 }
 
 // endedBy reports whether a probe's response disproves the hold: for an outage an ErrorCode that is
@@ -382,6 +389,20 @@ func (h *Holds) find(reason Reason, lane int) int {
 
 func (h *Holds) spreadOver(interval time.Duration) time.Duration {
 	return time.Duration(float64(interval) * h.spread)
+}
+
+// outageInterval returns the interval between probes in an outage of that age. Most outages are
+// short, and after one the worker idles for up to an interval, so it is short as long as that is
+// affordable: half an hour takes fewer than 400 probes.
+func outageInterval(age time.Duration) time.Duration {
+	switch {
+	case age < 15*time.Second:
+		return time.Second
+	case age < time.Minute:
+		return 2 * time.Second
+	default:
+		return 5 * time.Second
+	}
 }
 
 func refusedInterval(err *imclient.Error) time.Duration {

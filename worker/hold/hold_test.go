@@ -175,16 +175,16 @@ func TestOutageProbes(t *testing.T) {
 
 // A probe that hangs does not delay the next one, and its late failure changes nothing.
 func TestHangingProbesKeepTheSchedule(t *testing.T) {
-	const hangs = 5
+	const hangs = 4.5
 	h := outage(t)
-	for i := 1; i <= 15; i++ {
-		mustProbeAt(t, h, live, at(float64(i)))
-		h.ProbeSent(at(float64(i)), live)
-		if sent := i - hangs; sent > 0 {
-			h.CallDone(at(float64(i)), "a", live, timeout, at(float64(sent)))
+	for now := 1.0; now <= 15; now++ {
+		mustProbeAt(t, h, live, at(now))
+		h.ProbeSent(at(now), live)
+		if sent := now + 0.5 - hangs; sent > 0 {
+			h.CallDone(at(now+0.5), "a", live, timeout, at(sent))
 		}
 	}
-	h.CallDone(at(15.5), "b", live, success, at(15))
+	h.CallDone(at(15.6), "b", live, success, at(15))
 	if h.LaneHeld(live) {
 		t.Fatal("a success did not end the outage, because other probes hang")
 	}

@@ -35,11 +35,19 @@ func (k *keyring) use(s *stack) func(*worker.Options) {
 // client returns an IM client with its own key source.
 func (s *stack) client(key imclient.KeySource) *imclient.Client {
 	s.t.Helper()
+	return s.clientVia(key, func(ctx context.Context) (net.Conn, error) {
+		return s.dial(ctx, "tcp", imAddr)
+	})
+}
+
+// clientVia is client with its own way to connect.
+func (s *stack) clientVia(
+	key imclient.KeySource, dial func(context.Context) (net.Conn, error),
+) *imclient.Client {
+	s.t.Helper()
 	pool := imclient.NewTransport(5*time.Second, 200)
 	pool.Proxy = nil
-	pool.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return s.dial(ctx, "tcp", imAddr)
-	}
+	pool.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }
 	im, err := imclient.New(imclient.Options{BaseURL: "http://" + imAddr, AppID: appID,
 		Admin: "administrator", Key: key, Transport: pool})
 	if err != nil {

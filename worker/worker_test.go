@@ -285,7 +285,7 @@ func TestOutageHolds(t *testing.T) {
 		if len(state.Held) != 1 || state.Held[0].Reason != "outage" || !state.Ready {
 			t.Errorf("held %+v, ready %v", state.Held, state.Ready)
 		}
-		if state.Totals.DeadLettered != 0 || state.Totals.Calls > 60 {
+		if state.Totals.DeadLettered != 0 || state.Totals.Calls > 120 {
 			t.Errorf("totals %+v", state.Totals)
 		}
 		s.fault(sandbox.Faults{})

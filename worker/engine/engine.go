@@ -205,7 +205,7 @@ func (e *Engine) Next(now time.Time) (todo *Call, again time.Time) {
 	var chosen *backlog.Conversation
 	if probe {
 		chosen = e.backlog.TakeProbe(probed)
-		e.holds.ProbeSent(chosen.Lane())
+		e.holds.ProbeSent(now, chosen.Lane())
 		e.noteMemoryFull(now, chosen.Lane())
 	} else {
 		chosen = e.backlog.Take(now, open, max(1, e.quota.Limit(now)/retryDivisor))
@@ -241,7 +241,7 @@ func earlier(a, b time.Time) time.Time {
 func (e *Engine) CallInterrupted(now time.Time, done *Call) {
 	e.quota.Return(now)
 	if done.Probe {
-		e.holds.ProbeInterrupted(done.Lane)
+		e.holds.ProbeInterrupted(now, done.sent, done.Lane)
 	}
 	e.backlog.Retry(done.conversation, now)
 }
@@ -274,6 +274,10 @@ func (e *Engine) CallDone(now time.Time, done *Call, failure *imclient.Error) {
 	}
 	calls.NewSignature = refused && !calls.NewSignature
 	held := e.holds.LaneHeld(done.Lane)
-	e.holdsChanged(now, e.holds.CallDone(now, done.id, done.Lane, failure, done.Probe))
+	var probeSent time.Time
+	if done.Probe {
+		probeSent = done.sent
+	}
+	e.holdsChanged(now, e.holds.CallDone(now, done.id, done.Lane, failure, probeSent))
 	e.settleCall(now, done, failure, held || e.holds.LaneHeld(done.Lane))
 }

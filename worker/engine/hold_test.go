@@ -357,6 +357,18 @@ func TestRecoveredLaneIsNotHeldAgain(t *testing.T) {
 	}
 }
 
+// An interrupted probe showed nothing: the next one is not put off for a whole interval.
+func TestInterruptedProbeIsRepeatedImmediately(t *testing.T) {
+	r := newRig(t)
+	r.receiveOne("a", 1)
+	r.CallDone(start, r.mustCall(start, "a"), refused)
+	r.CallInterrupted(at(16), r.mustCall(at(15), "a"))
+	r.CallDone(at(16), r.mustCall(at(16), "a"), refused)
+	if todo, again := r.Next(at(30)); todo != nil || !again.Equal(at(31)) {
+		t.Fatalf("call %v, again at %v", todo, again)
+	}
+}
+
 // A worker that has nothing to probe with does not show forever a hold that only a probe would end.
 func TestProbedHoldsAreDroppedWithoutPartitions(t *testing.T) {
 	r := newRig(t)

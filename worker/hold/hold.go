@@ -9,14 +9,17 @@
 // for concurrent use.
 //
 // What it promises:
-//   - A lane is called freely if nothing holds it. Otherwise it is probed, by one call at a time,
-//     when all its holds are due. A hold that only its owner ends, or a Retry-After, allows no
-//     probe.
+//   - A lane is called freely if nothing holds it. Otherwise it is probed, by one call whenever all
+//     its holds are due. A hold that only its owner ends, or a Retry-After, allows no probe.
 //   - Every other hold ends by a probe or by its time.
 //
 // Non-obvious:
 //   - Only a probe's response ends a probed hold. Calls that were sent before a hold began may
-//     still succeed, and would end it again and again while most calls fail.
+//     still succeed, and would end it again and again while most calls fail. That includes probes
+//     for an earlier hold.
+//   - The next probe's time depends on when the last one was sent, not on its response: a server
+//     that hangs would otherwise stretch every interval by a call's timeout, and a probe that hangs
+//     when the server is back would delay the end of the hold.
 //   - While a hold is active, responses of its lane are no evidence for an outage: the few probes
 //     of another hold would look like five failures in a row.
 //   - A refused signature that is worth a second attempt (RetryWithNewSignature) is no evidence.
@@ -37,24 +40,7 @@ const Lanes = 2
 // All is the lane of a hold that holds every lane.
 const All = -1
 
-const (
-	outageFirst   = time.Second
-	outageLongest = 15 * time.Second
-	refusedProbe  = 15 * time.Second
-	lockedProbe   = 60 * time.Second
-	rejectedProbe = 5 * time.Second
-	codeLocked    = 70050 // too many failed verifications: the server asks for a minute's pause
-
-	// A conversation that arrives during an outage is probed within earlyProbeWait, so that a
-	// single event doesn't wait for a distant probe. Steady arrivals must not cause a probe per
-	// second for hours: new conversations may bring earlyProbeBurst probes forward, and one more
-	// per earlyProbeEvery.
-	earlyProbeWait  = time.Second
-	earlyProbeBurst = 20
-	earlyProbeEvery = time.Minute
-
-	maxCauses = 8 // distinct causes kept per hold
-)
+const maxCauses = 8 // distinct causes kept per hold
 
 // Hold is one active reason to make no calls.
 type Hold struct {
@@ -93,17 +79,15 @@ func (c *Change) add(more Change) {
 
 // Holds is the active holds, and the evidence for further ones.
 type Holds struct {
-	active  []Hold
-	probing [Lanes]bool // a probe of that lane is in flight
-	spread  float64
+	active []Hold
+	spread float64
 
 	calls       callEvidence
 	rejections  [Lanes]rejectionEvidence
 	maxRejected int
 
-	arrivedDuringProbe bool          // a conversation arrived while a probe was in flight
-	earlyProbes        *rate.Limiter // probes that arrivals may still bring forward
-	lastProbe          time.Time     // when the last probe ended, or when the outage began
+	earlyProbes *rate.Limiter // probes that arrivals may still bring forward
+	lastProbe   time.Time     // when the last probe was sent, or when the outage began
 }
 
 // New returns Holds without an active hold. maxRejected per cent of a lane's outcomes may be
@@ -111,19 +95,6 @@ type Holds struct {
 func New(maxRejected int) *Holds {
 	earlyProbes := rate.NewLimiter(rate.Every(earlyProbeEvery), earlyProbeBurst)
 	return &Holds{spread: 1, maxRejected: maxRejected, earlyProbes: earlyProbes}
-}
-
-// Spread multiplies the interval between probes by factor, so that a group probes as often as a
-// single worker.
-func (h *Holds) Spread(now time.Time, factor float64) {
-	h.spread = max(1, factor)
-	for i := range h.active { // with more partitions than before, the wait becomes shorter
-		a := &h.active[i]
-		if next := now.Add(h.spreadOver(a.interval)); a.interval > 0 && next.Before(a.NextProbe) {
-			a.NextProbe = next
-		}
-	}
-	h.earlyProbes.SetLimitAt(now, rate.Every(h.spreadOver(earlyProbeEvery)))
 }
 
 // Active returns the active holds, oldest first.
@@ -167,50 +138,13 @@ func (h *Holds) May(now time.Time, lane int) (ok, probe bool, again time.Time) {
 			continue
 		case !a.until.IsZero():
 			ok, again = false, later(again, a.until)
-		case a.endedByOwner() || h.probeInFlight(a.Lane):
+		case a.endedByOwner():
 			return false, false, time.Time{}
 		default:
 			probe, again = true, later(again, a.NextProbe)
 		}
 	}
 	return ok && !again.After(now), probe, again
-}
-
-// probeInFlight reports whether a probe of the lane is in flight.
-func (h *Holds) probeInFlight(lane int) bool {
-	if lane == All {
-		return slices.Contains(h.probing[:], true)
-	}
-	return h.probing[lane]
-}
-
-// ProbeSent notes that a probe of the lane is sent. CallDone or ProbeInterrupted must follow.
-func (h *Holds) ProbeSent(lane int) { h.probing[lane] = true }
-
-// ProbeInterrupted notes that the probe was not sent, or that a shutdown or a revoke interrupted
-// it.
-func (h *Holds) ProbeInterrupted(lane int) { h.probing[lane] = false }
-
-// ConversationArrived notes that a new conversation arrived: during an outage it brings the next
-// probe forward.
-func (h *Holds) ConversationArrived(now time.Time) {
-	i := h.find(Outage, All)
-	if i < 0 {
-		return
-	}
-	h.arrivedDuringProbe = h.probeInFlight(All)
-	soon := later(now, h.lastProbe.Add(earlyProbeWait))
-	if a := &h.active[i]; !h.arrivedDuringProbe && a.NextProbe.After(soon) &&
-		h.earlyProbes.AllowN(now, 1) {
-		a.NextProbe = soon
-	}
-}
-
-// KeyChanged makes the next probe due: the key differs from the refused one.
-func (h *Holds) KeyChanged(now time.Time) {
-	if i := h.find(Credentials, All); i >= 0 {
-		h.active[i].NextProbe = now
-	}
 }
 
 // Set begins or updates a hold of all lanes that its owner ends with Clear. next is when the owner
@@ -237,18 +171,19 @@ func (h *Holds) Expire(now time.Time) (change Change) {
 }
 
 // CallDone notes the result of a call for the conversation id in its lane; err is nil for a
-// success.
+// success. probeSent is when it was sent if it is a probe, else zero.
 func (h *Holds) CallDone(
-	now time.Time, id string, lane int, err *imclient.Error, probe bool,
+	now time.Time, id string, lane int, err *imclient.Error, probeSent time.Time,
 ) (change Change) {
-	if probe {
-		h.probing[lane], h.lastProbe = false, now
-	}
-	if err != nil && err.RetryWithNewSignature { // the probe may be repeated immediately
+	probe := !probeSent.IsZero()
+	if err != nil && err.RetryWithNewSignature {
+		if probe {
+			h.ProbeInterrupted(now, probeSent, lane) // to be repeated with the new signature
+		}
 		return change
 	}
 	if probe {
-		change.add(h.probed(now, lane, err))
+		change.add(h.probed(now, probeSent, lane, err))
 	} else if !h.LaneHeld(lane) {
 		h.calls.note(now, id, err)
 	}
@@ -266,64 +201,13 @@ func (h *Holds) CallDone(
 	case err.Class == imclient.Held && !h.Held(Credentials, lane):
 		begin(Credentials, err.WithoutRemedy(), refusedInterval(err))
 	case err.Class == imclient.Transient && why != "" && !h.LaneHeld(lane):
-		begin(Outage, why, outageFirst)
-		h.lastProbe, h.arrivedDuringProbe = now, false
+		begin(Outage, why, outageInterval(0))
+		h.lastProbe = now
 	}
 	if err.RetryAfter > 0 {
 		change.add(h.pause(now, err))
 	}
 	return change
-}
-
-// probed ends the holds that a probe's response disproves, and schedules the next probe of the
-// others.
-func (h *Holds) probed(now time.Time, lane int, err *imclient.Error) (change Change) {
-	for _, a := range h.Active() {
-		if a.holds(lane) && a.endedBy(err) {
-			change.add(h.end(a.Reason, a.Lane))
-		}
-	}
-	for i := range h.active {
-		a := &h.active[i]
-		if !a.holds(lane) || a.interval == 0 {
-			continue
-		}
-		switch a.Reason {
-		case Credentials:
-			a.interval = refusedInterval(err)
-		case Outage:
-			a.interval = min(2*a.interval, outageLongest)
-		}
-		a.NextProbe = now.Add(h.spreadOver(a.interval))
-		if a.Reason == Rejections || err == nil || err.Label == a.cause {
-			continue
-		}
-		a.cause, a.Detail, a.Do = err.Label, "the last probe: "+err.WithoutRemedy(), err.Remedy()
-		if !slices.Contains(a.causes, a.cause) && len(a.causes) < maxCauses {
-			a.causes = append(a.causes, a.cause)
-			change.CauseChanged = append(change.CauseChanged, *a)
-		}
-	}
-	if h.arrivedDuringProbe {
-		h.ConversationArrived(now)
-	}
-	return change
-}
-
-// endedBy reports whether a probe's response disproves the hold: for an outage an ErrorCode that is
-// not transient, for the credentials one that is also not held, for rejections only a success.
-func (a Hold) endedBy(err *imclient.Error) bool {
-	judged := err == nil || err.ErrorCode != 0 && err.Class != imclient.Transient
-	switch a.Reason {
-	case Outage:
-		return judged
-	case Credentials:
-		return judged && (err == nil || err.Class != imclient.Held)
-	case Rejections:
-		return err == nil
-	default:
-		return false
-	}
 }
 
 // pause holds all calls for a Retry-After.
@@ -378,17 +262,6 @@ func (h *Holds) end(reason Reason, lane int) Change {
 func (h *Holds) find(reason Reason, lane int) int {
 	is := func(a Hold) bool { return a.Reason == reason && a.Lane == lane }
 	return slices.IndexFunc(h.active, is)
-}
-
-func (h *Holds) spreadOver(interval time.Duration) time.Duration {
-	return time.Duration(float64(interval) * h.spread)
-}
-
-func refusedInterval(err *imclient.Error) time.Duration {
-	if err != nil && err.ErrorCode == codeLocked {
-		return lockedProbe
-	}
-	return refusedProbe
 }
 
 func later(a, b time.Time) time.Time {

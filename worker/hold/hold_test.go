@@ -25,6 +25,8 @@ var (
 	rejected = &imclient.Error{Class: imclient.Rejected, Label: "90012", ErrorCode: 90012}
 	tooMany  = &imclient.Error{Class: imclient.Throttled, Label: "60007", ErrorCode: 60007}
 	success  *imclient.Error
+
+	noProbe time.Time
 )
 
 func reasons(h *Holds) string {
@@ -67,7 +69,7 @@ func TestWhatBeginsAnOutage(t *testing.T) {
 			results, ids := mixed(row.failures, row.conversations, row.err)
 			// Ends with a failure: an outage begins with a failure, not with a success.
 			for i := len(results) - 1; i >= 0; i-- {
-				h.CallDone(at(float64(len(results)-1-i)/4), ids[i], 0, results[i], false)
+				h.CallDone(at(float64(len(results)-1-i)/4), ids[i], 0, results[i], noProbe)
 			}
 			if got := reasons(h); got != row.want {
 				t.Fatalf("held: %q, want %q", got, row.want)
@@ -80,9 +82,9 @@ func TestErrorCodeRestartsTheCount(t *testing.T) {
 	h := New(95)
 	for range 5 {
 		for range 4 {
-			h.CallDone(start, "a", 0, timeout, false)
+			h.CallDone(start, "a", 0, timeout, noProbe)
 		}
-		h.CallDone(start, "a", 0, internal, false)
+		h.CallDone(start, "a", 0, internal, noProbe)
 	}
 	if h.LaneHeld(0) {
 		t.Fatal("never five in a row without an ErrorCode, of one conversation")
@@ -98,12 +100,12 @@ func TestOutageBeginsWithATransientFailure(t *testing.T) {
 		if i < 3 {
 			err = success
 		}
-		h.CallDone(start, fmt.Sprint(i), 0, err, false)
+		h.CallDone(start, fmt.Sprint(i), 0, err, noProbe)
 	}
-	if h.CallDone(start, "x", 0, rejected, false); h.LaneHeld(0) {
+	if h.CallDone(start, "x", 0, rejected, noProbe); h.LaneHeld(0) {
 		t.Fatalf("held: %+v", h.Active())
 	}
-	if h.CallDone(start, "y", 0, internal, false); reasons(h) != "outage " ||
+	if h.CallDone(start, "y", 0, internal, noProbe); reasons(h) != "outage " ||
 		!strings.Contains(h.Active()[0].Detail, "91000") {
 		t.Fatalf("held: %+v", h.Active())
 	}
@@ -114,12 +116,12 @@ func TestOutageBeginsWithATransientFailure(t *testing.T) {
 func TestOutageNeedsASecondWithoutErrorCodes(t *testing.T) {
 	h := New(95)
 	for i := range 12 {
-		h.CallDone(at(float64(i)*0.09), "a", 0, timeout, false)
+		h.CallDone(at(float64(i)*0.09), "a", 0, timeout, noProbe)
 	}
 	if h.LaneHeld(0) {
 		t.Fatal("held after less than a second")
 	}
-	if h.CallDone(at(12*0.09), "a", 0, timeout, false); !h.LaneHeld(0) {
+	if h.CallDone(at(12*0.09), "a", 0, timeout, noProbe); !h.LaneHeld(0) {
 		t.Fatal("not held")
 	}
 }
@@ -128,7 +130,7 @@ func outage(t *testing.T) *Holds {
 	t.Helper()
 	h := New(95)
 	for i := range 5 {
-		h.CallDone(at(float64(i-4)/4), "a", 0, timeout, false)
+		h.CallDone(at(float64(i-4)/4), "a", 0, timeout, noProbe)
 	}
 	if reasons(h) != "outage " {
 		t.Fatalf("held: %q", reasons(h))
@@ -136,24 +138,87 @@ func outage(t *testing.T) *Holds {
 	return h
 }
 
+// probe sends a probe of the lane, which fails immediately.
+func probe(h *Holds, now time.Time, lane int) {
+	h.ProbeSent(now, lane)
+	h.CallDone(now, "p", lane, timeout, now)
+}
+
+// mustProbeAt checks when the lane is probed next: not a moment earlier.
+func mustProbeAt(t *testing.T, h *Holds, lane int, want time.Time) {
+	t.Helper()
+	_, _, again := h.May(start, lane)
+	if !again.Equal(want) {
+		t.Fatalf("the next probe is at %v, want at %v", again.Sub(start), want.Sub(start))
+	}
+	mustMay(t, h, want.Add(-1), lane, false, false)
+	mustMay(t, h, want, lane, true, true)
+}
+
+// The schedule: every second for 15 s, then every 2 s, after a minute every 5 s.
 func TestOutageProbes(t *testing.T) {
 	h := outage(t)
-	now := start
-	for i, wait := range []float64{1, 2, 4, 8, 15, 15} {
-		if ok, _, again := h.May(now, 0); ok ||
-			!again.Equal(now.Add(time.Duration(wait*float64(time.Second)))) {
-			t.Fatalf("probe %d: ok %v, again in %v, want in %v s", i, ok, again.Sub(now), wait)
+	now := 0.0
+	for now < 600 {
+		switch {
+		case now < 15:
+			now++
+		case now < 60:
+			now += 2
+		default:
+			now += 5
 		}
-		now = now.Add(time.Duration(wait * float64(time.Second)))
-		if ok, probe, _ := h.May(now, 0); !ok || !probe {
-			t.Fatalf("probe %d: not when it is due", i)
-		}
-		h.ProbeSent(0)
-		if ok, _, _ := h.May(now, 0); ok {
-			t.Fatal("two probes at a time")
-		}
-		h.CallDone(now, "a", 0, timeout, true)
+		mustProbeAt(t, h, live, at(now))
+		probe(h, at(now), live)
 	}
+}
+
+// A probe that hangs does not delay the next one, and its late failure changes nothing.
+func TestHangingProbesKeepTheSchedule(t *testing.T) {
+	const hangs = 4.5
+	h := outage(t)
+	for now := 1.0; now <= 15; now++ {
+		mustProbeAt(t, h, live, at(now))
+		h.ProbeSent(at(now), live)
+		if sent := now + 0.5 - hangs; sent > 0 {
+			h.CallDone(at(now+0.5), "a", live, timeout, at(sent))
+		}
+	}
+	h.CallDone(at(15.6), "b", live, success, at(15))
+	if h.LaneHeld(live) {
+		t.Fatal("a success did not end the outage, because other probes hang")
+	}
+}
+
+// The end of a hold by one probe may precede the next hold and the responses of other probes: they
+// say nothing about that one.
+func TestProbeEndsNoLaterHold(t *testing.T) {
+	h := outage(t)
+	h.ProbeSent(at(1), live)
+	h.ProbeSent(at(2), live)
+	h.CallDone(at(2.1), "a", live, success, at(2))
+	for i := range noCodeCalls {
+		h.CallDone(at(3+float64(i)/4), "a", live, timeout, noProbe)
+	}
+	if h.CallDone(at(4.5), "b", live, success, at(1)); reasons(h) != "outage " {
+		t.Fatalf("held: %q", reasons(h))
+	}
+	h.ProbeSent(at(5), live)
+	if h.CallDone(at(5), "b", live, success, at(5)); h.LaneHeld(live) {
+		t.Fatalf("held: %q", reasons(h))
+	}
+}
+
+// A probe without a result is repeated immediately, but is none of a hold that began meanwhile.
+func TestInterruptedProbeIsRepeated(t *testing.T) {
+	h := outage(t)
+	h.ProbeSent(at(1), live)
+	h.ProbeInterrupted(at(1.5), at(1), live)
+	mustProbeAt(t, h, live, at(1.5))
+	h.ProbeSent(at(1.5), live)
+	h.CallDone(at(1.6), "a", live, refused, noProbe)
+	h.ProbeInterrupted(at(1.7), at(1.5), live)
+	mustProbeAt(t, h, live, at(16.6)) // 15 s after the credentials were refused
 }
 
 func TestWhatEndsAnOutage(t *testing.T) {
@@ -172,8 +237,12 @@ func TestWhatEndsAnOutage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := outage(t)
-			h.ProbeSent(0)
-			change := h.CallDone(at(1), "b", 0, row.err, row.probe)
+			h.ProbeSent(at(1), 0)
+			sent := noProbe
+			if row.probe {
+				sent = at(1)
+			}
+			change := h.CallDone(at(1), "b", 0, row.err, sent)
 			if got := reasons(h); got != row.want {
 				t.Fatalf("held: %q, want %q", got, row.want)
 			}
@@ -186,9 +255,9 @@ func TestWhatEndsAnOutage(t *testing.T) {
 
 func TestEndedOutageRestartsTheEvidence(t *testing.T) {
 	h := outage(t)
-	h.CallDone(at(1), "b", 0, success, true)
+	h.CallDone(at(1), "b", 0, success, at(1))
 	for range 4 {
-		h.CallDone(at(1), "a", 0, timeout, false)
+		h.CallDone(at(1), "a", 0, timeout, noProbe)
 	}
 	if h.LaneHeld(0) {
 		t.Fatal("the evidence of the first outage was used twice")
@@ -197,16 +266,16 @@ func TestEndedOutageRestartsTheEvidence(t *testing.T) {
 
 func TestCredentials(t *testing.T) {
 	h := New(95)
-	h.CallDone(start, "a", 0, renewed, false)
+	h.CallDone(start, "a", 0, renewed, noProbe)
 	if h.LaneHeld(0) {
 		t.Fatal("held before a new signature was tried")
 	}
-	change := h.CallDone(start, "a", 0, refused, false)
+	change := h.CallDone(start, "a", 0, refused, noProbe)
 	if len(change.Begun) != 1 || reasons(h) != "credentials " {
 		t.Fatalf("change: %+v", change)
 	}
 	if change := h.CallDone(start, "b", 0, refused,
-		false); len(change.Begun)+len(change.Ended) != 0 {
+		noProbe); len(change.Begun)+len(change.Ended) != 0 {
 		t.Fatalf("a second refusal of a call sent before: %+v", change)
 	}
 	for _, row := range []struct {
@@ -214,16 +283,16 @@ func TestCredentials(t *testing.T) {
 		wait time.Duration
 	}{{refused, 15 * time.Second}, {timeout, 15 * time.Second}, {locked, time.Minute},
 		{refused, 15 * time.Second}} {
-		h.ProbeSent(0)
 		now := at(100)
-		h.CallDone(now, "a", 0, row.err, true)
+		h.ProbeSent(now, 0)
+		h.CallDone(now, "a", 0, row.err, now)
 		if ok, _, again := h.May(now, 0); ok || again.Sub(now) != row.wait {
 			t.Fatalf("after %v the next probe is in %v, want in %v", row.err.Label, again.Sub(now),
 				row.wait)
 		}
 	}
-	h.ProbeSent(0)
-	if h.CallDone(at(200), "a", 0, rejected, true); h.LaneHeld(0) {
+	h.ProbeSent(at(200), 0)
+	if h.CallDone(at(200), "a", 0, rejected, at(200)); h.LaneHeld(0) {
 		t.Fatal("the server spoke about the call itself: the credentials are right")
 	}
 }
@@ -232,13 +301,13 @@ func TestCredentials(t *testing.T) {
 // that.
 func TestTheDetailFollowsTheCause(t *testing.T) {
 	h := New(95)
-	h.CallDone(start, "a", 0, refused, false)
+	h.CallDone(start, "a", 0, refused, noProbe)
 	for _, row := range []struct {
 		err     *imclient.Error
 		shifted bool
 	}{{refused, false}, {locked, true}, {timeout, true}, {timeout, false}} {
-		h.ProbeSent(0)
-		change := h.CallDone(at(15), "a", 0, row.err, true)
+		h.ProbeSent(at(15), 0)
+		change := h.CallDone(at(15), "a", 0, row.err, at(15))
 		if causeChanged := len(change.CauseChanged) == 1; causeChanged != row.shifted {
 			t.Fatalf("after %s: %+v", row.err.Label, change)
 		}
@@ -250,9 +319,9 @@ func TestTheDetailFollowsTheCause(t *testing.T) {
 
 func TestNewSignatureIsProbedImmediately(t *testing.T) {
 	h := New(95)
-	h.CallDone(start, "a", 0, refused, false)
-	h.ProbeSent(0)
-	h.CallDone(at(15), "a", 0, renewed, true)
+	h.CallDone(start, "a", 0, refused, noProbe)
+	h.ProbeSent(at(15), 0)
+	h.CallDone(at(15), "a", 0, renewed, at(15))
 	if ok, probe, _ := h.May(at(15), 0); !ok || !probe {
 		t.Fatal("the new signature is not tried")
 	}
@@ -261,7 +330,7 @@ func TestNewSignatureIsProbedImmediately(t *testing.T) {
 func TestSpread(t *testing.T) {
 	h := New(95)
 	h.Spread(start, 4)
-	h.CallDone(start, "a", 0, refused, false)
+	h.CallDone(start, "a", 0, refused, noProbe)
 	if _, _, again := h.May(start, 0); again.Sub(start) != time.Minute {
 		t.Fatalf("a worker with a quarter of the partitions probes after %v", again.Sub(start))
 	}
@@ -278,10 +347,23 @@ func TestSpread(t *testing.T) {
 // A probe that was in flight when a hold began does not end the hold if only its owner may.
 func TestProbeEndsOnlyProbedHolds(t *testing.T) {
 	h := outage(t)
-	h.ProbeSent(0)
+	h.ProbeSent(at(1), 0)
 	h.Set(at(1), Quota, "no permits", "", time.Time{})
-	if h.CallDone(at(1), "b", 0, success, true); reasons(h) != "quota " {
+	if h.CallDone(at(1), "b", 0, success, at(1)); reasons(h) != "quota " {
 		t.Fatalf("held: %q", reasons(h))
+	}
+}
+
+// A worker with a quarter of the partitions probes a quarter as often, at any age of an outage.
+func TestSpreadMultipliesTheSchedule(t *testing.T) {
+	h := New(95)
+	h.Spread(at(-1), 4)
+	for i := range noCodeCalls {
+		h.CallDone(at(float64(i-4)/4), "a", live, timeout, noProbe)
+	}
+	for _, seconds := range []float64{4, 8, 12, 16, 24, 32, 40, 48, 56, 64, 84, 104} {
+		mustProbeAt(t, h, live, at(seconds))
+		probe(h, at(seconds), live)
 	}
 }
 

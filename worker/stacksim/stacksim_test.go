@@ -122,13 +122,18 @@ func (s *simulation) drain() {
 	s.stats.mu.Unlock()
 }
 
-// slack is the time that may pass in addition to the calls: 75 s for expiring sessions, backoff and
-// probes. The more workers there are, the rarer are the probes of each, and each worker has to
-// detect the end of an outage by itself.
+// slack is the time that may pass in addition to the calls: 60 s for expiring sessions and backoff,
+// and the longest interval between probes. The more workers there are, the rarer are the probes of
+// each, and each worker has to detect the end of an outage by itself.
 func (s *simulation) slack() time.Duration {
-	probe := 15 * time.Second
-	if slices.ContainsFunc(s.plan.kinds, func(k kind) bool { return k.name == "locked" }) {
-		probe = time.Minute
+	probe := 5 * time.Second // the longest interval in an outage
+	for _, k := range s.plan.kinds {
+		switch k.name {
+		case "wrong-key", "kicked":
+			probe = max(probe, 15*time.Second)
+		case "locked":
+			probe = time.Minute
+		}
 	}
 	spread := s.partitionNumbers()
 	if s.plan.workers <= spread {

@@ -224,7 +224,7 @@ func TestExamOutageLonely(t *testing.T) {
 	produced := time.Now()
 	kit.ProduceEvents(t, k, k.Live, events[:1])
 	since := w.WaitHeld(t, "outage", 20*time.Second).Since
-	<-time.After(5 * time.Second) // the interval is 4 s by now
+	<-time.After(16 * time.Second) // the interval is 2 s by now
 	later := time.Now()
 	kit.ProduceEvents(t, k, k.Live, events[1:])
 	<-time.After(5 * time.Second)
@@ -248,7 +248,7 @@ func TestExamOutageLonely(t *testing.T) {
 	kit.Check(t, served[tried].At.Sub(later) <= 1500*time.Millisecond,
 		"an event that arrived during the outage was tried after %v, at most about 1 s allowed",
 		served[tried].At.Sub(later))
-	kit.Check(t, len(served.Between(produced, ended)) <= 20, "%d calls",
+	kit.Check(t, len(served.Between(produced, ended)) <= 40, "%d calls",
 		len(served.Between(produced, ended)))
 	k.CheckNoDeadLetters(t, "an outage")
 	kit.CompareReadTimes(t, kit.Largest(events), sandbox.ReadTimes(t))

@@ -27,7 +27,7 @@ func (v *holdView) evidence(r *request, failure *imclient.Error) {
 	}
 }
 
-// checkProbes sets when the holds may next be probed, and fails if an outage hold is missing.
+// checkProbes updates when the holds may next be probed, and fails if an outage hold is missing.
 func (h *process) checkProbes(r *request, failure *imclient.Error) {
 	v := &h.shadow.holds
 	if why := v.outage(h.now - v.noCodeSince - holdSlack(time.Second)); why != "" &&
@@ -41,19 +41,11 @@ func (h *process) checkProbes(r *request, failure *imclient.Error) {
 	for i := range v.active {
 		a := &v.active[i]
 		switch {
-		case !a.holds(r.Lane) || a.since == h.now:
+		case !a.holds(r.Lane) || a.since >= r.sent: // it began after the probe was sent
 		case failure != nil && failure.RetryWithNewSignature:
-			// immediately again, if no hold began meanwhile
-			if a.since <= r.sent {
-				a.notBefore = 0
-			}
-			v.lastProbed = -1
-		case a.reason == hold.Outage:
-			a.next(h, min(2*a.interval, 15*time.Second))
+			a.notBefore, v.lastProbed = 0, -1 // immediately again
 		case a.reason == hold.Credentials:
 			a.next(h, refusedWait(v.cause))
-		case a.reason == hold.Rejections:
-			a.next(h, 5*time.Second)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 type holdView struct {
 	active []seenHold
 	cause  string // what is happening now that may end a hold
+	sent   int64  // when the call was sent whose response is cause
 
 	recent           []recentResult // while no hold was active
 	noCode           int
@@ -128,6 +129,30 @@ func (a *seenHold) next(h *process, interval time.Duration) {
 	a.notBefore = h.now + int64(wait) - holdSlack(wait)
 }
 
+// probed notes that a probe for the hold is sent.
+func (a *seenHold) probed(h *process) {
+	switch a.reason {
+	case hold.Outage:
+		a.next(h, outageWait(h.time().Sub(a.began)))
+	case hold.Credentials:
+		a.next(h, 15*time.Second) // its response may prolong that
+	case hold.Rejections:
+		a.next(h, 5*time.Second)
+	}
+}
+
+// outageWait returns how long after a probe the next one is sent, in an outage of that age.
+func outageWait(age time.Duration) time.Duration {
+	wait := time.Second
+	if age >= 15*time.Second {
+		wait = 2 * time.Second
+	}
+	if age >= time.Minute {
+		wait = 5 * time.Second
+	}
+	return wait
+}
+
 // checkBegin fails if a hold must not begin now.
 func (h *process) checkBegin(a *seenHold) {
 	v := &h.shadow.holds
@@ -201,6 +226,9 @@ func (h *process) checkEnd(a seenHold) {
 		ok = !v.operator
 	case hold.Quota:
 		ok = v.share > 0
+	}
+	if a.interval > 0 && v.cause != "accepts" {
+		ok = ok && a.since < v.sent // a probe for another hold proves nothing
 	}
 	if v.cause == "nothing to probe with" {
 		ok = a.interval > 0
@@ -318,12 +346,14 @@ func (h *process) checkHeld(r *request) {
 		default:
 			h.fail("letters", "worker %d calls while held for %s", h.id, a.reason)
 		}
+		a.probed(h)
 	}
 }
 
 // noteCause names a response before the engine receives it.
 func (v *holdView) noteCause(r *request, failure *imclient.Error) {
 	h := r.process
+	v.sent = r.sent
 	switch {
 	case failure == nil && r.Probe:
 		v.cause = "probe succeeded"

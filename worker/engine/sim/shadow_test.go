@@ -342,8 +342,13 @@ func (h *process) finishCall(t *shadowConversation, succeeded bool) {
 	}
 }
 
-// cutOff notes that a call was interrupted.
+// cutOff notes that a call was interrupted: a probe may be repeated immediately.
 func (s *shadow) cutOff(r *request) {
+	for i := range s.holds.active {
+		if a := &s.holds.active[i]; r.Probe && a.holds(r.Lane) && a.since < r.sent {
+			a.notBefore = 0
+		}
+	}
 	t := &s.conversations[r.conversation]
 	t.state, t.lane = retrying, t.laneAfter
 }

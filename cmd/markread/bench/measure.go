@@ -2,18 +2,18 @@ package bench
 
 import (
 	"context"
+	"slices"
+	"strconv"
 	"time"
+
+	"markread/imclient/sandbox"
 )
 
-// startCaller starts the process of the measurement's side that makes calls: at the rate, or as
-// many as 64 in flight allow.
-func (m *measurement) startCaller(ctx context.Context, topic string, s *server, perSecond,
-	events int) (*process, error) {
+// startCaller starts the process of the measurement's side that makes calls: a worker with the
+// flags, or a loop with the job.
+func (m *measurement) startCaller(ctx context.Context, topic string, s *server, flags []string,
+	j job) (*process, error) {
 	if m.side == markread || m.side == baseline {
-		flags := []string{"--rate", "200"}
-		if perSecond == 0 {
-			flags = []string{"--rate", "0", "--max-in-flight", "64"}
-		}
 		w, err := m.startWorker(ctx, topic, s, flags...)
 		if err != nil {
 			return nil, err
@@ -25,8 +25,16 @@ func (m *measurement) startCaller(ctx context.Context, topic string, s *server, 
 		return nil, err
 	}
 	role := map[string]string{kafkaLoop: "loop", postLoop: "post"}[m.side]
-	return m.start(ctx, m.self, role, job{Brokers: m.kafka.brokers, Topic: topic, Group: m.group,
-		URL: url, Events: events, InFlight: 64, Rate: perSecond})
+	j.Brokers, j.Topic, j.Group, j.URL, j.InFlight = m.kafka.brokers, topic, m.group, url, 64
+	return m.start(ctx, m.self, role, j)
+}
+
+// waitApplied waits until n calls or more have succeeded, and returns their number.
+func waitApplied(ctx context.Context, p *process, s *server, n int) (applied int, err error) {
+	return applied, p.wait(ctx, 50*time.Millisecond, func() (bool, error) {
+		applied, err = s.applied()
+		return applied >= n, err
+	})
 }
 
 // setCPU adds the CPU time of a number of calls to the result, if the machine has it.
@@ -38,19 +46,18 @@ func (r result) setCPU(p *process, before float64, calls int) {
 
 // measureUncapped measures from the first arrival to the last. The CPU includes the start.
 func measureUncapped(ctx context.Context, m *measurement) (result, error) {
-	s, err := m.startServer(ctx, 2*time.Millisecond)
+	const latency = 2 * time.Millisecond
+	s, err := m.startServer(ctx, sandbox.Faults{Latency: sandbox.Latency{Min: latency}})
 	if err != nil {
 		return nil, err
 	}
 	n := m.count(uncappedEvents, 100)
-	p, err := m.startCaller(ctx, m.kafka.topic, s, 0, n)
+	p, err := m.startCaller(ctx, m.kafka.topic, s, []string{"--rate", "0", "--max-in-flight", "64"},
+		job{Events: n})
 	if err != nil {
 		return nil, err
 	}
-	if err := p.wait(ctx, 20*time.Millisecond, func() (bool, error) {
-		applied, err := s.applied()
-		return applied >= n, err
-	}); err != nil {
+	if _, err := waitApplied(ctx, p, s, n); err != nil {
 		return nil, err
 	}
 	got := result{}
@@ -59,36 +66,35 @@ func measureUncapped(ctx context.Context, m *measurement) (result, error) {
 	if err != nil {
 		return nil, err
 	}
-	got[callsPerSecond] = float64(len(calls)-1) / calls[len(calls)-1].At.Sub(calls[0].At).Seconds()
+	got[callsPerSecond] = float64(len(calls)-1) / between(calls).Seconds()
 	return got, nil
+}
+
+// between returns the time from the first call to the last.
+func between(calls []sandbox.Arrival) time.Duration {
+	return calls[len(calls)-1].At.Sub(calls[0].At)
 }
 
 // warmUp is the time before a rate is steady.
 func (b *bench) warmUp() time.Duration { return b.duration(3 * time.Second) }
 
-// measureRate measures the CPU of the middle of a backlog: not the start.
+// measureRate measures the CPU in the middle of a backlog, without the start.
 func measureRate(ctx context.Context, m *measurement) (result, error) {
-	s, err := m.startServer(ctx, 0)
+	s, err := m.startServer(ctx, sandbox.Faults{})
 	if err != nil {
 		return nil, err
 	}
-	p, err := m.startCaller(ctx, m.kafka.topic, s, vendorRate, 0)
+	p, err := m.startCaller(ctx, m.kafka.topic, s, []string{"--rate", strconv.Itoa(vendorRate)},
+		job{Rate: vendorRate})
 	if err != nil {
 		return nil, err
 	}
-	// reached waits until there have been so many calls, and returns their exact number.
-	reached := func(n int) (calls int, err error) {
-		return calls, p.wait(ctx, 50*time.Millisecond, func() (bool, error) {
-			calls, err = s.applied()
-			return calls >= n, err
-		})
-	}
-	first, err := reached(int(m.warmUp().Seconds() * vendorRate))
+	first, err := waitApplied(ctx, p, s, int(m.warmUp().Seconds()*vendorRate))
 	if err != nil {
 		return nil, err
 	}
 	before, cpuErr := p.cpu()
-	last, err := reached(first + int(m.duration(steady).Seconds()*vendorRate))
+	last, err := waitApplied(ctx, p, s, first+int(m.duration(steady).Seconds()*vendorRate))
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +105,74 @@ func measureRate(ctx context.Context, m *measurement) (result, error) {
 	return got, nil
 }
 
-// measureIntake measures how fast a worker receives events while it makes one call a second.
+// measureLatency produces one event after the other, each when the last one is acknowledged and its
+// time has come.
+func measureLatency(ctx context.Context, m *measurement) (result, error) {
+	topic := m.group
+	if err := m.kafka.create(ctx, topic); err != nil {
+		return nil, err
+	}
+	s, err := m.startServer(ctx, sandbox.Faults{})
+	if err != nil {
+		return nil, err
+	}
+	p, err := m.startCaller(ctx, topic, s, []string{"--rate", strconv.Itoa(vendorRate)}, job{})
+	if err != nil {
+		return nil, err
+	}
+	const perSecond = 100
+	var sent, acknowledged []time.Time // by event
+	tick := time.NewTicker(time.Second / perSecond)
+	defer tick.Stop()
+	produce := func() (bool, error) {
+		i := len(sent)
+		sent = append(sent, time.Now())
+		err := m.kafka.client.ProduceSync(ctx, record(topic, i, 1_000_000, 1_000_000)).FirstErr()
+		acknowledged = append(acknowledged, time.Now())
+		<-tick.C
+		return false, err
+	}
+	// Until the first call the side is still joining its group. What follows it is warm-up.
+	err = p.wait(ctx, time.Millisecond, func() (bool, error) {
+		if _, err := produce(); err != nil {
+			return false, err
+		}
+		applied, err := s.applied()
+		return applied > 0, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	first := len(acknowledged) + int(m.warmUp().Seconds()*perSecond)
+	last := first + int(m.duration(steady).Seconds()*perSecond)
+	for len(acknowledged) < last {
+		if _, err := produce(); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := waitApplied(ctx, p, s, last); err != nil {
+		return nil, err
+	}
+	calls, err := s.arrivals()
+	if err != nil {
+		return nil, err
+	}
+	var sinceSent, sinceAcknowledged []float64
+	for _, call := range calls {
+		if i, err := strconv.Atoi(call.Report[1:]); err == nil && i >= first {
+			sinceSent = append(sinceSent, call.At.Sub(sent[i]).Seconds()*1000)
+			sinceAcknowledged = append(sinceAcknowledged,
+				call.At.Sub(acknowledged[i]).Seconds()*1000)
+		}
+	}
+	slices.Sort(sinceSent)
+	slices.Sort(sinceAcknowledged)
+	middle, late := len(sinceSent)/2, len(sinceSent)*99/100
+	return result{p50: sinceAcknowledged[middle], p99: sinceAcknowledged[late],
+		p50Sent: sinceSent[middle], p99Sent: sinceSent[late]}, nil
+}
+
+// measureIntake measures how fast a worker receives events while calls are held.
 func measureIntake(ctx context.Context, m *measurement) (result, error) {
 	n := m.count(intakeEvents, 10_000)
 	if m.side == fetchLoop {
@@ -114,25 +187,25 @@ func measureIntake(ctx context.Context, m *measurement) (result, error) {
 		took, err := time.ParseDuration(text + "s")
 		return result{eventsPerSecond: float64(n) / took.Seconds()}, err
 	}
-	s, err := m.startServer(ctx, 0)
+	s, err := m.startServer(ctx, outage(0))
 	if err != nil {
 		return nil, err
 	}
-	w, err := m.startWorker(ctx, m.kafka.topic, s, "--rate", "1")
+	w, err := m.startWorker(ctx, m.kafka.topic, s)
 	if err != nil {
 		return nil, err
 	}
-	// From the first poll that finds some: joining the group is not intake.
+	// From the first poll that finds some: joining the group is not intake. The polls are rare, as
+	// each costs the worker about a millisecond.
 	var began time.Time
 	var first int
-	// Rare polls: each costs the worker about a millisecond.
 	err = w.wait(ctx, 25*time.Millisecond, func() (bool, error) {
 		now := time.Now()
-		received, err := w.received()
-		if first == 0 && received > 0 {
-			began, first = now, received
+		sum, err := w.sum(received)
+		if first == 0 && sum > 0 {
+			began, first = now, sum
 		}
-		return received >= n, err
+		return sum >= n, err
 	})
 	got := result{}
 	if first < n { // else it was faster than the polls

@@ -87,13 +87,14 @@ func values(results []result, name string) (list []float64) {
 	return list
 }
 
-// ratios divides the figures of the same runs; nil if one side lacks some.
+// ratios divides the figures of the same runs; nil if one side lacks some. A latency may be
+// negative: see row latency.
 func ratios(a, b []float64) (list []float64) {
 	if len(a) != len(b) {
 		return nil
 	}
 	for i := range a {
-		if b[i] != 0 {
+		if a[i] > 0 && b[i] > 0 {
 			list = append(list, a[i]/b[i])
 		}
 	}

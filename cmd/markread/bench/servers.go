@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,6 +29,7 @@ type measurement struct {
 	kafka    *kafkaSide
 	side     string
 	group    string
+	workers  int // started so far
 	children []*process
 }
 
@@ -40,9 +42,10 @@ func (m *measurement) start(ctx context.Context, file, role string, j job) (*pro
 }
 
 func (m *measurement) stopAll() {
-	for i := len(m.children) - 1; i >= 0; i-- {
-		m.children[i].stop()
+	for _, p := range slices.Backward(m.children) {
+		p.stop()
 	}
+	m.children = nil
 }
 
 // server is a `markread sandbox` without a limit of its own.
@@ -51,8 +54,8 @@ type server struct {
 	url string
 }
 
-// startServer starts the sandbox. Each of its responses takes the latency.
-func (m *measurement) startServer(ctx context.Context, latency time.Duration) (*server, error) {
+// startServer starts the sandbox with its faults.
+func (m *measurement) startServer(ctx context.Context, f sandbox.Faults) (*server, error) {
 	p, err := m.start(ctx, m.self, "program", job{Args: []string{"sandbox", "--addr", "127.0.0.1:0",
 		"--app-id", strconv.Itoa(appID), "--rate", "0"}})
 	if err != nil {
@@ -63,7 +66,12 @@ func (m *measurement) startServer(ctx context.Context, latency time.Duration) (*
 		return nil, err
 	}
 	s := &server{p, url}
-	return s, s.setFaults(sandbox.Faults{Latency: sandbox.Latency{Min: latency, Max: latency}})
+	return s, s.setFaults(f)
+}
+
+// outage lets every call fail for a time; 0: for ever.
+func outage(d time.Duration) sandbox.Faults {
+	return sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 502, For: d}}}
 }
 
 func (s *server) setFaults(f sandbox.Faults) error {
@@ -123,8 +131,10 @@ func (m *measurement) startWorker(ctx context.Context, topic string, s *server, 
 		file = m.Baseline
 	}
 	m.kafka.created = append(m.kafka.created, topic+"-dead")
+	m.workers++
+	group := fmt.Sprintf("%s-%d", m.group, m.workers) // the last one's member is still in its group
 	p, err := m.start(ctx, file, "program", job{Args: append([]string{"run",
-		"--brokers", strings.Join(m.kafka.brokers, ","), "--group", m.group, "--topic", topic,
+		"--brokers", strings.Join(m.kafka.brokers, ","), "--group", group, "--topic", topic,
 		"--backfill-topic", "", "--dead-letter-topic", topic + "-dead", "--create-topics",
 		"--im-url", s.url, "--im-app-id", strconv.Itoa(appID), "--admin-addr", "127.0.0.1:0"},
 		flags...)})
@@ -135,13 +145,13 @@ func (m *measurement) startWorker(ctx context.Context, topic string, s *server, 
 	return &worker{p, "http://" + addr}, err
 }
 
-// received returns how many events the worker has received.
-func (w *worker) received() (n int, err error) {
+// sum returns the sum of a metric's series.
+func (w *worker) sum(metric string) (n int, err error) {
 	return n, get(w.admin+"/metrics", func(body io.Reader) error {
 		text, err := io.ReadAll(body)
 		for line := range strings.Lines(string(text)) {
-			if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok &&
-				strings.HasPrefix(name, "markread_events_received_total{") {
+			if value, ok := strings.CutPrefix(line, metric+"{"); ok {
+				_, value, _ = strings.Cut(strings.TrimSpace(value), "} ")
 				f, err := strconv.ParseFloat(value, 64)
 				if err != nil {
 					return err
@@ -152,6 +162,16 @@ func (w *worker) received() (n int, err error) {
 		return err
 	})
 }
+
+// waitReceived waits until the worker has received n events.
+func (w *worker) waitReceived(ctx context.Context, n int) error {
+	return w.wait(ctx, 50*time.Millisecond, func() (bool, error) {
+		received, err := w.sum(received)
+		return received >= n, err
+	})
+}
+
+const received, backlog = "markread_events_received_total", "markread_backlog_events"
 
 // ready reports whether the worker is a member of its group.
 func (w *worker) ready() (bool, error) {

@@ -33,7 +33,7 @@ func measureMemory(ctx context.Context, m *measurement) (result, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := w.wait(ctx, 50*time.Millisecond, w.ready); err != nil {
+		if err := w.waitReady(ctx); err != nil {
 			return nil, err
 		}
 		if err := w.waitReceived(ctx, c.events); err != nil {
@@ -71,7 +71,7 @@ func measureCollapse(ctx context.Context, m *measurement) (result, error) {
 		return nil, err
 	}
 	if err := w.wait(ctx, 250*time.Millisecond, func() (bool, error) {
-		waiting, err := w.sum(backlog)
+		waiting, err := w.sum(backlogMetric)
 		return waiting == 0, err
 	}); err != nil {
 		return nil, err
@@ -101,7 +101,7 @@ func measureOutage(ctx context.Context, m *measurement) (result, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := w.wait(ctx, 50*time.Millisecond, w.ready); err != nil {
+		if err := w.waitReady(ctx); err != nil {
 			return nil, err
 		}
 		length, after := m.duration(time.Duration(seconds)*time.Second), m.duration(5*time.Second)

@@ -120,12 +120,12 @@ func runKafkaLoop(ctx context.Context, j job) error {
 // runPostLoop is the role of a loop that makes the calls without Kafka.
 func runPostLoop(ctx context.Context, j job) error {
 	poster, numbers := newPoster(j), make(chan int)
-	group, ctx := errgroup.WithContext(ctx)
+	group, posting := errgroup.WithContext(ctx)
 	now := strconv.FormatInt(time.Now().Unix(), 10)
 	for range j.InFlight {
 		group.Go(func() error {
 			for i := range numbers {
-				if err := poster.post(ctx, body{account(i), account(i + 1), now}); err != nil {
+				if err := poster.post(posting, body{account(i), account(i + 1), now}); err != nil {
 					return err
 				}
 			}
@@ -137,8 +137,8 @@ func runPostLoop(ctx context.Context, j job) error {
 		for i := range j.Events {
 			select {
 			case numbers <- i:
-			case <-ctx.Done():
-				return ctx.Err()
+			case <-posting.Done():
+				return posting.Err()
 			}
 		}
 		return nil

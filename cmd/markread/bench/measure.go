@@ -31,10 +31,11 @@ func (m *measurement) startCaller(ctx context.Context, topic string, s *server, 
 
 // waitApplied waits until n calls or more have succeeded, and returns their number.
 func waitApplied(ctx context.Context, p *process, s *server, n int) (applied int, err error) {
-	return applied, p.wait(ctx, 50*time.Millisecond, func() (bool, error) {
+	err = p.wait(ctx, 50*time.Millisecond, func() (ok bool, err error) {
 		applied, err = s.applied()
 		return applied >= n, err
 	})
+	return applied, err
 }
 
 // setCPU adds the CPU time of a number of calls to the result, if the machine has it.
@@ -124,17 +125,17 @@ func measureLatency(ctx context.Context, m *measurement) (result, error) {
 	var sent, acknowledged []time.Time // by event
 	tick := time.NewTicker(time.Second / perSecond)
 	defer tick.Stop()
-	produce := func() (bool, error) {
+	produce := func() error {
 		i := len(sent)
 		sent = append(sent, time.Now())
 		err := m.kafka.client.ProduceSync(ctx, record(topic, i, 1_000_000, 1_000_000)).FirstErr()
 		acknowledged = append(acknowledged, time.Now())
 		<-tick.C
-		return false, err
+		return err
 	}
 	// Until the first call the side is still joining its group. What follows it is warm-up.
 	err = p.wait(ctx, time.Millisecond, func() (bool, error) {
-		if _, err := produce(); err != nil {
+		if err := produce(); err != nil {
 			return false, err
 		}
 		applied, err := s.applied()
@@ -146,7 +147,7 @@ func measureLatency(ctx context.Context, m *measurement) (result, error) {
 	first := len(acknowledged) + int(m.warmUp().Seconds()*perSecond)
 	last := first + int(m.duration(steady).Seconds()*perSecond)
 	for len(acknowledged) < last {
-		if _, err := produce(); err != nil {
+		if err := produce(); err != nil {
 			return nil, err
 		}
 	}
@@ -195,21 +196,16 @@ func measureIntake(ctx context.Context, m *measurement) (result, error) {
 	if err != nil {
 		return nil, err
 	}
-	// From the first poll that finds some: joining the group is not intake. The polls are rare, as
-	// each costs the worker about a millisecond.
-	var began time.Time
-	var first int
+	// From the first poll that finds some, else from the last one that finds none: joining the group
+	// is not intake. The polls are rare, as each costs the worker about a millisecond.
+	began, first := time.Now(), 0
 	err = w.wait(ctx, 25*time.Millisecond, func() (bool, error) {
 		now := time.Now()
-		sum, err := w.sum(received)
-		if first == 0 && sum > 0 {
+		sum, err := w.sum(receivedMetric)
+		if first == 0 && sum < n {
 			began, first = now, sum
 		}
 		return sum >= n, err
 	})
-	got := result{}
-	if first < n { // else it was faster than the polls
-		got[eventsPerSecond] = float64(n-first) / time.Since(began).Seconds()
-	}
-	return got, err
+	return result{eventsPerSecond: float64(n-first) / time.Since(began).Seconds()}, err
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -79,34 +80,30 @@ func (s *server) setFaults(f sandbox.Faults) error {
 	if err != nil {
 		return err
 	}
-	request, err := http.NewRequest(http.MethodPut, s.url+"/sandbox/faults", bytes.NewReader(text))
-	if err != nil {
-		return err
-	}
-	return do(request, nil)
+	_, err = ask(http.MethodPut, s.url+"/sandbox/faults", text)
+	return err
 }
 
 // arrivals returns the calls that the server has received, in the order of their arrival.
 func (s *server) arrivals() (list []sandbox.Arrival, err error) {
-	return list, get(s.url+"/sandbox/arrivals", func(body io.Reader) error {
-		for d := json.NewDecoder(body); ; {
-			var a sandbox.Arrival
-			if err := d.Decode(&a); err == io.EOF {
-				return nil
-			} else if err != nil {
-				return err
-			}
-			list = append(list, a)
+	text, err := ask(http.MethodGet, s.url+"/sandbox/arrivals", nil)
+	for line := range bytes.Lines(text) {
+		var a sandbox.Arrival
+		if err := json.Unmarshal(line, &a); err != nil {
+			return nil, err
 		}
-	})
+		list = append(list, a)
+	}
+	return list, err
 }
 
 // applied returns the number of calls that have succeeded.
 func (s *server) applied() (int, error) {
 	var stats sandbox.Stats
-	err := get(s.url+"/sandbox/stats", func(body io.Reader) error {
-		return json.NewDecoder(body).Decode(&stats)
-	})
+	text, err := ask(http.MethodGet, s.url+"/sandbox/stats", nil)
+	if err == nil {
+		err = json.Unmarshal(text, &stats)
+	}
 	return int(stats.Applied), err
 }
 
@@ -145,66 +142,55 @@ func (m *measurement) startWorker(ctx context.Context, topic string, s *server, 
 	return &worker{p, "http://" + addr}, err
 }
 
+const (
+	receivedMetric = "markread_events_received_total"
+	backlogMetric  = "markread_backlog_events"
+)
+
 // sum returns the sum of a metric's series.
 func (w *worker) sum(metric string) (n int, err error) {
-	return n, get(w.admin+"/metrics", func(body io.Reader) error {
-		text, err := io.ReadAll(body)
-		for line := range strings.Lines(string(text)) {
-			if value, ok := strings.CutPrefix(line, metric+"{"); ok {
-				_, value, _ = strings.Cut(strings.TrimSpace(value), "} ")
-				f, err := strconv.ParseFloat(value, 64)
-				if err != nil {
-					return err
-				}
-				n += int(f)
-			}
+	text, err := ask(http.MethodGet, w.admin+"/metrics", nil)
+	for _, series := range regexp.MustCompile(`(?m)^`+metric+`\{.*\} (\S+)$`).
+		FindAllSubmatch(text, -1) {
+		value, err := strconv.ParseFloat(string(series[1]), 64)
+		if err != nil {
+			return 0, err
 		}
-		return err
-	})
+		n += int(value)
+	}
+	return n, err
 }
 
 // waitReceived waits until the worker has received n events.
 func (w *worker) waitReceived(ctx context.Context, n int) error {
 	return w.wait(ctx, 50*time.Millisecond, func() (bool, error) {
-		received, err := w.sum(received)
-		return received >= n, err
+		sum, err := w.sum(receivedMetric)
+		return sum >= n, err
 	})
 }
 
-const received, backlog = "markread_events_received_total", "markread_backlog_events"
-
-// ready reports whether the worker is a member of its group.
-func (w *worker) ready() (bool, error) {
-	response, err := client.Get(w.admin + "/readyz")
-	if err != nil {
-		return false, err
-	}
-	return response.StatusCode == http.StatusOK, response.Body.Close()
+// waitReady waits until the worker is a member of its group.
+func (w *worker) waitReady(ctx context.Context) error {
+	return w.wait(ctx, 50*time.Millisecond, func() (bool, error) {
+		_, err := ask(http.MethodGet, w.admin+"/readyz", nil)
+		return err == nil, nil
+	})
 }
 
-// client asks the children how far they are.
-var client = &http.Client{Timeout: time.Minute}
-
-func get(url string, read func(io.Reader) error) error {
-	request, err := http.NewRequest(http.MethodGet, url, nil)
+// ask makes a request to a child and returns the content of the response.
+func ask(method, url string, content []byte) ([]byte, error) {
+	request, err := http.NewRequest(method, url, bytes.NewReader(content))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return do(request, read)
-}
-
-func do(request *http.Request, read func(io.Reader) error) error {
-	response, err := client.Do(request)
+	response, err := http.DefaultClient.Do(request) // if the child hangs, it is killed
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(io.LimitReader(response.Body, 1000)) // the status says enough
-		return fmt.Errorf("%s %s: %s: %s", request.Method, request.URL.Path, response.Status, text)
+	text, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s %s: %s: %.500s", method, url, response.Status, text)
 	}
-	if read == nil {
-		return nil
-	}
-	return read(response.Body)
+	return text, err
 }

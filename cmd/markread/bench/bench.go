@@ -117,7 +117,7 @@ func (b *bench) runRow(ctx context.Context, r row) (map[string][]result, error) 
 		}
 		for _, side := range sides {
 			m := &measurement{bench: b, kafka: k, side: side,
-				group: fmt.Sprintf("%s-%d-%s", k.topic, run, strings.ReplaceAll(side, " ", "-"))}
+				name: fmt.Sprintf("%s-%d-%s", k.topic, run, strings.ReplaceAll(side, " ", "-"))}
 			began := time.Now()
 			got, err := r.measure(ctx, m)
 			m.stopAll()

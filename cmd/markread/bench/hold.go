@@ -25,11 +25,8 @@ func measureMemory(ctx context.Context, m *measurement) (result, error) {
 		{m.kafka.topic + "-many", pendingMiB, n, 5 * time.Second},
 		{m.kafka.topic + "-one", oneMiB, n, 5 * time.Second},
 	} {
-		s, err := m.startServer(ctx, outage(0))
-		if err != nil {
-			return nil, err
-		}
-		w, err := m.startWorker(ctx, c.topic, s, "--max-pending", strconv.Itoa(2*n))
+		w, err := m.startCaller(ctx, c.topic, outage(0),
+			[]string{"--max-pending", strconv.Itoa(2 * n)}, job{})
 		if err != nil {
 			return nil, err
 		}
@@ -59,24 +56,21 @@ func measureMemory(ctx context.Context, m *measurement) (result, error) {
 // measureCollapse measures from the first call to the last.
 func measureCollapse(ctx context.Context, m *measurement) (result, error) {
 	n, conversations := m.count(collapseEvents, 10_000), m.count(collapseConversations, 200)
-	s, err := m.startServer(ctx, sandbox.Faults{})
+	c, err := m.startCaller(ctx, m.kafka.topic, sandbox.Faults{},
+		[]string{"--rate", strconv.Itoa(vendorRate)}, job{})
 	if err != nil {
 		return nil, err
 	}
-	w, err := m.startWorker(ctx, m.kafka.topic, s, "--rate", strconv.Itoa(vendorRate))
-	if err != nil {
+	if err := c.waitReceived(ctx, n); err != nil {
 		return nil, err
 	}
-	if err := w.waitReceived(ctx, n); err != nil {
-		return nil, err
-	}
-	if err := w.wait(ctx, 250*time.Millisecond, func() (bool, error) {
-		waiting, err := w.sum(backlogMetric)
+	if err := c.wait(ctx, 250*time.Millisecond, func() (bool, error) {
+		waiting, err := c.sum(backlogMetric)
 		return waiting == 0, err
 	}); err != nil {
 		return nil, err
 	}
-	calls, err := s.arrivals()
+	calls, err := c.arrivals()
 	if err != nil {
 		return nil, err
 	}
@@ -89,23 +83,20 @@ func measureCollapse(ctx context.Context, m *measurement) (result, error) {
 func measureOutage(ctx context.Context, m *measurement) (result, error) {
 	got := result{}
 	for _, seconds := range outages {
-		topic := m.group + "-" + strconv.Itoa(seconds)
+		topic := m.name + "-" + strconv.Itoa(seconds)
 		if err := m.kafka.create(ctx, topic); err != nil {
 			return nil, err
 		}
-		s, err := m.startServer(ctx, sandbox.Faults{})
+		c, err := m.startCaller(ctx, topic, sandbox.Faults{},
+			[]string{"--rate", strconv.Itoa(vendorRate)}, job{})
 		if err != nil {
 			return nil, err
 		}
-		w, err := m.startWorker(ctx, topic, s, "--rate", strconv.Itoa(vendorRate))
-		if err != nil {
-			return nil, err
-		}
-		if err := w.waitReady(ctx); err != nil {
+		if err := c.waitReady(ctx); err != nil {
 			return nil, err
 		}
 		length, after := m.duration(time.Duration(seconds)*time.Second), m.duration(5*time.Second)
-		if err := s.setFaults(outage(length)); err != nil {
+		if err := c.setFaults(outage(length)); err != nil {
 			return nil, err
 		}
 		end := time.Now().Add(length)
@@ -116,7 +107,7 @@ func measureOutage(ctx context.Context, m *measurement) (result, error) {
 		if err := m.pause(ctx, time.Until(end.Add(after))); err != nil {
 			return nil, err
 		}
-		calls, err := s.arrivals()
+		calls, err := c.arrivals()
 		if err != nil {
 			return nil, err
 		}

@@ -9,38 +9,9 @@ import (
 	"markread/imclient/sandbox"
 )
 
-// startCaller starts the process of the measurement's side that makes calls: a worker with the
-// flags, or a loop with the job.
-func (m *measurement) startCaller(ctx context.Context, topic string, s *server, flags []string,
-	j job) (*process, error) {
-	if m.side == markread || m.side == baseline {
-		w, err := m.startWorker(ctx, topic, s, flags...)
-		if err != nil {
-			return nil, err
-		}
-		return w.process, nil
-	}
-	url, err := s.callURL()
-	if err != nil {
-		return nil, err
-	}
-	role := map[string]string{kafkaLoop: "loop", postLoop: "post"}[m.side]
-	j.Brokers, j.Topic, j.Group, j.URL, j.InFlight = m.kafka.brokers, topic, m.group, url, 64
-	return m.start(ctx, m.self, role, j)
-}
-
-// waitApplied waits until n calls or more have succeeded, and returns their number.
-func waitApplied(ctx context.Context, p *process, s *server, n int) (applied int, err error) {
-	err = p.wait(ctx, 50*time.Millisecond, func() (ok bool, err error) {
-		applied, err = s.applied()
-		return applied >= n, err
-	})
-	return applied, err
-}
-
 // setCPU adds the CPU time of a number of calls to the result, if the machine has it.
-func (r result) setCPU(p *process, before float64, calls int) {
-	if after, err := p.cpu(); err == nil {
+func (r result) setCPU(c *caller, before float64, calls int) {
+	if after, err := c.cpu(); err == nil {
 		r[cpuPerThousand] = (after - before) / float64(calls) * 1000
 	}
 }
@@ -48,22 +19,19 @@ func (r result) setCPU(p *process, before float64, calls int) {
 // measureUncapped measures from the first arrival to the last. The CPU includes the start.
 func measureUncapped(ctx context.Context, m *measurement) (result, error) {
 	const latency = 2 * time.Millisecond
-	s, err := m.startServer(ctx, sandbox.Faults{Latency: sandbox.Latency{Min: latency}})
-	if err != nil {
-		return nil, err
-	}
 	n := m.count(uncappedEvents, 100)
-	p, err := m.startCaller(ctx, m.kafka.topic, s, []string{"--rate", "0", "--max-in-flight", "64"},
-		job{Events: n})
+	c, err := m.startCaller(ctx, m.kafka.topic,
+		sandbox.Faults{Latency: sandbox.Latency{Min: latency}},
+		[]string{"--rate", "0", "--max-in-flight", strconv.Itoa(inFlight)}, job{Events: n})
 	if err != nil {
 		return nil, err
 	}
-	if _, err := waitApplied(ctx, p, s, n); err != nil {
+	if _, err := c.waitApplied(ctx, n); err != nil {
 		return nil, err
 	}
 	got := result{}
-	got.setCPU(p, 0, n)
-	calls, err := s.arrivals()
+	got.setCPU(c, 0, n)
+	calls, err := c.arrivals()
 	if err != nil {
 		return nil, err
 	}
@@ -81,27 +49,23 @@ func (b *bench) warmUp() time.Duration { return b.duration(3 * time.Second) }
 
 // measureRate measures the CPU in the middle of a backlog, without the start.
 func measureRate(ctx context.Context, m *measurement) (result, error) {
-	s, err := m.startServer(ctx, sandbox.Faults{})
+	c, err := m.startCaller(ctx, m.kafka.topic, sandbox.Faults{},
+		[]string{"--rate", strconv.Itoa(vendorRate)}, job{Rate: vendorRate})
 	if err != nil {
 		return nil, err
 	}
-	p, err := m.startCaller(ctx, m.kafka.topic, s, []string{"--rate", strconv.Itoa(vendorRate)},
-		job{Rate: vendorRate})
+	first, err := c.waitApplied(ctx, int(m.warmUp().Seconds()*vendorRate))
 	if err != nil {
 		return nil, err
 	}
-	first, err := waitApplied(ctx, p, s, int(m.warmUp().Seconds()*vendorRate))
-	if err != nil {
-		return nil, err
-	}
-	before, cpuErr := p.cpu()
-	last, err := waitApplied(ctx, p, s, first+int(m.duration(steady).Seconds()*vendorRate))
+	before, cpuErr := c.cpu()
+	last, err := c.waitApplied(ctx, first+int(m.duration(steady).Seconds()*vendorRate))
 	if err != nil {
 		return nil, err
 	}
 	got := result{}
 	if cpuErr == nil {
-		got.setCPU(p, before, last-first)
+		got.setCPU(c, before, last-first)
 	}
 	return got, nil
 }
@@ -109,15 +73,12 @@ func measureRate(ctx context.Context, m *measurement) (result, error) {
 // measureLatency produces one event after the other, each when the last one is acknowledged and its
 // time has come.
 func measureLatency(ctx context.Context, m *measurement) (result, error) {
-	topic := m.group
+	topic := m.name
 	if err := m.kafka.create(ctx, topic); err != nil {
 		return nil, err
 	}
-	s, err := m.startServer(ctx, sandbox.Faults{})
-	if err != nil {
-		return nil, err
-	}
-	p, err := m.startCaller(ctx, topic, s, []string{"--rate", strconv.Itoa(vendorRate)}, job{})
+	c, err := m.startCaller(ctx, topic, sandbox.Faults{},
+		[]string{"--rate", strconv.Itoa(vendorRate)}, job{})
 	if err != nil {
 		return nil, err
 	}
@@ -134,11 +95,11 @@ func measureLatency(ctx context.Context, m *measurement) (result, error) {
 		return err
 	}
 	// Until the first call the side is still joining its group. What follows it is warm-up.
-	err = p.wait(ctx, time.Millisecond, func() (bool, error) {
+	err = c.wait(ctx, time.Millisecond, func() (bool, error) {
 		if err := produce(); err != nil {
 			return false, err
 		}
-		applied, err := s.applied()
+		applied, err := c.applied()
 		return applied > 0, err
 	})
 	if err != nil {
@@ -151,10 +112,10 @@ func measureLatency(ctx context.Context, m *measurement) (result, error) {
 			return nil, err
 		}
 	}
-	if _, err := waitApplied(ctx, p, s, last); err != nil {
+	if _, err := c.waitApplied(ctx, last); err != nil {
 		return nil, err
 	}
-	calls, err := s.arrivals()
+	calls, err := c.arrivals()
 	if err != nil {
 		return nil, err
 	}
@@ -188,20 +149,16 @@ func measureIntake(ctx context.Context, m *measurement) (result, error) {
 		took, err := time.ParseDuration(text + "s")
 		return result{eventsPerSecond: float64(n) / took.Seconds()}, err
 	}
-	s, err := m.startServer(ctx, outage(0))
-	if err != nil {
-		return nil, err
-	}
-	w, err := m.startWorker(ctx, m.kafka.topic, s)
+	c, err := m.startCaller(ctx, m.kafka.topic, outage(0), nil, job{})
 	if err != nil {
 		return nil, err
 	}
 	// From the first poll that finds some, else from the last one that finds none: joining the group
 	// is not intake. The polls are rare, as each costs the worker about a millisecond.
 	began, first := time.Now(), 0
-	err = w.wait(ctx, 25*time.Millisecond, func() (bool, error) {
+	err = c.wait(ctx, 25*time.Millisecond, func() (bool, error) {
 		now := time.Now()
-		sum, err := w.sum(receivedMetric)
+		sum, err := c.sum(receivedMetric)
 		if first == 0 && sum < n {
 			began, first = now, sum
 		}

@@ -50,6 +50,7 @@ const (
 	collapseConversations = 20_000
 	outageConversations   = 1_000
 	vendorRate            = 200
+	inFlight              = 64
 	steady                = 20 * time.Second // of the rows with a rate
 )
 

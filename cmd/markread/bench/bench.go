@@ -7,9 +7,9 @@
 // its flags. Within one run all sides of a row follow each other, in an order that changes from run
 // to run, so that a slow minute of the machine meets all of them.
 //
-// It shares no code with what it measures, and it checks no promise: that is what the tests are
-// for. It promises only that no child outlives it, even if it is killed: every child ends when its
-// standard input does. Where there is no /proc, CPU and memory are missing.
+// The loops share no code with the worker. The bench checks none of the worker's promises: that is
+// what the tests are for. It promises only that no child outlives it, even if it is killed: every
+// child ends when its standard input does. Where there is no /proc, CPU and memory are missing.
 package bench
 
 import (
@@ -37,8 +37,8 @@ type Command struct {
 
 // Help follows the summary in the help text.
 func (*Command) Help() string {
-	return "Rows: " + strings.Join(rowNames(), " ") + `. On two cores all of them take about an hour;
-give them a machine that has nothing else to do.
+	return "Rows: " + strings.Join(rowNames(), " ") + `. On two cores all of them take about 40
+minutes; give them a machine that has nothing else to do.
 
     markread bench --only uncapped,intake --runs 3`
 }

@@ -26,7 +26,12 @@ var mayImport = map[string][]string{
 	"cmd/markread/app": {"worker", "worker/console", "consumer/admin", "consumer/broker",
 		"consumer/event", "consumer/kafkaclient", "consumer/printable", "imclient",
 		"imclient/sandbox", "worker/format"},
-	"cmd/markread/cli": {"cmd/markread/app", "cmd/markread/cli/config", "cmd/markread/cli/terminal",
+	// it starts the other sides of the comparison, and the program itself, as processes; imclient
+	// signs the loops' calls
+	"cmd/markread/bench": {"cmd/markread/cli/config", "consumer/broker", "imclient",
+		"imclient/sandbox"},
+	"cmd/markread/cli": {"cmd/markread/app", "cmd/markread/bench", "cmd/markread/cli/config",
+		"cmd/markread/cli/terminal",
 		"worker", "worker/console", "worker/format", "worker/groupstatus", "worker/preflight",
 		"consumer/admin", "consumer/backfill", "consumer/deadletter", "consumer/event",
 		"consumer/kafkaclient", "consumer/printable", "imclient", "imclient/sandbox"},
@@ -90,15 +95,17 @@ var mayImport = map[string][]string{
 // onlyIn lists which packages may use a library. A library that is behind one package can be
 // replaced, and its traps are handled in one place.
 var onlyIn = map[string][]string{
-	"github.com/segmentio/kafka-go": {"consumer/kafkaclient"},
+	// bench: the loops that markread is measured against, and its producer
+	"github.com/segmentio/kafka-go": {"consumer/kafkaclient", "cmd/markread/bench"},
 	"github.com/twmb/franz-go": {"consumer/broker", "consumer/broker/brokertest",
-		"cmd/markread/cli/clitest", "cmd/markread/exam/kit"},
+		"cmd/markread/cli/clitest", "cmd/markread/exam/kit", "cmd/markread/bench"},
 	// a table of the requests that each release of Kafka supports
 	"github.com/twmb/franz-go/pkg/kversion": {"consumer/kafkaclient", "cmd/markread/exam/kit"},
 	"github.com/alecthomas/kong":            {"cmd/markread/cli", "cmd/markread/cli/config"},
 	"github.com/cenkalti/backoff":           {"imclient"},
-	// quota: the rate of calls; hold: how often new conversations may bring a probe forward
-	"golang.org/x/time/rate":        {"worker/quota", "worker/hold"},
+	// quota: the rate of calls; hold: how often new conversations may bring a probe forward; bench:
+	// the pace of a loop
+	"golang.org/x/time/rate":        {"worker/quota", "worker/hold", "cmd/markread/bench"},
 	"github.com/prometheus":         {"worker", "worker/console", "cmd/markread/app"},
 	"github.com/mattn/go-isatty":    {"cmd/markread/cli/terminal"},
 	"github.com/cheggaaa/pb":        {"cmd/markread/cli"},

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"markread/cmd/markread/bench"
 	"markread/cmd/markread/cli/config"
 	"markread/cmd/markread/cli/terminal"
 )
@@ -29,6 +31,21 @@ type commandLine struct {
 	Resume      resumeCommand      `cmd:"" help:"Resume a paused worker."`
 	Sandbox     sandboxCommand     `cmd:"" help:"Run the local IM server alone."`
 	Version     versionCommand     `cmd:"" help:"Print version, commit and Go version."`
+	Bench       benchCommand       `cmd:"" hidden:"" help:"Measure markread next to bare loops."`
+}
+
+// benchCommand is for developers. Package bench executes this program again, also as a worker.
+type benchCommand struct{ bench.Command }
+
+func (c *benchCommand) run(ctx context.Context, p *process) error {
+	return c.Run(ctx, bench.Streams{In: p.stdin, Out: p.stdout, Err: p.stderr},
+		func(ctx context.Context, args []string) error {
+			command, err := p.parse(args)
+			if err != nil {
+				return err
+			}
+			return command.run(ctx, p)
+		})
 }
 
 // helpTexts are the help texts that are too long for a tag, which has their key instead.

@@ -39,7 +39,7 @@ func (d *dispatcher) run() {
 	for d.ctx.Err() == nil {
 		d.mu.Lock()
 		now := time.Now()
-		d.asksAt = d.start(now)
+		d.asksAt = d.start(now).Add(d.engine.Slack(now))
 		wait := d.asksAt.Sub(now)
 		d.mu.Unlock()
 		d.markAlive()
@@ -98,7 +98,7 @@ func (d *dispatcher) call(c *engine.Call) {
 		if c, again = d.next(now); c != nil {
 			again = d.start(now)
 		}
-		d.changed(again)
+		d.changed(again.Add(d.engine.Slack(now)))
 		d.mu.Unlock()
 	}
 }

@@ -227,6 +227,10 @@ func (e *Engine) Next(now time.Time) (todo *Call, again time.Time) {
 	}, time.Time{}
 }
 
+// Slack returns how much later than the time that Next returned it may be asked again, if nothing
+// has arrived, without costing calls.
+func (e *Engine) Slack(now time.Time) time.Duration { return e.quota.Slack(now) }
+
 // earlier returns the earlier of two times; zero means never.
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {

@@ -43,6 +43,10 @@ import (
 // Window is the server's second, plus what two clocks may differ by over it.
 const Window = 1005 * time.Millisecond
 
+// paceFactor makes the pace a little faster than the permits return: at the same pace both would
+// limit the calls, and permits would wait for tokens.
+const paceFactor = 1.005
+
 // burstDivisor sets the burst: a fortieth of a second's calls, 25 ms of them, may go together.
 const burstDivisor = 40
 
@@ -86,7 +90,7 @@ func (q *Quota) Take(now time.Time) (ok bool, again time.Time) {
 	}
 	if q.permits.window > 0 { // the pace follows the calls in flight
 		free := float64(q.permits.n - q.permits.inFlight)
-		q.pace.SetLimitAt(now, rate.Limit(free/q.permits.window.Seconds()))
+		q.pace.SetLimitAt(now, rate.Limit(paceFactor*free/q.permits.window.Seconds()))
 	}
 	if !q.pace.AllowN(now, 1) {
 		missing := 1 - q.pace.TokensAt(now)
@@ -95,6 +99,20 @@ func (q *Quota) Take(now time.Time) (ok bool, again time.Time) {
 	}
 	q.permits.inFlight++
 	return true, time.Time{}
+}
+
+// Slack returns how much later than the time that Take returned the next Take may be, so that several
+// calls share a wake-up. It costs 0.2 % of the calls: tokens accumulate meanwhile, half of a burst,
+// but a permit that nobody takes is lost, so after the first permit it is a tenth of a burst.
+func (q *Quota) Slack(now time.Time) time.Duration {
+	if q.permits.window == 0 || q.pace.Limit() == 0 {
+		return 0
+	}
+	tokens := float64(q.pace.Burst()-1) / 2
+	if free, _ := q.permits.free(now); !free {
+		tokens /= 5
+	}
+	return time.Duration(tokens / float64(q.pace.Limit()) * float64(time.Second))
 }
 
 // Return returns the permit of a call that got a response, or whose connection is certainly closed.

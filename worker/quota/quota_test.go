@@ -99,6 +99,44 @@ func TestCallsAreSpread(t *testing.T) {
 	}
 }
 
+// Asking up to Slack later than told takes half as many wake-ups, and costs few calls.
+func TestSlackCostsFewCalls(t *testing.T) {
+	for _, n := range []int{1, 20, 40, 100, 200, 400} {
+		calls := func(late bool) (sent, wakes int) {
+			now := time.Unix(0, 0)
+			q := New()
+			q.Reset(n, now)
+			var inFlight []time.Time
+			for end := now.Add(time.Minute); now.Before(end); {
+				for len(inFlight) > 0 && !inFlight[0].After(now) {
+					q.Return(inFlight[0])
+					inFlight = inFlight[1:]
+				}
+				ok, again := q.Take(now)
+				for wakes++; ok; ok, again = q.Take(now) {
+					sent++
+					inFlight = append(inFlight, now.Add(2*time.Millisecond))
+				}
+				if late && !again.IsZero() {
+					again = again.Add(q.Slack(now))
+				} else if again.IsZero() {
+					again = inFlight[0]
+				}
+				now = later(now, again)
+			}
+			return sent, wakes
+		}
+		late, wakes := calls(true)
+		exact, _ := calls(false)
+		if float64(late) < 0.995*float64(exact)-1 {
+			t.Errorf("rate %d: %d calls in a minute, %d without slack", n, late, exact)
+		}
+		if n >= 200 && 10*wakes > 6*late {
+			t.Errorf("rate %d: %d calls took %d wake-ups", n, late, wakes)
+		}
+	}
+}
+
 // With a full backfill there is no gap that a live event has to wait out: the next call is always
 // soon, and the throughput equals the permits'.
 func TestNoGapBetweenCalls(t *testing.T) {
@@ -132,7 +170,7 @@ func TestNoGapBetweenCalls(t *testing.T) {
 			}
 			now = later(now, again)
 		}
-		if longest > 50*time.Millisecond {
+		if longest > 60*time.Millisecond {
 			t.Errorf("latency %v: no call for %v", latency, longest)
 		}
 		if want := 60 * n / (Window + latency).Seconds(); float64(sent) < 0.99*want {

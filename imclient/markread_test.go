@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -61,7 +62,9 @@ func TestMarkReadSendsTheRead(t *testing.T) {
 
 func FuzzReadJSON(f *testing.F) {
 	f.Add("alice", "bob", int64(1700000000))
-	f.Add(`a"b\c`, "<&>", int64(-1))
+	f.Add(`"`, `\`, int64(-1))
+	f.Add("<", ">", int64(1))
+	f.Add("&", "~ ", int64(1<<63-1))
 	f.Add("字\x00\u2028", "\xff\x7f", int64(0))
 	f.Fuzz(func(t *testing.T, report, peer string, at int64) {
 		r := imclient.Read{Report: report, Peer: peer, Time: at}
@@ -98,4 +101,68 @@ func FuzzMarkReadLikePost(f *testing.F) {
 			t.Errorf("MarkRead: %s; Post: %s", got, want)
 		}
 	})
+}
+
+// endless is a body without an end. It counts the bytes that were read.
+type endless struct{ read int }
+
+func (e *endless) Read(p []byte) (int, error) {
+	e.read += len(p)
+	return copy(p, bytes.Repeat([]byte(" "), len(p))), nil
+}
+
+func (*endless) Close() error { return nil }
+
+// A call reads one byte more of a body than it accepts, and leaves no context behind.
+func TestCallLeavesNothingBehind(t *testing.T) {
+	var body endless
+	var sent *http.Request
+	c := offlineClient(t, withTransport(func(r *http.Request) (*http.Response, error) {
+		sent = r
+		response, err := respond(200, nil, "")
+		response.Body = &body
+		return response, err
+	}))
+	err := c.MarkRead(t.Context(), validRead)
+	if want := (outcome{imclient.Transient, "answer", 0, 200}); outcomeOf(t, err) != want ||
+		body.read != 64<<10+1 {
+		t.Errorf("%v after %d bytes", err, body.read)
+	}
+	if sent.Context().Err() == nil {
+		t.Error("the request's context has not ended")
+	}
+}
+
+func TestAdminIsEscaped(t *testing.T) {
+	const admin = "a&b=c d%"
+	c := offlineClient(t, func(o *imclient.Options) { o.Admin = admin },
+		withTransport(func(r *http.Request) (*http.Response, error) {
+			if got := r.URL.Query()["identifier"]; !slices.Equal(got, []string{admin}) {
+				t.Errorf("identifier %q in %s", got, r.URL.RawQuery)
+			}
+			return respond(200, nil, apiResult(0, ""))
+		}))
+	if err := c.MarkRead(t.Context(), validRead); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestInvalidCallsAreNotSent(t *testing.T) {
+	c := offlineClient(t, withTransport(func(*http.Request) (*http.Response, error) {
+		t.Error("sent")
+		return nil, io.EOF
+	}))
+	want := outcome{imclient.Rejected, "request", 0, 0}
+	for _, r := range []imclient.Read{
+		{Report: "a", Peer: "b"}, {Report: "a", Peer: "b", Time: -1}, {Peer: "b", Time: 1},
+		{Report: "a", Time: 1},
+	} {
+		if got := outcomeOf(t, c.MarkRead(t.Context(), r)); got != want {
+			t.Errorf("%+v: %+v", r, got)
+		}
+	}
+	_, err := c.Post(t.Context(), "openim/sendmsg", func() {})
+	if got := outcomeOf(t, err); got != want {
+		t.Errorf("no JSON: %+v", got)
+	}
 }

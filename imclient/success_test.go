@@ -60,7 +60,8 @@ func TestIsSuccessOfUnusualBodies(t *testing.T) {
 		`{"ActionStatus":"OK","ErrorCode":0,"ActionStatus":"OK"}`,
 		`{"ErrorCode":0,"MsgTime":1}`, `{"ErrorCode":0,"":""}`,
 		`{"ErrorCode":0,"ErrorInfo":null}`, `{"ErrorCode":0,"ActionStatus":0}`,
-		`{"ErrorCode":0,"ErrorInfo":"a\"b"}`, `{"ErrorCode":0,"ErrorInfo":"é"}`,
+		`{"ErrorCode":0,"ErrorInfo":"a\"b"}`, `{"ErrorCode":0,"ErrorInfo":"\q"}`,
+		`{"ErrorCode":0,"ErrorInfo":"é"}`,
 		"{\"ErrorCode\":0,\"ErrorInfo\":\"a\nb\"}", "{\"ErrorCode\":0,\"ErrorInfo\":\"\x7f\"}",
 		"\ufeff" + `{"ErrorCode":0}`, `{"ErrorCode":0}` + strings.Repeat(" ", maxBody),
 	} {

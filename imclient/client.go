@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -24,7 +23,8 @@ type Options struct {
 	// MaxConns is how many idle connections are kept; 0: 256. It should be the largest number of
 	// calls in flight. It limits nothing else.
 	MaxConns int
-	// Transport sends the requests; nil: NewTransport(Timeout, MaxConns).
+	// Transport sends the requests, which share one header: as http.RoundTripper demands, it must
+	// not modify them. nil: NewTransport(Timeout, MaxConns).
 	Transport http.RoundTripper
 }
 
@@ -36,8 +36,8 @@ const (
 // Client calls the API. It is safe for concurrent use.
 type Client struct {
 	base       *url.URL
-	appID      int64
-	admin      string
+	query      string // of each URL, up to the signature
+	template   *http.Request
 	timeout    time.Duration
 	timeoutErr error // the cause of a call that exceeds timeout
 	http       http.RoundTripper
@@ -70,7 +70,9 @@ func New(o Options) (*Client, error) {
 		o.Transport = NewTransport(o.Timeout, o.MaxConns)
 	}
 	c := &Client{
-		base: base, appID: o.AppID, admin: o.Admin, timeout: o.Timeout,
+		base: base, template: requestTemplate(base.Host), timeout: o.Timeout,
+		query: fmt.Sprintf("sdkappid=%d&identifier=%s&usersig=",
+			o.AppID, url.QueryEscape(o.Admin)),
 		timeoutErr: fmt.Errorf("gave up after %v", o.Timeout),
 		http:       o.Transport, redactor: newRedactor(proxyPasswords()...), clock: new(clock),
 	}
@@ -142,128 +144,86 @@ type Unread struct {
 	Account string `json:"To_Account"`
 }
 
-// Read is the request that marks all that Peer wrote to Report up to Time as read.
-type Read struct {
-	Report string // the account that has read
-	Peer   string // the other account of the conversation
-	Time   int64  // seconds since 1970, at least 1
-}
-
-// MarshalJSON returns the body that the API expects.
-func (r Read) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
-		Report string `json:"Report_Account"`
-		Peer   string `json:"Peer_Account"`
-		Time   string `json:"MsgReadTime"` // a decimal string, as documented; never omitted
-	}{r.Report, r.Peer, strconv.FormatInt(r.Time, 10)})
-}
-
-// MarkRead makes one call of v4/openim/admin_set_msg_read. Its error is nil, an *Error,
-// context.Cause(ctx) or the lease's error: see Post.
-func (c *Client) MarkRead(ctx context.Context, r Read) error {
-	if r.Report == "" || r.Peer == "" || r.Time < 1 {
-		// A server may treat an invalid time as absent, and an absent one as now.
-		return c.fail(CommandMarkRead, &Error{
-			Class: Rejected, Label: LabelRequest,
-			Err: errors.New("both accounts and a positive time are required"),
-		})
-	}
-	_, _, err := c.post(ctx, CommandMarkRead, r)
-	return err
-}
-
 // Post makes one call of command ("openim/sendmsg"), with body as its JSON. The error is nil if the
 // server returned ErrorCode 0. It is context.Cause(ctx) if ctx ended before a response came; then
 // it is unknown whether the call had an effect. It is the error of ctx's lease if that returned one
 // (WithLease). Any other failure is an *Error. The Response contains whatever the server returned,
 // also beside an error.
 func (c *Client) Post(ctx context.Context, command string, body any) (Response, error) {
-	response, raw, err := c.post(ctx, command, body)
-	response.Body = []byte(printable(c.redactor.redact(string(raw[:min(len(raw), maxBody)])),
-		"\n\t"))
+	payload, err := json.Marshal(body)
+	if err != nil {
+		return Response{}, c.fail(command, &Error{Class: Rejected, Label: LabelRequest, Err: err})
+	}
+	e := new(exchange)
+	if err := c.send(ctx, e, command, payload); err != nil {
+		return Response{}, err
+	}
+	response, err := c.classify(ctx, e)
+	response.Body = []byte(printable(
+		c.redactor.redact(string(e.body[:min(len(e.body), maxBody)])), "\n\t"))
 	return response, err
 }
 
-// post is Post without Response.Body: it returns the body unredacted. Most callers don't read it,
-// and redacting it costs more than everything else.
-func (c *Client) post(ctx context.Context, command string, body any) (Response, []byte, error) {
+// send makes one call of command, as far as it gets: e has the result. It returns an error only if
+// it sent nothing because ctx had ended or the key can't be read.
+func (c *Client) send(ctx context.Context, e *exchange, command string, payload []byte) error {
 	if ctx.Err() != nil {
-		return Response{}, nil, context.Cause(ctx)
-	}
-	payload, err := json.Marshal(body)
-	if err != nil {
-		failure := &Error{Class: Rejected, Label: LabelRequest, Err: err}
-		return Response{}, nil, c.fail(command, failure)
+		return context.Cause(ctx)
 	}
 	sig, err := c.signer.get()
 	if err != nil {
-		return Response{}, nil, c.fail(command, &Error{Class: Held, Label: LabelKey, Err: err})
+		return c.fail(command, &Error{Class: Held, Label: LabelKey, Err: err})
 	}
-	ctx, abort := context.WithCancelCause(ctx)
-	defer abort(nil)
-	got := c.exchange(ctx, abort, c.address(command, sig), payload)
-	response, err := c.classify(ctx, command, sig, got)
-	return response, got.body, err
-}
-
-// address returns the URL of a call. The signature's characters are legal in a query, so it is not
-// escaped; other clients send it unescaped, too.
-func (c *Client) address(command string, sig *signature) *url.URL {
-	address := *c.base
-	address.Path += "/v4/" + command
-	const query = "sdkappid=%d&identifier=%s&usersig=%s&random=%d&contenttype=json"
-	admin := url.QueryEscape(c.admin)
-	address.RawQuery = fmt.Sprintf(query, c.appID, admin, sig.text.Reveal(), rand.Uint32())
-	return &address
+	e.command, e.sig, e.payload = command, sig, payload
+	c.exchange(ctx, e)
+	return nil
 }
 
 // classify returns the response and the error of a call. It leaves Response.Body empty.
-func (c *Client) classify(
-	ctx context.Context, command string, sig *signature, got httpResult,
-) (Response, error) {
-	result, ok := parseResult(got.body)
+func (c *Client) classify(ctx context.Context, e *exchange) (Response, error) {
+	result, ok := parseResult(e.body)
 	response := Response{
-		Status: got.status, ErrorCode: result.code, CertExpires: got.certExpires,
+		Status: e.status, ErrorCode: result.code, CertExpires: e.certExpires,
 		ErrorInfo:    c.redactor.sanitize(result.info, maxMessage),
 		ActionStatus: c.redactor.sanitize(result.status, maxMessage),
 	}
 	if ok {
-		response.Date = serverDate(got.header)
+		response.Date = serverDate(e.header)
 		c.clock.observe(response.Date)
 	}
-	failure := &Error{Status: got.status, Err: got.err}
+	failure := &Error{Status: e.status, Err: e.err}
 	switch {
 	case ok && result.code == 0:
-		c.signer.accept(sig)
+		c.signer.accept(e.sig)
 		return response, nil
 	case ok:
 		row, _ := LookUp(result.code)
 		failure.Class, failure.Label = row.Class, strconv.Itoa(result.code)
 		failure.ErrorCode, failure.Message, failure.Err = result.code, response.ErrorInfo, nil
 		if row.NewSignatureHelps {
-			failure.RetryWithNewSignature = c.signer.refuse(sig,
+			failure.RetryWithNewSignature = c.signer.refuse(e.sig,
 				row.Code != codeSignatureRevoked) &&
 				row.Code != codeTooManyBadSignatures
 		}
-	case got.err != nil && ctx.Err() != nil:
-		return response, context.Cause(ctx)
-	case got.status != 0 && got.status != http.StatusOK:
-		failure.Label = labelHTTP + strconv.Itoa(got.status)
-		if got.status == http.StatusTooManyRequests {
+	case e.err != nil && e.interrupted(ctx) != nil:
+		return response, e.interrupted(ctx)
+	case e.status != 0 && e.status != http.StatusOK:
+		failure.Label = labelHTTP + strconv.Itoa(e.status)
+		if e.status == http.StatusTooManyRequests {
 			failure.Class = Throttled
 		}
-	case got.err != nil:
-		failure.Label = got.label
+	case e.err != nil:
+		failure.Label = e.label
 	default:
 		failure.Label = LabelAnswer
 	}
 	if !ok {
-		failure.Message = c.redactor.sanitize(withoutMarkup(got.body), maxMessage)
+		failure.Message = c.redactor.sanitize(withoutMarkup(e.body), maxMessage)
 	}
 	if failure.Class == Throttled {
-		failure.RetryAfter = retryAfter(got.header, c.Now())
+		failure.RetryAfter = retryAfter(e.header, c.Now())
 	}
-	return response, c.fail(command, failure)
+	return response, c.fail(e.command, failure)
 }
 
 // fail completes an Error and redacts its cause.

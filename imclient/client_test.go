@@ -341,26 +341,6 @@ func TestMessageIsShortAndOnOneLine(t *testing.T) {
 	}
 }
 
-func TestInvalidCallsAreNotSent(t *testing.T) {
-	c := offlineClient(t, withTransport(func(*http.Request) (*http.Response, error) {
-		t.Error("sent")
-		return nil, io.EOF
-	}))
-	want := outcome{imclient.Rejected, "request", 0, 0}
-	for _, r := range []imclient.Read{
-		{Report: "a", Peer: "b"}, {Report: "a", Peer: "b", Time: -1}, {Peer: "b", Time: 1},
-		{Report: "a", Time: 1},
-	} {
-		if got := outcomeOf(t, c.MarkRead(t.Context(), r)); got != want {
-			t.Errorf("%+v: %+v", r, got)
-		}
-	}
-	_, err := c.Post(t.Context(), "openim/sendmsg", func() {})
-	if got := outcomeOf(t, err); got != want {
-		t.Errorf("no JSON: %+v", got)
-	}
-}
-
 func TestEndedContextIsNotACallFailure(t *testing.T) {
 	stop := errors.New("we stop")
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -388,6 +368,15 @@ func TestEndedContextIsNotACallFailure(t *testing.T) {
 		if want && err != nil || !want && outcomeOf(t, err).code != code {
 			t.Errorf("ErrorCode %d: %v", code, err)
 		}
+	}
+	// So does any other complete response.
+	ctx, cancel = context.WithCancelCause(t.Context())
+	c = offlineClient(t, withTransport(func(r *http.Request) (*http.Response, error) {
+		cancel(stop)
+		return respond(502, nil, "<html>")
+	}))
+	if got := outcomeOf(t, c.MarkRead(ctx, validRead)); got.label != "http_502" {
+		t.Errorf("%+v", got)
 	}
 }
 

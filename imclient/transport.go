@@ -73,10 +73,12 @@ func (c *noLingerConn) Close() error { return c.close() }
 // requestTrace records the progress of an HTTP exchange, as its transport reports it. The hooks run
 // in several goroutines, one of which may outlive the exchange.
 type requestTrace struct {
-	lease func() error // checked before the request is sent
-	abort func(error)  // receives lease's error
+	lease  func() error       // checked before the request is sent
+	cancel context.CancelFunc // ends the exchange
+	hooks  httptrace.ClientTrace
 
 	mu              sync.Mutex
+	leaseErr        error    // why the lease has ended
 	connRequested   bool     // a connection was requested
 	conn            net.Conn // the connection of the request; nil: none
 	responseStarted bool     // the first byte of a response has arrived
@@ -84,30 +86,61 @@ type requestTrace struct {
 }
 
 func (t *requestTrace) attach(ctx context.Context) context.Context {
-	set := func(change func()) {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		change()
-	}
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn:              func(string) { set(func() { t.connRequested = true }) },
-		GotConn:              func(got httptrace.GotConnInfo) { set(func() { t.conn = got.Conn }) },
-		WroteHeaders:         t.checkLease,
-		GotFirstResponseByte: func() { set(func() { t.responseStarted = true }) },
-		TLSHandshakeDone: func(_ tls.ConnectionState, err error) {
-			set(func() { t.handshakeErr = err })
-		},
-	})
+	t.hooks.GetConn = t.getConn
+	t.hooks.GotConn = t.gotConn
+	t.hooks.WroteHeaders = t.checkLease
+	t.hooks.GotFirstResponseByte = t.gotFirstResponseByte
+	t.hooks.TLSHandshakeDone = t.tlsHandshakeDone
+	return httptrace.WithClientTrace(ctx, &t.hooks)
+}
+
+func (t *requestTrace) getConn(string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.connRequested = true
+}
+
+func (t *requestTrace) gotConn(got httptrace.GotConnInfo) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.conn = got.Conn
+}
+
+func (t *requestTrace) gotFirstResponseByte() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.responseStarted = true
+}
+
+func (t *requestTrace) tlsHandshakeDone(_ tls.ConnectionState, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.handshakeErr = err
 }
 
 // checkLease is called when the request's header is in net/http's buffer. The body follows there
 // (it is in memory, so the header is not sent ahead of it), and both are then written to the
-// socket. If the connection is closed, they are not written.
+// socket. If the connection is closed, they are not written; if the exchange has ended, too,
+// net/http does not try again on another connection.
 func (t *requestTrace) checkLease() {
 	if err := t.lease(); err != nil {
-		t.abort(err)
+		t.mu.Lock()
+		t.leaseErr = err
+		t.mu.Unlock()
+		t.cancel()
 		t.closeConn()
 	}
+}
+
+// interrupted returns why a call that got no response is no failure: the lease's error, or the
+// cause why the caller's context has ended. It returns nil if it is one.
+func (t *requestTrace) interrupted(ctx context.Context) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.leaseErr != nil {
+		return t.leaseErr
+	}
+	return context.Cause(ctx)
 }
 
 // closeConn closes the connection of a failed exchange, below TLS: a close notification would be
@@ -126,8 +159,8 @@ func (t *requestTrace) closeConn() {
 	_ = conn.Close()
 }
 
-// label classifies err, which must not be the error of an ended context.
-func (t *requestTrace) label(err error) string {
+// labelOf classifies err, which must not be the error of an ended context.
+func (t *requestTrace) labelOf(err error) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var (

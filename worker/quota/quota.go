@@ -45,7 +45,7 @@ const Window = 1005 * time.Millisecond
 
 // paceFactor makes the pace a little faster than the permits return: at the same pace both would
 // limit the calls, and permits would wait for tokens.
-const paceFactor = 1.005
+const paceFactor = 1.01
 
 // burstDivisor sets the burst: a fortieth of a second's calls, 25 ms of them, may go together.
 const burstDivisor = 40

@@ -17,7 +17,7 @@
 //     at most once in 10 s for each kind of failure.
 //   - Memory is bounded by the sink's WaitForCapacity, whatever producers write and however many
 //     partitions there are: 32 MiB of fetched and undelivered bytes, unless one batch is larger;
-//     one chunk of records for each of four decoders; and 16 bytes for each unfinished event.
+//     one chunk of records for each of four decoders; and 8 bytes for each unfinished event.
 //   - Malformed data of a producer is delivered as a Damage, and its partition continues. Data that
 //     can't be fetched, or that was damaged after it was written, is retried and never skipped; the
 //     partition is Unreadable meanwhile.

@@ -85,7 +85,7 @@ func (t *Tracker) lastKnown() fingerprint {
 		c := t.chunk(n - 1)
 		from := max((n-1)&^chunkMask, t.first)
 		for ; n > from && c.finished+c.attempted > 0; n-- {
-			switch s := &c.slots[(n-1)&chunkMask]; {
+			switch s := c.get(n - 1); {
 			case s.offset < 0:
 				return fingerprint{^s.offset, int64(s.state & maxTime)}
 			case s.attempts() > 0:
@@ -111,10 +111,10 @@ func (t *Tracker) metadata(limit int) string {
 		last := min(n|chunkMask+1, t.end) // end of the chunk, exclusive
 		switch {
 		case n&chunkMask == 0 && c.finished == int(last-n):
-			e.addRun(^c.slots[0].offset, ^c.slots[(last-1)&chunkMask].offset+1)
+			e.addRun(^c.get(0).offset, ^c.get(last-1).offset+1)
 		case c.finished > 0 || c.attempted > 0:
 			for ; n < last; n++ {
-				e.slot(&c.slots[n&chunkMask])
+				e.slot(c.get(n))
 			}
 		default:
 			e.flush()
@@ -152,7 +152,7 @@ type encoder struct {
 	full  bool
 }
 
-func (e *encoder) slot(s *slot) {
+func (e *encoder) slot(s slot) {
 	switch {
 	case s.offset < 0:
 		e.addRun(^s.offset, ^s.offset+1)

@@ -8,7 +8,7 @@
 //     commit. Metadata of another log is detected if the caller checks Fingerprint. Metadata that
 //     is ignored causes repeated events, never lost ones.
 //   - Metadata fits into the given limit. Events for which there is no space are repeated.
-//   - It needs 16 bytes for each unfinished event.
+//   - It needs 8 bytes for each unfinished event, 16 in unusual logs.
 //
 // Non-obvious: it tracks arrival order, not offsets, because logs have holes. After a Reset, late
 // calls of Finish and Accept for the old log have no effect.
@@ -20,8 +20,7 @@ import "time"
 //
 // It tracks the order of arrival, not offsets: a log has holes (compaction, transaction markers,
 // aborted transactions), and waiting for offset+1 would wait forever. An arrival number identifies
-// an event. The Tracker needs 16 bytes for each event, in chunks that it releases when all their
-// events have finished.
+// an event. The events are in chunks that are released when all of a chunk's events have finished.
 type Tracker struct {
 	chunks    []*chunk // chunks[0] holds the arrival numbers starting at first&^chunkMask
 	spare     *chunk   // one emptied chunk, so that a steady flow allocates nothing
@@ -37,32 +36,6 @@ type Tracker struct {
 	resetVersion uint64      // the version at the last Reset
 }
 
-const (
-	chunkSize = 512
-	chunkMask = chunkSize - 1
-)
-
-type chunk struct {
-	slots     [chunkSize]slot
-	finished  int // how many events have finished
-	attempted int // how many events have attempts
-}
-
-type slot struct {
-	offset int64  // ^offset (negative): finished
-	state  uint64 // milliseconds since 1970; the attempts in the higher bits
-}
-
-const (
-	timeBits    = 52
-	maxTime     = 1<<timeBits - 1
-	maxAttempts = 1<<(64-timeBits) - 1
-)
-
-func (s *slot) time() time.Time { return time.UnixMilli(int64(s.state & maxTime)) }
-
-func (s *slot) attempts() int { return int(s.state >> timeBits) }
-
 // New returns a tracker that starts reading at position. committed is the group's committed offset;
 // -1: none.
 func New(position, committed int64) Tracker {
@@ -71,23 +44,25 @@ func New(position, committed int64) Tracker {
 
 func (t *Tracker) chunk(n uint64) *chunk { return t.chunks[(n-t.first&^chunkMask)/chunkSize] }
 
-func (t *Tracker) slot(n uint64) *slot { return &t.chunk(n).slots[n&chunkMask] }
+func (t *Tracker) slot(n uint64) slot { return t.chunk(n).get(n) }
 
 // Add adds the next record. Its offset must be larger than the previous record's. Add returns the
 // arrival number, and what an earlier owner knew of the event: its counted attempts, or that it has
 // finished and must not be delivered.
 func (t *Tracker) Add(offset int64, at time.Time) (n uint64, attempts int, finished bool) {
 	n = t.end
+	s := slot{offset, uint64(min(max(at.UnixMilli(), 0), maxTime))}
 	if int((n-t.first&^chunkMask)/chunkSize) == len(t.chunks) {
 		c := t.spare
 		if t.spare = nil; c == nil {
 			c = new(chunk)
 		}
-		c.finished, c.attempted = 0, 0
+		c.start(s)
 		t.chunks = append(t.chunks, c)
+	} else {
+		t.chunk(n).set(n, s)
 	}
 	attempts, finished = t.inherit(offset)
-	*t.slot(n) = slot{offset, uint64(min(max(at.UnixMilli(), 0), maxTime))}
 	t.end++
 	t.position = offset + 1
 	if attempts > 0 {
@@ -117,9 +92,11 @@ func (t *Tracker) Finish(n uint64) (at time.Time) {
 }
 
 func (t *Tracker) finish(n uint64) {
-	s := t.slot(n)
+	c := t.chunk(n)
+	s := c.get(n)
 	s.offset = ^s.offset
-	t.chunk(n).finished++
+	c.set(n, s)
+	c.finished++
 	for t.first < t.end && t.slot(t.first).offset < 0 {
 		if t.first++; t.first&chunkMask == 0 {
 			t.spare, t.chunks[0] = t.chunks[0], nil
@@ -138,11 +115,13 @@ func (t *Tracker) Attempted(n uint64, attempts int) {
 }
 
 func (t *Tracker) attempted(n uint64, attempts int) {
-	s := t.slot(n)
+	c := t.chunk(n)
+	s := c.get(n)
 	if s.attempts() == 0 {
-		t.chunk(n).attempted++
+		c.attempted++
 	}
 	s.state = s.state&maxTime | uint64(min(attempts, maxAttempts))<<timeBits
+	c.set(n, s)
 }
 
 // Committable returns the offset before which every event has finished.

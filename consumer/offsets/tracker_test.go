@@ -50,7 +50,12 @@ func play(history []byte) error {
 		case 0, 1, 2: // records, in bursts, with holes
 			for range 1 + arg*arg*8 {
 				offset := m.position + int64(arg&1)*int64(arg)
-				at = at.Add(time.Millisecond)
+				switch at = at.Add(time.Millisecond); arg {
+				case 5: // a producer with another clock
+					at = at.AddDate(2, 0, 0)
+				case 6:
+					at = time.UnixMilli(1_700_000_000_000)
+				}
 				if n, _, _ := t.Add(offset, at); n != uint64(len(m.events)) {
 					return fmt.Errorf("op %d: arrival number %d, want %d", i, n, len(m.events))
 				}
@@ -208,5 +213,21 @@ func TestChangesWhileACommitIsInFlight(t *testing.T) {
 		if finished != (n == 1 || n == 2) || attempts != []int{0, 0, 0, 2}[n] {
 			t.Errorf("offset %d: finished %v, %d attempts", n, finished, attempts)
 		}
+	}
+}
+
+// The cost of one event from its delivery to its end, in a backlog.
+func BenchmarkTracker(b *testing.B) {
+	tr := New(0, -1)
+	at := time.UnixMilli(1_700_000_000_000)
+	for range 100_000 {
+		tr.Add(tr.Position(), at)
+	}
+	n := uint64(0)
+	b.ReportAllocs()
+	for b.Loop() {
+		tr.Add(tr.Position(), at)
+		tr.Finish(n)
+		n++
 	}
 }

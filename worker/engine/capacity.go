@@ -5,10 +5,10 @@ import (
 	"markread/worker/hold"
 )
 
-// Bounds of memory, in addition to --max-pending: unsettled events, at about 18 bytes each (25 if
-// the events of a conversation are in several partitions); and the
-// records that a dead letter needs or may need, which may have any size. An event of two accounts,
-// a time and the recommended key takes about 40 bytes of its 512.
+// Bounds of memory, in addition to --max-pending: unsettled events, at about 10 bytes each (at most
+// 25, if their times differ by years and a conversation's events are in several partitions); and
+// the records that a dead letter needs or may need, which may have any size. An event of two
+// accounts, a time and the recommended key takes about 40 bytes of its 512.
 const (
 	defaultMaxEvents     = 12_000_000
 	minRecordBytes       = 64 << 20

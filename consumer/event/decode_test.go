@@ -389,7 +389,7 @@ func TestKey(t *testing.T) {
 	}
 }
 
-// FuzzDecode compares parseRawEvent with encoding/json.
+// FuzzDecode compares rawEvent.parse with encoding/json.
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
 		`{"Report_Account":"rita","Peer_Account":"paul","MsgReadTime":5}`,
@@ -414,7 +414,8 @@ func FuzzDecode(f *testing.F) {
 			len(e.Report) > 32 || len(e.Peer) == 0 || len(e.Peer) > 32 {
 			t.Errorf("%q: %+v", value, e)
 		}
-		raw, err := parseRawEvent(value)
+		var raw rawEvent
+		err := raw.parse(value)
 		want, ok := naiveObject(value)
 		if (err == nil) != ok {
 			t.Fatalf("%q: %v, want ok %v", value, err, ok)

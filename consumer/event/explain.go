@@ -154,9 +154,9 @@ func spells[text string | []byte](name text, letters string) bool {
 	n := 0
 	for i := range len(name) {
 		switch c := name[i]; {
-		case strings.IndexByte(separators, c) >= 0:
 		case n < len(letters) && c|0x20 == letters[n]: // c is that letter, lower or upper case
 			n++
+		case strings.IndexByte(separators, c) >= 0:
 		default:
 			return false
 		}

@@ -38,8 +38,8 @@ func Decode(record Record, latest time.Time) (e Event) {
 // Decode decodes e.Record, as the function Decode does. The other fields must be zero or valid
 // without it, as Lane is.
 func (e *Event) Decode(latest time.Time) {
-	e.Replays = e.Record.Replays()
-	e.EventTime, e.Invalid = EventTime(e.Record)
+	e.Replays = replays(e.Record.Headers)
+	e.EventTime, e.Invalid = eventTime(e.Record.Headers, e.Record.Time)
 	switch {
 	case e.Record.Damage != nil: // such a record has no headers, and so a valid time or none
 		e.Invalid = damageError{e.Record.Offset, e.Record.Damage}
@@ -110,6 +110,9 @@ func (e *Event) decodeValue(latest time.Time) error {
 
 // account checks and returns an account; raw is its JSON value.
 func account(name string, raw []byte) ([]byte, error) {
+	if n := len(raw) - 2; n > 0 && n <= maxAccount && raw[0] == '"' && plainLength(raw[1:]) == n {
+		return raw[1 : n+1], nil
+	}
 	s, ok := unquote(raw)
 	if !ok {
 		return nil, fmt.Errorf("%s is not a string", name)

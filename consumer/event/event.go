@@ -60,8 +60,10 @@ const MaxReplays = 1000
 
 // Replays returns how often a dead letter of the event was replayed. A count that is larger than
 // MaxReplays or not a number may be forged, and counts as 0.
-func (r Record) Replays() int {
-	value, _ := lastHeader(r.Headers, HeaderReplays)
+func (r Record) Replays() int { return replays(r.Headers) }
+
+func replays(headers []Header) int {
+	value, _ := lastHeader(headers, HeaderReplays)
 	if n, ok := parseDigits(value); ok && len(value) <= 4 && n <= MaxReplays {
 		return int(n)
 	}

@@ -27,12 +27,16 @@ var ErrNoTime = errors.New("no time at all: no " + ReadTimeField + ", no " + Hea
 // EventTime returns when the user read: the time in the header, else the record's timestamp, else
 // zero. A result other than zero is not before minTime. It fails if the header is malformed.
 func EventTime(record Record) (time.Time, error) {
-	value, ok := lastHeader(record.Headers, HeaderEventTime)
+	return eventTime(record.Headers, record.Time)
+}
+
+func eventTime(headers []Header, timestamp time.Time) (time.Time, error) {
+	value, ok := lastHeader(headers, HeaderEventTime)
 	if !ok {
-		if record.Time.Unix() < minTime {
+		if timestamp.Unix() < minTime {
 			return time.Time{}, nil
 		}
-		return record.Time, nil
+		return timestamp, nil
 	}
 	ms, ok := parseDigits(value)
 	if !ok || len(value) > 15 || ms < minTime*1000 {
@@ -88,7 +92,7 @@ func parseReadTime(raw []byte, latest time.Time) (int64, error) {
 
 // checkAhead returns an error if a time, in unit u since 1970, is too far ahead of latest.
 func checkAhead(source string, t int64, u unit, latest time.Time) error {
-	if t/int64(u) > latest.Add(maxAhead).Unix() {
+	if t/int64(u) > latest.Unix()+int64(maxAhead/time.Second) {
 		return tooFarAhead(source, strconv.FormatInt(t, 10), u)
 	}
 	return nil

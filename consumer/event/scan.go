@@ -6,7 +6,7 @@ import (
 )
 
 // scan is a fast parseStrict for what nearly all producers write: one object whose names and values
-// are strings of ASCII without escapes, or integers. It reads each byte once. It returns false for
+// are strings of printable ASCII without escapes, or integers. It reads each byte once. It returns false for
 // any other value, valid or not, and may then have set some of the fields.
 func (raw *rawEvent) scan(value []byte) bool {
 	s := scanner{value}
@@ -92,23 +92,23 @@ func (s *scanner) value() (value []byte, ok bool) {
 	return all[:n], true
 }
 
-// plainLength returns how many bytes at the beginning of b are ASCII and represent themselves in a
-// JSON string: no control characters, quotes or backslashes. It examines 8 bytes at a time.
+// plainLength returns how many bytes at the beginning of b are printable ASCII and represent
+// themselves in a JSON string: no quotes or backslashes. It examines 8 bytes at a time.
 func plainLength(b []byte) int {
 	const ones, highBits = 0x0101010101010101, 0x8080808080808080
 	n := 0
 	for ; len(b)-n >= 8; n += 8 {
 		w := binary.LittleEndian.Uint64(b[n:])
-		quote, backslash := w^('"'*ones), w^('\\'*ones)
+		quote, backslash, del := w^('"'*ones), w^('\\'*ones), w^(0x7f*ones)
 		// In each term, the high bit of a byte is set if the byte is below 0x20, or zero. A borrow
 		// may also set it for later bytes, but only the first one counts.
-		special := (w | (w-0x20*ones)&^w | (quote-ones)&^quote | (backslash-ones)&^backslash) &
-			highBits
+		special := (w | (w-0x20*ones)&^w | (quote-ones)&^quote | (backslash-ones)&^backslash |
+			(del-ones)&^del) & highBits
 		if special != 0 {
 			return n + bits.TrailingZeros64(special)/8
 		}
 	}
-	for n < len(b) && b[n] >= 0x20 && b[n] < 0x80 && b[n] != '"' && b[n] != '\\' {
+	for n < len(b) && b[n] >= 0x20 && b[n] < 0x7f && b[n] != '"' && b[n] != '\\' {
 		n++
 	}
 	return n

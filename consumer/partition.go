@@ -211,7 +211,7 @@ func (p *partition) deliver(ctx context.Context, sink Sink, f *kafkaclient.Fetch
 		}
 		now := p.g.now()
 		d.Events = slices.Grow(d.Events[:0], len(records))[:len(records)]
-		for i := range records { // in place: an Event has 264 bytes
+		for i := range records { // in place, because an Event is large
 			d.Events[i] = event.Event{Record: event.Record(records[i]), Lane: p.lane}
 			d.Events[i].Decode(now)
 		}

@@ -34,7 +34,7 @@ const (
 )
 
 // Decoder decodes the records of one batch after the other. The zero value is ready. It keeps a
-// buffer and the last batch's decompressor, at most 12 MiB or so. It isn't safe for concurrent use.
+// buffer and the last batch's decompressor, at most 14 MiB or so. It isn't safe for concurrent use.
 type Decoder struct {
 	// Extra is how many bytes beyond MaxRecord a record may have.
 	Extra int
@@ -54,8 +54,8 @@ type Decoder struct {
 	records []Record
 	headers []Header // of the chunk's records
 	keys    []Header // of the last record with headers; only their keys are used
-	legacy  []byte // messages of an old format
-	shift   int64  // to be added to their offsets
+	legacy  []byte   // messages of an old format
+	shift   int64    // to be added to their offsets
 
 	src   bytes.Reader // the decompressor's input
 	codec int          // of the decompressor that is kept
@@ -300,24 +300,6 @@ func (d *Decoder) decode(r *Record, body []byte) error {
 	return nil
 }
 
-// readHeaders reads n headers into the memory that follows the chunk's headers. Most records of a
-// producer have the same keys, so it reuses the strings of the last record.
-func (d *Decoder) readHeaders(in *input, n int) []Header {
-	first := len(d.headers)
-	for i := range n {
-		key, value := in.blob(), in.blob()
-		h := Header{Value: value}
-		if i < len(d.keys) && d.keys[i].Key == string(key) {
-			h.Key = d.keys[i].Key
-		} else {
-			h.Key = string(key)
-		}
-		d.headers = append(d.headers, h)
-	}
-	d.keys = d.headers[first:len(d.headers):len(d.headers)]
-	return d.keys
-}
-
 // add adds the record that newRecord has returned to the chunk, unless it is skipped.
 func (d *Decoder) add(r *Record) {
 	d.index++
@@ -377,37 +359,4 @@ func milliseconds(ms int64) time.Time {
 		return time.Time{}
 	}
 	return time.UnixMilli(ms)
-}
-
-// input reads the fields of a record. After a read beyond the end, b is nil.
-type input struct{ b []byte }
-
-func (in *input) varint() int64 {
-	if len(in.b) > 0 && in.b[0] < 0x80 {
-		v := int64(in.b[0]>>1) ^ -int64(in.b[0]&1)
-		in.b = in.b[1:]
-		return v
-	}
-	v, n := binary.Varint(in.b)
-	if n <= 0 {
-		in.b = nil
-		return 0
-	}
-	in.b = in.b[n:]
-	return v
-}
-
-// blob reads bytes that follow their length; length -1 means null.
-func (in *input) blob() []byte {
-	n := in.varint()
-	switch {
-	case in.b == nil, n == -1:
-		return nil
-	case n < 0 || n > int64(len(in.b)):
-		in.b = nil
-		return nil
-	}
-	blob := in.b[:n:n]
-	in.b = in.b[n:]
-	return blob
 }

@@ -6,8 +6,8 @@ import (
 )
 
 // scan is a fast parseStrict for what nearly all producers write: one object whose names and values
-// are strings of printable ASCII without escapes, or integers. It reads each byte once. It returns false for
-// any other value, valid or not, and may then have set some of the fields.
+// are strings of printable ASCII without escapes, or integers. It reads each byte once. It returns
+// false for any other value, valid or not, and may then have set some of the fields.
 func (raw *rawEvent) scan(value []byte) bool {
 	s := scanner{value}
 	if !s.accept('{') {

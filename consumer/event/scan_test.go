@@ -24,7 +24,8 @@ func TestScan(t *testing.T) {
 		``, ` `, `x`, `{`, `{}`, `{"a"`, `{"a":`, `{"a":1`, `{"a":1,`, `{"a":1,}`, `{"a":1}x`,
 		`{"a" 1}`, `{"a":1 "b":2}`, `{a":1}`, `{"a":}`, `{"a":-}`, `{"a":01}`, `{"a":-01}`,
 		`{"a":1.5}`, `{"a":1e5}`, `{"a":+1}`, `{"a":null}`, `{"a":{}}`, `{"a":[]}`, `{"a":"b}`,
-		`{"a":"\u0062"}`, `{"\u0061":"b"}`, "{\"a\":\"\n\"}", "{\"a\":\"\x7f\"}", "{\"a\":\"é\"}", "{\"a\":\"\xff\"}",
+		`{"a":"\u0062"}`, `{"\u0061":"b"}`, "{\"a\":\"\n\"}", "{\"a\":\"\x7f\"}",
+		"{\"a\":\"é\"}", "{\"a\":\"\xff\"}",
 		"{\"a\":\"12345\n78\"}", "{\"a\":\"1234567é\"}", `[1]`, `"a"`, `{"a":1}{"a":1}`,
 	} {
 		if new(rawEvent).scan([]byte(value)) {
@@ -76,8 +77,9 @@ func FuzzScan(f *testing.F) {
 // A valid event is decoded without any allocation, whether it has headers or not.
 func TestDecodeAllocatesNothing(t *testing.T) {
 	for name, record := range map[string]Record{
-		"plain":        from(typical),
-		"headers":      from(typical, HeaderEventTime, "1600000000999", HeaderReplays, "3", "x", "y"),
+		"plain": from(typical),
+		"headers": from(typical, HeaderEventTime, "1600000000999", HeaderReplays, "3",
+			"x", "y"),
 		"other fields": from(strings.Replace(typical, "{", `{"trace":"4bf92f35","n":1,`, 1)),
 		"event time":   from(`{"Report_Account":"rita","Peer_Account":"paul"}`),
 	} {

@@ -6,7 +6,7 @@ import (
 )
 
 // buffers keeps the memory of closed fetches for later ones: otherwise it would be most of the
-// garbage of a backlog. The collector frees what is not reused soon.
+// garbage of a backlog. It does not count as used, and the collector frees what is not reused soon.
 type buffers struct {
 	bySize [maxPooledBits - minPooledBits + 1]sync.Pool // of *[]byte with a power of 2 as capacity
 }

@@ -107,3 +107,38 @@ func TestTopicRecreatedWhileAFetchWaitsForMemory(t *testing.T) {
 		}
 	})
 }
+
+// Fetches reuse each other's memory, but never before all of a fetch's records are delivered: while
+// each partition waits between its deliveries, the others fetch.
+func TestReusedMemory(t *testing.T) {
+	const partitions, perFetch, fetches = 4, 3_000, 3
+	brokertest.Run(t, partitions, func(w *brokertest.World) {
+		c := w.Kgo(kgo.RecordPartitioner(kgo.ManualPartitioner()),
+			kgo.ProducerBatchCompression(kgo.NoCompression()))
+		for fetch := range fetches {
+			var records []*kgo.Record
+			for i := range partitions * perFetch {
+				records = append(records, &kgo.Record{Topic: brokertest.Topics.Live,
+					Partition: int32(i % partitions),
+					Value:     brokertest.Value(fetch*partitions*perFetch + i)})
+			}
+			if err := c.ProduceSync(w.Context(), records...).FirstErr(); err != nil {
+				w.Fatal(err)
+			}
+		}
+		m := join(w, w.Client(), func(m *member) { m.pause = time.Millisecond })
+		time.Sleep(time.Minute)
+		m.leave()
+		all := m.all()
+		if len(all) != partitions*perFetch*fetches {
+			w.Errorf("got %d events", len(all))
+		}
+		for _, e := range all {
+			i := int(e.Record.Offset)*partitions + e.Record.Partition
+			if want := brokertest.Value(i); !bytes.Equal(e.Record.Value, want) {
+				w.Fatalf("partition %d, offset %d: %q, want %q", e.Record.Partition,
+					e.Record.Offset, e.Record.Value, want)
+			}
+		}
+	})
+}

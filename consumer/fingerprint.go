@@ -82,5 +82,6 @@ func (p *partition) hasEvent(ctx context.Context, offset int64, at time.Time) (b
 		return false, err
 	}
 	now := p.g.now()
-	return eventTime(event.Decode(r, now), now).UnixMilli() == at.UnixMilli(), nil
+	e := event.Decode(r, now)
+	return eventTime(&e, now).UnixMilli() == at.UnixMilli(), nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -209,11 +210,10 @@ func (p *partition) deliver(ctx context.Context, sink Sink, f *kafkaclient.Fetch
 			return ctx.Err()
 		}
 		now := p.g.now()
-		d.Events = d.Events[:0]
-		for _, r := range records {
-			e := event.Decode(event.Record(r), now)
-			e.Lane = p.lane
-			d.Events = append(d.Events, e)
+		d.Events = slices.Grow(d.Events[:0], len(records))[:len(records)]
+		for i := range records { // in place, because an Event is large
+			d.Events[i] = event.Event{Record: event.Record(records[i]), Lane: p.lane}
+			d.Events[i].Decode(now)
 		}
 		if len(records) > 0 {
 			p.lastDelivered = fingerprintOf(records[len(records)-1])
@@ -230,7 +230,7 @@ func (p *partition) deliver(ctx context.Context, sink Sink, f *kafkaclient.Fetch
 
 // eventTime returns the time that the tracker stores for an event: the event time, or else the time
 // of its record, or now.
-func eventTime(e event.Event, now time.Time) time.Time {
+func eventTime(e *event.Event, now time.Time) time.Time {
 	switch {
 	case !e.EventTime.IsZero():
 		return e.EventTime
@@ -245,8 +245,9 @@ func eventTime(e event.Event, now time.Time) time.Time {
 func (p *partition) add(events []event.Event, now time.Time) []event.Event {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	unfinished := events[:0]
-	for _, e := range events {
+	unfinished := 0
+	for i := range events {
+		e := &events[i]
 		arrival, attempts, finished := p.tracker.Add(e.Record.Offset, eventTime(e, now))
 		if e.Record.Damage != nil { // it covers a range of offsets
 			p.tracker.Skip(e.Record.Damage.Last + 1)
@@ -255,9 +256,12 @@ func (p *partition) add(events []event.Event, now time.Time) []event.Event {
 			continue
 		}
 		e.Ref, e.Attempts = p.ref(arrival), attempts
-		unfinished = append(unfinished, e)
+		if unfinished < i {
+			events[unfinished] = *e
+		}
+		unfinished++
 	}
-	return unfinished
+	return events[:unfinished]
 }
 
 // outOfRange handles a fetch outside of the log. An offset before the log start was deleted by

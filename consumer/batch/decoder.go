@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/klauspost/compress/gzip"
@@ -33,7 +34,7 @@ const (
 )
 
 // Decoder decodes the records of one batch after the other. The zero value is ready. It keeps a
-// buffer and the last batch's decompressor, at most 12 MiB or so. It isn't safe for concurrent use.
+// buffer and the last batch's decompressor, at most 14 MiB or so. It isn't safe for concurrent use.
 type Decoder struct {
 	// Extra is how many bytes beyond MaxRecord a record may have.
 	Extra int
@@ -51,8 +52,10 @@ type Decoder struct {
 
 	window  []byte // buf's memory, for compressed batches
 	records []Record
-	legacy  []byte // messages of an old format
-	shift   int64  // to be added to their offsets
+	headers []Header // of the chunk's records
+	keys    []Header // of the last record with headers; only their keys are used
+	legacy  []byte   // messages of an old format
+	shift   int64    // to be added to their offsets
 
 	src   bytes.Reader // the decompressor's input
 	codec int          // of the decompressor that is kept
@@ -89,7 +92,8 @@ func (d *Decoder) Reset(b Batch, skip int64) {
 func (d *Decoder) Release() {
 	d.batch, d.buf, d.stream, d.legacy = Batch{}, nil, nil, nil
 	clear(d.records[:cap(d.records)])
-	d.records = d.records[:0]
+	clear(d.headers[:cap(d.headers)])
+	d.records, d.headers, d.keys = d.records[:0], d.headers[:0], nil
 	d.src.Reset(nil)
 	d.sn.src, d.sn.block = nil, nil
 }
@@ -97,7 +101,7 @@ func (d *Decoder) Release() {
 // Next returns the next chunk of records, in the order of their offsets. It returns none at the end
 // of the batch. The records and their bytes are valid until the next call of a method.
 func (d *Decoder) Next() []Record {
-	d.records = d.records[:0]
+	d.records, d.headers = d.records[:0], d.headers[:0]
 	if d.batch.legacy {
 		d.nextMessages()
 		return d.records
@@ -140,13 +144,24 @@ func (d *Decoder) decodeNext() (size int, ok bool) {
 	}
 	body := d.buf[d.at+n : d.at+n+length]
 	d.at += n + length
-	r, headers, err := d.decode(body)
-	if err != nil {
+	r, headers := d.newRecord(), len(d.headers)
+	if err := d.decode(r, body); err != nil {
+		d.headers = d.headers[:headers]
 		d.addDamage(r, int64(length), err)
 	} else {
 		d.add(r)
 	}
-	return length + 40*headers, true
+	return length + 40*len(r.Headers), true
+}
+
+// newRecord returns an empty record in the memory that follows the chunk's records. add makes it
+// the chunk's next one.
+func (d *Decoder) newRecord() *Record {
+	n := len(d.records)
+	d.records = slices.Grow(d.records, 1)
+	r := &d.records[:n+1][n]
+	*r = Record{Offset: d.next, Time: milliseconds(d.batch.appended)}
+	return r
 }
 
 // length reads the length of the next record, and returns it with the size n of the length field.
@@ -208,7 +223,8 @@ func (d *Decoder) skipLarge(length, n int) bool {
 	if !d.ensureBuffered(n + maxBody) {
 		return false
 	}
-	r, _, err := d.decodeStart(d.buf[d.at+n:])
+	r := d.newRecord()
+	_, err := d.decodeStart(r, d.buf[d.at+n:])
 	left := n + length
 	have := min(left, len(d.buf)-d.at)
 	d.at, left = d.at+have, left-have
@@ -232,13 +248,12 @@ func (d *Decoder) skipLarge(length, n int) bool {
 }
 
 // decodeStart decodes the first fields of a record, and returns the rest. With an error, the record
-// has the lowest offset that it may have.
-func (d *Decoder) decodeStart(body []byte) (r Record, rest []byte, err error) {
-	r = Record{Offset: d.next, Time: milliseconds(d.batch.appended)}
+// keeps the lowest offset that it may have.
+func (d *Decoder) decodeStart(r *Record, body []byte) (rest []byte, err error) {
 	in := input{body[min(1, len(body)):]} // skip the attributes, which are unused
 	delta, offset := in.varint(), in.varint()
 	if in.b == nil {
-		return r, nil, errors.New("the record is truncated")
+		return nil, errors.New("the record is truncated")
 	}
 	if d.batch.appended < 0 {
 		r.Time = milliseconds(d.batch.firstTime + delta)
@@ -247,13 +262,13 @@ func (d *Decoder) decodeStart(body []byte) (r Record, rest []byte, err error) {
 	most := d.batch.Last - int64(d.count()-1-d.index)
 	if offset > math.MaxInt32 || d.batch.Base+offset < d.next || d.batch.Base+offset > most {
 		if d.next < d.skip {
-			return r, nil, errSkipped
+			return nil, errSkipped
 		}
-		return r, nil, fmt.Errorf("the record claims offset %d of its batch, outside the "+
+		return nil, fmt.Errorf("the record claims offset %d of its batch, outside the "+
 			"possible range from %d to %d", offset, d.next-d.batch.Base, most-d.batch.Base)
 	}
 	r.Offset = d.batch.Base + offset
-	return r, in.b, nil
+	return in.b, nil
 }
 
 // errSkipped is the error of a damaged record that is skipped. It is allocated once: a small batch
@@ -261,49 +276,46 @@ func (d *Decoder) decodeStart(body []byte) (r Record, rest []byte, err error) {
 var errSkipped = errors.New("the record has no valid offset")
 
 // decode decodes a record. A record below skip has no key, value and headers.
-func (d *Decoder) decode(body []byte) (r Record, headers int, err error) {
-	r, rest, err := d.decodeStart(body)
+func (d *Decoder) decode(r *Record, body []byte) error {
+	rest, err := d.decodeStart(r, body)
 	if err != nil || r.Offset < d.skip {
-		return r, 0, err
+		return err
 	}
 	in := input{rest}
 	r.Key, r.Value = in.blob(), in.blob()
 	count := in.varint()
 	switch {
 	case in.b == nil:
-		return r, 0, errors.New("the record's key or value is longer than the record")
+		return errors.New("the record's key or value is longer than the record")
 	case count < 0 || count > int64(len(in.b)/2):
-		return r, 0, fmt.Errorf("the record claims %d headers in %d bytes", count, len(in.b))
+		return fmt.Errorf("the record claims %d headers in %d bytes", count, len(in.b))
 	case count > MaxHeaders:
-		return r, 0, fmt.Errorf("the record has %d headers, more than %d", count, MaxHeaders)
+		return fmt.Errorf("the record has %d headers, more than %d", count, MaxHeaders)
 	case count > 0:
-		r.Headers = make([]Header, count)
-		for i := range r.Headers {
-			r.Headers[i] = Header{Key: string(in.blob()), Value: in.blob()}
-		}
+		r.Headers = d.readHeaders(&in, int(count))
 	}
 	if len(in.b) > 0 || in.b == nil {
-		return r, 0, errors.New("the record's fields don't add up to its length")
+		return errors.New("the record's fields don't add up to its length")
 	}
-	return r, int(count), nil
+	return nil
 }
 
-// add adds a record to the chunk, unless it is skipped.
-func (d *Decoder) add(r Record) {
+// add adds the record that newRecord has returned to the chunk, unless it is skipped.
+func (d *Decoder) add(r *Record) {
 	d.index++
 	d.next = r.Offset + 1
 	if r.Offset >= d.skip {
-		d.records = append(d.records, r)
+		d.records = d.records[:len(d.records)+1]
 	}
 }
 
 // addDamage adds the damage of a single record that can't be decoded, or not be kept.
-func (d *Decoder) addDamage(r Record, size int64, err error) {
-	damage := Record{Offset: r.Offset, Time: r.Time}
+func (d *Decoder) addDamage(r *Record, size int64, err error) {
+	*r = Record{Offset: r.Offset, Time: r.Time}
 	if r.Offset >= d.skip {
-		damage.Damage = &Damage{Last: r.Offset, Count: 1, Size: size, Err: err}
+		r.Damage = &Damage{Last: r.Offset, Count: 1, Size: size, Err: err}
 	}
-	d.add(damage)
+	d.add(r)
 }
 
 var errEndsInRecord = errors.New("the batch ends within a record")
@@ -347,37 +359,4 @@ func milliseconds(ms int64) time.Time {
 		return time.Time{}
 	}
 	return time.UnixMilli(ms)
-}
-
-// input reads the fields of a record. After a read beyond the end, b is nil.
-type input struct{ b []byte }
-
-func (in *input) varint() int64 {
-	if len(in.b) > 0 && in.b[0] < 0x80 {
-		v := int64(in.b[0]>>1) ^ -int64(in.b[0]&1)
-		in.b = in.b[1:]
-		return v
-	}
-	v, n := binary.Varint(in.b)
-	if n <= 0 {
-		in.b = nil
-		return 0
-	}
-	in.b = in.b[n:]
-	return v
-}
-
-// blob reads bytes that follow their length; length -1 means null.
-func (in *input) blob() []byte {
-	n := in.varint()
-	switch {
-	case in.b == nil, n == -1:
-		return nil
-	case n < 0 || n > int64(len(in.b)):
-		in.b = nil
-		return nil
-	}
-	blob := in.b[:n:n]
-	in.b = in.b[n:]
-	return blob
 }

@@ -29,17 +29,23 @@ func AppendKey(b, report, peer []byte) []byte {
 
 // Decode applies the contract's rules to a record. latest is the later of the worker's clock and
 // the IM server's last Date: a read time may be at most five minutes ahead of it. Decode is pure.
-func Decode(record Record, latest time.Time) Event {
-	e := Event{Record: record, Replays: record.Replays()}
-	if record.Damage != nil {
-		e.EventTime, _ = EventTime(record) // a damaged record has no headers
-		e.Invalid = damageError{record.Offset, record.Damage}
-		return e
-	}
-	if e.EventTime, e.Invalid = EventTime(record); e.Invalid == nil {
+func Decode(record Record, latest time.Time) (e Event) {
+	e.Record = record
+	e.Decode(latest)
+	return e
+}
+
+// Decode decodes e.Record, as the function Decode does. The other fields must be zero or valid
+// without it, as Lane is.
+func (e *Event) Decode(latest time.Time) {
+	e.Replays = replays(e.Record.Headers)
+	e.EventTime, e.Invalid = eventTime(e.Record.Headers, e.Record.Time)
+	switch {
+	case e.Record.Damage != nil: // such a record has no headers, and so a valid time or none
+		e.Invalid = damageError{e.Record.Offset, e.Record.Damage}
+	case e.Invalid == nil:
 		e.Invalid = e.decodeValue(latest)
 	}
-	return e
 }
 
 // damageError is the error of records that can't be decoded: one line with their offsets and the
@@ -75,12 +81,13 @@ func CheckFields(report, peer, readTime []byte, latest time.Time) (int64, error)
 	if len(readTime) == 0 {
 		return 0, ErrNoTime
 	}
-	return parseReadTime(string(readTime), latest)
+	return parseReadTime(readTime, latest)
 }
 
 func (e *Event) decodeValue(latest time.Time) error {
 	value := e.Record.Value
-	raw, err := parseRawEvent(value)
+	var raw rawEvent
+	err := raw.parse(value)
 	switch {
 	case err != nil:
 		return err
@@ -103,6 +110,9 @@ func (e *Event) decodeValue(latest time.Time) error {
 
 // account checks and returns an account; raw is its JSON value.
 func account(name string, raw []byte) ([]byte, error) {
+	if n := len(raw) - 2; n > 0 && n <= maxAccount && raw[0] == '"' && plainLength(raw[1:]) == n {
+		return raw[1 : n+1], nil
+	}
 	s, ok := unquote(raw)
 	if !ok {
 		return nil, fmt.Errorf("%s is not a string", name)
@@ -126,6 +136,18 @@ func checkAccount(name string, s []byte) error {
 		return fmt.Errorf("%s has %d bytes, more than %d", name, len(s), maxAccount)
 	}
 	return nil
+}
+
+// parseDigits returns a number of at most 18 digits, which always fits. ok is false if text has
+// more, or other bytes.
+func parseDigits(text []byte) (n int64, ok bool) {
+	for _, c := range text {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = 10*n + int64(c-'0')
+	}
+	return n, len(text) > 0 && len(text) <= 18
 }
 
 func isDigits(s string) bool {

@@ -120,8 +120,8 @@ func TestDecodeValid(t *testing.T) {
 			if e.Invalid != nil {
 				t.Fatalf("%s: %v", c.record.Value, e.Invalid)
 			}
-			if string(e.Report) != c.want.report || string(e.Peer) != c.want.peer || e.ReadTime != c.want.t ||
-				!e.EventTime.Equal(c.want.eventTime) ||
+			if string(e.Report) != c.want.report || string(e.Peer) != c.want.peer ||
+				e.ReadTime != c.want.t || !e.EventTime.Equal(c.want.eventTime) ||
 				e.EventTime.IsZero() != c.want.eventTime.IsZero() || e.Replays != c.want.replays {
 				t.Errorf("got %+v, want %+v", e, c.want)
 			}
@@ -389,7 +389,7 @@ func TestKey(t *testing.T) {
 	}
 }
 
-// FuzzDecode compares parseRawEvent with encoding/json.
+// FuzzDecode compares rawEvent.parse with encoding/json.
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
 		`{"Report_Account":"rita","Peer_Account":"paul","MsgReadTime":5}`,
@@ -410,11 +410,12 @@ func FuzzDecode(f *testing.F) {
 			if len(e.Invalid.Error()) > 400 {
 				t.Errorf("a message of %d bytes", len(e.Invalid.Error()))
 			}
-		} else if e.ReadTime < 1_000_000_000 || e.ReadTime > latest.Unix()+300 || len(e.Report) == 0 ||
-			len(e.Report) > 32 || len(e.Peer) == 0 || len(e.Peer) > 32 {
+		} else if e.ReadTime < 1_000_000_000 || e.ReadTime > latest.Unix()+300 ||
+			len(e.Report) == 0 || len(e.Report) > 32 || len(e.Peer) == 0 || len(e.Peer) > 32 {
 			t.Errorf("%q: %+v", value, e)
 		}
-		raw, err := parseRawEvent(value)
+		var raw rawEvent
+		err := raw.parse(value)
 		want, ok := naiveObject(value)
 		if (err == nil) != ok {
 			t.Fatalf("%q: %v, want ok %v", value, err, ok)

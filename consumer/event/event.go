@@ -3,7 +3,6 @@ package event
 import (
 	"cmp"
 	"slices"
-	"strconv"
 	"time"
 
 	"markread/consumer/batch"
@@ -43,12 +42,17 @@ func (r Record) Clone() Record { return Record(batch.Record(r).Clone()) }
 // Header returns the value of the last header with that name, as Kafka's lastHeader does. ok is
 // false if there is none.
 func (r Record) Header(name string) (value string, ok bool) {
-	for _, h := range slices.Backward(r.Headers) {
-		if h.Key == name {
-			return string(h.Value), true
+	last, ok := lastHeader(r.Headers, name)
+	return string(last), ok
+}
+
+func lastHeader(headers []Header, name string) (value []byte, ok bool) {
+	for i := len(headers) - 1; i >= 0; i-- {
+		if headers[i].Key == name {
+			return headers[i].Value, true
 		}
 	}
-	return "", false
+	return nil, false
 }
 
 // MaxReplays is the largest valid replay count of a record.
@@ -56,11 +60,12 @@ const MaxReplays = 1000
 
 // Replays returns how often a dead letter of the event was replayed. A count that is larger than
 // MaxReplays or not a number may be forged, and counts as 0.
-func (r Record) Replays() int {
-	value, _ := r.Header(HeaderReplays)
-	if n, err := strconv.Atoi(value); err == nil && len(value) <= 4 && isDigits(value) &&
-		n <= MaxReplays {
-		return n
+func (r Record) Replays() int { return replays(r.Headers) }
+
+func replays(headers []Header) int {
+	value, _ := lastHeader(headers, HeaderReplays)
+	if n, ok := parseDigits(value); ok && len(value) <= 4 && n <= MaxReplays {
+		return int(n)
 	}
 	return 0
 }

@@ -153,11 +153,11 @@ const separators = "_- \t\r\n\u00a0\ufeff"
 func spells[text string | []byte](name text, letters string) bool {
 	n := 0
 	for i := range len(name) {
-		switch c := name[i]; {
-		case strings.IndexByte(separators, c) >= 0:
-		case n < len(letters) && c|0x20 == letters[n]: // c is that letter, lower or upper case
+		lower := name[i] | 0x20 // if it is a letter, in lower case
+		switch {
+		case n < len(letters) && lower == letters[n]:
 			n++
-		default:
+		case lower >= 'a' && lower <= 'z' || strings.IndexByte(separators, name[i]) < 0:
 			return false
 		}
 	}

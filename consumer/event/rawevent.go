@@ -15,8 +15,8 @@ type rawEvent struct{ values, intended eventFields }
 type eventFields struct{ report, peer, readTime []byte }
 
 // of returns a pointer to the text of a field, or nil if name is not a field's name.
-func (f *eventFields) of(name string) *[]byte {
-	switch name {
+func (f *eventFields) of(name []byte) *[]byte {
+	switch string(name) {
 	case ReportField:
 		return &f.report
 	case PeerField:
@@ -27,22 +27,33 @@ func (f *eventFields) of(name string) *[]byte {
 	return nil
 }
 
-// parseRawEvent parses the value of an event. encoding/json with a struct does not suffice: it
-// accepts names in any case, replaces bytes that are not UTF-8, and merges the values of a repeated
-// name instead of using the last. json.Valid decides whether the value is JSON; the shortcuts below
-// rely on that.
-func parseRawEvent(value []byte) (raw rawEvent, err error) {
-	value = TrimByteOrderMark(value)
-	if !EachMember(value, func(name, member []byte) {
-		if f := raw.values.of(string(name)); f != nil {
-			*f = member
-		} else if f := raw.intended.of(IntendedField(name)); f != nil {
-			*f = name
-		}
-	}) {
-		return raw, notAnObject(value)
+// set stores a member of the object, if its name is a field's, or intended for one.
+func (raw *rawEvent) set(name, member []byte) {
+	if f := raw.values.of(name); f != nil {
+		*f = member
+	} else if field := IntendedField(name); field != "" {
+		*raw.intended.of([]byte(field)) = name
 	}
-	return raw, nil
+}
+
+// parse parses the value of an event. raw must be empty.
+func (raw *rawEvent) parse(value []byte) error {
+	value = TrimByteOrderMark(value)
+	if raw.scan(value) {
+		return nil
+	}
+	*raw = rawEvent{}
+	return raw.parseStrict(value)
+}
+
+// parseStrict parses any value. encoding/json with a struct does not suffice: it accepts names in
+// any case, replaces bytes that are not UTF-8, and merges the values of a repeated name instead of
+// using the last. json.Valid decides whether the value is JSON; the shortcuts below rely on that.
+func (raw *rawEvent) parseStrict(value []byte) error {
+	if !EachMember(value, raw.set) {
+		return notAnObject(value)
+	}
+	return nil
 }
 
 // TrimByteOrderMark removes the byte order marks at the beginning of a value or line. Some editors
@@ -139,8 +150,8 @@ type Fields struct {
 // ParseLenient parses as many fields of a value as it can, whether the value is a valid event or
 // not. It is for display and filters.
 func ParseLenient(value []byte) Fields {
-	raw, err := parseRawEvent(value)
-	if err != nil {
+	var raw rawEvent
+	if raw.parse(value) != nil {
 		return Fields{}
 	}
 	text := func(raw []byte) *string {

@@ -27,15 +27,20 @@ var ErrNoTime = errors.New("no time at all: no " + ReadTimeField + ", no " + Hea
 // EventTime returns when the user read: the time in the header, else the record's timestamp, else
 // zero. A result other than zero is not before minTime. It fails if the header is malformed.
 func EventTime(record Record) (time.Time, error) {
-	text, ok := record.Header(HeaderEventTime)
+	return eventTime(record.Headers, record.Time)
+}
+
+func eventTime(headers []Header, timestamp time.Time) (time.Time, error) {
+	value, ok := lastHeader(headers, HeaderEventTime)
 	if !ok {
-		if record.Time.Unix() < minTime {
+		if timestamp.Unix() < minTime {
 			return time.Time{}, nil
 		}
-		return record.Time, nil
+		return timestamp, nil
 	}
-	ms, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || len(text) > 15 || !isDigits(text) || ms < minTime*1000 {
+	ms, ok := parseDigits(value)
+	if !ok || len(value) > 15 || ms < minTime*1000 {
+		text := string(value)
 		return time.Time{}, newValueError(text, fmt.Errorf("the header %s is malformed: %s is not "+
 			"milliseconds since 1970 (13 to 15 digits)%s", HeaderEventTime, show(text),
 			looksLike(text, milliseconds)))
@@ -47,12 +52,10 @@ func EventTime(record Record) (time.Time, error) {
 // the record.
 func resolveReadTime(raw []byte, eventTime, timestamp, latest time.Time) (int64, error) {
 	if raw != nil && string(raw) != "null" {
-		text := string(raw)
 		if raw[0] == '"' {
-			unquoted, _ := unquote(raw)
-			text = string(unquoted)
+			raw, _ = unquote(raw)
 		}
-		return parseReadTime(text, latest)
+		return parseReadTime(raw, latest)
 	}
 	switch {
 	case !eventTime.IsZero():
@@ -67,27 +70,29 @@ func resolveReadTime(raw []byte, eventTime, timestamp, latest time.Time) (int64,
 	}
 }
 
-func parseReadTime(text string, latest time.Time) (int64, error) {
-	t, err := strconv.ParseInt(text, 10, 64)
-	switch {
-	case len(text) > 1 && text[0] == '0' && isDigits(text):
-		return 0, newValueError(text,
-			fmt.Errorf("%s %s begins with a zero", ReadTimeField, show(text)))
+func parseReadTime(raw []byte, latest time.Time) (int64, error) {
+	t, ok := parseDigits(raw)
+	if ok && t >= minTime && raw[0] != '0' {
+		return t, checkAhead(ReadTimeField, t, seconds, latest)
+	}
+	switch text := string(raw); {
 	case !isDigits(text):
 		return 0, newValueError(text, fmt.Errorf("%s %s is not a whole number of seconds since "+
 			"1970%s", ReadTimeField, show(text), looksLike(text, seconds)))
-	case err != nil: // too large for 64 bits
+	case text[0] == '0' && text != "0":
+		return 0, newValueError(text,
+			fmt.Errorf("%s %s begins with a zero", ReadTimeField, show(text)))
+	case !ok: // too many digits
 		return 0, tooFarAhead(ReadTimeField, text, seconds)
-	case t < minTime:
+	default:
 		return 0, newValueError(text, fmt.Errorf("%s %d is before September 2001 (%d), in "+
 			"seconds since 1970%s", ReadTimeField, t, minTime, looksLike(text, seconds)))
 	}
-	return t, checkAhead(ReadTimeField, t, seconds, latest)
 }
 
 // checkAhead returns an error if a time, in unit u since 1970, is too far ahead of latest.
 func checkAhead(source string, t int64, u unit, latest time.Time) error {
-	if t/int64(u) > latest.Add(maxAhead).Unix() {
+	if t/int64(u) > latest.Unix()+int64(maxAhead/time.Second) {
 		return tooFarAhead(source, strconv.FormatInt(t, 10), u)
 	}
 	return nil

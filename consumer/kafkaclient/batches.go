@@ -28,9 +28,12 @@ type Fetched struct {
 	Opened   bool // current has records that are not decoded yet
 }
 
-// Close releases the memory. Records that Chunk returned stay valid.
+// Close releases the memory. A later fetch may overwrite it, so records that Chunk returned, and
+// the decoder, must not be used afterwards. Only the receiver of a response may do this: while
+// nobody has received it, kafka-go may still be reading it.
 func (f *Fetched) Close() {
-	f.Records = nil
+	f.lease.memory.buffers.put(f.buffer)
+	f.Records, f.buffer = nil, nil
 	f.lease.close()
 }
 

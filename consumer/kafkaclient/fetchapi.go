@@ -40,6 +40,7 @@ type fetchResponse struct {
 	LogStart      int64 // -1: old brokers don't return it
 	aborted       []abortedTransaction
 	Records       []byte
+	buffer        []byte       // the memory of Records
 	large         *batch.Batch // instead of Records: a batch that is too large to be kept
 	unreadBytes   int64        // bytes of records that were not read, for lack of memory
 	damage        error        // of large
@@ -132,7 +133,8 @@ func (x *fetchExchange) read(in *input) (r *fetchResponse, errorCode kafka.Error
 	case !x.lease.tryAcquire(size):
 		r.unreadBytes = size
 	default:
-		r.Records = in.bytes(make([]byte, size))
+		r.buffer = in.bytes(x.lease.memory.buffers.get(size))
+		r.Records = r.buffer
 	}
 	slices.SortFunc(r.aborted,
 		func(a, b abortedTransaction) int { return cmp.Compare(a.firstOffset, b.firstOffset) })

@@ -22,6 +22,7 @@ const laneDecoders = 2
 type Memory struct {
 	size     int64
 	free     *semaphore.Weighted
+	buffers  buffers
 	decoders chan *Decoder
 }
 
@@ -72,7 +73,7 @@ type lease struct {
 
 // amount returns how much memory a response of size bytes needs. A response that is larger than the
 // whole memory gets all of it.
-func (l *lease) amount(size int64) int64 { return min(size, l.memory.size) }
+func (l *lease) amount(size int64) int64 { return min(bufferSize(size), l.memory.size) }
 
 // reserve waits until there is memory for a response of size bytes.
 func (l *lease) reserve(ctx context.Context, size int64) error {

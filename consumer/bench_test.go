@@ -21,6 +21,8 @@ func (*nullSink) WaitForCapacity(context.Context, event.Lane) error { return nil
 
 func (s *nullSink) Deliver(events []event.Event) { s.received += len(events) }
 
+func (*nullSink) Behind(event.Lane, int) {}
+
 // BenchmarkDeliver measures the path from the bytes of a fetch to the sink.
 func BenchmarkDeliver(b *testing.B) {
 	header := kgo.RecordHeader{Key: event.HeaderEventTime, Value: []byte("1600000000999")}

@@ -142,3 +142,31 @@ func TestReusedMemory(t *testing.T) {
 		}
 	})
 }
+
+// The sink knows how many partitions have more records than it got.
+func TestBehind(t *testing.T) {
+	brokertest.Run(t, 3, func(w *brokertest.World) {
+		for partition := range int32(2) {
+			for i := range 5 {
+				produce(w, brokertest.Topics.Live, partition, padded(i, 300_000))
+			}
+		}
+		m := join(w, w.Client(), func(m *member) { m.oneDelivery = true })
+		behind := func() (n int) { m.set(func() { n = m.behind }); return n }
+		time.Sleep(10 * time.Second)
+		if got := behind(); got < 1 || got > 2 {
+			w.Errorf("%d partitions are behind after a delivery, want 1 or 2", got)
+		}
+		m.set(func() { m.oneDelivery, m.full = false, false })
+		time.Sleep(10 * time.Second)
+		if got := behind(); got != 0 {
+			w.Errorf("%d partitions are behind after everything was read", got)
+		}
+		produce(w, brokertest.Topics.Live, 2, padded(9, 100))
+		time.Sleep(10 * time.Second)
+		if got := behind(); got != 0 {
+			w.Errorf("%d partitions are behind after a single record", got)
+		}
+		m.leave()
+	})
+}

@@ -20,6 +20,9 @@ type Sink interface {
 	// Deliver accepts events of one partition, in order. While it blocks, the partition is not
 	// read. The slice and the bytes of the records are valid only until it returns.
 	Deliver(events []event.Event)
+	// Behind notes that n more of the lane's partitions (fewer, if n is negative) are known to have
+	// records that were not delivered yet.
+	Behind(lane event.Lane, n int)
 }
 
 // Generation is the state of this member between two rebalances. Its state must not be used for a

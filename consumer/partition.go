@@ -35,6 +35,7 @@ type partition struct {
 	beyondEndSince time.Time // since when every fetch has been beyond the end of the log
 	// how many bytes more than usual the next fetch requests, to get past the fingerprint's batch
 	extraBytes int32
+	behind     bool // the last fetch has shown that there are more records
 
 	mu            sync.Mutex
 	tracker       offsets.Tracker
@@ -90,6 +91,7 @@ func (p *partition) run(ctx context.Context, sink Sink) {
 			p.beyondEndSince = time.Time{}
 		}
 		if err != nil {
+			p.setBehind(sink, false) // nothing can be read for now
 			p.verifiedAt = time.Time{}
 			if !p.pauseAfter(ctx, err) {
 				return
@@ -131,6 +133,7 @@ func (p *partition) fetchOnce(ctx context.Context, sink Sink) error {
 	p.setLogRange(f.HighWatermark, f.LogStart)
 	if f.Empty() {
 		p.fetchSucceeded()
+		p.setBehind(sink, false)
 		return nil
 	}
 	began = time.Now()
@@ -144,11 +147,23 @@ func (p *partition) fetchOnce(ctx context.Context, sink Sink) error {
 	if err = p.deliver(ctx, sink, f, d); err != nil {
 		return err
 	}
+	p.setBehind(sink, f.Next < f.HighWatermark)
 	p.extraBytes = 0
 	if f.Next <= position { // only the fingerprint's batch fit into the response
 		p.extraBytes = 2 * size
 	}
 	return nil
+}
+
+// setBehind notifies the sink of a change.
+func (p *partition) setBehind(sink Sink, behind bool) {
+	switch {
+	case behind && !p.behind:
+		sink.Behind(p.lane, 1)
+	case !behind && p.behind:
+		sink.Behind(p.lane, -1)
+	}
+	p.behind = behind
 }
 
 // waitForCapacity waits until the sink has capacity. A long wait requires a new check that the log

@@ -43,6 +43,7 @@ type member struct {
 	events      []event.Event
 	full        bool // has no capacity
 	oneDelivery bool // has capacity until the next delivery
+	behind      int  // partitions of which more is known to exist than was delivered
 	autoFinish  bool // finishes each event immediately
 	drain       func(ctx context.Context, g *consumer.Generation)
 }
@@ -127,6 +128,12 @@ func (s sink) Deliver(events []event.Event) {
 			s.g.Finish(e.Ref)
 		}
 	}
+}
+
+func (s sink) Behind(_ event.Lane, n int) {
+	s.m.mu.Lock()
+	defer s.m.mu.Unlock()
+	s.m.behind += n
 }
 
 func (m *member) set(change func()) {

@@ -31,6 +31,16 @@ func (s sink) WaitForCapacity(ctx context.Context, lane event.Lane) error {
 	}
 }
 
+// Behind implements consumer.Sink.
+func (s sink) Behind(lane event.Lane, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.engine.Behind(lane, n)
+	if n < 0 {
+		s.changed(s.start(time.Now()))
+	}
+}
+
 // Deliver adds a batch to the backlog.
 func (s sink) Deliver(events []event.Event) {
 	s.mu.Lock()

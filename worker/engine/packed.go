@@ -32,11 +32,40 @@ const (
 
 // appendUsual appends the value that most producers write: no white space, no other fields.
 func appendUsual(b, report, peer []byte, readTime int64, quote string) []byte {
-	b = append(append(b, `{"`+event.ReportField+`":"`...), report...)
-	b = append(append(b, `","`+event.PeerField+`":"`...), peer...)
-	b = append(append(b, `","`+event.ReadTimeField+`":`...), quote...)
+	b = append(append(b, usualReport...), report...)
+	b = append(append(b, usualPeer...), peer...)
+	b = append(append(b, usualTime...), quote...)
 	return append(append(strconv.AppendInt(b, readTime, 10), quote...), '}')
 }
+
+// valueForm returns numberTime or stringTime for a value that appendUsual would restore, else
+// packsValue. A valid event's read time is written without leading zeros, so its digits need not be
+// compared.
+func valueForm(value, report, peer []byte) packing {
+	rest, ok := value, true
+	for _, part := range [5][]byte{usualReport, report, usualPeer, peer, usualTime} {
+		if rest, ok = bytes.CutPrefix(rest, part); !ok {
+			return packsValue
+		}
+	}
+	form, end := numberTime, "}"
+	if len(rest) > 0 && rest[0] == '"' {
+		form, end, rest = stringTime, `"}`, rest[1:]
+	}
+	for len(rest) > 0 && rest[0] >= '0' && rest[0] <= '9' {
+		rest = rest[1:]
+	}
+	if string(rest) != end {
+		return packsValue
+	}
+	return form
+}
+
+var (
+	usualReport = []byte(`{"` + event.ReportField + `":"`)
+	usualPeer   = []byte(`","` + event.PeerField + `":"`)
+	usualTime   = []byte(`","` + event.ReadTimeField + `":`)
+)
 
 // packer packs events, and keeps its buffers.
 type packer struct{ packed, text []byte }
@@ -65,15 +94,8 @@ func (p *packer) pack(e *event.Event) (packed []byte, idLen uint8) {
 		b = packBytes(b, r.Key)
 	}
 	b = packHeaders(b, r.Headers)
-	p.text = appendUsual(p.text[:0], e.Report, e.Peer, e.ReadTime, "")
-	switch quoted := len(r.Value) == len(p.text)+len(`""`); {
-	case bytes.Equal(r.Value, p.text):
-		parts |= numberTime
-	case quoted && bytes.Equal(r.Value,
-		appendUsual(p.text[:0], e.Report, e.Peer, e.ReadTime, `"`)):
-		parts |= stringTime
-	default:
-		parts |= packsValue
+	value := valueForm(r.Value, e.Report, e.Peer)
+	if parts |= value; value == packsValue {
 		b = shorten(b, r.Value, p.commonWords(e.Report, e.Peer))
 	}
 	b[int(idLen)+1] = byte(parts)

@@ -12,7 +12,7 @@ const (
 type chunk struct {
 	offset, time int64 // of the first event
 	narrow       *[chunkSize]uint64
-	wide         *[chunkSize]slot // if not nil, instead of narrow
+	wide         *[chunkSize]slot // instead of narrow; nil: narrow
 	finished     int              // how many events have finished
 	attempted    int              // how many events have attempts
 }
@@ -73,7 +73,7 @@ func (c *chunk) set(n uint64, s slot) {
 		for i := range wide {
 			wide[i] = c.get(uint64(i))
 		}
-		c.wide = wide
+		c.wide, c.narrow = wide, nil
 	}
 	c.wide[n&chunkMask] = s
 }

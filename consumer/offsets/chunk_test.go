@@ -52,6 +52,9 @@ func TestChunk(t *testing.T) {
 				t.Fatalf("seed %d: event %d is %+v, want %+v", seed, i, got, s)
 			}
 		}
+		if (c.wide == nil) == (c.narrow == nil) {
+			t.Fatalf("seed %d: the chunk has both forms, or none", seed)
+		}
 		if c.wide != nil {
 			wide++
 		}

@@ -24,6 +24,8 @@
 //
 // # Non-obvious
 //
+//   - isSuccess recognizes the usual response to a success without decoding JSON. Each body that it
+//     accepts is a success for parseResult, too, which decides about every other response.
 //   - MsgReadTime is always sent, as a decimal string, as the vendor documents it. Without it the
 //     server uses the time of the call, and marks messages as read that arrived while the event
 //     waited.

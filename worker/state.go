@@ -132,8 +132,8 @@ func (w *Worker) Held() []console.Hold {
 	return toConsoleHolds(now, w.engine.Holds())
 }
 
-// overdue is how long after its time a probe may still wait for a permit, which other calls hold for
-// at most 12 s.
+// overdue is how long after its time a probe may still wait for a permit, which other calls hold
+// for at most 12 s.
 const overdue = time.Minute
 
 func toConsoleHolds(now time.Time, holds []hold.Hold) []console.Hold {

@@ -8,11 +8,12 @@
 // Kafka protocol (package consumer) or HTTP (package imclient).
 //
 // Goroutines. Run waits for every goroutine that it starts. For each generation, serve owns the
-// fetchers, one dispatcher, one goroutine per call, and one each for writing dead letters,
-// committing, watching the key and watching for stalled offsets. At a revoke or a shutdown the
-// fetchers and the dispatcher end first; calls and dead letters in flight then have DrainTimeout;
-// the last commit follows. The doc of cmd/markread/app describes the complete order of a shutdown,
-// from the signal to the exit.
+// fetchers, one dispatcher, one goroutine for each call in flight, and one each for writing dead
+// letters, committing, watching the key and watching for stalled offsets. Fetchers, and calls that
+// end, start the next calls themselves: see dispatcher. At a revoke or a shutdown the fetchers and
+// the dispatcher end first; calls and dead letters in flight then have DrainTimeout; the last
+// commit follows. The doc of cmd/markread/app describes the complete order of a shutdown, from the
+// signal to the exit.
 //
 // Non-obvious:
 //   - Everything about events belongs to a generation and is dropped with it. Everything about the
@@ -98,7 +99,7 @@ type Worker struct {
 
 	member         atomic.Bool     // within a generation
 	throttled      logthrottle.Log // for log lines of repeated failures
-	wake           chan struct{}   // something arrived: the dispatcher or the drain rechecks
+	wake           chan struct{}   // the dispatcher or the drain rechecks
 	lettersWaiting chan struct{}   // dead letters wait to be written
 	// when the dispatch or group loop last iterated, Unix ns; 0: never
 	lastAlive    atomic.Int64

@@ -10,6 +10,9 @@
 //
 // # Non-obvious
 //
+//   - scan parses the values that nearly all producers write, in one pass. parseStrict decides
+//     about every other value, and has the same result for each that scan accepts.
+//   - The accounts of an Event are bytes of its record, which are valid as long as the record's.
 //   - Names of fields are case-sensitive. A misspelt name makes the event invalid instead of being
 //     accepted: see IntendedField.
 //   - Only two headers of an incoming record are read, HeaderEventTime and HeaderReplays. Headers

@@ -22,7 +22,8 @@
 //	session.go describe.go    brokers, topics and their settings, as one broker describes them
 //	group.go groupapi.go      requests of the group protocol, including commits
 //	fetch.go fetchapi.go      fetching from a partition
-//	batches.go memory.go      the fetched records, and the memory for them
+//	batches.go                the fetched records
+//	memory.go buffers.go      the memory for them, which later fetches reuse
 //	offsets.go scan.go        offsets of a topic, and reading it to its current end
 //	publish.go                publishing
 //

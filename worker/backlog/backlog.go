@@ -23,10 +23,12 @@
 // Non-obvious:
 //   - A retrying conversation continues collapsing: its next call carries the largest T of that
 //     moment. That is why retries are scheduled here, not in the client.
+//   - A million conversations may wait. So one takes 64 bytes and its payload, which Add copies.
+//     Add overwrites it if the event has a larger T: what Best returns is valid until the next Add.
 //   - What a success settles is decided when the call is taken, and by T for events that arrive
 //     while it is in flight, never by the time of the response: the call does not cover a larger T
 //     than the one it sent.
-//   - A dropped conversation (dead-lettered) leaves the map immediately: events that arrive while
+//   - A dropped conversation (dead-lettered) leaves the table immediately: events that arrive while
 //     its dead letter is being written start a new conversation without attempts.
 package backlog
 

@@ -1,14 +1,15 @@
 // Package engine decides which calls are made, how each event is settled and when fetching pauses,
 // and explains what an event waits for. It combines backlog (which call is next), quota (when) and
-// hold (whether at all).
+// hold (whether at all). At the beginning of a generation calls wait for the reading of the backlog
+// (catchUp); probes don't.
 //
 // It is pure: no goroutine, no clock, no I/O, no context, no log. Time is an argument, and must not
 // go back between two calls. It is not safe for concurrent use: its owner holds the lock.
 //
 // Its user promises: Begin starts a generation, End drops it. In between, each Call of Next is
 // reported exactly once, with CallDone or CallInterrupted, and each batch of NextLetters exactly
-// once, with LettersWritten. An event is finished when the Tracker's Finish is called, and not
-// before.
+// once, with LettersWritten. What Behind gets adds up to the number of partitions that have more
+// events. An event is finished when the Tracker's Finish is called, and not before.
 package engine
 
 import (
@@ -217,7 +218,9 @@ func (e *Engine) Next(now time.Time) (todo *Call, again time.Time) {
 	id := chosen.ID()
 	separator := strings.IndexByte(id, accountSeparator)
 	return &Call{
-		Read:         imclient.Read{Report: id[:separator], Peer: id[separator+1:], Time: chosen.ReadTime()},
+		Read: imclient.Read{
+			Report: id[:separator], Peer: id[separator+1:], Time: chosen.ReadTime(),
+		},
 		Lane:         chosen.Lane(),
 		Probe:        probe,
 		sent:         now,

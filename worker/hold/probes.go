@@ -37,8 +37,8 @@ func (h *Holds) ProbeSent(now time.Time, lane int) {
 	}
 }
 
-// ProbeInterrupted notes that a probe of the lane has no result: it was not sent, or a shutdown or a
-// revoke interrupted it. Another one is due immediately.
+// ProbeInterrupted notes that a probe of the lane has no result: it was not sent, or a shutdown or
+// a revoke interrupted it. Another one is due immediately.
 func (h *Holds) ProbeInterrupted(now, sent time.Time, lane int) {
 	for i := range h.active {
 		if a := &h.active[i]; a.probedBy(lane, sent) {

@@ -16,10 +16,11 @@
 //
 // Permits alone would let calls go in bursts: N at once, then none for a second. A rate.Limiter
 // spreads them; the promise doesn't depend on it. Its pace is the number of permits available for
-// the next Window: the free and the cooling ones, which are all that are not in flight. A pace of N
-// would use them up before the first one returns, and a live event would have to wait out that gap,
-// as long as the latency, in every second: with a full backfill at a latency of 100 ms 119 ms for
-// one event in a hundred, 17 ms at this pace, for the same throughput.
+// the next Window: the free and the cooling ones, which are all that are not in flight. (It is 1 %
+// more: see paceFactor.) A pace of N would use them up before the first one returns, and a live
+// event would have to wait out that gap, as long as the latency, in every second: with a full
+// backfill at a latency of 100 ms 119 ms for one event in a hundred, 17 ms at this pace, for the
+// same throughput.
 //
 // Several workers share the N permits by the partitions that they own (Share). A partition's next
 // owner can't know when the last one called: Reset makes all permits cool for a Window.
@@ -101,9 +102,10 @@ func (q *Quota) Take(now time.Time) (ok bool, again time.Time) {
 	return true, time.Time{}
 }
 
-// Slack returns how much later than the time that Take returned the next Take may be, so that several
-// calls share a wake-up. It costs 0.2 % of the calls: tokens accumulate meanwhile, half of a burst,
-// but a permit that nobody takes is lost, so after the first permit it is a tenth of a burst.
+// Slack returns how much later than the time that Take returned the next Take may be, so that
+// several calls share a wake-up. It costs 0.2 % of the calls: tokens accumulate meanwhile, half of
+// a burst, but a permit that nobody takes is lost, so after the first permit it is a tenth of a
+// burst.
 func (q *Quota) Slack(now time.Time) time.Duration {
 	if q.permits.window == 0 || q.pace.Limit() == 0 {
 		return 0

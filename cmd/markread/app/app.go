@@ -1,7 +1,8 @@
 // Package app is the composition root. It wires a worker, its admin server and, for `markread dev`,
 // an embedded broker, a local IM server and sample traffic, and it stops them in the right order.
-// Its options are values: it reads no flags and no environment variables. It makes no decision
-// about events. A test can start and stop the whole product in its own process.
+// Its options are values: it reads no flags, and no environment variables except GOGC: unless that
+// is set, it tunes the garbage collector (gc.go). It makes no decision about events. A test can
+// start and stop the whole product in its own process.
 //
 // It promises:
 //

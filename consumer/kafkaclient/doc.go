@@ -23,7 +23,7 @@
 //	group.go groupapi.go      requests of the group protocol, including commits
 //	fetch.go fetchapi.go      fetching from a partition
 //	batches.go                the fetched records
-//	memory.go buffers.go      the memory for them, which later fetches reuse
+//	memory.go                 the memory for them, which later fetches reuse
 //	offsets.go scan.go        offsets of a topic, and reading it to its current end
 //	publish.go                publishing
 //

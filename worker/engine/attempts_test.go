@@ -9,6 +9,17 @@ import (
 	"markread/worker/hold"
 )
 
+// startCalls receives an event of each of n conversations, and starts their calls.
+func (r *rig) startCalls(n int) (calls []*Call) {
+	for i := range n {
+		r.receiveOne(fmt.Sprint(i), 1)
+	}
+	for i := range n {
+		calls = append(calls, r.mustCall(start, fmt.Sprint(i)))
+	}
+	return calls
+}
+
 // Which failures count as attempts of a conversation.
 func TestAttempts(t *testing.T) {
 	for name, row := range map[string]struct {
@@ -70,13 +81,7 @@ func TestTimeoutCountsOncePerResponseToOthers(t *testing.T) {
 // a response are no attempts, however many others get one.
 func TestMixedOutageExhaustsNoConversation(t *testing.T) {
 	r := newRig(t)
-	for i := range 6 {
-		r.receiveOne(fmt.Sprint(i), 1)
-	}
-	var inFlight []*Call
-	for i := range 6 {
-		inFlight = append(inFlight, r.mustCall(start, fmt.Sprint(i)))
-	}
+	inFlight := r.startCalls(6)
 	for _, c := range inFlight {
 		r.CallDone(start, c, timeout)
 	}
@@ -105,13 +110,7 @@ func TestHoldCountsNoAttemptsAndItsEndRetriesSoon(t *testing.T) {
 	r := newRig(t)
 	r.options.Backoff = imclient.NewBackoff(time.Hour, time.Hour)
 	r.options.Jitter = func(_ string, failures int) float64 { return min(0.5, float64(failures)) }
-	for i := range 30 {
-		r.receiveOne(fmt.Sprint(i), 1)
-	}
-	var inFlight []*Call
-	for i := range 30 {
-		inFlight = append(inFlight, r.mustCall(start, fmt.Sprint(i)))
-	}
+	inFlight := r.startCalls(30)
 	for i, c := range inFlight {
 		r.CallDone(start, c, internal)
 		// the 20th begins the outage
@@ -270,5 +269,28 @@ func TestOutage(t *testing.T) {
 	}
 	if r.holds.LaneHeld(0) || r.finishedAs()[Applied] != 50 {
 		t.Fatalf("10 s after the outage: held %v, outcomes %v", r.holds.Active(), r.finishedAs())
+	}
+}
+
+// A probe is sent while calls are held. It counts no attempt, even if it hangs until after another
+// probe has ended the hold.
+func TestProbeThatOutlivesItsHoldIsNoAttempt(t *testing.T) {
+	r := newRig(t)
+	inFlight := r.startCalls(6)
+	for i, c := range inFlight {
+		r.CallDone(at(float64(i)/5), c, timeout)
+	}
+	hangs, _ := r.Next(at(2))
+	ends, _ := r.Next(at(3))
+	if hangs == nil || ends == nil || !hangs.Probe || !ends.Probe {
+		t.Fatal("no probes")
+	}
+	r.CallDone(at(3), ends, nil)
+	if r.holds.LaneHeld(0) {
+		t.Fatal("still held")
+	}
+	r.CallDone(at(7), hangs, timeout)
+	if n := hangs.conversation.Attempts(); n != 0 {
+		t.Errorf("%d attempts", n)
 	}
 }

@@ -280,7 +280,7 @@ func (e *Engine) CallDone(now time.Time, done *Call, failure *imclient.Error) {
 		failure = &believed
 	}
 	calls.NewSignature = refused && !calls.NewSignature
-	held := e.holds.LaneHeld(done.Lane)
+	held := done.Probe || e.holds.LaneHeld(done.Lane) // a probe may outlive its hold
 	var probeSent time.Time
 	if done.Probe {
 		probeSent = done.sent

@@ -42,7 +42,8 @@ func (c Counts) Unsettled() uint64 {
 }
 
 // settleCall is the only place where a response decides what happens to a conversation. failure is
-// nil for a success; held reports whether its lane was held before the response, or is now.
+// nil for a success; held reports whether its lane was held when it was sent or before the
+// response, or is now.
 func (e *Engine) settleCall(now time.Time, done *Call, failure *imclient.Error, held bool) {
 	conv := done.conversation
 	if failure == nil {

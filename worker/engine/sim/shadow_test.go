@@ -220,7 +220,7 @@ func (h *process) beforeResult(r *request, failure *imclient.Error) expectation 
 	h.shadow.attemptsReported = -1
 	v := expectation{
 		failure:      failure,
-		heldBefore:   h.shadow.holds.on(r.Lane),
+		heldBefore:   r.Probe || h.shadow.holds.on(r.Lane), // a probe may outlive its hold
 		rejectedHeld: h.shadow.holds.held("rejections", r.Lane),
 		inMemory:     h.inMemory(),
 	}

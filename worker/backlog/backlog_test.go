@@ -346,3 +346,16 @@ func TestAppliedTimesAreBounded(t *testing.T) {
 		t.Fatalf("%d remembered, all but one are too old", len(m.successes))
 	}
 }
+
+// What a conversation keeps is what Bytes counts: a small event frees the memory of a large one.
+func TestSmallPayloadReplacesALargeOne(t *testing.T) {
+	b := newFixture(t)
+	large := make([]byte, 1<<20)
+	large[0] = 'a'
+	b.Add(start, Event{Payload: large, IDLen: 1, ReadTime: 1, Ref: 100})
+	b.add("a", 0, 2)
+	c := b.take(start, "a", 2)
+	if kept := cap(c.payload); kept > 100 || b.Bytes(0) > 100 {
+		t.Errorf("%d bytes are kept, %d counted", kept, b.Bytes(0))
+	}
+}

@@ -139,7 +139,7 @@ func (c *Conversation) state() *state {
 // set makes e the event that the conversation is called for. The ID stays, because tables may refer
 // to it.
 func (c *Conversation) set(e Event) {
-	if cap(c.payload) < len(e.Payload) {
+	if n := len(e.Payload); n > cap(c.payload) || n < cap(c.payload)/2 { // Bytes has n
 		c.payload = append([]byte(nil), e.Payload...)
 	} else {
 		c.payload = append(c.payload[:0], e.Payload...)

@@ -137,6 +137,21 @@ func TestSlackCostsFewCalls(t *testing.T) {
 	}
 }
 
+// When nearly all calls hang the pace is slow, but nothing may wait much longer than usual.
+func TestSlackIsShortWhenCallsHang(t *testing.T) {
+	now := time.Unix(0, 0)
+	q := New()
+	q.Reset(200, now)
+	for q.InFlight() < 200 {
+		if ok, again := q.Take(now); !ok {
+			now = later(now, again)
+		}
+		if slack := q.Slack(now); slack > 15*time.Millisecond {
+			t.Fatalf("with %d calls in flight the slack is %v", q.InFlight(), slack)
+		}
+	}
+}
+
 // With a full backfill there is no gap that a live event has to wait out: the next call is always
 // soon, and the throughput equals the permits'.
 func TestNoGapBetweenCalls(t *testing.T) {

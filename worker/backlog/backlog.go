@@ -260,7 +260,7 @@ func (b *Backlog) Find(wanted map[uint64]bool) map[uint64]*Conversation {
 	checked := 0
 	for _, all := range [2]bool{false, true} {
 		for c := range b.conversations.all() {
-			if len(found) == len(wanted) || checked > findAtMost {
+			if len(found) == len(wanted) {
 				return found
 			}
 			if !all {
@@ -270,7 +270,9 @@ func (b *Backlog) Find(wanted map[uint64]bool) map[uint64]*Conversation {
 				continue
 			}
 			for ref := range c.events() {
-				checked++
+				if checked++; checked > findAtMost {
+					return found
+				}
 				if wanted[ref] {
 					found[ref] = c
 				}

@@ -328,6 +328,19 @@ func TestFind(t *testing.T) {
 	b.Succeeded(start, c)
 }
 
+// The owner holds a lock meanwhile, so one conversation with very many events must not take long.
+func TestFindIsBounded(t *testing.T) {
+	b := newFixture(t)
+	const last = findAtMost + 1
+	for ref := range uint64(last) {
+		b.Add(start, Event{Payload: []byte("a"), IDLen: 1, ReadTime: 1, Ref: ref + 1})
+	}
+	found := func(ref uint64) bool { return b.Find(map[uint64]bool{ref: true})[ref] != nil }
+	if !found(last-1) || found(last) {
+		t.Errorf("it does not end after %d events", findAtMost)
+	}
+}
+
 func TestAppliedTimesAreBounded(t *testing.T) {
 	m := NewAppliedTimes()
 	m.limit = 100

@@ -18,7 +18,7 @@ const (
 // tuneGC adapts the collector's GOGC to the live memory after each collection, unless the
 // environment sets GOGC.
 func tuneGC() {
-	if _, chosen := os.LookupEnv("GOGC"); !chosen {
+	if os.Getenv("GOGC") == "" {
 		afterCollection(new(collection))
 	}
 }

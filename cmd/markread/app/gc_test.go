@@ -16,6 +16,17 @@ func TestGCPercent(t *testing.T) {
 	}
 }
 
+// A deployment may set GOGC to nothing, which Go ignores, too.
+func TestEmptyGOGCChoosesNothing(t *testing.T) {
+	const other = 1234
+	defer debug.SetGCPercent(debug.SetGCPercent(other))
+	t.Setenv("GOGC", "")
+	tuneGC()
+	if debug.SetGCPercent(other) == other {
+		t.Error("the collector is not tuned")
+	}
+}
+
 // The setting follows the live memory in both directions.
 func TestGCFollowsTheLiveMemory(t *testing.T) {
 	before := debug.SetGCPercent(100)

@@ -39,7 +39,7 @@ func (d *dispatcher) run() {
 	for d.ctx.Err() == nil {
 		d.mu.Lock()
 		now := time.Now()
-		d.asksAt = d.start(now).Add(d.engine.Slack(now))
+		d.asksAt = d.start(now)
 		wait := d.asksAt.Sub(now)
 		d.mu.Unlock()
 		d.markAlive()
@@ -73,7 +73,7 @@ func (d *dispatcher) next(now time.Time) (c *engine.Call, again time.Time) {
 	if recheck := now.Add(recheckEvery); again.IsZero() || again.After(recheck) {
 		again = recheck
 	}
-	return c, again
+	return c, again.Add(d.engine.Slack(now))
 }
 
 // changed wakes goroutines that wait for a change of the engine's state. again is when run must ask
@@ -98,7 +98,7 @@ func (d *dispatcher) call(c *engine.Call) {
 		if c, again = d.next(now); c != nil {
 			again = d.start(now)
 		}
-		d.changed(again.Add(d.engine.Slack(now)))
+		d.changed(again)
 		d.mu.Unlock()
 	}
 }

@@ -80,7 +80,8 @@ type Call struct {
 	topics       *event.Topics
 }
 
-// Record unpacks the record of the event that the call is made for. Only log lines use it.
+// Record unpacks the conversation's record with the largest T, which may have arrived after the call
+// was sent. Only log lines use it.
 func (c *Call) Record() event.Record {
 	payload, readTime := c.conversation.Best()
 	return unpack(payload, readTime, *c.topics).Record

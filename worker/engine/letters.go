@@ -220,12 +220,13 @@ func standsFor(ev *event.Event) int {
 func (e *Engine) failedLetter(
 	now time.Time, class string, conv *backlog.Conversation, failure *imclient.Error,
 ) *Letter {
+	attempts := conv.Attempts()
 	d := e.backlog.Drop(conv)
 	ev := unpack(d.Payload, d.ReadTime, e.options.Topics)
 	refs := slices.AppendSeq(make([]uint64, 0, d.Refs.Len()), d.Refs.All())
 	l := newLetter(refs, event.DeadLetter{
 		Event: ev, Class: class, Code: failure.Label, Message: failure.Error(),
-		Attempts: int(conv.Calls().Attempts), Collapsed: len(refs), FailedAt: now,
+		Attempts: attempts, Collapsed: len(refs), FailedAt: now,
 	})
 	// Message begins with what failed: a substring of it needs no memory of its own.
 	l.Reason, l.Do = l.Message[:len(failure.WithoutRemedy())], failure.RemedyWithoutRetry()

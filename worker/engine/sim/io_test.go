@@ -64,10 +64,10 @@ func (h *process) fetch(a int) {
 		r.deliveries++
 		r.receivedAt = h.now
 		e := event.Event{
-			Lane: p.lane, Report: []byte(h.kafka.names[r.conversation]), Peer: []byte(peer), ReadTime: r.readTime,
-			EventTime: epoch.Add(time.Duration(r.at)),
-			Record:    event.Record{Topic: p.topic, Partition: p.number, Offset: r.offset},
-			Ref:       event.Ref(uint64(i)<<arrivalBits | arrival), Attempts: attempts,
+			Lane: p.lane, Report: []byte(h.kafka.names[r.conversation]), Peer: []byte(peer),
+			ReadTime: r.readTime, EventTime: epoch.Add(time.Duration(r.at)),
+			Record: event.Record{Topic: p.topic, Partition: p.number, Offset: r.offset},
+			Ref:    event.Ref(uint64(i)<<arrivalBits | arrival), Attempts: attempts,
 		}
 		if r.invalid {
 			e.Invalid, e.Report, e.Peer = errInvalid, nil, nil

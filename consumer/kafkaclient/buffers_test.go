@@ -31,7 +31,7 @@ func TestBufferSize(t *testing.T) {
 	new(buffers).put(nil) // of a fetch without records
 }
 
-// A closed fetch's buffer is given away once, and only then: a second fetch that got the same
+// A closed fetch's buffer is reused once, and only then: a second fetch that got the same
 // buffer would overwrite the first one's records.
 func TestCloseReturnsTheBufferOnce(t *testing.T) {
 	f := fetchOfBytes(0, nil, nil)

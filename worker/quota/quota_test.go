@@ -99,7 +99,7 @@ func TestCallsAreSpread(t *testing.T) {
 	}
 }
 
-// Asking up to Slack later than told takes half as many wake-ups, and costs few calls.
+// Asking up to Slack later than Take returned takes half as many wake-ups, and costs few calls.
 func TestSlackCostsFewCalls(t *testing.T) {
 	for _, n := range []int{1, 20, 40, 100, 200, 400} {
 		calls := func(late bool) (sent, wakes int) {

@@ -96,7 +96,7 @@ func start(ctx context.Context, file, role string, j job) (*process, error) {
 		return nil, err
 	}
 	go func() {
-		_ = p.cmd.Wait() // its output tells more than the status
+		_ = p.cmd.Wait() // its output has more than the status
 		close(p.exited)
 	}()
 	if _, err := stdin.Write(append(text, '\n')); err != nil {

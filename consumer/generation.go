@@ -21,7 +21,7 @@ type Sink interface {
 	// read. The slice and the bytes of the records are valid only until it returns.
 	Deliver(events []event.Event)
 	// Behind notes that n more of the lane's partitions (fewer, if n is negative) are known to have
-	// records that were not delivered yet.
+	// undelivered records from before their first fetch.
 	Behind(lane event.Lane, n int)
 }
 

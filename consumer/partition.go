@@ -35,7 +35,8 @@ type partition struct {
 	beyondEndSince time.Time // since when every fetch has been beyond the end of the log
 	// how many bytes more than usual the next fetch requests, to get past the fingerprint's batch
 	extraBytes int32
-	behind     bool // the last fetch has shown that there are more records
+	backlogEnd int64 // the high watermark of the first fetch; 0: there was none
+	behind     bool  // not everything up to backlogEnd was delivered
 
 	mu            sync.Mutex
 	tracker       offsets.Tracker
@@ -147,7 +148,11 @@ func (p *partition) fetchOnce(ctx context.Context, sink Sink) error {
 	if err = p.deliver(ctx, sink, f, d); err != nil {
 		return err
 	}
-	p.setBehind(sink, f.Next < f.HighWatermark)
+	if p.backlogEnd == 0 {
+		p.backlogEnd = f.HighWatermark
+	}
+	// Another log may have replaced the one of the first fetch.
+	p.setBehind(sink, f.Next < min(p.backlogEnd, f.HighWatermark))
 	p.extraBytes = 0
 	if f.Next <= position { // only the fingerprint's batch fit into the response
 		p.extraBytes = 2 * size

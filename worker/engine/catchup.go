@@ -14,7 +14,7 @@ const catchUpAtMost = 15 * time.Second
 // wait in Kafka: a later event of the same conversation would make most of these calls superfluous.
 // It ends for good when all partitions have been read, when memory is full, or after catchUpAtMost.
 type catchUp struct {
-	behind [backlog.Lanes]int // partitions of which more is known to exist than was read
+	behind [backlog.Lanes]int // partitions whose backlog is known not to be read completely
 	over   [backlog.Lanes]bool
 	// until then permits cool, and it is not known yet what waits; zero: without a rate calls are
 	// not scarce
@@ -22,7 +22,7 @@ type catchUp struct {
 }
 
 // Behind notes that n more partitions of a lane (or fewer, if n is negative) are known to have
-// events that were not read yet.
+// events from before their first fetch that were not received yet.
 func (e *Engine) Behind(lane event.Lane, n int) { e.catchUp.behind[lane] += n }
 
 // catchingUp reports whether calls of the lane wait, and until when at most.

@@ -1,6 +1,7 @@
 package event
 
 import (
+	"bytes"
 	"fmt"
 	"time"
 
@@ -20,6 +21,12 @@ const maxAccount = 32 // bytes
 // all events of a conversation are in one partition.
 func Key[text string | []byte](report, peer text) []byte {
 	return append(append(append([]byte(nil), report...), '|'), peer...)
+}
+
+// IsKey reports whether key is the Key of a conversation.
+func IsKey(key, report, peer []byte) bool {
+	rest, ok := bytes.CutPrefix(key, report)
+	return ok && len(rest) == 1+len(peer) && rest[0] == '|' && bytes.Equal(rest[1:], peer)
 }
 
 // AppendKey appends the Key of a conversation to b.

@@ -462,3 +462,22 @@ func BenchmarkDecodeWithoutReadTime(b *testing.B) {
 		}
 	}
 }
+
+func TestIsKey(t *testing.T) {
+	for _, row := range []struct {
+		key, report, peer string
+		want              bool
+	}{
+		{"a|b", "a", "b", true}, {"a|b|c", "a|b", "c", true}, {"a|b|c", "a", "b|c", true},
+		{"", "a", "b", false}, {"a", "a", "b", false}, {"a|", "a", "b", false},
+		{"a|bc", "a", "b", false}, {"ab", "a", "b", false}, {"a-b", "a", "b", false},
+		{"b|a", "a", "b", false},
+	} {
+		if got := IsKey([]byte(row.key), []byte(row.report), []byte(row.peer)); got != row.want {
+			t.Errorf("%q of %q and %q: %v", row.key, row.report, row.peer, got)
+		}
+		if key := Key(row.report, row.peer); !IsKey(key, []byte(row.report), []byte(row.peer)) {
+			t.Errorf("%q is not a key", key)
+		}
+	}
+}

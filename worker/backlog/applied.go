@@ -45,24 +45,32 @@ func NewAppliedTimes() *AppliedTimes {
 	}
 }
 
-func (m *AppliedTimes) identify(id []byte) identity {
-	return identity{maphash.Bytes(m.seeds[0], id), maphash.Bytes(m.seeds[1], id)}
+// hash returns the first half of the conversation's identity.
+func (m *AppliedTimes) hash(id []byte) uint64 { return maphash.Bytes(m.seeds[0], id) }
+
+func (m *AppliedTimes) identify(id []byte, hash uint64) identity {
+	return identity{hash, maphash.Bytes(m.seeds[1], id)}
 }
 
 // remember notes that readTime was applied for the conversation.
-func (m *AppliedTimes) remember(now time.Time, id identity, readTime int64) {
+func (m *AppliedTimes) remember(now time.Time, id []byte, readTime int64) {
 	if m.start.IsZero() {
 		m.start = now
 	}
 	at := now.Sub(m.start)
 	m.forget(at)
-	m.successes[id] = success{readTime, at}
-	m.order = append(m.order, remembered{id, at})
+	key := m.identify(id, m.hash(id))
+	m.successes[key] = success{readTime, at}
+	m.order = append(m.order, remembered{key, at})
 }
 
-// covers reports whether readTime or a later time was applied for the conversation recently.
-func (m *AppliedTimes) covers(now time.Time, id identity, readTime int64) bool {
-	s, ok := m.successes[id]
+// covers reports whether readTime or a later time was applied for the conversation recently. hash
+// is the hash of id.
+func (m *AppliedTimes) covers(now time.Time, id []byte, hash uint64, readTime int64) bool {
+	if len(m.successes) == 0 {
+		return false
+	}
+	s, ok := m.successes[m.identify(id, hash)]
 	return ok && readTime <= s.readTime && now.Sub(m.start)-s.at < rememberFor
 }
 

@@ -86,14 +86,14 @@ func New(applied *AppliedTimes, start time.Time) *Backlog {
 // Add adds an event. It returns false if an earlier success covers the event, which is then not
 // kept.
 func (b *Backlog) Add(now time.Time, e Event) (kept bool) {
-	id := b.applied.identify(e.id())
-	if b.applied.covers(now, id, e.ReadTime) {
+	hash := b.applied.hash(e.id())
+	if b.applied.covers(now, e.id(), hash, e.ReadTime) {
 		return false
 	}
 	b.arrivals++
-	c := b.conversations.find(e.id(), id[0])
+	c := b.conversations.find(e.id(), hash)
 	if c == nil {
-		b.addConversation(e, id[0])
+		b.addConversation(e, hash)
 		return true
 	}
 	s := c.state() // before best changes
@@ -182,7 +182,7 @@ func (b *Backlog) endCall(c *Conversation) *flight {
 func (b *Backlog) Succeeded(now time.Time, c *Conversation) Settled {
 	f := b.endCall(c)
 	s := Settled{Refs: c.more.refs, Sent: f.sent, Applied: f.ref}
-	b.applied.remember(now, b.applied.identify(c.id()), f.readTime)
+	b.applied.remember(now, c.id(), f.readTime)
 	if f.newer.n == 0 {
 		b.forget(c)
 		return s

@@ -88,8 +88,7 @@ func (p *packer) pack(e *event.Event) (packed []byte, idLen uint8) {
 		parts |= packsTime
 		b = binary.AppendVarint(b, r.Time.UnixMilli())
 	}
-	p.text = event.AppendKey(p.text[:0], e.Report, e.Peer)
-	if !bytes.Equal(r.Key, p.text) {
+	if !event.IsKey(r.Key, e.Report, e.Peer) {
 		parts |= packsKey
 		b = packBytes(b, r.Key)
 	}

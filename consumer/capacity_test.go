@@ -163,10 +163,12 @@ func TestBehind(t *testing.T) {
 			w.Errorf("%d partitions are behind after everything was read", got)
 		}
 		// What is written later is no backlog, even if it is not read immediately.
-		m.set(func() { m.oneDelivery = true })
+		m.set(func() { m.full = true })
 		for i := range 5 {
 			produce(w, brokertest.Topics.Live, 0, padded(9+i, 300_000))
 		}
+		time.Sleep(10 * time.Second) // only the fetch that waited has returned
+		m.set(func() { m.oneDelivery, m.full = true, false })
 		time.Sleep(10 * time.Second)
 		if got := behind(); got != 0 {
 			w.Errorf("%d partitions are behind with new records", got)

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -131,5 +132,25 @@ func TestTheLogOfASlowdown(t *testing.T) {
 	if n := strings.Count(l.lines.String(), "\n"); n != 2 ||
 		strings.Count(l.lines.String(), `"level":"warn"`) != 1 {
 		t.Fatalf("%d lines:\n%s", n, &l.lines)
+	}
+}
+
+// What the consumer knows about the reading of a backlog reaches the engine: calls wait for it.
+func TestSinkDelaysCallsDuringABacklog(t *testing.T) {
+	l := newLogged(0)
+	start := time.Unix(1_700_000_000, 0)
+	l.SetShare(start, 100)
+	l.receiveOne(start, "reader")
+	ended, end := context.WithCancel(t.Context())
+	end() // the dispatcher makes no calls itself
+	s := sink{&dispatcher{Worker: &Worker{engine: l.Engine}, ctx: ended}}
+	s.Behind(event.Live, 2)
+	s.Behind(event.Live, -1)
+	if c, _ := l.Next(start.Add(2 * time.Second)); c != nil {
+		t.Fatal("a call, although one partition is behind")
+	}
+	s.Behind(event.Live, -1)
+	if c, _ := l.Next(start.Add(3 * time.Second)); c == nil {
+		t.Fatal("no call after the backlog was read")
 	}
 }

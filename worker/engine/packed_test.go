@@ -27,6 +27,9 @@ func TestPacked(t *testing.T) {
 		"large": func(r *event.Record) {
 			r.Offset, r.Partition = math.MaxInt64, math.MaxInt32
 		},
+		"a time as text": func(r *event.Record) {
+			r.Value = []byte(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"1760000000"}`)
+		},
 		"white space": func(r *event.Record) {
 			r.Value = []byte("\t{ \"Report_Account\" : \"a\",\r\n\"Peer_Account\": \"b\", " +
 				"\"MsgReadTime\":1760000000 }\n")

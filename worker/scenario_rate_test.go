@@ -156,3 +156,26 @@ func TestBrownOut(t *testing.T) {
 		})
 	}
 }
+
+// With a full backlog several calls share a wake-up: their number, more than the work, is what a
+// call costs. The rate suffers little from that.
+func TestCallsShareWakeUps(t *testing.T) {
+	inBubble(t, func(s *stack) {
+		s.publishMany(topics.Live, "reader", 0, 3000)
+		w := s.start(nil)
+		time.Sleep(5 * time.Second)
+		from := time.Now()
+		time.Sleep(5 * time.Second)
+		moments, calls := map[time.Time]bool{}, 0
+		for _, a := range s.sandbox.Arrivals() {
+			if a.At.After(from) && a.At.Before(from.Add(5*time.Second)) {
+				moments[a.At] = true
+				calls++
+			}
+		}
+		if 10*len(moments) > 7*calls || calls < 950 {
+			t.Errorf("%d calls in 5 s at %d moments", calls, len(moments))
+		}
+		s.mustStop(w)
+	})
+}

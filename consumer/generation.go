@@ -147,8 +147,12 @@ type PartitionState struct {
 	Committed     int64 // the last committed offset; -1: none yet
 	HighWatermark int64 // at most half a minute old; -1: not known yet
 	// HighWatermark less Committed, or less the first offset read; 0 while unknown
-	Lag        int64
-	Oldest     *Oldest
+	Lag     int64
+	Oldest  *Oldest
+	AllRead bool // every record up to the high watermark was delivered
+	// the latest record timestamp up to the oldest unfinished event or, if there is none, up to the
+	// next record to read; maybe an earlier time; zero: not known
+	Written    time.Time
 	Unreadable *kafkaclient.Unreadable // nil: the partition can be read
 }
 

@@ -40,8 +40,9 @@ type partition struct {
 
 	mu            sync.Mutex
 	tracker       offsets.Tracker
-	highWatermark int64 // -1: not known yet
-	logStart      int64 // the highest known log start offset
+	written       offsets.Timestamps // of the delivered records
+	highWatermark int64              // -1: not known yet
+	logStart      int64              // the highest known log start offset
 	rangeAt       time.Time
 	// when a fetch last succeeded, or when capacity became available again
 	lastGood   time.Time
@@ -268,6 +269,7 @@ func (p *partition) add(events []event.Event, now time.Time) []event.Event {
 	unfinished := 0
 	for i := range events {
 		e := &events[i]
+		p.written.Add(e.Record.Offset, e.Record.Time, p.tracker.Committed())
 		arrival, attempts, finished := p.tracker.Add(e.Record.Offset, eventTime(e, now))
 		if e.Record.Damage != nil { // it covers a range of offsets
 			p.tracker.Skip(e.Record.Damage.Last + 1)
@@ -338,6 +340,7 @@ func (p *partition) startOver(ctx context.Context) error {
 	p.lastDelivered = fingerprint{}
 	p.mu.Lock()
 	p.tracker.Reset(first)
+	p.written.Reset()
 	p.logStart = first
 	p.mu.Unlock()
 	return nil
@@ -373,9 +376,12 @@ func (p *partition) state() PartitionState {
 			from = p.logStart
 		}
 		s.HighWatermark, s.Lag = p.highWatermark, max(0, p.highWatermark-from)
+		s.AllRead = position >= p.highWatermark && p.unreadable == nil
 	}
+	s.Written = p.written.At(p.tracker.Position())
 	if n, offset, at, ok := p.tracker.Oldest(); ok {
 		s.Oldest = &Oldest{Ref: p.ref(n), Offset: offset, Time: at}
+		s.Written = p.written.At(offset)
 	}
 	if p.unreadable != nil {
 		s.Unreadable = new(*p.unreadable)

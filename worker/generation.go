@@ -75,6 +75,7 @@ func (w *Worker) serve(ctx context.Context, g *consumer.Generation) {
 	background.Go(func() { every(work, w.options.CommitEvery, func() { _ = w.commit(work, g) }) })
 	background.Go(func() { w.watchKey(work) })
 	background.Go(func() { w.watchStalls(work, g) })
+	background.Go(func() { w.watchRetention(work) })
 
 	g.Fetch(ctx, sink{d})
 	dispatching.Wait()
@@ -98,7 +99,7 @@ func (w *Worker) begin(g *consumer.Generation) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
-	w.generation = g
+	w.generation, w.groupSize = g, len(all)
 	w.member.Store(true)
 	w.engine.Begin(now, g, len(assigned), len(all))
 	if w.options.Rate == 0 {

@@ -20,6 +20,7 @@ type metrics struct {
 	calls          *prometheus.CounterVec
 	callsOK        prometheus.Counter // of calls: most calls succeed
 	callSeconds    prometheus.Histogram
+	lastSuccess    prometheus.Gauge
 	eventAge       *prometheus.HistogramVec
 	eventAges      [2]prometheus.Observer // of eventAge, by lane
 	letters        *prometheus.CounterVec
@@ -38,6 +39,10 @@ func newMetrics() *metrics {
 			Name:    "markread_call_duration_seconds",
 			Help:    "Time from sending a call to its response.",
 			Buckets: []float64{.002, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+		}),
+		lastSuccess: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "markread_last_success_timestamp_seconds",
+			Help: "When a call last succeeded, in seconds since 1970; 0: none has yet.",
 		}),
 		eventAge: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "markread_event_age_seconds",
@@ -63,21 +68,28 @@ func newMetrics() *metrics {
 // when a series appears with the value 1.
 func (m *metrics) initCounters() {
 	m.letters.WithLabelValues("invalid", "")
-	for _, code := range imclient.Codes() {
-		switch code.Class {
+	failure := func(class imclient.Class, code string) {
+		m.calls.WithLabelValues(class.String(), code)
+		switch class {
 		case imclient.Rejected:
-			m.letters.WithLabelValues("rejected", strconv.Itoa(code.Code))
+			m.letters.WithLabelValues("rejected", code)
 		case imclient.Transient:
-			m.letters.WithLabelValues("exhausted", strconv.Itoa(code.Code))
+			m.letters.WithLabelValues("exhausted", code)
 		}
 	}
+	for _, code := range imclient.Codes() {
+		failure(code.Class, strconv.Itoa(code.Code))
+	}
+	failure(imclient.Throttled, "http_429")
 	for _, label := range []string{
-		"http_500", "http_502", "http_503", "http_504", imclient.LabelTimeout,
+		"http_500", "http_502", "http_503", "http_504", imclient.LabelTimeout, unknownCode,
 		imclient.LabelConnect, imclient.LabelReset, imclient.LabelTLS, imclient.LabelAnswer,
 	} {
-		m.letters.WithLabelValues("exhausted", label)
+		failure(imclient.Transient, label)
 	}
-	m.commitFailures.WithLabelValues("network")
+	for _, code := range []string{"network", "14", "15", "16", "22", "25", "27", "30"} {
+		m.commitFailures.WithLabelValues(code)
+	}
 }
 
 // EventFinished implements Observer.
@@ -90,17 +102,21 @@ func (m *metrics) CallEnded(failure *imclient.Error, took time.Duration) {
 	m.callSeconds.Observe(took.Seconds())
 	if failure == nil {
 		m.callsOK.Inc()
+		m.lastSuccess.SetToCurrentTime()
 		return
 	}
 	m.calls.WithLabelValues(failure.Class.String(), codeLabel(failure.Label)).Inc()
 }
 
-// codeLabel returns a failure's label for metrics: "other" for each ErrorCode that the table
-// doesn't know, so that a server can't create arbitrary label values.
+// unknownCode is the label of each ErrorCode that the table doesn't know, so that a server can't
+// create arbitrary label values.
+const unknownCode = "other"
+
+// codeLabel returns a failure's label for metrics.
 func codeLabel(label string) string {
 	if code, err := strconv.Atoi(label); err == nil {
 		if _, known := imclient.LookUp(code); !known {
-			return "other"
+			return unknownCode
 		}
 	}
 	return label
@@ -108,7 +124,8 @@ func codeLabel(label string) string {
 
 func (m *metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
-		m.calls, m.callSeconds, m.eventAge, m.letters, m.generations, m.commitFailures,
+		m.calls, m.callSeconds, m.lastSuccess, m.eventAge, m.letters, m.generations,
+		m.commitFailures,
 	}
 }
 
@@ -134,15 +151,33 @@ var (
 		"Conversations that wait for a call or its response.", "lane")
 	descInFlight = desc("calls_in_flight", "Calls in flight.")
 	descLimit    = desc("quota_limit", "Calls a second that this worker may make now.")
-	descReady    = desc("ready", "1 while this worker is a member of its group; see /readyz.")
-	descHeld     = desc("held", "1 while calls are held for this reason.", "reason")
-	descLag      = desc("partition_lag",
+	descRate     = desc("quota_rate", "Calls a second of the whole group (--rate).")
+	descShare    = desc("quota_share",
+		"Calls a second that this worker may make if nothing limits them.")
+	descGroup = desc("group_partitions",
+		"Partitions of the group's topics in this worker's last generation.")
+	descAssigned = desc("assigned_partitions",
+		"Partitions that are assigned to this worker now.")
+	descTopic = desc("topic_info", "Which topic is which lane; the value is always 1.",
+		"topic", "lane")
+	descPaused = desc("fetching_paused",
+		"1 while the lane is not fetched, because memory is full.", "lane")
+	descMaxPending = desc("max_pending",
+		"Conversations in memory at which fetching pauses (--max-pending).")
+	descReady     = desc("ready", "1 while this worker is a member of its group; see /readyz.")
+	descHeld      = desc("held", "1 while calls are held for this reason.", "reason")
+	descHeldSince = desc("hold_since_timestamp_seconds",
+		"When an active hold began, in seconds since 1970.", "reason", "lane")
+	descLag = desc("partition_lag",
 		"Records behind the committed offset.", "topic", "partition")
 	descOldest = desc("partition_oldest_unfinished_seconds",
 		"Age of the oldest unfinished event; of an unreadable partition at "+
 			"least the time since its last good fetch.", "topic", "partition")
 	descUnreadable = desc("partition_unreadable",
 		"1 while the partition can't be read, else 0.", "topic", "partition")
+	descRetention = desc("retention_left_seconds",
+		"Time until retention.ms deletes the oldest unfinished record; 0: it may be deleted now.",
+		"topic", "partition")
 )
 
 // Describe implements prometheus.Collector.
@@ -182,12 +217,27 @@ func (w *Worker) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(descInFlight, float64(s.InFlight))
 	if w.options.Rate > 0 {
+		gauge(descRate, float64(w.options.Rate))
+		gauge(descShare, float64(s.Share))
 		gauge(descLimit, float64(s.Limit))
+	}
+	gauge(descMaxPending, float64(w.options.MaxPending))
+	gauge(descGroup, float64(s.groupSize))
+	gauge(descAssigned, float64(len(s.partitions)))
+	for i, topic := range w.options.Topics.Consumed() {
+		lane := event.Lane(i).String()
+		gauge(descTopic, 1, topic, lane)
+		gauge(descPaused, oneIf(s.full[i]), lane)
 	}
 	gauge(descReady, oneIf(w.Ready()))
 	held := map[hold.Reason]float64{}
 	for _, h := range s.holds {
 		held[h.Reason] = 1
+		lane := "all"
+		if h.Lane != hold.All {
+			lane = event.Lane(h.Lane).String()
+		}
+		gauge(descHeldSince, float64(h.Since.UnixMilli())/1000, string(h.Reason), lane)
 	}
 	for _, reason := range hold.Reasons() {
 		gauge(descHeld, held[reason], string(reason))
@@ -213,5 +263,8 @@ func (s snapshot) collectPartitions(gauge func(d *prometheus.Desc, v float64, la
 		}
 		gauge(descOldest, p.waited(s.at).Seconds(), p.Topic, p.number())
 		gauge(descUnreadable, oneIf(p.Unreadable != nil), p.Topic, p.number())
+		if left, known := p.retentionLeft(s.at, s.retention); known {
+			gauge(descRetention, left, p.Topic, p.number())
+		}
 	}
 }

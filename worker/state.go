@@ -18,8 +18,11 @@ type snapshot struct {
 	at         time.Time
 	holds      []hold.Hold
 	lost       map[string]int64
+	retention  map[string]time.Duration
 	generation *consumer.Generation // nil between generations
+	groupSize  int                  // partitions of the group's last generation
 	partitions []partition
+	full       [2]bool // by lane: fetching is paused, because memory is full
 }
 
 type partition struct {
@@ -66,7 +69,9 @@ func (w *Worker) snapshot() snapshot {
 		at:         now,
 		holds:      w.engine.Holds(),
 		lost:       maps.Clone(w.lost),
+		retention:  w.retention,
 		generation: w.generation,
+		groupSize:  w.groupSize,
 	}
 	if w.generation == nil {
 		return s
@@ -75,6 +80,9 @@ func (w *Worker) snapshot() snapshot {
 		s.lost[topic] += n
 	}
 	s.partitions = w.withLanes(w.generation.Partitions())
+	for lane := range s.full {
+		s.full[lane] = !w.engine.HasCapacity(event.Lane(lane))
+	}
 	return s
 }
 

@@ -93,6 +93,8 @@ type Worker struct {
 	engine        *engine.Engine
 	generation    *consumer.Generation         // nil between generations
 	lost          map[string]int64             // of earlier generations, by topic
+	retention     map[string]time.Duration     // by topic; a missing one is not known
+	groupSize     int                          // partitions of the group's last generation
 	capacityFreed map[event.Lane]chan struct{} // closed when the lane has capacity
 
 	uncleanStop error // what the last generation left undone; only Run and serve use it

@@ -10,6 +10,8 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
@@ -139,6 +141,50 @@ func (c *Client) MessageLimit(ctx context.Context, topic string) int {
 		}
 	}
 	return DefaultMessageBytes
+}
+
+// Forever is the retention of a topic that keeps its records.
+const Forever = time.Duration(math.MaxInt64)
+
+// RetentionOf returns, by its settings, how long a topic keeps its records; false if that is not
+// known. retention.bytes may delete them earlier.
+func RetentionOf(settings map[string]string) (time.Duration, bool) {
+	ms, err := strconv.ParseInt(settings[RetentionMs], 10, 64)
+	policy, known := settings[CleanupPolicy]
+	switch {
+	case err != nil:
+		return 0, false
+	case ms < 0, ms > Forever.Milliseconds(), known && !strings.Contains(policy, "delete"):
+		return Forever, true
+	}
+	return time.Duration(ms) * time.Millisecond, true
+}
+
+// Retention requests how long topics keep their records, and retries transient failures until ctx
+// ends. A topic whose settings the user may not read is missing in the result.
+func (c *Client) Retention(ctx context.Context, topics ...string) (map[string]time.Duration,
+	error) {
+	retention := map[string]time.Duration{}
+	err := c.Retry(ctx, "reading the topics' retention", func() error {
+		ctx, cancel := context.WithTimeout(ctx, listOffsetsTimeout)
+		defer cancel()
+		s, err := c.OpenSession(ctx, "")
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		settings, err := s.Settings(ctx, topics, RetentionMs, CleanupPolicy)
+		for topic, found := range settings {
+			if kept, known := RetentionOf(found.Values); known {
+				retention[topic] = kept
+			}
+			if found.Err != nil && !Denied(found.Err) {
+				err = cmp.Or(err, found.Err)
+			}
+		}
+		return err
+	})
+	return retention, err
 }
 
 // NewTopic is a topic to create, with the brokers' default replication.

@@ -126,12 +126,8 @@ func replication(v admin.DescribedTopic) string {
 
 // Retention returns how long a topic keeps its records; false if forever, or if it is not known.
 func Retention(v admin.DescribedTopic) (time.Duration, bool) {
-	ms, err := strconv.ParseInt(v.Settings[kafkaclient.RetentionMs], 10, 64)
-	const most = int64(1<<63-1) / int64(time.Millisecond)
-	if err != nil || ms < 0 || ms > most {
-		return 0, false
-	}
-	return time.Duration(ms) * time.Millisecond, true
+	kept, known := kafkaclient.RetentionOf(v.Settings)
+	return kept, known && kept != kafkaclient.Forever
 }
 
 // replicaFindings checks leaders and replicas of the partitions.

@@ -213,6 +213,11 @@ func settingsFindings(v admin.DescribedTopic, letters bool, flag string,
 				"events that have waited for "+format.Age(kept)+" are deleted, read or not",
 				"raise retention.ms of the topic above the longest outage to survive"))
 		}
+		if bytes > 0 {
+			all.Add(Warning("retention", v.Name, "events are deleted when a partition has more than "+
+				format.Thousands(bytes)+" bytes, read or not, and no metric warns of that",
+				"set retention.bytes=-1 on the topic, and choose retention.ms"))
+		}
 		if v.Settings[kafkaclient.TimestampType] == "LogAppendTime" {
 			all.Add(Warning("timestamps", v.Name,
 				"with LogAppendTime, an event without MsgReadTime counts as read when Kafka "+

@@ -21,7 +21,7 @@ type Unreadable struct {
 
 // WhyUnreadable returns why a partition can't be read and what to do, as text for people.
 func WhyUnreadable(err error) (reason, do string) {
-	const runbook = `; see "Partition unreadable" in deploy/RUNBOOK.md`
+	const runbook = "; see deploy/RUNBOOK.md#markreadpartitionunreadable"
 	switch {
 	case errors.Is(err, batch.ErrChecksum), errors.Is(err, batch.ErrTruncated),
 		errors.Is(err, kafka.InvalidMessage):

@@ -69,7 +69,7 @@ func TestPageShowsUnreadablePartitions(t *testing.T) {
 	for _, want := range []string{
 		"<title>markread unreadable partitions", "unreadable: 1 partition<",
 		"mark-read, partition 3", "<dd>2026-03-01 04:00:00 UTC, ", "<dd>1200</dd>",
-		"<dd>no leader</dd>", "<dd>start the broker</dd>", "Partition unreadable",
+		"<dd>no leader</dd>", "<dd>start the broker</dd>", "#markreadpartitionunreadable",
 	} {
 		if !contains(w, want) {
 			t.Errorf("the page does not show %q", want)

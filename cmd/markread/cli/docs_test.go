@@ -203,10 +203,12 @@ var otherFlags = []string{
 	// Kafka's tools
 	"bootstrap-server", "property", "from-beginning", "describe", "unavailable-partitions", "list",
 	"files", "deep-iteration", "offset-json-file", "reset-offsets", "to-offset", "to-earliest",
-	"execute",
+	"execute", "entity-type", "entity-name", "alter", "add-config",
+	// Prometheus
+	"enable-feature",
 	// docker, kubectl, systemd and the usual ones
 	"env-file", "rm", "no-deps", "build", "build-arg", "force", "pod-running-timeout", "for",
-	"timeout",
+	"timeout", "previous",
 	"from-file", "pipe", "wait", "collect", "system", "no-create-home", "shell", "now",
 	// deploy/kafka/kafka
 	"nodes",

@@ -54,7 +54,7 @@ const (
 	sampleReason = "no leader for the partition: the brokers with its replicas are down, or it is " +
 		"being moved (kafka-topics --describe --unavailable-partitions)"
 	sampleDo = "check that the partition's leader runs and can be reached from here " +
-		"(kafka-topics.sh --describe); see \"Partition unreadable\" in deploy/RUNBOOK.md"
+		"(kafka-topics.sh --describe); see deploy/RUNBOOK.md#markreadpartitionunreadable"
 )
 
 // sampleReport returns a report with typical problems.

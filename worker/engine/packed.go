@@ -18,7 +18,7 @@ import (
 const accountSeparator = '\n'
 
 // packing says which optional parts are packed, in addition to the ID, the partition, the offset
-// and the headers.
+// and the headers, which are first: see source.
 type packing byte
 
 const (
@@ -80,6 +80,7 @@ func (p *packer) pack(e *event.Event) (packed []byte, idLen uint8) {
 	b = append(b, accountSeparator, 0)
 	b = binary.AppendUvarint(b, uint64(r.Partition))
 	b = binary.AppendUvarint(b, uint64(r.Offset))
+	b = packHeaders(b, r.Headers)
 	var parts packing
 	if e.Lane == event.Backfill {
 		parts |= packsBackfill
@@ -92,7 +93,6 @@ func (p *packer) pack(e *event.Event) (packed []byte, idLen uint8) {
 		parts |= packsKey
 		b = packBytes(b, r.Key)
 	}
-	b = packHeaders(b, r.Headers)
 	value := valueForm(r.Value, e.Report, e.Peer)
 	if parts |= value; value == packsValue {
 		b = shorten(b, r.Value, p.commonWords(e.Report, e.Peer))
@@ -114,14 +114,13 @@ func unpack(packed []byte, readTime int64, topics event.Topics) event.Event {
 	if parts&packsBackfill != 0 {
 		e.Lane, r.Topic = event.Backfill, topics.Backfill
 	}
-	r.Partition, r.Offset = int(u.uvarint()), int64(u.uvarint())
+	r.Partition, r.Offset, r.Headers = int(u.uvarint()), int64(u.uvarint()), u.headers()
 	if parts&packsTime != 0 {
 		r.Time = time.UnixMilli(u.varint())
 	}
 	if r.Key = event.Key(report, peer); parts&packsKey != 0 {
 		r.Key = u.bytes()
 	}
-	r.Headers = u.headers()
 	switch {
 	case parts&numberTime != 0:
 		r.Value = appendUsual(nil, report, peer, readTime, "")
@@ -133,6 +132,33 @@ func unpack(packed []byte, readTime int64, topics event.Topics) event.Event {
 	e.EventTime, _ = event.EventTime(*r) // an event with an error here would not have been valid
 	e.Replays = r.Replays()
 	return e
+}
+
+// Source is where an event was read, and the traceparent of its record.
+type Source struct {
+	Topic       string
+	Partition   int
+	Offset      int64
+	Traceparent event.Traceparent
+}
+
+// source returns the source of a packed event, without an allocation. idLen is the length of its
+// conversation's ID.
+func source(packed []byte, idLen int, topics *event.Topics) (s Source) {
+	u := unpacker{packed[idLen+2:]}
+	s.Topic, s.Partition, s.Offset = topics.Live, int(u.uvarint()), int64(u.uvarint())
+	if packing(packed[idLen+1])&packsBackfill != 0 {
+		s.Topic = topics.Backfill
+	}
+	for range u.uvarint() {
+		switch name, value, t := u.header(); {
+		case name == nil:
+			s.Traceparent = t
+		case string(name) == event.HeaderTraceparent:
+			s.Traceparent, _ = event.ParseTraceparent(value)
+		}
+	}
+	return s
 }
 
 // packParts returns the key, the value and the headers of any record in one string: stored
@@ -150,9 +176,17 @@ func unpackParts(packed string, r *event.Record) {
 // stripParts removes from the record what packParts packs.
 func stripParts(r *event.Record) { r.Key, r.Value, r.Headers = nil, nil, nil }
 
+// packHeaders appends headers. A traceparent of version 00 takes 26 bytes instead of 68, because in
+// some topics each record has one. It begins with its version, 0, with which no name begins.
 func packHeaders(b []byte, headers []event.Header) []byte {
 	b = binary.AppendUvarint(b, uint64(len(headers)))
 	for _, h := range headers {
+		if h.Key == event.HeaderTraceparent {
+			if t, valid := event.ParseTraceparent(h.Value); valid && t[0] == 0 {
+				b = append(b, t[:]...)
+				continue
+			}
+		}
 		b = packBytes(packBytes(b, []byte(h.Key)), h.Value)
 	}
 	return b
@@ -181,14 +215,27 @@ func (u *unpacker) varint() int64 {
 	return v
 }
 
-func (u *unpacker) bytes() []byte {
+func (u *unpacker) bytes() []byte { return bytes.Clone(u.view()) }
+
+// view is bytes without a copy.
+func (u *unpacker) view() []byte {
 	n := u.uvarint()
 	if n == 0 {
 		return nil
 	}
-	part := bytes.Clone(u.rest[:n-1])
+	part := u.rest[:n-1]
 	u.rest = u.rest[n-1:]
 	return part
+}
+
+// header returns views of the next header's name and value, or a traceparent that is packed without
+// its name.
+func (u *unpacker) header() (name, value []byte, t event.Traceparent) {
+	if u.rest[0] != 0 {
+		return u.view(), u.view(), t
+	}
+	u.rest = u.rest[copy(t[:], u.rest):]
+	return nil, nil, t
 }
 
 func (u *unpacker) headers() []event.Header {
@@ -198,7 +245,11 @@ func (u *unpacker) headers() []event.Header {
 	}
 	headers := make([]event.Header, n)
 	for i := range headers {
-		headers[i] = event.Header{Key: string(u.bytes()), Value: u.bytes()}
+		name, value, t := u.header()
+		headers[i] = event.Header{Key: string(name), Value: bytes.Clone(value)}
+		if name == nil {
+			headers[i] = event.Header{Key: event.HeaderTraceparent, Value: t.AppendText(nil)}
+		}
 	}
 	return headers
 }

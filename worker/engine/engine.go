@@ -13,6 +13,7 @@
 package engine
 
 import (
+	"iter"
 	"strings"
 	"time"
 
@@ -74,17 +75,39 @@ type Call struct {
 	Lane  int
 	Probe bool
 
+	// for log lines and metrics
+	Source             Source // of the event whose T is sent
+	Attempts, Failures int32  // of earlier calls: the counted ones, and the consecutive ones
+	Settled            int    // events that a success settled, as in a dead letter
+
 	sent         time.Time
 	id           string // of the conversation
 	conversation *backlog.Conversation
 	topics       *event.Topics
 }
 
-// Record unpacks the conversation's record with the largest T, which may have arrived after the call
-// was sent. Only log lines use it.
+// Record unpacks the conversation's record with the largest T, which may have arrived after the
+// call was sent. Only log lines use it.
 func (c *Call) Record() event.Record {
 	payload, readTime := c.conversation.Best()
 	return unpack(payload, readTime, *c.topics).Record
+}
+
+// Records unpacks what the conversations of waiting events keep: the record with the largest T,
+// which may be another event's. It walks the backlog.
+func (e *Engine) Records(refs iter.Seq[event.Ref]) map[event.Ref]event.Record {
+	wanted, records := map[uint64]bool{}, map[event.Ref]event.Record{}
+	for ref := range refs {
+		wanted[uint64(ref)] = true
+	}
+	if len(wanted) == 0 {
+		return records // maybe there is no generation
+	}
+	for ref, conv := range e.backlog.Find(wanted) {
+		payload, readTime := conv.Best()
+		records[event.Ref(ref)] = unpack(payload, readTime, e.options.Topics).Record
+	}
+	return records
 }
 
 // New returns an Engine without a generation and, with a rate, without permits.
@@ -148,7 +171,7 @@ func (e *Engine) Receive(now time.Time, events []event.Event) {
 			IDLen:    idLen,
 		})
 		if !kept {
-			e.settle(now, uint64(ev.Ref), Superseded)
+			e.settle(now, uint64(ev.Ref), Superseded, nil)
 			// An earlier success covers the event. After a rebalance the good events of a backlog
 			// finish like this and only the bad ones are called: without this outcome all events
 			// would look bad.
@@ -212,18 +235,23 @@ func (e *Engine) Next(now time.Time) (todo *Call, again time.Time) {
 	} else {
 		chosen = e.backlog.Take(now, open, max(1, e.quota.Limit(now)/retryDivisor))
 	}
-	if calls := chosen.Calls(); calls.Failures == 0 {
+	calls := chosen.Calls()
+	if calls.Failures == 0 {
 		calls.Baseline = e.withErrorCode
 	}
 	e.lastCall = now
 	id := chosen.ID()
 	separator := strings.IndexByte(id, accountSeparator)
+	packed, _ := chosen.Best()
 	return &Call{
 		Read: imclient.Read{
 			Report: id[:separator], Peer: id[separator+1:], Time: chosen.ReadTime(),
 		},
 		Lane:         chosen.Lane(),
 		Probe:        probe,
+		Source:       source(packed, len(id), &e.options.Topics),
+		Attempts:     calls.Attempts,
+		Failures:     calls.Failures,
 		sent:         now,
 		id:           id,
 		conversation: chosen,

@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"markread/consumer/deadletter"
@@ -79,12 +80,20 @@ func TestHeadersOfARecord(t *testing.T) {
 				return spy{conn, sent}, err
 			})
 		})
+		refuses := s.refuseLetters(kerr.NotEnoughReplicas)
 		headers := append([]event.Header{{Key: "markread.class", Value: []byte("forged")}}, own...)
 		s.publishMessages(topics.Live,
 			event.Message{Value: []byte(eventJSON("rita", "paul", 1_700_000_000)), Headers: headers},
 			event.Message{Value: []byte("no event"), Headers: headers})
+		time.Sleep(10 * time.Second)
+		refuses.Remove()
 		w.waitSettled(t, 2)
-		lines := log.withMessage(t, "dead-lettered")
+		if l := log.withMessage(t, "refuses this"); len(l) == 0 || l[0]["trace_id"] != traceID ||
+			l[0]["topic"] != topics.Live {
+			t.Errorf("logged %v", l)
+		}
+		lines := slices.DeleteFunc(log.withMessage(t, "dead-lettered"),
+			func(line map[string]any) bool { return line["class"] == nil }) // of the hold
 		if len(lines) != 2 || lines[0]["trace_id"] != traceID || lines[1]["trace_id"] != traceID {
 			t.Errorf("logged %v", lines)
 		}

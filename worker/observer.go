@@ -41,14 +41,14 @@ const (
 	lateAfter = 5 * time.Second
 )
 
-// EventFinished observes an event's age, and logs that a live event finished late. Only applied
-// events have a source; a dead letter has a line of its own.
+// EventFinished observes an event's age, and logs that a live event was applied late; a dead letter
+// has a line of its own.
 func (o *observer) EventFinished(lane event.Lane, age time.Duration, c *engine.Call) {
 	if c == nil {
 		o.observeAge(lane, age, "")
 		return
 	}
-	o.observeAge(lane, age, o.exemplar(lane, age, c.Source.Traceparent))
+	o.observeAge(lane, age, o.exemplar(lane, age, c.Traceparent))
 	if lane == event.Live && age > lateAfter {
 		o.logLate(age, c)
 	}
@@ -70,12 +70,10 @@ func (o *observer) exemplar(lane event.Lane, age time.Duration, t event.Tracepar
 
 // logLate logs that a live event was applied late, throttled: after an outage very many are.
 func (o *observer) logLate(age time.Duration, c *engine.Call) {
-	s := c.Source
-	line := o.throttled.Pass("late", o.log.Info()).Str("topic", s.Topic).
-		Int("partition", s.Partition).Int64("offset", s.Offset).
-		Float64("age_seconds", age.Seconds()).Int("collapsed", c.Settled).
-		Int32("attempts", c.Attempts).Int32("failures", c.Failures)
-	withTrace(line, s.Traceparent).Msg("a live event finished late")
+	line := withRecord(o.throttled.Pass("late", o.log.Info()), c.Position())
+	withTrace(line, c.Traceparent).Float64("age_seconds", age.Seconds()).
+		Int32("collapsed", c.Settled).Int32("attempts", c.Attempts).Int32("failures", c.Failures).
+		Msg("a live event finished late")
 }
 
 // CallRetried logs at debug level only: holds and metrics show that the service fails.

@@ -76,15 +76,20 @@ type Call struct {
 	Probe bool
 
 	// for log lines and metrics
-	Source             Source // of the event whose T is sent
-	Attempts, Failures int32  // of earlier calls: the counted ones, and the consecutive ones
-	Settled            int    // events that a success settled, as in a dead letter
+	Attempts, Failures int32             // of earlier calls: the counted and the consecutive ones
+	Settled            int32             // events that a success settled, as in a dead letter
+	Traceparent        event.Traceparent // of the event whose T is sent
 
+	position     packedPosition
 	sent         time.Time
 	id           string // of the conversation
 	conversation *backlog.Conversation
 	topics       *event.Topics
 }
+
+// Position returns the record of the event whose T is sent, but only with its topic, partition and
+// offset.
+func (c *Call) Position() event.Record { return unpackPosition(c.position, c.topics) }
 
 // Record unpacks the conversation's record with the largest T, which may have arrived after the
 // call was sent. Only log lines use it.
@@ -242,21 +247,24 @@ func (e *Engine) Next(now time.Time) (todo *Call, again time.Time) {
 	e.lastCall = now
 	id := chosen.ID()
 	separator := strings.IndexByte(id, accountSeparator)
-	packed, _ := chosen.Best()
-	return &Call{
+	c := &Call{
 		Read: imclient.Read{
 			Report: id[:separator], Peer: id[separator+1:], Time: chosen.ReadTime(),
 		},
 		Lane:         chosen.Lane(),
 		Probe:        probe,
-		Source:       source(packed, len(id), &e.options.Topics),
 		Attempts:     calls.Attempts,
 		Failures:     calls.Failures,
 		sent:         now,
 		id:           id,
 		conversation: chosen,
 		topics:       &e.options.Topics,
-	}, time.Time{}
+	}
+	packed, _ := chosen.Best()
+	packed = packed[len(id)+1:]
+	copy(c.position[:], packed)
+	c.Traceparent = unpackTraceparent(packed)
+	return c, time.Time{}
 }
 
 // Slack returns how much later than the time that Next returned it may be asked again, if nothing

@@ -17,8 +17,8 @@ import (
 // contains it.
 const accountSeparator = '\n'
 
-// packing says which optional parts are packed, in addition to the ID, the partition, the offset
-// and the headers, which are first: see source.
+// packing says which optional parts are packed, in addition to the ID, the partition and the
+// offset.
 type packing byte
 
 const (
@@ -28,6 +28,7 @@ const (
 	packsValue                        // only if it is neither of these two:
 	numberTime                        // the usual value, with MsgReadTime as a number
 	stringTime                        // the usual value, with MsgReadTime as a string
+	packsHeaders
 )
 
 // appendUsual appends the value that most producers write: no white space, no other fields.
@@ -80,8 +81,11 @@ func (p *packer) pack(e *event.Event) (packed []byte, idLen uint8) {
 	b = append(b, accountSeparator, 0)
 	b = binary.AppendUvarint(b, uint64(r.Partition))
 	b = binary.AppendUvarint(b, uint64(r.Offset))
-	b = packHeaders(b, r.Headers)
 	var parts packing
+	if len(r.Headers) > 0 {
+		parts |= packsHeaders
+		b = packHeaders(b, r.Headers)
+	}
 	if e.Lane == event.Backfill {
 		parts |= packsBackfill
 	}
@@ -114,7 +118,10 @@ func unpack(packed []byte, readTime int64, topics event.Topics) event.Event {
 	if parts&packsBackfill != 0 {
 		e.Lane, r.Topic = event.Backfill, topics.Backfill
 	}
-	r.Partition, r.Offset, r.Headers = int(u.uvarint()), int64(u.uvarint()), u.headers()
+	r.Partition, r.Offset = int(u.uvarint()), int64(u.uvarint())
+	if parts&packsHeaders != 0 {
+		r.Headers = u.headers()
+	}
 	if parts&packsTime != 0 {
 		r.Time = time.UnixMilli(u.varint())
 	}
@@ -134,31 +141,37 @@ func unpack(packed []byte, readTime int64, topics event.Topics) event.Event {
 	return e
 }
 
-// Source is where an event was read, and the traceparent of its record.
-type Source struct {
-	Topic       string
-	Partition   int
-	Offset      int64
-	Traceparent event.Traceparent
+// packedPosition is what follows the ID in a packed event: 1 byte with the parts, at most 5 with
+// the partition and at most 9 with the offset.
+type packedPosition [1 + 5 + 9]byte
+
+// unpackPosition returns a record with only the topic, the partition and the offset.
+func unpackPosition(p packedPosition, topics *event.Topics) event.Record {
+	u := unpacker{p[1:]}
+	r := event.Record{Topic: topics.Live, Partition: int(u.uvarint()), Offset: int64(u.uvarint())}
+	if packing(p[0])&packsBackfill != 0 {
+		r.Topic = topics.Backfill
+	}
+	return r
 }
 
-// source returns the source of a packed event, without an allocation. idLen is the length of its
-// conversation's ID.
-func source(packed []byte, idLen int, topics *event.Topics) (s Source) {
-	u := unpacker{packed[idLen+2:]}
-	s.Topic, s.Partition, s.Offset = topics.Live, int(u.uvarint()), int64(u.uvarint())
-	if packing(packed[idLen+1])&packsBackfill != 0 {
-		s.Topic = topics.Backfill
+// unpackTraceparent returns the traceparent of an event. packed is what follows the ID.
+func unpackTraceparent(packed []byte) (last event.Traceparent) {
+	if packing(packed[0])&packsHeaders == 0 {
+		return last
 	}
+	u := unpacker{packed[1:]}
+	u.uvarint()
+	u.uvarint()
 	for range u.uvarint() {
 		switch name, value, t := u.header(); {
 		case name == nil:
-			s.Traceparent = t
+			last = t
 		case string(name) == event.HeaderTraceparent:
-			s.Traceparent, _ = event.ParseTraceparent(value)
+			last, _ = event.ParseTraceparent(value)
 		}
 	}
-	return s
+	return last
 }
 
 // packParts returns the key, the value and the headers of any record in one string: stored

@@ -94,7 +94,7 @@ func (e *Engine) attemptCounts(calls *backlog.Calls, failure *imclient.Error, he
 }
 
 func (e *Engine) settleSuccess(now time.Time, done *Call, s backlog.Settled) {
-	done.Settled = s.Sent
+	done.Settled = int32(s.Sent)
 	i := 0
 	for ref := range s.Refs.All() {
 		switch {

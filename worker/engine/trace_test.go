@@ -9,14 +9,14 @@ import (
 	"markread/consumer/event"
 )
 
-// sourceObserver collects what the observer gets to know of finished events.
-type sourceObserver struct {
+// callObserver collects the calls of finished events.
+type callObserver struct {
 	noObserver
-	sources []*Call
+	calls []*Call
 }
 
-func (o *sourceObserver) EventFinished(_ event.Lane, _ time.Duration, c *Call) {
-	o.sources = append(o.sources, c)
+func (o *callObserver) EventFinished(_ event.Lane, _ time.Duration, c *Call) {
+	o.calls = append(o.calls, c)
 }
 
 // traced returns an event with a traceparent that ends in flags.
@@ -27,10 +27,10 @@ func (r *rig) traced(report string, readTime int64, lane event.Lane, flags strin
 	return e
 }
 
-// The source of an applied event is the record whose T was sent, although a later one of the same T
-// has replaced it in memory. The other outcomes have none.
-func TestSourceOfTheAppliedEvent(t *testing.T) {
-	r, o := newRig(t), &sourceObserver{}
+// An applied event's position and traceparent are of the record whose T was sent, although a later
+// record of the same T has replaced it in memory. The other outcomes have none.
+func TestTraceOfTheAppliedEvent(t *testing.T) {
+	r, o := newRig(t), &callObserver{}
 	r.options.Observer = o
 	r.Receive(start, []event.Event{
 		r.traced("a", 5, event.Live, "02"),      // offset 0, collapses
@@ -47,15 +47,15 @@ func TestSourceOfTheAppliedEvent(t *testing.T) {
 	next := r.mustCall(at(1), "a")
 	r.CallDone(at(1), next, nil)
 	r.receiveOne("a", 20) // superseded
-	if want := []*Call{nil, c, nil, next, nil}; !slices.Equal(o.sources, want) {
-		t.Fatalf("%v, want %v", o.sources, want)
+	if want := []*Call{nil, c, nil, next, nil}; !slices.Equal(o.calls, want) {
+		t.Fatalf("%v, want %v", o.calls, want)
 	}
-	if s := c.Source; s.Topic != "mark-read-backfill" || s.Offset != 1 || s.Traceparent[25] != 3 ||
-		c.Settled != 2 || c.Attempts != 1 || c.Failures != 1 {
+	if r := c.Position(); r.Topic != "mark-read-backfill" || r.Offset != 1 ||
+		c.Traceparent[25] != 3 || c.Settled != 2 || c.Attempts != 1 || c.Failures != 1 {
 		t.Errorf("the first call: %+v", c)
 	}
-	if s := next.Source; s.Topic != "mark-read" || s.Offset != 3 || s.Traceparent[25] != 5 ||
-		next.Settled != 1 || next.Attempts != 0 || next.Failures != 0 {
+	if r := next.Position(); r.Topic != "mark-read" || r.Offset != 3 ||
+		next.Traceparent[25] != 5 || next.Settled != 1 || next.Attempts != 0 || next.Failures != 0 {
 		t.Errorf("the second call: %+v", next)
 	}
 }

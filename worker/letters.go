@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"markread/consumer/deadletter"
+	"markread/consumer/event"
 	"markread/worker/engine"
 )
 
@@ -51,6 +52,11 @@ func (w *Worker) writeBatch(
 		})
 	}
 	writes.Wait()
+	var refused event.Record
+	first := slices.IndexFunc(failures, func(err error) bool { return err != nil })
+	if first >= 0 {
+		refused = batch[first].Event.Record // the engine takes its parts back
+	}
 
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -58,9 +64,8 @@ func (w *Worker) writeBatch(
 	w.wakeWaiting()
 	notify(w.wake)
 	if refuses && ctx.Err() == nil {
-		first := slices.IndexFunc(failures, func(err error) bool { return err != nil })
 		line := w.throttled.Pass("letter", w.options.Log.Error()).Err(failures[first])
-		withRecord(line, batch[first].Event.Record).
+		withRecord(line, refused).
 			Msg("the dead-letter topic refuses this record's dead letter; retrying, and nothing " +
 				"behind it is committed")
 	}

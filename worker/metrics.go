@@ -92,9 +92,15 @@ func (m *metrics) initCounters() {
 	}
 }
 
-// EventFinished implements Observer.
-func (m *metrics) EventFinished(lane event.Lane, age time.Duration) {
-	m.eventAges[lane].Observe(max(0, age.Seconds()))
+// observeAge observes an event's age, with the ID of its trace as an exemplar; "": none.
+func (m *metrics) observeAge(lane event.Lane, age time.Duration, traceID string) {
+	seconds := max(0, age.Seconds())
+	if traceID == "" {
+		m.eventAges[lane].Observe(seconds)
+		return
+	}
+	m.eventAges[lane].(prometheus.ExemplarObserver).ObserveWithExemplar(seconds,
+		prometheus.Labels{"trace_id": traceID})
 }
 
 // CallEnded implements Observer.

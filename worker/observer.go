@@ -1,11 +1,13 @@
 package worker
 
 import (
+	"math/bits"
 	"time"
 
 	"github.com/rs/zerolog"
 
 	"markread/consumer/event"
+	"markread/consumer/logthrottle"
 	"markread/imclient"
 	"markread/worker/engine"
 	"markread/worker/hold"
@@ -17,7 +19,10 @@ import (
 type observer struct {
 	*metrics
 	log        zerolog.Logger
+	throttled  logthrottle.Log
 	maxReplays int // replays after which a dead letter is parked; 0: never
+
+	exemplarAt [2][65]int64 // Unix seconds of the last exemplar, by lane and bits of the age
 
 	logged     time.Time // when a short pause was last logged
 	skipped    int       // short pauses omitted since then
@@ -32,7 +37,44 @@ const (
 	shortPause = time.Minute
 	// how long the whole share must be available before that is logged
 	recoveredAfter = time.Minute
+	// the objective: a live event finishes within this time
+	lateAfter = 5 * time.Second
 )
+
+// EventFinished observes an event's age, and logs that a live event was applied late; a dead letter
+// has a line of its own.
+func (o *observer) EventFinished(lane event.Lane, age time.Duration, c *engine.Call) {
+	if c == nil {
+		o.observeAge(lane, age, "")
+		return
+	}
+	o.observeAge(lane, age, o.exemplar(lane, age, c.Traceparent))
+	if lane == event.Live && age > lateAfter {
+		o.logLate(age, c)
+	}
+}
+
+// exemplar returns the ID of a sampled trace, or "" if there is none, or if ages of this magnitude
+// had one in this second: an exemplar costs as much as fifty observations.
+func (o *observer) exemplar(lane event.Lane, age time.Duration, t event.Traceparent) string {
+	if !t.Sampled() {
+		return ""
+	}
+	last, second := &o.exemplarAt[lane][bits.Len64(uint64(max(0, age)))], time.Now().Unix()
+	if *last == second {
+		return ""
+	}
+	*last = second
+	return t.TraceID()
+}
+
+// logLate logs that a live event was applied late, throttled: after an outage very many are.
+func (o *observer) logLate(age time.Duration, c *engine.Call) {
+	line := withRecord(o.throttled.Pass("late", o.log.Info()), c.Position())
+	withTrace(line, c.Traceparent).Float64("age_seconds", age.Seconds()).
+		Int32("collapsed", c.Settled).Int32("attempts", c.Attempts).Int32("failures", c.Failures).
+		Msg("a live event finished late")
+}
 
 // CallRetried logs at debug level only: holds and metrics show that the service fails.
 func (o *observer) CallRetried(c *engine.Call, failure *imclient.Error, attempts, failures int32) {
@@ -57,9 +99,18 @@ func (o *observer) LetterWritten(l *engine.Letter) {
 	line.Msg("dead-lettered")
 }
 
-// withRecord adds a record's topic, partition and offset to a log line.
+// withRecord adds a record's topic, partition and offset to a log line, and the ID of its trace.
 func withRecord(line *zerolog.Event, r event.Record) *zerolog.Event {
-	return line.Str("topic", r.Topic).Int("partition", r.Partition).Int64("offset", r.Offset)
+	line.Str("topic", r.Topic).Int("partition", r.Partition).Int64("offset", r.Offset)
+	return withTrace(line, r.Traceparent())
+}
+
+// withTrace adds the ID of a trace, if there is one, to a log line.
+func withTrace(line *zerolog.Event, t event.Traceparent) *zerolog.Event {
+	if id := t.TraceID(); id != "" {
+		line.Str("trace_id", id)
+	}
+	return line
 }
 
 // Limit logs when the server reduces our limit, and when the limit has been back at the share for

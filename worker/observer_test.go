@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
 	"markread/consumer/event"
@@ -153,4 +155,56 @@ func TestSinkDelaysCallsDuringABacklog(t *testing.T) {
 	if c, _ := l.Next(start.Add(3 * time.Second)); c == nil {
 		t.Fatal("no call after the backlog was read")
 	}
+}
+
+// An event's age has its trace as an exemplar if the trace is sampled, at most one per second for
+// ages of one magnitude: at full speed one for each event would cost more than the other metrics.
+func TestExemplarsAreFew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &observer{metrics: newMetrics()}
+		registry := prometheus.NewRegistry()
+		registry.MustRegister(o.eventAge)
+		finish := func(lane event.Lane, age time.Duration, traceparent string) (traces string) {
+			c := &engine.Call{}
+			c.Traceparent, _ = event.ParseTraceparent([]byte(traceparent))
+			o.EventFinished(lane, age, c)
+			families, err := registry.Gather()
+			if err != nil {
+				t.Fatal(err)
+			}
+			of := families[0].Metric[1-lane] // sorted by the name of the lane
+			for _, b := range of.Histogram.Bucket {
+				if e := b.Exemplar; e != nil {
+					traces += fmt.Sprintf("%v:%s ", b.GetUpperBound(), e.Label[0].GetValue()[:1])
+				}
+			}
+			return traces
+		}
+		trace := func(digit, flags string) string {
+			return "00-" + strings.Repeat(digit, 32) + "-00f067aa0ba902b7-" + flags
+		}
+		const ms = time.Millisecond
+		for i, c := range []struct {
+			lane  event.Lane
+			age   time.Duration
+			trace string
+			wait  time.Duration
+			want  string
+		}{
+			{0, 20 * ms, trace("1", "00"), 0, ""}, // not sampled
+			{0, 20 * ms, "", 0, ""},
+			{0, 20 * ms, trace("2", "01"), 0, "0.025:2 "},
+			{0, 21 * ms, trace("3", "01"), 0, "0.025:2 "},
+			{0, 400 * ms, trace("4", "01"), 0, "0.025:2 0.5:4 "},
+			{0, -time.Hour, trace("5", "01"), 0, "0.01:5 0.025:2 0.5:4 "}, // a clock that is ahead
+			{1, 20 * ms, trace("6", "01"), 0, "0.025:6 "},
+			{1, 1<<63 - 1, trace("7", "01"), 0, "0.025:6 +Inf:7 "},
+			{0, 22 * ms, trace("8", "01"), time.Second, "0.01:5 0.025:8 0.5:4 "},
+		} {
+			time.Sleep(c.wait)
+			if got := finish(c.lane, c.age, c.trace); got != c.want {
+				t.Errorf("%d: %s, want %s", i, got, c.want)
+			}
+		}
+	})
 }

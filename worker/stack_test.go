@@ -136,8 +136,6 @@ func (s *stack) mustStop(m *member) {
 
 func (s *stack) publish(topic string, values ...string) {
 	s.t.Helper()
-	kafka := s.kafka()
-	defer kafka.Close()
 	var messages []event.Message
 	for _, value := range values {
 		var fields struct{ Report_Account, Peer_Account string }
@@ -146,6 +144,13 @@ func (s *stack) publish(topic string, values ...string) {
 			event.Message{Key: event.Key(fields.Report_Account, fields.Peer_Account),
 				Value: []byte(value)})
 	}
+	s.publishMessages(topic, messages...)
+}
+
+func (s *stack) publishMessages(topic string, messages ...event.Message) {
+	s.t.Helper()
+	kafka := s.kafka()
+	defer kafka.Close()
 	if err := kafka.Publisher(topic).Publish(context.Background(), messages...); err != nil {
 		s.t.Fatal(err)
 	}

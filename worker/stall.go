@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -62,11 +63,16 @@ func (w *Worker) watchStalls(ctx context.Context, g *consumer.Generation) {
 		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		waits := w.engine.Explain(unfinished(stalled))
+		events := unfinished(stalled)
+		waits, records := w.engine.Explain(events), w.engine.Records(maps.Keys(events))
 		for _, p := range stalled {
 			x := waits[p.Oldest.Ref]
-			w.options.Log.Warn().Str("topic", p.Topic).Int("partition", p.Partition).
-				Int64("offset", p.Oldest.Offset).Int64("lag", p.Lag).
+			r := event.Record{Topic: p.Topic, Partition: p.Partition, Offset: p.Oldest.Offset}
+			if kept := records[p.Oldest.Ref]; kept.Topic == r.Topic &&
+				kept.Partition == r.Partition && kept.Offset == r.Offset {
+				r = kept // else it collapsed into this one, and its trace is no longer known
+			}
+			withRecord(w.options.Log.Warn(), r).Int64("lag", p.Lag).
 				Float64("age_seconds", p.age(now).Seconds()).Int("attempts", x.Attempts).
 				Str("waits_for", x.WaitsFor).Str("reason", w.reason(x)).
 				Msgf("the partition's offset has not moved for %v: this event is unfinished; "+

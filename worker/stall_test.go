@@ -11,6 +11,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"markread/consumer/event"
 	"markread/imclient/sandbox"
 	"markread/worker"
 )
@@ -53,7 +54,9 @@ func TestStalledPartitionIsLogged(t *testing.T) {
 			Report: "stuck"}}})
 		log := &lockedLog{}
 		w := s.start(func(o *worker.Options) { o.Log, o.Attempts = zerolog.New(log), 1000 })
-		s.publish(topics.Live, eventJSON("stuck", "peer", time.Now().Unix()))
+		s.publishMessages(topics.Live, event.Message{Key: event.Key("stuck", "peer"),
+			Value:   []byte(eventJSON("stuck", "peer", time.Now().Unix())),
+			Headers: []event.Header{traceparent(traceID)}})
 		for i := range 20 * 60 { // other events finish
 			if i == 4*60 {
 				if logged := log.withMessage(t, "has not moved"); len(logged) != 0 {
@@ -74,7 +77,7 @@ func TestStalledPartitionIsLogged(t *testing.T) {
 		if len(logged) != 1 || logged[0]["topic"] != topic || logged[0]["partition"] != partition ||
 			logged[0]["offset"] != offset || logged[0]["waits_for"] != "retry" ||
 			!strings.Contains(logged[0]["reason"].(string), "its calls fail") ||
-			logged[0]["level"] != "warn" {
+			logged[0]["level"] != "warn" || logged[0]["trace_id"] != traceID {
 			t.Errorf("logged %v; stalled is %s/%v at %v", logged, topic, partition, offset)
 		}
 		s.fault(sandbox.Faults{})
@@ -82,6 +85,11 @@ func TestStalledPartitionIsLogged(t *testing.T) {
 		if moved := log.withMessage(t, "moves again"); len(moved) != 1 ||
 			moved[0]["partition"] != partition {
 			t.Errorf("logged at the end: %v", moved)
+		}
+		if late := log.withMessage(t, "finished late"); len(late) != 1 ||
+			late[0]["offset"] != offset || late[0]["trace_id"] != traceID ||
+			late[0]["attempts"].(float64) < 20 {
+			t.Errorf("logged late events: %v", late)
 		}
 		s.mustStop(w)
 	})

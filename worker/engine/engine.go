@@ -13,6 +13,7 @@
 package engine
 
 import (
+	"iter"
 	"strings"
 	"time"
 
@@ -74,17 +75,44 @@ type Call struct {
 	Lane  int
 	Probe bool
 
+	// for log lines and metrics
+	Attempts, Failures int32             // of earlier calls: the counted and the consecutive ones
+	Settled            int32             // events that a success settled, as in a dead letter
+	Traceparent        event.Traceparent // of the event whose T is sent
+
+	position     packedPosition
 	sent         time.Time
 	id           string // of the conversation
 	conversation *backlog.Conversation
 	topics       *event.Topics
 }
 
-// Record unpacks the conversation's record with the largest T, which may have arrived after the call
-// was sent. Only log lines use it.
+// Position returns the record of the event whose T is sent, but only with its topic, partition and
+// offset.
+func (c *Call) Position() event.Record { return unpackPosition(c.position, c.topics) }
+
+// Record unpacks the conversation's record with the largest T, which may have arrived after the
+// call was sent. Only log lines use it.
 func (c *Call) Record() event.Record {
 	payload, readTime := c.conversation.Best()
 	return unpack(payload, readTime, *c.topics).Record
+}
+
+// Records unpacks what the conversations of waiting events keep: the record with the largest T,
+// which may be another event's. It walks the backlog.
+func (e *Engine) Records(refs iter.Seq[event.Ref]) map[event.Ref]event.Record {
+	wanted, records := map[uint64]bool{}, map[event.Ref]event.Record{}
+	for ref := range refs {
+		wanted[uint64(ref)] = true
+	}
+	if len(wanted) == 0 {
+		return records // maybe there is no generation
+	}
+	for ref, conv := range e.backlog.Find(wanted) {
+		payload, readTime := conv.Best()
+		records[event.Ref(ref)] = unpack(payload, readTime, e.options.Topics).Record
+	}
+	return records
 }
 
 // New returns an Engine without a generation and, with a rate, without permits.
@@ -148,7 +176,7 @@ func (e *Engine) Receive(now time.Time, events []event.Event) {
 			IDLen:    idLen,
 		})
 		if !kept {
-			e.settle(now, uint64(ev.Ref), Superseded)
+			e.settle(now, uint64(ev.Ref), Superseded, nil)
 			// An earlier success covers the event. After a rebalance the good events of a backlog
 			// finish like this and only the bad ones are called: without this outcome all events
 			// would look bad.
@@ -212,23 +240,31 @@ func (e *Engine) Next(now time.Time) (todo *Call, again time.Time) {
 	} else {
 		chosen = e.backlog.Take(now, open, max(1, e.quota.Limit(now)/retryDivisor))
 	}
-	if calls := chosen.Calls(); calls.Failures == 0 {
+	calls := chosen.Calls()
+	if calls.Failures == 0 {
 		calls.Baseline = e.withErrorCode
 	}
 	e.lastCall = now
 	id := chosen.ID()
 	separator := strings.IndexByte(id, accountSeparator)
-	return &Call{
+	c := &Call{
 		Read: imclient.Read{
 			Report: id[:separator], Peer: id[separator+1:], Time: chosen.ReadTime(),
 		},
 		Lane:         chosen.Lane(),
 		Probe:        probe,
+		Attempts:     calls.Attempts,
+		Failures:     calls.Failures,
 		sent:         now,
 		id:           id,
 		conversation: chosen,
 		topics:       &e.options.Topics,
-	}, time.Time{}
+	}
+	packed, _ := chosen.Best()
+	packed = packed[len(id)+1:]
+	copy(c.position[:], packed)
+	c.Traceparent = unpackTraceparent(packed)
+	return c, time.Time{}
 }
 
 // Slack returns how much later than the time that Next returned it may be asked again, if nothing

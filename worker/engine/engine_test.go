@@ -38,7 +38,7 @@ func (f *fakeTracker) Attempted(ref event.Ref, attempts int) { f.attempts[ref] =
 // noObserver ignores everything.
 type noObserver struct{}
 
-func (noObserver) EventFinished(event.Lane, time.Duration)          {}
+func (noObserver) EventFinished(event.Lane, time.Duration, *Call)   {}
 func (noObserver) CallEnded(*imclient.Error, time.Duration)         {}
 func (noObserver) CallRetried(*Call, *imclient.Error, int32, int32) {}
 func (noObserver) LetterWritten(*Letter)                            {}

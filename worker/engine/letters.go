@@ -185,7 +185,7 @@ func (e *Engine) LettersWritten(now time.Time, batch []*Letter, failures []error
 func (e *Engine) written(now time.Time, l *Letter) {
 	e.letters.reserve(l, -1)
 	for _, ref := range l.Refs {
-		e.settle(now, ref, DeadLettered)
+		e.settle(now, ref, DeadLettered, nil)
 	}
 	e.counts[l.Event.Lane].Finished[DeadLettered] += l.notInMemory()
 	e.options.Observer.LetterWritten(l)

@@ -11,8 +11,9 @@ import (
 // Observer is notified of what happens, for logs and metrics. It can't influence it, and must not
 // call the Engine.
 type Observer interface {
-	// EventFinished is called for each event that has an event time; age is the time since then.
-	EventFinished(lane event.Lane, age time.Duration)
+	// EventFinished is called for each event that has an event time; age is the time since then. c
+	// is the call of an applied event, and nil for the other outcomes: no record is left then.
+	EventFinished(lane event.Lane, age time.Duration, c *Call)
 	// CallEnded is called for each call that was sent and not interrupted; failure is nil for a
 	// success.
 	CallEnded(failure *imclient.Error, took time.Duration)

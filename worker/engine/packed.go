@@ -17,8 +17,8 @@ import (
 // contains it.
 const accountSeparator = '\n'
 
-// packing says which optional parts are packed, in addition to the ID, the partition, the offset
-// and the headers.
+// packing says which optional parts are packed, in addition to the ID, the partition and the
+// offset.
 type packing byte
 
 const (
@@ -28,6 +28,7 @@ const (
 	packsValue                        // only if it is neither of these two:
 	numberTime                        // the usual value, with MsgReadTime as a number
 	stringTime                        // the usual value, with MsgReadTime as a string
+	packsHeaders
 )
 
 // appendUsual appends the value that most producers write: no white space, no other fields.
@@ -81,6 +82,10 @@ func (p *packer) pack(e *event.Event) (packed []byte, idLen uint8) {
 	b = binary.AppendUvarint(b, uint64(r.Partition))
 	b = binary.AppendUvarint(b, uint64(r.Offset))
 	var parts packing
+	if len(r.Headers) > 0 {
+		parts |= packsHeaders
+		b = packHeaders(b, r.Headers)
+	}
 	if e.Lane == event.Backfill {
 		parts |= packsBackfill
 	}
@@ -92,7 +97,6 @@ func (p *packer) pack(e *event.Event) (packed []byte, idLen uint8) {
 		parts |= packsKey
 		b = packBytes(b, r.Key)
 	}
-	b = packHeaders(b, r.Headers)
 	value := valueForm(r.Value, e.Report, e.Peer)
 	if parts |= value; value == packsValue {
 		b = shorten(b, r.Value, p.commonWords(e.Report, e.Peer))
@@ -115,13 +119,15 @@ func unpack(packed []byte, readTime int64, topics event.Topics) event.Event {
 		e.Lane, r.Topic = event.Backfill, topics.Backfill
 	}
 	r.Partition, r.Offset = int(u.uvarint()), int64(u.uvarint())
+	if parts&packsHeaders != 0 {
+		r.Headers = u.headers()
+	}
 	if parts&packsTime != 0 {
 		r.Time = time.UnixMilli(u.varint())
 	}
 	if r.Key = event.Key(report, peer); parts&packsKey != 0 {
 		r.Key = u.bytes()
 	}
-	r.Headers = u.headers()
 	switch {
 	case parts&numberTime != 0:
 		r.Value = appendUsual(nil, report, peer, readTime, "")
@@ -133,6 +139,39 @@ func unpack(packed []byte, readTime int64, topics event.Topics) event.Event {
 	e.EventTime, _ = event.EventTime(*r) // an event with an error here would not have been valid
 	e.Replays = r.Replays()
 	return e
+}
+
+// packedPosition is what follows the ID in a packed event: 1 byte with the parts, at most 5 with
+// the partition and at most 9 with the offset.
+type packedPosition [1 + 5 + 9]byte
+
+// unpackPosition returns a record with only the topic, the partition and the offset.
+func unpackPosition(p packedPosition, topics *event.Topics) event.Record {
+	u := unpacker{p[1:]}
+	r := event.Record{Topic: topics.Live, Partition: int(u.uvarint()), Offset: int64(u.uvarint())}
+	if packing(p[0])&packsBackfill != 0 {
+		r.Topic = topics.Backfill
+	}
+	return r
+}
+
+// unpackTraceparent returns the traceparent of an event. packed is what follows the ID.
+func unpackTraceparent(packed []byte) (last event.Traceparent) {
+	if packing(packed[0])&packsHeaders == 0 {
+		return last
+	}
+	u := unpacker{packed[1:]}
+	u.uvarint()
+	u.uvarint()
+	for range u.uvarint() {
+		switch name, value, t := u.header(); {
+		case name == nil:
+			last = t
+		case string(name) == event.HeaderTraceparent:
+			last, _ = event.ParseTraceparent(value)
+		}
+	}
+	return last
 }
 
 // packParts returns the key, the value and the headers of any record in one string: stored
@@ -150,9 +189,17 @@ func unpackParts(packed string, r *event.Record) {
 // stripParts removes from the record what packParts packs.
 func stripParts(r *event.Record) { r.Key, r.Value, r.Headers = nil, nil, nil }
 
+// packHeaders appends headers. A traceparent of version 00 takes 26 bytes instead of 68, because in
+// some topics each record has one. It begins with its version, 0, with which no name begins.
 func packHeaders(b []byte, headers []event.Header) []byte {
 	b = binary.AppendUvarint(b, uint64(len(headers)))
 	for _, h := range headers {
+		if h.Key == event.HeaderTraceparent {
+			if t, valid := event.ParseTraceparent(h.Value); valid && t[0] == 0 {
+				b = append(b, t[:]...)
+				continue
+			}
+		}
 		b = packBytes(packBytes(b, []byte(h.Key)), h.Value)
 	}
 	return b
@@ -181,14 +228,27 @@ func (u *unpacker) varint() int64 {
 	return v
 }
 
-func (u *unpacker) bytes() []byte {
+func (u *unpacker) bytes() []byte { return bytes.Clone(u.view()) }
+
+// view is bytes without a copy.
+func (u *unpacker) view() []byte {
 	n := u.uvarint()
 	if n == 0 {
 		return nil
 	}
-	part := bytes.Clone(u.rest[:n-1])
+	part := u.rest[:n-1]
 	u.rest = u.rest[n-1:]
 	return part
+}
+
+// header returns views of the next header's name and value, or a traceparent that is packed without
+// its name.
+func (u *unpacker) header() (name, value []byte, t event.Traceparent) {
+	if u.rest[0] != 0 {
+		return u.view(), u.view(), t
+	}
+	u.rest = u.rest[copy(t[:], u.rest):]
+	return nil, nil, t
 }
 
 func (u *unpacker) headers() []event.Header {
@@ -198,7 +258,11 @@ func (u *unpacker) headers() []event.Header {
 	}
 	headers := make([]event.Header, n)
 	for i := range headers {
-		headers[i] = event.Header{Key: string(u.bytes()), Value: u.bytes()}
+		name, value, t := u.header()
+		headers[i] = event.Header{Key: string(name), Value: bytes.Clone(value)}
+		if name == nil {
+			headers[i] = event.Header{Key: event.HeaderTraceparent, Value: t.AppendText(nil)}
+		}
 	}
 	return headers
 }

@@ -58,6 +58,23 @@ func TestPacked(t *testing.T) {
 			r.Headers = []event.Header{{Key: "trace", Value: []byte{0, 1}},
 				{Key: "", Value: []byte{}}, {Key: "trace"}}
 		},
+		"a traceparent": func(r *event.Record) {
+			r.Headers = []event.Header{{Key: "traceparent", Value: []byte(traceparent)}}
+		},
+		"traceparents among others": func(r *event.Record) {
+			r.Headers = []event.Header{{Key: "", Value: []byte(traceparent)},
+				{Key: "traceparent", Value: []byte(traceparent)},
+				{Key: "tracestate", Value: []byte("a=b")}, {Key: "traceparent"},
+				{Key: "Traceparent", Value: []byte(traceparent)},
+				{Key: "traceparent", Value: []byte("01" + traceparent[2:] + "-x")},
+				{Key: "traceparent", Value: []byte(strings.ToUpper(traceparent))},
+				{Key: "traceparent", Value: []byte(traceparent[:53] + "fe")},
+				{Key: "traceparent", Value: []byte(traceparent)}, {Key: "trace"}}
+		},
+		"an invalid traceparent": func(r *event.Record) {
+			r.Headers = []event.Header{{Key: "traceparent", Value: []byte(traceparent)},
+				{Key: "traceparent", Value: []byte{}}}
+		},
 		"event time and replays": func(r *event.Record) {
 			r.Headers = []event.Header{{Key: "markread.event-time", Value: []byte("1760000000000")},
 				{Key: "markread.replays", Value: []byte("3")}}
@@ -77,19 +94,31 @@ func TestPacked(t *testing.T) {
 	}
 }
 
+const traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
 func FuzzPacked(f *testing.F) {
-	f.Add([]byte(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1760000000}`),
-		[]byte("a|b"), []byte("1760000000000"), int64(1_760_000_000_000))
-	f.Fuzz(func(t *testing.T, value, key, header []byte, at int64) {
+	for _, trace := range []string{"", traceparent, "01" + traceparent[2:] + "-x",
+		traceparent[:53] + "00", "00-00000000000000000000000000000000-00f067aa0ba902b7-01"} {
+		f.Add([]byte(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1760000000}`),
+			[]byte("a|b"), []byte("1760000000000"), []byte(trace), int64(1_760_000_000_000))
+	}
+	f.Fuzz(func(t *testing.T, value, key, header, trace []byte, at int64) {
 		own := event.Topics{Live: "mark-read"}
 		mustSurvive(t, event.Record{Topic: own.Live, Time: time.UnixMilli(at), Key: key,
-			Value:   value,
-			Headers: []event.Header{{Key: "markread.event-time", Value: header}}}, own)
+			Value: value,
+			Headers: []event.Header{{Key: "traceparent", Value: trace},
+				{Key: string(trace), Value: key}, {Key: "markread.event-time", Value: header},
+				{Key: "traceparent", Value: trace}}}, own)
 	})
 }
 
 func mustSurvive(t *testing.T, r event.Record, own event.Topics) {
 	t.Helper()
+	parts := event.Record{Key: r.Key, Value: r.Value, Headers: r.Headers}
+	var restored event.Record
+	if unpackParts(packParts(&r), &restored); !reflect.DeepEqual(restored, parts) {
+		t.Errorf("unpacked %+v, packed %+v", restored, parts)
+	}
 	e := event.Decode(r, time.UnixMilli(1<<42))
 	if e.Invalid != nil {
 		return
@@ -105,19 +134,35 @@ func mustSurvive(t *testing.T, r event.Record, own event.Topics) {
 	if !reflect.DeepEqual(got, e) {
 		t.Errorf("unpacked %+v, packed %+v", got, e)
 	}
+	rest := packed[named+1:]
+	if at := unpackTraceparent(rest); at != r.Traceparent() {
+		t.Errorf("the traceparent is %x, want %x", at, r.Traceparent())
+	}
+	var position packedPosition
+	copy(position[:], rest)
+	if at := unpackPosition(position, &own); at.Topic != r.Topic || at.Partition != r.Partition ||
+		at.Offset != r.Offset {
+		t.Errorf("the position is %v", at)
+	}
 }
 
 // A million packed events may wait in memory.
 func TestPackedIsSmall(t *testing.T) {
-	e := event.Decode(event.Record{
-		Topic: "mark-read", Partition: 11, Offset: 2_000_000,
-		Time: time.UnixMilli(1_760_000_000_123),
-		Key:  event.Key("user0000012345", "user0000067890"),
-		Value: []byte(`{"Report_Account":"user0000012345","Peer_Account":"user0000067890",` +
-			`"MsgReadTime":1760000000}`),
-	}, time.UnixMilli(1_760_000_000_123))
-	if packed, _ := new(packer).pack(&e); len(packed) > 48 {
-		t.Errorf("%d bytes: %q", len(packed), packed)
+	for most, headers := range map[int][]event.Header{
+		48: nil,
+		74: {{Key: "traceparent", Value: []byte(traceparent)}},
+	} {
+		e := event.Decode(event.Record{
+			Topic: "mark-read", Partition: 11, Offset: 2_000_000,
+			Time: time.UnixMilli(1_760_000_000_123),
+			Key:  event.Key("user0000012345", "user0000067890"),
+			Value: []byte(`{"Report_Account":"user0000012345","Peer_Account":"user0000067890",` +
+				`"MsgReadTime":1760000000}`),
+			Headers: headers,
+		}, time.UnixMilli(1_760_000_000_123))
+		if packed, _ := new(packer).pack(&e); len(packed) > most {
+			t.Errorf("%d bytes: %q", len(packed), packed)
+		}
 	}
 }
 

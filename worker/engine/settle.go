@@ -47,7 +47,7 @@ func (c Counts) Unsettled() uint64 {
 func (e *Engine) settleCall(now time.Time, done *Call, failure *imclient.Error, held bool) {
 	conv := done.conversation
 	if failure == nil {
-		e.settleSuccess(now, e.backlog.Succeeded(now, conv))
+		e.settleSuccess(now, done, e.backlog.Succeeded(now, conv))
 		e.holdsChanged(now, e.holds.NoteOutcome(now, done.Lane, hold.Called, ""))
 		return
 	}
@@ -93,26 +93,28 @@ func (e *Engine) attemptCounts(calls *backlog.Calls, failure *imclient.Error, he
 	return failure.ErrorCode != 0 || e.withErrorCode > calls.Baseline
 }
 
-func (e *Engine) settleSuccess(now time.Time, s backlog.Settled) {
+func (e *Engine) settleSuccess(now time.Time, done *Call, s backlog.Settled) {
+	done.Settled = int32(s.Sent)
 	i := 0
 	for ref := range s.Refs.All() {
 		switch {
 		case ref == s.Applied:
-			e.settle(now, ref, Applied)
+			e.settle(now, ref, Applied, done)
 		case i < s.Sent:
-			e.settle(now, ref, Collapsed)
+			e.settle(now, ref, Collapsed, nil)
 		default:
-			e.settle(now, ref, Superseded)
+			e.settle(now, ref, Superseded, nil)
 		}
 		i++
 	}
 }
 
-// settle finishes one event: from now on its offset counts as finished.
-func (e *Engine) settle(now time.Time, ref uint64, as Outcome) {
+// settle finishes one event: from now on its offset counts as finished. c is the call of an applied
+// event.
+func (e *Engine) settle(now time.Time, ref uint64, as Outcome, c *Call) {
 	lane, eventTime := e.tracker.Finish(event.Ref(ref))
 	e.counts[lane].Finished[as]++
 	if !eventTime.IsZero() {
-		e.options.Observer.EventFinished(lane, now.Sub(eventTime))
+		e.options.Observer.EventFinished(lane, now.Sub(eventTime), c)
 	}
 }

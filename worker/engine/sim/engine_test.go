@@ -25,7 +25,7 @@ var errUnproven = errors.New("the membership is not proven")
 // noObserver ignores everything.
 type noObserver struct{}
 
-func (noObserver) EventFinished(event.Lane, time.Duration)                 {}
+func (noObserver) EventFinished(event.Lane, time.Duration, *engine.Call)   {}
 func (noObserver) CallEnded(*imclient.Error, time.Duration)                {}
 func (noObserver) CallRetried(*engine.Call, *imclient.Error, int32, int32) {}
 func (noObserver) LetterWritten(*engine.Letter)                            {}

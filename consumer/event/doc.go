@@ -15,6 +15,7 @@
 //   - The accounts of an Event are bytes of its record, which are valid as long as the record's.
 //   - Names of fields are case-sensitive. A misspelt name makes the event invalid instead of being
 //     accepted: see IntendedField.
-//   - Only two headers of an incoming record are read, HeaderEventTime and HeaderReplays. Headers
-//     are not trusted: a producer can forge them.
+//   - Decode reads only two headers of an incoming record, HeaderEventTime and HeaderReplays; log
+//     lines and metrics also read HeaderTraceparent. Headers are not trusted: a producer can forge
+//     them.
 package event

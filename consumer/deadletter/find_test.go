@@ -9,7 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"markread/consumer/broker/brokertest"
 	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
 )
 
 // contents lists all that an index knows, for comparisons.
@@ -204,4 +209,85 @@ func TestFindRandomly(t *testing.T) {
 			}
 		}
 	}
+}
+
+// The same with a broker: its logs have holes, and a topic that is recreated under the same name.
+func TestFindContinuesOnABroker(t *testing.T) {
+	inWorld(t, func(w *world) {
+		topic := brokertest.Topics.DeadLetter
+		s, index := w.store(), NewIndex(3, Filter{})
+		check := func(resets int) {
+			w.Helper()
+			if err := s.Find(w.Context(), index); err != nil {
+				w.Fatal(err)
+			}
+			fresh := NewIndex(3, Filter{})
+			if err := w.store().Find(w.Context(), fresh); err != nil {
+				w.Fatal(err)
+			}
+			if got, want := contents(index), contents(fresh); got != want {
+				w.Errorf("%s, want %s", got, want)
+			}
+			if index.Resets() != resets {
+				w.Errorf("%d resets, want %d", index.Resets(), resets)
+			}
+		}
+		letters := func(name string, n int) {
+			for i := range n {
+				w.write(event.Record{Topic: "events", Key: fmt.Append(nil, name, i)}, "rejected")
+			}
+		}
+		letters("a", 20)
+		check(0)
+		check(0)
+		letters("b", 5)
+		k := w.Kgo(kgo.TransactionalID("t"), kgo.DefaultProduceTopic(topic))
+		for _, how := range []kgo.TransactionEndTry{kgo.TryAbort, kgo.TryCommit} {
+			if err := k.BeginTransaction(); err != nil {
+				w.Fatal(err)
+			}
+			for i := range 10 {
+				r := &kgo.Record{Key: fmt.Append(nil, i), Value: []byte("x")}
+				if err := k.ProduceSync(w.Context(), r).FirstErr(); err != nil {
+					w.Fatal(err)
+				}
+			}
+			if err := k.EndTransaction(w.Context(), how); err != nil {
+				w.Fatal(err)
+			}
+			check(0) // the log ends with a marker
+		}
+		check(0)
+		w.replay(w.store())
+		check(0)
+
+		truncate := kmsg.NewPtrDeleteRecordsRequest()
+		part := kmsg.NewDeleteRecordsRequestTopicPartition()
+		of := kmsg.NewDeleteRecordsRequestTopic()
+		part.Offset = 3
+		of.Topic, of.Partitions = topic, append(of.Partitions, part)
+		truncate.Topics = append(truncate.Topics, of)
+		if r, err := truncate.RequestWith(w.Context(), k); err != nil ||
+			r.Topics[0].Partitions[0].ErrorCode != 0 {
+			w.Fatal(r, err)
+		}
+		check(1)
+		check(1)
+
+		remove := kmsg.NewPtrDeleteTopicsRequest()
+		remove.TopicNames = []string{topic}
+		named := kmsg.NewDeleteTopicsRequestTopic()
+		named.Topic = &topic
+		remove.Topics = append(remove.Topics, named)
+		if r, err := remove.RequestWith(w.Context(), k); err != nil || r.Topics[0].ErrorCode != 0 {
+			w.Fatal(r, err)
+		}
+		if err := w.client.CreateTopic(w.Context(), kafkaclient.NewTopic{Name: topic,
+			Partitions: 3}); err != nil {
+			w.Fatal(err)
+		}
+		letters("another", 200) // beyond the old ends
+		check(2)
+		check(2)
+	})
 }

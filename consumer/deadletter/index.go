@@ -3,12 +3,14 @@ package deadletter
 import (
 	"cmp"
 	"hash/maphash"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
 	"markread/consumer/printable"
 )
 
@@ -22,6 +24,25 @@ type Index struct {
 	kindNumbers map[event.Kind]uint16
 	unknown     int64
 	seeds       [2]maphash.Seed
+	logs        map[int]readLog // by partition, of those that Store.Find has read records of
+	resets      int
+}
+
+// readLog is what Store.Find has read of a partition.
+type readLog struct {
+	first int64 // the log's first offset at that time
+	last  fingerprint
+}
+
+// fingerprint is the last record that was read from a log. In a recreated topic another record, or
+// none, has its offset.
+type fingerprint struct {
+	offset, at int64 // at: milliseconds since 1970
+	size       uint32
+}
+
+func fingerprintOf(r event.Record) fingerprint {
+	return fingerprint{r.Offset, r.Time.UnixMilli(), sizeOf(r)}
 }
 
 // Entry is what an index keeps of one dead letter.
@@ -49,7 +70,44 @@ func NewIndex(maxReplays int, filter Filter) *Index {
 		maxReplays: maxReplays, filter: filter, partitions: map[int][]Entry{},
 		kindNumbers: map[event.Kind]uint16{},
 		seeds:       [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
+		logs:        map[int]readLog{},
 	}
+}
+
+// reset empties the index, to read the topic from its beginning again.
+func (x *Index) reset() {
+	empty := NewIndex(x.maxReplays, x.filter)
+	empty.replayAt, empty.resets = x.replayAt, x.resets+1
+	*x = *empty
+}
+
+// Resets returns how often Store.Find had to read the topic from its beginning again. Counts from
+// before and after a reset can't be compared.
+func (x *Index) Resets() int { return x.resets }
+
+// continues reports whether logs with these offsets continue what was read: they are neither
+// recreated, as far as their ends show, nor has retention deleted records of the index.
+func (x *Index) continues(extent kafkaclient.TopicOffsets) bool {
+	for partition, log := range x.logs {
+		if partition >= len(extent.Partitions) {
+			return false
+		}
+		b := extent.Partitions[partition]
+		if b.Err == nil && (b.First != log.first || b.End <= log.last.offset) {
+			return false
+		}
+	}
+	return true
+}
+
+// rest returns the offsets that were not read yet, and before them the last record that was, whose
+// fingerprint shows whether the log is the same.
+func (x *Index) rest(extent kafkaclient.TopicOffsets) kafkaclient.TopicOffsets {
+	extent.Partitions = slices.Clone(extent.Partitions)
+	for partition, log := range x.logs {
+		extent.Partitions[partition].First = log.last.offset
+	}
+	return extent
 }
 
 // CheckReplayableAt makes Add check for each dead letter that matches the filter whether it can be
@@ -194,6 +252,38 @@ func (l *Entry) Is(r event.Record) bool {
 // Oldest returns the first limit entries of found; 0: all.
 func Oldest(found []Entry, limit int) []Entry {
 	return found[:min(len(found), cmp.Or(limit, len(found)))]
+}
+
+// parts splits found, in order, into parts of at most letters entries and bytes bytes, but at least
+// one entry.
+func parts(found []Entry, letters, bytes int) iter.Seq[[]Entry] {
+	return func(yield func([]Entry) bool) {
+		for len(found) > 0 {
+			n, size := 0, 0
+			for ; n < min(len(found), letters); n++ {
+				if size += int(found[n].size); n > 0 && size > bytes {
+					break
+				}
+			}
+			if !yield(found[:n]) {
+				return
+			}
+			found = found[n:]
+		}
+	}
+}
+
+// rangesOf returns the smallest offset ranges of the topic that contain the dead letters.
+func rangesOf(found []Entry, topic string, partitions int) kafkaclient.TopicOffsets {
+	ranges := make([]kafkaclient.OffsetRange, partitions)
+	for _, l := range found {
+		b := &ranges[l.Partition]
+		if b.End == 0 {
+			b.First = l.Offset
+		}
+		b.First, b.End = min(b.First, l.Offset), max(b.End, l.Offset+1)
+	}
+	return kafkaclient.TopicOffsets{Topic: topic, Partitions: ranges}
 }
 
 // Count is the number of dead letters of one kind in each state, and when the first and the last of

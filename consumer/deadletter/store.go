@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"maps"
 	"slices"
 	"sync/atomic"
@@ -44,22 +43,50 @@ type Store struct {
 }
 
 // Find reads the topic up to its present end into the index, as far as it can be read: see Unread.
-// It returns an error if parts are unreadable and no record could be read.
+// If it has filled the index before, it reads only the records that were appended since; but all of
+// them if the topic was recreated or retention has deleted some. It returns an error if parts are
+// unreadable and no record could be read.
 func (s *Store) Find(ctx context.Context, index *Index) error {
 	extent, err := s.Topic.TopicOffsets(ctx, s.Name)
 	if err != nil {
 		return err
 	}
-	s.partitions, s.unread = len(extent.Partitions), unread{}
+	s.partitions = len(extent.Partitions)
+	if !index.continues(extent) {
+		index.reset()
+	}
+	if err = s.find(ctx, extent, index); errors.Is(err, errRecreated) {
+		index.reset()
+		err = s.find(ctx, extent, index)
+	}
+	return err
+}
+
+// errRecreated means that another record has the offset of the last one that was read.
+var errRecreated = errors.New("the topic was recreated")
+
+// find reads into the index what it lacks of the topic.
+func (s *Store) find(ctx context.Context, extent kafkaclient.TopicOffsets, index *Index) error {
+	if s.unread.ranges = nil; len(index.logs) == 0 {
+		s.unread = unread{}
+	}
+	rest, known := index.rest(extent), maps.Clone(index.logs)
 	watch := func(event.Record) {}
 	if s.OnFind != nil {
-		each, end := s.OnFind(extent)
+		each, end := s.OnFind(rest)
 		defer end()
 		watch = each
 	}
 	nothing := true
-	err = s.scan(ctx, extent, func(r event.Record) error {
+	err := s.scan(ctx, rest, func(r event.Record) error {
 		nothing = false
+		if log, again := known[r.Partition]; again {
+			if delete(known, r.Partition); fingerprintOf(r) != log.last {
+				return errRecreated
+			}
+			return nil
+		}
+		index.logs[r.Partition] = readLog{extent.Partitions[r.Partition].First, fingerprintOf(r)}
 		watch(r)
 		if r.Damage != nil {
 			s.unread.damage(r)
@@ -68,9 +95,12 @@ func (s *Store) Find(ctx context.Context, index *Index) error {
 		index.Add(r)
 		return nil
 	})
-	if unread, _ := s.Unread(); err == nil && nothing && len(unread) > 0 {
-		first := slices.MinFunc(unread, // an unknown offset (-1) has the most useful reason
-			func(a, b Unread) int { return cmp.Compare(a.From, b.From) })
+	ranges := slices.Collect(maps.Values(s.unread.ranges))
+	if err == nil && nothing && len(ranges) > 0 {
+		first := slices.MinFunc(ranges, // an unknown offset (-1) has the most useful reason
+			func(a, b kafkaclient.UnreadRange) int {
+				return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.Partition, b.Partition))
+			})
 		err = fmt.Errorf("topic %q, partition %d: %w", s.Name, first.Partition, first.Err)
 	}
 	return err
@@ -131,38 +161,6 @@ func (s *Store) read(ctx context.Context, part []Entry) ([]*event.Record, error)
 		return nil
 	})
 	return records, err
-}
-
-// parts splits found, in order, into parts of at most letters entries and bytes bytes, but at least
-// one entry.
-func parts(found []Entry, letters, bytes int) iter.Seq[[]Entry] {
-	return func(yield func([]Entry) bool) {
-		for len(found) > 0 {
-			n, size := 0, 0
-			for ; n < min(len(found), letters); n++ {
-				if size += int(found[n].size); n > 0 && size > bytes {
-					break
-				}
-			}
-			if !yield(found[:n]) {
-				return
-			}
-			found = found[n:]
-		}
-	}
-}
-
-// rangesOf returns the smallest offset ranges of the topic that contain the dead letters.
-func rangesOf(found []Entry, topic string, partitions int) kafkaclient.TopicOffsets {
-	ranges := make([]kafkaclient.OffsetRange, partitions)
-	for _, l := range found {
-		b := &ranges[l.Partition]
-		if b.End == 0 {
-			b.First = l.Offset
-		}
-		b.First, b.End = min(b.First, l.Offset), max(b.End, l.Offset+1)
-	}
-	return kafkaclient.TopicOffsets{Topic: topic, Partitions: ranges}
 }
 
 // Done counts what an operation did.

@@ -25,6 +25,8 @@ type topic struct {
 	partitions [][]event.Record
 	broken     map[int]int64 // by partition: first unreadable offset
 	scans      []int64       // number of offsets of each scan
+	onRecord   func()        // if non-nil, called for each record of a scan
+	appended   int           // number of records, for their times
 	publish    func(m event.Message) error
 	published  []event.Message
 	shared     *[]string
@@ -50,6 +52,9 @@ func (t *topic) Scan(ctx context.Context, e kafkaclient.TopicOffsets,
 			b := e.Partitions[number]
 			if r.Offset < b.First || r.Offset >= b.End {
 				continue
+			}
+			if t.onRecord != nil {
+				t.onRecord()
 			}
 			if err := ctx.Err(); err != nil {
 				return nil, err
@@ -109,10 +114,14 @@ func (t *topic) write(ctx context.Context, messages []event.Message, do func(eve
 }
 
 func (t *topic) append(partition int, m event.Message) {
-	next := int64(len(t.partitions[partition]))
+	next := int64(0)
+	if log := t.partitions[partition]; len(log) > 0 {
+		next = log[len(log)-1].Offset + 1
+	}
+	t.appended++
 	t.partitions[partition] = append(t.partitions[partition], event.Record{
 		Topic: t.name, Partition: partition, Offset: next, Key: m.Key, Value: m.Value,
-		Headers: m.Headers, Time: time.Unix(1_700_000_000, 0),
+		Headers: m.Headers, Time: time.UnixMilli(1_700_000_000_000 + int64(t.appended)),
 	})
 }
 

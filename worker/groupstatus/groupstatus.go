@@ -1,6 +1,7 @@
 // Package groupstatus collects the status of a whole consumer group from Kafka and, optionally,
 // from the admin server of one of its workers: members and their share of the rate, lag, unreadable
-// partitions, dead letters. The result is values ([Report]); it does not print them.
+// partitions, dead letters. The result is values: [Report], and [Rates] of two reports; it does not
+// print them.
 //
 // It works when no worker responds, joins no group and changes nothing. Each part fails
 // independently: a value that is not known is nil, never 0, and the reason is in Report.Errors.
@@ -34,16 +35,26 @@ type Options struct {
 	Reading func(kafkaclient.TopicOffsets) (func(event.Record), func())
 }
 
-// collector collects a report.
-type collector struct {
+// Collector collects reports of a group, one after another. What it has read of the dead-letter
+// topic it keeps for the next report, which reads only what was appended.
+type Collector struct {
 	Options
+	store deadletter.Store
+	index *deadletter.Index
 
 	mu     sync.Mutex
-	failed []string
+	failed []string // errors of the current report
+}
+
+// NewCollector returns a collector. It connects to nothing yet.
+func NewCollector(o Options) *Collector {
+	return &Collector{Options: o,
+		store: deadletter.Store{Topic: o.Kafka, Name: o.Topics.DeadLetter},
+		index: deadletter.NewIndex(o.MaxReplays, deadletter.Filter{})}
 }
 
 // fail records an error, once.
-func (l *collector) fail(err error) {
+func (l *Collector) fail(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var away *kafkaclient.UnreachableError // every part that needs this broker fails with it
@@ -55,44 +66,52 @@ func (l *collector) fail(err error) {
 	}
 }
 
-// Run collects all parts concurrently. Each part fails independently.
-func Run(ctx context.Context, o Options) *Report {
-	l := &collector{Options: o}
+// Run collects one report; see [Collector].
+func Run(ctx context.Context, o Options) *Report { return NewCollector(o).Report(ctx) }
+
+// Report collects all parts concurrently, once Kafka has responded or failed, so that they are of
+// the same moment, Report.At. Each part fails independently.
+func (l *Collector) Report(ctx context.Context) *Report {
+	l.failed = nil
+	missing, err := l.missingTopics(ctx)
 	r := &Report{At: time.Now().UTC().Truncate(time.Millisecond)}
 	var parts sync.WaitGroup
 	if l.Worker != nil {
-		parts.Go(func() {
-			state, err := l.Worker.State(ctx)
-			if err != nil {
-				l.fail(err)
-				return
-			}
-			r.Worker = WorkerOf(l.Worker.Base, state, l.Group)
-			if n := len(r.Worker.Unreadable); n > 0 {
-				first := r.Worker.Unreadable[0]
-				l.fail(fmt.Errorf("the worker at %s can't read %s, the first is %s/%d: %s",
-					l.Worker.Base, format.Count(n, "partition"), first.Topic, first.Partition,
-					first.Reason))
-			}
-		})
+		parts.Go(func() { r.Worker = l.worker(ctx) })
 	}
-	parts.Go(func() { l.fromKafka(ctx, r) })
+	if err == nil {
+		parts.Go(func() { l.fromKafka(ctx, r, missing) })
+	}
 	parts.Wait()
 	slices.Sort(l.failed)
 	r.Errors = append([]string{}, l.failed...)
 	return r
 }
 
-// fromKafka fills in the parts of the report that come from Kafka.
-func (l *collector) fromKafka(ctx context.Context, r *Report) {
-	if err := l.Kafka.Ping(ctx); err != nil {
-		l.fail(err)
-		return
-	}
-	missing, err := admin.MissingTopics(ctx, l.Kafka, l.Topics)
+// worker returns the state of the worker; nil if it does not respond.
+func (l *Collector) worker(ctx context.Context) *Worker {
+	state, err := l.Worker.State(ctx)
 	if err != nil {
 		l.fail(err)
-		return
+		return nil
+	}
+	r := WorkerOf(l.Worker.Base, state, l.Group)
+	if n := len(r.Unreadable); n > 0 {
+		first := r.Unreadable[0]
+		l.fail(fmt.Errorf("the worker at %s can't read %s, the first is %s/%d: %s",
+			l.Worker.Base, format.Count(n, "partition"), first.Topic, first.Partition,
+			first.Reason))
+	}
+	return r
+}
+
+// missingTopics waits for Kafka, and returns the topics that don't exist.
+func (l *Collector) missingTopics(ctx context.Context) (missing []string, err error) {
+	if err = l.Kafka.Ping(ctx); err == nil {
+		missing, err = admin.MissingTopics(ctx, l.Kafka, l.Topics)
+	}
+	if err != nil {
+		l.fail(err)
 	}
 	flags := map[string]string{l.Topics.Live: "--topic", l.Topics.Backfill: "--backfill-topic",
 		l.Topics.DeadLetter: "--dead-letter-topic"}
@@ -100,6 +119,11 @@ func (l *collector) fromKafka(ctx context.Context, r *Report) {
 		l.fail(fmt.Errorf("topic %q (%s) does not exist; `markread run --create-topics` creates it",
 			topic, flags[topic]))
 	}
+	return missing, err
+}
+
+// fromKafka fills in the parts of the report that come from Kafka.
+func (l *Collector) fromKafka(ctx context.Context, r *Report, missing []string) {
 	var group *consumer.DescribedGroup
 	var lags [][]admin.PartitionLag
 	var parts sync.WaitGroup
@@ -133,7 +157,7 @@ func (l *collector) fromKafka(ctx context.Context, r *Report) {
 
 // lags returns the lag of the event topics, the live one first, without topics whose lag is not
 // known.
-func (l *collector) lags(ctx context.Context, missing []string) (lags [][]admin.PartitionLag) {
+func (l *Collector) lags(ctx context.Context, missing []string) (lags [][]admin.PartitionLag) {
 	found := make([][]admin.PartitionLag, 2)
 	var parts sync.WaitGroup
 	for i, topic := range []string{l.Topics.Live, l.Topics.Backfill} {
@@ -157,18 +181,19 @@ func (l *collector) lags(ctx context.Context, missing []string) (lags [][]admin.
 }
 
 // letters reads the dead-letter topic and counts dead letters; nil if the topic can't be read.
-func (l *collector) letters(ctx context.Context) *DeadLetters {
-	index := deadletter.NewIndex(l.MaxReplays, deadletter.Filter{})
-	store := deadletter.Store{Topic: l.Kafka, Name: l.Topics.DeadLetter, OnFind: l.Reading}
-	if err := store.Find(ctx, index); err != nil {
+func (l *Collector) letters(ctx context.Context) *DeadLetters {
+	l.store.OnFind = l.Reading
+	if err := l.store.Find(ctx, l.index); err != nil {
 		l.fail(fmt.Errorf("dead letters can't be counted: %w", err))
 		return nil
 	}
-	unread, more := store.Unread()
+	r := DeadLettersOf(l.Topics.DeadLetter, l.index)
+	r.Reading = 1 + l.index.Resets()
+	unread, more := l.store.Unread()
 	for _, u := range unread {
-		what := "dead letters can't be counted"
-		if u.Damaged {
-			what = "among the dead letters"
+		what := "among the dead letters"
+		if !u.Damaged {
+			what, r.Reading = "dead letters can't be counted", 0
 		}
 		l.fail(fmt.Errorf("%s: %s: %w; %s", what, placeOf(u), u.Err, RemedyOf(u)))
 	}
@@ -176,7 +201,7 @@ func (l *collector) letters(ctx context.Context) *DeadLetters {
 		l.fail(fmt.Errorf("among the dead letters: %d more parts of topic %q can't be decoded",
 			more, l.Topics.DeadLetter))
 	}
-	return DeadLettersOf(l.Topics.DeadLetter, index)
+	return r
 }
 
 // placeOf returns the topic, partition and offsets that can't be read.

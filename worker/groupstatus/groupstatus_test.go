@@ -13,7 +13,7 @@ import (
 func TestStatusNamesABrokerOnce(t *testing.T) {
 	away := &kafkaclient.UnreachableError{Broker: "kafka:9092", Remedy: "start it",
 		Err: errors.New("no such host")}
-	l := &collector{}
+	l := &Collector{}
 	for _, what := range []string{"dead letters", "group", "lag"} {
 		l.fail(fmt.Errorf("%s: %w", what, away))
 	}

@@ -305,6 +305,10 @@ type DeadLetters struct {
 	StateCounts
 	Foreign int64  `json:"foreign"`
 	Kinds   []Kind `json:"kinds"`
+
+	// Reading is the number of the read from the topic's beginning that these counts continue, from
+	// 1; 0: a part of the topic can't be read. Only counts of the same reading can be compared.
+	Reading int `json:"-"`
 }
 
 // StateCounts is the number of dead letters in each state.
@@ -358,6 +362,9 @@ type Worker struct {
 	Lanes  console.Lanes  `json:"lanes"`
 	Note   string         `json:"note"`
 
+	StartedAt time.Time `json:"-"`
+	Calls     int64     `json:"-"` // since it was started
+
 	// Unreadable are the partitions that this worker can't read. They may differ from those in the
 	// lag: the worker reads ahead of the group's offset, and perhaps as another user.
 	Unreadable []WorkerUnreadable `json:"unreadable"`
@@ -373,7 +380,8 @@ type WorkerUnreadable struct {
 // WorkerOf returns a worker's report. It has a note if the worker is not in the group.
 func WorkerOf(url string, s console.State, group string) *Worker {
 	r := &Worker{URL: url, Ready: s.Ready, Group: s.Group.Name, Member: s.Group.Member,
-		Held: s.Held, Quota: s.Quota, Lanes: s.Lanes, Unreadable: []WorkerUnreadable{}}
+		Held: s.Held, Quota: s.Quota, Lanes: s.Lanes, Unreadable: []WorkerUnreadable{},
+		StartedAt: s.StartedAt, Calls: s.Totals.Calls}
 	for _, p := range s.Partitions {
 		if p.Unreadable != nil {
 			r.Unreadable = append(r.Unreadable,

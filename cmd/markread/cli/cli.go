@@ -1,12 +1,15 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"reflect"
 	"regexp"
+	"runtime"
+	"runtime/debug"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -48,6 +51,47 @@ func (c *benchCommand) run(ctx context.Context, p *process) error {
 		})
 }
 
+// The linker of a release sets these (-ldflags "-X markread/cmd/markread/cli.version=v1.2.3");
+// otherwise build reads them from the build information that the Go toolchain adds.
+var version, commit string
+
+type versionCommand struct{}
+
+func (*versionCommand) Help() string {
+	return `Include it in bug reports.
+
+    markread version`
+}
+
+func (*versionCommand) run(_ context.Context, p *process) error {
+	p.begin(config.LogFlags{LogLevel: "info"})
+	v, c := build()
+	_, err := fmt.Fprintf(p.stdout, "markread %s\ncommit   %s\ngo       %s %s/%s\n", v, c,
+		runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return err
+}
+
+// build returns the version and the commit of this binary; "unknown" if the binary lacks them.
+func build() (v, c string) {
+	v, c = version, commit
+	if info, ok := debug.ReadBuildInfo(); ok {
+		v = cmp.Or(v, info.Main.Version)
+		dirty := ""
+		for _, s := range info.Settings {
+			switch {
+			case s.Key == "vcs.revision" && commit == "":
+				c = s.Value
+			case s.Key == "vcs.modified" && s.Value == "true" && commit == "":
+				dirty = ", with changes"
+			}
+		}
+		if c != "" {
+			c += dirty
+		}
+	}
+	return cmp.Or(v, "unknown"), cmp.Or(c, "unknown")
+}
+
 // helpTexts are the help texts that are too long for a tag, which has their key instead.
 var helpTexts = map[string]string{
 	"backfill_file_help": "CSV with a header, or JSON lines (one object a line); plain, gzip or " +
@@ -61,6 +105,8 @@ var helpTexts = map[string]string{
 		"port of MARKREAD_ADMIN_ADDR, else 8780.",
 	"status_admin_url_help": "Admin server of one of the workers, to show also its holds and " +
 		"its backlog.",
+	"status_watch_help": "Refresh at this interval, at least 1s, until stopped, and show what " +
+		"changes.",
 }
 
 const description = `Marks conversations as read at Tencent IM, from a Kafka topic, never faster ` +

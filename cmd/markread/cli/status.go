@@ -12,6 +12,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/alecthomas/kong"
+	"github.com/cheggaaa/pb/v3/termutil"
+	"github.com/rs/zerolog"
+
 	"markread/cmd/markread/cli/config"
 	"markread/cmd/markread/cli/terminal"
 	"markread/worker/console"
@@ -21,8 +25,9 @@ import (
 
 // statusCommand shows the status of a whole group, from Kafka.
 type statusCommand struct {
-	AdminURL *string `name:"admin-url" placeholder:"URL" help:"status_admin_url_help"`
-	JSON     bool    `name:"json" help:"Print one JSON document."`
+	AdminURL *string        `name:"admin-url" placeholder:"URL" help:"status_admin_url_help"`
+	JSON     bool           `name:"json" help:"Print one JSON document."`
+	Watch    *watchInterval `name:"watch" placeholder:"2s" help:"status_watch_help"`
 
 	config.KafkaFlags  `embed:"" group:"Kafka:"`
 	config.GroupFlags  `embed:"" group:"Topics and group:"`
@@ -42,10 +47,38 @@ shown, and the exit status is 1.
     markread status --brokers kafka-1:9092 --json | jq .lag.lag
 
 The JSON document has "group", "lag", "letters", "worker" (null without --admin-url) and "errors";
-what is not known is null. deploy/OPERATIONS.md documents its names.` + adminHelp + variablesHelp
+what is not known is null. deploy/OPERATIONS.md documents its names.
+
+With --watch it shows the same again and again, until Ctrl-C, and what changed since the last
+refresh: events a second into each topic (IN/S) and finished (DONE/S), when a falling lag is
+drained, new dead letters and, with --admin-url, calls a second. A group commits once a second, so
+DONE/S is uneven at short intervals. Errors are part of the table, and the next refresh tries again;
+the exit status is that of the last refresh. Into a pipe or a file it writes one table after the
+other. On a terminal no log lines are shown; 2>FILE keeps them.
+
+    markread status --brokers kafka-1:9092 --watch 2s` + adminHelp + variablesHelp
+}
+
+// watchInterval is the value of --watch.
+type watchInterval time.Duration
+
+// Decode parses the value. Without one, the error says what to write.
+func (i *watchInterval) Decode(ctx *kong.DecodeContext) error {
+	token, err := ctx.Scan.PopValue("interval")
+	if err != nil {
+		return errors.New("needs an interval such as 2s")
+	}
+	d, err := config.ParseDuration(token.String())
+	if *i = watchInterval(d); err == nil && d < time.Second {
+		err = errors.New("must be at least 1s")
+	}
+	return err
 }
 
 func (c *statusCommand) validate(env config.Environment) error {
+	if c.Watch != nil && c.JSON {
+		return config.Usagef("--watch shows tables, not --json: repeat `status --json` instead")
+	}
 	return cmp.Or(c.KafkaFlags.Check(env), c.GroupFlags.Check(), c.ReplaysFlag.Check())
 }
 
@@ -61,309 +94,189 @@ func (c *statusCommand) run(ctx context.Context, p *process) error {
 		}
 	}
 	p.begin(c.Log)
-	kafka, err := c.KafkaFlags.Open(p.env, p.log)
+	log := p.log
+	if c.Watch != nil && terminal.Is(p.stdout) && terminal.Is(p.stderr) {
+		log = zerolog.Nop() // lines would move the table
+	}
+	kafka, err := c.KafkaFlags.Open(p.env, log)
 	if err != nil {
 		return err
 	}
 	defer kafka.Close()
-	report := groupstatus.Run(ctx, groupstatus.Options{Kafka: kafka,
+	collector := groupstatus.NewCollector(groupstatus.Options{Kafka: kafka,
 		Worker: worker, Group: c.Group, Topics: c.Topics(), MaxReplays: c.MaxReplays,
 		Reading: terminal.NewProgress(p.stderr, "reading the dead letters").Reading})
+	if c.Watch != nil {
+		return watchStatus(ctx, p.stdout, time.Duration(*c.Watch), collector.Report)
+	}
+	report := collector.Report(ctx)
 	if ctx.Err() != nil {
 		return errors.New("interrupted")
 	}
 	if c.JSON {
 		err = printDocument(p.stdout, report)
 	} else {
-		err = printStatus(p.stdout, report)
+		err = printStatus(p.stdout, report, nil)
 	}
-	if err == nil && len(report.Errors) > 0 {
-		err = errors.New(strings.Join(report.Errors, "; "))
-	}
-	return err
+	return cmp.Or(err, errorsOf(report))
 }
 
-// Limits of what is shown, so that it fits on one screen; --json has all.
-const (
-	maxShownMembers    = 20
-	maxShownPartitions = 10
-	maxShownKinds      = 15
-	maxShownUnreadable = 20
-)
-
-// behindAfter is the age of a partition's oldest event, in seconds, from which the partition is
-// listed. Younger events may be finished and only wait for the next commit.
-const behindAfter = 5
-
-// printStatus prints a report as text. Whether the group works comes first.
-func printStatus(w io.Writer, r *groupstatus.Report) error {
-	if r.Group == nil && r.Lag == nil && r.Letters == nil && r.Worker == nil {
-		return nil // the errors say why
+// errorsOf returns the errors of a report, in one line.
+func errorsOf(r *groupstatus.Report) error {
+	if len(r.Errors) == 0 {
+		return nil
 	}
-	t := terminal.NewTable(w)
-	printGroup(t, r.Group)
-	printLag(t, r.Lag)
-	printWorker(t, r.Worker, r.At)
-	printDeadLetters(t, r.Letters)
-	return t.End()
+	return errors.New(strings.Join(r.Errors, "; "))
 }
 
-func printGroup(t *terminal.Table, r *groupstatus.Group) {
-	if r == nil {
-		t.Textf("group: not known")
-		return
+// watchStatus shows a report at once and then at each interval until ctx ends: on a terminal in
+// place of the previous one, else after it. The interval is from start to start; a report that
+// takes longer delays the next one. Like status itself, watchStatus returns the errors of the last
+// complete report.
+func watchStatus(ctx context.Context, stdout io.Writer, every time.Duration,
+	collect func(context.Context) *groupstatus.Report) error {
+	between := "\n"
+	show := func(text string) error { _, err := io.WriteString(stdout, text); return err }
+	if terminal.Is(stdout) {
+		screen := terminal.NewScreen(stdout, termutil.TerminalSize)
+		defer screen.End()
+		between, show = "", screen.Draw
 	}
-	text := fmt.Sprintf("group %s: %s", r.Name, strings.ToUpper(r.State))
-	if len(r.Members) > 0 {
-		text += ", " + format.Count(len(r.Members), "member")
-		if r.Rate != nil {
-			text += fmt.Sprintf(", %d of %s assigned, %s", r.Assigned,
-				format.Count(*r.Partitions, "partition"), format.Rate(*r.Rate))
+	var last *groupstatus.Report
+	shown := changes{every: every}
+	for ctx.Err() == nil {
+		begin, due := time.Now(), time.After(every)
+		report := collect(ctx)
+		if ctx.Err() != nil { // it is a part of a report
+			break
 		}
+		shown.add(last, report, time.Since(begin))
+		var text strings.Builder
+		if last != nil {
+			text.WriteString(between)
+		}
+		if err := printStatus(&text, report, &shown); err != nil {
+			return err
+		}
+		if err := show(text.String()); err != nil {
+			return err
+		}
+		last = report
+		select {
+		case <-due:
+		case <-ctx.Done():
+		}
+	}
+	if last == nil {
+		return errors.New("interrupted")
+	}
+	return errorsOf(last)
+}
+
+// changes is what a watch shows in addition to a report.
+type changes struct {
+	groupstatus.Rates               // since the previous report
+	every, took       time.Duration // the interval, and the time that this report took
+	// writtenSince is the number of dead letters since first, the first report that counts them;
+	// nil: not known.
+	writtenSince *int64
+	first        *groupstatus.Report
+}
+
+// add makes c the changes from the report last, which may be nil, to this one.
+func (c *changes) add(last, report *groupstatus.Report, took time.Duration) {
+	c.Rates, c.took = groupstatus.RatesOf(last, report), took
+	c.writtenSince = groupstatus.RatesOf(c.first, report).Written
+	if c.writtenSince == nil && report.Letters != nil && report.Letters.Reading > 0 {
+		c.first = report // or its counts begin again: the topic was recreated
+	}
+}
+
+// maxShownErrors bounds the errors at the top of the table.
+const maxShownErrors = 5
+
+// slowRefresh is the time from which the time that a refresh took is shown.
+const slowRefresh = time.Second
+
+// printHead prints the first lines of a table: when it is from, and what could not be read.
+func (c *changes) printHead(t *terminal.Table, r *groupstatus.Report) {
+	text := fmt.Sprintf("%s, every %s", format.Time(r.At), format.Age(c.every))
+	if c.took >= slowRefresh {
+		text += ", this refresh took " + format.Age(c.took)
 	}
 	t.Textf("%s", text)
-	for _, note := range r.Notes {
-		t.Textf("  ! %s", note)
-	}
-	if len(r.Members) == 0 {
-		return
-	}
-	t.Row("  #", "MEMBER", "HOST", "SHARE", "PARTITIONS")
-	const more = "  … and %d more (--json has all)"
-	for i, m := range terminal.First(t, r.Members, maxShownMembers, more) {
-		share := "?"
-		if m.Rate != nil && *m.Rate == 0 {
-			share = "no limit"
-		} else if m.Share != nil {
-			share = strconv.Itoa(*m.Share)
-		}
-		var assigned []string
-		for _, a := range m.Assigned {
-			assigned = append(assigned, a.Topic+" "+format.Ranges(a.Partitions))
-		}
-		t.Row("  "+strconv.Itoa(i+1), m.ID, m.Host, share,
-			cmp.Or(strings.Join(assigned, ", "), "none"))
-	}
-	for i, m := range r.Members {
-		if m.Note != "" {
-			t.Textf("  ! member %d: %s", i+1, m.Note)
-		}
-	}
-}
-
-func printLag(t *terminal.Table, r *groupstatus.Lag) {
-	t.Textf("")
-	if r == nil {
-		t.Textf("lag: not known")
-		return
-	}
-	t.Textf("lag: %s", lagSummary(r))
-	t.Row("  TOPIC", "LANE", "LAG", "OLDEST", "PARTITIONS")
-	type row struct {
-		topic string
-		groupstatus.PartitionLag
-	}
-	var behind, unreadable []row
-	for _, topic := range r.Topics {
-		uncommitted, unknown, unread := 0, 0, 0
-		for _, p := range topic.Partitions {
-			if p.Unreadable != nil {
-				unreadable = append(unreadable, row{topic.Topic, p})
-				unread++
-			}
-			if p.Lag == nil {
-				unknown++
-			} else if *p.Lag > 0 && oldestAge(p) >= behindAfter {
-				behind = append(behind, row{topic.Topic, p})
-			}
-			if p.Committed == nil {
-				uncommitted++
-			}
-		}
-		text := strconv.Itoa(len(topic.Partitions))
-		if uncommitted > 0 {
-			text += fmt.Sprintf(", %d without a commit (lag from the oldest record)", uncommitted)
-		}
-		if unknown > 0 {
-			text += fmt.Sprintf(", %d NOT KNOWN", unknown)
-		}
-		if unread > 0 {
-			text += fmt.Sprintf(", %d UNREADABLE", unread)
-		}
-		lag := "?"
-		if topic.Lag != nil {
-			lag = format.Thousands(*topic.Lag)
-		}
-		t.Row("  "+topic.Topic, topic.Lane, lag, format.AgeOf(topic.Oldest), text)
-	}
-	for _, topic := range r.Topics {
-		if topic.Lost > 0 {
-			t.Textf("  ! %s: retention deleted %s before they were read", topic.Topic,
-				format.CountOf(topic.Lost, "event"))
-		}
-	}
-	for _, p := range terminal.First(t, unreadable, maxShownUnreadable,
-		"  … and %d more that can't be read (--json has all)") {
-		u := p.Unreadable
-		t.Textf("  ! UNREADABLE %s/%d%s: %s; %s", p.topic, p.Partition, atOffset(u.Offset),
-			u.Reason, u.Do)
-	}
-	if len(behind) == 0 {
-		return
-	}
-	slices.SortStableFunc(behind, func(a, b row) int {
-		return cmp.Or(cmp.Compare(oldestAge(b.PartitionLag), oldestAge(a.PartitionLag)),
-			cmp.Compare(*b.Lag, *a.Lag))
-	})
-	t.Textf("")
-	t.Row("  PARTITION", "MEMBER", "LAG", "OLDEST", "FINISHED", "COMMITTED", "END")
-	for _, p := range terminal.First(t, behind, maxShownPartitions,
-		"  … and %d more, less far behind (--json has all)") {
-		member, committed := "none", "none"
-		if p.MemberNumber > 0 {
-			member = "#" + strconv.Itoa(p.MemberNumber)
-		}
-		if p.Committed != nil {
-			committed = strconv.FormatInt(*p.Committed, 10)
-		}
-		t.Row(fmt.Sprintf("  %s/%d", p.topic, p.Partition), member, format.Thousands(*p.Lag),
-			format.AgeOf(p.Oldest), format.Thousands(p.Finished), committed,
-			strconv.FormatInt(*p.End, 10))
-	}
-}
-
-// lagSummary returns the lag in one line.
-func lagSummary(r *groupstatus.Lag) string {
-	unreadable, unknown := 0, false
-	for _, topic := range r.Topics {
-		for _, p := range topic.Partitions {
-			unknown = unknown || p.Lag == nil
-			if p.Unreadable != nil {
-				unreadable++
-			}
-		}
-	}
-	text := "not known"
-	if r.Lag != nil {
-		text = format.CountOf(*r.Lag, "event")
-		if unknown {
-			text = "at least " + text
-		}
-	}
-	if r.Finished > 0 {
-		text += fmt.Sprintf(", of which %s finished out of order", format.Thousands(r.Finished))
-	}
-	if unreadable > 0 {
-		text += "; " + format.Count(unreadable, "partition") + " CAN'T BE READ"
-	}
-	return text
-}
-
-// oldestAge returns the age of the oldest event, in seconds; infinity if it is not known.
-func oldestAge(p groupstatus.PartitionLag) float64 {
-	if p.Oldest == nil {
-		return math.Inf(1)
-	}
-	return *p.Oldest
-}
-
-func printWorker(t *terminal.Table, r *groupstatus.Worker, now time.Time) {
-	if r == nil {
-		return
+	for _, e := range terminal.First(t, r.Errors, maxShownErrors, "  … and %d more errors") {
+		t.Textf("  ! %s", e)
 	}
 	t.Textf("")
-	ready := "ready"
-	if !r.Ready {
-		ready = "NOT READY: not a member of its group"
-	}
-	if r.Member != nil {
-		ready += ", member " + *r.Member
-	}
-	t.Textf("worker %s: %s", r.URL, ready)
-	if r.Note != "" {
-		t.Textf("  ! %s", r.Note)
-	}
-	for _, h := range r.Held {
-		next := ""
-		if h.NextProbeAt != nil && h.NextProbeAt.After(now) {
-			next = "; next probe in "
-			if h.Reason == "throttled" { // it has no probes, but ends then
-				next = "; ends in "
-			}
-			next += format.Age(h.NextProbeAt.Sub(now))
-		}
-		t.Textf("  HELD: %s for %s, since %s%s", h.Reason, format.Age(now.Sub(h.Since)),
-			format.Time(h.Since), next)
-		t.Textf("    observed: %s", h.Detail)
-		if h.Do != "" {
-			t.Textf("    do: %s", h.Do)
-		}
-	}
-	for _, p := range terminal.First(t, r.Unreadable, maxShownUnreadable,
-		"  … and %d more that it can't read (--json has all)") {
-		t.Textf("  UNREADABLE: %s/%d%s for %s, since %s: %s", p.Topic, p.Partition,
-			atOffset(p.Offset), format.Age(now.Sub(p.Since)), format.Time(p.Since), p.Reason)
-	}
-	if len(r.Held) == 0 {
-		t.Textf("  held: nothing")
-	}
-	for _, lane := range []struct {
-		name string
-		console.Lane
-	}{{"live", r.Lanes.Live}, {"backfill", r.Lanes.Backfill}} {
-		text := "nothing"
-		if lane.OldestSeconds > 0 { // of an unreadable partition
-			text = "nothing in memory, the oldest " + format.AgeOf(&lane.OldestSeconds)
-		}
-		if lane.Events > 0 || lane.Conversations > 0 {
-			text = format.Count(lane.Conversations, "conversation") + ", " +
-				format.Count(lane.Events, "event") + ", the oldest " +
-				format.Age(time.Duration(lane.OldestSeconds*float64(time.Second)))
-		}
-		t.Textf("  waiting, %s: %s", lane.name, text)
-	}
-	quota := "calls: no limit"
-	if r.Quota.Share != nil && r.Quota.Limit != nil {
-		quota = fmt.Sprintf("calls: a share of %d of %s, limit now %d", *r.Quota.Share,
-			format.Rate(r.Quota.Rate), *r.Quota.Limit)
-	}
-	t.Textf("  %s, %d in flight", quota, r.Quota.InFlight)
 }
 
-func printDeadLetters(t *terminal.Table, r *groupstatus.DeadLetters) {
-	t.Textf("")
-	if r == nil {
-		t.Textf("dead letters: not known")
-		return
+// withRates inserts a watch's cells before the last one, which may be long.
+func (c *changes) withRates(row []string, rates ...string) []string {
+	if c == nil {
+		return row
 	}
-	printStateCounts(t, r.Topic, r.StateCounts, r.Foreign)
-	unresolved := slices.DeleteFunc(slices.Clone(r.Kinds),
-		func(k groupstatus.Kind) bool { return k.Open+k.Parked == 0 })
-	if len(unresolved) == 0 {
-		return
-	}
-	t.Row("  CLASS", "CODE", "OPEN", "PARKED", "MEANING")
-	const more = "  … and %d more kinds (--json has all)"
-	for _, k := range terminal.First(t, unresolved, maxShownKinds, more) {
-		t.Row("  "+cmp.Or(k.Class, "?"), cmp.Or(k.Code, "-"), format.Thousands(k.Open),
-			format.Thousands(k.Parked), explainKind(k.Class, k.Code).meaning)
-	}
+	return slices.Insert(row, len(row)-1, rates...)
 }
 
-// printStateCounts prints the number of dead letters in each state.
-func printStateCounts(t *terminal.Table, which string, n groupstatus.StateCounts, unknown int64) {
-	t.Textf("dead letters in %s: %s open, %s parked, %s replayed, %s discarded", which,
-		format.Thousands(n.Open), format.Thousands(n.Parked), format.Thousands(n.Replayed),
-		format.Thousands(n.Discarded))
-	if unknown > 0 {
-		t.Textf("  ! %s there that markread has not written", format.CountOf(unknown, "record"))
+// topicRates returns a topic's cells IN/S, DONE/S and TREND. Only of a topic that is behind it
+// estimates when the lag is drained: some events always wait for the next commit.
+func (c *changes) topicRates(topic groupstatus.TopicLag) []string {
+	if c == nil {
+		return nil
 	}
+	r := c.Topics[topic.Topic]
+	trend, text := r.Trend(), "-"
+	switch {
+	case trend == nil:
+	case math.Abs(*trend) < steadyTrend:
+		text = "steady"
+	case *trend > 0:
+		text = "+" + perSecond(trend) + "/s"
+	default:
+		text = perSecond(trend) + "/s"
+		if left, ok := r.DrainedIn(topic); ok &&
+			(topic.Oldest == nil || *topic.Oldest >= behindAfter) {
+			text += ", drained in about " + about(left)
+		}
+	}
+	return []string{perSecond(r.In), perSecond(r.Done), text}
 }
 
-// atOffset returns " at offset N"; "" without an offset.
-func atOffset(offset *int64) string {
-	if offset == nil {
-		return ""
+// steadyTrend is the trend, in events a second, below which a lag neither grows nor falls.
+const steadyTrend = 0.5
+
+// perSecond formats a number a second; "-" for nil.
+func perSecond(n *float64) string {
+	switch {
+	case n == nil:
+		return "-"
+	case math.Abs(*n) < 9.95 && *n != math.Trunc(*n):
+		return strconv.FormatFloat(*n, 'f', 1, 64)
 	}
-	return fmt.Sprintf(" at offset %d", *offset)
+	return format.Thousands(int64(math.Round(*n)))
+}
+
+// about formats an estimate, without the seconds of minutes.
+func about(d time.Duration) string {
+	if d = d.Round(time.Second); d < time.Minute {
+		return fmt.Sprintf("%ds", d/time.Second)
+	}
+	if d = d.Round(time.Minute); d < time.Hour {
+		return fmt.Sprintf("%dm", d/time.Minute)
+	}
+	return format.Age(d)
+}
+
+// written returns the numbers of new dead letters.
+func (c *changes) written() string {
+	if c.writtenSince == nil {
+		return "-"
+	}
+	last := "-"
+	if c.Written != nil {
+		last = format.Thousands(*c.Written)
+	}
+	return fmt.Sprintf("%s since the last refresh, %s since %s", last,
+		format.Thousands(*c.writtenSince), format.Time(c.first.At))
 }

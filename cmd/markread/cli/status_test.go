@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -21,7 +23,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 
 	"markread/cmd/markread/cli/clitest"
+	"markread/cmd/markread/cli/config"
 	"markread/consumer/broker"
+	"markread/consumer/deadletter"
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 	"markread/worker/groupstatus"
@@ -415,4 +419,173 @@ func statusInVirtualTime(t *testing.T, dead bool,
 		test(t, b.Cluster(),
 			&groupstatus.Options{Kafka: kafka, Group: "g", Topics: topics, MaxReplays: 3})
 	})
+}
+
+// A watch shows what changed since its last refresh, reads of the dead-letter topic only what is
+// new, and continues after a failure. Its error is that of the last refresh.
+func TestStatusWatch(t *testing.T) {
+	statusInVirtualTime(t, false,
+		func(t *testing.T, cluster *kfake.Cluster, l *groupstatus.Options) {
+			var read []int64 // offsets, by refresh
+			l.Reading = func(o kafkaclient.TopicOffsets) (func(event.Record), func()) {
+				read = append(read, o.Size())
+				return func(event.Record) {}, func() {}
+			}
+			letters, events := deadletter.NewWriter(l.Kafka, "letters"), l.Kafka.Publisher("live")
+			write := func(dead, live int) {
+				for range dead {
+					if err := letters.Write(t.Context(), event.DeadLetter{Class: "invalid",
+						Event: event.Event{Record: event.Record{Key: []byte("k"),
+							Value: []byte("v")}}}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for range live {
+					if err := events.Publish(t.Context(), event.Message{}); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			write(20, 0)
+			ctx, stop := context.WithCancel(t.Context())
+			var out clitest.Buffer
+			ended := make(chan error)
+			go func() { // awaited below
+				ended <- watchStatus(ctx, &out, 2*time.Second,
+					groupstatus.NewCollector(*l).Report)
+			}()
+			shows := func(texts ...string) {
+				t.Helper()
+				for _, text := range texts {
+					if !strings.Contains(out.String(), text) {
+						t.Errorf("no %q in\n%s", text, &out)
+					}
+				}
+			}
+			time.Sleep(time.Second)
+			shows(" UTC, every 2.0s\n\ngroup g: ABSENT",
+				"live   0     -        -      -        -  ", "\n  new: -\n")
+			write(3, 10)
+			time.Sleep(2 * time.Second)
+			shows("live   10    -        5      0        +5/s  ",
+				"\n  new: 3 since the last refresh, 3 since 2000-01-01 00:00:00 UTC\n")
+			fault := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeGroups},
+				Err: kerr.UnknownServerError, Count: -1})
+			time.Sleep(2 * time.Second)
+			shows(" UTC, every 2.0s\n  ! group \"g\": [-1] Unknown", "\n\ngroup: not known\n",
+				"live   10    -        0      0        steady  ",
+				"\n  new: 0 since the last refresh, 3 since 2000-01-01 00:00:00 UTC\n")
+			fault.Remove()
+			write(1, 0)
+			time.Sleep(2 * time.Second)
+			shows("\n  new: 1 since the last refresh, 4 since 2000-01-01 00:00:00 UTC\n")
+			stop()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+			if tables := strings.Split(out.String(), "\n\n2000-01-01 "); len(tables) != 4 {
+				t.Errorf("%d tables in\n%s", len(tables), &out)
+			}
+			// the last known one again: all have the same key
+			if want := []int64{20, 3 + 1, 1, 1 + 1}; !slices.Equal(read, want) {
+				t.Errorf("read %d offsets, want %d", read, want)
+			}
+		})
+}
+
+// The interval is from start to start. A refresh that takes longer delays the next one: they never
+// overlap.
+func TestStatusWatchInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		begin, takes := time.Now(), []float64{0, 0.5, 3, 0.5, 0, 0}
+		var starts []float64
+		err := watchStatus(ctx, io.Discard, 2*time.Second,
+			func(context.Context) *groupstatus.Report {
+				n := len(starts)
+				starts = append(starts, time.Since(begin).Seconds())
+				if len(starts) == len(takes) {
+					stop()
+				}
+				time.Sleep(time.Duration(takes[n] * float64(time.Second)))
+				return &groupstatus.Report{At: time.Now()}
+			})
+		if want := []float64{0, 2, 4, 7, 9, 11}; err != nil || !slices.Equal(starts, want) {
+			t.Errorf("%v, want %v; %v", starts, want, err)
+		}
+	})
+}
+
+// A watch ends with the errors of the last complete refresh: as status itself does.
+func TestStatusWatchEnds(t *testing.T) {
+	good, bad := []string(nil), []string{"one", "two"}
+	for name, c := range map[string]struct {
+		refreshes [][]string // their errors; the last one is interrupted
+		want      string
+	}{
+		"good":                       {[][]string{bad, good, bad}, "<nil>"},
+		"bad":                        {[][]string{good, bad, good}, "one; two"},
+		"before the first refresh":   {[][]string{bad}, "interrupted"},
+		"after the first, while bad": {[][]string{bad, bad}, "one; two"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, stop := context.WithCancel(t.Context())
+			n := 0
+			var out clitest.Buffer
+			err := watchStatus(ctx, &out, time.Second, func(context.Context) *groupstatus.Report {
+				if n++; n == len(c.refreshes) {
+					stop()
+				}
+				return &groupstatus.Report{At: time.Now(), Errors: c.refreshes[n-1]}
+			})
+			if tables := strings.Count(out.String(), "every"); fmt.Sprint(err) != c.want ||
+				tables != len(c.refreshes)-1 {
+				t.Errorf("%s: %v, want %s; %d tables", name, err, c.want, tables)
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) { // while it waits for the next refresh
+		ctx, stop := context.WithTimeout(t.Context(), time.Second)
+		defer stop()
+		begin := time.Now()
+		err := watchStatus(ctx, io.Discard, time.Hour,
+			func(context.Context) *groupstatus.Report { return &groupstatus.Report{} })
+		if err != nil || time.Since(begin) != time.Second {
+			t.Errorf("%v after %s", err, time.Since(begin))
+		}
+	})
+	broken := errors.New("file is full")
+	if err := watchStatus(t.Context(), brokenWriter{broken}, time.Hour,
+		func(context.Context) *groupstatus.Report {
+			return &groupstatus.Report{}
+		}); !errors.Is(err, broken) {
+		t.Error(err)
+	}
+}
+
+type brokenWriter struct{ err error }
+
+func (w brokenWriter) Write([]byte) (int, error) { return 0, w.err }
+
+func TestStatusWatchUsage(t *testing.T) {
+	for value, want := range map[string]string{
+		"--watch":           "--watch: needs an interval such as 2s",
+		"--watch --json":    "--watch: needs an interval such as 2s",
+		"--watch 2":         "--watch: 2 has no unit: 2s",
+		"--watch=0s":        "--watch: must be at least 1s",
+		"--watch=-2s":       "--watch: must be at least 1s",
+		"--watch 999ms":     "--watch: must be at least 1s",
+		"--watch often":     `--watch: "often" is not a duration such as 5s or 500ms`,
+		"--json --watch 1s": "--watch shows tables, not --json: repeat `status --json` instead",
+	} {
+		p := &process{env: config.NewEnvironment(nil)}
+		selected, err := p.parse(append([]string{"status", "--brokers", "k:1"},
+			strings.Fields(value)...))
+		if err == nil {
+			err = selected.(*statusCommand).validate(p.env)
+		}
+		if wrong, ok := errors.AsType[*config.UsageError](err); !ok || wrong.Error() != want {
+			t.Errorf("%s: %v, want %s", value, err, want)
+		}
+	}
 }

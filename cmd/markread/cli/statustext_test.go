@@ -130,7 +130,7 @@ func sampleReport() *groupstatus.Report {
 func printed(t *testing.T, r *groupstatus.Report) string {
 	t.Helper()
 	var b strings.Builder
-	if err := printStatus(&b, r); err != nil {
+	if err := printStatus(&b, r, nil); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()
@@ -141,6 +141,113 @@ func TestDocsStatus(t *testing.T) {
 	r := sampleReport()
 	checkGenerated(t, operationsFile, "status", "```\n"+printed(t, r)+"```\n")
 	checkJSONNames(t, operationsFile, r)
+}
+
+// A watch's table has the time, the errors and the changes in addition. What is not known, as at
+// first, is a hyphen.
+func TestStatusChanges(t *testing.T) {
+	text := func(c *changes, last, now *groupstatus.Report, took time.Duration) string {
+		c.add(last, now, took)
+		var b strings.Builder
+		if err := printStatus(&b, now, c); err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}
+	check := func(text string, lines ...string) {
+		t.Helper()
+		for _, line := range lines {
+			if !strings.Contains("\n"+text, "\n"+line+"\n") {
+				t.Errorf("no %q in\n%s", line, text)
+			}
+		}
+	}
+	// What changes from one report to the next one, two seconds later.
+	after := func(seconds int) *groupstatus.Report {
+		r := sampleReport()
+		r.At = statusAt.Add(time.Duration(seconds) * time.Second)
+		r.Worker.Calls = int64(190 * seconds)
+		r.Letters.Reading = 1
+		r.Letters.Open += int64(seconds) * 1000
+		live, backfill := &r.Lag.Topics[0], &r.Lag.Topics[1]
+		unreadable := live.Partitions[11]
+		live.Partitions = live.Partitions[:11]
+		*live.Partitions[7].Lag -= int64(10 * seconds)
+		*live.Lag -= int64(10 * seconds)
+		*backfill.Partitions[0].End += int64(75 * seconds)
+		*backfill.Partitions[0].Lag += int64(75 * seconds)
+		if seconds == 6 {
+			live.Partitions = append(live.Partitions, unreadable)
+		}
+		return r
+	}
+
+	c := &changes{every: 2 * time.Second}
+	first, second, third := after(0), after(2), after(4)
+	check(text(c, nil, first, 300*time.Millisecond), "2026-03-01 03:00:00 UTC, every 2.0s",
+		"  TOPIC                LANE       LAG     OLDEST   IN/S   DONE/S   TREND   PARTITIONS",
+		"  mark-read            live       1,319   12m04s   -      -        -       11",
+		"  calls: -/s now; a share of 100 of 200 calls a second, limit now 100, 0 in flight",
+		"  new: -")
+	second.Errors = []string{"1", "2", "3", "4", "5", "6", "7"}
+	check(text(c, first, second, 1200*time.Millisecond),
+		"2026-03-01 03:00:02 UTC, every 2.0s, this refresh took 1.2s", "  ! 5",
+		"  … and 2 more errors",
+		// 1,299 - 1,290 events at 10 a second
+		"  mark-read            live       1,299   12m04s   0      10       -10/s, drained in "+
+			"about 1s   11",
+		"  mark-read-backfill   backfill   0       -        75     0        +75/s"+
+			strings.Repeat(" ", 24)+"12, 12 without a commit (lag from the oldest record)",
+		"  calls: 190/s now; a share of 100 of 200 calls a second, limit now 100, 0 in flight",
+		"  new: 2,000 since the last refresh, 2,000 since 2026-03-01 03:00:00 UTC")
+
+	// Retention has deleted dead letters: they were read again.
+	third.Letters.Reading = 2
+	check(text(c, second, third, 0), "  new: -")
+	fourth, fifth := after(6), after(8)
+	fourth.Letters.Reading, fifth.Letters.Reading = 0, 2
+	check(text(c, third, fourth, 0), "  new: -",
+		"  mark-read            live       1,259   12m04s   0      10       -10/s   12, 1 NOT "+
+			"KNOWN, 1 UNREADABLE")
+	fourth.Lag, fourth.Worker = nil, nil
+	check(text(c, fourth, fifth, 0),
+		"  new: - since the last refresh, 4,000 since 2026-03-01 03:00:04 UTC",
+		"  calls: -/s now; a share of 100 of 200 calls a second, limit now 100, 0 in flight")
+	nothing := &groupstatus.Report{At: statusAt, Errors: []string{"no broker\x1b[2J"}}
+	if got := text(c, fifth, nothing, 8*time.Second); got != "2026-03-01 03:00:00 UTC, every "+
+		"2.0s, this refresh took 8.0s\n  ! no broker?[2J\n\n" {
+		t.Errorf("%q", got)
+	}
+}
+
+// A lag is drained "in about" a time only if the topic is behind: some events always wait for the
+// next commit.
+func TestStatusTrend(t *testing.T) {
+	for _, c := range []struct {
+		oldest     *float64
+		lag        int64
+		in, done   float64
+		want, name string
+	}{
+		{nil, 3600, 0, 1, "-1/s, drained in about 1h00m", "its age is not known"},
+		{new(4.9), 30, 0, 1, "-1/s", "not behind"},
+		{new(5.), 30, 0, 1, "-1/s, drained in about 30s", "behind"},
+		{new(900.), 59, 100, 101, "-1/s, drained in about 59s", "seconds"},
+		{new(900.), 250_000, 300.25, 1200, "-900/s, drained in about 5m", "minutes"},
+		{new(900.), 3_599_600, 0, 1000, "-1,000/s, drained in about 1h00m", "nearly an hour"},
+		{new(900.), 30_000_000, 0, 200, "-200/s, drained in about 41h40m", "hours"},
+		{new(900.), 1_000_000_000, 0, 200, "-200/s", "longer than an estimate is good for"},
+		{new(900.), 1000, 0, 0.4, "steady", "steady"},
+		{new(900.), 1000, 0.5, 0, "+0.5/s", "growing slowly"},
+		{new(900.), 1000, 3, 0.3, "+2.7/s", "growing"},
+	} {
+		topic := groupstatus.TopicLag{Topic: "t", Lag: &c.lag, Oldest: c.oldest}
+		shown := &changes{Rates: groupstatus.Rates{Topics: map[string]groupstatus.TopicRates{
+			"t": {In: &c.in, Done: &c.done}}}}
+		if got := shown.topicRates(topic)[2]; got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
 }
 
 // Notes explain problems of a group in words.

@@ -35,6 +35,8 @@ func NewProgress(out io.Writer, what string) *progress {
 // start shows the line every second. The returned function stops that and clears the line.
 func (p *progress) start(offsets kafkaclient.TopicOffsets) (stop func()) {
 	p.offsets, p.positions = offsets, make([]int64, len(offsets.Partitions))
+	p.done.Store(0)
+	p.records.Store(0)
 	if p.out == nil {
 		return func() {}
 	}

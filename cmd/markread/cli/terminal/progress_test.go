@@ -25,4 +25,10 @@ func TestProgress(t *testing.T) {
 	if got := p.String(); got != "reading: 100 %, 4 records" {
 		t.Error(got)
 	}
+	p.start(kafkaclient.TopicOffsets{ // the next read
+		Partitions: []kafkaclient.OffsetRange{{First: 300, End: 302}}})()
+	p.add(event.Record{Partition: 0, Offset: 300})
+	if got := p.String(); got != "reading: 50 %, 1 records" {
+		t.Error(got)
+	}
 }

@@ -1,7 +1,7 @@
 // Package terminal writes to the streams of a process: the log, as JSON or as text, with a queue
 // for processes that must not wait for its reader; tables; and, on a terminal, a progress line,
-// which the next log line replaces. It does not decide what is written, reads no flags, and owns no
-// stream.
+// which the next log line replaces, and a text that is redrawn in place. It does not decide what is
+// written, reads no flags, and owns no stream.
 //
 // It promises that a cell of a table stays in its column whatever it contains, and that no control
 // sequences but its own reach the terminal.

@@ -34,6 +34,8 @@
 //   - A replayed record has the event time of the dead letter, not the time of the replay: T must
 //     not move. A dead letter without an event time is replayed only if its event has a
 //     MsgReadTime.
+//   - A second Find with the same index reads only what was appended. It reads all again if retention
+//     has deleted records, or the topic was recreated.
 //   - Two concurrent replays publish and resolve twice. A worker collapses the second record, or
 //     finds it covered.
 //   - A partition may be readable only in part: up to a batch with a wrong checksum, or until its

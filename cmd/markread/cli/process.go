@@ -1,6 +1,6 @@
 // Package cli is the command line. It translates flags and environment variables into the options
 // of the packages below, their results into text or JSON, and errors into one line and an exit
-// status. Each command has its own file. The package makes no decisions about events, Kafka or the
+// status. A command has its own file. The package makes no decisions about events, Kafka or the
 // API, and it starts nothing that outlives a command.
 //
 // Non-obvious:

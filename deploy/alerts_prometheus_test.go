@@ -179,7 +179,9 @@ func (p *promServer) history(t *testing.T, since time.Time) (alerts []fired) {
 		}
 	}](t, p, "query_range", "query", `ALERTS{alertstate="firing"}`, "start", seconds(since),
 		"end", seconds(time.Now()), "step", "0.2").Result {
-		at := func(i int) time.Time { return time.UnixMilli(int64(s.Values[i][0].(float64) * 1000)) }
+		at := func(i int) time.Time {
+			return time.UnixMilli(int64(s.Values[i][0].(float64) * 1000))
+		}
 		alerts = append(alerts, fired{s.Metric, at(0), at(len(s.Values) - 1)})
 	}
 	slices.SortStableFunc(alerts, func(a, b fired) int {

@@ -170,8 +170,9 @@ func TestExamAlerts(t *testing.T) {
 		open := ""
 		for _, s := range all {
 			if s.advance(firing[s.name], seen); !s.done {
-				open += fmt.Sprintf(" %s (repaired: %v, firing: %q)", s.name,
-					!s.repaired.IsZero(), firing[s.name])
+				open += fmt.Sprintf("\n%s: repaired: %v, missing: %q, firing: %q", s.name,
+					!s.repaired.IsZero(), slices.Concat(s.missing(s.fires, seen),
+						s.missing(s.follows, seen)), firing[s.name])
 			}
 		}
 		if open == "" {
@@ -200,7 +201,8 @@ func TestExamAlerts(t *testing.T) {
 			ended = fmt.Sprintf("ended %.1f s after the repair", f.to.Sub(s.repaired).Seconds())
 		}
 		d := durations[f.labels["alertname"]+" "+f.labels["severity"]]
-		t.Logf("FIGURE %-17s | %-48s | %s | %s", s.name, name, s.firedAfter(f.from, d), ended)
+		t.Logf("FIGURE %-17s | %-48s | %s | %s", s.name, name, s.firedAfter(name, f.from, d),
+			ended)
 	}
 	for _, name := range slices.Sorted(maps.Keys(seen)) {
 		a := seen[name].Annotations
@@ -213,33 +215,36 @@ func TestExamAlerts(t *testing.T) {
 	checkExemplars(t, p, all[0].injected)
 }
 
+// missing returns the alerts that have not fired.
+func (s *scenario) missing(alerts []string, seen map[string]alert) []string {
+	return slices.DeleteFunc(slices.Clone(alerts), func(name string) bool {
+		_, found := seen[s.name+": "+name]
+		return found
+	})
+}
+
 // advance repairs the fault once all expected alerts fire, and is done once they have ended.
 func (s *scenario) advance(firing []string, seen map[string]alert) {
-	missing := func(alerts []string) bool {
-		return slices.ContainsFunc(alerts, func(name string) bool {
-			_, found := seen[s.name+": "+name]
-			return !found
-		})
-	}
 	switch {
-	case s.done, missing(s.fires):
+	case s.done, len(s.missing(s.fires, seen)) > 0:
 	case s.repaired.IsZero():
 		s.repaired = time.Now()
 		s.repair(s.stack)
 	default:
-		s.done = !missing(s.follows) && !slices.ContainsFunc(firing, func(name string) bool {
+		ends := func(name string) bool {
 			alertname, _, _ := strings.Cut(name, " ")
 			return !slices.Contains(lasting, alertname) &&
 				slices.Contains(slices.Concat(s.fires, s.follows), name)
-		})
+		}
+		s.done = len(s.missing(s.follows, seen)) == 0 && !slices.ContainsFunc(firing, ends)
 	}
 }
 
 // firedAfter describes when an alert fired, and when it would have with the duration of alerts.yaml
 // (d[0]) instead of the test's.
-func (s *scenario) firedAfter(at time.Time, d [2]time.Duration) string {
+func (s *scenario) firedAfter(name string, at time.Time, d [2]time.Duration) string {
 	began, text := s.injected, "fired after %.1f s"
-	if at.After(s.repaired.Add(time.Second)) {
+	if !slices.Contains(s.fires, name) && !s.repaired.IsZero() && at.After(s.repaired) {
 		began, text = s.repaired, "fired %.1f s after the repair"
 	}
 	after := at.Sub(began)

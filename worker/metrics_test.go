@@ -11,6 +11,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"markread/imclient/sandbox"
 	"markread/worker"
@@ -115,6 +118,32 @@ func TestMetricsGauges(t *testing.T) {
 		s.mustStop(w)
 		wantMetrics(t, "stopped", gather(t, w), map[string]float64{
 			"group_partitions": 8, "assigned_partitions": 0, "fetching_paused live": 0})
+	})
+}
+
+// An idle partition that can't be read has nothing unfinished from before it became unreadable: its
+// retention counts from then, not from its last record, which may be long gone.
+func TestRetentionLeftOfAnUnreadablePartition(t *testing.T) {
+	inBubble(t, func(s *stack) {
+		w := s.start(nil)
+		for i := range 40 {
+			s.publish(topics.Live, eventJSON(fmt.Sprint("reader", i), "peer", time.Now().Unix()))
+		}
+		w.waitSettled(t, 40)
+		time.Sleep(time.Hour)
+		s.broker.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch, kmsg.ListOffsets},
+			Topic: topics.Live, Err: kerr.NotLeaderForPartition, Count: -1})
+		time.Sleep(10 * time.Minute)
+		got := gather(t, w)
+		for p := range 4 {
+			left := got[fmt.Sprintf("retention_left_seconds %d mark-read", p)]
+			unread := got[fmt.Sprintf("partition_oldest_unfinished_seconds %d mark-read", p)]
+			if unread < 590 || left < day-unread-40 || left > day-unread+1 {
+				t.Errorf("partition %d: %v s are left %v s after the last good fetch", p, left,
+					unread)
+			}
+		}
+		s.mustStop(w)
 	})
 }
 

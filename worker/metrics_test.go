@@ -147,6 +147,27 @@ func TestRetentionLeftOfAnUnreadablePartition(t *testing.T) {
 	})
 }
 
+// While the topics' retention can't be read, the last known one counts, also after a rebalance.
+func TestRetentionIsKept(t *testing.T) {
+	inBubble(t, func(s *stack) {
+		w := s.start(nil)
+		time.Sleep(20 * time.Second)
+		s.broker.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs},
+			Err: kerr.RequestTimedOut, Count: -1})
+		time.Sleep(2 * time.Minute)
+		other := s.start(nil)
+		time.Sleep(20 * time.Second)
+		s.mustStop(other)
+		time.Sleep(20 * time.Second)
+		want := map[string]float64{"generations_total": 3}
+		for p := range 4 {
+			want[fmt.Sprintf("retention_left_seconds %d mark-read", p)] = day
+		}
+		wantMetrics(t, "later", gather(t, w), want)
+		s.mustStop(w)
+	})
+}
+
 // A hold of one lane names it, and each result that a server can cause is counted.
 func TestMetricsOfFailures(t *testing.T) {
 	inBubble(t, func(s *stack) {

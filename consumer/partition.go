@@ -342,7 +342,7 @@ func (p *partition) startOver(ctx context.Context) error {
 	p.mu.Lock()
 	p.tracker.Reset(first)
 	p.written.Reset()
-	p.logStart, p.allReadAt = first, time.Time{}
+	p.logStart = first
 	p.mu.Unlock()
 	return nil
 }

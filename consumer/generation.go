@@ -150,8 +150,9 @@ type PartitionState struct {
 	Lag     int64
 	Oldest  *Oldest
 	AllRead bool // every record up to the high watermark was delivered
-	// the latest record timestamp up to the oldest unfinished event or, if there is none, up to the
-	// next record to read; maybe an earlier time; zero: not known
+	// the latest record timestamp up to the oldest unfinished event, maybe an earlier time; of the
+	// next record to read, if there is none, at least the time when all was last read; zero: not
+	// known
 	Written    time.Time
 	Unreadable *kafkaclient.Unreadable // nil: the partition can be read
 }

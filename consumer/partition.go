@@ -44,6 +44,7 @@ type partition struct {
 	highWatermark int64              // -1: not known yet
 	logStart      int64              // the highest known log start offset
 	rangeAt       time.Time
+	allReadAt     time.Time // when the position was last at the end of the log; zero: never
 	// when a fetch last succeeded, or when capacity became available again
 	lastGood   time.Time
 	unreadable *kafkaclient.Unreadable // nil: the partition can be read
@@ -354,6 +355,9 @@ func (p *partition) setLogRange(highWatermark, logStart int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.highWatermark, p.rangeAt = highWatermark, time.Now()
+	if p.tracker.Position() == highWatermark {
+		p.allReadAt = p.rangeAt.Round(0) // retention counts by the wall clock
+	}
 	if highWatermark < p.logStart {
 		p.logStart = 0 // the log was replaced
 	}
@@ -378,7 +382,9 @@ func (p *partition) state() PartitionState {
 		s.HighWatermark, s.Lag = p.highWatermark, max(0, p.highWatermark-from)
 		s.AllRead = position >= p.highWatermark && p.unreadable == nil
 	}
-	s.Written = p.written.At(p.tracker.Position())
+	if s.Written = p.written.At(p.tracker.Position()); s.Written.Before(p.allReadAt) {
+		s.Written = p.allReadAt
+	}
 	if n, offset, at, ok := p.tracker.Oldest(); ok {
 		s.Oldest = &Oldest{Ref: p.ref(n), Offset: offset, Time: at}
 		s.Written = p.written.At(offset)

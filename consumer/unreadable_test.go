@@ -17,6 +17,7 @@ import (
 	"markread/consumer/admin"
 	"markread/consumer/broker"
 	"markread/consumer/broker/brokertest"
+	"markread/consumer/event"
 )
 
 // damaged makes the broker respond to fetches of a partition at an offset with a batch that has a
@@ -192,6 +193,60 @@ func TestADamagedBatchBetweenGoodOnes(t *testing.T) {
 			t.Errorf("after the repair %+v, %d events", s.Unreadable,
 				len(m.delivered(brokertest.Topics.Live, 0)))
 		}
+		m.leave()
+	})
+}
+
+// Since when the oldest unfinished record is in the log, by the records' timestamps; of records that
+// were not read yet, since all was read at least.
+func TestWritten(t *testing.T) {
+	brokertest.Run(t, 1, func(w *brokertest.World) {
+		at := time.Now().Add(-time.Hour).Truncate(time.Second)
+		publish := func(n int) {
+			producer := w.Kgo(kgo.DefaultProduceTopic(brokertest.Topics.Live))
+			for range n {
+				at = at.Add(2 * time.Second)
+				if err := producer.ProduceSync(w.Context(), &kgo.Record{Timestamp: at,
+					Value: brokertest.Value(0), Headers: []kgo.RecordHeader{{
+						Key: event.HeaderEventTime, Value: []byte("1600000000999")}}},
+				).FirstErr(); err != nil {
+					w.Fatal(err)
+				}
+			}
+			time.Sleep(time.Minute)
+		}
+		m := join(w, w.Client(), func(m *member) { m.autoFinish = false })
+		check := func(when string, from, to time.Time) {
+			w.Helper()
+			got := m.generation().Partitions()[0].Written
+			if got.Before(from) || got.After(to) {
+				w.Errorf("%s: written at %v, want %v to %v", when, got, from, to)
+			}
+		}
+		finish := func(events []event.Event) {
+			for _, e := range events {
+				m.generation().Finish(e.Ref)
+			}
+			time.Sleep(time.Minute)
+		}
+		first := at.Add(2 * time.Second)
+		publish(600)
+		check("all is unfinished", first, first)
+		finish(m.all()[:550])
+		check("50 are unfinished", at.Add(-102*time.Second), at.Add(-98*time.Second))
+		finish(m.all()[550:])
+		check("nothing is unfinished", time.Now().Add(-time.Minute), time.Now())
+		m.set(func() { m.full = true })
+		time.Sleep(time.Minute) // a fetch is under way
+		before := time.Now()
+		publish(9)
+		publish(9)
+		check("some are not read", before.Add(-2*time.Minute), before.Add(time.Second))
+		m.set(func() { m.full = false })
+		time.Sleep(time.Minute)
+		recreateTopic(w, nil)
+		publish(3)
+		check("another log", at.Add(-4*time.Second), at.Add(-4*time.Second))
 		m.leave()
 	})
 }

@@ -11,6 +11,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"markread/imclient/sandbox"
 	"markread/worker"
@@ -70,6 +73,9 @@ func TestMetricsGauges(t *testing.T) {
 			"topic_info live mark-read": 1, "topic_info backfill mark-read-backfill": 1,
 			"fetching_paused live": 0, "fetching_paused backfill": 0,
 			"calls_total 60011 throttled": 0, "calls_total timeout transient": 0,
+			"calls_total http_429 throttled": 0, "dead_letters_total invalid ": 0,
+			"dead_letters_total exhausted timeout": 0, "dead_letters_total rejected 90003": 0,
+			"commit_failures_total network": 0, "commit_failures_total 25": 0,
 			"calls_total 70003 held": 0, "calls_total 90003 rejected": 0, "calls_total 0 ok": 0,
 		})
 		other := s.start(nil)
@@ -115,6 +121,93 @@ func TestMetricsGauges(t *testing.T) {
 		s.mustStop(w)
 		wantMetrics(t, "stopped", gather(t, w), map[string]float64{
 			"group_partitions": 8, "assigned_partitions": 0, "fetching_paused live": 0})
+	})
+}
+
+// An idle partition that can't be read has nothing unfinished from before it became unreadable: its
+// retention counts from then, not from its last record, which may be long gone.
+func TestRetentionLeftOfAnUnreadablePartition(t *testing.T) {
+	inBubble(t, func(s *stack) {
+		w := s.start(nil)
+		for i := range 40 {
+			s.publish(topics.Live, eventJSON(fmt.Sprint("reader", i), "peer", time.Now().Unix()))
+		}
+		w.waitSettled(t, 40)
+		time.Sleep(time.Hour)
+		s.broker.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch, kmsg.ListOffsets},
+			Topic: topics.Live, Err: kerr.NotLeaderForPartition, Count: -1})
+		time.Sleep(10 * time.Minute)
+		got := gather(t, w)
+		for p := range 4 {
+			left := got[fmt.Sprintf("retention_left_seconds %d mark-read", p)]
+			unread := got[fmt.Sprintf("partition_oldest_unfinished_seconds %d mark-read", p)]
+			if unread < 590 || left < day-unread-40 || left > day-unread+1 {
+				t.Errorf("partition %d: %v s are left %v s after the last good fetch", p, left,
+					unread)
+			}
+		}
+		s.mustStop(w)
+	})
+}
+
+// The topics' retention is read every minute. While it can't be read, the last known one counts,
+// also after a rebalance.
+func TestRetentionIsKept(t *testing.T) {
+	inBubble(t, func(s *stack) {
+		denied := s.broker.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs},
+			Err: kerr.TopicAuthorizationFailed, Count: -1})
+		w := s.start(nil)
+		time.Sleep(20 * time.Second)
+		wantMetrics(t, "denied", gather(t, w), map[string]float64{
+			"retention_left_seconds 0 mark-read": math.NaN()})
+		denied.Remove()
+		time.Sleep(time.Minute)
+		s.broker.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs},
+			Err: kerr.RequestTimedOut, Count: -1})
+		time.Sleep(2 * time.Minute)
+		other := s.start(nil)
+		time.Sleep(20 * time.Second)
+		s.mustStop(other)
+		time.Sleep(20 * time.Second)
+		want := map[string]float64{"generations_total": 3}
+		for p := range 4 {
+			want[fmt.Sprintf("retention_left_seconds %d mark-read", p)] = day
+		}
+		wantMetrics(t, "later", gather(t, w), want)
+		s.mustStop(w)
+	})
+}
+
+// Backfill pauses at half of the memory, while live events are still fetched.
+func TestFetchingPausedByLane(t *testing.T) {
+	inBubble(t, func(s *stack) {
+		w := s.start(func(o *worker.Options) { o.MaxPending = 100 })
+		time.Sleep(20 * time.Second)
+		w.Pause()
+		for i := range 70 {
+			s.publish(topics.Live, eventJSON(fmt.Sprint("reader", i), "peer", time.Now().Unix()))
+		}
+		time.Sleep(10 * time.Second)
+		wantMetrics(t, "70 of 100", gather(t, w), map[string]float64{
+			"fetching_paused live": 0, "fetching_paused backfill": 1})
+		s.mustStop(w)
+	})
+}
+
+// While the server throttles, the limit is below the share.
+func TestMetricsOfThrottling(t *testing.T) {
+	inBubble(t, func(s *stack) {
+		w := s.start(nil)
+		time.Sleep(20 * time.Second)
+		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindCode, Code: 60007}}})
+		s.publishMany(topics.Live, "reader", 0, 600)
+		time.Sleep(10 * time.Second)
+		got := gather(t, w)
+		wantMetrics(t, "throttled", got, map[string]float64{"quota_rate": 200, "quota_share": 200})
+		if limit := got["quota_limit"]; limit < 1 || limit > 150 {
+			t.Errorf("the limit is %v", limit)
+		}
+		s.mustStop(w)
 	})
 }
 

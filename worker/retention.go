@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"errors"
 	"math"
 	"time"
 
@@ -17,7 +16,10 @@ const retentionInterval = time.Minute
 func (w *Worker) watchRetention(ctx context.Context) {
 	read := func() {
 		retention, err := w.options.Kafka.Retention(ctx, w.options.Topics.Consumed()...)
-		if err != nil && !errors.Is(err, context.Canceled) {
+		if ctx.Err() != nil {
+			return // the result may lack a topic
+		}
+		if err != nil {
 			w.throttled.Pass("retention", w.options.Log.Warn()).Err(err).
 				Msg("the topics' retention can't be read; it may be outdated in the metrics")
 			return
@@ -35,10 +37,10 @@ func (w *Worker) watchRetention(ctx context.Context) {
 func (p partition) retentionLeft(now time.Time, retention map[string]time.Duration) (float64, bool) {
 	kept, known := retention[p.Topic]
 	switch {
-	case !known, p.Written.IsZero() && (p.Oldest != nil || !p.AllRead):
-		return 0, false
 	case kept == kafkaclient.Forever:
 		return math.Inf(1), true
+	case !known, p.Written.IsZero() && (p.Oldest != nil || !p.AllRead):
+		return 0, false
 	case p.Oldest == nil && p.AllRead:
 		return kept.Seconds(), true
 	}

@@ -37,7 +37,8 @@ func TestRetentionLeft(t *testing.T) {
 			Written: now.Add(time.Hour)}, day, 86400},
 		"kept forever": {consumer.PartitionState{Oldest: oldest, Written: hourAgo}, forever,
 			math.Inf(1)},
-		"unknown retention": {consumer.PartitionState{AllRead: true}, nil, math.NaN()},
+		"kept forever, its time is not known": {consumer.PartitionState{}, forever, math.Inf(1)},
+		"unknown retention":                   {consumer.PartitionState{AllRead: true}, nil, math.NaN()},
 	} {
 		c.state.TopicPartition = event.TopicPartition{Topic: "mark-read", Partition: 3}
 		got, known := partition{PartitionState: c.state}.retentionLeft(now, c.retention)

@@ -94,3 +94,25 @@ func TestStalledPartitionIsLogged(t *testing.T) {
 		s.mustStop(w)
 	})
 }
+
+// The stalled event may have collapsed into a later one, whose trace is not its own.
+func TestStalledEventThatCollapsed(t *testing.T) {
+	inBubble(t, func(s *stack) {
+		log := &lockedLog{}
+		w := s.start(func(o *worker.Options) { o.Log = zerolog.New(log) })
+		time.Sleep(20 * time.Second)
+		w.Pause()
+		for i := range int64(2) {
+			s.publishMessages(topics.Live, event.Message{Key: event.Key("stuck", "peer"),
+				Value:   []byte(eventJSON("stuck", "peer", time.Now().Unix()+i)),
+				Headers: []event.Header{traceparent(traceID)}})
+		}
+		time.Sleep(6 * time.Minute)
+		logged := log.withMessage(t, "has not moved")
+		if len(logged) != 1 || logged[0]["offset"] != 0. || logged[0]["trace_id"] != nil ||
+			logged[0]["waits_for"] != "hold" {
+			t.Errorf("logged %v", logged)
+		}
+		s.mustStop(w)
+	})
+}

@@ -101,6 +101,7 @@ func TestFindBeginsAgain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			from := newTopic(2)
+			from.damage(1, 1) // counted once
 			for i := range 4 {
 				from.letter(0, fmt.Sprint("a", i), 100)
 				from.letter(1, fmt.Sprint("b", i), 100)
@@ -138,8 +139,13 @@ func TestFindContinuesAfterAFailure(t *testing.T) {
 		t.Error(err)
 	}
 	from.broken = nil
+	from.away = map[int]error{0: errors.New("no leader")}
+	if err := s.Find(t.Context(), index); err != nil || len(index.Find(Open)) != 12 {
+		t.Errorf("%v, %d dead letters", err, len(index.Find(Open)))
+	}
+	from.scans, from.away = from.scans[:2], nil
 	checkFind(t, s, index)
-	if want := []int64{12, 1 + 4, 1 + 4}; !slices.Equal(from.scans, want) || index.Resets() != 0 {
+	if want := []int64{12, 1 + 4, 1 + 1}; !slices.Equal(from.scans, want) || index.Resets() != 0 {
 		t.Errorf("read %d, want %d; %d resets", from.scans, want, index.Resets())
 	}
 }

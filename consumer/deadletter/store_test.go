@@ -24,6 +24,7 @@ type topic struct {
 	name       string
 	partitions [][]event.Record
 	broken     map[int]int64 // by partition: first unreadable offset
+	away       map[int]error // partitions without a leader
 	scans      []int64       // number of offsets of each scan
 	onRecord   func()        // if non-nil, called for each record of a scan
 	appended   int           // number of records, for their times
@@ -34,9 +35,9 @@ type topic struct {
 
 func (t *topic) TopicOffsets(context.Context, string) (kafkaclient.TopicOffsets, error) {
 	e := kafkaclient.TopicOffsets{Topic: t.name}
-	for _, p := range t.partitions {
-		b := kafkaclient.OffsetRange{}
-		if len(p) > 0 {
+	for number, p := range t.partitions {
+		b := kafkaclient.OffsetRange{Err: t.away[number]}
+		if len(p) > 0 && b.Err == nil {
 			b.First, b.End = p[0].Offset, p[len(p)-1].Offset+1
 		}
 		e.Partitions = append(e.Partitions, b)
@@ -48,6 +49,11 @@ func (t *topic) Scan(ctx context.Context, e kafkaclient.TopicOffsets,
 	each func(event.Record) error) (unread []kafkaclient.UnreadRange, err error) {
 	t.scans = append(t.scans, e.Size())
 	for number, p := range t.partitions {
+		if err := e.Partitions[number].Err; err != nil {
+			tp := event.TopicPartition{Topic: t.name, Partition: number}
+			unread = append(unread, kafkaclient.UnreadRange{TopicPartition: tp, From: -1, Err: err})
+			continue
+		}
 		for _, r := range p {
 			b := e.Partitions[number]
 			if r.Offset < b.First || r.Offset >= b.End {

@@ -8,7 +8,7 @@ import (
 // Timestamps says since when a record is in the log at most. Kafka deletes the oldest segments
 // whose latest timestamp has expired, so what counts is the latest timestamp up to an offset, not a
 // record's own one, which a producer may have set to any time. Bounded memory makes it approximate:
-// the answer may be too early, never too late.
+// the answer may be too early by less than two steps, never too late.
 type Timestamps struct {
 	samples []timestamp // ascending by offset, and by time in steps of at least step
 	step    int64       // milliseconds
@@ -19,12 +19,13 @@ type timestamp struct{ offset, at int64 } // at: milliseconds since 1970
 const (
 	maxTimestamps = 512
 	firstStep     = 1000
+	latestTime    = 1 << 50 // in 30,000 years; later ones may be forged to overflow
 )
 
 // Add notes a record's timestamp; offsets ascend. finished is an offset before which nobody will
 // ask.
 func (t *Timestamps) Add(offset int64, at time.Time, finished int64) {
-	ms, n := at.UnixMilli(), len(t.samples)
+	ms, n := min(at.UnixMilli(), latestTime), len(t.samples)
 	if at.IsZero() || n > 0 && ms < t.samples[n-1].at+t.step {
 		return
 	}
@@ -35,18 +36,20 @@ func (t *Timestamps) Add(offset int64, at time.Time, finished int64) {
 	t.samples = append(t.samples, timestamp{offset, ms})
 }
 
-// shrink drops the samples of finished offsets or, if that does not free half of the memory, every
-// second one.
+// shrink drops the samples of finished offsets and, until that frees half of the memory, doubles the
+// step.
 func (t *Timestamps) shrink(finished int64) {
-	if first := t.find(finished); first > maxTimestamps/2 {
-		t.samples = slices.Delete(t.samples, 0, first)
-		return
+	t.samples = slices.Delete(t.samples, 0, max(0, t.find(finished)))
+	for len(t.samples) > maxTimestamps/2 {
+		t.step *= 2
+		kept := t.samples[:1]
+		for _, s := range t.samples[1:] {
+			if s.at >= kept[len(kept)-1].at+t.step {
+				kept = append(kept, s)
+			}
+		}
+		t.samples = kept
 	}
-	kept := t.samples[:0]
-	for i := 0; i < len(t.samples); i += 2 {
-		kept = append(kept, t.samples[i])
-	}
-	t.samples, t.step = kept, 2*t.step
 }
 
 // find returns the index of the last sample up to an offset; -1: there is none.

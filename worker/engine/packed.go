@@ -155,6 +155,10 @@ func unpackPosition(p packedPosition, topics *event.Topics) event.Record {
 	return r
 }
 
+// mostTraced is how many headers a record may have for its traceparent to be looked for at each
+// call: a record of the largest size can have 500,000.
+const mostTraced = 100
+
 // unpackTraceparent returns the traceparent of an event. packed is what follows the ID.
 func unpackTraceparent(packed []byte) (last event.Traceparent) {
 	if packing(packed[0])&packsHeaders == 0 {
@@ -163,7 +167,11 @@ func unpackTraceparent(packed []byte) (last event.Traceparent) {
 	u := unpacker{packed[1:]}
 	u.uvarint()
 	u.uvarint()
-	for range u.uvarint() {
+	headers := u.uvarint()
+	if headers > mostTraced {
+		return last
+	}
+	for range headers {
 		switch name, value, t := u.header(); {
 		case name == nil:
 			last = t

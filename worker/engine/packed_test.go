@@ -146,6 +146,22 @@ func mustSurvive(t *testing.T, r event.Record, own event.Topics) {
 	}
 }
 
+// A record with very many headers has no traceparent for calls: each would walk all headers.
+func TestManyHeadersAreNotSearched(t *testing.T) {
+	for _, n := range []int{mostTraced, mostTraced + 1} {
+		headers := make([]event.Header, n)
+		headers[n-1] = event.Header{Key: "traceparent", Value: []byte(traceparent)}
+		e := event.Decode(event.Record{Topic: "mark-read", Time: time.UnixMilli(1_760_000_000_000),
+			Value: []byte(`{"Report_Account":"a","Peer_Account":"b"}`), Headers: headers},
+			time.UnixMilli(1<<42))
+		packed, named := new(packer).pack(&e)
+		found := unpackTraceparent(packed[named+1:]) != event.Traceparent{}
+		if found != (n <= mostTraced) {
+			t.Errorf("%d headers: found %t", n, found)
+		}
+	}
+}
+
 // A million packed events may wait in memory.
 func TestPackedIsSmall(t *testing.T) {
 	for most, headers := range map[int][]event.Header{

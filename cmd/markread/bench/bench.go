@@ -14,6 +14,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -120,6 +121,7 @@ func (b *bench) runRow(ctx context.Context, r row) (map[string][]result, error) 
 				name: fmt.Sprintf("%s-%d-%s", k.topic, run, strings.ReplaceAll(side, " ", "-"))}
 			began := time.Now()
 			got, err := r.measure(ctx, m)
+			err = errors.Join(err, m.endScraping())
 			m.stopAll()
 			if err != nil {
 				return nil, fmt.Errorf("%s, run %d: %w", side, run+1, err)

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"markread/imclient"
 	"markread/imclient/sandbox"
 )
@@ -24,7 +26,8 @@ const (
 	appKey   = "markread-bench-key"
 )
 
-// measurement is one side's turn in one run of a row. stopAll ends the children that it started.
+// measurement is one side's turn in one run of a row. endScraping and then stopAll end what it has
+// started.
 type measurement struct {
 	*bench
 	kafka    *kafkaSide
@@ -32,6 +35,9 @@ type measurement struct {
 	name     string // unique
 	workers  int    // started so far
 	children []*process
+
+	scraping     errgroup.Group
+	stopScraping context.CancelFunc // of side scraped
 }
 
 func (m *measurement) start(ctx context.Context, file, role string, j job) (*process, error) {
@@ -97,6 +103,9 @@ func (m *measurement) startCaller(ctx context.Context, topic string, f sandbox.F
 	}
 	addr, err := c.line(ctx, `"addr":"(127\.0\.0\.1:\d+)".*admin server listens`)
 	c.admin = "http://" + addr
+	if m.side == scraped && err == nil {
+		m.startScraping(ctx, c.admin)
+	}
 	return c, err
 }
 
@@ -194,6 +203,10 @@ func ask(method, url string, content []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return send(request)
+}
+
+func send(request *http.Request) ([]byte, error) {
 	response, err := http.DefaultClient.Do(request) // if the child hangs, it is killed
 	if err != nil {
 		return nil, err
@@ -201,7 +214,7 @@ func ask(method, url string, content []byte) ([]byte, error) {
 	defer response.Body.Close()
 	text, err := io.ReadAll(response.Body)
 	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s %s: %s: %.500s", method, url, response.Status, text)
+		err = fmt.Errorf("%s %s: %s: %.500s", request.Method, request.URL, response.Status, text)
 	}
 	return text, err
 }

@@ -36,8 +36,11 @@ func handler(o Options) http.Handler {
 		writeJSON(w, status, body)
 	})
 	open.Handle("GET /metrics",
-		promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{ErrorLog: newErrorLog(o.Log),
-			EnableOpenMetrics: true})) // exemplars exist in that format only
+		promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{
+			ErrorLog:           newErrorLog(o.Log),
+			EnableOpenMetrics:  true, // exemplars exist in that format only
+			DisableCompression: true, // it would cost a third of a scrape, and save 30 KB
+		}))
 	open.Handle("/", guard(o.Token, guarded))
 	guarded.HandleFunc("GET /api/state", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, o.Source.State().normalized())

@@ -39,7 +39,7 @@ func handler(o Options) http.Handler {
 		promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{
 			ErrorLog:           newErrorLog(o.Log),
 			EnableOpenMetrics:  true, // exemplars exist in that format only
-			DisableCompression: true, // it would cost a third of a scrape, and save 30 KB
+			DisableCompression: true, // it would cost a third of a scrape to save 26 KB
 		}))
 	open.Handle("/", guard(o.Token, guarded))
 	guarded.HandleFunc("GET /api/state", func(w http.ResponseWriter, _ *http.Request) {

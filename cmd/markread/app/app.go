@@ -30,8 +30,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/rs/zerolog"
 
 	"markread/consumer/admin"
@@ -84,11 +82,8 @@ func open(o Options) (*service, error) {
 	if err != nil {
 		return nil, &OptionsError{err}
 	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(w, collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	server, err := console.New(console.Options{Addr: o.AdminAddr, Token: o.AdminToken.Reveal(),
-		Source: w, Controls: w, Gatherer: registry, Log: o.Worker.Log})
+		Source: w, Controls: w, Gatherer: newRegistry(w), Log: o.Worker.Log})
 	if err != nil {
 		return nil, err
 	}

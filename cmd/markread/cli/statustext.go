@@ -42,6 +42,7 @@ func printStatus(w io.Writer, r *groupstatus.Report, c *changes) error {
 	printLag(t, r.Lag, c)
 	printWorker(t, r.Worker, r.At, c)
 	printDeadLetters(t, r.Letters, c)
+	printBehind(t, r.Lag)
 	return t.End()
 }
 
@@ -97,22 +98,16 @@ func printLag(t *terminal.Table, r *groupstatus.Lag, c *changes) {
 	t.Textf("lag: %s", lagSummary(r))
 	t.Row(c.withRates([]string{"  TOPIC", "LANE", "LAG", "OLDEST", "PARTITIONS"},
 		"IN/S", "DONE/S", "TREND")...)
-	type row struct {
-		topic string
-		groupstatus.PartitionLag
-	}
-	var behind, unreadable []row
+	var unreadable []partitionRow
 	for _, topic := range r.Topics {
 		uncommitted, unknown, unread := 0, 0, 0
 		for _, p := range topic.Partitions {
 			if p.Unreadable != nil {
-				unreadable = append(unreadable, row{topic.Topic, p})
+				unreadable = append(unreadable, partitionRow{topic.Topic, p})
 				unread++
 			}
 			if p.Lag == nil {
 				unknown++
-			} else if *p.Lag > 0 && oldestAge(p) >= behindAfter {
-				behind = append(behind, row{topic.Topic, p})
 			}
 			if p.Committed == nil {
 				uncommitted++
@@ -147,10 +142,32 @@ func printLag(t *terminal.Table, r *groupstatus.Lag, c *changes) {
 		t.Textf("  ! UNREADABLE %s/%d%s: %s; %s", p.topic, p.Partition, atOffset(u.Offset),
 			u.Reason, u.Do)
 	}
+}
+
+// partitionRow is a partition with its topic.
+type partitionRow struct {
+	topic string
+	groupstatus.PartitionLag
+}
+
+// printBehind lists the partitions that are the furthest behind: last, because a watch cuts the
+// end of a table that is longer than the window.
+func printBehind(t *terminal.Table, r *groupstatus.Lag) {
+	if r == nil {
+		return
+	}
+	var behind []partitionRow
+	for _, topic := range r.Topics {
+		for _, p := range topic.Partitions {
+			if p.Lag != nil && *p.Lag > 0 && oldestAge(p) >= behindAfter {
+				behind = append(behind, partitionRow{topic.Topic, p})
+			}
+		}
+	}
 	if len(behind) == 0 {
 		return
 	}
-	slices.SortStableFunc(behind, func(a, b row) int {
+	slices.SortStableFunc(behind, func(a, b partitionRow) int {
 		return cmp.Or(cmp.Compare(oldestAge(b.PartitionLag), oldestAge(a.PartitionLag)),
 			cmp.Compare(*b.Lag, *a.Lag))
 	})

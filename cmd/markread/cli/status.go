@@ -107,7 +107,11 @@ func (c *statusCommand) run(ctx context.Context, p *process) error {
 		Worker: worker, Group: c.Group, Topics: c.Topics(), MaxReplays: c.MaxReplays,
 		Reading: terminal.NewProgress(p.stderr, "reading the dead letters").Reading})
 	if c.Watch != nil {
-		return watchStatus(ctx, p.stdout, time.Duration(*c.Watch), collector.Report)
+		var screen *terminal.Screen
+		if terminal.Is(p.stdout) {
+			screen = terminal.NewScreen(p.stdout, termutil.TerminalSize)
+		}
+		return watchStatus(ctx, p.stdout, screen, time.Duration(*c.Watch), collector.Report)
 	}
 	report := collector.Report(ctx)
 	if ctx.Err() != nil {
@@ -129,21 +133,24 @@ func errorsOf(r *groupstatus.Report) error {
 	return errors.New(strings.Join(r.Errors, "; "))
 }
 
-// watchStatus shows a report at once and then at each interval until ctx ends: on a terminal in
-// place of the previous one, else after it. The interval is from start to start; a report that
-// takes longer delays the next one. Like status itself, watchStatus returns the errors of the last
-// complete report.
-func watchStatus(ctx context.Context, stdout io.Writer, every time.Duration,
-	collect func(context.Context) *groupstatus.Report) error {
+// watchStatus shows a report at once and then at each interval until ctx ends: on the screen in
+// place of the previous one or, if screen is nil, after it on stdout. The interval is from start to
+// start; a report that takes longer delays the next one. Like status itself, watchStatus returns
+// the errors of the last complete report.
+func watchStatus(ctx context.Context, stdout io.Writer, screen *terminal.Screen,
+	every time.Duration, collect func(context.Context) *groupstatus.Report) error {
 	between := "\n"
 	show := func(text string) error { _, err := io.WriteString(stdout, text); return err }
-	if terminal.Is(stdout) {
-		screen := terminal.NewScreen(stdout, termutil.TerminalSize)
-		defer screen.End()
-		between, show = "", screen.Draw
-	}
 	var last *groupstatus.Report
 	shown := changes{every: every}
+	if screen != nil {
+		defer screen.End()
+		between, show, shown.width = "", screen.Draw, screen.Width
+		// The first refresh takes seconds if no broker responds.
+		if err := show(shown.head(time.Now()) + ": reading …"); err != nil {
+			return err
+		}
+	}
 	for ctx.Err() == nil {
 		begin, due := time.Now(), time.After(every)
 		report := collect(ctx)
@@ -181,6 +188,7 @@ type changes struct {
 	// nil: not known.
 	writtenSince *int64
 	first        *groupstatus.Report
+	width        func() int // of the window; nil: there is none
 }
 
 // add makes c the changes from the report last, which may be nil, to this one.
@@ -198,9 +206,14 @@ const maxShownErrors = 5
 // slowRefresh is the time from which the time that a refresh took is shown.
 const slowRefresh = time.Second
 
+// head returns the beginning of a table that is from this time.
+func (c *changes) head(at time.Time) string {
+	return fmt.Sprintf("%s, every %s", format.Time(at), format.Age(c.every))
+}
+
 // printHead prints the first lines of a table: when it is from, and what could not be read.
 func (c *changes) printHead(t *terminal.Table, r *groupstatus.Report) {
-	text := fmt.Sprintf("%s, every %s", format.Time(r.At), format.Age(c.every))
+	text := c.head(r.At)
 	if c.took >= slowRefresh {
 		text += ", this refresh took " + format.Age(c.took)
 	}

@@ -33,6 +33,9 @@ const behindAfter = 5
 func printStatus(w io.Writer, r *groupstatus.Report, c *changes) error {
 	t := terminal.NewTable(w)
 	if c != nil {
+		if c.width != nil {
+			t.Width = c.width()
+		}
 		c.printHead(t, r)
 	}
 	if r.Group == nil && r.Lag == nil && r.Letters == nil && r.Worker == nil {
@@ -272,8 +275,8 @@ func printWorker(t *terminal.Table, r *groupstatus.Worker, now time.Time, c *cha
 			text = "nothing in memory, the oldest " + format.AgeOf(&lane.OldestSeconds)
 		}
 		if lane.Events > 0 || lane.Conversations > 0 {
-			text = format.Count(lane.Conversations, "conversation") + ", " +
-				format.Count(lane.Events, "event") + ", the oldest " +
+			text = format.CountOf(lane.Conversations, "conversation") + ", " +
+				format.CountOf(lane.Events, "event") + ", the oldest " +
 				format.Age(time.Duration(lane.OldestSeconds*float64(time.Second)))
 		}
 		t.Textf("  waiting, %s: %s", lane.name, text)

@@ -50,11 +50,11 @@ The JSON document has "group", "lag", "letters", "worker" (null without --admin-
 what is not known is null. deploy/OPERATIONS.md documents its names.
 
 With --watch it shows the same again and again, until Ctrl-C, and what changed since the last
-refresh: events a second into each topic (IN/S) and finished (DONE/S), when a falling lag is
-drained, new dead letters and, with --admin-url, calls a second. A group commits once a second, so
-DONE/S is uneven at short intervals. Errors are part of the table, and the next refresh tries again;
-the exit status is that of the last refresh. Into a pipe or a file it writes one table after the
-other. On a terminal no log lines are shown; 2>FILE keeps them.
+refresh: events a second into each topic (IN/S) and finished (DONE/S), the change of the lag
+(TREND), new dead letters and, with --admin-url, calls a second and the worker's time to drain. A
+group commits once a second, so DONE/S is uneven at short intervals. Errors are part of the table,
+and the next refresh tries again; the exit status is that of the last refresh. Into a pipe or a file
+it writes one table after the other. On a terminal no log lines are shown; 2>FILE keeps them.
 
     markread status --brokers kafka-1:9092 --watch 2s` + adminHelp + variablesHelp
 }
@@ -232,13 +232,12 @@ func (c *changes) withRates(row []string, rates ...string) []string {
 	return slices.Insert(row, len(row)-1, rates...)
 }
 
-// topicRates returns a topic's cells IN/S, DONE/S and TREND. Only of a topic that is behind it
-// estimates when the lag is drained: some events always wait for the next commit.
-func (c *changes) topicRates(topic groupstatus.TopicLag) []string {
+// topicRates returns a topic's cells IN/S, DONE/S and TREND.
+func (c *changes) topicRates(topic string) []string {
 	if c == nil {
 		return nil
 	}
-	r := c.Topics[topic.Topic]
+	r := c.Topics[topic]
 	trend, text := r.Trend(), "-"
 	switch {
 	case trend == nil:
@@ -248,10 +247,6 @@ func (c *changes) topicRates(topic groupstatus.TopicLag) []string {
 		text = "+" + perSecond(trend) + "/s"
 	default:
 		text = perSecond(trend) + "/s"
-		if left, ok := r.DrainedIn(topic); ok &&
-			(topic.Oldest == nil || *topic.Oldest >= behindAfter) {
-			text += ", drained in about " + about(left)
-		}
 	}
 	return []string{perSecond(r.In), perSecond(r.Done), text}
 }
@@ -270,15 +265,29 @@ func perSecond(n *float64) string {
 	return format.Thousands(int64(math.Round(*n)))
 }
 
-// about formats an estimate, without the seconds of minutes.
-func about(d time.Duration) string {
-	if d = d.Round(time.Second); d < time.Minute {
-		return fmt.Sprintf("%ds", d/time.Second)
+// drain returns how long the worker needs, at its present calls a second, for what is in its memory
+// if no new events arrive. Like the worker's page it counts one call for each conversation.
+func (c *changes) drain(r *groupstatus.Worker) string {
+	waiting := r.Lanes.Live.Conversations + r.Lanes.Backfill.Conversations
+	switch {
+	case r.Member == nil:
+		return "unknown: outside a generation the worker does not see the events in Kafka"
+	case waiting == 0 && len(r.Unreadable) > 0:
+		return "unknown: the unreadable events are in Kafka"
+	case waiting == 0:
+		return "no events wait"
+	case len(r.Held) > 0: // perhaps only one lane is
+		return "unknown during a hold"
+	case c.Calls == nil:
+		return "-"
+	case *c.Calls < 0.05: // shown as 0.0
+		return "unknown: no calls now"
 	}
-	if d = d.Round(time.Minute); d < time.Hour {
-		return fmt.Sprintf("%dm", d/time.Minute)
+	text := "about " + format.Age(time.Duration(float64(waiting) / *c.Calls * float64(time.Second)))
+	if len(r.Unreadable) > 0 {
+		text += ", without the unreadable partitions"
 	}
-	return format.Age(d)
+	return text
 }
 
 // written returns the numbers of new dead letters.

@@ -131,7 +131,7 @@ func printLag(t *terminal.Table, r *groupstatus.Lag, c *changes) {
 			lag = format.Thousands(*topic.Lag)
 		}
 		row := []string{"  " + topic.Topic, topic.Lane, lag, format.AgeOf(topic.Oldest), text}
-		t.Row(c.withRates(row, c.topicRates(topic)...)...)
+		t.Row(c.withRates(row, c.topicRates(topic.Topic)...)...)
 	}
 	for _, topic := range r.Topics {
 		if topic.Lost > 0 {
@@ -290,6 +290,9 @@ func printWorker(t *terminal.Table, r *groupstatus.Worker, now time.Time, c *cha
 		quota = perSecond(c.Calls) + "/s now; " + quota
 	}
 	t.Textf("  calls: %s, %d in flight", quota, r.Quota.InFlight)
+	if c != nil {
+		t.Textf("  time to drain: %s", c.drain(r))
+	}
 }
 
 func printDeadLetters(t *terminal.Table, r *groupstatus.DeadLetters, c *changes) {

@@ -91,8 +91,9 @@ func (w *Worker) reason(x engine.Explanation) string {
 		}
 		return "calls are held: " + strings.Join(reasons, ", ")
 	case "retry":
-		return fmt.Sprintf("its calls fail; %d attempts count so far, "+
-			"at --attempts %d it becomes a dead letter", x.Attempts, w.options.Attempts)
+		return fmt.Sprintf("its calls fail; %d attempts count so far, at --attempts %d it becomes "+
+			"a dead letter; throttled calls, and calls during a hold, don't count", x.Attempts,
+			w.options.Attempts)
 	case "dead-letter":
 		return "its dead letter waits to be written to the dead-letter topic"
 	case "call":

@@ -1,7 +1,5 @@
 package groupstatus
 
-import "time"
-
 // Rates are the changes from one report to a later one. A nil value is not known: a part of one of
 // the reports is missing, or a counter went back, as after a restart.
 type Rates struct {
@@ -90,26 +88,3 @@ func (r TopicRates) Trend() *float64 {
 	}
 	return new(*r.In - *r.Done)
 }
-
-// DrainedIn returns how long it takes at these rates until nothing waits in the topic. ok is false
-// if nothing waits, or if the lag isn't falling, is not known, or includes partitions that can't be
-// read.
-func (r TopicRates) DrainedIn(t TopicLag) (d time.Duration, ok bool) {
-	trend := r.Trend()
-	if trend == nil || *trend >= 0 || t.Lag == nil {
-		return 0, false
-	}
-	for _, p := range t.Partitions {
-		if p.Lag == nil || p.Unreadable != nil {
-			return 0, false
-		}
-	}
-	seconds := float64(*t.Lag-t.Finished) / -*trend
-	if seconds > maxDrain.Seconds() {
-		return 0, false
-	}
-	return time.Duration(seconds * float64(time.Second)), seconds > 0
-}
-
-// maxDrain bounds estimates: nothing stays as it is for longer.
-const maxDrain = 30 * 24 * time.Hour

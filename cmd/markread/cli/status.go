@@ -50,11 +50,11 @@ The JSON document has "group", "lag", "letters", "worker" (null without --admin-
 what is not known is null. deploy/OPERATIONS.md documents its names.
 
 With --watch it shows the same again and again, until Ctrl-C, and what changed since the last
-refresh: events a second into each topic (IN/S) and finished (DONE/S), when a falling lag is
-drained, new dead letters and, with --admin-url, calls a second. A group commits once a second, so
-DONE/S is uneven at short intervals. Errors are part of the table, and the next refresh tries again;
-the exit status is that of the last refresh. Into a pipe or a file it writes one table after the
-other. On a terminal no log lines are shown; 2>FILE keeps them.
+refresh: events a second into each topic (IN/S) and finished (DONE/S), the change of the lag
+(TREND), new dead letters and, with --admin-url, calls a second and the worker's time to drain. A
+group commits once a second, so DONE/S is uneven at short intervals. Errors are part of the table,
+and the next refresh tries again; the exit status is that of the last refresh. Into a pipe or a file
+it writes one table after the other. On a terminal no log lines are shown; 2>FILE keeps them.
 
     markread status --brokers kafka-1:9092 --watch 2s` + adminHelp + variablesHelp
 }
@@ -107,7 +107,11 @@ func (c *statusCommand) run(ctx context.Context, p *process) error {
 		Worker: worker, Group: c.Group, Topics: c.Topics(), MaxReplays: c.MaxReplays,
 		Reading: terminal.NewProgress(p.stderr, "reading the dead letters").Reading})
 	if c.Watch != nil {
-		return watchStatus(ctx, p.stdout, time.Duration(*c.Watch), collector.Report)
+		var screen *terminal.Screen
+		if terminal.Is(p.stdout) {
+			screen = terminal.NewScreen(p.stdout, termutil.TerminalSize)
+		}
+		return watchStatus(ctx, p.stdout, screen, time.Duration(*c.Watch), collector.Report)
 	}
 	report := collector.Report(ctx)
 	if ctx.Err() != nil {
@@ -129,21 +133,24 @@ func errorsOf(r *groupstatus.Report) error {
 	return errors.New(strings.Join(r.Errors, "; "))
 }
 
-// watchStatus shows a report at once and then at each interval until ctx ends: on a terminal in
-// place of the previous one, else after it. The interval is from start to start; a report that
-// takes longer delays the next one. Like status itself, watchStatus returns the errors of the last
-// complete report.
-func watchStatus(ctx context.Context, stdout io.Writer, every time.Duration,
-	collect func(context.Context) *groupstatus.Report) error {
+// watchStatus shows a report at once and then at each interval until ctx ends: on the screen in
+// place of the previous one or, if screen is nil, after it on stdout. The interval is from start to
+// start; a report that takes longer delays the next one. Like status itself, watchStatus returns
+// the errors of the last complete report.
+func watchStatus(ctx context.Context, stdout io.Writer, screen *terminal.Screen,
+	every time.Duration, collect func(context.Context) *groupstatus.Report) error {
 	between := "\n"
 	show := func(text string) error { _, err := io.WriteString(stdout, text); return err }
-	if terminal.Is(stdout) {
-		screen := terminal.NewScreen(stdout, termutil.TerminalSize)
-		defer screen.End()
-		between, show = "", screen.Draw
-	}
 	var last *groupstatus.Report
 	shown := changes{every: every}
+	if screen != nil {
+		defer screen.End()
+		between, show, shown.width = "", screen.Draw, screen.Width
+		// The first refresh takes seconds if no broker responds.
+		if err := show(shown.head(time.Now()) + ": reading …"); err != nil {
+			return err
+		}
+	}
 	for ctx.Err() == nil {
 		begin, due := time.Now(), time.After(every)
 		report := collect(ctx)
@@ -181,6 +188,7 @@ type changes struct {
 	// nil: not known.
 	writtenSince *int64
 	first        *groupstatus.Report
+	width        func() int // of the window; nil: there is none
 }
 
 // add makes c the changes from the report last, which may be nil, to this one.
@@ -198,9 +206,14 @@ const maxShownErrors = 5
 // slowRefresh is the time from which the time that a refresh took is shown.
 const slowRefresh = time.Second
 
+// head returns the beginning of a table that is from this time.
+func (c *changes) head(at time.Time) string {
+	return fmt.Sprintf("%s, every %s", format.Time(at), format.Age(c.every))
+}
+
 // printHead prints the first lines of a table: when it is from, and what could not be read.
 func (c *changes) printHead(t *terminal.Table, r *groupstatus.Report) {
-	text := fmt.Sprintf("%s, every %s", format.Time(r.At), format.Age(c.every))
+	text := c.head(r.At)
 	if c.took >= slowRefresh {
 		text += ", this refresh took " + format.Age(c.took)
 	}
@@ -219,13 +232,12 @@ func (c *changes) withRates(row []string, rates ...string) []string {
 	return slices.Insert(row, len(row)-1, rates...)
 }
 
-// topicRates returns a topic's cells IN/S, DONE/S and TREND. Only of a topic that is behind it
-// estimates when the lag is drained: some events always wait for the next commit.
-func (c *changes) topicRates(topic groupstatus.TopicLag) []string {
+// topicRates returns a topic's cells IN/S, DONE/S and TREND.
+func (c *changes) topicRates(topic string) []string {
 	if c == nil {
 		return nil
 	}
-	r := c.Topics[topic.Topic]
+	r := c.Topics[topic]
 	trend, text := r.Trend(), "-"
 	switch {
 	case trend == nil:
@@ -235,10 +247,6 @@ func (c *changes) topicRates(topic groupstatus.TopicLag) []string {
 		text = "+" + perSecond(trend) + "/s"
 	default:
 		text = perSecond(trend) + "/s"
-		if left, ok := r.DrainedIn(topic); ok &&
-			(topic.Oldest == nil || *topic.Oldest >= behindAfter) {
-			text += ", drained in about " + about(left)
-		}
 	}
 	return []string{perSecond(r.In), perSecond(r.Done), text}
 }
@@ -257,15 +265,29 @@ func perSecond(n *float64) string {
 	return format.Thousands(int64(math.Round(*n)))
 }
 
-// about formats an estimate, without the seconds of minutes.
-func about(d time.Duration) string {
-	if d = d.Round(time.Second); d < time.Minute {
-		return fmt.Sprintf("%ds", d/time.Second)
+// drain returns how long the worker needs, at its present calls a second, for what is in its memory
+// if no new events arrive. Like the worker's page it counts one call for each conversation.
+func (c *changes) drain(r *groupstatus.Worker) string {
+	waiting := r.Lanes.Live.Conversations + r.Lanes.Backfill.Conversations
+	switch {
+	case r.Member == nil:
+		return "unknown: outside a generation the worker does not see the events in Kafka"
+	case waiting == 0 && len(r.Unreadable) > 0:
+		return "unknown: the unreadable events are in Kafka"
+	case waiting == 0:
+		return "no events wait"
+	case len(r.Held) > 0: // perhaps only one lane is
+		return "unknown during a hold"
+	case c.Calls == nil:
+		return "-"
+	case *c.Calls < 0.05: // shown as 0.0
+		return "unknown: no calls now"
 	}
-	if d = d.Round(time.Minute); d < time.Hour {
-		return fmt.Sprintf("%dm", d/time.Minute)
+	text := "about " + format.Age(time.Duration(float64(waiting) / *c.Calls * float64(time.Second)))
+	if len(r.Unreadable) > 0 {
+		text += ", without the unreadable partitions"
 	}
-	return format.Age(d)
+	return text
 }
 
 // written returns the numbers of new dead letters.

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,6 +25,7 @@ import (
 
 	"markread/cmd/markread/cli/clitest"
 	"markread/cmd/markread/cli/config"
+	"markread/cmd/markread/cli/terminal"
 	"markread/consumer/broker"
 	"markread/consumer/deadletter"
 	"markread/consumer/event"
@@ -451,7 +453,7 @@ func TestStatusWatch(t *testing.T) {
 			var out clitest.Buffer
 			ended := make(chan error)
 			go func() { // awaited below
-				ended <- watchStatus(ctx, &out, 2*time.Second,
+				ended <- watchStatus(ctx, &out, nil, 2*time.Second,
 					groupstatus.NewCollector(*l).Report)
 			}()
 			shows := func(texts ...string) {
@@ -493,6 +495,55 @@ func TestStatusWatch(t *testing.T) {
 		})
 }
 
+// On a terminal the first line appears at once. A small window shows a hold with what to do, whole;
+// only rows of tables are cut.
+func TestStatusWatchOnATerminal(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	var out bytes.Buffer
+	columns := 80
+	screen := terminal.NewScreen(&out, func() (int, int, error) { return 24, columns, nil })
+	draws := func() []string { return strings.Split(out.String(), "\x1b[H")[1:] }
+	err := watchStatus(ctx, io.Discard, screen, time.Nanosecond,
+		func(context.Context) *groupstatus.Report {
+			switch n := len(draws()); n {
+			case 1:
+				if !strings.Contains(draws()[0], " UTC, every 0.0s: reading …\x1b[K") {
+					t.Errorf("%q", draws()[0])
+				}
+			case 2:
+				columns = 120
+			default:
+				stop()
+			}
+			r := sampleReport()
+			live := &r.Lag.Topics[0]
+			live.Partitions = live.Partitions[:11] // without the unreadable one
+			return r
+		})
+	if err != nil || len(draws()) != 3 {
+		t.Fatalf("%v, %q", err, out.String())
+	}
+	for i, want := range [][]string{{
+		"    observed: 5 calls in a row got no ErrorCode, the last:\n" +
+			"      openim/admin_set_msg_read: no connection to the server\n" +
+			"      (console.tim.qq.com)\n" +
+			"    do: check --im-url, name resolution, the firewall's rules for outgoing\n" +
+			"      connections, and the proxy if the environment names one\n",
+		"  2   markread-9a41   10.0.3.18   100     mark-read 6-11, mark-read-backfill 6…\n",
+	}, {
+		"    do: check --im-url, name resolution, the firewall's rules for outgoing connections, " +
+			"and the proxy if the\n      environment names one\n",
+		"  2   markread-9a41   10.0.3.18   100     mark-read 6-11, mark-read-backfill 6-11\n",
+	}} {
+		text := strings.ReplaceAll(draws()[1+i], "\x1b[K", "")
+		for _, lines := range want {
+			if !strings.Contains(text, lines) {
+				t.Errorf("no\n%s in\n%s", lines, text)
+			}
+		}
+	}
+}
+
 // The interval is from start to start. A refresh that takes longer delays the next one: they never
 // overlap.
 func TestStatusWatchInterval(t *testing.T) {
@@ -500,7 +551,7 @@ func TestStatusWatchInterval(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		begin, takes := time.Now(), []float64{0, 0.5, 3, 0.5, 0, 0}
 		var starts []float64
-		err := watchStatus(ctx, io.Discard, 2*time.Second,
+		err := watchStatus(ctx, io.Discard, nil, 2*time.Second,
 			func(context.Context) *groupstatus.Report {
 				n := len(starts)
 				starts = append(starts, time.Since(begin).Seconds())
@@ -532,7 +583,7 @@ func TestStatusWatchEnds(t *testing.T) {
 			ctx, stop := context.WithCancel(t.Context())
 			n := 0
 			var out clitest.Buffer
-			err := watchStatus(ctx, &out, time.Second, func(context.Context) *groupstatus.Report {
+			err := watchStatus(ctx, &out, nil, time.Second, func(context.Context) *groupstatus.Report {
 				if n++; n == len(c.refreshes) {
 					stop()
 				}
@@ -548,14 +599,14 @@ func TestStatusWatchEnds(t *testing.T) {
 		ctx, stop := context.WithTimeout(t.Context(), time.Second)
 		defer stop()
 		begin := time.Now()
-		err := watchStatus(ctx, io.Discard, time.Hour,
+		err := watchStatus(ctx, io.Discard, nil, time.Hour,
 			func(context.Context) *groupstatus.Report { return &groupstatus.Report{} })
 		if err != nil || time.Since(begin) != time.Second {
 			t.Errorf("%v after %s", err, time.Since(begin))
 		}
 	})
 	broken := errors.New("file is full")
-	if err := watchStatus(t.Context(), brokenWriter{broken}, time.Hour,
+	if err := watchStatus(t.Context(), brokenWriter{broken}, nil, time.Hour,
 		func(context.Context) *groupstatus.Report {
 			return &groupstatus.Report{}
 		}); !errors.Is(err, broken) {

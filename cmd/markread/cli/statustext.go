@@ -33,6 +33,9 @@ const behindAfter = 5
 func printStatus(w io.Writer, r *groupstatus.Report, c *changes) error {
 	t := terminal.NewTable(w)
 	if c != nil {
+		if c.width != nil {
+			t.Width = c.width()
+		}
 		c.printHead(t, r)
 	}
 	if r.Group == nil && r.Lag == nil && r.Letters == nil && r.Worker == nil {
@@ -42,6 +45,7 @@ func printStatus(w io.Writer, r *groupstatus.Report, c *changes) error {
 	printLag(t, r.Lag, c)
 	printWorker(t, r.Worker, r.At, c)
 	printDeadLetters(t, r.Letters, c)
+	printBehind(t, r.Lag)
 	return t.End()
 }
 
@@ -97,22 +101,16 @@ func printLag(t *terminal.Table, r *groupstatus.Lag, c *changes) {
 	t.Textf("lag: %s", lagSummary(r))
 	t.Row(c.withRates([]string{"  TOPIC", "LANE", "LAG", "OLDEST", "PARTITIONS"},
 		"IN/S", "DONE/S", "TREND")...)
-	type row struct {
-		topic string
-		groupstatus.PartitionLag
-	}
-	var behind, unreadable []row
+	var unreadable []partitionRow
 	for _, topic := range r.Topics {
 		uncommitted, unknown, unread := 0, 0, 0
 		for _, p := range topic.Partitions {
 			if p.Unreadable != nil {
-				unreadable = append(unreadable, row{topic.Topic, p})
+				unreadable = append(unreadable, partitionRow{topic.Topic, p})
 				unread++
 			}
 			if p.Lag == nil {
 				unknown++
-			} else if *p.Lag > 0 && oldestAge(p) >= behindAfter {
-				behind = append(behind, row{topic.Topic, p})
 			}
 			if p.Committed == nil {
 				uncommitted++
@@ -133,7 +131,7 @@ func printLag(t *terminal.Table, r *groupstatus.Lag, c *changes) {
 			lag = format.Thousands(*topic.Lag)
 		}
 		row := []string{"  " + topic.Topic, topic.Lane, lag, format.AgeOf(topic.Oldest), text}
-		t.Row(c.withRates(row, c.topicRates(topic)...)...)
+		t.Row(c.withRates(row, c.topicRates(topic.Topic)...)...)
 	}
 	for _, topic := range r.Topics {
 		if topic.Lost > 0 {
@@ -147,10 +145,32 @@ func printLag(t *terminal.Table, r *groupstatus.Lag, c *changes) {
 		t.Textf("  ! UNREADABLE %s/%d%s: %s; %s", p.topic, p.Partition, atOffset(u.Offset),
 			u.Reason, u.Do)
 	}
+}
+
+// partitionRow is a partition with its topic.
+type partitionRow struct {
+	topic string
+	groupstatus.PartitionLag
+}
+
+// printBehind lists the partitions that are the furthest behind: last, because a watch cuts the
+// end of a table that is longer than the window.
+func printBehind(t *terminal.Table, r *groupstatus.Lag) {
+	if r == nil {
+		return
+	}
+	var behind []partitionRow
+	for _, topic := range r.Topics {
+		for _, p := range topic.Partitions {
+			if p.Lag != nil && *p.Lag > 0 && oldestAge(p) >= behindAfter {
+				behind = append(behind, partitionRow{topic.Topic, p})
+			}
+		}
+	}
 	if len(behind) == 0 {
 		return
 	}
-	slices.SortStableFunc(behind, func(a, b row) int {
+	slices.SortStableFunc(behind, func(a, b partitionRow) int {
 		return cmp.Or(cmp.Compare(oldestAge(b.PartitionLag), oldestAge(a.PartitionLag)),
 			cmp.Compare(*b.Lag, *a.Lag))
 	})
@@ -255,8 +275,8 @@ func printWorker(t *terminal.Table, r *groupstatus.Worker, now time.Time, c *cha
 			text = "nothing in memory, the oldest " + format.AgeOf(&lane.OldestSeconds)
 		}
 		if lane.Events > 0 || lane.Conversations > 0 {
-			text = format.Count(lane.Conversations, "conversation") + ", " +
-				format.Count(lane.Events, "event") + ", the oldest " +
+			text = format.CountOf(lane.Conversations, "conversation") + ", " +
+				format.CountOf(lane.Events, "event") + ", the oldest " +
 				format.Age(time.Duration(lane.OldestSeconds*float64(time.Second)))
 		}
 		t.Textf("  waiting, %s: %s", lane.name, text)
@@ -270,6 +290,9 @@ func printWorker(t *terminal.Table, r *groupstatus.Worker, now time.Time, c *cha
 		quota = perSecond(c.Calls) + "/s now; " + quota
 	}
 	t.Textf("  calls: %s, %d in flight", quota, r.Quota.InFlight)
+	if c != nil {
+		t.Textf("  time to drain: %s", c.drain(r))
+	}
 }
 
 func printDeadLetters(t *terminal.Table, r *groupstatus.DeadLetters, c *changes) {

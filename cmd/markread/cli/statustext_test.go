@@ -193,12 +193,11 @@ func TestStatusChanges(t *testing.T) {
 	check(text(c, first, second, 1200*time.Millisecond),
 		"2026-03-01 03:00:02 UTC, every 2.0s, this refresh took 1.2s", "  ! 5",
 		"  … and 2 more errors",
-		// 1,299 - 1,290 events at 10 a second
-		"  mark-read            live       1,299   12m04s   0      10       -10/s, drained in "+
-			"about 1s   11",
-		"  mark-read-backfill   backfill   0       -        75     0        +75/s"+
-			strings.Repeat(" ", 24)+"12, 12 without a commit (lag from the oldest record)",
+		"  mark-read            live       1,299   12m04s   0      10       -10/s   11",
+		"  mark-read-backfill   backfill   0       -        75     0        +75/s   12, 12 "+
+			"without a commit (lag from the oldest record)",
 		"  calls: 190/s now; a share of 100 of 200 calls a second, limit now 100, 0 in flight",
+		"  time to drain: unknown during a hold",
 		"  new: 2,000 since the last refresh, 2,000 since 2026-03-01 03:00:00 UTC")
 
 	// Retention has deleted dead letters: they were read again.
@@ -220,33 +219,77 @@ func TestStatusChanges(t *testing.T) {
 	}
 }
 
-// A lag is drained "in about" a time only if the topic is behind: some events always wait for the
-// next commit.
 func TestStatusTrend(t *testing.T) {
 	for _, c := range []struct {
-		oldest     *float64
-		lag        int64
-		in, done   float64
-		want, name string
+		in, done float64
+		want     string
 	}{
-		{nil, 3600, 0, 1, "-1/s, drained in about 1h00m", "its age is not known"},
-		{new(4.9), 30, 0, 1, "-1/s", "not behind"},
-		{new(5.), 30, 0, 1, "-1/s, drained in about 30s", "behind"},
-		{new(900.), 59, 100, 101, "-1/s, drained in about 59s", "seconds"},
-		{new(900.), 250_000, 300.25, 1200, "-900/s, drained in about 5m", "minutes"},
-		{new(900.), 3_599_600, 0, 1000, "-1,000/s, drained in about 1h00m", "nearly an hour"},
-		{new(900.), 30_000_000, 0, 200, "-200/s, drained in about 41h40m", "hours"},
-		{new(900.), 1_000_000_000, 0, 200, "-200/s", "longer than an estimate is good for"},
-		{new(900.), 1000, 0, 0.4, "steady", "steady"},
-		{new(900.), 1000, 0.5, 0, "+0.5/s", "growing slowly"},
-		{new(900.), 1000, 3, 0.3, "+2.7/s", "growing"},
+		{100, 101, "-1/s"},
+		{0, 1000, "-1,000/s"},
+		{300.25, 1200, "-900/s"},
+		{0, 0.4, "steady"},
+		{0.4, 0, "steady"},
+		{0.5, 0, "+0.5/s"},
+		{3, 0.3, "+2.7/s"},
 	} {
-		topic := groupstatus.TopicLag{Topic: "t", Lag: &c.lag, Oldest: c.oldest}
 		shown := &changes{Rates: groupstatus.Rates{Topics: map[string]groupstatus.TopicRates{
 			"t": {In: &c.in, Done: &c.done}}}}
-		if got := shown.topicRates(topic)[2]; got != c.want {
-			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		if got := shown.topicRates("t")[2]; got != c.want {
+			t.Errorf("%g - %g: %q, want %q", c.in, c.done, got, c.want)
 		}
+	}
+}
+
+// The time to drain is the one on the worker's page, with the calls that were made instead of the
+// limit.
+func TestStatusTimeToDrain(t *testing.T) {
+	unreadable := []groupstatus.WorkerUnreadable{{}}
+	for name, c := range map[string]struct {
+		calls  *float64
+		change func(w *groupstatus.Worker)
+		want   string
+	}{
+		"both lanes": {new(100.), func(*groupstatus.Worker) {}, "about 4m00s"},
+		"half a call a second": {new(0.5), func(w *groupstatus.Worker) {
+			w.Lanes.Backfill.Conversations = 0
+		}, "about 2h46m"},
+		"some are unreadable": {new(100.), func(w *groupstatus.Worker) { w.Unreadable = unreadable },
+			"about 4m00s, without the unreadable partitions"},
+		"only unreadable": {new(100.), func(w *groupstatus.Worker) {
+			w.Lanes, w.Unreadable = console.Lanes{}, unreadable
+		}, "unknown: the unreadable events are in Kafka"},
+		"nothing waits": {new(100.), func(w *groupstatus.Worker) {
+			w.Lanes, w.Held = console.Lanes{}, []console.Hold{{}}
+		}, "no events wait"},
+		"held": {new(100.), func(w *groupstatus.Worker) { w.Held = []console.Hold{{}} },
+			"unknown during a hold"},
+		"no calls":           {new(0.04), func(*groupstatus.Worker) {}, "unknown: no calls now"},
+		"as slow as it gets": {new(0.05), func(*groupstatus.Worker) {}, "about 5d13h"},
+		"first refresh":      {nil, func(*groupstatus.Worker) {}, "-"},
+		"outside a generation": {new(100.), func(w *groupstatus.Worker) { w.Member = nil },
+			"unknown: outside a generation the worker does not see the events in Kafka"},
+	} {
+		worker := &groupstatus.Worker{Member: new("m"), Lanes: console.Lanes{
+			Live:     console.Lane{Conversations: 5000, Events: 12_345},
+			Backfill: console.Lane{Conversations: 19_000, Events: 20_000}}}
+		c.change(worker)
+		var b strings.Builder
+		shown := &changes{Rates: groupstatus.Rates{Calls: c.calls}}
+		if err := printStatus(&b, &groupstatus.Report{Worker: worker}, shown); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(b.String(), " in flight\n  time to drain: "+c.want+"\n") {
+			t.Errorf("%s: no %q in\n%s", name, c.want, &b)
+		}
+	}
+}
+
+// Long numbers have separators, as everywhere.
+func TestStatusOfABacklog(t *testing.T) {
+	text := printed(t, &groupstatus.Report{Worker: &groupstatus.Worker{Lanes: console.Lanes{
+		Live: console.Lane{Conversations: 1709, Events: 3893, OldestSeconds: 5}}}})
+	if !strings.Contains(text, ": 1,709 conversations, 3,893 events, the oldest 5.0s\n") {
+		t.Errorf("%s", text)
 	}
 }
 

@@ -23,14 +23,26 @@ func NewScreen(out io.Writer, size func() (rows, columns int, err error)) *Scree
 	return &Screen{out: Unfiltered(out), size: size}
 }
 
+// window returns the size of the window; the usual one if it is not known.
+func (s *Screen) window() (rows, columns int) {
+	rows, columns, err := s.size()
+	if err != nil || rows < 2 || columns < 2 { // some serial lines and containers have 0 and 0
+		return 24, 80
+	}
+	return rows, columns
+}
+
+// Width returns how many characters of a line Draw shows at present.
+func (s *Screen) Width() int {
+	_, columns := s.window()
+	return columns - 1
+}
+
 // Draw shows the text, cut to the window's present size. It overwrites the previous text in one
 // write, instead of clearing the screen first, so that nothing flickers. What the first text covers
 // moves to the terminal's history.
 func (s *Screen) Draw(text string) error {
-	rows, columns, err := s.size()
-	if err != nil || rows < 2 || columns < 2 { // some serial lines and containers have 0 and 0
-		rows, columns = 24, 80
-	}
+	rows, columns := s.window()
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	if most := rows - 1; len(lines) > most {
 		more := fmt.Sprintf("… %d more lines: enlarge the window", len(lines)-most+1)
@@ -47,7 +59,7 @@ func (s *Screen) Draw(text string) error {
 		b.WriteString(cut(printable.Line(line), columns-1) + "\x1b[K\n")
 	}
 	b.WriteString("\x1b[J\x1b[?7h")
-	_, err = io.WriteString(s.out, b.String())
+	_, err := io.WriteString(s.out, b.String())
 	return err
 }
 

@@ -159,6 +159,48 @@ func TestScreenFitsTheWindow(t *testing.T) {
 	}
 }
 
+// Text breaks at spaces, with an indent; rows don't break.
+func TestTextFitsTheWidth(t *testing.T) {
+	for name, c := range map[string]struct {
+		text  string
+		width int
+		want  string
+	}{
+		"no width":         {"  do: one two", 0, "  do: one two\n"},
+		"fits":             {"  do: one two", 13, "  do: one two\n"},
+		"too long":         {"  do: one two", 12, "  do: one\n    two\n"},
+		"space at the end": {"  do: one two", 9, "  do: one\n    two\n"},
+		"three lines":      {"one two three four", 7, "one two\n  three\n  four\n"},
+		"a long word": {"  ! abcdefghij klmnopqrs", 10,
+			"  ! abcdef\n    ghij\n    klmnop\n    qrs\n"},
+		"characters":      {"  ! éééé ßßß", 11, "  ! éééé\n    ßßß\n"},
+		"a line break":    {"  ! one\ntwo", 9, "  ! one\n    two\n"},
+		"a narrow window": {"    do: one two", 12, "    do: one two\n"},
+		"spaces":          {"          ", 4, "          \n"},
+		"empty":           {"", 4, "\n"},
+	} {
+		var b strings.Builder
+		table := NewTable(&b)
+		table.Width = c.width
+		table.Textf("%s", c.text)
+		table.Row("one two", "three four five", "six")
+		if err := table.End(); err != nil || b.String() != c.want+"one two   three four five   six\n" {
+			t.Errorf("%s: %q, want %q; %v", name, b.String(), c.want, err)
+		}
+	}
+	w := newWindow(t, 4, 30)
+	s := NewScreen(w, w.size)
+	if got := s.Width(); got != 29 {
+		t.Errorf("the width is %d", got)
+	}
+	s.draw(t, strings.Repeat("x", 29))
+	w.check(strings.Repeat("x", 29))
+	w.columns = 0
+	if got := s.Width(); got != 79 {
+		t.Errorf("the unknown width is %d", got)
+	}
+}
+
 // If the size of the window is not known, the usual one is used.
 func TestScreenOfUnknownSize(t *testing.T) {
 	for name, size := range map[string]func() (int, int, error){

@@ -107,11 +107,15 @@ const ClearLine = "\r\x1b[K"
 // Table writes aligned text.
 type Table struct {
 	*tabwriter.Writer
-	err error
+	// Width, if positive, is the number of characters at which Textf breaks lines.
+	Width int
+	err   error
 }
 
 // NewTable returns a table that is written to w; see End.
-func NewTable(w io.Writer) *Table { return &Table{tabwriter.NewWriter(w, 0, 0, 3, ' ', 0), nil} }
+func NewTable(w io.Writer) *Table {
+	return &Table{Writer: tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)}
+}
 
 // End writes buffered lines and returns the first error.
 func (t *Table) End() error {
@@ -132,8 +136,28 @@ func (t *Table) Row(cells ...string) {
 	}
 }
 
-// Textf writes a line that is not aligned with others.
-func (t *Table) Textf(format string, args ...any) { t.Row(fmt.Sprintf(format, args...)) }
+// Textf writes a line that is not aligned with others. If it is longer than Width, it is broken at
+// spaces, and the next lines are indented by two more.
+func (t *Table) Textf(format string, args ...any) {
+	line := []rune(printable.Line(fmt.Sprintf(format, args...)))
+	indent := 2
+	for indent-2 < len(line) && line[indent-2] == ' ' {
+		indent++
+	}
+	for t.Width > 2*indent && len(line) > t.Width {
+		end := t.Width
+		for end > indent && line[end] != ' ' {
+			end--
+		}
+		if end == indent { // one long word
+			end = t.Width
+		}
+		t.Row(string(line[:end]))
+		rest := strings.TrimLeft(string(line[end:]), " ")
+		line = []rune(strings.Repeat(" ", indent) + rest)
+	}
+	t.Row(string(line))
+}
 
 // First yields at most so many elements. If there are more, it then writes a line with their
 // number; more is its format.

@@ -113,10 +113,8 @@ func (b *bench) runRow(ctx context.Context, r row) (map[string][]result, error) 
 	results := map[string][]result{}
 	for run := range b.Runs {
 		sides := b.sides(r)
-		if run%2 == 1 {
-			slices.Reverse(sides)
-		}
-		for _, side := range sides {
+		first := run % len(sides)
+		for _, side := range slices.Concat(sides[first:], sides[:first]) {
 			m := &measurement{bench: b, kafka: k, side: side,
 				name: fmt.Sprintf("%s-%d-%s", k.topic, run, strings.ReplaceAll(side, " ", "-"))}
 			began := time.Now()

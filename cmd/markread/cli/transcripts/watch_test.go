@@ -48,22 +48,23 @@ func TestWatchOnATerminal(t *testing.T) {
 		ended <- cli.Run(ctx, []string{"status", "--brokers", b.Addr(), "--backfill-topic=",
 			"--watch", "1s"}, nil, strings.NewReader(""), terminal, terminal)
 	}()
+	const begin, end = "\x1b[?7l\x1b[H", "\x1b[J\x1b[?7h"
 	shown, some := "", make([]byte, 4<<10)
-	for !strings.HasSuffix(shown, "\x1b[J\x1b[?7h") {
+	for strings.Count(shown, end) < 2 { // the first line, then the table
 		n, err := window.Read(some)
 		if err != nil {
 			t.Fatalf("%v after %q", err, shown)
 		}
 		shown += string(some[:n])
 	}
-	before, table, found := strings.Cut(shown, "\x1b[?7l\x1b[H")
-	left := strings.Trim(strings.ReplaceAll(before, "\x1b[K", ""), "\r\n")
-	if !found || left != "" {
-		t.Errorf("before the table: %q", before)
+	drawn := strings.Split(shown, begin)
+	if left := strings.Trim(strings.ReplaceAll(drawn[0], "\x1b[K", ""), "\r\n"); left != "" {
+		t.Errorf("before the table: %q", drawn[0])
 	}
-	if !strings.Contains(table,
-		" UTC, every 1.0s\x1b[K\r\n\x1b[K\r\ngroup markread: ABSENT\x1b[K\r\n") {
-		t.Errorf("%q", table)
+	if len(drawn) != 3 || !strings.Contains(drawn[1], " UTC, every 1.0s: reading …\x1b[K\r\n") ||
+		!strings.Contains(drawn[2],
+			" UTC, every 1.0s\x1b[K\r\n\x1b[K\r\ngroup markread: ABSENT\x1b[K\r\n") {
+		t.Errorf("%q", drawn)
 	}
 	stop()
 	if status := <-ended; status != cli.ExitOK {

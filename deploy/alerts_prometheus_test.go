@@ -109,18 +109,15 @@ func startPrometheus(t *testing.T, program, rules string, targets map[string]str
 		}
 	})
 	p := &promServer{"http://" + addr}
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	wait(t, "Prometheus is ready", func() bool {
 		response, err := http.Get(p.url + "/-/ready")
-		if err == nil {
-			response.Body.Close()
-			if response.StatusCode == http.StatusOK {
-				return p
-			}
+		if err != nil {
+			return false
 		}
-		if time.Now().After(end) {
-			t.Fatalf("Prometheus is not ready: %v", err)
-		}
-	}
+		response.Body.Close()
+		return response.StatusCode == http.StatusOK
+	})
+	return p
 }
 
 // get decodes the data of a response of the API.
@@ -154,15 +151,10 @@ func (p *promServer) alerts(t *testing.T) []alert {
 // waitScraped waits until each of n workers was scraped.
 func (p *promServer) waitScraped(t *testing.T, n int) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	wait(t, "all workers are scraped and ready", func() bool {
 		found := get[struct{ Result []any }](t, p, "query", "query", "markread_ready == 1")
-		if len(found.Result) == n {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("%d of %d workers are scraped and ready", len(found.Result), n)
-		}
-	}
+		return len(found.Result) == n
+	})
 }
 
 // history returns all alerts that have fired since a time, in the order of their jobs.

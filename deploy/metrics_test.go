@@ -117,8 +117,8 @@ func selectors(t *testing.T, file string, decode func([]byte, any) error) map[st
 	return found
 }
 
-// Every series that the alerts and the dashboard select exists on a running worker that has made
-// calls and is paused: with that name and these labels, in both formats of /metrics.
+// Every series that the alerts and the dashboard select exists on a worker that has read its
+// partitions and is paused: with that name and these labels, in both formats of /metrics.
 func TestSelectedSeriesExist(t *testing.T) {
 	selected := selectors(t, "prometheus/alerts.yaml", yaml.Unmarshal)
 	for s, file := range selectors(t, "grafana/markread.json", json.Unmarshal) {
@@ -141,7 +141,7 @@ func TestSelectedSeriesExist(t *testing.T) {
 }
 
 // startDev starts `markread dev` in this process, and returns the address of its admin server once
-// the worker has made calls and was paused.
+// the worker has read its partitions and was paused.
 func startDev(t *testing.T) string {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
@@ -185,12 +185,17 @@ func startDev(t *testing.T) string {
 // waitFor waits until a metric exists.
 func waitFor(t *testing.T, addr, name string) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		if len(scrape(t, addr, "text/plain")[name]) > 0 {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("no %s", name)
+	wait(t, name, func() bool { return len(scrape(t, addr, "text/plain")[name]) > 0 })
+}
+
+// wait polls until ok returns true, and fails the test after 30 s.
+func wait(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for limit := time.Now().Add(30 * time.Second); !ok(); <-tick.C {
+		if time.Now().After(limit) {
+			t.Fatalf("not within 30 s: %s", what)
 		}
 	}
 }

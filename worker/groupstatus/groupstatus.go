@@ -66,9 +66,6 @@ func (l *Collector) fail(err error) {
 	}
 }
 
-// Run collects one report; see [Collector].
-func Run(ctx context.Context, o Options) *Report { return NewCollector(o).Report(ctx) }
-
 // Report collects all parts concurrently, once Kafka has responded or failed, so that they are of
 // the same moment, Report.At. Each part fails independently.
 func (l *Collector) Report(ctx context.Context) *Report {

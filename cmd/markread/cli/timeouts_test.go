@@ -320,7 +320,7 @@ func TestStatusOfFrozenLeaders(t *testing.T) {
 					return nil, nil, false
 				})
 				start := time.Now()
-				r := groupstatus.Run(t.Context(), *l)
+				r := groupstatus.NewCollector(*l).Report(t.Context())
 				if took := time.Since(start); took > 15*time.Second || len(r.Errors) != 2 {
 					t.Errorf("%v: after %s: %v", key, took, r.Errors)
 				}
@@ -340,7 +340,7 @@ func TestStatusOfFrozenLeaders(t *testing.T) {
 func TestStatusTimeouts(t *testing.T) {
 	statusInVirtualTime(t, true, func(t *testing.T, _ *kfake.Cluster, l *groupstatus.Options) {
 		start := time.Now()
-		r := groupstatus.Run(t.Context(), *l)
+		r := groupstatus.NewCollector(*l).Report(t.Context())
 		if took := time.Since(start); took > 10*time.Second || len(r.Errors) != 1 ||
 			!strings.Contains(r.Errors[0], "--brokers") ||
 			!strings.Contains(r.Errors[0], "connection refused") {
@@ -365,7 +365,7 @@ func TestStatusTimeouts(t *testing.T) {
 				cluster.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: kerr.UnknownServerError,
 					Count: -1})
 				start := time.Now()
-				r := groupstatus.Run(t.Context(), *l)
+				r := groupstatus.NewCollector(*l).Report(t.Context())
 				if took := time.Since(start); took > 30*time.Second || len(r.Errors) == 0 ||
 					!strings.Contains(strings.Join(r.Errors, "; "), want) {
 					t.Errorf("%v: after %s: %v", key, took, r.Errors)

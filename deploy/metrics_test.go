@@ -149,14 +149,15 @@ func startDev(t *testing.T) string {
 	go func() {
 		defer close(ended)
 		ended <- app.Dev(ctx, app.DevOptions{
-			KafkaAddr: "127.0.0.1:0", IMAddr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0", Traffic: 100,
+			KafkaAddr: "127.0.0.1:0", IMAddr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0",
+			ConsoleAddr: "127.0.0.1:0", Traffic: 100,
 			Worker: worker.Options{
 				Rate: 200, MaxPending: 500_000, MaxRejected: 95, Attempts: 8,
 				Backoff:    imclient.NewBackoff(200*time.Millisecond, 30*time.Second),
 				MaxReplays: 3, CallTimeout: 5 * time.Second, CommitEvery: time.Second,
 				DrainTimeout: 10 * time.Second, Log: zerolog.Nop(), Version: "test",
 			},
-			Started: func(_, _, admin string) { started <- admin },
+			Started: func(at app.DevAddrs) { started <- at.Admin },
 		})
 	}()
 	t.Cleanup(func() {

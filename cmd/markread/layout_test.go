@@ -23,8 +23,8 @@ const root = "../.."
 var mayImport = map[string][]string{
 	// The program: signals and the exit status; the commands, which translate; what they start.
 	"cmd/markread": {"cmd/markread/cli"},
-	"cmd/markread/app": {"worker", "worker/console", "consumer/admin", "consumer/broker",
-		"consumer/event", "consumer/kafkaclient", "consumer/printable", "imclient",
+	"cmd/markread/app": {"worker", "worker/console", "worker/console/group",
+		"worker/console/overview", "consumer/admin", "consumer/broker", "consumer/event", "consumer/kafkaclient", "consumer/printable", "imclient",
 		"imclient/sandbox", "worker/format"},
 	// it starts the other sides of the comparison, and the program itself, as processes; imclient
 	// signs the loops' calls
@@ -32,7 +32,8 @@ var mayImport = map[string][]string{
 		"imclient/sandbox"},
 	"cmd/markread/cli": {"cmd/markread/app", "cmd/markread/bench", "cmd/markread/cli/config",
 		"cmd/markread/cli/terminal",
-		"worker", "worker/console", "worker/format", "worker/groupstatus", "worker/preflight",
+		"worker", "worker/console", "worker/console/group", "worker/format", "worker/groupstatus",
+		"worker/preflight",
 		"consumer/admin", "consumer/backfill", "consumer/deadletter", "consumer/event",
 		"consumer/kafkaclient", "consumer/printable", "imclient", "imclient/sandbox"},
 	// it creates their options
@@ -60,6 +61,10 @@ var mayImport = map[string][]string{
 	"worker/stacksim":   {},           // tests only
 	// imclient: IsLoopback, and Secret for the client's token
 	"worker/console": {"consumer/printable", "worker/format", "imclient"},
+	// it describes the group as groupstatus does, and forwards commands with console's client
+	"worker/console/group": {"worker/console", "worker/console/overview", "worker/console/sample",
+		"worker/format", "worker/groupstatus", "consumer", "consumer/admin", "consumer/deadletter",
+		"consumer/event", "consumer/kafkaclient", "consumer/printable", "imclient"},
 	// Reports about a deployment and about a group. They don't know the worker's internals.
 	"worker/format": {"consumer/printable"},
 	// worker/engine: for a member's share of the rate

@@ -16,6 +16,7 @@ import (
 	"markread/imclient/sandbox"
 	"markread/worker"
 	"markread/worker/console"
+	"markread/worker/console/group"
 )
 
 const (
@@ -32,18 +33,21 @@ var DevTopics = event.Topics{Live: "mark-read", Backfill: "mark-read-backfill",
 
 // DevOptions configures [Dev]. Port 0 means any free port.
 type DevOptions struct {
-	KafkaAddr, IMAddr, AdminAddr string
-	AdminToken                   imclient.Secret
-	DataDir                      string         // of the broker; "": in memory
-	Traffic                      int            // sample events a second
-	Worker                       worker.Options // without clients, topics and group
+	KafkaAddr, IMAddr, AdminAddr, ConsoleAddr string
+	AdminToken                                imclient.Secret
+	DataDir                                   string         // of the broker; "": in memory
+	Traffic                                   int            // sample events a second
+	Worker                                    worker.Options // without clients, topics and group
 	// Started, if non-nil, is called once everything listens, before traffic begins.
-	Started func(kafkaAddr, imAddr, adminAddr string)
+	Started func(DevAddrs)
 }
 
-// Dev runs an embedded broker, a local IM server, a worker, its admin server and sample traffic
-// until ctx ends. It returns nil after a clean shutdown. Its errors name the flags of `markread
-// dev`.
+// DevAddrs are the addresses at which this machine reaches what [Dev] runs.
+type DevAddrs struct{ Kafka, IM, Admin, Console string }
+
+// Dev runs an embedded broker, a local IM server, a worker, its admin server, the group's console
+// and sample traffic until ctx ends. It returns nil after a clean shutdown. Its errors name the
+// flags of `markread dev`.
 func Dev(ctx context.Context, c DevOptions) error {
 	log := c.Worker.Log
 	if c.DataDir != "" {
@@ -103,6 +107,18 @@ func Dev(ctx context.Context, c DevOptions) error {
 	if err != nil {
 		return err
 	}
+	board, err := openConsole(ConsoleOptions{Addr: c.ConsoleAddr, Token: c.AdminToken,
+		AllowReplay: true, Log: log, Group: group.Options{Kafka: kafka, Name: o.Worker.Group,
+			Topics: DevTopics, MaxReplays: c.Worker.MaxReplays,
+			Peers: []string{console.DialAddr(s.admin.Addr())}}})
+	if err != nil {
+		return err
+	}
+	// It outlives the worker, too, and stops before its Kafka client is closed.
+	var consoles sync.WaitGroup
+	defer consoles.Wait()
+	consoleCtx, stopConsole := context.WithCancel(servers)
+	defer stopConsole()
 	return s.run(ctx, func(ctx context.Context) error {
 		if err := admin.CheckTopics(ctx, kafka, DevTopics, true); err != nil {
 			return err
@@ -114,9 +130,15 @@ func Dev(ctx context.Context, c DevOptions) error {
 				return err
 			}
 		}
+		consoles.Go(func() {
+			if err := board.run(consoleCtx); err != nil {
+				log.Error().Err(err).Msg("the console has stopped; the worker continues")
+			}
+		})
 		if c.Started != nil {
-			c.Started(kafkaServer.Addr(), console.DialAddr(imServer.Addr),
-				console.DialAddr(s.admin.Addr()))
+			c.Started(DevAddrs{Kafka: kafkaServer.Addr(), IM: console.DialAddr(imServer.Addr),
+				Admin:   console.DialAddr(s.admin.Addr()),
+				Console: console.DialAddr(board.server.Addr())})
 		}
 		background.Go(func() { t.run(ctx) })
 		return nil

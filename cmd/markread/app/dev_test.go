@@ -57,9 +57,10 @@ func TestDevEndToEnd(t *testing.T) {
 	started, ended := make(chan string, 1), make(chan error, 1)
 	go func() {
 		ended <- app.Dev(ctx, app.DevOptions{
-			KafkaAddr: "127.0.0.1:0", IMAddr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0", Traffic: 100,
+			KafkaAddr: "127.0.0.1:0", IMAddr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0",
+			ConsoleAddr: "127.0.0.1:0", Traffic: 100,
 			Worker:  options(zerolog.New(&log)),
-			Started: func(_, _, adminAddr string) { started <- adminAddr },
+			Started: func(at app.DevAddrs) { started <- at.Admin },
 		})
 	}()
 	var admin string

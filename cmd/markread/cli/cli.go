@@ -30,6 +30,7 @@ type commandLine struct {
 	Check       checkCommand       `cmd:"" help:"Check all that a worker needs; change nothing."`
 	DeadLetters deadLettersCommand `cmd:"" help:"List, show, replay and discard dead letters."`
 	Status      statusCommand      `cmd:"" help:"Show the group: members, lag, dead letters; with --admin-url, holds."`
+	Console     consoleCommand     `cmd:"" help:"Serve the group's console: a page with the state of all workers."`
 	Pause       pauseCommand       `cmd:"" help:"Hold all calls of one worker."`
 	Resume      resumeCommand      `cmd:"" help:"Resume a paused worker."`
 	Sandbox     sandboxCommand     `cmd:"" help:"Run the local IM server alone."`
@@ -105,6 +106,11 @@ var helpTexts = map[string]string{
 		"port of MARKREAD_ADMIN_ADDR, else 8780.",
 	"status_admin_url_help": "Admin server of one of the workers, to show also its holds and " +
 		"its backlog.",
+	"console_addr_help": "Address of the console; other machines need MARKREAD_ADMIN_TOKEN for more " +
+		"than health and metrics.",
+	"peers_help": "Admin servers of the workers; a name with several addresses is several workers; " +
+		"default: --peer-port at each member's address.",
+	"peer_port_help": "Port of the members' admin servers, if --peers is not set.",
 	"status_watch_help": "Refresh at this interval, at least 1s, until stopped, and show what " +
 		"changes.",
 }

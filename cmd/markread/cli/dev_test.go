@@ -25,9 +25,10 @@ func TestDev(t *testing.T) {
 	dir := t.TempDir()
 	start := func(traffic string) (*clitest.Running, string, string, string) {
 		r := begin(t, nil, "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0",
-			"--admin-addr", "127.0.0.1:0", "--data-dir", dir, "--traffic", traffic)
+			"--admin-addr", "127.0.0.1:0", "--console-addr", "127.0.0.1:0", "--data-dir", dir,
+			"--traffic", traffic)
 		return r, r.WaitFor(t, `Kafka +(127\S+)`), r.WaitFor(t, `IM server +http://(127[^/ ]+)/`),
-			r.WaitFor(t, `console +http://(127[^/ ]+)/`)
+			r.WaitFor(t, `worker +http://(127[^/ ]+)/`)
 	}
 	r, kafka, im, admin := start("50")
 
@@ -127,12 +128,12 @@ func TestDevOutage(t *testing.T) {
 	clitest.NoLeaks(t)
 	env := []string{"MARKREAD_ADMIN_TOKEN=" + testToken}
 	r := begin(t, env, "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0",
-		"--admin-addr", "127.0.0.1:0", "--traffic", "0")
+		"--admin-addr", "127.0.0.1:0", "--console-addr", "127.0.0.1:0", "--traffic", "0")
 	kafka, look := r.WaitFor(t, `Kafka +(127\S+)`),
 		r.WaitFor(t, `curl -s '(http[^']+read-time[^']+)'`)
 	pause, resume := strings.Fields(r.WaitFor(t, `hold it +.*?(pause .*)`)),
 		strings.Fields(r.WaitFor(t, `resume it +.*?(resume .*)`))
-	readyz := r.WaitFor(t, `console +(http://127[^/ ]+/)`) + "readyz"
+	readyz := r.WaitFor(t, `worker +(http://127[^/ ]+/)`) + "readyz"
 
 	if p := try(t, nil, "", pause...); p.Status != ExitFailed ||
 		strings.Contains(clitest.Fetch(t, readyz), "paused") {
@@ -205,9 +206,10 @@ func TestDevWithPortsInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	for _, flag := range []string{"--kafka-addr", "--im-addr", "--admin-addr"} {
+	flags := []string{"--kafka-addr", "--im-addr", "--admin-addr", "--console-addr"}
+	for _, flag := range flags {
 		args := []string{"dev"}
-		for _, f := range []string{"--kafka-addr", "--im-addr", "--admin-addr"} {
+		for _, f := range flags {
 			addr := "127.0.0.1:0"
 			if f == flag {
 				addr = l.Addr().String()
@@ -231,7 +233,7 @@ func TestDevWithUnusableDataDir(t *testing.T) {
 		"a file":       clitest.File(t, ""),
 	} {
 		r := try(t, nil, "", "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0",
-			"--admin-addr", "127.0.0.1:0", "--data-dir", dir)
+			"--admin-addr", "127.0.0.1:0", "--console-addr", "127.0.0.1:0", "--data-dir", dir)
 		if r.Status != ExitFailed || strings.Count(r.Stderr, "\n") != 1 ||
 			!strings.Contains(r.Stderr, "--data-dir "+dir+": ") ||
 			strings.Contains(r.Stderr, "--kafka-addr") ||
@@ -250,7 +252,7 @@ func TestDataDirIsLocked(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := try(t, nil, "", "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0",
-		"--admin-addr", "127.0.0.1:0", "--data-dir", dir)
+		"--admin-addr", "127.0.0.1:0", "--console-addr", "127.0.0.1:0", "--data-dir", dir)
 	if runtime.GOOS == "linux" && (r.Status != ExitFailed || strings.Count(r.Stderr, "\n") != 1 ||
 		!strings.Contains(r.Stderr, "--data-dir "+dir) || !strings.Contains(r.Stderr, "another")) {
 		t.Errorf("%+v", r)

@@ -200,7 +200,7 @@ type dev struct {
 func startDev(t *testing.T, extra ...string) *dev {
 	t.Helper()
 	args := append([]string{"dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0",
-		"--admin-addr", "127.0.0.1:0"}, extra...)
+		"--admin-addr", "127.0.0.1:0", "--console-addr", "127.0.0.1:0"}, extra...)
 	d := &dev{Proc: kit.Start(t, "dev", "product", nil, args...)}
 	d.kafka = d.Line(t, kit.DevKafkaLine, 20*time.Second)[1]
 	d.im = "http://" + d.Line(t, kit.DevIMLine, 20*time.Second)[1]
@@ -291,7 +291,7 @@ func TestExamDev(t *testing.T) {
 
 	// A port in use is reported immediately.
 	inUse := kit.Start(t, "dev", "product", nil, "dev", "--kafka-addr", again.kafka, "--im-addr",
-		"127.0.0.1:0", "--admin-addr", "127.0.0.1:0")
+		"127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--console-addr", "127.0.0.1:0")
 	code := inUse.Exit(t, 20*time.Second)
 	kit.Check(t, code == 1, "dev on a port in use ended with %d, want 1", code)
 	lines := inUse.Stderr.Lines()

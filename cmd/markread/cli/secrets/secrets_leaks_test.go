@@ -351,8 +351,9 @@ func (s *harness) servers() {
 
 	dev := clitest.Commands(cli.Run).
 		Begin(s.T, s.secrets(), "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr",
-			"127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--log-level", "debug")
-	s.readPages("dev", "http://"+dev.WaitFor(s.T, `console +http://(127[^/ ]+)/`),
+			"127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--console-addr", "127.0.0.1:0",
+			"--log-level", "debug")
+	s.readPages("dev", "http://"+dev.WaitFor(s.T, `worker +http://(127[^/ ]+)/`),
 		authorizations...)
 	s.stop("dev", dev)
 }

@@ -9,5 +9,5 @@ const (
 	SandboxLine  = `IM sandbox +http://(127\.0\.0\.1:\d+)\s`
 	DevKafkaLine = `Kafka +(127\.0\.0\.1:\d+)\s`
 	DevIMLine    = `IM server +http://(127\.0\.0\.1:\d+)/`
-	DevAdminLine = `console +http://(127\.0\.0\.1:\d+)/`
+	DevAdminLine = `worker +http://(127\.0\.0\.1:\d+)/`
 )

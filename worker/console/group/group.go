@@ -20,7 +20,6 @@
 package group
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -153,12 +152,7 @@ func (g *Group) round(ctx context.Context) {
 		return // what it interrupted looks like silence
 	}
 	for _, p := range g.peers {
-		if p.sample != nil {
-			if other := p.sample.Settings["group"]; cmp.Or(other, g.Name) != g.Name {
-				p.fail(fmt.Sprintf("it is a worker of the group %q, not of %q (--group)", other,
-					g.Name))
-			}
-		}
+		p.checkGroup(g.Name)
 	}
 	in := join(time.Now(), g.peers, view, letters)
 	if n := len(in.Members) - MaxWorkers; n > 0 {

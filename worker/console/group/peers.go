@@ -2,6 +2,7 @@ package group
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -32,6 +33,16 @@ type peer struct {
 
 // fail records why a scrape failed.
 func (p *peer) fail(why string) { p.sample, p.silent = nil, why }
+
+// checkGroup makes a worker silent that exports the name of another group.
+func (p *peer) checkGroup(group string) {
+	if p.sample == nil {
+		return
+	}
+	if other := p.sample.Settings["group"]; other != "" && other != group {
+		p.fail(fmt.Sprintf("it is a worker of the group %q, not of %q (--group)", other, group))
+	}
+}
 
 // resolved is an entry of Options.Peers with its endpoints.
 type resolved struct {

@@ -1,0 +1,247 @@
+package group
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"markread/worker/console/overview"
+	"markread/worker/console/sample"
+	"markread/worker/groupstatus"
+)
+
+// reports returns a peer whose worker reports these partitions of topic t.
+func reports(addr string, partitions ...int) *peer {
+	p := &peer{endpoint: endpoint{addr: addr}, sample: &sample.Member{Version: "v1"}}
+	if at, err := netip.ParseAddrPort(addr); err == nil {
+		p.ip = at.Addr()
+	}
+	for _, n := range partitions {
+		p.sample.Partitions = append(p.sample.Partitions, sample.Partition{Topic: "t", Number: n})
+	}
+	return p
+}
+
+// member returns a member that owns these partitions of topic t.
+func member(id, host string, partitions ...int) groupstatus.Member {
+	m := groupstatus.Member{ID: id, Host: host}
+	if len(partitions) > 0 {
+		m.Assigned = []groupstatus.Assigned{{Topic: "t", Partitions: partitions}}
+	}
+	return m
+}
+
+func silent(p *peer, was string) *peer {
+	p.fail("connection refused")
+	p.member = was
+	return p
+}
+
+func TestIdentify(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		peers   []*peer
+		members []groupstatus.Member
+		want    []string
+	}{
+		{"by partitions", []*peer{reports("10.0.0.1:1", 0, 1), reports("10.0.0.2:1", 2, 3)},
+			[]groupstatus.Member{member("a", "10.9.9.9", 2, 3), member("b", "10.9.9.9", 0, 1)},
+			[]string{"b", "a"}},
+		{"most of them, while partitions move",
+			[]*peer{reports("10.0.0.1:1", 0, 1, 2), reports("10.0.0.2:1", 3)},
+			[]groupstatus.Member{member("a", "h", 0, 1), member("b", "h", 2, 3)},
+			[]string{"a", "b"}},
+		{"two report the same: one of them is it",
+			[]*peer{reports("10.0.0.1:1", 0), reports("10.0.0.2:1", 0)},
+			[]groupstatus.Member{member("a", "h", 0)}, []string{"a", ""}},
+		{"a spare, by its address", []*peer{reports("10.0.0.1:1", 0), reports("10.0.0.2:1")},
+			[]groupstatus.Member{member("a", "10.0.0.1", 0), member("b", "10.0.0.2")},
+			[]string{"a", "b"}},
+		{"an address with IPv6", []*peer{reports("10.0.0.1:1")},
+			[]groupstatus.Member{member("a", "::ffff:10.0.0.1")}, []string{"a"}},
+		{"two members at one address: not known", []*peer{reports("10.0.0.1:1")},
+			[]groupstatus.Member{member("a", "10.0.0.1"), member("b", "10.0.0.1")}, []string{""}},
+		{"two workers at one address: not known",
+			[]*peer{reports("10.0.0.1:1"), reports("10.0.0.1:2")},
+			[]groupstatus.Member{member("a", "10.0.0.1")}, []string{"", ""}},
+		{"the rest at one address", []*peer{reports("10.0.0.1:1", 0), reports("10.0.0.1:2")},
+			[]groupstatus.Member{member("a", "10.0.0.1", 0), member("b", "10.0.0.1")},
+			[]string{"a", "b"}},
+		{"silent: what it was", []*peer{silent(reports("10.0.0.1:1"), "a")},
+			[]groupstatus.Member{member("a", "h", 0), member("b", "h", 1)}, []string{"a"}},
+		{"silent, and has left", []*peer{silent(reports("10.0.0.1:1"), "c")},
+			[]groupstatus.Member{member("a", "h", 0)}, []string{""}},
+		{"silent, and another worker is it now",
+			[]*peer{silent(reports("10.0.0.1:1"), "a"), reports("10.0.0.2:1", 0)},
+			[]groupstatus.Member{member("a", "h", 0)}, []string{"", "a"}},
+		{"another group's partitions", []*peer{reports("10.0.0.1:1", 7)},
+			[]groupstatus.Member{member("a", "h", 0)}, []string{""}},
+		{"nothing is known", []*peer{reports("10.0.0.1:1", 7)}, nil, []string{""}},
+	} {
+		identify(c.peers, c.members)
+		var got []string
+		for _, p := range c.peers {
+			got = append(got, p.member)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// Rows are the peers, and the members that no peer is; partitions have the names of rows.
+func TestJoin(t *testing.T) {
+	at := time.Unix(1_700_000_000, 0)
+	lag, first, second := int64(7), "m1", "m2"
+	oldest := 12.5
+	view := &kafkaView{errors: []string{"one"}, group: &groupstatus.Group{State: "stable",
+		Members: []groupstatus.Member{member("m1", "10.0.0.1", 0), {ID: "m2", Host: "10.0.0.2",
+			Assigned: []groupstatus.Assigned{{Topic: "t", Partitions: []int{1}}}, Note: "slow"}}},
+		lag: &groupstatus.Lag{Topics: []groupstatus.TopicLag{{Topic: "t", Lane: "live",
+			Partitions: []groupstatus.PartitionLag{
+				{Partition: 0, Member: &first, Lag: &lag, Oldest: &oldest},
+				{Partition: 1, Member: &second, Unreadable: &groupstatus.Unreadable{Reason: "r",
+					Do: "d"}},
+				{Partition: 2}}}}}}
+	peers := []*peer{reports("10.0.0.1:8780", 0)}
+	in := join(at, peers, view, lettersCount{err: "two"})
+	want := overview.Input{At: at, Members: []overview.Member{
+		{Worker: overview.Worker{Name: "10.0.0.1:8780", Address: "10.0.0.1:8780", Member: "m1"},
+			Sample: peers[0].sample},
+		{Worker: overview.Worker{Name: "m2", Member: "m2", Note: "slow", Silent: "no admin server " +
+			"is known of its host, 10.0.0.2; add it to --peers"}},
+	}, Kafka: &overview.Kafka{Errors: []string{"one", "two"}, Partitions: []overview.Partition{
+		{Topic: "t", Lane: "live", Worker: "10.0.0.1:8780", Lag: new(7.0), OldestSeconds: 12.5},
+		{Topic: "t", Partition: 1, Lane: "live", Worker: "m2",
+			Unreadable: &overview.Unreadable{Reason: "r", Do: "d"}},
+		{Topic: "t", Partition: 2, Lane: "live"},
+	}}}
+	if !reflect.DeepEqual(in, want) {
+		t.Errorf("%+v\n%+v", in, want)
+	}
+	if view.errors[0] = "1"; in.Kafka.Errors[0] != "one" {
+		t.Error("the input changes with the view")
+	}
+}
+
+func TestJoinStates(t *testing.T) {
+	of := func(state string, members ...groupstatus.Member) *kafkaView {
+		return &kafkaView{group: &groupstatus.Group{State: state, Members: members}}
+	}
+	cut := of("stable", member("m", "h"))
+	cut.unreachable = true
+	for _, c := range []struct {
+		name                            string
+		view                            *kafkaView
+		unreachable, empty, rebalancing bool
+		rows                            int
+	}{
+		{"members", of("stable", member("m", "h")), false, false, false, 1},
+		{"no member", of("empty"), false, true, false, 0},
+		{"no group", of("absent"), false, true, false, 0},
+		{"members join", of("rebalancing", member("m", "h")), false, false, true, 1},
+		{"the first member joins", of("rebalancing"), false, false, true, 0},
+		{"cut off: what it was", cut, true, false, false, 1},
+		{"cut off from the beginning", &kafkaView{unreachable: true}, true, false, false, 0},
+	} {
+		in := join(time.Now(), nil, c.view, lettersCount{})
+		if k := in.Kafka; k == nil || k.Unreachable != c.unreachable || k.Empty != c.empty ||
+			k.Rebalancing != c.rebalancing || len(in.Members) != c.rows {
+			t.Errorf("%s: %+v, %d rows", c.name, k, len(in.Members))
+		}
+	}
+	if in := join(time.Now(), nil, nil, lettersCount{}); in.Kafka != nil {
+		t.Error("before Kafka has responded, nothing is known of it")
+	}
+}
+
+// A name is one worker per address; once it had several, its workers keep their names.
+func TestResolve(t *testing.T) {
+	var found []netip.Addr
+	var failed error
+	lookUp := func(_ context.Context, host string) ([]netip.Addr, error) {
+		if host != "workers" {
+			t.Errorf("it resolves %q", host)
+		}
+		return found, failed
+	}
+	r := resolved{entry: "workers:8780"}
+	for _, step := range []struct {
+		found string
+		err   error
+		want  string
+	}{
+		{"", errors.New("no such host\nworkers"), "workers:8780"},
+		{"10.0.0.1", nil, "workers:8780"},
+		{"10.0.0.1 fd00::1", nil, "workers:8780"}, // one machine
+		{"10.0.0.2 10.0.0.1 10.0.0.2 ::ffff:10.0.0.1", nil, "10.0.0.1:8780 10.0.0.2:8780"},
+		{"10.0.0.2", nil, "10.0.0.2:8780"},
+		{"", errors.New("timeout"), "10.0.0.2:8780"},
+		{"", nil, "10.0.0.2:8780"},
+		{"fd00::2 fd00::1", nil, "[fd00::1]:8780 [fd00::2]:8780"},
+	} {
+		found, failed = nil, step.err
+		for _, a := range strings.Fields(step.found) {
+			found = append(found, netip.MustParseAddr(a))
+		}
+		r = r.refreshed(t.Context(), lookUp)
+		var got []string
+		for _, e := range r.endpoints {
+			got = append(got, e.addr)
+			if e.unresolved == "" != (e.ip.IsValid()) || strings.Contains(e.unresolved, "\n") {
+				t.Errorf("%s: %+v", step.found, e)
+			}
+		}
+		if strings.Join(got, " ") != step.want {
+			t.Errorf("%q, %v: %q, want %q", step.found, step.err, got, step.want)
+		}
+	}
+	if r := (resolved{entry: "[::1]:8780"}).refreshed(t.Context(), lookUp); len(r.endpoints) != 1 ||
+		r.endpoints[0] != (endpoint{addr: "[::1]:8780", ip: netip.IPv6Loopback()}) {
+		t.Errorf("an address: %+v", r)
+	}
+}
+
+// Without Peers, workers are at their members' addresses, each once.
+func TestPeersOfMembers(t *testing.T) {
+	g := New(Options{PeerPort: 8780})
+	if got := g.wanted(nil, nil); got != nil {
+		t.Errorf("before Kafka has responded: %v", got)
+	}
+	view := &kafkaView{group: &groupstatus.Group{Members: []groupstatus.Member{
+		member("a", "10.0.0.2"), member("b", "::ffff:10.0.0.1"), member("c", "10.0.0.2"),
+		member("d", "fd00::1"), member("e", ""), member("f", "a-name")}}}
+	peers, more := updatePeers(nil, g.wanted(nil, view))
+	var got []string
+	for _, p := range peers {
+		got = append(got, p.addr)
+	}
+	want := []string{"10.0.0.2:8780", "10.0.0.1:8780", "[fd00::1]:8780"}
+	if !slices.Equal(got, want) || more != 0 {
+		t.Errorf("%q, want %q; %d more", got, want, more)
+	}
+}
+
+// What is known of a peer stays while it is wanted; their number is bounded.
+func TestUpdatePeers(t *testing.T) {
+	var all []endpoint
+	for i := range MaxWorkers + 3 {
+		all = append(all, endpoint{addr: fmt.Sprint("w", i, ":1")})
+	}
+	old, more := updatePeers(nil, all[:2])
+	old[1].silent = "refused"
+	peers, more2 := updatePeers(old, all[1:])
+	if more != 0 || more2 != 2 || len(peers) != MaxWorkers || peers[0] != old[1] ||
+		peers[1].silent != "" {
+		t.Errorf("%d, %d more, %d peers", more, more2, len(peers))
+	}
+	if again, _ := updatePeers(peers, all[:1]); len(again) != 1 || again[0] == old[0] {
+		t.Error("a peer that was gone is remembered")
+	}
+}

@@ -6,12 +6,16 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"markread/consumer/broker/brokertest"
 	"markread/imclient"
@@ -213,6 +217,25 @@ func TestKafkaUnreachable(t *testing.T) {
 			t.Errorf("%+v", view)
 		}
 		a.stop()
+	})
+}
+
+// If the group can't be described, its last known members remain, with the reason.
+func TestGroupCantBeDescribed(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a := w.start("localhost:8780", "")
+		g := w.watch(func(o *Options) { o.Peers = []string{"localhost:8780"} })
+		time.Sleep(30 * time.Second)
+		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeGroups},
+			Err: kerr.GroupAuthorizationFailed, Count: -1})
+		time.Sleep(30 * time.Second)
+		g.mu.Lock()
+		view, rows := g.view, g.rows
+		g.mu.Unlock()
+		if len(rows) != 1 || rows[0].Member != a.member() || view.unreachable || view.lag == nil ||
+			len(view.errors) != 1 || !strings.Contains(view.errors[0], "--group") {
+			t.Errorf("%+v\n%+v", rows, view)
+		}
 	})
 }
 

@@ -125,8 +125,8 @@ func TestJoin(t *testing.T) {
 	if !reflect.DeepEqual(in, want) {
 		t.Errorf("%+v\n%+v", in, want)
 	}
-	if view.errors[0] = "1"; in.Kafka.Errors[0] != "one" {
-		t.Error("the input changes with the view")
+	if in := join(at, peers, view, lettersCount{}); &in.Kafka.Errors[0] == &view.errors[0] {
+		t.Error("the input shares memory with the view")
 	}
 }
 
@@ -150,8 +150,8 @@ func TestJoinStates(t *testing.T) {
 		{"cut off: what it was", cut, true, false, false, 1},
 		{"cut off from the beginning", &kafkaView{unreachable: true}, true, false, false, 0},
 	} {
-		in := join(time.Now(), nil, c.view, lettersCount{})
-		if k := in.Kafka; k == nil || k.Unreachable != c.unreachable || k.Empty != c.empty ||
+		in := join(time.Now(), nil, c.view, lettersCount{err: "not counted"})
+		if k := in.Kafka; k == nil || (len(k.Errors) == 0) != c.unreachable || k.Unreachable != c.unreachable || k.Empty != c.empty ||
 			k.Rebalancing != c.rebalancing || len(in.Members) != c.rows {
 			t.Errorf("%s: %+v, %d rows", c.name, k, len(in.Members))
 		}

@@ -155,6 +155,33 @@ func TestHostilePeers(t *testing.T) {
 	})
 }
 
+// Slow workers are not silent, however many there are: a scrape begins only if there is time for it.
+func TestSlowPeers(t *testing.T) {
+	brokertest.Bubble(t, func(t *testing.T) {
+		var network kfake.VirtualNetwork
+		var endpoints []endpoint
+		for i := range 2 * atATime {
+			addr := "localhost:" + strconv.Itoa(i+1)
+			endpoints = append(endpoints, endpoint{addr: addr})
+			serve(t, &network, addr, func(w http.ResponseWriter, r *http.Request) {
+				time.Sleep(1500 * time.Millisecond)
+				_, _ = io.WriteString(w, metrics)
+			})
+		}
+		s := newScraper(network.DialContext)
+		defer s.http.CloseIdleConnections()
+		peers, _ := updatePeers(nil, endpoints)
+		for range 4 {
+			s.scrapeAll(t.Context(), peers)
+		}
+		for _, p := range peers {
+			if p.sample == nil || p.silent != "" {
+				t.Errorf("%s: %q", p.addr, p.silent)
+			}
+		}
+	})
+}
+
 // A worker that responds again is no longer silent, and one that stops responding has no sample.
 func TestPeerRecovers(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {

@@ -24,7 +24,8 @@ var mayImport = map[string][]string{
 	// The program: signals and the exit status; the commands, which translate; what they start.
 	"cmd/markread": {"cmd/markread/cli"},
 	"cmd/markread/app": {"worker", "worker/console", "worker/console/group",
-		"worker/console/overview", "consumer/admin", "consumer/broker", "consumer/event", "consumer/kafkaclient", "consumer/printable", "imclient",
+		"worker/console/overview", "consumer/admin", "consumer/broker", "consumer/event",
+		"consumer/kafkaclient", "consumer/printable", "imclient",
 		"imclient/sandbox", "worker/format"},
 	// it starts the other sides of the comparison, and the program itself, as processes; imclient
 	// signs the loops' calls
@@ -60,11 +61,19 @@ var mayImport = map[string][]string{
 	"worker/hold":       {"imclient"}, // for the classes of failures
 	"worker/stacksim":   {},           // tests only
 	// imclient: IsLoopback, and Secret for the client's token
-	"worker/console": {"consumer/printable", "worker/format", "imclient"},
+	"worker/console": {"consumer/logthrottle", "consumer/printable", "worker/console/history",
+		"worker/console/overview", "worker/console/sample", "worker/console/texts", "worker/format",
+		"imclient"},
 	// it describes the group as groupstatus does, and forwards commands with console's client
 	"worker/console/group": {"worker/console", "worker/console/overview", "worker/console/sample",
 		"worker/format", "worker/groupstatus", "consumer", "consumer/admin", "consumer/deadletter",
 		"consumer/event", "consumer/kafkaclient", "consumer/printable", "imclient"},
+	// what the page shows, without HTTP
+	"worker/console/history":  {"worker/console/sample"},
+	"worker/console/overview": {"worker/console/history", "worker/console/sample"},
+	"worker/console/sample":   {},
+	// the English texts of hold reasons and of codes
+	"worker/console/texts": {"worker/hold", "imclient"},
 	// Reports about a deployment and about a group. They don't know the worker's internals.
 	"worker/format": {"consumer/printable"},
 	// worker/engine: for a member's share of the rate
@@ -110,8 +119,9 @@ var onlyIn = map[string][]string{
 	"github.com/cenkalti/backoff":           {"imclient"},
 	// quota: the rate of calls; hold: how often new conversations may bring a probe forward; bench:
 	// the pace of a loop
-	"golang.org/x/time/rate":        {"worker/quota", "worker/hold", "cmd/markread/bench"},
-	"github.com/prometheus":         {"worker", "worker/console", "cmd/markread/app"},
+	"golang.org/x/time/rate": {"worker/quota", "worker/hold", "cmd/markread/bench"},
+	"github.com/prometheus": {"worker", "worker/console", "worker/console/sample",
+		"cmd/markread/app"},
 	"github.com/mattn/go-isatty":    {"cmd/markread/cli/terminal"},
 	"github.com/cheggaaa/pb":        {"cmd/markread/cli"},
 	"github.com/klauspost/compress": {"consumer/backfill", "consumer/batch"},

@@ -1,41 +1,129 @@
 package console
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/subtle"
 	"maps"
+	"net"
 	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
+	"unicode/utf8"
 
+	"markread/consumer/printable"
 	"markread/imclient"
 )
 
 // guard passes a request to next only if its sender may see the worker's state. With a token
-// configured, the request must carry it; without one, it must come from this machine.
-func guard(token string, next http.Handler) http.Handler {
+// configured, the request must have it, or the cookie of a login; without one, it must come from
+// this machine.
+func (s *site) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case token != "" && !hasToken(r, token):
-			w.Header().Set("WWW-Authenticate", `Bearer realm="markread"`)
-			http.Error(w, "401: this needs the admin token (MARKREAD_ADMIN_TOKEN) as "+
-				"\"Authorization: Bearer\"", http.StatusUnauthorized)
-		case token == "" && !isLocal(r):
-			http.Error(w, "403: without MARKREAD_ADMIN_TOKEN only /healthz, /readyz and /metrics "+
-				"are served to other machines and through proxies", http.StatusForbidden)
-		default:
+		case s.Token == "" && !isLocal(r):
+			refuse(w, r, http.StatusForbidden, "without MARKREAD_ADMIN_TOKEN only /healthz, /readyz "+
+				"and /metrics are served to other machines and through proxies")
+		case s.Token == "" || hasToken(r, s.Token):
 			next.ServeHTTP(w, r)
+		default:
+			valid, guessed := s.login.check(r, time.Now())
+			switch {
+			case valid:
+				next.ServeHTTP(w, r)
+			case guessed || isBearer(r):
+				if s.delayGuess(r) {
+					s.unauthorized(w, r)
+				}
+			default:
+				s.unauthorized(w, r)
+			}
 		}
 	})
 }
 
-// hasToken reports whether the request carries the token. Both are hashed first, so that the
-// comparison's time does not depend on the token's length either.
+// unauthorized responds to a request without valid credentials: with the login form in place of the
+// page.
+func (s *site) unauthorized(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("WWW-Authenticate", `Bearer realm="markread"`)
+	if r.URL.Path == "/" && !wantsJSON(r) {
+		s.showLogin(w, r, http.StatusUnauthorized, "")
+		return
+	}
+	refuse(w, r, http.StatusUnauthorized, "this needs the admin token (MARKREAD_ADMIN_TOKEN) as "+
+		"\"Authorization: Bearer\", or a login at /")
+}
+
+// guessDelay is how much later a wrong token or cookie is answered. A correct one never waits.
+const guessDelay = time.Second
+
+// delayGuess logs a wrong token or cookie and waits. It returns false if the client or the server
+// has ended meanwhile.
+func (s *site) delayGuess(r *http.Request) bool {
+	s.failures.Pass("login", s.Log.Warn()).Str("from", peer(r)).
+		Str("request", r.Method+" "+printable.Truncate(r.URL.Path, 100)).
+		Msg("a request with a wrong token or cookie was refused")
+	timer := time.NewTimer(guessDelay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-r.Context().Done():
+		return false
+	}
+}
+
+func isBearer(r *http.Request) bool {
+	scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	return strings.EqualFold(scheme, "Bearer")
+}
+
+// hasToken reports whether the request has the token, which is not empty.
 func hasToken(r *http.Request, token string) bool {
-	scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	a, b := sha256.Sum256([]byte(strings.TrimSpace(given))), sha256.Sum256([]byte(token))
-	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(a[:], b[:]) == 1
+	_, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	return isBearer(r) && equal(strings.TrimSpace(given), token)
+}
+
+// equal compares in constant time. Both are hashed first, so that the time does not depend on the
+// token's length either.
+func equal(given, token string) bool {
+	a, b := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(token))
+	return subtle.ConstantTimeCompare(a[:], b[:]) == 1
+}
+
+// Who returns who sent a request that the server has accepted: the user that a proxy or another
+// console names, else the address. Only whoever has the token is believed. It is one line.
+func Who(token string, r *http.Request) string {
+	return cmp.Or(user(token, r), peer(r))
+}
+
+// user returns the user's name; "": unknown.
+func user(token string, r *http.Request) string {
+	const maxUser = 100
+	names := r.Header.Values(userHeader)
+	if token == "" || !hasToken(r, token) || len(names) != 1 || len(names[0]) > maxUser ||
+		printable.Line(names[0]) != names[0] || !utf8.ValidString(names[0]) {
+		return ""
+	}
+	return names[0]
+}
+
+const userHeader = "X-Forwarded-User"
+
+// peer returns the address that sent the request.
+func peer(r *http.Request) string {
+	addr, err := netip.ParseAddrPort(r.RemoteAddr)
+	switch {
+	case err != nil:
+		return "unknown"
+	case addr.Addr().Unmap().IsLoopback():
+		return "this machine"
+	default:
+		return addr.Addr().Unmap().String()
+	}
 }
 
 // isLocal reports whether a program on this machine sent the request to this server on purpose. The
@@ -47,7 +135,14 @@ func isLocal(r *http.Request) bool {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	return err == nil && peer.Addr().IsLoopback() && r.ProtoMajor == 1 && r.ProtoMinor == 1 &&
 		!slices.ContainsFunc(slices.Collect(maps.Keys(r.Header)), addedByProxy) &&
-		imclient.IsLoopback(r.Host)
+		isLoopbackHost(r.Host)
+}
+
+// isLoopbackHost reports whether a Host header names this machine, with a number as its port, if any.
+func isLoopbackHost(host string) bool {
+	_, port, err := net.SplitHostPort(host)
+	_, wrong := strconv.ParseUint(port, 10, 16)
+	return imclient.IsLoopback(host) && (err != nil || wrong == nil)
 }
 
 // proxyPrefixes are prefixes of headers that proxies and content networks add; proxyParts are
@@ -74,10 +169,10 @@ func addedByProxy(name string) bool {
 }
 
 // withHeaders adds the headers of every response. The policy allows only the server's own files: no
-// inline script, no frame around the page, no form.
+// inline script, no frame around the page, no form that leads elsewhere.
 func withHeaders(next http.Handler) http.Handler {
 	const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; " +
-		"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+		"connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", policy)

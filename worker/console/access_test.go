@@ -4,11 +4,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"testing/synctest"
 )
 
 var (
-	open    = []string{"/healthz", "/readyz", "/metrics"}
-	guarded = []string{"/", "/api/state", "/assets/console.js", "/assets/console.css"}
+	open    = []string{"/healthz", "/readyz", "/metrics", "/assets/console.css"}
+	guarded = []string{"/", "/api/state", "/api/overview"}
 )
 
 func from(addr string) func(*http.Request) { return func(r *http.Request) { r.RemoteAddr = addr } }
@@ -85,17 +86,17 @@ func TestAccess(t *testing.T) {
 			http.StatusUnauthorized},
 	}
 	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
 			o := options(&fake{ready: true})
 			o.Token = c.token
 			for _, path := range guarded {
 				if w := get(t, o, path, c.edits...); w.Code != c.want {
-					t.Errorf("GET %s: %d, want %d", path, w.Code, c.want)
+					t.Errorf("%s: GET %s: %d, want %d", c.name, path, w.Code, c.want)
 				}
 			}
 			for _, path := range open {
 				if w := get(t, o, path, c.edits...); w.Code != http.StatusOK {
-					t.Errorf("GET %s: %d, but it is open to all", path, w.Code)
+					t.Errorf("%s: GET %s: %d, but it is open to all", c.name, path, w.Code)
 				}
 			}
 		})
@@ -150,12 +151,16 @@ func TestRefusalsNameTheToken(t *testing.T) {
 		t.Errorf("403: %s", w.Body)
 	}
 	o.Token = "abc"
-	w := get(t, o, "/")
+	w := get(t, o, "/api/state")
 	if !contains(w, "Bearer") || w.Header().Get("WWW-Authenticate") == "" {
 		t.Errorf("401: %v %s", w.Header(), w.Body)
 	}
 	if contains(w, "abc") {
 		t.Error("the response contains the token")
+	}
+	w = get(t, o, "/api/state", header("Accept", "application/json"))
+	if w.Code != http.StatusUnauthorized || !contains(w, `{"error":"this needs`) {
+		t.Errorf("to the page: %d %s", w.Code, w.Body)
 	}
 }
 
@@ -174,7 +179,8 @@ func TestOnlyReads(t *testing.T) {
 
 func TestUnknownPaths(t *testing.T) {
 	for _, path := range []string{"/nothing", "/assets/", "/assets", "/assets/nothing", "/api/",
-		"/debug/pprof/", "/page.html", "/assets/%2e%2e/page.html"} {
+		"/debug/pprof/", "/page.html", "/assets/%2e%2e/page.html",
+		"/login", "/logout", "/api/settings", "/api/dead-letters"} {
 		if w := get(t, options(&fake{ready: true}), path); w.Code == http.StatusOK {
 			t.Errorf("GET %s: 200 %s", path, w.Body)
 		}

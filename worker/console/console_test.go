@@ -17,6 +17,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
+
+	"markread/worker/console/overview"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -24,9 +26,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // fake is a source with values that the test chooses.
 type fake struct {
 	state     State
+	details   overview.Details
 	unhealthy error
 	ready     bool
 }
+
+func (f *fake) Details() overview.Details { return f.details }
 
 func (f *fake) State() State   { return f.state }
 func (f *fake) Held() []Hold   { return f.State().Held }
@@ -38,7 +43,7 @@ func options(source Source) Options {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(prometheus.NewCounterFunc(
 		prometheus.CounterOpts{Name: "markread_test_total"}, func() float64 { return 7 }))
-	return Options{Addr: "127.0.0.1:0", Source: source, Gatherer: registry, Log: zerolog.Nop()}
+	return Options{Addr: "127.0.0.1:0", Group: "markread", Version: "v1.2.3", Source: source, Gatherer: registry, Log: zerolog.Nop()}
 }
 
 // get sends a request from this machine, changed by the edits, to an admin server with the options.
@@ -51,7 +56,7 @@ func get(t *testing.T, o Options, path string,
 		edit(r)
 	}
 	w := httptest.NewRecorder()
-	handler(o).ServeHTTP(w, r)
+	newSite(o).handler().ServeHTTP(w, r)
 	return w
 }
 
@@ -137,6 +142,11 @@ func TestPortInUseNamesTheFlag(t *testing.T) {
 		!strings.Contains(err.Error(), "in use") {
 		t.Errorf("error of a port in use: %v", err)
 	}
+	o.Flag = "--addr"
+	if _, err := New(o); err == nil || !strings.HasPrefix(err.Error(), "--addr "+o.Addr) {
+		t.Errorf("the error does not name its flag: %v", err)
+	}
+	o.Flag = ""
 	o.Listen = func(string, string) (net.Listener, error) {
 		return nil, &net.OpError{Op: "listen", Err: os.NewSyscallError("bind", syscall.EACCES)}
 	}

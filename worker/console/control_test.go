@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -21,17 +23,17 @@ type fakeControls struct {
 
 var heldSince = time.Date(2026, 3, 1, 4, 0, 0, 0, time.UTC)
 
-func (l *fakeControls) Pause() {
-	l.done = append(l.done, "pause")
+func (l *fakeControls) Pause(by, why string) {
+	l.done = append(l.done, strings.TrimRight("pause by "+by+": "+why, ": "))
 	l.state.Held = append(l.state.Held, Hold{Reason: "paused", Since: heldSince})
 }
 
-func (l *fakeControls) Resume(acceptRejections bool) {
+func (l *fakeControls) Resume(by string, acceptRejections bool) {
 	what := "resume"
 	if acceptRejections {
-		what = "resume, accept"
+		what = "accept"
 	}
-	l.done = append(l.done, what)
+	l.done = append(l.done, what+" by "+by)
 	l.state.Held = slices.DeleteFunc(l.state.Held,
 		func(h Hold) bool { return h.Reason == "paused" })
 }
@@ -47,7 +49,7 @@ func post(t *testing.T, token string, path string,
 	return w, l.done
 }
 
-var changing = []string{"/api/pause", "/api/resume", "/api/resume?accept-rejections=true"}
+var changing = []string{"/api/pause", "/api/pause?reason=x", "/api/resume", "/api/resume?accept-rejections=true"}
 
 // A request that does not come from an operator changes nothing.
 func TestCommandAccess(t *testing.T) {
@@ -105,11 +107,11 @@ func TestCommandAccess(t *testing.T) {
 			header("Origin", "https://evil.example")), http.StatusForbidden},
 	}
 	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
 			for _, path := range changing {
 				w, done := post(t, c.token, path, c.edits...)
 				if w.Code != c.want || (len(done) == 1) != (c.want == http.StatusOK) {
-					t.Errorf("POST %s: %d, want %d; done: %v", path, w.Code, c.want, done)
+					t.Errorf("%s: POST %s: %d, want %d; done: %v", c.name, path, w.Code, c.want, done)
 				}
 				if strings.Contains(w.Body.String(), token) {
 					t.Errorf("the response contains the token: %s", w.Body)
@@ -137,15 +139,42 @@ func TestCommandsNeedPost(t *testing.T) {
 	}
 }
 
+// A command carries who sent it, and why.
 func TestCommands(t *testing.T) {
-	for path, want := range map[string]string{
-		"/api/pause": "pause", "/api/resume": "resume",
-		"/api/resume?accept-rejections=true":  "resume, accept",
-		"/api/resume?accept-rejections=false": "resume",
+	named := header("X-Forwarded-User", "alice")
+	bearer := header("Authorization", "Bearer abc")
+	long := strings.Repeat("é", maxWhy/2)
+	for _, c := range []struct {
+		path, token string
+		edits       []func(*http.Request)
+		want        string
+	}{
+		{"/api/pause", "", nil, "pause by this machine"},
+		{"/api/pause?reason=deploying+the+%E4%BF%AE%E5%A4%8D", "", nil,
+			"pause by this machine: deploying the 修复"},
+		{"/api/pause?reason=" + url.QueryEscape(long), "", nil, "pause by this machine: " + long},
+		{"/api/resume", "", nil, "resume by this machine"},
+		{"/api/resume?accept-rejections=true", "", nil, "accept by this machine"},
+		{"/api/resume?accept-rejections=false", "", nil, "resume by this machine"},
+		{"/api/pause", "abc", edits(bearer, named), "pause by alice"},
+		{"/api/pause", "abc", edits(bearer, named, from("10.0.0.7:1")), "pause by alice"},
+		{"/api/pause", "abc", edits(bearer, from("10.0.0.7:1")), "pause by 10.0.0.7"},
+		{"/api/pause", "abc", edits(bearer, from("[fd00::7]:1")), "pause by fd00::7"},
+		// A name is believed only with the token in the same request, not with a cookie.
+		{"/api/pause", "abc", edits(loggedIn("abc"), named), "pause by this machine"},
+		{"/api/pause", "abc", edits(bearer, named, named), "pause by this machine"},
+		{"/api/pause", "abc", edits(bearer, header("X-Forwarded-User", strings.Repeat("a", 101))),
+			"pause by this machine"},
+		{"/api/pause", "abc", edits(bearer, header("X-Forwarded-User", "a\x1b[31m")),
+			"pause by this machine"},
+		{"/api/pause", "abc", edits(bearer, header("X-Forwarded-User", "a\xff")),
+			"pause by this machine"},
+		{"/api/pause", "abc", edits(bearer, header("X-Forwarded-User", "a\u202eb")),
+			"pause by this machine"},
 	} {
-		if w, done := post(t, "", path); w.Code != http.StatusOK ||
-			!slices.Equal(done, []string{want}) {
-			t.Errorf("POST %s: %d %s, done: %v", path, w.Code, w.Body, done)
+		if w, done := post(t, c.token, c.path, c.edits...); w.Code != http.StatusOK ||
+			!slices.Equal(done, []string{c.want}) {
+			t.Errorf("POST %s: %d %s, done: %v, want %s", c.path, w.Code, w.Body, done, c.want)
 		}
 	}
 }
@@ -159,6 +188,9 @@ func TestUnknownOptionsAreRefused(t *testing.T) {
 		"/api/resume?accept-rejections=yes",
 		"/api/resume?accept-rejections=false&accept-rejections=true",
 		"/api/resume?accept-rejections=true;x", "/api/resume?%zz",
+		"/api/pause?reason=a&reason=b", "/api/pause?reason=a%0Ab", "/api/pause?reason=%1b",
+		"/api/pause?reason=%ff", "/api/pause?reason=a%E2%80%AEb",
+		"/api/pause?reason=" + strings.Repeat("a", maxWhy+1), "/api/pause?worker=a:1",
 	} {
 		if w, done := post(t, "", path); w.Code != http.StatusBadRequest || len(done) > 0 ||
 			!contains(w, "400: ") {
@@ -206,7 +238,8 @@ func TestCommandResponse(t *testing.T) {
 			t.Errorf("after resume: %s", w.Body)
 		}
 		// The log shows who requested what.
-		for _, want := range []string{`"request":"POST /api/pause","from":"127.0.0.1:50000"`,
+		for _, want := range []string{
+			`"request":"POST /api/pause","from":"127.0.0.1:50000","by":"this machine"`,
 			`"request":"POST /api/resume?accept-rejections=true"`} {
 			if strings.Count(log.String(), want) != 1 {
 				t.Errorf("the log lacks %s:\n%s", want, &log)
@@ -215,12 +248,16 @@ func TestCommandResponse(t *testing.T) {
 	}
 }
 
-// A server without controls has no commands.
+// A server without controls, or for reading only, has no commands.
 func TestWithoutControls(t *testing.T) {
-	for _, path := range changing {
-		for _, name := range []string{http.MethodPost, http.MethodGet} {
-			if w := get(t, options(&fake{}), path, method(name)); w.Code != http.StatusNotFound {
-				t.Errorf("%s %s: %d", name, path, w.Code)
+	readOnly := options(&fakeControls{})
+	readOnly.Controls, readOnly.ReadOnly = &fakeControls{}, true
+	for _, o := range []Options{options(&fake{}), readOnly} {
+		for _, path := range changing {
+			for _, name := range []string{http.MethodPost, http.MethodGet} {
+				if w := get(t, o, path, method(name)); w.Code != http.StatusNotFound {
+					t.Errorf("%s %s: %d", name, path, w.Code)
+				}
 			}
 		}
 	}
@@ -232,7 +269,7 @@ func TestCrossSitePostOverTCP(t *testing.T) {
 	l := &fakeControls{}
 	o := options(l)
 	o.Controls = l
-	server := httptest.NewServer(handler(o))
+	server := httptest.NewServer(newSite(o).handler())
 	defer server.Close()
 	for origin, want := range map[string]int{"http://evil.example": http.StatusForbidden,
 		server.URL: http.StatusOK, "": http.StatusOK} {

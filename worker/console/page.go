@@ -2,162 +2,92 @@ package console
 
 import (
 	"bytes"
-	"cmp"
 	"embed"
 	"html/template"
 	"net/http"
-	"reflect"
-	"slices"
-	"time"
 
 	"markread/consumer/printable"
-	"markread/imclient"
-	"markread/worker/format"
 )
 
 //go:embed assets
 var files embed.FS
 
-//go:embed page.html
-var pageText string
+//go:embed page.html login.html
+var pages embed.FS
 
-// pageTemplate escapes all values according to their context.
-var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
-	"count":      count,
-	"age":        func(seconds float64) string { return format.AgeOf(&seconds) },
-	"waits":      waits,
-	"partitions": func(n int) string { return format.CountOf(int64(n), "partition") },
-}).Parse(pageText))
+// templates escape all values according to their context.
+var templates = template.Must(template.ParseFS(pages, "*.html"))
 
-// waits explains what a partition's oldest unfinished event waits for.
-func waits(what string) string {
-	return cmp.Or(map[string]string{
-		"quota":       "quota: a permit within the rate",
-		"call":        "call: the response of the IM server",
-		"retry":       "retry: the end of its backoff",
-		"hold":        "hold: see above",
-		"dead-letter": "dead-letter: the acknowledgement of the dead-letter topic",
-	}[what], what)
-}
-
-// view is the data of the page's template: the state, and values that the template can't compute.
+// view is the data of the templates.
 type view struct {
-	State
-	Now      time.Time
-	AdminURL string // flag that names this worker on the reader's command line; "": not needed
+	Lang      string // en or zh
+	OtherLang string
+	HTMLLang  string // Lang as the attribute lang
+	// of page.html
+	Title, Scope, Group string
+	Login               bool // as in Boot
+	Boot                boot
+	// of login.html: the keys of what is wrong with the last attempt ("": nothing), and of why there
+	// is no form ("": there is one)
+	Error, Why string
+	texts      map[string]string
 }
 
-// page shows the state. Its script fetches it every two seconds; without scripts the browser
-// reloads it.
-func page(source Source) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var b bytes.Buffer
-		if err := pageTemplate.Execute(&printable.Writer{Out: &b},
-			view{source.State().normalized(), roundUTC(time.Now()), adminURL(r)}); err != nil {
-			http.Error(w, "the page could not be rendered: "+err.Error(),
-				http.StatusInternalServerError)
-			return
-		}
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		_, _ = w.Write(b.Bytes())
-	})
+// T returns a text in the view's language.
+func (v view) T(key string) string { return v.texts[key] }
+
+// boot is what the page's script needs to know before its first request.
+type boot struct {
+	Lang        string            `json:"lang"`
+	Scope       string            `json:"scope"`
+	Group       string            `json:"group"`
+	Version     string            `json:"version"`
+	User        string            `json:"user"`  // "": unknown
+	Login       bool              `json:"login"` // there is a token, so there is a log out
+	ReadOnly    bool              `json:"read_only"`
+	AllowReplay bool              `json:"allow_replay"`
+	Controls    bool              `json:"controls"` // pause and resume exist
+	Texts       map[string]string `json:"texts"`
 }
 
-// At formats a time with its distance from now: "2026-01-02 03:04:05 UTC, 12s ago".
-func (v view) At(t time.Time) string {
-	text := format.Time(t)
-	switch d := v.Now.Sub(t).Round(time.Second); {
-	case d < 0:
-		return text + ", in " + format.Age(-d)
-	case d == 0:
-		return text + ", now"
-	default:
-		return text + ", " + format.Age(d) + " ago"
+func (s *site) view(r *http.Request) view {
+	v := view{Lang: s.texts.Lang(r), OtherLang: "zh", HTMLLang: "en"}
+	if v.Lang == "zh" {
+		v.OtherLang, v.HTMLLang = "en", "zh-Hans"
 	}
+	v.texts = s.texts.Texts(v.Lang)
+	return v
 }
 
-// ProbeAt formats when the next probe is due.
-func (v view) ProbeAt(t time.Time) string {
-	if t.Before(v.Now) {
-		return "in flight, or waiting for a permit"
-	}
-	return v.At(t)
+// page responds with the page. It has no state: its script fetches that.
+func (s *site) page(w http.ResponseWriter, r *http.Request) {
+	v := s.view(r)
+	v.Title, v.Scope, v.Group, v.Login = "markread · "+s.Group, s.scope, s.Group, s.Token != ""
+	v.Boot = boot{Lang: v.Lang, Scope: s.scope, Group: s.Group, Version: s.Version,
+		User: user(s.Token, r), Login: v.Login, ReadOnly: s.ReadOnly,
+		AllowReplay: s.canReplay(), Controls: s.canControl(), Texts: v.texts}
+	render(w, http.StatusOK, "page.html", v)
 }
 
-// Up returns how long the process has been running.
-func (v view) Up() string { return format.Age(v.Now.Sub(v.StartedAt)) }
-
-// row is a lane with its name.
-type row struct {
-	Name string
-	Lane
+// showLogin responds with the login form or, where a token would be readable on the network, with
+// why there is none. It does not show the group's name.
+func (s *site) showLogin(w http.ResponseWriter, r *http.Request, status int, wrong string) {
+	v := s.view(r)
+	v.Error = wrong
+	if !isPrivate(r) {
+		v.Why = "ui.login.insecure"
+	}
+	render(w, status, "login.html", v)
 }
 
-// Rows returns the lanes in the order of their priority.
-func (v view) Rows() []row { return []row{{"live", v.Lanes.Live}, {"backfill", v.Lanes.Backfill}} }
-
-// Unreadable returns the partitions that can't be read.
-func (v view) Unreadable() []Partition {
-	return slices.DeleteFunc(slices.Clone(v.Partitions),
-		func(p Partition) bool { return p.Unreadable == nil })
-}
-
-// Throttled reports whether throttled responses have reduced the limit below the share.
-func (v view) Throttled() bool {
-	return v.Quota.Share != nil && v.Quota.Limit != nil && *v.Quota.Limit < *v.Quota.Share
-}
-
-// Drain returns how long the lanes need at the current limit if no new events arrive: one call for
-// each conversation, however many events it has.
-func (v view) Drain() string {
-	waiting := v.Lanes.Live.Conversations + v.Lanes.Backfill.Conversations
-	heldBacklog := 0 // conversations in a lane that has a hold of its own
-	for _, row := range v.Rows() {
-		if slices.ContainsFunc(v.Held, func(h Hold) bool { return h.Lane == row.Name }) {
-			heldBacklog += row.Conversations
-		}
+func render(w http.ResponseWriter, status int, name string, v view) {
+	var b bytes.Buffer
+	if err := templates.ExecuteTemplate(&printable.Writer{Out: &b}, name, v); err != nil {
+		http.Error(w, "the page could not be rendered: "+err.Error(),
+			http.StatusInternalServerError)
+		return
 	}
-	switch {
-	case v.Group.Generation == nil:
-		return "unknown: outside a generation the worker does not see the events in Kafka"
-	case waiting == 0 && len(v.Unreadable()) > 0:
-		return "unknown: the unreadable events are in Kafka"
-	case waiting == 0:
-		return "no events wait"
-	case slices.ContainsFunc(v.Held, func(h Hold) bool { return h.Lane == "" }),
-		heldBacklog == waiting:
-		return "unknown: no calls during a hold"
-	case v.Quota.Limit == nil || *v.Quota.Limit <= 0:
-		return "unknown: no limit is set"
-	}
-	text := "about " +
-		format.Age(time.Duration(waiting-heldBacklog)*time.Second/time.Duration(*v.Quota.Limit))
-	if heldBacklog > 0 {
-		text += ", without the held lane"
-	}
-	if len(v.Unreadable()) > 0 {
-		text += ", without the unreadable partitions"
-	}
-	return text
-}
-
-// adminURL returns the flag with which `markread pause` reaches the server of this request. It is
-// empty for another machine's name: where that leads from the reader's command line is unknown, and
-// so is the protocol of a proxy before us.
-func adminURL(r *http.Request) string {
-	const defaultPort = ":8780"
-	if !imclient.IsLoopback(r.Host) || r.Host == "127.0.0.1"+defaultPort ||
-		r.Host == "localhost"+defaultPort {
-		return ""
-	}
-	return " --admin-url http://" + r.Host
-}
-
-// count formats a whole number with separated thousands, and a nil pointer as "–".
-func count(n any) string {
-	v := reflect.Indirect(reflect.ValueOf(n))
-	if !v.IsValid() {
-		return "–"
-	}
-	return format.Thousands(v.Int())
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write(b.Bytes())
 }

@@ -18,7 +18,9 @@ func TestPageAndStateArePrintable(t *testing.T) {
 		h.Detail, h.Meaning, h.Observed, h.Do = text, text, text, text
 		s.Partitions[0].Topic = text
 		for _, path := range []string{"/", "/api/state"} {
-			body := get(t, options(&fake{state: s}), path).Body.String()
+			o := options(&fake{state: s})
+			o.Group, o.Version = text, text
+			body := get(t, o, path).Body.String()
 			if i := strings.IndexFunc(body,
 				func(r rune) bool { return r != '\n' && !unicode.IsGraphic(r) }); i >= 0 {
 				t.Errorf("%s with %q: %q", path, text, body[i:min(len(body), i+20)])

@@ -6,6 +6,7 @@ import (
 	"unicode"
 
 	"markread/consumer/printable"
+	"markread/worker/console/overview"
 )
 
 // Source supplies what the console shows. *worker.Worker implements it.
@@ -19,6 +20,9 @@ type Source interface {
 	Healthy() error
 	// Ready reports whether the worker is a member of its group. A hold does not make it unready.
 	Ready() bool
+	// Details returns what only the worker's own process knows, for the overview. It is called every
+	// second, so it must not walk the backlog.
+	Details() overview.Details
 }
 
 // State is a worker's state in /api/state; fields and their order are part of the contract. A nil

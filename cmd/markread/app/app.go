@@ -36,6 +36,7 @@ import (
 	"markread/imclient"
 	"markread/worker"
 	"markread/worker/console"
+	"markread/worker/console/overview"
 )
 
 // Options configures a worker and its admin server.
@@ -82,8 +83,10 @@ func open(o Options) (*service, error) {
 	if err != nil {
 		return nil, &OptionsError{err}
 	}
+	shown := adapter{w}
 	server, err := console.New(console.Options{Addr: o.AdminAddr, Token: o.AdminToken.Reveal(),
-		Source: w, Controls: w, Gatherer: newRegistry(w), Log: o.Worker.Log})
+		Version: o.Worker.Version, Group: o.Worker.Group, Source: shown, Controls: shown,
+		Gatherer: newRegistry(w), Log: o.Worker.Log})
 	if err != nil {
 		return nil, err
 	}
@@ -151,3 +154,10 @@ func supervise(ctx context.Context, log zerolog.Logger, drain time.Duration, ser
 			"(--drain-timeout + %s): gave up", limit, StopGrace))
 	}
 }
+
+// adapter is the worker as the console uses it, until the worker itself has these methods.
+type adapter struct{ *worker.Worker }
+
+func (a adapter) Pause(_, _ string)         { a.Worker.Pause() }
+func (a adapter) Resume(_ string, all bool) { a.Worker.Resume(all) }
+func (a adapter) Details() overview.Details { return overview.Details{} }

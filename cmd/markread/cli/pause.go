@@ -13,6 +13,7 @@ import (
 // pauseCommand holds the calls of one worker.
 type pauseCommand struct {
 	adminURLFlag
+	Reason string `placeholder:"TEXT" help:"Why, for the log and the console."`
 }
 
 func (*pauseCommand) Help() string {
@@ -21,6 +22,7 @@ The pause ends with markread resume, or with the worker's process. The other wor
 are not paused: pause each of them. The worker's holds are printed.
 
     markread pause
+    markread pause --reason "deploying the fix"
     markread pause --admin-url https://markread-0.example.com
     kubectl exec PODNAME -- /markread pause` + adminHelp
 }
@@ -33,7 +35,12 @@ MARKREAD_ADMIN_TOKEN_FILE names. It is sent only over TLS or within this machine
 tunnel (kubectl port-forward, ssh -L).`
 
 func (c *pauseCommand) run(ctx context.Context, p *process) error {
-	before, now, err := c.command(ctx, p, "/api/pause")
+	if err := console.CheckReason(c.Reason); err != nil {
+		return config.Usagef("--reason: %s", err)
+	}
+	before, now, err := c.command(ctx, p, func(worker *console.Client) (console.Readiness, error) {
+		return worker.Pause(ctx, "", c.Reason)
+	})
 	if err != nil {
 		return err
 	}
@@ -69,11 +76,9 @@ worker holds again if necessary. The worker's holds are printed.
 }
 
 func (c *resumeCommand) run(ctx context.Context, p *process) error {
-	path := "/api/resume"
-	if c.AcceptRejections {
-		path += "?accept-rejections=true"
-	}
-	before, now, err := c.command(ctx, p, path)
+	before, now, err := c.command(ctx, p, func(worker *console.Client) (console.Readiness, error) {
+		return worker.Resume(ctx, "", c.AcceptRejections)
+	})
 	if err != nil {
 		return err
 	}
@@ -113,15 +118,15 @@ func (c *resumeCommand) run(ctx context.Context, p *process) error {
 }
 
 // command sends a command to a worker, and returns its holds before and after it.
-func (f *adminURLFlag) command(ctx context.Context, p *process, path string) (before,
-	now console.Readiness, err error) {
+func (f *adminURLFlag) command(ctx context.Context, p *process,
+	send func(*console.Client) (console.Readiness, error)) (before, now console.Readiness, err error) {
 	client, err := f.client(p.env)
 	if err != nil {
 		return before, now, err
 	}
 	p.begin(config.LogFlags{LogLevel: "info"})
 	if before, err = client.Readiness(ctx); err == nil {
-		now, err = client.Command(ctx, path)
+		now, err = send(client)
 	}
 	return before, now, err
 }

@@ -23,6 +23,7 @@ import (
 	"markread/cmd/markread/cli/config"
 	"markread/imclient"
 	"markread/worker/console"
+	"markread/worker/console/overview"
 )
 
 const testToken = "canary-token-71c0ffee"
@@ -34,6 +35,7 @@ type fakeWorker struct {
 	holds    []console.Hold
 	unready  bool
 	accepted bool
+	why      string
 	stubborn bool // changes nothing, as if somebody else immediately did the opposite
 }
 
@@ -53,7 +55,10 @@ func (h *fakeWorker) isHeldFor(reason string) bool {
 	return slices.ContainsFunc(h.Held(), func(a console.Hold) bool { return a.Reason == reason })
 }
 
-func (h *fakeWorker) Pause() {
+func (h *fakeWorker) Details() overview.Details { return overview.Details{} }
+
+func (h *fakeWorker) Pause(_, why string) {
+	h.why = why
 	if h.isHeldFor("paused") || h.stubborn {
 		return
 	}
@@ -62,7 +67,7 @@ func (h *fakeWorker) Pause() {
 	h.holds = append(h.holds, console.Hold{Reason: "paused", Since: heldSince})
 }
 
-func (h *fakeWorker) Resume(acceptRejections bool) {
+func (h *fakeWorker) Resume(_ string, acceptRejections bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.accepted = acceptRejections
@@ -318,7 +323,7 @@ func TestCommandOverTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	client.HTTP.Transport = server.Client().Transport
-	if now, err := client.Command(t.Context(), "/api/pause"); err != nil ||
+	if now, err := client.Pause(t.Context(), "", ""); err != nil ||
 		!worker.isHeldFor("paused") ||
 		len(now.Held) != 1 {
 		t.Errorf("%+v %v", now, err)
@@ -352,7 +357,7 @@ func TestCommandTimesOut(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), c.interrupted)
 			defer cancel()
 			begin := time.Now()
-			_, err := client.Command(ctx, "/api/pause")
+			_, err := client.Pause(ctx, "", "")
 			if took := time.Since(begin); err == nil || !strings.Contains(err.Error(), c.want) ||
 				took != c.takes {
 				t.Errorf("%s: after %s: %v", name, took, err)

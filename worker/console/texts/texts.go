@@ -1,0 +1,144 @@
+// Package texts is the catalogue of the page's texts in English and Chinese, so that the page and
+// the login form are in their reader's language, hold reasons and error codes included.
+//
+// The texts are in the folder's JSON files, {"key":{"en":"…","zh":"…"}}. The English meanings and
+// remedies of hold reasons and of codes come from the tables of packages hold and imclient, which
+// the logs use too; a file has only the Chinese. In a text, {name:format} stands for a parameter,
+// which the page formats. A text that is missing in Chinese is shown in English; a test checks that
+// none is.
+package texts
+
+import (
+	"embed"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"markread/imclient"
+	"markread/worker/hold"
+)
+
+//go:embed *.json
+var files embed.FS
+
+// The languages.
+const (
+	English = "en"
+	Chinese = "zh"
+)
+
+// Catalogue has the texts by language and key. It never changes.
+type Catalogue struct {
+	texts map[string]map[string]string
+	// written has the Chinese texts of the files, without the English ones in their place
+	written map[string]string
+}
+
+// New returns the catalogue. It panics if an embedded file is invalid.
+func New() *Catalogue {
+	c, err := load(files)
+	if err != nil {
+		panic(err)
+	}
+	return c
+}
+
+// load reads all files of the folder. A key that two files have is an error.
+func load(folder fs.FS) (*Catalogue, error) {
+	c := &Catalogue{texts: map[string]map[string]string{English: {}, Chinese: {}}}
+	names, err := fs.Glob(folder, "*.json")
+	if err != nil {
+		return nil, err
+	}
+	seen := map[string]string{}
+	for _, name := range names {
+		content, err := fs.ReadFile(folder, name)
+		if err != nil {
+			return nil, err
+		}
+		var entries map[string]map[string]string
+		if err := json.Unmarshal(content, &entries); err != nil {
+			return nil, fmt.Errorf("texts/%s: %w", name, err)
+		}
+		for key, entry := range entries {
+			if seen[key] != "" {
+				return nil, fmt.Errorf("texts: %s is in %s and in %s", key, seen[key], name)
+			}
+			seen[key] = name
+			for lang, text := range entry {
+				if c.texts[lang] == nil {
+					return nil, fmt.Errorf("texts/%s: %s has the language %q", name, key, lang)
+				}
+				c.texts[lang][key] = text
+			}
+		}
+	}
+	c.written = maps.Clone(c.texts[Chinese])
+	c.addTables(seen)
+	for key, text := range c.texts[English] {
+		if c.texts[Chinese][key] == "" {
+			c.texts[Chinese][key] = text
+		}
+	}
+	return c, nil
+}
+
+// addTables adds the English texts of hold reasons and codes. Labels without an ErrorCode form no
+// list, so those in the files are used.
+func (c *Catalogue) addTables(seen map[string]string) {
+	add := func(key, text string) {
+		if c.texts[English][key] == "" {
+			c.texts[English][key] = text
+		}
+	}
+	for _, reason := range hold.Reasons() {
+		key := "hold." + string(reason)
+		add(key, string(reason))
+		add(key+".meaning", reason.Meaning())
+		add(key+".do", reason.Do())
+	}
+	for _, code := range imclient.Codes() {
+		key := "code." + strconv.Itoa(code.Code)
+		add(key+".meaning", code.Meaning)
+		add(key+".do", code.Remedy)
+	}
+	for key := range seen {
+		label, isCode := strings.CutPrefix(key, "code.")
+		label, isMeaning := strings.CutSuffix(label, ".meaning")
+		if isCode && isMeaning {
+			failure := imclient.Error{Label: label}
+			add(key, failure.Meaning())
+			add("code."+label+".do", failure.Remedy())
+		}
+	}
+}
+
+// Texts returns all texts of a language by key. The caller must not change them.
+func (c *Catalogue) Texts(lang string) map[string]string { return c.texts[lang] }
+
+// Lang returns the language of a request: that of its option lang, else the one that its browser
+// prefers, else English.
+func (*Catalogue) Lang(r *http.Request) string {
+	switch lang := r.URL.Query().Get("lang"); lang {
+	case English, Chinese:
+		return lang
+	}
+	best, quality := English, 0.0
+	for part := range strings.SplitSeq(r.Header.Get("Accept-Language"), ",") {
+		tag, weight, weighted := strings.Cut(part, ";")
+		lang, _, _ := strings.Cut(strings.ToLower(strings.TrimSpace(tag)), "-")
+		q := 1.0
+		if weighted {
+			text := strings.TrimPrefix(strings.TrimSpace(weight), "q=")
+			q, _ = strconv.ParseFloat(text, 64) // 0: it is not wanted
+		}
+		if (lang == English || lang == Chinese) && q > quality {
+			best, quality = lang, q
+		}
+	}
+	return best
+}

@@ -60,6 +60,10 @@ var mayImport = map[string][]string{
 	"worker/stacksim":   {},           // tests only
 	// imclient: IsLoopback, and Secret for the client's token
 	"worker/console": {"consumer/printable", "worker/format", "imclient"},
+	// What the console shows, without its server: pure, and written from metrics alone.
+	"worker/console/sample":   {"consumer/printable"},
+	"worker/console/history":  {"worker/console/sample"},
+	"worker/console/overview": {"worker/console/history", "worker/console/sample"},
 	// Reports about a deployment and about a group. They don't know the worker's internals.
 	"worker/format": {"consumer/printable"},
 	// worker/engine: for a member's share of the rate
@@ -105,8 +109,9 @@ var onlyIn = map[string][]string{
 	"github.com/cenkalti/backoff":           {"imclient"},
 	// quota: the rate of calls; hold: how often new conversations may bring a probe forward; bench:
 	// the pace of a loop
-	"golang.org/x/time/rate":        {"worker/quota", "worker/hold", "cmd/markread/bench"},
-	"github.com/prometheus":         {"worker", "worker/console", "cmd/markread/app"},
+	"golang.org/x/time/rate": {"worker/quota", "worker/hold", "cmd/markread/bench"},
+	"github.com/prometheus": {"worker", "worker/console", "worker/console/sample",
+		"cmd/markread/app"},
 	"github.com/mattn/go-isatty":    {"cmd/markread/cli/terminal"},
 	"github.com/cheggaaa/pb":        {"cmd/markread/cli"},
 	"github.com/klauspost/compress": {"consumer/backfill", "consumer/batch"},
@@ -116,7 +121,7 @@ var onlyIn = map[string][]string{
 // pure lists the state machines: they receive the time as an argument, start no goroutine and never
 // wait.
 var pure = []string{"worker/engine", "worker/backlog", "worker/quota", "worker/hold",
-	"consumer/offsets"}
+	"worker/console/history", "consumer/offsets"}
 
 // topLevel lists all files and folders of the top level, except names that begin with a dot.
 var topLevel = []string{"CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md", "cmd", "consumer",

@@ -61,9 +61,10 @@ var mayImport = map[string][]string{
 	// imclient: IsLoopback, and Secret for the client's token
 	"worker/console": {"consumer/printable", "worker/format", "imclient"},
 	// What the console shows, without its server: pure, and written from metrics alone.
-	"worker/console/sample":   {"consumer/printable"},
-	"worker/console/history":  {"worker/console/sample"},
-	"worker/console/overview": {"worker/console/history", "worker/console/sample"},
+	"worker/console/sample":  {"consumer/printable"},
+	"worker/console/history": {"worker/console/sample"},
+	"worker/console/overview": {"worker/console/history", "worker/console/sample",
+		"consumer/printable"},
 	// Reports about a deployment and about a group. They don't know the worker's internals.
 	"worker/format": {"consumer/printable"},
 	// worker/engine: for a member's share of the rate

@@ -65,13 +65,15 @@ var mayImport = map[string][]string{
 		"worker/console/overview", "worker/console/sample", "worker/console/texts", "worker/format",
 		"imclient"},
 	// it describes the group as groupstatus does, and forwards commands with console's client
-	"worker/console/group": {"worker/console", "worker/console/overview", "worker/console/sample",
-		"worker/format", "worker/groupstatus", "consumer", "consumer/admin", "consumer/deadletter",
-		"consumer/event", "consumer/kafkaclient", "consumer/printable", "imclient"},
-	// what the page shows, without HTTP
-	"worker/console/history":  {"worker/console/sample"},
-	"worker/console/overview": {"worker/console/history", "worker/console/sample"},
-	"worker/console/sample":   {},
+	"worker/console/group": {"worker/console", "worker/console/overview", "worker/format",
+		"worker/console/sample", "worker/groupstatus", "consumer", "consumer/admin",
+		"consumer/deadletter", "consumer/event", "consumer/kafkaclient", "consumer/printable",
+		"imclient"},
+	// What the console shows, without its server: pure, and written from metrics alone.
+	"worker/console/sample":  {"consumer/printable"},
+	"worker/console/history": {"worker/console/sample"},
+	"worker/console/overview": {"worker/console/history", "worker/console/sample",
+		"consumer/printable"},
 	// the English texts of hold reasons and of codes
 	"worker/console/texts": {"worker/hold", "imclient"},
 	// Reports about a deployment and about a group. They don't know the worker's internals.
@@ -131,7 +133,7 @@ var onlyIn = map[string][]string{
 // pure lists the state machines: they receive the time as an argument, start no goroutine and never
 // wait.
 var pure = []string{"worker/engine", "worker/backlog", "worker/quota", "worker/hold",
-	"consumer/offsets"}
+	"worker/console/history", "consumer/offsets"}
 
 // topLevel lists all files and folders of the top level, except names that begin with a dot.
 var topLevel = []string{"CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md", "cmd", "consumer",

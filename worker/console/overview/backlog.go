@@ -1,0 +1,131 @@
+package overview
+
+import (
+	"math"
+	"slices"
+	"time"
+)
+
+// assessBacklog returns the key of the backlog's sentence: behind, it does not shrink although the
+// quota is used up; catching-up, it shrinks; backlog, that is not known yet. A short burst has none.
+func (b *builder) assessBacklog(v *view) string {
+	growth, ok := b.growth()
+	limit, oldest := deref(v.now.Limit), deref(v.now.OldestSeconds)
+	backlogged := oldest >= old && v.waiting >= max(1, limit) || v.waiting >= max(10, 10*limit)
+	shrinks := ok && growth <= -max(.5, .01*limit)
+	// A member without a rate has no limit; what else limits its calls is not known.
+	limited := v.saturated || v.now.Limit == nil || oldest >= veryOld
+	behind := b.behind.update(v.At, ok && backlogged && !shrinks && limited)
+	catchingUp := b.catchingUp.update(v.At, backlogged && shrinks)
+	switch {
+	case !backlogged:
+		return ""
+	case behind:
+		return "behind"
+	case catchingUp && v.now.DrainSeconds != nil && *v.now.DrainSeconds < tooLong:
+		return "catching-up"
+	case oldest >= tooOld:
+		return "backlog"
+	}
+	return ""
+}
+
+// backlog returns the sentence of a backlog. What arrives and completes is conversations: events
+// that collapse don't need a call.
+func (b *builder) backlog(v *view) Sentence {
+	var sum total
+	for _, m := range v.members {
+		if m.now != nil {
+			sum.add(m.rate(successes))
+		}
+	}
+	out, in := sum.value(), math.NaN()
+	if growth, ok := b.growth(); ok {
+		in = max(0, out+growth)
+	}
+	oldest := deref(v.now.OldestSeconds)
+	params := map[string]any{"in": opt(in), "out": opt(out), "waiting": v.waiting,
+		"oldest": oldest, "limit": v.now.Limit}
+	if v.backlog != "catching-up" {
+		return Sentence{v.backlog, warn, params}
+	}
+	done := v.At.Add(time.Duration(*v.now.DrainSeconds * float64(time.Second)))
+	params["done"] = done.UTC().Round(10 * time.Second)
+	if oldest >= tooOld {
+		return Sentence{v.backlog, warn, params}
+	}
+	return Sentence{v.backlog, good, params}
+}
+
+// findBlocked finds a partition whose oldest event does not finish while calls succeed and other
+// partitions move on. An old event behind a backlog is not blocked.
+func (b *builder) findBlocked(v *view) (Sentence, bool) {
+	ages := map[string][]float64{"live": v.sortedAges("live"), "backfill": v.sortedAges("backfill")}
+	var candidate *Partition
+	for i := range v.partitions {
+		p := &v.partitions[i]
+		if p.Unreadable == nil && p.OldestSeconds > tooOld && p.Trend != nil && *p.Trend >= .9 &&
+			(candidate == nil || p.OldestSeconds > candidate.OldestSeconds) &&
+			v.stuck(p, ages[p.Lane]) {
+			candidate = p
+		}
+	}
+	if candidate == nil || candidate.id() != b.blockedAt {
+		b.blocked = latch{on: b.blocked.on, off: b.blocked.off}
+		b.blockedAt = partitionID{}
+	}
+	if candidate == nil {
+		return Sentence{}, false
+	}
+	b.blockedAt = candidate.id()
+	params := map[string]any{"topic": candidate.Topic, "partition": candidate.Partition,
+		"age": candidate.OldestSeconds, "offset": nil, "attempts": nil, "waits_for": nil,
+		"waits_key": "waits.unknown"}
+	if o := candidate.Oldest; o != nil {
+		params["offset"], params["attempts"], params["waits_for"] = o.Offset, o.Attempts,
+			o.WaitsFor
+		params["waits_key"] = "waits." + o.WaitsFor
+	}
+	return Sentence{"blocked", bad, params}, b.blocked.update(v.At, true)
+}
+
+// sortedAges returns the ages of a lane's partitions, youngest first.
+func (v *view) sortedAges(lane string) []float64 {
+	var ages []float64
+	for _, p := range v.partitions {
+		if p.Lane == lane {
+			ages = append(ages, p.OldestSeconds)
+		}
+	}
+	slices.Sort(ages)
+	return ages
+}
+
+// stuck reports whether a partition's oldest event is much older than the median of its lane's
+// other partitions, whose ages are sorted with its own, and no backlog or hold explains it.
+func (v *view) stuck(p *Partition, ages []float64) bool {
+	median := 0.0
+	if others := len(ages) - 1; others > 0 {
+		i := others / 2
+		if own, _ := slices.BinarySearch(ages, p.OldestSeconds); own <= i {
+			i++
+		}
+		median = ages[i]
+	}
+	if p.OldestSeconds < median+tooOld {
+		return false
+	}
+	i := slices.IndexFunc(v.members, func(m member) bool { return m.Name == p.Worker })
+	if i < 0 || v.members[i].now == nil || !(v.members[i].rate(successes) > 0) {
+		return false
+	}
+	if p.Oldest != nil && p.Oldest.WaitsFor != "" {
+		return p.Oldest.WaitsFor != "quota" && p.Oldest.WaitsFor != "hold"
+	}
+	m := v.members[i].now
+	waiting := conversations(m)
+	if p.Lane == "live" {
+		waiting = m.Lanes[0].Conversations // backfill waits for live, not the other way round
+	}
+	return known(waiting) < 10*max(1, known(m.Limit))
+}

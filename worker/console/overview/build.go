@@ -1,0 +1,267 @@
+package overview
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"markread/worker/console/sample"
+)
+
+// builder builds overviews from successive inputs. It remembers what a single input can't say:
+// rates, trends, and since when something is so.
+type builder struct {
+	scope, group string
+	begun        time.Time // of the first input
+	members      map[string]*track
+	trends       map[partitionID]*trend
+	ticks        []tick // of the last minute, oldest first
+	tickNames    string // the members of the ticks
+	happened     []Happening
+	workers      []Worker // of the latest overview
+
+	outSince   time.Time // of cut-off, out, none or silent
+	lastActive time.Time // when an event was received or a call was made
+	losses     map[string]*loss
+
+	behind, catchingUp, blocked latch
+	blockedAt                   partitionID
+}
+
+func newBuilder(scope, group string) *builder {
+	return &builder{scope: scope, group: group, members: map[string]*track{},
+		trends: map[partitionID]*trend{}, losses: map[string]*loss{},
+		behind:     latch{on: time.Minute, off: 15 * time.Second},
+		catchingUp: latch{on: 10 * time.Second, off: 15 * time.Second},
+		blocked:    latch{on: 20 * time.Second, off: 10 * time.Second}}
+}
+
+// empty returns the overview before the first input.
+func (b *builder) empty() Overview {
+	return Overview{Scope: b.scope, Group: b.group, Workers: []Worker{}, Partitions: []Partition{},
+		Happened: []Happening{}, Errors: []string{},
+		Sentence: Sentence{"starting", warn, map[string]any{}}}
+}
+
+// view is one moment while its overview is built.
+type view struct {
+	Input
+	members    []member
+	partitions []Partition
+	now        Now
+	waiting    float64 // conversations
+	saturated  bool
+	backlog    string // the key of its sentence; "": there is none
+}
+
+type member struct {
+	Member
+	*track
+	held []Hold
+}
+
+func (b *builder) build(in Input) Overview {
+	in.At = in.At.UTC()
+	if b.begun.IsZero() || b.begun.After(in.At) {
+		b.begun = in.At
+	}
+	v := &view{Input: in}
+	b.observe(v)
+	o := b.empty()
+	o.At, o.Replay = in.At, in.Replay
+	if in.Kafka != nil {
+		o.Errors = append(o.Errors, in.Kafka.Errors...)
+		o.DeadLetters = in.Kafka.DeadLetters
+	}
+	v.partitions = b.partitions(v)
+	o.Partitions = append(o.Partitions, v.partitions[:min(len(v.partitions), MaxPartitions)]...)
+	o.MorePartitions = len(v.partitions) - len(o.Partitions)
+	for _, m := range v.members {
+		o.Workers = append(o.Workers, m.worker())
+	}
+	b.workers = o.Workers
+	b.addNow(v)
+	o.Now = v.now
+	o.Sentence = b.sentence(v)
+	finite(o.Sentence.Params)
+	o.Happened = append(o.Happened, b.happened...)
+	return o
+}
+
+// observe updates what is remembered of the members, and records what happened to them.
+func (b *builder) observe(v *view) {
+	tracks := make(map[string]*track, len(v.Members))
+	for _, m := range v.Members {
+		if tracks[m.Name] != nil {
+			continue
+		}
+		t := b.members[m.Name]
+		if t == nil {
+			t = &track{codes: map[string]string{}}
+		}
+		tracks[m.Name] = t
+		if m.Silent != "" {
+			m.Sample = nil
+		}
+		before := t.last
+		base := t.update(v.At, m.Sample)
+		b.compare(v, m, t, before, base)
+		if base != nil && (received(base) < received(t.now) || calls(base) < calls(t.now)) {
+			b.active(t.now.At)
+		}
+		if t.now != nil {
+			b.active(t.now.LastSuccess)
+		}
+		v.members = append(v.members, member{m, t, v.holds(t)})
+	}
+	b.members = tracks
+}
+
+func (b *builder) active(at time.Time) {
+	if at.After(b.lastActive) {
+		b.lastActive = at
+	}
+}
+
+// holds returns a member's active holds: its own console's know more than its metrics.
+func (v *view) holds(t *track) []Hold {
+	held := []Hold{}
+	if t.now == nil {
+		return held
+	}
+	if v.Details != nil {
+		return append(held, v.Details.Holds...)
+	}
+	for _, h := range t.now.Held {
+		held = append(held, Hold{Reason: h.Reason, Lane: h.Lane, Since: h.Since})
+	}
+	return held
+}
+
+// worker returns the member as the page shows it.
+func (m *member) worker() Worker {
+	w := m.Worker
+	w.Held, w.State = m.held, "ready"
+	if m.last != nil {
+		w.Version, w.StartedAt = m.last.Version, m.last.Started
+	}
+	s := m.now
+	if s == nil {
+		w.State = "silent"
+		return w
+	}
+	if !s.Ready {
+		w.State = "not-ready"
+	}
+	w.Share, w.Limit, w.Calls, w.InFlight = opt(s.Share), opt(s.Limit), opt(m.rate(calls)),
+		opt(s.InFlight)
+	w.Conversations, w.Events = opt(conversations(s)), opt(events(s))
+	if oldest := oldest(s); oldest > 0 {
+		w.OldestSeconds = &oldest
+	}
+	if !math.IsNaN(s.Assigned) {
+		w.Partitions = new(int(s.Assigned))
+	}
+	return w
+}
+
+// oldest returns the age of a member's oldest unfinished event; 0: none.
+func oldest(m *sample.Member) float64 {
+	oldest := 0.0
+	for _, p := range m.Partitions {
+		oldest = max(oldest, known(p.Oldest))
+	}
+	return oldest
+}
+
+// addNow sums the members, and keeps a tick of the sums.
+func (b *builder) addNow(v *view) {
+	var share, limit, called, in, out, bound total
+	var ages sample.Ages
+	busy, used := 0.0, 0.0 // of members with more than a second's calls waiting
+	rate := math.NaN()
+	age := 0.0
+	var names []string
+	for _, m := range v.members {
+		if m.now == nil {
+			continue
+		}
+		names = append(names, m.Name)
+		if m.now.Rate > 0 {
+			rate = m.now.Rate
+		}
+		share.add(m.now.Share)
+		limit.add(m.now.Limit)
+		called.add(m.rate(calls))
+		in.add(m.rate(received))
+		out.add(m.rate(finished))
+		bound.add(m.now.MaxPending)
+		waiting := known(conversations(m.now))
+		v.waiting += waiting
+		v.now.Events += known(events(m.now))
+		age = max(age, oldest(m.now))
+		if base := m.since(trendOver, thinnedTo); base != nil {
+			ages.Add(&base.Lanes[0].Ages, &m.now.Lanes[0].Ages)
+		}
+		if waiting > known(m.now.Limit) {
+			busy += known(m.now.Limit)
+			// A call has its permit for a second longer than it is in flight.
+			used += known(m.rate(calls)) + known(m.now.InFlight)
+		}
+	}
+	for _, p := range v.partitions {
+		age = max(age, p.OldestSeconds)
+	}
+	v.saturated = busy > 0 && used >= .9*busy
+	n := &v.now
+	n.Rate, n.Share, n.Limit = opt(rate), opt(share.value()), opt(limit.value())
+	n.Calls, n.In, n.Out = opt(called.value()), opt(in.value()), opt(out.value())
+	n.MaxPending, n.Conversations, n.Events = opt(bound.value()), known(v.waiting), known(n.Events)
+	n.P50, n.P99 = opt(ages.Quantile(.5)), opt(ages.Quantile(.99))
+	if age > 0 {
+		n.OldestSeconds = &age
+	}
+	b.tick(v, names)
+	if growth, ok := b.growth(); ok && growth < 0 && v.waiting > 0 {
+		n.DrainSeconds = opt(v.waiting / -growth)
+	}
+}
+
+// tick is the backlog at one moment.
+type tick struct {
+	at      time.Time
+	waiting float64
+}
+
+// tick keeps a tick. Ticks of other members can't be compared, nor those before or during a hold
+// with what follows it.
+func (b *builder) tick(v *view, names []string) {
+	slices.Sort(names)
+	joined := strings.Join(names, "\n")
+	held := slices.ContainsFunc(v.members, func(m member) bool {
+		return slices.ContainsFunc(m.held, func(h Hold) bool { return h.Reason != "quota" })
+	})
+	n := len(b.ticks)
+	if held || joined != b.tickNames || n > 0 && (v.At.Before(b.ticks[n-1].at) ||
+		v.At.Sub(b.ticks[n-1].at) > staleAt) {
+		b.ticks, b.tickNames = nil, joined
+	}
+	for len(b.ticks) > 0 && v.At.Sub(b.ticks[0].at) > trendOver+thinnedTo {
+		b.ticks = b.ticks[1:]
+	}
+	b.ticks = append(b.ticks, tick{v.At, v.waiting})
+}
+
+// growth returns by how many conversations a second the backlog grows, over the last minute.
+func (b *builder) growth() (float64, bool) {
+	if len(b.ticks) == 0 {
+		return 0, false
+	}
+	first, last := b.ticks[0], b.ticks[len(b.ticks)-1]
+	over := last.at.Sub(first.at)
+	if over < 20*time.Second {
+		return 0, false
+	}
+	return (last.waiting - first.waiting) / over.Seconds(), true
+}

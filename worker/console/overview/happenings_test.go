@@ -1,0 +1,122 @@
+package overview
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"markread/worker/console/sample"
+)
+
+// wantHappened compares the newest happenings, oldest first: seconds, kind, worker and parameters.
+func (w *world) wantHappened(what string, want ...string) {
+	w.t.Helper()
+	var got []string
+	list := w.latest.Happened
+	for i := len(list) - 1; i >= 0; i-- {
+		h := list[i]
+		line := fmt.Sprintf("%v %s", h.At.Sub(start).Seconds(), h.Kind)
+		if h.Worker != "" {
+			line += " " + h.Worker
+		}
+		for _, name := range []string{"version", "reason", "lane", "seconds", "partitions", "limit",
+			"share", "topic", "count", "what", "by", "why"} {
+			if v, ok := h.Params[name]; ok {
+				line += " " + strings.Trim(plain(v), `"`)
+			}
+		}
+		got = append(got, line)
+	}
+	if a, b := strings.Join(got, "\n"), strings.Join(want, "\n"); a != b {
+		w.t.Errorf("%s:\n%s\nwant\n%s", what, a, b)
+	}
+}
+
+func TestHappenings(t *testing.T) {
+	w := newWorld(t, "worker", "a")
+	a := w.workers["a"]
+	a.m.Held = []sample.Held{{Reason: "quota", Lane: "all", Since: after(-50)}}
+	w.run(3).wantHappened("what began before", "-3600 started v1", "-50 hold-began quota all")
+	a.m.Held = nil
+	w.hold("a", "outage", "live")
+	w.run(5)
+	a.m.Generations, a.m.Assigned = 2, 3
+	w.run(1)
+	a.m.Lost["mark-read"] = 4
+	w.run(1)
+	a.m.Lost["mark-read"] = 5
+	w.run(1)
+	w.b.record(Command{At: w.at, What: "pause", By: "eve\n\x1b", Why: "a\u202eb"})
+	a.m.Limit, a.refused = 170, 1
+	w.run(1)
+	a.m.Limit, a.refused = 200, 0
+	w.run(30)
+	a.m.Limit = 199
+	w.run(5)
+	a.m.Limit = 200
+	w.run(70)
+	a.m.Lost["mark-read"] = 9
+	w.run(1)
+	a.m.Held = nil
+	w.run(1)
+	w.wantHappened("a life", "-3600 started v1", "-50 hold-began quota all",
+		"3 hold-began outage live", "4 hold-ended quota all 54", "9 rebalanced 3",
+		"10 lost mark-read 4", "11 command pause eve ? a?b", "12 slowed 170 200",
+		"48 recovered 200", "118 lost mark-read 5", "119 hold-ended outage live 116")
+}
+
+// A share that changes is no slow-down.
+func TestNotSlowed(t *testing.T) {
+	w := newWorld(t, "worker", "a")
+	w.run(2)
+	w.workers["a"].m.Share, w.workers["a"].m.Limit = 100, 100
+	w.run(2)
+	w.workers["a"].m.Share, w.workers["a"].m.Limit = 150, 150
+	w.run(2).wantHappened("shares", "-3600 started v1")
+}
+
+func TestHappeningsOfAGroup(t *testing.T) {
+	w := newWorld(t, "group", "a", "b")
+	w.run(3)
+	a, b := w.workers["a"], w.workers["b"]
+	a.m.Generations++
+	w.run(3)
+	b.m.Generations++
+	w.run(1)
+	b.silent = "refused"
+	w.run(3)
+	b.silent = ""
+	w.run(1)
+	b.silent = "refused"
+	w.run(9)
+	b.silent = ""
+	b.m.Started, b.m.Version, b.m.Lanes[0].Received, b.m.Calls[0] = after(18), "v2", 0, 0
+	w.run(1)
+	delete(w.workers, "a")
+	w.run(1)
+	w.workers["a"] = a
+	w.run(1).wantHappened("a group", "-3600 started a v1", "-3600 started b v1", "4 rebalanced null",
+		"12 silent b refused", "18 started b v2", "21 responding b 9",
+		"21 rebalanced null")
+}
+
+func TestHappeningsAreBounded(t *testing.T) {
+	w := newWorld(t, "worker", "a")
+	w.run(1)
+	for i := range 500 {
+		w.b.record(Command{At: after(float64(i)), What: "pause"})
+	}
+	w.run(1)
+	if n := len(w.latest.Happened); n != MaxHappened {
+		t.Errorf("%d happened", n)
+	}
+	if at := w.latest.Happened[0].At; !at.Equal(after(499)) {
+		t.Errorf("the newest is of %v", at)
+	}
+	w.b.record(Command{At: start.Add(-time.Hour), What: "pause"})
+	w.run(1)
+	if at := w.latest.Happened[MaxHappened-1].At; !at.Equal(after(300)) {
+		t.Errorf("the oldest is of %v", at)
+	}
+}

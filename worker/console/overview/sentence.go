@@ -1,0 +1,302 @@
+package overview
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+)
+
+// Severities.
+const (
+	bad  = "bad"
+	warn = "warn"
+	good = "good"
+)
+
+const (
+	joining  = time.Minute     // a process may take to join its group
+	idleFor  = 5 * time.Minute // without events and calls
+	pausedAt = 30 * time.Second
+	old      = 30.0         // seconds: an older event means that there is a backlog
+	tooOld   = 60.0         // seconds: an older event may be blocked
+	veryOld  = 120.0        // seconds: a backlog that does not shrink is behind, whatever limits the calls
+	tooLong  = 30 * 86400.0 // seconds: nobody knows when a backlog is done that takes longer
+)
+
+// sentence returns the first sentence that applies.
+func (b *builder) sentence(v *view) Sentence {
+	v.backlog = b.assessBacklog(v)
+	blocked, isBlocked := b.findBlocked(v)
+	for _, rule := range []func() (Sentence, bool){
+		func() (Sentence, bool) { return b.outside(v) },
+		func() (Sentence, bool) { return b.held(v) },
+		func() (Sentence, bool) { return b.losing(v) },
+		func() (Sentence, bool) { return b.fetchingPaused(v) },
+		func() (Sentence, bool) { return blocked, isBlocked },
+		func() (Sentence, bool) { return b.unreadable(v) },
+		func() (Sentence, bool) { return b.slowed(v) },
+	} {
+		if s, ok := rule(); ok {
+			return s
+		}
+	}
+	if v.backlog != "" {
+		return b.backlog(v)
+	}
+	if s, ok := b.idle(v); ok {
+		return s
+	}
+	if v.now.Calls == nil {
+		return Sentence{"starting", warn, map[string]any{}}
+	}
+	return Sentence{"keeping-up", good, map[string]any{"calls": v.now.Calls, "rate": v.now.Rate,
+		"oldest": deref(v.now.OldestSeconds)}}
+}
+
+// outside returns the sentence of a worker or a group that is not connected: cut-off, out, none,
+// silent or starting.
+func (b *builder) outside(v *view) (Sentence, bool) {
+	key, since := b.whyOutside(v)
+	if key == "" || key == "starting" {
+		b.outSince = time.Time{}
+	} else if b.outSince.IsZero() || b.outSince.After(v.At) {
+		b.outSince = v.At
+	}
+	if since.IsZero() {
+		since = b.outSince
+	}
+	since = since.UTC()
+	rebalancing := v.Kafka != nil && v.Kafka.Rebalancing
+	switch key {
+	case "cut-off":
+		return Sentence{key, bad, map[string]any{"since": since}}, true
+	case "out":
+		return Sentence{key, bad, map[string]any{"since": since, "rebalancing": rebalancing}}, true
+	case "none":
+		return Sentence{key, bad, map[string]any{}}, true
+	case "silent":
+		return Sentence{key, bad, map[string]any{"since": since, "workers": len(v.members),
+			"reason": v.members[0].Silent}}, true
+	case "starting":
+		return Sentence{key, warn, map[string]any{}}, true
+	}
+	return Sentence{}, false
+}
+
+func (b *builder) whyOutside(v *view) (key string, since time.Time) {
+	if v.Kafka != nil && v.Kafka.Unreachable {
+		return "cut-off", time.Time{}
+	}
+	responding, ready, young := 0, false, false
+	// While some members don't respond, Kafka knows best whether the group has members.
+	working := v.Kafka != nil && !v.Kafka.Empty && !v.Kafka.Rebalancing
+	for _, m := range v.members {
+		if m.now == nil {
+			continue
+		}
+		responding++
+		ready = ready || m.now.Ready
+		began := m.now.Started
+		if began.IsZero() {
+			began = b.begun
+		}
+		young = young || v.At.Sub(began) < joining
+	}
+	if d := v.Details; d != nil && responding > 0 {
+		member := slices.ContainsFunc(d.Holds,
+			func(h Hold) bool { return h.Reason == "membership" })
+		if d.NoBroker || !d.Outside.IsZero() && member {
+			return "cut-off", d.Outside
+		}
+		since = d.Outside
+	}
+	switch {
+	case responding > 0 && !ready && since.IsZero() && young:
+		return "starting", since
+	case responding > 0 && !ready && !(working && responding < len(v.members)):
+		return "out", since
+	case v.Kafka != nil && v.Kafka.Empty && responding == 0:
+		return "none", since
+	case responding == 0 && len(v.members) > 0 && v.At.Sub(b.begun) >= silentAfter:
+		return "silent", since
+	case responding == 0:
+		return "starting", since
+	}
+	return "", since
+}
+
+// urgency orders the reasons of holds: the first one is shown.
+var urgency = []string{"credentials", "outage", "dead-letter", "membership", "rejections"}
+
+// held returns the sentence of the most urgent hold.
+func (b *builder) held(v *view) (Sentence, bool) {
+	byReason := map[string][]Hold{}
+	workers := map[string]float64{}
+	waiting := map[string]float64{}
+	code := map[string]string{}
+	responding := 0.0
+	for _, m := range v.members {
+		if m.now == nil {
+			continue
+		}
+		responding++
+		counted := map[string]bool{}
+		for _, h := range m.held {
+			if h.Reason == "quota" && b.scope == "group" && known(deref(v.now.Share)) > 0 {
+				continue // a spare worker
+			}
+			byReason[h.Reason] = append(byReason[h.Reason], h)
+			for i, lane := range []string{"live", "backfill"} {
+				if h.Lane != lane && h.Lane != "all" && h.Lane != "" || counted[h.Reason+lane] {
+					continue
+				}
+				counted[h.Reason+lane] = true
+				waiting[h.Reason] += known(m.now.Lanes[i].Events)
+			}
+			code[h.Reason] = cmp.Or(h.Code, code[h.Reason], m.codes[resultOf[h.Reason]])
+			if !counted[h.Reason] {
+				counted[h.Reason] = true
+				workers[h.Reason]++
+			}
+		}
+	}
+	if len(byReason) == 0 {
+		return Sentence{}, false
+	}
+	rank := func(reason string) int {
+		if i := slices.Index(urgency, reason); i >= 0 {
+			return i
+		}
+		return len(urgency)
+	}
+	reason := slices.MinFunc(slices.Sorted(maps.Keys(byReason)), func(x, y string) int {
+		return cmp.Or(cmp.Compare(rank(x), rank(y)), cmp.Compare(workers[y], workers[x]),
+			cmp.Compare(x, y))
+	})
+	severity := bad
+	if slices.Contains([]string{"paused", "throttled", "quota"}, reason) {
+		severity = warn
+	}
+	holds := byReason[reason]
+	h := slices.MinFunc(holds, func(x, y Hold) int { return x.Since.Compare(y.Since) })
+	lane := h.Lane
+	for _, other := range holds {
+		if other.Lane != lane {
+			lane = "all"
+		}
+		if n := other.NextProbeAt; n != nil && (h.NextProbeAt == nil || n.Before(*h.NextProbeAt)) {
+			h.NextProbeAt = n
+		}
+	}
+	params := holdParams(reason, lane)
+	params["meaning_key"], params["do_key"] = "hold."+reason+".meaning", "hold."+reason+".do"
+	params["since"], params["next"] = timeOf(h.Since), h.NextProbeAt
+	params["detail"], params["code"], params["by"], params["why"] = h.Detail, code[reason], h.By,
+		h.Why
+	params["workers"], params["of"], params["waiting"] = workers[reason], responding,
+		waiting[reason]
+	return Sentence{"held", severity, params}, true
+}
+
+// resultOf is the result of the calls that cause a hold, whose latest code explains it.
+var resultOf = map[string]string{"outage": "transient", "credentials": "held",
+	"throttled": "throttled", "rejections": "rejected"}
+
+func deref(v *float64) float64 {
+	if v == nil {
+		return 0
+	}
+	return *v
+}
+
+// timeOf returns a time for JSON; nil: not known.
+func timeOf(t time.Time) any {
+	if t.IsZero() {
+		return nil
+	}
+	return t.UTC()
+}
+
+// losing returns the sentence of the topic that has lost most events.
+func (b *builder) losing(v *view) (Sentence, bool) {
+	topic := ""
+	for _, name := range slices.Sorted(maps.Keys(b.losses)) {
+		l := b.losses[name]
+		if v.At.Sub(l.last) > losingFor {
+			delete(b.losses, name)
+		} else if topic == "" || l.count > b.losses[topic].count {
+			topic = name
+		}
+	}
+	if topic == "" {
+		return Sentence{}, false
+	}
+	l := b.losses[topic]
+	return Sentence{"losing", bad, map[string]any{"topic": topic, "since": l.since.UTC(),
+		"count": l.count}}, true
+}
+
+// fetchingPaused counts a pause of the last half minute: at the bound each call that completes
+// makes fetching resume for a moment.
+func (b *builder) fetchingPaused(v *view) (Sentence, bool) {
+	for i, lane := range []string{"live", "backfill"} {
+		var waiting, bound total
+		paused := 0
+		for _, m := range v.members {
+			if at := m.paused[i]; m.now != nil && !at.IsZero() && v.At.Sub(at) < pausedAt {
+				paused++
+				waiting.add(conversations(m.now))
+				bound.add(m.now.MaxPending)
+			}
+		}
+		if paused > 0 {
+			params := holdParams("", lane)
+			delete(params, "reason")
+			delete(params, "reason_key")
+			params["waiting"], params["bound"] = opt(waiting.value()), opt(bound.value())
+			params["workers"] = paused
+			return Sentence{"fetching-paused", warn, params}, true
+		}
+	}
+	return Sentence{}, false
+}
+
+func (b *builder) unreadable(v *view) (Sentence, bool) {
+	count := 0
+	for _, p := range v.partitions {
+		if p.Unreadable != nil {
+			count++
+		}
+	}
+	if count == 0 {
+		return Sentence{}, false
+	}
+	p := v.partitions[0] // they come first
+	return Sentence{"unreadable", bad, map[string]any{"topic": p.Topic, "partition": p.Partition,
+		"count": count, "since": timeOf(p.Unreadable.Since), "reason": p.Unreadable.Reason}}, true
+}
+
+// slowed returns the sentence of a limit that is well below the share because of refused calls.
+func (b *builder) slowed(v *view) (Sentence, bool) {
+	slowed := slices.ContainsFunc(v.members,
+		func(m member) bool { return m.now != nil && m.slowed })
+	limit, share := deref(v.now.Limit), deref(v.now.Share)
+	return Sentence{"slowed", warn, map[string]any{"limit": limit, "share": share}},
+		slowed && limit < .9*share
+}
+
+// idle returns the sentence of a group without events and calls.
+func (b *builder) idle(v *view) (Sentence, bool) {
+	since := b.lastActive
+	for _, m := range v.members {
+		if since.IsZero() && m.now != nil {
+			since = m.now.Started
+		}
+	}
+	if since.IsZero() {
+		since = b.begun
+	}
+	return Sentence{"idle", good, map[string]any{"since": since.UTC()}},
+		v.now.Events == 0 && v.waiting == 0 && v.At.Sub(since) >= idleFor
+}

@@ -51,8 +51,8 @@ function pause(w) {
     ask({ title }, ...shown(w, `pause --reason ${quote(t("ui.pause.example"))}`));
     return;
   }
-  const reason = el("input", { id: "reason", required: true, maxlength: "60", autocomplete: "off", pattern: ".*\\S.*",
-    placeholder: t("ui.pause.example") });
+  const reason = el("input", { id: "reason", required: true, maxlength: "200", autocomplete: "off",
+    pattern: ".*\\S.*", placeholder: t("ui.pause.example") });
   ask({ title, action: "ui.pause", danger: true,
     go: () => post(`api/pause${options(w, { reason: reason.value.trim() })}`) },
   el("p", { text: t("ui.pause.meaning") }), el("label", { for: "reason", text: t("ui.pause.reason") }), reason);
@@ -78,11 +78,11 @@ function accept(w) {
   }
   const events = table("ui.rejected", [
     { head: "ui.at", text: (e) => clock(e.at) },
-    { head: "ui.class", text: (e) => word("class", e.class) },
+    { head: "ui.lane", text: (e) => word("ui.lane", e.lane) },
     { head: "ui.code", text: (e) => e.code },
     { head: "ui.message", class: "wide", text: (e) => e.message },
-    { head: "ui.report", text: (e) => e.report ?? "–" },
-    { head: "ui.peer", text: (e) => e.peer ?? "–" },
+    { head: "ui.report", text: (e) => e.report || "–" },
+    { head: "ui.peer", text: (e) => e.peer || "–" },
     { head: "ui.origin", text: (e) => (e.topic ? `${e.topic} · ${e.partition} · ${count(e.offset)}` : "–") },
   ], (e) => JSON.stringify([e.topic, e.partition, e.offset, e.at]), "ui.rejected.none");
   const state = el("p", { class: "quiet", role: "status", text: t("ui.loading") });
@@ -90,7 +90,8 @@ function accept(w) {
     events.show(r?.events ?? r ?? []);
     setText(state, "");
   }).catch((e) => setText(state, message(e)));
-  ask({ title, action: "ui.accept", danger: true, go: () => post(`api/resume${options(w, { "accept-rejections": "true" })}`) },
+  ask({ title, action: "ui.accept", danger: true,
+    go: () => post(`api/resume${options(w, { "accept-rejections": "true" })}`) },
     el("p", { text: t("ui.accept.meaning") }), el("h3", { text: t("ui.rejected") }), state, events.node);
 }
 

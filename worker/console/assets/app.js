@@ -112,7 +112,7 @@ function frame() {
     if (latest) show();
   });
   const language = byId("language");
-  language.addEventListener("click", () => { language.href = `?lang=${language.lang === "en" ? "en" : "zh"}${location.hash}`; });
+  language.addEventListener("click", () => { language.hash = location.hash; });
   byId("skip").addEventListener("click", (e) => { // the fragment names a view: don't replace it
     e.preventDefault();
     main.focus();

@@ -8,7 +8,8 @@ export function createConversation() {
   const field = (name) => el("div", {}, el("label", { for: `c-${name}`, text: t(`ui.${name}`) }),
     el("input", { id: `c-${name}`, name, required: true, autocomplete: "off", spellcheck: "false" }));
   const button = el("button", { type: "submit", class: "main", text: t("ui.conversation.find") });
-  const form = el("form", { class: "filter" }, field("report"), field("peer"), el("div", { class: "buttons" }, button));
+  const form = el("form", { class: "filter" }, field("report"), field("peer"),
+    el("div", { class: "buttons" }, button));
   const status = el("p", { class: "quiet", role: "status" });
   const facts = el("dl", { class: "facts" });
   const note = el("p", { class: "quiet" });
@@ -17,9 +18,11 @@ export function createConversation() {
   const masks = reveal(() => draw());
   const lettersCard = card("ui.letters", letters.node);
   lettersCard.firstElementChild.append(masks.node);
-  const result = el("div", { class: "stack", hidden: true }, card("ui.conversation.state", facts, note, line.node), lettersCard);
+  const result = el("div", { class: "stack", hidden: true },
+    card("ui.conversation.state", facts, note, line.node), lettersCard);
   const node = el("div", { class: "stack" }, el("h1", { text: t("ui.conversation") }),
-    card("ui.conversation.which", el("p", { class: "quiet", text: t("ui.conversation.meaning") }), form, status), result);
+    card("ui.conversation.which", el("p", { class: "quiet", text: t("ui.conversation.meaning") }), form, status),
+    result);
   let found = null;
 
   function draw() {
@@ -29,7 +32,8 @@ export function createConversation() {
     setFacts(facts, [
       [t("ui.partition"), p ? `${p.topic} · ${p.partition}` : t("ui.unknown")],
       [t("ui.owner"), c.here ? t("ui.this_worker") : c.owner || t("ui.unknown")],
-      [t("ui.waiting"), w ? t("ui.waiting.events", { ...w, lane: word("ui.lane", w.lane) }) : t(c.here ? "ui.waiting.none" : "ui.unknown")],
+      [t("ui.waiting"), w ? t("ui.waiting.events", { ...w, lane: word("ui.lane", w.lane) })
+        : t(c.here ? "ui.waiting.none" : "ui.unknown")],
       [t("ui.in_flight"), w ? t(w.in_flight ? "ui.yes" : "ui.no") : ""],
       [t("ui.attempts"), w ? count(w.attempts) : ""],
       [t("ui.retry_at"), w?.retry_at ? clockWithZone(w.retry_at) : ""],

@@ -11,7 +11,11 @@ const classes = ["", "rejected", "exhausted", "invalid"];
 
 // Accounts are masked until the reader reveals them: a screen is easily shared.
 let revealed = false;
-export const account = (a) => (a === null || a === undefined ? "–" : revealed ? a : `${[...a].slice(0, 2).join("")}…`);
+export const account = (a) => (a === null || a === undefined ? "–"
+  : revealed ? a : `${[...a].slice(0, 2).join("")}…`);
+
+// explain returns the code's text (meaning, do) or, if it has none, that of the class.
+const explain = (l, what) => text(`code.${l.code}.${what}`) || text(`class.${l.class}.${what}`);
 
 const tone = { open: "warn", parked: "bad", replayed: "good" };
 const origin = (o) => (o ? `${o.topic} · ${o.partition} · ${count(o.offset)}` : "–");
@@ -48,7 +52,8 @@ function createForm(apply) {
   const select = (name, values, kind) => field(name, el("select", { id: `f-${name}`, name }, ...values.map((v) =>
     el("option", { value: v, text: v === "" ? t("ui.any") : word(kind, v) }))));
   const form = el("form", { class: "filter" }, select("state", states, "state"), select("class", classes, "class"),
-    input("code"), input("since", "ui.since.example"), input("until", "ui.until.example"), input("report"), input("peer"),
+    input("code"), input("since", "ui.since.example"), input("until", "ui.until.example"),
+    input("report"), input("peer"),
     el("div", { class: "buttons" }, el("button", { type: "submit", class: "main", text: t("ui.apply") }),
       el("button", { type: "reset", text: t("ui.clear") })));
   form.addEventListener("submit", (e) => {
@@ -66,7 +71,8 @@ function createForm(apply) {
 // An export is a real form: the browser downloads it, however large it is.
 function createExport(values) {
   const node = el("form", { method: "post", action: "api/dead-letters/export", class: "inline" },
-    ...["ndjson", "csv"].map((f) => el("button", { name: "format", value: f, class: "small", text: t(`ui.export.${f}`) })));
+    ...["ndjson", "csv"].map((f) => el("button", { name: "format", value: f, class: "small",
+      text: t(`ui.export.${f}`) })));
   node.addEventListener("submit", () => {
     node.querySelectorAll("input").forEach((i) => i.remove());
     node.append(...Object.entries(values()).map(([name, value]) => el("input", { type: "hidden", name, value })));
@@ -79,13 +85,13 @@ function createList() {
   const form = createForm(() => load(0));
   const status = el("p", { class: "quiet", role: "status" });
   const groups = table("ui.groups", [
-    { head: "ui.class", class: "name", make: (g) => el("button", { type: "button", class: "link", title: t("ui.filter.by"),
-      text: `${word("class", g.class)}${g.code ? ` ${g.code}` : ""}`,
+    { head: "ui.class", class: "name", make: (g) => el("button", { type: "button", class: "link",
+      title: t("ui.filter.by"), text: `${word("class", g.class)}${g.code ? ` ${g.code}` : ""}`,
       onclick: () => form.set({ class: g.class, code: g.code }) }) },
-    ...["open", "parked", "replayed", "discarded"].map((s) => ({ head: `state.${s}`, num: true, text: (g) => count(g[s]) })),
+    ...states.slice(0, 4).map((s) => ({ head: `state.${s}`, num: true, text: (g) => count(g[s]) })),
     { head: "ui.newest", text: (g) => clock(g.newest) },
-    { head: "ui.meaning", class: "wide", parts: (g) => [["", text(`code.${g.code}.meaning`) || text(`class.${g.class}.meaning`)],
-      ["quiet line", text(`code.${g.code}.do`) || text(`class.${g.class}.do`)]].filter(([, s]) => s) },
+    { head: "ui.meaning", class: "wide", parts: (g) => [["", explain(g, "meaning")],
+      ["quiet line", explain(g, "do")]].filter(([, s]) => s) },
   ], (g) => `${g.class} ${g.code}`, "ui.letters.none");
   const items = table("ui.letters", letterColumns, (l) => l.id, "ui.letters.none");
   const [newer, older] = [["ui.page.newer", -page], ["ui.page.older", page]].map(([key, step]) =>
@@ -101,7 +107,8 @@ function createList() {
   const commands = el("details", {}, el("summary", { text: t("ui.commands") }), list.node, again.node);
   const node = el("div", { class: "stack" }, el("h1", { text: t("ui.letters") }),
     card("ui.filter", form.node, status, unread, el("footer", {}, createExport(pinned), commands)),
-    card("ui.groups", groups.node), replay?.node, card("ui.letters", items.node, el("footer", {}, newer, where, older)));
+    card("ui.groups", groups.node), replay?.node,
+    card("ui.letters", items.node, el("footer", {}, newer, where, older)));
   node.lastElementChild.firstElementChild.append(masks.node);
 
   let loads = 0;
@@ -127,7 +134,8 @@ function createList() {
     items.show(last.items ?? []);
     newer.disabled = offset === 0;
     older.disabled = !last.more;
-    setText(where, last.total > 0 ? t("ui.page.where", { from: offset + 1, to: offset + last.items.length, total: last.total }) : "");
+    setText(where, last.total === 0 ? "" : t("ui.page.where", { from: offset + 1,
+      to: offset + last.items.length, total: last.total }));
     list.show(last.command);
     again.show(last.replay_command);
     unread.replaceChildren(...(last.unread ?? []).map((u) => el("li", { text: u })));
@@ -144,30 +152,33 @@ function createLetter() {
     table("ui.history", letterColumns, (l) => l.id, "ui.history.none")];
   let letter = null;
   const masks = reveal(() => draw());
-  const body = el("div", { class: "stack" }, card("ui.letter", facts), card("ui.event", event), card("ui.history", others.node),
+  const body = el("div", { class: "stack" }, card("ui.letter", facts), card("ui.event", event),
+    card("ui.history", others.node),
     card("ui.headers", el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": t("ui.headers") },
       el("table", {}, headers))));
   body.children[1].firstElementChild.append(masks.node);
-  const node = el("div", { class: "stack" }, el("p", {}, el("a", { href: "#dead-letters", text: `← ${t("ui.letters")}` })), title, status, body);
+  const back = el("a", { href: "#dead-letters", text: `← ${t("ui.letters")}` });
+  const node = el("div", { class: "stack" }, el("p", {}, back), title, status, body);
   function draw() {
     masks.show();
     if (!letter) return;
     const l = letter;
     const r = l.resolution;
     setFacts(facts, [
-      [t("ui.state"), word("state", l.state)], [t("ui.class"), [word("class", l.class), text(`class.${l.class}.meaning`)]
-        .filter(Boolean).join(": ")], [t("ui.code"), codeText(l.code)], [t("ui.message"), l.message],
-      [t("ui.todo"), text(`code.${l.code}.do`) || text(`class.${l.class}.do`)],
-      [t("ui.failed_at"), clockWithZone(l.failed_at)], [t("ui.report"), account(l.report)], [t("ui.peer"), account(l.peer)],
+      [t("ui.state"), word("state", l.state)], [t("ui.class"), word("class", l.class)],
+      [t("ui.code"), codeText(l.code)], [t("ui.message"), l.message], [t("ui.todo"), explain(l, "do")],
+      [t("ui.failed_at"), clockWithZone(l.failed_at)],
+      [t("ui.report"), account(l.report)], [t("ui.peer"), account(l.peer)],
       [t("ui.read_time"), l.read_time ? `${l.read_time} · ${clockWithZone(l.read_time)}` : ""],
-      [t("ui.lane"), word("ui.lane", l.lane)], [t("ui.attempts"), count(l.attempts)], [t("ui.collapsed"), count(l.collapsed)],
+      [t("ui.lane"), word("ui.lane", l.lane)], [t("ui.attempts"), count(l.attempts)],
+      [t("ui.collapsed"), count(l.collapsed)],
       [t("ui.replays"), count(l.replays)], [t("ui.origin"), origin(l.origin)],
       [t("ui.resolution"), r ? Object.values(r).filter((v) => v !== null && v !== "").join(" · ") : ""],
     ]);
-    setText(event, !revealed ? t("ui.masked") : [l.key && `${t("ui.key")}: ${l.key}`, l.value ?? l.value_base64 ?? ""]
-      .filter(Boolean).join("\n"));
-    headers.replaceChildren(...(l.headers ?? []).map(([name, value]) => el("tr", {}, el("th", { scope: "row", text: name }),
-      el("td", { class: "wide", text: value }))));
+    setText(event, !revealed ? t("ui.masked")
+      : [l.key && `${t("ui.key")}: ${l.key}`, l.value ?? l.value_base64].filter(Boolean).join("\n"));
+    headers.replaceChildren(...(l.headers ?? []).map(([name, value]) => el("tr", {},
+      el("th", { scope: "row", text: name }), el("td", { class: "wide", text: value }))));
     others.show(l.others ?? []);
   }
   return { node, async open(id) {

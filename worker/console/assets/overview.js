@@ -12,7 +12,7 @@ const facts = [
   ["detail"], ["code", (v) => codeText(v)], ["since", clockWithZone],
   ["workers", (v, { params: p }) => (p.of > 1 ? t("ui.of", { count: v, of: p.of }) : "")],
   ["reason", (v, s) => (s.key === "held" ? "" : v)], ["topic"], ["partition"], ["offset", count],
-  ["attempts", count], ["waits_for", (v) => word("waits", v)], ["age", age], ["oldest", age],
+  ["attempts", count], ["waits_key", (v) => t(v)], ["age", age], ["oldest", age],
   ["waiting", count], ["bound", count], ["count", count], ["lane", (v) => (v === "all" ? "" : word("ui.lane", v))],
   ["by"], ["why"], ["next", clockWithZone],
 ];
@@ -50,7 +50,7 @@ function createBanner() {
     setText(more, further);
     setHidden(more, further === "");
     const words = text(`sentence.${s.key}`) + text(`sentence.${s.key}.more`);
-    const missing = ([name]) => (params[name] ?? "") !== "" && !words.includes(`{${name}`);
+    const missing = ([name]) => (params[name] ?? "") !== "" && !new RegExp(`\\{${name}(_key)?[:}]`).test(words);
     setFacts(list, s.severity === "good" ? [] : facts.filter(missing)
       .map(([name, format]) => [t(`ui.fact.${name}`), format ? format(params[name], s) : String(params[name])]));
     const what = advice(s);
@@ -76,7 +76,8 @@ function tiles({ now: n, dead_letters: d }) {
 
 function createTiles() {
   const node = el("dl", { class: "tiles" });
-  const make = ([name]) => el("div", {}, el("dt", { text: t(`ui.tile.${name}`) }), el("dd"), el("dd", { class: "quiet" }));
+  const make = ([name]) => el("div", {}, el("dt", { text: t(`ui.tile.${name}`) }), el("dd"),
+    el("dd", { class: "quiet" }));
   return { node, show: (o) => keyed(node, tiles(o), ([name]) => name, make, (tile, [, value, more]) => {
     setText(tile.children[1], value);
     setText(tile.children[2], more);
@@ -213,9 +214,10 @@ export function createOverview(onRange) {
     createWorkers(), createPartitions()];
   const errors = el("ul", { class: "errors" });
   const [banner, now, plots, events, workers, partitions] = parts.map((p) => p.node);
-  const node = el("div", { class: "stack" }, banner, errors, now, el("div", { class: "columns" }, plots, events), workers,
-    partitions);
+  const all = [banner, errors, now, el("div", { class: "columns" }, plots, events), workers, partitions];
+  const node = el("div", { class: "stack" }, el("h1", { text: t("ui.loading") }));
   return { node, title: () => t("ui.overview"), show(o, history) {
+    if (!banner.isConnected) node.replaceChildren(...all);
     for (const p of parts) p.show(p === parts[0] ? o.sentence : o, history);
     const list = o.errors ?? [];
     keyed(errors, list, (e) => e, (e) => el("li", { text: e }), () => {});

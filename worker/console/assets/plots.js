@@ -29,7 +29,8 @@ const plots = [
 
 const kinds = {
   "hold-began": ["bad", "▼"], "lost": ["bad", "▼"], "silent": ["bad", "▼"], "slowed": ["warn", "▼"],
-  "hold-ended": ["good", "△"], "responding": ["good", "△"], "recovered": ["good", "△"], "command": ["accent", "◆"],
+  "hold-ended": ["good", "△"], "responding": ["good", "△"], "recovered": ["good", "△"],
+  "command": ["accent", "◆"],
 };
 export const markClass = (kind) => (kinds[kind] ?? ["quiet"])[0];
 export const markSign = (kind) => (kinds[kind] ?? ["", "●"])[1];
@@ -127,7 +128,8 @@ function createPlot(plot, state, last) {
       chart = new uPlot(options(), [state.times, ...data.drawn], box);
     },
     resize() {
-      if (chart && box.clientWidth > 0) chart.setSize({ width: box.clientWidth, height: plot.height + (last ? 24 : 0) });
+      const width = box.clientWidth;
+      if (chart && width > 0 && width !== chart.width) chart.setSize({ width, height: chart.height });
     },
     set(points) {
       length = state.times.length;
@@ -174,7 +176,11 @@ export function createPlots(onRange, happened) {
     setClass(readout, near.length > 0 ? "readout near" : "readout");
   }
 
-  const rebuild = () => state.times.length > 0 && list.forEach((p) => p.build());
+  const rebuild = () => {
+    if (state.times.length > 0) list.forEach((p) => p.build());
+    visible = null;
+    point(null);
+  };
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", rebuild);
   addEventListener("zone", rebuild);
   new ResizeObserver(() => list.forEach((p) => p.resize())).observe(node);
@@ -187,7 +193,7 @@ export function createPlots(onRange, happened) {
     state.times = any.map((_, i) => points.first + i * points.step);
     state.to = Math.max(Date.parse(o.at) / 1000, state.times.at(-1) ?? 0);
     list.forEach((p) => p.set(points));
-    if (visible?.index === null || visible?.index === undefined) list.forEach((p) => p.point(null));
+    list.forEach((p) => p.point(visible?.index));
     if (readout.textContent === "") setText(readout, t("ui.plots.zone", { zone: zoneOf() }));
   } };
 }

@@ -30,7 +30,8 @@ export function createReplay(filter, replayCommand) {
   const bar = el("progress", { "aria-label": t("ui.replay.progress") });
   const state = el("p", { role: "status" });
   const progress = el("div", { class: "progress", hidden: true }, state, bar, stop);
-  const node = card("ui.replay", el("p", { class: "quiet", text: t("ui.replay.meaning") }), make, form, progress, problem);
+  const node = card("ui.replay", el("p", { class: "quiet", text: t("ui.replay.meaning") }), make, form,
+    progress, problem);
 
   const check = () => { start.disabled = !plan || plan.letters === 0 || typed.value.trim() !== String(plan.letters); };
   make.addEventListener("click", act(make, async () => {
@@ -39,7 +40,8 @@ export function createReplay(filter, replayCommand) {
       [t("ui.letters"), count(plan.letters)], [t("ui.conversations"), count(plan.conversations)],
       [t("ui.replay.minutes"), rate(plan.minutes)], [t("ui.replay.to"), plan.to],
       [t("ui.replay.parked"), plan.parked_skipped > 0 ? count(plan.parked_skipped) : ""],
-      ...Object.entries(plan.obstacles ?? {}).map(([name, n]) => [word("ui.obstacle", name), typeof n === "number" ? count(n) : String(n)]),
+      ...Object.entries(plan.obstacles ?? {}).map(([name, n]) => [word("ui.obstacle", name),
+        typeof n === "number" ? count(n) : String(n)]),
     ]);
     setText(label, t("ui.replay.retype", { count: plan.letters }));
     line.show(replayCommand() ?? "");

@@ -1,0 +1,208 @@
+// Dead letters: groups, filter, list, one in full, export and the command for the same filter.
+import { message, post } from "./api.js";
+import { codeText } from "./overview.js";
+import { card, command, el, setFacts, setHidden, setText, table } from "./dom.js";
+import { boot, clock, clockWithZone, count, t, text, word } from "./format.js";
+import { createReplay } from "./replay.js";
+
+const page = 100;
+const states = ["open", "parked", "replayed", "discarded", "all"];
+const classes = ["", "rejected", "exhausted", "invalid"];
+
+// Accounts are masked until the reader reveals them: a screen is easily shared.
+let revealed = false;
+export const account = (a) => (a === null || a === undefined ? "–"
+  : revealed ? a : `${[...a].slice(0, 2).join("")}…`);
+
+// explain returns the code's text (meaning, do) or, if it has none, that of the class.
+const explain = (l, what) => text(`code.${l.code}.${what}`) || text(`class.${l.class}.${what}`);
+
+const tone = { open: "warn", parked: "bad", replayed: "good" };
+const origin = (o) => (o ? `${o.topic} · ${o.partition} · ${count(o.offset)}` : "–");
+
+// letterColumns are the columns of a list of dead letters.
+export const letterColumns = [
+  { head: "ui.failed_at", make: (l) => el("a", { href: `#dead-letters/${encodeURIComponent(l.id)}` }),
+    update: (cell, l) => setText(cell.firstElementChild, clock(l.failed_at)) },
+  { head: "ui.state", parts: (l) => [[`badge ${tone[l.state] ?? ""}`, word("state", l.state)]] },
+  { head: "ui.class", text: (l) => word("class", l.class) },
+  { head: "ui.code", text: (l) => l.code || "–" },
+  { head: "ui.report", class: "name", text: (l) => account(l.report) },
+  { head: "ui.peer", class: "name", text: (l) => account(l.peer) },
+  { head: "ui.lane", text: (l) => word("ui.lane", l.lane) },
+  { head: "ui.collapsed", num: true, text: (l) => count(l.collapsed) },
+  { head: "ui.replays", num: true, text: (l) => count(l.replays) },
+  { head: "ui.origin", text: (l) => origin(l.origin) },
+];
+
+// reveal is the button that shows accounts.
+export function reveal(redraw) {
+  const node = el("button", { type: "button", class: "small", "aria-pressed": String(revealed), text: t("ui.reveal"),
+    onclick: () => {
+      revealed = !revealed;
+      redraw();
+    } });
+  return { node, show: () => node.setAttribute("aria-pressed", String(revealed)) };
+}
+
+function createForm(apply) {
+  const field = (name, input) => el("div", {}, el("label", { for: `f-${name}`, text: t(`ui.${name}`) }), input);
+  const input = (name, placeholder) => field(name, el("input", { id: `f-${name}`, name, autocomplete: "off",
+    spellcheck: "false", placeholder: placeholder && t(placeholder) }));
+  const select = (name, values, kind) => field(name, el("select", { id: `f-${name}`, name }, ...values.map((v) =>
+    el("option", { value: v, text: v === "" ? t("ui.any") : word(kind, v) }))));
+  const form = el("form", { class: "filter" }, select("state", states, "state"), select("class", classes, "class"),
+    input("code"), input("since", "ui.since.example"), input("until", "ui.until.example"),
+    input("report"), input("peer"),
+    el("div", { class: "buttons" }, el("button", { type: "submit", class: "main", text: t("ui.apply") }),
+      el("button", { type: "reset", text: t("ui.clear") })));
+  form.addEventListener("submit", (e) => {
+    e.preventDefault();
+    apply();
+  });
+  form.addEventListener("reset", () => setTimeout(apply));
+  return { node: form, values: () => Object.fromEntries([...new FormData(form)].map(([k, v]) => [k, v.trim()])),
+    set(values) {
+      for (const [k, v] of Object.entries(values)) form.elements[k].value = v;
+      apply();
+    } };
+}
+
+// An export is a real form: the browser downloads it, however large it is.
+function createExport(values) {
+  const node = el("form", { method: "post", action: "api/dead-letters/export", class: "inline" },
+    ...["ndjson", "csv"].map((f) => el("button", { name: "format", value: f, class: "small",
+      text: t(`ui.export.${f}`) })));
+  node.addEventListener("submit", () => {
+    node.querySelectorAll("input").forEach((i) => i.remove());
+    node.append(...Object.entries(values()).map(([name, value]) => el("input", { type: "hidden", name, value })));
+  });
+  return node;
+}
+
+function createList() {
+  let [filter, offset, last] = [{}, 0, null];
+  const form = createForm(() => load(0));
+  const status = el("p", { class: "quiet", role: "status" });
+  const groups = table("ui.groups", [
+    { head: "ui.class", class: "name", make: (g) => el("button", { type: "button", class: "link",
+      title: t("ui.filter.by"), text: `${word("class", g.class)}${g.code ? ` ${g.code}` : ""}`,
+      onclick: () => form.set({ class: g.class, code: g.code }) }) },
+    ...states.slice(0, 4).map((s) => ({ head: `state.${s}`, num: true, text: (g) => count(g[s]) })),
+    { head: "ui.newest", text: (g) => clock(g.newest) },
+    { head: "ui.meaning", class: "wide", parts: (g) => [["", explain(g, "meaning")],
+      ["quiet line", explain(g, "do")]].filter(([, s]) => s) },
+  ], (g) => `${g.class} ${g.code}`, "ui.letters.none");
+  const items = table("ui.letters", letterColumns, (l) => l.id, "ui.letters.none");
+  const [newer, older] = [["ui.page.newer", -page], ["ui.page.older", page]].map(([key, step]) =>
+    el("button", { type: "button", class: "small", text: t(key), onclick: () => load(offset + step) }));
+  const where = el("span", { class: "quiet" });
+  const masks = reveal(() => draw());
+  const [list, again] = [command(), command()];
+  const unread = el("ul", { class: "errors", hidden: true });
+  // The filter of what is shown: until is pinned, so that a newer dead letter changes neither the pages
+  // nor what is exported or replayed.
+  const pinned = () => ({ ...filter, until: filter.until || last?.until || "" });
+  const replay = boot.allow_replay ? createReplay(pinned, () => last?.replay_command) : null;
+  const commands = el("details", {}, el("summary", { text: t("ui.commands") }), list.node, again.node);
+  const node = el("div", { class: "stack" }, el("h1", { text: t("ui.letters") }),
+    card("ui.filter", form.node, status, unread, el("footer", {}, createExport(pinned), commands)),
+    card("ui.groups", groups.node), replay?.node,
+    card("ui.letters", items.node, el("footer", {}, newer, where, older)));
+  node.lastElementChild.firstElementChild.append(masks.node);
+
+  let loads = 0;
+  async function load(from) {
+    const mine = ++loads;
+    if (from === 0) filter = form.values();
+    const body = from === 0 ? { ...filter, offset: 0 } : { ...pinned(), offset: from };
+    setText(status, t("ui.loading"));
+    try {
+      const r = await post("api/dead-letters", body);
+      if (mine !== loads) return;
+      [last, offset] = [r, from];
+      draw();
+    } catch (e) {
+      if (mine === loads) setText(status, message(e));
+    }
+  }
+  function draw() {
+    masks.show();
+    if (!last) return;
+    setText(status, t("ui.letters.found", { total: last.total, at: last.at }));
+    groups.show(last.groups ?? []);
+    items.show(last.items ?? []);
+    newer.disabled = offset === 0;
+    older.disabled = !last.more;
+    setText(where, last.total === 0 ? "" : t("ui.page.where", { from: offset + 1,
+      to: offset + last.items.length, total: last.total }));
+    list.show(last.command);
+    again.show(last.replay_command);
+    unread.replaceChildren(...(last.unread ?? []).map((u) => el("li", { text: u })));
+    setHidden(unread, (last.unread ?? []).length === 0);
+  }
+  return { node, open: () => (last ? draw() : load(0)), show: (o) => replay?.show(o) };
+}
+
+function createLetter() {
+  const title = el("h1");
+  const status = el("p", { class: "quiet", role: "status" });
+  const facts = el("dl", { class: "facts" });
+  const [headers, event, others] = [el("tbody"), el("pre", { tabindex: "0", "aria-label": t("ui.event") }),
+    table("ui.history", letterColumns, (l) => l.id, "ui.history.none")];
+  let letter = null;
+  const masks = reveal(() => draw());
+  const body = el("div", { class: "stack" }, card("ui.letter", facts), card("ui.event", event),
+    card("ui.history", others.node),
+    card("ui.headers", el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": t("ui.headers") },
+      el("table", {}, headers))));
+  body.children[1].firstElementChild.append(masks.node);
+  const back = el("a", { href: "#dead-letters", text: `← ${t("ui.letters")}` });
+  const node = el("div", { class: "stack" }, el("p", {}, back), title, status, body);
+  function draw() {
+    masks.show();
+    if (!letter) return;
+    const l = letter;
+    const r = l.resolution;
+    setFacts(facts, [
+      [t("ui.state"), word("state", l.state)], [t("ui.class"), word("class", l.class)],
+      [t("ui.code"), codeText(l.code)], [t("ui.message"), l.message], [t("ui.todo"), explain(l, "do")],
+      [t("ui.failed_at"), clockWithZone(l.failed_at)],
+      [t("ui.report"), account(l.report)], [t("ui.peer"), account(l.peer)],
+      [t("ui.read_time"), l.read_time ? `${l.read_time} · ${clockWithZone(l.read_time)}` : ""],
+      [t("ui.lane"), word("ui.lane", l.lane)], [t("ui.attempts"), count(l.attempts)],
+      [t("ui.collapsed"), count(l.collapsed)],
+      [t("ui.replays"), count(l.replays)], [t("ui.origin"), origin(l.origin)],
+      [t("ui.resolution"), r ? Object.values(r).filter((v) => v !== null && v !== "").join(" · ") : ""],
+    ]);
+    setText(event, !revealed ? t("ui.masked")
+      : [l.key && `${t("ui.key")}: ${l.key}`, l.value ?? l.value_base64].filter(Boolean).join("\n"));
+    headers.replaceChildren(...(l.headers ?? []).map(([name, value]) => el("tr", {},
+      el("th", { scope: "row", text: name }), el("td", { class: "wide", text: value }))));
+    others.show(l.others ?? []);
+  }
+  return { node, async open(id) {
+    letter = null;
+    setText(title, t("ui.letter.id", { id }));
+    setText(status, t("ui.loading"));
+    setHidden(body, true);
+    try {
+      letter = await post("api/dead-letters/show", { id });
+      setText(status, "");
+      setHidden(body, false);
+      draw();
+    } catch (e) {
+      setText(status, message(e));
+    }
+  } };
+}
+
+export function createDeadLetters() {
+  const [list, letter] = [createList(), createLetter()];
+  const node = el("div", {});
+  return { node, title: () => t("ui.letters"), show: (o) => list.show(o), open(id) {
+    const view = id ? letter : list;
+    if (node.firstElementChild !== view.node) node.replaceChildren(view.node);
+    view.open(id);
+  } };
+}

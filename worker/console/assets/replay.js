@@ -1,0 +1,73 @@
+// Replay: a plan, the number of dead letters typed again, its progress, and stop.
+import { message, post } from "./api.js";
+import { card, command, el, setFacts, setHidden, setText } from "./dom.js";
+import { clockWithZone, count, rate, t, word } from "./format.js";
+
+export function createReplay(filter, replayCommand) {
+  let plan = null;
+  const problem = el("p", { class: "problem", role: "alert", hidden: true });
+  // act performs a step; while it runs, its button is disabled.
+  const act = (button, go) => async () => {
+    button.disabled = true;
+    setHidden(problem, true);
+    try {
+      await go();
+    } catch (e) {
+      setText(problem, message(e));
+      setHidden(problem, false);
+    }
+    button.disabled = false;
+    check();
+  };
+  const make = el("button", { type: "button", class: "main", text: t("ui.replay.plan") });
+  const facts = el("dl", { class: "facts" });
+  const typed = el("input", { id: "retype", inputmode: "numeric", autocomplete: "off", oninput: () => check() });
+  const label = el("label", { for: "retype" });
+  const start = el("button", { type: "submit", class: "danger", text: t("ui.replay.start") });
+  const line = command();
+  const form = el("form", { hidden: true }, facts, line.node, el("div", { class: "inline" }, label, typed, start));
+  const stop = el("button", { type: "button", class: "danger", text: t("ui.replay.stop") });
+  const bar = el("progress", { "aria-label": t("ui.replay.progress") });
+  const state = el("p", { role: "status" });
+  const progress = el("div", { class: "progress", hidden: true }, state, bar, stop);
+  const node = card("ui.replay", el("p", { class: "quiet", text: t("ui.replay.meaning") }), make, form,
+    progress, problem);
+
+  const check = () => { start.disabled = !plan || plan.letters === 0 || typed.value.trim() !== String(plan.letters); };
+  make.addEventListener("click", act(make, async () => {
+    plan = await post("api/replay/plan", filter());
+    setFacts(facts, [
+      [t("ui.letters"), count(plan.letters)], [t("ui.conversations"), count(plan.conversations)],
+      [t("ui.replay.minutes"), rate(plan.minutes)], [t("ui.replay.to"), plan.to],
+      [t("ui.replay.parked"), plan.parked_skipped > 0 ? count(plan.parked_skipped) : ""],
+      ...Object.entries(plan.obstacles ?? {}).map(([name, n]) => [word("ui.obstacle", name),
+        typeof n === "number" ? count(n) : String(n)]),
+    ]);
+    setText(label, t("ui.replay.retype", { count: plan.letters }));
+    line.show(replayCommand() ?? "");
+    typed.value = "";
+    setHidden(form, false);
+    if (plan.letters > 0) typed.focus();
+  }));
+  form.addEventListener("submit", (e) => {
+    e.preventDefault();
+    act(start, async () => {
+      await post("api/replay/start", { plan: plan.plan, count: Number(typed.value) });
+      plan = null;
+      setHidden(form, true);
+    })();
+  });
+  stop.addEventListener("click", act(stop, () => post("api/replay/stop", {})));
+
+  // show follows the replay of the overview, which everyone sees.
+  return { node, show({ replay: r }) {
+    setHidden(progress, !r);
+    if (!r) return;
+    setText(state, [t(`ui.replay.${r.state}`, r), t("ui.replay.done_of", r), r.by && t("ui.by", r),
+      clockWithZone(r.started_at), r.error].filter(Boolean).join(" · "));
+    if (bar.max !== r.of && r.of > 0) bar.max = r.of;
+    if (bar.value !== r.letters) bar.value = r.letters;
+    setHidden(stop, r.state !== "running");
+    make.disabled = r.state === "running";
+  } };
+}

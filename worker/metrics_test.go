@@ -87,7 +87,7 @@ func TestMetricsGauges(t *testing.T) {
 		})
 		s.mustStop(other)
 		time.Sleep(20 * time.Second)
-		w.Pause()
+		w.Pause("", "")
 		paused := time.Now()
 		for i := range 40 {
 			s.publish(topics.Live, eventJSON(fmt.Sprint("reader", i), "peer", paused.Unix()))
@@ -107,7 +107,7 @@ func TestMetricsGauges(t *testing.T) {
 			wantMetrics(t, "no backfill", got, map[string]float64{
 				fmt.Sprintf("retention_left_seconds %d mark-read-backfill", p): day})
 		}
-		w.Resume(false)
+		w.Resume("", false)
 		w.waitSettled(t, 40)
 		got = gather(t, w)
 		last := got["last_success_timestamp_seconds"] - float64(paused.Add(time.Hour).Unix())
@@ -183,7 +183,7 @@ func TestFetchingPausedByLane(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		w := s.start(func(o *worker.Options) { o.MaxPending = 100 })
 		time.Sleep(20 * time.Second)
-		w.Pause()
+		w.Pause("", "")
 		for i := range 70 {
 			s.publish(topics.Live, eventJSON(fmt.Sprint("reader", i), "peer", time.Now().Unix()))
 		}

@@ -46,9 +46,11 @@ func handler(o Options) http.Handler {
 		writeJSON(w, http.StatusOK, o.Source.State().normalized())
 	})
 	if o.Controls != nil {
-		guarded.Handle("POST /api/pause", commandHandler(o, "", func(bool) { o.Controls.Pause() }))
+		guarded.Handle("POST /api/pause", commandHandler(o, "", func(bool) { o.Controls.Pause("", "") }))
 		guarded.Handle("POST /api/resume",
-			commandHandler(o, "accept-rejections", o.Controls.Resume))
+			commandHandler(o, "accept-rejections", func(accept bool) {
+				o.Controls.Resume("", accept)
+			}))
 	}
 	guarded.Handle("GET /{$}", page(o.Source))
 	guarded.Handle("GET /assets/{file}", http.FileServerFS(files))
@@ -82,11 +84,12 @@ func (w logWriter) Write(p []byte) (int, error) {
 
 // Controls are an operator's commands to a worker. They are idempotent.
 type Controls interface {
-	// Pause holds all calls of this process until Resume.
-	Pause()
+	// Pause holds all calls of this process until Resume. by is who paused them, and why the reason
+	// that they gave.
+	Pause(by, why string)
 	// Resume ends the operator's hold. With acceptRejections it also ends the holds for rejections,
 	// and lets the next rejected events become dead letters.
-	Resume(acceptRejections bool)
+	Resume(by string, acceptRejections bool)
 }
 
 // commandHandler executes an operator's command and responds with the current holds, as /readyz

@@ -59,6 +59,7 @@ type Options struct {
 	Source   Source
 	Controls Controls // nil: the routes that change something don't exist
 	Gatherer prometheus.Gatherer
+	Settings func() []Setting // of this process; nil: not known
 	// for the server's own failures and an operator's commands
 	Log    zerolog.Logger
 	Listen func(network, addr string) (net.Listener, error) // nil: net.Listen

@@ -21,12 +21,12 @@ type fakeControls struct {
 
 var heldSince = time.Date(2026, 3, 1, 4, 0, 0, 0, time.UTC)
 
-func (l *fakeControls) Pause() {
+func (l *fakeControls) Pause(_, _ string) {
 	l.done = append(l.done, "pause")
 	l.state.Held = append(l.state.Held, Hold{Reason: "paused", Since: heldSince})
 }
 
-func (l *fakeControls) Resume(acceptRejections bool) {
+func (l *fakeControls) Resume(_ string, acceptRejections bool) {
 	what := "resume"
 	if acceptRejections {
 		what = "resume, accept"

@@ -44,7 +44,8 @@ type Options struct {
 	AdminAddr    string
 	AdminToken   imclient.Secret
 	CreateTopics bool
-	Started      func(adminAddr string) // if non-nil, called once the admin server listens
+	Settings     func() []console.Setting // of the process, for its page; may be nil
+	Started      func(adminAddr string)   // if non-nil, called once the admin server listens
 }
 
 // Run runs a worker and its admin server until ctx ends; see [supervise].
@@ -83,7 +84,7 @@ func open(o Options) (*service, error) {
 		return nil, &OptionsError{err}
 	}
 	server, err := console.New(console.Options{Addr: o.AdminAddr, Token: o.AdminToken.Reveal(),
-		Source: w, Controls: w, Gatherer: newRegistry(w), Log: o.Worker.Log})
+		Source: w, Controls: w, Gatherer: newRegistry(w), Settings: o.Settings, Log: o.Worker.Log})
 	if err != nil {
 		return nil, err
 	}

@@ -64,7 +64,7 @@ func (c *devCommand) run(ctx context.Context, p *process) error {
 	return app.Dev(ctx, app.DevOptions{
 		KafkaAddr: c.KafkaAddr, IMAddr: c.IMAddr, AdminAddr: c.Admin.AdminAddr, AdminToken: token,
 		DataDir: c.DataDir, Traffic: c.Traffic,
-		Worker: worker,
+		Worker: worker, Settings: p.settings,
 		Started: func(kafkaAddr, imAddr, adminAddr string) {
 			c.summary(p, kafkaAddr, imAddr, adminAddr)
 		},

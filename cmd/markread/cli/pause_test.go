@@ -53,7 +53,7 @@ func (h *fakeWorker) isHeldFor(reason string) bool {
 	return slices.ContainsFunc(h.Held(), func(a console.Hold) bool { return a.Reason == reason })
 }
 
-func (h *fakeWorker) Pause() {
+func (h *fakeWorker) Pause(_, _ string) {
 	if h.isHeldFor("paused") || h.stubborn {
 		return
 	}
@@ -62,7 +62,7 @@ func (h *fakeWorker) Pause() {
 	h.holds = append(h.holds, console.Hold{Reason: "paused", Since: heldSince})
 }
 
-func (h *fakeWorker) Resume(acceptRejections bool) {
+func (h *fakeWorker) Resume(_ string, acceptRejections bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.accepted = acceptRejections

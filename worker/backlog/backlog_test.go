@@ -309,41 +309,6 @@ func TestRetryBefore(t *testing.T) {
 	}
 }
 
-func TestFind(t *testing.T) {
-	b := newFixture(t)
-	b.add("a", 0, 1)
-	second := b.add("a", 0, 2)
-	other := b.add("b", 0, 2)
-	c := b.take(start, "a", 2)
-	newer := b.add("a", 0, 3)
-	found, _ := b.Find(map[uint64]bool{1: true, second: true, other: true, newer: true, 99: true})
-	for ref, id := range map[uint64]string{1: "a", second: "a", other: "b", newer: "a"} {
-		if found[ref] == nil || found[ref].ID() != id {
-			t.Errorf("event %d: found %v, want %s", ref, found[ref], id)
-		}
-	}
-	if found[99] != nil || !found[1].InFlight() || found[other].InFlight() {
-		t.Error("wrong state")
-	}
-	b.Succeeded(start, c)
-}
-
-// The owner holds a lock meanwhile, so one conversation with very many events must not take long.
-func TestFindIsBounded(t *testing.T) {
-	b := newFixture(t)
-	const last = findAtMost + 1
-	for ref := range uint64(last) {
-		b.Add(start, Event{Payload: []byte("a"), IDLen: 1, ReadTime: 1, Ref: ref + 1})
-	}
-	found := func(ref uint64) bool {
-		found, _ := b.Find(map[uint64]bool{ref: true})
-		return found[ref] != nil
-	}
-	if !found(last-1) || found(last) {
-		t.Errorf("it does not end after %d events", findAtMost)
-	}
-}
-
 func TestAppliedTimesAreBounded(t *testing.T) {
 	m := NewAppliedTimes()
 	m.limit = 100

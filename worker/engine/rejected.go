@@ -48,9 +48,12 @@ func (e *Engine) noteInvalid(now time.Time, ev *event.Event) {
 	e.noteRejected(Rejected{
 		At: now, Lane: ev.Lane, Topic: ev.Record.Topic, Partition: ev.Record.Partition,
 		Offset: ev.Record.Offset, Message: ev.Invalid.Error(),
-		Report: string(ev.Report), Peer: string(ev.Peer),
+		Report: shortAccount(ev.Report), Peer: shortAccount(ev.Peer),
 	})
 }
+
+// shortAccount returns the beginning of an account. An account of an invalid event may be any text.
+func shortAccount(account []byte) string { return string(account[:min(len(account), 64)]) }
 
 func (e *Engine) noteRejection(now time.Time, c *Call, failure *imclient.Error) {
 	r := c.Position()

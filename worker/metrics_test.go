@@ -67,8 +67,14 @@ const day = 24 * 3600 // the embedded broker's retention, in seconds
 func TestMetricsGauges(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		missing := math.NaN()
-		w := s.start(func(o *worker.Options) { o.MaxPending = 3 })
+		w := s.start(func(o *worker.Options) {
+			o.MaxPending, o.Settings = 3, map[string]string{"max-pending": "3"}
+		})
 		wantMetrics(t, "at the start", gather(t, w), map[string]float64{
+			"setting_info max-pending 3": 1, "setting_info group markread": 1,
+			"setting_info topic mark-read":                          1,
+			"setting_info backfill-topic mark-read-backfill":        1,
+			"setting_info dead-letter-topic mark-read-dead-letters": 1,
 			"quota_rate": 200, "max_pending": 3, "last_success_timestamp_seconds": 0,
 			"topic_info live mark-read": 1, "topic_info backfill mark-read-backfill": 1,
 			"fetching_paused live": 0, "fetching_paused backfill": 0,

@@ -146,11 +146,7 @@ func (o *observer) HoldsChanged(now time.Time, change hold.Change, active []hold
 			Msg("calls are still held, now for another cause")
 	}
 	ended := func(h hold.Hold) *zerolog.Event {
-		line := withHold(o.log.Info(), h).Int64("held_ms", now.Sub(h.Since).Milliseconds())
-		if h.EndedBy != "" {
-			line.Str("ended_by", h.EndedBy)
-		}
-		return line
+		return withHold(o.log.Info(), h).Int64("held_ms", now.Sub(h.Since).Milliseconds())
 	}
 	for _, h := range change.Ended {
 		switch {
@@ -185,17 +181,19 @@ func (o *observer) logBegun(now time.Time, h hold.Hold) {
 	line.Msg("calls are held; events wait, nothing is dead-lettered because of it")
 }
 
-// withHold adds a hold's reason and lane to a log line, and of a pause who paused and why.
+// withHold adds a hold's reason, lane and code to a log line, and who paused it, why, and who ended
+// it.
 func withHold(line *zerolog.Event, h hold.Hold) *zerolog.Event {
 	line.Str("reason", string(h.Reason))
 	if h.Lane != hold.All {
 		line.Stringer("lane", event.Lane(h.Lane))
 	}
-	if h.By != "" {
-		line.Str("by", h.By)
-	}
-	if h.Why != "" {
-		line.Str("why", h.Why)
+	for _, f := range [...]struct{ name, text string }{
+		{"code", h.Code}, {"by", h.By}, {"why", h.Why}, {"ended_by", h.EndedBy},
+	} {
+		if f.text != "" {
+			line.Str(f.name, f.text)
+		}
 	}
 	return line
 }

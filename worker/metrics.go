@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"maps"
 	"runtime"
 	"strconv"
 	"time"
@@ -146,6 +147,9 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 var (
 	descBuild = desc("build_info", "What is running; the value is always 1.",
 		"version", "commit", "go")
+	descSetting = desc("setting_info",
+		"Effective settings; the value is always 1. Workers of a group should have the same.",
+		"name", "value")
 	descReceived = desc("events_received_total", "Events fetched.", "lane")
 	descFinished = desc("events_total", "Events finished, by outcome.", "lane", "outcome")
 	descReturned = desc("events_returned_total",
@@ -186,6 +190,16 @@ var (
 		"topic", "partition")
 )
 
+// withNames returns the settings of the options, with the names of the group and the topics.
+func withNames(o Options) map[string]string {
+	settings := map[string]string{"group": oneLine(o.Group, maxName), "topic": o.Topics.Live,
+		"backfill-topic": o.Topics.Backfill, "dead-letter-topic": o.Topics.DeadLetter}
+	maps.Copy(settings, o.Settings)
+	return settings
+}
+
+const maxName = 255 // bytes of a group's name in a metric
+
 // Describe implements prometheus.Collector.
 func (w *Worker) Describe(ch chan<- *prometheus.Desc) {
 	for _, c := range w.metrics.collectors() {
@@ -208,6 +222,9 @@ func (w *Worker) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
 	gauge(descBuild, 1, w.options.Version, w.options.Commit, runtime.Version())
+	for name, value := range w.options.Settings {
+		gauge(descSetting, 1, name, value)
+	}
 	for i, n := range s.Counts {
 		lane := event.Lane(i).String()
 		count(descReceived, n.Received, lane)

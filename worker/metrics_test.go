@@ -67,8 +67,14 @@ const day = 24 * 3600 // the embedded broker's retention, in seconds
 func TestMetricsGauges(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		missing := math.NaN()
-		w := s.start(func(o *worker.Options) { o.MaxPending = 3 })
+		w := s.start(func(o *worker.Options) {
+			o.MaxPending, o.Settings = 3, map[string]string{"max-pending": "3"}
+		})
 		wantMetrics(t, "at the start", gather(t, w), map[string]float64{
+			"setting_info max-pending 3": 1, "setting_info group markread": 1,
+			"setting_info topic mark-read":                          1,
+			"setting_info backfill-topic mark-read-backfill":        1,
+			"setting_info dead-letter-topic mark-read-dead-letters": 1,
 			"quota_rate": 200, "max_pending": 3, "last_success_timestamp_seconds": 0,
 			"topic_info live mark-read": 1, "topic_info backfill mark-read-backfill": 1,
 			"fetching_paused live": 0, "fetching_paused backfill": 0,
@@ -87,7 +93,7 @@ func TestMetricsGauges(t *testing.T) {
 		})
 		s.mustStop(other)
 		time.Sleep(20 * time.Second)
-		w.Pause()
+		w.Pause("", "")
 		paused := time.Now()
 		for i := range 40 {
 			s.publish(topics.Live, eventJSON(fmt.Sprint("reader", i), "peer", paused.Unix()))
@@ -107,7 +113,7 @@ func TestMetricsGauges(t *testing.T) {
 			wantMetrics(t, "no backfill", got, map[string]float64{
 				fmt.Sprintf("retention_left_seconds %d mark-read-backfill", p): day})
 		}
-		w.Resume(false)
+		w.Resume("", false)
 		w.waitSettled(t, 40)
 		got = gather(t, w)
 		last := got["last_success_timestamp_seconds"] - float64(paused.Add(time.Hour).Unix())
@@ -183,7 +189,7 @@ func TestFetchingPausedByLane(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		w := s.start(func(o *worker.Options) { o.MaxPending = 100 })
 		time.Sleep(20 * time.Second)
-		w.Pause()
+		w.Pause("", "")
 		for i := range 70 {
 			s.publish(topics.Live, eventJSON(fmt.Sprint("reader", i), "peer", time.Now().Unix()))
 		}

@@ -181,11 +181,19 @@ func (o *observer) logBegun(now time.Time, h hold.Hold) {
 	line.Msg("calls are held; events wait, nothing is dead-lettered because of it")
 }
 
-// withHold adds a hold's reason and lane to a log line.
+// withHold adds a hold's reason, lane and code to a log line, and who paused it, why, and who ended
+// it.
 func withHold(line *zerolog.Event, h hold.Hold) *zerolog.Event {
 	line.Str("reason", string(h.Reason))
 	if h.Lane != hold.All {
 		line.Stringer("lane", event.Lane(h.Lane))
+	}
+	for _, f := range [...]struct{ name, text string }{
+		{"code", h.Code}, {"by", h.By}, {"why", h.Why}, {"ended_by", h.EndedBy},
+	} {
+		if f.text != "" {
+			line.Str(f.name, f.text)
+		}
 	}
 	return line
 }

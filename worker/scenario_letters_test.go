@@ -101,12 +101,12 @@ func TestAcceptRejections(t *testing.T) {
 		s.publishMany(topics.Backfill, "nobody", 5000, 1500)
 		w := s.start(nil)
 		s.until("held", time.Minute, func() bool { return len(w.Held()) == 2 })
-		w.Resume(false)
+		w.Resume("", false)
 		time.Sleep(10 * time.Second)
 		if n := s.letterCount(); n > 1010 || len(w.Held()) != 2 {
 			t.Errorf("%d dead letters, held %+v", n, w.Held())
 		}
-		w.Resume(true)
+		w.Resume("", true)
 		w.waitSettled(t, 3000)
 		if n := s.letterCount(); n != 3000 || len(w.Held()) > 0 {
 			t.Errorf("%d dead letters, held %+v", n, w.Held())
@@ -160,7 +160,7 @@ func TestPause(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		w := s.start(nil)
 		time.Sleep(3 * time.Second)
-		w.Pause()
+		w.Pause("", "")
 		s.publishMany(topics.Live, "reader", 0, 1000)
 		s.publish(topics.Live, "no event")
 		time.Sleep(10 * time.Minute)
@@ -169,7 +169,7 @@ func TestPause(t *testing.T) {
 			t.Errorf("%d calls, %d dead letters, ready %v, healthy %v", n, s.letterCount(),
 				w.Ready(), w.Healthy())
 		}
-		w.Resume(false)
+		w.Resume("", false)
 		w.waitSettled(t, 1001)
 		s.mustStop(w)
 	})

@@ -107,7 +107,7 @@ func TestStalledEventThatCollapsed(t *testing.T) {
 		log := &lockedLog{}
 		w := s.start(func(o *worker.Options) { o.Log = zerolog.New(log) })
 		time.Sleep(20 * time.Second)
-		w.Pause()
+		w.Pause("", "")
 		for i := range int64(2) {
 			s.publishMessages(topics.Live, event.Message{Key: event.Key("stuck", "peer"),
 				Value:   []byte(eventJSON("stuck", "peer", time.Now().Unix()+i)),

@@ -155,13 +155,19 @@ func toConsoleHolds(now time.Time, holds []hold.Hold) []console.Hold {
 			shown.Lane = event.Lane(h.Lane).String()
 			shown.Detail = "lane " + shown.Lane + ": " + shown.Detail
 		}
-		// An overdue probe means that no conversation waits to be probed.
-		if !h.NextProbe.IsZero() && now.Sub(h.NextProbe) < overdue {
-			shown.NextProbeAt = &h.NextProbe
-		}
+		shown.NextProbeAt = probeAt(now, h)
 		list = append(list, shown)
 	}
 	return list
+}
+
+// probeAt returns when the hold's next probe is made; nil: it has none, or it is overdue, which
+// means that no conversation waits to be probed.
+func probeAt(now time.Time, h hold.Hold) *time.Time {
+	if h.NextProbe.IsZero() || now.Sub(h.NextProbe) >= overdue {
+		return nil
+	}
+	return &h.NextProbe
 }
 
 // unfinished returns the oldest unfinished event of each partition, with its lane. Calls finish out

@@ -28,6 +28,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,6 +39,7 @@ import (
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 	"markread/consumer/logthrottle"
+	"markread/consumer/printable"
 	"markread/imclient"
 	"markread/worker/engine"
 )
@@ -74,6 +76,10 @@ type Options struct {
 	CommitEvery time.Duration
 	// how long a revoke or a shutdown waits for calls and dead letters in flight
 	DrainTimeout time.Duration
+
+	// more settings for the metric setting_info than group and topics, by flag without dashes; no
+	// secret, address, user or account
+	Settings map[string]string
 
 	Log             zerolog.Logger
 	Version, Commit string // shown in the state; may be empty
@@ -128,6 +134,7 @@ func New(options Options) (*Worker, error) {
 		wake:           make(chan struct{}, 1),
 		lettersWaiting: make(chan struct{}, 1),
 	}
+	w.options.Settings = withNames(options)
 	if options.Topics.Backfill != "" {
 		w.lost[options.Topics.Backfill] = 0
 	}
@@ -179,19 +186,31 @@ func (w *Worker) Run(ctx context.Context) error {
 	return nil
 }
 
-// Pause holds all calls of this worker until Resume. Events wait; nothing is lost.
-func (w *Worker) Pause() {
+// The most bytes that are kept of who paused the worker, and why.
+const maxBy, maxWhy = 100, 200
+
+// Pause holds all calls of this worker until Resume. Events wait; nothing is lost. by and why are
+// shown with the hold and logged; both may be empty. Another Pause updates them.
+func (w *Worker) Pause(by, why string) {
+	by, why = oneLine(by, maxBy), oneLine(why, maxWhy)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.engine.Pause(time.Now())
+	w.engine.Pause(time.Now(), by, why)
 }
 
-// Resume ends a pause. With acceptRejections it also ends the holds for rejections: the next 10,000
-// events of their lanes that are rejected or invalid become dead letters.
-func (w *Worker) Resume(acceptRejections bool) {
+// oneLine returns text from outside as one line of at most so many bytes.
+func oneLine(text string, most int) string {
+	return printable.Truncate(printable.Line(strings.TrimSpace(text)), most)
+}
+
+// Resume ends a pause; by is who resumes it, and may be empty. With acceptRejections it also ends
+// the holds for rejections: the next 10,000 events of their lanes that are rejected or invalid
+// become dead letters.
+func (w *Worker) Resume(by string, acceptRejections bool) {
+	by = oneLine(by, maxBy)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.engine.Resume(time.Now(), acceptRejections)
+	w.engine.Resume(time.Now(), by, acceptRejections)
 	w.wakeWaiting()
 	notify(w.wake)
 }

@@ -38,7 +38,7 @@ var mayImport = map[string][]string{
 		"consumer/admin", "consumer/backfill", "consumer/deadletter", "consumer/event",
 		"consumer/kafkaclient", "consumer/printable", "imclient", "imclient/sandbox"},
 	// it creates their options
-	"cmd/markread/cli/config": {"worker", "consumer/event", "consumer/kafkaclient", "imclient"},
+	"cmd/markread/cli/config": {"worker", "worker/console", "consumer/event", "consumer/kafkaclient", "imclient"},
 	// for progress
 	"cmd/markread/cli/terminal": {"worker/format", "consumer/deadletter", "consumer/event",
 		"consumer/kafkaclient", "consumer/printable"},
@@ -51,8 +51,9 @@ var mayImport = map[string][]string{
 	// The engine decides; backlog, quota and hold are its parts and don't import it; worker carries
 	// the decisions out. The engine uses no page, no Kafka client and no context; backlog and quota
 	// import none of our packages. So all of them can be simulated.
-	"worker": {"worker/engine", "worker/hold", "worker/console", "consumer", "consumer/deadletter",
-		"consumer/event", "consumer/kafkaclient", "consumer/logthrottle", "imclient"},
+	"worker": {"worker/engine", "worker/hold", "worker/console", "worker/console/overview",
+		"consumer", "consumer/deadletter", "consumer/event", "consumer/kafkaclient",
+		"consumer/logthrottle", "consumer/printable", "imclient"},
 	"worker/engine": {"worker/backlog", "worker/quota", "worker/hold", "consumer/event",
 		"imclient"},
 	"worker/engine/sim": {}, // tests only

@@ -74,6 +74,16 @@ func (m *AppliedTimes) covers(now time.Time, id []byte, hash uint64, readTime in
 	return ok && readTime <= s.readTime && now.Sub(m.start)-s.at < rememberFor
 }
 
+// Last returns the read time that was last applied for the conversation, and when; ok is false if
+// none was, or none that is remembered.
+func (m *AppliedTimes) Last(now time.Time, id []byte) (readTime int64, at time.Time, ok bool) {
+	s, ok := m.successes[m.identify(id, m.hash(id))]
+	if !ok || now.Sub(m.start)-s.at >= rememberFor {
+		return 0, time.Time{}, false
+	}
+	return s.readTime, m.start.Add(s.at), true
+}
+
 // forget removes entries that are too old, and the oldest entries when there are too many.
 func (m *AppliedTimes) forget(at time.Duration) {
 	for m.head < len(m.order) {

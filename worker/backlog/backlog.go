@@ -64,7 +64,8 @@ type Backlog struct {
 	start           time.Time
 	arrivals        int64
 	retriesInFlight int
-	latest          int64 // no retry is due later
+	flying          []*Conversation // with a call in flight, in no particular order
+	latest          int64           // no retry is due later
 }
 
 // lane is the queues of one lane, and the counters that keep it fair.
@@ -172,6 +173,10 @@ func (b *Backlog) Ready(now time.Time, open LaneSet) (ok bool, due time.Time) {
 func (b *Backlog) endCall(c *Conversation) *flight {
 	f := c.more.flight
 	c.more.flight = nil
+	last := len(b.flying) - 1
+	moved := b.flying[last]
+	b.flying[c.index], moved.index, b.flying[last] = moved, c.index, nil
+	b.flying = b.flying[:last]
 	if c.retrying {
 		b.retriesInFlight--
 	}
@@ -248,36 +253,3 @@ func (b *Backlog) Bytes(lane int) int { return b.lanes[lane].bytes }
 
 // Len returns how many conversations of all lanes wait or are in flight.
 func (b *Backlog) Len() int { return b.conversations.n }
-
-// findAtMost bounds how many events Find checks in addition to the oldest of each conversation.
-const findAtMost = 1_000_000
-
-// Find returns the conversations of the wanted events. It walks the whole backlog, first over the
-// oldest event of each conversation; if that does not suffice (events without a key), over the
-// other events too, but not over more than findAtMost: it may not find some.
-func (b *Backlog) Find(wanted map[uint64]bool) map[uint64]*Conversation {
-	found := make(map[uint64]*Conversation, len(wanted))
-	checked := 0
-	for _, all := range [2]bool{false, true} {
-		for c := range b.conversations.all() {
-			if len(found) == len(wanted) {
-				return found
-			}
-			if !all {
-				if wanted[c.Oldest()] {
-					found[c.Oldest()] = c
-				}
-				continue
-			}
-			for ref := range c.events() {
-				if checked++; checked > findAtMost {
-					return found
-				}
-				if wanted[ref] {
-					found[ref] = c
-				}
-			}
-		}
-	}
-	return found
-}

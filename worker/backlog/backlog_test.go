@@ -53,7 +53,7 @@ func list(refs Refs) []uint64 { return slices.Collect(refs.All()) }
 // events returns how many events wait or are in flight.
 func events(b *Backlog) (n int) {
 	for c := range b.conversations.all() {
-		for range c.events() {
+		for range c.events(true) {
 			n++
 		}
 	}
@@ -306,38 +306,6 @@ func TestRetryBefore(t *testing.T) {
 	}
 	if n != 100 {
 		t.Fatalf("%d of 100 retries are due after 2 s", n)
-	}
-}
-
-func TestFind(t *testing.T) {
-	b := newFixture(t)
-	b.add("a", 0, 1)
-	second := b.add("a", 0, 2)
-	other := b.add("b", 0, 2)
-	c := b.take(start, "a", 2)
-	newer := b.add("a", 0, 3)
-	found := b.Find(map[uint64]bool{1: true, second: true, other: true, newer: true, 99: true})
-	for ref, id := range map[uint64]string{1: "a", second: "a", other: "b", newer: "a"} {
-		if found[ref] == nil || found[ref].ID() != id {
-			t.Errorf("event %d: found %v, want %s", ref, found[ref], id)
-		}
-	}
-	if found[99] != nil || !found[1].InFlight() || found[other].InFlight() {
-		t.Error("wrong state")
-	}
-	b.Succeeded(start, c)
-}
-
-// The owner holds a lock meanwhile, so one conversation with very many events must not take long.
-func TestFindIsBounded(t *testing.T) {
-	b := newFixture(t)
-	const last = findAtMost + 1
-	for ref := range uint64(last) {
-		b.Add(start, Event{Payload: []byte("a"), IDLen: 1, ReadTime: 1, Ref: ref + 1})
-	}
-	found := func(ref uint64) bool { return b.Find(map[uint64]bool{ref: true})[ref] != nil }
-	if !found(last-1) || found(last) {
-		t.Errorf("it does not end after %d events", findAtMost)
 	}
 }
 

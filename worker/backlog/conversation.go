@@ -10,7 +10,7 @@ type Conversation struct {
 	best     uint64 // that event
 	readTime int64
 	key      int64 // in its queue: the arrival of the oldest event, or a retry's due time
-	index    int32 // in its queue
+	index    int32 // in its queue or, while a call is in flight, in Backlog.flying
 	lane     int8
 	idLen    uint8
 	retrying bool
@@ -93,11 +93,22 @@ func (c *Conversation) Oldest() (ref uint64) {
 	return c.more.refs.first
 }
 
-// events returns all events, in order of arrival.
-func (c *Conversation) events() iter.Seq[uint64] {
+// Events returns how many events the conversation has.
+func (c *Conversation) Events() int {
+	switch {
+	case c.more == nil:
+		return 1
+	case c.InFlight():
+		return c.more.refs.n + c.more.flight.newer.n
+	}
+	return c.more.refs.n
+}
+
+// events returns all events, in order of arrival, or only the oldest one.
+func (c *Conversation) events(all bool) iter.Seq[uint64] {
 	return func(yield func(uint64) bool) {
-		if c.more == nil {
-			yield(c.best)
+		if !all || c.more == nil {
+			yield(c.Oldest())
 			return
 		}
 		for ref := range c.more.refs.All() {

@@ -135,6 +135,15 @@ func TestAgainstTheModel(t *testing.T) {
 			if events(b) != len(m.events) {
 				fail("%d events, the model has %d", events(b), len(m.events))
 			}
+			flying := map[*Conversation]bool{}
+			for _, c := range b.flying {
+				flying[c] = c.InFlight()
+			}
+			for _, c := range inFlight {
+				if !flying[c] || len(b.flying) != len(inFlight) {
+					fail("%d calls are in flight, the model has %d", len(b.flying), len(inFlight))
+				}
+			}
 			ids := map[string]bool{}
 			for _, e := range m.events {
 				ids[string(e.id())] = true

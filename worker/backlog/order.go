@@ -77,6 +77,8 @@ func (l *lane) waits(at int64, full bool) bool {
 func (b *Backlog) send(c *Conversation) *Conversation {
 	s := c.state()
 	s.flight = &flight{sent: s.refs.n, ref: c.best, readTime: c.readTime, lane: c.lane}
+	c.index = int32(len(b.flying))
+	b.flying = append(b.flying, c)
 	if c.retrying {
 		b.retriesInFlight++
 	}

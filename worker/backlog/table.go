@@ -3,7 +3,6 @@ package backlog
 import (
 	"bytes"
 	"hash/maphash"
-	"iter"
 )
 
 // table finds conversations by ID. A map would need its own copy of each ID, because a conversation
@@ -93,19 +92,6 @@ func (s *shard) resize(size int, seed maphash.Seed) {
 	for _, c := range old {
 		if c != nil {
 			s.put(c, maphash.Bytes(seed, c.id()))
-		}
-	}
-}
-
-// all returns the conversations, in no particular order.
-func (t *table) all() iter.Seq[*Conversation] {
-	return func(yield func(*Conversation) bool) {
-		for i := range t.shards {
-			for _, c := range t.shards[i].slots {
-				if c != nil && !yield(c) {
-					return
-				}
-			}
 		}
 	}
 }

@@ -3,6 +3,7 @@ package backlog
 import (
 	"fmt"
 	"hash/maphash"
+	"iter"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -105,5 +106,18 @@ func TestRefsAreSmall(t *testing.T) {
 	}
 	if len(r.deltas) > 2000 {
 		t.Errorf("%d bytes for 1000 refs", len(r.deltas))
+	}
+}
+
+// all returns the conversations, in no particular order.
+func (t *table) all() iter.Seq[*Conversation] {
+	return func(yield func(*Conversation) bool) {
+		for i := range t.shards {
+			for _, c := range t.shards[i].slots {
+				if c != nil && !yield(c) {
+					return
+				}
+			}
+		}
 	}
 }

@@ -97,7 +97,7 @@ func TestDamagedRecordsAreEvidenceOnce(t *testing.T) {
 		r.memoryUse(event.Live)[unsettled] != 509 {
 		t.Fatalf("%d parked, %+v", len(r.letters.parked[0]), r.memoryUse(event.Live))
 	}
-	r.Resume(start, true)
+	r.Resume(start, "", true)
 	r.writeAll(start)
 	if n := r.sums(event.Live); n.Finished[DeadLettered] != 509_000 ||
 		r.letters.reserved != [2]reserved{} {

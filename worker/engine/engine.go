@@ -13,7 +13,6 @@
 package engine
 
 import (
-	"iter"
 	"strings"
 	"time"
 
@@ -59,6 +58,7 @@ type Engine struct {
 	calls             uint64    // sent, and responded to or failed
 	withErrorCode     uint64    // of these calls, the ones with an ErrorCode
 	counts            [backlog.Lanes]Counts
+	rejected          []Rejected // the newest ones, the oldest of them first
 }
 
 // Tracker knows the events of a generation by their Ref.
@@ -96,23 +96,6 @@ func (c *Call) Position() event.Record { return unpackPosition(c.position, c.top
 func (c *Call) Record() event.Record {
 	payload, readTime := c.conversation.Best()
 	return unpack(payload, readTime, *c.topics).Record
-}
-
-// Records unpacks what the conversations of waiting events keep: the record with the largest T,
-// which may be another event's. It walks the backlog.
-func (e *Engine) Records(refs iter.Seq[event.Ref]) map[event.Ref]event.Record {
-	wanted, records := map[uint64]bool{}, map[event.Ref]event.Record{}
-	for ref := range refs {
-		wanted[uint64(ref)] = true
-	}
-	if len(wanted) == 0 {
-		return records // maybe there is no generation
-	}
-	for ref, conv := range e.backlog.Find(wanted) {
-		payload, readTime := conv.Best()
-		records[event.Ref(ref)] = unpack(payload, readTime, e.options.Topics).Record
-	}
-	return records
 }
 
 // New returns an Engine without a generation and, with a rate, without permits.
@@ -162,6 +145,7 @@ func (e *Engine) Receive(now time.Time, events []event.Event) {
 		e.counts[ev.Lane].Received += uint64(standsFor(ev))
 		e.holds.NoteRecord(int(ev.Lane), ev.Invalid != nil)
 		if ev.Invalid != nil {
+			e.noteInvalid(now, ev)
 			e.admit(now, invalidLetter(now, *ev))
 			continue
 		}
@@ -180,7 +164,7 @@ func (e *Engine) Receive(now time.Time, events []event.Event) {
 			// An earlier success covers the event. After a rebalance the good events of a backlog
 			// finish like this and only the bad ones are called: without this outcome all events
 			// would look bad.
-			e.holdsChanged(now, e.holds.NoteOutcome(now, int(ev.Lane), hold.Called, ""))
+			e.holdsChanged(now, e.holds.NoteOutcome(now, int(ev.Lane), hold.Called, "", ""))
 		} else if e.backlog.Len() > known {
 			e.holds.ConversationArrived(now)
 		}
@@ -297,6 +281,9 @@ func (e *Engine) CallDone(now time.Time, done *Call, failure *imclient.Error) {
 	if failure == nil || failure.Sent() {
 		e.calls++
 		e.options.Observer.CallEnded(failure, now.Sub(done.sent))
+	}
+	if failure != nil && failure.Class == imclient.Rejected {
+		e.noteRejection(now, done, failure)
 	}
 	throttled := failure != nil && failure.Class == imclient.Throttled
 	refused := failure != nil && failure.RetryWithNewSignature

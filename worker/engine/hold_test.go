@@ -154,12 +154,12 @@ func TestAcceptedRejections(t *testing.T) {
 	if n := r.writeAll(start); n != 500 {
 		t.Fatalf("%d dead letters", n)
 	}
-	r.Resume(start, false)
+	r.Resume(start, "", false)
 	if n := r.writeAll(start); n != 0 {
 		t.Fatalf("%d dead letters, but nothing was accepted", n)
 	}
 	for range 2 {
-		r.Resume(start, true)
+		r.Resume(start, "", true)
 		if n := r.writeAll(start); n != 10_000 {
 			t.Fatalf("%d dead letters, want the 10,000 that were accepted", n)
 		}
@@ -220,12 +220,12 @@ func TestDeadLetterHoldEndsWithTheGeneration(t *testing.T) {
 func TestPauseAndResume(t *testing.T) {
 	r := newRig(t)
 	r.receiveOne("a", 1)
-	r.Pause(start)
-	r.Pause(at(1))
+	r.Pause(start, "", "")
+	r.Pause(at(1), "", "")
 	if todo, again := r.Next(at(1000)); todo != nil || !again.IsZero() {
 		t.Fatalf("call %v, again %v", todo, again)
 	}
-	r.Resume(at(1000), false)
+	r.Resume(at(1000), "", false)
 	r.CallDone(at(1000), r.mustCall(at(1000), "a"), nil)
 }
 
@@ -303,7 +303,7 @@ func TestFullHeldLane(t *testing.T) {
 	if r.receiveOne("last", 1); r.HasCapacity(event.Live) {
 		t.Fatal("live has more than its half")
 	}
-	r.Resume(start, true)
+	r.Resume(start, "", true)
 	if r.writeAll(start) != 600 || r.holds.LaneHeld(1) || !r.HasCapacity(event.Live) {
 		t.Fatalf("held: %v", r.holds.Active())
 	}
@@ -374,7 +374,7 @@ func TestProbedHoldsAreDroppedWithoutPartitions(t *testing.T) {
 	r := newRig(t)
 	r.receiveOne("a", 1)
 	r.CallDone(start, r.mustCall(start, "a"), refused)
-	r.Pause(start)
+	r.Pause(start, "", "")
 	r.End(start)
 	if r.Begin(start, r.tracker, 0, 12); r.holds.Held(hold.Credentials, hold.All) ||
 		!r.holds.Held(hold.Paused, hold.All) {

@@ -52,17 +52,18 @@ func (e *Engine) SetMembership(now time.Time, lost error) {
 	}
 }
 
-// Pause holds all calls until Resume.
-func (e *Engine) Pause(now time.Time) {
-	e.setHold(now, hold.Paused, "paused by an operator", hold.Paused.Do(), time.Time{})
+// Pause holds all calls until Resume. by is who paused, and why the reason that they gave; both may
+// be empty. Another Pause updates them.
+func (e *Engine) Pause(now time.Time, by, why string) {
+	e.holdsChanged(now, e.holds.Pause(now, by, why))
 }
 
 // Resume ends a pause, and with acceptRejections also the holds for rejections: the next 10,000
-// events of their lanes that are rejected or invalid become dead letters.
-func (e *Engine) Resume(now time.Time, acceptRejections bool) {
-	e.holdsChanged(now, e.holds.Clear(hold.Paused))
+// events of their lanes that are rejected or invalid become dead letters. by is who resumes it.
+func (e *Engine) Resume(now time.Time, by string, acceptRejections bool) {
+	e.holdsChanged(now, e.holds.Resume(by))
 	if acceptRejections {
-		e.holdsChanged(now, e.holds.AcceptRejections())
+		e.holdsChanged(now, e.holds.AcceptRejections(by))
 	}
 }
 

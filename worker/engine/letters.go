@@ -49,7 +49,7 @@ func (l *Letter) notInMemory() uint64 {
 type letterQueue struct {
 	waiting      []*Letter
 	parked       [backlog.Lanes][]*Letter // of invalid records, during a hold for rejections
-	writing      int
+	writing      []*Letter
 	reserved     [backlog.Lanes]reserved
 	refusedSince time.Time // since when the topic refuses all; zero: it accepted the last
 }
@@ -101,7 +101,7 @@ func (e *Engine) admit(now time.Time, l *Letter) {
 	}
 	e.letters.add(l)
 	why := "invalid: " + event.WithoutValue(l.Event.Invalid)
-	e.holdsChanged(now, e.holds.NoteOutcome(now, lane, hold.Invalid, why))
+	e.holdsChanged(now, e.holds.NoteOutcome(now, lane, hold.Invalid, why, ""))
 }
 
 // noteMemoryFull notes that a lane held for rejections has no capacity to read more: it can't find
@@ -114,7 +114,8 @@ func (e *Engine) noteMemoryFull(now time.Time, lane int) {
 
 // Idle reports whether nothing is in flight: no call, and no dead letter that could be written now.
 func (e *Engine) Idle() bool {
-	return e.quota.InFlight()+e.letters.writing == 0 && (!e.HasLetters() || e.letters.refusing())
+	return e.quota.InFlight()+len(e.letters.writing) == 0 &&
+		(!e.HasLetters() || e.letters.refusing())
 }
 
 // HasLetters reports whether dead letters wait to be written.
@@ -138,7 +139,7 @@ func (e *Engine) NextLetters(n int) []*Letter {
 	}
 	batch := q.waiting[:n:n]
 	q.waiting = q.waiting[n:]
-	q.writing += n
+	q.writing = append(q.writing, batch...)
 	return batch
 }
 
@@ -147,7 +148,10 @@ func (e *Engine) NextLetters(n int) []*Letter {
 // letters: then the next attempt should wait for LetterRetry.
 func (e *Engine) LettersWritten(now time.Time, batch []*Letter, failures []error) (refuses bool) {
 	q := &e.letters
-	q.writing -= len(batch)
+	if len(batch) > 0 { // a batch is in one piece
+		i := slices.Index(q.writing, batch[0])
+		q.writing = slices.Delete(q.writing, i, i+len(batch))
+	}
 	var left []*Letter
 	var refusal error
 	for i, l := range batch {

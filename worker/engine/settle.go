@@ -48,7 +48,7 @@ func (e *Engine) settleCall(now time.Time, done *Call, failure *imclient.Error, 
 	conv := done.conversation
 	if failure == nil {
 		e.settleSuccess(now, done, e.backlog.Succeeded(now, conv))
-		e.holdsChanged(now, e.holds.NoteOutcome(now, done.Lane, hold.Called, ""))
+		e.holdsChanged(now, e.holds.NoteOutcome(now, done.Lane, hold.Called, "", ""))
 		return
 	}
 	calls := conv.Calls()
@@ -70,10 +70,11 @@ func (e *Engine) settleCall(now time.Time, done *Call, failure *imclient.Error, 
 	case failure.Class == imclient.Rejected && !e.holds.Held(hold.Rejections, done.Lane):
 		e.letters.add(e.failedLetter(now, "rejected", conv, failure))
 		e.holdsChanged(now,
-			e.holds.NoteOutcome(now, done.Lane, hold.Rejected, failure.WithoutRemedy()))
+			e.holds.NoteOutcome(now, done.Lane, hold.Rejected, failure.WithoutRemedy(),
+				failure.Label))
 	case counted && int(calls.Attempts) >= e.options.Attempts:
 		e.letters.add(e.failedLetter(now, "exhausted", conv, failure))
-		e.holdsChanged(now, e.holds.NoteOutcome(now, done.Lane, hold.Called, ""))
+		e.holdsChanged(now, e.holds.NoteOutcome(now, done.Lane, hold.Called, "", ""))
 	case done.Probe && e.holds.LaneHeld(done.Lane):
 		e.backlog.Defer(conv, due)
 	default:

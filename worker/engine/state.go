@@ -3,7 +3,6 @@ package engine
 import (
 	"time"
 
-	"markread/consumer/event"
 	"markread/worker/backlog"
 )
 
@@ -40,43 +39,4 @@ func (e *Engine) State(now time.Time) State {
 // nothing held it, and otherwise when its retry is due.
 func (e *Engine) Ready(at time.Time) (ok bool, due time.Time) {
 	return e.backlog.Ready(at, backlog.LaneSet{true, true})
-}
-
-// Explanation says what an unfinished event waits for.
-type Explanation struct {
-	Attempts int
-	WaitsFor string // a word of the contract: quota call retry hold dead-letter
-}
-
-// Explain returns what unfinished events wait for. lanes has the lane in which each event arrived.
-func (e *Engine) Explain(lanes map[event.Ref]event.Lane) map[event.Ref]Explanation {
-	explained := make(map[event.Ref]Explanation, len(lanes))
-	if len(lanes) == 0 {
-		return explained // maybe there is no generation
-	}
-	wanted := make(map[uint64]bool, len(lanes))
-	for ref := range lanes {
-		wanted[uint64(ref)] = true
-	}
-	found := e.backlog.Find(wanted)
-	for ref, lane := range lanes {
-		conv, lane := found[uint64(ref)], int(lane)
-		x := Explanation{WaitsFor: "quota"}
-		if conv != nil {
-			lane = conv.Lane() // a live event may have moved it to the live lane
-			x.Attempts = conv.Attempts()
-		}
-		switch {
-		case conv != nil && conv.InFlight():
-			x.WaitsFor = "call"
-		case conv == nil && len(e.letters.waiting)+e.letters.writing > 0:
-			x.WaitsFor = "dead-letter" // in most cases: it has left the backlog
-		case e.holds.LaneHeld(lane):
-			x.WaitsFor = "hold"
-		case conv != nil && conv.Retrying():
-			x.WaitsFor = "retry"
-		}
-		explained[ref] = x
-	}
-	return explained
 }

@@ -49,12 +49,15 @@ type Hold struct {
 	Since     time.Time
 	Detail    string    // what was seen
 	Do        string    // what to do about it
+	Code      string    // the label of the failure that Detail is about; "": none
 	NextProbe time.Time // when the service is tried next; zero: unknown
+
+	By, Why string // of a pause: who paused, and the reason that they gave; may be empty
+	EndedBy string // of a hold that an operator ended: who; may be empty
 
 	until    time.Time     // when it ends without a probe; zero: it doesn't
 	interval time.Duration // between probes; 0: there are none
-	cause    string        // the label of the failure that Detail is about
-	causes   []string      // all causes that were reported
+	causes   []string      // all codes that were reported
 }
 
 func (a Hold) holds(lane int) bool { return a.Lane == All || a.Lane == lane }
@@ -75,6 +78,14 @@ func (c *Change) add(more Change) {
 	c.Begun = append(c.Begun, more.Begun...)
 	c.Ended = append(c.Ended, more.Ended...)
 	c.CauseChanged = append(c.CauseChanged, more.CauseChanged...)
+}
+
+// endedByOperator notes who ended the holds that ended.
+func (c Change) endedByOperator(operator string) Change {
+	for i := range c.Ended {
+		c.Ended[i].EndedBy = operator
+	}
+	return c
 }
 
 // Holds is the active holds, and the evidence for further ones.
@@ -157,6 +168,31 @@ func (h *Holds) Set(now time.Time, reason Reason, detail, do string, next time.T
 	return h.begin(now, Hold{Reason: reason, Lane: All, Detail: detail, Do: do, NextProbe: next})
 }
 
+// Pause begins an operator's hold, or updates who paused and why. Resume ends it.
+func (h *Holds) Pause(now time.Time, by, why string) Change {
+	detail := "paused by an operator"
+	if by != "" {
+		detail = "paused by " + by
+	}
+	if why != "" {
+		detail += ": " + why
+	}
+	paused := Hold{Reason: Paused, Lane: All, Detail: detail, Do: Paused.Do(), By: by, Why: why}
+	i := h.find(Paused, All)
+	if i < 0 {
+		return h.begin(now, paused)
+	}
+	if h.active[i].Detail == detail {
+		return Change{}
+	}
+	paused.Since = h.active[i].Since
+	h.active[i] = paused
+	return Change{CauseChanged: []Hold{paused}}
+}
+
+// Resume ends a pause; by is who ended it.
+func (h *Holds) Resume(by string) Change { return h.Clear(Paused).endedByOperator(by) }
+
 // Clear ends a hold that Set began.
 func (h *Holds) Clear(reason Reason) Change { return h.end(reason, All) }
 
@@ -193,7 +229,7 @@ func (h *Holds) CallDone(
 	begin := func(reason Reason, detail string, interval time.Duration) {
 		change.add(h.begin(now, Hold{
 			Reason: reason, Lane: All, Detail: detail, Do: err.Remedy(),
-			interval: interval, cause: err.Label, causes: []string{err.Label},
+			Code: err.Label, interval: interval, causes: []string{err.Label},
 		}))
 	}
 	why := h.calls.outage(now, err)
@@ -221,7 +257,7 @@ func (h *Holds) pause(now time.Time, err *imclient.Error) Change {
 	}
 	return h.begin(now, Hold{
 		Reason: Throttled, Lane: All, Detail: err.WithoutRemedy(), Do: err.Remedy(),
-		NextProbe: until, until: until,
+		Code: err.Label, NextProbe: until, until: until,
 	})
 }
 

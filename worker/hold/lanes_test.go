@@ -32,12 +32,12 @@ func feed(h *Holds, lane, n int, kinds string) (invalid, rejected int) {
 		case 'i':
 			h.NoteRecord(lane, true)
 			invalid++
-			change = h.NoteOutcome(start, lane, Invalid, "no JSON")
+			change = h.NoteOutcome(start, lane, Invalid, "no JSON", "")
 		case 'r':
 			rejected++
-			change = h.NoteOutcome(start, lane, Rejected, "no such account")
+			change = h.NoteOutcome(start, lane, Rejected, "no such account", "10004")
 		case 's':
-			change = h.NoteOutcome(start, lane, Called, "")
+			change = h.NoteOutcome(start, lane, Called, "", "")
 		}
 		if len(change.Begun) > 0 {
 			break
@@ -135,24 +135,24 @@ func TestLaneIsProbedWhenAllItsHoldsAreDue(t *testing.T) {
 
 func TestAcceptRejections(t *testing.T) {
 	h := New(95)
-	if change := h.AcceptRejections(); len(change.Ended) != 0 {
+	if change := h.AcceptRejections(""); len(change.Ended) != 0 {
 		t.Fatalf("%+v", change)
 	}
 	holdForRejections(t, h, live) // nothing was accepted before
-	if change := h.AcceptRejections(); len(change.Ended) != 1 || h.LaneHeld(live) {
+	if change := h.AcceptRejections(""); len(change.Ended) != 1 || h.LaneHeld(live) {
 		t.Fatalf("%+v", change)
 	}
 	accepted := 0
 	for !h.LaneHeld(live) {
 		accepted++
 		h.NoteRecord(live, false)
-		h.NoteOutcome(start, live, Rejected, "no such account")
+		h.NoteOutcome(start, live, Rejected, "no such account", "")
 	}
 	if accepted != acceptedRejections {
 		t.Fatalf("held again after %d, want it after %d", accepted, acceptedRejections)
 	}
 	// What was accepted is forgotten when the events are good again: it was for that problem.
-	h.AcceptRejections()
+	h.AcceptRejections("")
 	feed(h, live, 1000, "vs")
 	if _, rejected := feed(h, live, 100_000, "vr"); rejected != 475 {
 		t.Fatalf("held after %d, want it after 475", rejected)

@@ -97,12 +97,12 @@ func (h *Holds) probed(now, sent time.Time, lane int, err *imclient.Error) (chan
 			a.interval = refusedInterval(err)
 			a.NextProbe = now.Add(h.spreadOver(a.interval))
 		}
-		if a.Reason == Rejections || err == nil || err.Label == a.cause {
+		if a.Reason == Rejections || err == nil || err.Label == a.Code {
 			continue
 		}
-		a.cause, a.Detail, a.Do = err.Label, "the last probe: "+err.WithoutRemedy(), err.Remedy()
-		if !slices.Contains(a.causes, a.cause) && len(a.causes) < maxCauses {
-			a.causes = append(a.causes, a.cause)
+		a.Code, a.Detail, a.Do = err.Label, "the last probe: "+err.WithoutRemedy(), err.Remedy()
+		if !slices.Contains(a.causes, a.Code) && len(a.causes) < maxCauses {
+			a.causes = append(a.causes, a.Code)
 			change.CauseChanged = append(change.CauseChanged, *a)
 		}
 	}

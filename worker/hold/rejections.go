@@ -14,22 +14,23 @@ const (
 // NoteRecord notes that a record of the lane was read.
 func (h *Holds) NoteRecord(lane int, invalid bool) { h.rejections[lane].read(invalid) }
 
-// NoteOutcome notes the outcome of an event of the lane; why says why it was rejected or invalid.
-func (h *Holds) NoteOutcome(now time.Time, lane int, as Outcome, why string) Change {
+// NoteOutcome notes the outcome of an event of the lane; why says why it was rejected or invalid,
+// and code is the rejection's label.
+func (h *Holds) NoteOutcome(now time.Time, lane int, as Outcome, why, code string) Change {
 	e := &h.rejections[lane]
 	if !e.note(as, h.maxRejected) || h.Held(Rejections, lane) {
 		return Change{}
 	}
 	return h.begin(now, Hold{
-		Reason: Rejections, Lane: lane, interval: rejectedProbe, Do: Rejections.Do(),
+		Reason: Rejections, Lane: lane, interval: rejectedProbe, Do: Rejections.Do(), Code: code,
 		Detail: fmt.Sprintf("%d of the last %d events of this lane were rejected or invalid, "+
 			"the last: %s", e.bad(), rejectionWindow, why),
 	})
 }
 
 // AcceptRejections ends the holds for rejections; the next 10,000 events of their lanes that are
-// rejected or invalid begin no new one.
-func (h *Holds) AcceptRejections() (change Change) {
+// rejected or invalid begin no new one. by is who accepted them.
+func (h *Holds) AcceptRejections(by string) (change Change) {
 	for lane := range h.rejections {
 		if h.Held(Rejections, lane) {
 			evidence := h.rejections[lane] // unchanged: the lane is as bad as before
@@ -38,7 +39,7 @@ func (h *Holds) AcceptRejections() (change Change) {
 			h.rejections[lane] = evidence
 		}
 	}
-	return change
+	return change.endedByOperator(by)
 }
 
 // MemoryFull notes that the memory of a lane is full of events that wait for its hold for

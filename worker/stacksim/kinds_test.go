@@ -112,8 +112,8 @@ var kinds = []kind{
 			s.mu.Lock()
 			h := s.running[slot]
 			s.mu.Unlock()
-			h.Pause()
-			return func() { h.Resume(s.plan.unit("accept", n) < 0.5) }
+			h.Pause("", "")
+			return func() { h.Resume("", s.plan.unit("accept", n) < 0.5) }
 		}},
 
 	{name: "stopped", noRepeats: true, progress: true, shortest: 100 * time.Millisecond,

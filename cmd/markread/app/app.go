@@ -36,7 +36,6 @@ import (
 	"markread/imclient"
 	"markread/worker"
 	"markread/worker/console"
-	"markread/worker/console/overview"
 )
 
 // Options configures a worker and its admin server.
@@ -45,7 +44,8 @@ type Options struct {
 	AdminAddr    string
 	AdminToken   imclient.Secret
 	CreateTopics bool
-	Started      func(adminAddr string) // if non-nil, called once the admin server listens
+	Settings     func() []console.Setting // of the process, for its page; may be nil
+	Started      func(adminAddr string)   // if non-nil, called once the admin server listens
 }
 
 // Run runs a worker and its admin server until ctx ends; see [supervise].
@@ -83,10 +83,9 @@ func open(o Options) (*service, error) {
 	if err != nil {
 		return nil, &OptionsError{err}
 	}
-	shown := adapter{w}
 	server, err := console.New(console.Options{Addr: o.AdminAddr, Token: o.AdminToken.Reveal(),
-		Version: o.Worker.Version, Group: o.Worker.Group, Source: shown, Controls: shown,
-		Gatherer: newRegistry(w), Log: o.Worker.Log})
+		Version: o.Worker.Version, Group: o.Worker.Group, Source: w, Controls: w, Inspector: w,
+		Settings: settings(o.Settings), Gatherer: newRegistry(w), Log: o.Worker.Log})
 	if err != nil {
 		return nil, err
 	}
@@ -155,9 +154,12 @@ func supervise(ctx context.Context, log zerolog.Logger, drain time.Duration, ser
 	}
 }
 
-// adapter is the worker as the console uses it, until the worker itself has these methods.
-type adapter struct{ *worker.Worker }
-
-func (a adapter) Pause(_, _ string)         { a.Worker.Pause() }
-func (a adapter) Resume(_ string, all bool) { a.Worker.Resume(all) }
-func (a adapter) Details() overview.Details { return overview.Details{} }
+// settings returns the settings of a worker's own page; nil: they are not known.
+func settings(own func() []console.Setting) func() console.Settings {
+	if own == nil {
+		return nil
+	}
+	return func() console.Settings {
+		return console.Settings{Workers: []string{}, Settings: own()}
+	}
+}

@@ -38,6 +38,7 @@ type DevOptions struct {
 	DataDir                                   string         // of the broker; "": in memory
 	Traffic                                   int            // sample events a second
 	Worker                                    worker.Options // without clients, topics and group
+	Settings                                  func() []console.Setting
 	// Started, if non-nil, is called once everything listens, before traffic begins.
 	Started func(DevAddrs)
 }
@@ -101,7 +102,8 @@ func Dev(ctx context.Context, c DevOptions) error {
 	}
 	defer kafka.Close()
 
-	o := Options{Worker: c.Worker, AdminAddr: c.AdminAddr, AdminToken: c.AdminToken}
+	o := Options{Worker: c.Worker, AdminAddr: c.AdminAddr, AdminToken: c.AdminToken,
+		Settings: c.Settings}
 	o.Worker.Kafka, o.Worker.IM, o.Worker.Topics, o.Worker.Group = kafka, im, DevTopics, "markread"
 	s, err := open(o)
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"markread/cmd/markread/bench"
 	"markread/cmd/markread/cli/config"
 	"markread/cmd/markread/cli/terminal"
+	"markread/worker/console"
 )
 
 // commandLine is the grammar: one field for each command. A command's Help method implements
@@ -177,6 +178,7 @@ func (p *process) parse(args []string) (c command, err error) {
 			}
 		}
 	}
+	p.settings = func() []console.Setting { return p.env.Settings(parsed) }
 	return selected(parsed), nil
 }
 

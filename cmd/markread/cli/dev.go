@@ -70,7 +70,7 @@ func (c *devCommand) run(ctx context.Context, p *process) error {
 	return app.Dev(ctx, app.DevOptions{
 		KafkaAddr: c.KafkaAddr, IMAddr: c.IMAddr, AdminAddr: c.Admin.AdminAddr,
 		ConsoleAddr: c.Console.ConsoleAddr, AdminToken: token, DataDir: c.DataDir,
-		Traffic: c.Traffic, Worker: worker,
+		Traffic: c.Traffic, Worker: worker, Settings: p.settings,
 		Started: func(at app.DevAddrs) { c.summary(p, at) },
 	})
 }

@@ -27,6 +27,7 @@ import (
 	"markread/cmd/markread/cli/config"
 	"markread/cmd/markread/cli/terminal"
 	"markread/consumer/printable"
+	"markread/worker/console"
 	"markread/worker/format"
 
 	"github.com/rs/zerolog"
@@ -104,7 +105,8 @@ type process struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	log            zerolog.Logger
-	endLog         func() error // writes queued log lines; nil: the log has no queue
+	endLog         func() error             // writes queued log lines; nil: the log has no queue
+	settings       func() []console.Setting // of the parsed command, for its console
 }
 
 // command is a parsed command line.

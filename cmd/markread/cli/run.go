@@ -67,7 +67,7 @@ func (c *runCommand) run(ctx context.Context, p *process) error {
 	}
 	defer kafka.Close()
 	o := app.Options{Worker: c.Options(c.IMTimeout, p.log), AdminAddr: c.Admin.AdminAddr,
-		AdminToken: token, CreateTopics: c.CreateTopics}
+		AdminToken: token, CreateTopics: c.CreateTopics, Settings: p.settings}
 	o.Worker.Version, o.Worker.Commit = build()
 	o.Worker.Kafka, o.Worker.IM, o.Worker.Topics, o.Worker.Group = kafka, im, c.Topics(), c.Group
 	return app.Run(ctx, o)

@@ -51,7 +51,7 @@ func (h *process) pause() {
 		return
 	}
 	h.shadow.holds.operator = true
-	h.engine.Pause(h.time())
+	h.engine.Pause(h.time(), "", "")
 	h.watchHolds()
 }
 
@@ -64,7 +64,7 @@ func (h *process) resume(accept bool) {
 	if accept {
 		v.cause, v.accepted = "accepts", true
 	}
-	h.engine.Resume(h.time(), accept)
+	h.engine.Resume(h.time(), "", accept)
 	h.watchHolds()
 	v.cause = ""
 	h.after(operatorActs)

@@ -197,7 +197,28 @@ func (f *EngineFlags) Options(imTimeout time.Duration, log zerolog.Logger) worke
 	return worker.Options{Rate: f.Rate, MaxInFlight: f.CallLimit(),
 		MaxPending: f.MaxPending, MaxRejected: f.MaxRejected, Attempts: f.Attempts,
 		Backoff: imclient.NewBackoff(f.BackoffInitial, f.BackoffMax), MaxReplays: f.MaxReplays,
-		CallTimeout: imTimeout, CommitEvery: f.CommitEvery, DrainTimeout: f.DrainTimeout, Log: log}
+		CallTimeout: imTimeout, CommitEvery: f.CommitEvery, DrainTimeout: f.DrainTimeout, Log: log,
+		Settings: f.tuning(imTimeout)}
+}
+
+// tuning returns the settings that the worker exports as metrics, by flag without dashes.
+func (f *EngineFlags) tuning(imTimeout time.Duration) map[string]string {
+	settings := map[string]string{
+		"rate":            strconv.Itoa(f.Rate),
+		"max-pending":     strconv.Itoa(f.MaxPending),
+		"max-rejected":    strconv.Itoa(f.MaxRejected),
+		"attempts":        strconv.Itoa(f.Attempts),
+		"backoff-initial": f.BackoffInitial.String(),
+		"backoff-max":     f.BackoffMax.String(),
+		"max-replays":     strconv.Itoa(f.MaxReplays),
+		"commit-every":    f.CommitEvery.String(),
+		"drain-timeout":   f.DrainTimeout.String(),
+		"im-timeout":      imTimeout.String(),
+	}
+	if f.Rate == 0 {
+		settings["max-in-flight"] = strconv.Itoa(f.CallLimit())
+	}
+	return settings
 }
 
 // ReplaysFlag is the number of replays after which a dead letter is parked.

@@ -1,0 +1,143 @@
+package worker_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
+	"markread/imclient/sandbox"
+	"markread/worker"
+)
+
+// Details describes the oldest event of a partition once it is 30 s old, and a pause, with who and
+// why; both are in the log, too, on one line and bounded.
+func TestDetails(t *testing.T) {
+	inBubble(t, func(s *stack) {
+		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindCode, Code: 60008,
+			Report: "stuck"}}})
+		log := &lockedLog{}
+		w := s.start(func(o *worker.Options) { o.Log, o.Attempts = zerolog.New(log), 1000 })
+		if d := w.Details(); d.Outside.IsZero() {
+			t.Error("before the first generation: it is in none")
+		}
+		time.Sleep(20 * time.Second)
+		s.publish(topics.Live, eventJSON("stuck", "peer", time.Now().Unix()))
+		for range 25 {
+			s.publish(topics.Live, eventJSON("other", "peer", time.Now().Unix()))
+			time.Sleep(time.Second)
+		}
+		if d := w.Details(); len(d.Partitions)+len(d.Holds) != 0 || !d.Outside.IsZero() {
+			t.Errorf("after 25 s: %+v", d)
+		}
+		time.Sleep(10 * time.Second)
+		d := w.Details()
+		if len(d.Partitions) != 1 || d.Partitions[0].Oldest == nil {
+			t.Fatalf("after 35 s: %+v", d)
+		}
+		c := w.Conversation("stuck", "peer")
+		p := d.Partitions[0]
+		if p.Topic != topics.Live || p.Lane != "live" || p.OldestSeconds < 34 ||
+			p.Oldest.Attempts < 3 || p.Oldest.WaitsFor != "retry" || c.Waiting == nil ||
+			c.Waiting.Attempts != p.Oldest.Attempts || p.Partition != c.Partition.Partition {
+			t.Errorf("stuck: %+v, %+v; the conversation %+v", p, p.Oldest, c)
+		}
+
+		w.Pause("alice\u202e", "deploying\n"+strings.Repeat("the fix ", 50))
+		d = w.Details()
+		if len(d.Holds) != 1 {
+			t.Fatalf("paused: %+v", d)
+		}
+		h := d.Holds[0]
+		if h.Reason != "paused" || h.Lane != "all" || h.By != "alice?" || len(h.Why) > 200 ||
+			!strings.HasPrefix(h.Detail, "paused by alice?: deploying the fix the fix ") ||
+			h.Do == "" || h.NextProbeAt != nil || time.Since(h.Since) > time.Second {
+			t.Errorf("paused: %+v", h)
+		}
+		if p := d.Partitions[0]; p.Oldest.WaitsFor != "hold" {
+			t.Errorf("paused: %+v", p.Oldest)
+		}
+		w.Resume("bob", false)
+		begun, ended := log.withMessage(t, "calls are held"), log.withMessage(t, "no longer held")
+		if len(begun) != 1 || begun[0]["by"] != "alice?" || begun[0]["why"] != h.Why ||
+			len(ended) != 1 || ended[0]["ended_by"] != "bob" {
+			t.Errorf("logged %v, %v", begun, ended)
+		}
+		s.mustStop(w)
+		if d := w.Details(); time.Since(d.Outside) > time.Minute || len(d.Partitions) != 0 {
+			t.Errorf("stopped: %+v", d)
+		}
+	})
+}
+
+// During an outage Details has the failure's code and when the next probe is made.
+func TestDetailsOfAnOutage(t *testing.T) {
+	inBubble(t, func(s *stack) {
+		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 502}}})
+		w := s.start(nil)
+		time.Sleep(20 * time.Second)
+		for i := range 20 {
+			s.publish(topics.Live, eventJSON(fmt.Sprint("reader", i), "peer", time.Now().Unix()))
+		}
+		time.Sleep(10 * time.Second)
+		d := w.Details()
+		if len(d.Holds) != 1 || d.Holds[0].Reason != "outage" || d.Holds[0].Code != "http_502" ||
+			d.Holds[0].NextProbeAt == nil || d.Holds[0].Detail == "" {
+			t.Errorf("%+v", d.Holds)
+		}
+		s.mustStop(w)
+	})
+}
+
+// A conversation's partition is where the recommended key puts it, whoever owns it.
+func TestConversationsPartition(t *testing.T) {
+	inBubble(t, func(s *stack) {
+		w := s.start(nil)
+		if c := w.Conversation("a", "b"); c.Partition != nil || c.Here {
+			t.Errorf("before the first generation: %+v", c)
+		}
+		other := s.start(nil)
+		time.Sleep(30 * time.Second)
+		here := map[bool]int{}
+		for i := range 40 {
+			report := fmt.Sprint("reader", i)
+			c, o := w.Conversation(report, "peer"), other.Conversation(report, "peer")
+			want := kafkaclient.PartitionOf(event.Key(report, "peer"), 4)
+			if c.Partition == nil || c.Partition.Partition != want ||
+				c.Partition.Topic != topics.Live || c.Here == o.Here || *o.Partition != *c.Partition {
+				t.Errorf("%s: %+v, %+v, want partition %d", report, c, o, want)
+			}
+			here[c.Here]++
+		}
+		if here[true] == 0 || here[false] == 0 {
+			t.Errorf("%v of 40 are here", here)
+		}
+		s.mustStop(other)
+		s.mustStop(w)
+	})
+}
+
+// The list of rejected events has what the server said, and what is wrong with an invalid one.
+func TestRejectedEvents(t *testing.T) {
+	inBubble(t, func(s *stack) {
+		w := s.start(nil)
+		s.publish(topics.Live, eventJSON("nobody", "peer", time.Now().Unix()))
+		time.Sleep(20 * time.Second)
+		s.publish(topics.Backfill, `{"Report_Account":"alice","Peer_Account":"peer",`+
+			`"MsgReadTime":"yesterday"}`)
+		time.Sleep(20 * time.Second)
+		list := w.Rejected()
+		if len(list) != 2 || list[1].Report != "nobody" || list[1].Peer != "peer" ||
+			list[1].Code == "" || !strings.Contains(list[1].Message, list[1].Code) ||
+			list[1].Topic != topics.Live || list[1].Lane != event.Live ||
+			list[0].Report != "alice" || list[0].Code != "" || list[0].Topic != topics.Backfill ||
+			list[0].Lane != event.Backfill || !strings.Contains(list[0].Message, "yesterday") {
+			t.Errorf("%+v", list)
+		}
+		s.mustStop(w)
+	})
+}

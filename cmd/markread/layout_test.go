@@ -76,8 +76,8 @@ var mayImport = map[string][]string{
 	// decodes bytes that anyone may have written
 	"consumer/batch":  {},
 	"consumer/broker": {},
-	// shared by commands and console
-	"consumer/deadletter": {"consumer/batch", "consumer/event", "consumer/kafkaclient",
+	// shared by commands and console; admin: for the checks before a replay
+	"consumer/deadletter": {"consumer/admin", "consumer/batch", "consumer/event", "consumer/kafkaclient",
 		"consumer/printable"},
 	"consumer/event": {"consumer/batch", "consumer/printable"},
 	"consumer/kafkaclient": {"consumer/batch", "consumer/event", "consumer/logthrottle",

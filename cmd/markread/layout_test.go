@@ -60,6 +60,9 @@ var mayImport = map[string][]string{
 	"worker/stacksim":   {},           // tests only
 	// imclient: IsLoopback, and Secret for the client's token
 	"worker/console": {"consumer/printable", "worker/format", "imclient"},
+	// event: where a dead letter came from; overview: to record a replay among what happened
+	"worker/console/letters": {"consumer/deadletter", "consumer/event", "consumer/printable",
+		"worker/console/overview"},
 	// Reports about a deployment and about a group. They don't know the worker's internals.
 	"worker/format": {"consumer/printable"},
 	// worker/engine: for a member's share of the rate

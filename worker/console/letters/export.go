@@ -44,7 +44,7 @@ func (l *Letters) tryExport(w http.ResponseWriter, r *http.Request) error {
 		return &failure{http.StatusTooManyRequests, "others are exporting dead letters; try again " +
 			"when they have finished", retryExport}
 	}
-	allow(w, exportTimeout)
+	allow(w, exportTimeout+stallTimeout)
 	ctx, cancel := context.WithTimeout(r.Context(), exportTimeout)
 	defer cancel()
 	var found []deadletter.Entry
@@ -60,7 +60,7 @@ func (l *Letters) tryExport(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Disposition", `attachment; filename="`+name+"."+format+`"`)
 	add := ndjson
 	w.Header().Set("Content-Type", "application/x-ndjson")
-	out := bufio.NewWriterSize(&stallLimit{w, http.NewResponseController(w)}, 64<<10)
+	out := bufio.NewWriterSize(stallLimit{w}, 64<<10)
 	if format == "csv" {
 		add = csv
 		w.Header().Set("Content-Type", "text/csv; charset=utf-8; header=present")
@@ -87,14 +87,11 @@ func (l *Letters) tryExport(w http.ResponseWriter, r *http.Request) error {
 }
 
 // stallLimit aborts a download whose receiver accepts nothing for stallTimeout.
-type stallLimit struct {
-	http.ResponseWriter
-	control *http.ResponseController
-}
+type stallLimit struct{ to http.ResponseWriter }
 
-func (s *stallLimit) Write(b []byte) (int, error) {
-	_ = s.control.SetWriteDeadline(time.Now().Add(stallTimeout)) // a test's writer has none
-	return s.ResponseWriter.Write(b)
+func (s stallLimit) Write(b []byte) (int, error) {
+	allow(s.to, stallTimeout)
+	return s.to.Write(b)
 }
 
 // parseForm returns the filter and the format of an export. It refuses unknown fields, as decode
@@ -106,7 +103,7 @@ func parseForm(w http.ResponseWriter, r *http.Request) (f Filter, format string,
 	}
 	fields := map[string]*string{"class": &f.Class, "code": &f.Code, "state": &f.State,
 		"since": &f.Since, "until": &f.Until, "report": &f.Report, "peer": &f.Peer,
-		"format": &format}
+		"format": &format, "offset": new(string)} // an export has all pages
 	for name, values := range url.Values(r.PostForm) {
 		field, known := fields[name]
 		if !known || len(values) != 1 {

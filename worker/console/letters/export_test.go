@@ -65,7 +65,7 @@ func TestExportOfLines(t *testing.T) {
 				}); err != nil {
 				t.Fatal(err)
 			}
-			got := w.exported(w.Context(), "format", "ndjson", "state", state, "class", "")
+			got := w.exported(w.Context(), "format", "ndjson", "state", state, "class", "", "offset", "0")
 			if got.Code != 200 || !bytes.Equal(got.Body.Bytes(), want) {
 				t.Errorf("%d: %s\nwant %s", got.Code, got.Body, want)
 			}
@@ -122,9 +122,10 @@ func TestExportOfCSV(t *testing.T) {
 // The exact bytes of a line, in which each kind of cell occurs.
 func TestLineOfCSV(t *testing.T) {
 	inWorld(t, func(w *world) {
-		w.write(letter{report: "a", class: "rejected", code: "-1", message: "say \"no\",\r\nnow"})
+		w.write(letter{report: "a", class: "rejected", code: "-1", message: "\rsay \"no\",\r\nnow"})
 		_, got, _ := strings.Cut(w.exported(w.Context(), "format", "csv").Body.String(), "\r\n")
-		if got != `"0:0","open","rejected","'-1","say ""no"",`+"\r\n"+`now","a","p","1600000000",`+
+		if got != `"0:0","open","rejected","'-1","'`+"\r"+`say ""no"",`+"\r\n"+`now",`+
+			`"a","p","1600000000",`+
 			`"2023-11-14T21:56:40.999Z","2026-01-01T00:00:01Z","mark-read","1","7","markread",`+
 			`"8","3","0","backfill","a|p","","{""Report_Account"":""a"",""Peer_Account"":""p"",`+
 			`""MsgReadTime"":1600000000}",""`+"\r\n" {
@@ -177,15 +178,14 @@ func (w *world) serve() (client *http.Client, halt func()) {
 	}
 }
 
-// exportOver exports over HTTP and returns the body and the error of reading it.
-func exportOver(w *world, client *http.Client) (string, error) {
-	request, err := http.NewRequestWithContext(w.Context(), "POST",
-		"http://127.0.0.1:8790/api/dead-letters/export",
-		strings.NewReader("format=ndjson"))
+// over makes a request over HTTP and returns the body and the error of reading it.
+func (w *world) over(client *http.Client, path, media, body string) (string, error) {
+	request, err := http.NewRequestWithContext(w.Context(), "POST", "http://127.0.0.1:8790"+path,
+		strings.NewReader(body))
 	if err != nil {
 		w.Fatal(err)
 	}
-	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	request.Header.Set("Content-Type", media)
 	response, err := client.Do(request)
 	if err != nil {
 		return "", err
@@ -195,15 +195,29 @@ func exportOver(w *world, client *http.Client) (string, error) {
 	return string(b), err
 }
 
-// A long export isn't ended by the server's limits for short requests.
-func TestLongExport(t *testing.T) {
+func (w *world) exportOver(client *http.Client) (string, error) {
+	return w.over(client, "/api/dead-letters/export", "application/x-www-form-urlencoded",
+		"format=ndjson")
+}
+
+// Long requests aren't ended by the server's limits for short ones.
+func TestLongRequests(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.write(rejected(3)...)
 		client, halt := w.serve()
 		defer halt()
 		w.slow = time.Minute
-		got, err := exportOver(w, client)
+		got, err := w.exportOver(client)
 		if err != nil || strings.Count(got, "\n") != 3 {
+			t.Errorf("%v: %s", err, got)
+		}
+		got, err = w.over(client, "/api/replay/plan", "application/json", "{}")
+		if err != nil || !strings.Contains(got, `"letters":3`) {
+			t.Errorf("%v: %s", err, got)
+		}
+		w.slow = time.Hour
+		got, err = w.exportOver(client)
+		if err != nil || !strings.HasPrefix(got, "503: reading the dead letters takes too long") {
 			t.Errorf("%v: %s", err, got)
 		}
 	})
@@ -217,7 +231,7 @@ func TestIncompleteExport(t *testing.T) {
 		defer halt()
 		w.listed(Filter{})
 		w.broken = errors.New("checksum")
-		if got, err := exportOver(w, client); err == nil {
+		if got, err := w.exportOver(client); err == nil {
 			t.Errorf("no error, and %q", got)
 		}
 		if lines := w.logs.Lines("export of dead letters aborted"); len(lines) != 1 {

@@ -18,12 +18,12 @@ import (
 // Pages have the newest first, across partitions, without gaps and repetitions.
 func TestPages(t *testing.T) {
 	inWorld(t, func(w *world) {
-		w.write(rejected(250)...)
+		w.write(rejected(300)...)
 		w.write(letter{report: "x", class: "invalid", value: "no event"})
 		var got []string
 		for offset := 0; ; offset += pageSize {
 			p := w.listed(Filter{Class: "rejected", Offset: offset})
-			if p.Total != 250 || p.More != (offset < 200) || len(p.Unread) > 0 {
+			if p.Total != 300 || p.More != (offset < 200) || len(p.Unread) > 0 {
 				t.Errorf("offset %d: total %d, more %t, unread %q", offset, p.Total, p.More,
 					p.Unread)
 			}
@@ -33,20 +33,20 @@ func TestPages(t *testing.T) {
 			}
 		}
 		var want []string
-		for _, l := range slices.Backward(rejected(250)) {
+		for _, l := range slices.Backward(rejected(300)) {
 			want = append(want, l.report)
 		}
 		wantEqual(t, "reports", got, want)
 		p := w.listed(Filter{})
-		if p.Total != 251 || len(p.Items) != pageSize || p.Items[0].Report != nil {
+		if p.Total != 301 || len(p.Items) != pageSize || p.Items[0].Report != nil {
 			t.Errorf("%+v", p)
 		}
 		groups, _ := json.Marshal(p.Groups)
-		if got := string(groups); got != `[{"class":"rejected","code":"90048","open":250,`+
+		if got := string(groups); got != `[{"class":"rejected","code":"90048","open":300,`+
 			`"parked":0,"replayed":0,"discarded":0,"oldest":"2026-01-01T00:00:01Z",`+
-			`"newest":"2026-01-01T00:04:10Z"},{"class":"invalid","code":"","open":1,"parked":0,`+
-			`"replayed":0,"discarded":0,"oldest":"2026-01-01T00:04:11Z",`+
-			`"newest":"2026-01-01T00:04:11Z"}]` {
+			`"newest":"2026-01-01T00:05:00Z"},{"class":"invalid","code":"","open":1,"parked":0,`+
+			`"replayed":0,"discarded":0,"oldest":"2026-01-01T00:05:01Z",`+
+			`"newest":"2026-01-01T00:05:01Z"}]` {
 			t.Error(got)
 		}
 	})
@@ -101,6 +101,10 @@ func TestUntilPinsTheFilter(t *testing.T) {
 		time.Sleep(1234567 * time.Nanosecond)
 		w.write(rejected(3)...)
 		first := w.listed(Filter{})
+		until, err := time.Parse(time.RFC3339Nano, first.Until)
+		if err != nil || until.Before(*first.Items[0].FailedAt) {
+			t.Errorf("%v: %s is before %s", err, first.Until, first.Items[0].FailedAt)
+		}
 		w.write(letter{report: "later", class: "rejected", code: "90048"})
 		time.Sleep(refreshEvery)
 		p := w.listed(Filter{Until: first.Until})
@@ -223,7 +227,8 @@ func TestCommandsAreQuoted(t *testing.T) {
 }
 
 // hostile are texts that anyone may have written into a record.
-var hostile = []string{`<img src=x onerror=alert(1)>`, `</script><script>alert(1)</script>`, `"'` + "`",
+var hostile = []string{`<img src=x onerror=alert(1)>`, `</script><script>alert(1)</script>`,
+	`"'` + "`",
 	"=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r\n=1", "a\r\nb", "\x1b[31m", "\u202ertl", "a\x00b",
 	"{{.}}", "${x}", "%00", `\u0000`, `a","b`, "中文", "\U000e0041", " "}
 
@@ -274,7 +279,8 @@ func TestShow(t *testing.T) {
 		post[Progress](w, "/api/replay/start", map[string]any{"plan": plan.Plan, "count": 1}, 200)
 		waitFor(w, "done")
 		got := w.request("/api/dead-letters/show", map[string]string{"id": "0:0"}).Body.String()
-		for _, part := range []string{`"id":"0:0"`, `"state":"replayed"`, `"attempts":8`,
+		for _, part := range []string{`"id":"0:0"`, `"state":"replayed"`,
+			`{"attempts":8,"class":"rejected"`,
 			`"resolution":{"id":"0:2","at":"2026-01-01T00:00:02`, `"others":[{"id":"0:1",`,
 			`"read_time":1600000000`, `"may_be_resolved":false`, `"value_omitted":""`,
 			`"command":"markread dead-letters show 0:0 --brokers kafka-1:9092,kafka-2:9092"`} {

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"math"
 	"net/http"
 	"slices"
@@ -46,19 +47,19 @@ type plan struct {
 
 // Progress is the state of a replay, for the page.
 type Progress struct {
-	State         string               `json:"state"`   // running, done, stopped or failed
-	Letters       int                  `json:"letters"` // resolved
-	Of            int                  `json:"of"`
-	Conversations int                  `json:"conversations"` // published
-	To            string               `json:"to"`            // the topic
-	StartedAt     time.Time            `json:"started_at"`
-	EndedAt       *time.Time           `json:"ended_at"`
-	By            string               `json:"by"`
-	StoppedBy     string               `json:"stopped_by"`
-	Error         string               `json:"error"`
-	Obstacles     deadletter.StillOpen `json:"obstacles"` // they stay open
-	Gone          int                  `json:"gone"`      // resolved by others meanwhile
-	Unread        int                  `json:"unread"`
+	State         string         `json:"state"`   // running, done, stopped or failed
+	Letters       int            `json:"letters"` // resolved
+	Of            int            `json:"of"`
+	Conversations int            `json:"conversations"` // published
+	To            string         `json:"to"`            // the topic
+	StartedAt     time.Time      `json:"started_at"`
+	EndedAt       *time.Time     `json:"ended_at"`
+	By            string         `json:"by"`
+	StoppedBy     string         `json:"stopped_by"`
+	Error         string         `json:"error"`
+	Obstacles     map[string]int `json:"obstacles"` // they stay open, by reason
+	Gone          int            `json:"gone"`      // resolved by others meanwhile
+	Unread        int            `json:"unread"`
 }
 
 // Progress returns the Progress of the replay that runs or ran last; nil: none.
@@ -73,15 +74,15 @@ func (l *Letters) Progress() any {
 
 // planned is the response to a request for a plan.
 type planned struct {
-	Plan          string               `json:"plan"` // "": nothing can be replayed
-	Letters       int                  `json:"letters"`
-	Conversations int                  `json:"conversations"`
-	Minutes       *float64             `json:"minutes"` // of the group's quota; nil: no limit
-	Obstacles     deadletter.StillOpen `json:"obstacles"`
-	ParkedSkipped int                  `json:"parked_skipped"`
-	UnreadSkipped int                  `json:"unread_skipped"` // they may be resolved
-	To            string               `json:"to"`
-	ExpiresAt     time.Time            `json:"expires_at"`
+	Plan          string         `json:"plan"` // "": nothing can be replayed
+	Letters       int            `json:"letters"`
+	Conversations int            `json:"conversations"`
+	Minutes       *float64       `json:"minutes"`   // of the group's quota; nil: no limit
+	Obstacles     map[string]int `json:"obstacles"` // they stay open, by reason
+	ParkedSkipped int            `json:"parked_skipped"`
+	UnreadSkipped int            `json:"unread_skipped"` // they may be resolved
+	To            string         `json:"to"`
+	ExpiresAt     time.Time      `json:"expires_at"`
 }
 
 // plan plans the replay of the dead letters of a filter.
@@ -107,7 +108,7 @@ func (l *Letters) plan(w http.ResponseWriter, r *http.Request) (any, error) {
 			"again in some seconds", retryPlan}
 	}
 	defer func() { <-l.plans }()
-	allow(w, planTimeout)
+	allow(w, planTimeout+stallTimeout)
 	ctx, cancel := context.WithTimeout(r.Context(), planTimeout)
 	defer cancel()
 	if err := l.CheckWritable(ctx, l.ReplayTo); err != nil {
@@ -121,8 +122,9 @@ func (l *Letters) plan(w http.ResponseWriter, r *http.Request) (any, error) {
 	p := &plan{made: time.Now(), filter: f, job: selected.NewJob(0)}
 	report := p.job.Report
 	response := planned{Letters: report.Letters, Conversations: report.Conversations,
-		Obstacles: report.StillOpen, ParkedSkipped: report.Parked, UnreadSkipped: report.Unread,
-		To: l.ReplayTo, ExpiresAt: p.made.Add(planAge).UTC()}
+		Obstacles: obstaclesOf(report.StillOpen), ParkedSkipped: report.Parked,
+		UnreadSkipped: report.Unread,
+		To:            l.ReplayTo, ExpiresAt: p.made.Add(planAge).UTC()}
 	if rate := l.Rate(); rate > 0 && !math.IsInf(rate, 0) {
 		response.Minutes = new(float64(report.Conversations) / rate / 60)
 	}
@@ -132,6 +134,14 @@ func (l *Letters) plan(w http.ResponseWriter, r *http.Request) (any, error) {
 		l.replays.keep(p)
 	}
 	return response, nil
+}
+
+// obstaclesOf returns the counts that are not 0, by the names that the command's JSON has.
+func obstaclesOf(s deadletter.StillOpen) map[string]int {
+	all := map[string]int{"invalid": s.Invalid, "value_omitted": s.ValueOmitted,
+		"too_large": s.TooLarge, "refused": s.Refused, "unresolved": s.Unresolved}
+	maps.DeleteFunc(all, func(_ string, n int) bool { return n == 0 })
+	return all
 }
 
 func newID() string {
@@ -173,7 +183,7 @@ func (l *Letters) start(w http.ResponseWriter, r *http.Request) (any, error) {
 	}
 	by := l.Who(r)
 	p, err := l.replays.start(request.Plan, request.Count, Progress{State: "running", By: by,
-		To: l.ReplayTo, Of: request.Count, StartedAt: time.Now().UTC()})
+		To: l.ReplayTo, Of: request.Count, Obstacles: map[string]int{}, StartedAt: time.Now().UTC()})
 	if err == nil {
 		l.record("replay", by, p.Of)
 	}
@@ -300,8 +310,9 @@ func (l *Letters) replay(ctx context.Context, p *plan) {
 	line.Str("by", ended.By).Str("state", ended.State).Str("stopped_by", ended.StoppedBy).
 		Int("letters", ended.Letters).Int("of", ended.Of).
 		Int("conversations", ended.Conversations).Str("topic", ended.To).
-		Int("rejected", ended.Obstacles.Rejected()).Int("unresolved", ended.Obstacles.Unresolved).
-		Int("gone", ended.Gone).Int("unread", ended.Unread).Msg("replay of dead letters ended")
+		Int("rejected", report.StillOpen.Rejected()).
+		Int("unresolved", report.StillOpen.Unresolved).Int("gone", ended.Gone).
+		Int("unread", ended.Unread).Msg("replay of dead letters ended")
 }
 
 func (r *replays) end(p *plan, report deadletter.Report, err error) Progress {
@@ -318,7 +329,7 @@ func (r *replays) end(p *plan, report deadletter.Report, err error) Progress {
 	}
 	now.EndedAt = new(time.Now().UTC())
 	now.Letters, now.Conversations = report.Letters, report.Conversations
-	now.Obstacles, now.Gone, now.Unread = report.StillOpen, report.Gone, report.Unread
+	now.Obstacles, now.Gone, now.Unread = obstaclesOf(report.StillOpen), report.Gone, report.Unread
 	p.job = nil // its entries need memory
 	return *now
 }

@@ -77,6 +77,9 @@ var mayImport = map[string][]string{
 		"consumer/printable"},
 	// the English texts of hold reasons and of codes
 	"worker/console/texts": {"worker/hold", "imclient"},
+	// event: where a dead letter came from; overview: to record a replay among what happened
+	"worker/console/letters": {"consumer/deadletter", "consumer/event", "consumer/printable",
+		"worker/console/overview"},
 	// Reports about a deployment and about a group. They don't know the worker's internals.
 	"worker/format": {"consumer/printable"},
 	// worker/engine: for a member's share of the rate
@@ -93,8 +96,8 @@ var mayImport = map[string][]string{
 	// decodes bytes that anyone may have written
 	"consumer/batch":  {},
 	"consumer/broker": {},
-	// shared by commands and console
-	"consumer/deadletter": {"consumer/batch", "consumer/event", "consumer/kafkaclient",
+	// shared by commands and console; admin: for the checks before a replay
+	"consumer/deadletter": {"consumer/admin", "consumer/batch", "consumer/event", "consumer/kafkaclient",
 		"consumer/printable"},
 	"consumer/event": {"consumer/batch", "consumer/printable"},
 	"consumer/kafkaclient": {"consumer/batch", "consumer/event", "consumer/logthrottle",

@@ -1,0 +1,182 @@
+package browser_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp/kb"
+)
+
+// serve serves a page with a Content-Security-Policy like the console's, its script, and
+// /api/hello, which returns "hello", Accept-Language and X-Forwarded-User.
+func serve(t *testing.T, body, script string) *httptest.Server {
+	t.Helper()
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Security-Policy", "default-src 'self'; img-src 'self' data:")
+		fmt.Fprintf(w, `<!DOCTYPE html><html lang="en"><meta charset="utf-8">`+
+			`<meta name="viewport" content="width=device-width">`+
+			`<link rel="icon" href="data:,"><title>Page</title>`+
+			`<script src="s.js" defer></script><main>%s</main></html>`, body)
+	})
+	mux.HandleFunc("GET /s.js", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/javascript")
+		fmt.Fprint(w, script)
+	})
+	mux.HandleFunc("GET /api/hello", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, "hello ", r.Header.Get("Accept-Language"), r.Header.Get("X-Forwarded-User"))
+	})
+	mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) {
+		http.SetCookie(w, &http.Cookie{Name: "name", Value: r.FormValue("name")[:3]})
+		http.Redirect(w, r, "./", http.StatusSeeOther)
+	})
+	s := httptest.NewServer(mux)
+	t.Cleanup(s.Close)
+	return s
+}
+
+// Elements appear and change late; the helpers wait for them.
+func TestUse(t *testing.T) {
+	t.Parallel()
+	s := serve(t, `<h1></h1><p hidden>hidden</p><button disabled>One</button><button>Two</button>
+		<form method="post" action="login"><input name="name" value="old"><select><option>a
+		</option><option value="b">b</option></select></form>`, `
+		const [one, two] = document.querySelectorAll("button");
+		const h1 = document.querySelector("h1");
+		const heard = (text) => { h1.textContent += text + " "; };
+		setTimeout(() => { one.disabled = false; }, 100);
+		one.onclick = () => heard("one");
+		two.onclick = () => heard("two");
+		document.querySelector("select").onchange = (e) => heard(e.target.value);
+		fetch("api/hello").then((r) => r.text()).then(heard);`)
+	b := newTab(t)
+	b.open(s.URL)
+	b.waitText("h1", `^hello`)
+	b.click("button >> One")
+	b.click("button >> Two")
+	b.choose("select", "b")
+	b.waitText("h1", `one two b`)
+	if got := b.text("p"); got != "" {
+		t.Errorf("the text of a hidden element is %q", got)
+	}
+	if got := b.texts("button"); !slices.Equal(got, []string{"One", "Two"}) || b.count("p") != 0 {
+		t.Errorf("buttons %q", got)
+	}
+	b.write("input", "new é读")
+	if got := b.value("input"); got != "new é读" {
+		t.Errorf("the input's value is %q", got)
+	}
+	b.press(kb.Enter)
+	b.waitTrue(`() => document.cookie.startsWith("name=")`)
+	b.waitGone("p")
+	if got := b.requests(); got["POST /login"] != 1 || got["GET /"] != 2 {
+		t.Errorf("requests: %v", got)
+	}
+
+	other := newTab(t)
+	other.open(s.URL)
+	if got := eval[string](other, `() => document.cookie`); got != "" {
+		t.Errorf("the tab of another test has the cookie %q", got)
+	}
+	same := b.another()
+	same.open(s.URL)
+	if got := eval[string](same, `() => document.cookie`); got == "" {
+		t.Error("another tab of the browser does not have the cookie")
+	}
+}
+
+// A tab notices whatever a sound page doesn't do.
+func TestComplaints(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ body, script, want string }{
+		"log":       {"", `console.log("text", 1)`, "console.log: text 1"},
+		"warning":   {"", `console.warn("text")`, "console.warning: text"},
+		"exception": {"", `throw new Error("text")`, "Error: text"},
+		"rejection": {"", `Promise.reject(new Error("text"))`, "Error: text"},
+		"missing":   {"", `fetch("missing")`, "404"},
+		"handler":   {`<img src="data:," onerror="document.title = 1">`, "", "event handler"},
+		"style":     {`<p style="color: red">`, "", "inline style"},
+		"script":    {`<script>document.title = 1</script>`, "", "inline script"},
+		"dialog":    {"", `alert("text")`, "dialog: text"},
+		"host":      {"", `location = "http://example.com/x"`, "another host: http://example.com/x"},
+		"test":      {"", `location = "http://m.test/x"`, "another host: http://m.test/x"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newTab(t)
+			b.open(serve(t, c.body, c.script).URL)
+			b.waitComplaint(c.want)
+			b.allow(`.`)
+		})
+	}
+	t.Run("none", func(t *testing.T) {
+		b := newTab(t)
+		b.open(serve(t, "text", `fetch("api/hello")`).URL)
+		b.waitRequests("GET /api/hello", 0)
+		if got := b.unexpected(); len(got) > 0 {
+			t.Errorf("complaints about a sound page: %q", got)
+		}
+		b.complaints = []string{"one", "two"}
+		b.allow("^o")
+		if got := b.unexpected(); !slices.Equal(got, []string{"two"}) {
+			t.Errorf("complaints that are not allowed: %q", got)
+		}
+		b.allow("^two")
+	})
+}
+
+// The focus reaches all controls that it can reach, and the others are reported.
+func TestTabOrder(t *testing.T) {
+	t.Parallel()
+	b := newTab(t)
+	b.open(serve(t, `<a href="#a">1</a><button>2</button><button disabled>no</button>
+		<button hidden>no</button><details><summary>3</summary><button>no</button></details>
+		<input type="radio" name="r"><input type="radio" name="r"><p tabindex="0">5</p>
+		<p tabindex="-1">no</p><div inert><button>no</button></div>
+		<button id="trap">trap</button>`,
+		`document.getElementById("trap").onfocus = (e) => e.target.blur();`).URL)
+	order, unreachable := b.tabOrder()
+	want := []string{`<a href="#a">`, `<button>2`, `<summary>3`, `<input type="radio"`,
+		`<p tabindex="0">`}
+	if !slices.EqualFunc(order, want, strings.HasPrefix) {
+		t.Errorf("order %q", order)
+	}
+	if len(unreachable) != 1 || !strings.Contains(unreachable[0], "trap") {
+		t.Errorf("unreachable %q", unreachable)
+	}
+	b.click("button >> 2")
+	if got := b.focused(); !strings.HasPrefix(got, "<button>2") {
+		t.Errorf("focused: %q", got)
+	}
+}
+
+// What the page sees of its screen, its language and its time zone.
+func TestScreen(t *testing.T) {
+	t.Parallel()
+	s := serve(t, `<h1></h1>`, `fetch("api/hello").then((r) => r.text()).then((text) => {
+		document.querySelector("h1").textContent = [text, window.innerWidth,
+			matchMedia("(prefers-color-scheme: dark)").matches,
+			new Date(Date.UTC(2026, 0, 1)).getHours(), (0.5).toLocaleString()].join(" ");
+		});`)
+	b := newTab(t)
+	b.viewport(390, 844)
+	b.colors("dark")
+	b.language("de-DE,de", "de-DE")
+	b.timeZone("Asia/Shanghai")
+	b.open(s.URL)
+	b.waitText("h1", `^hello de-DE,de;q=0.9 390 true 8 0,5$`)
+	b.colors("light")
+	b.reload()
+	b.waitText("h1", `390 false`)
+	if n := b.tooWide(); n != 0 {
+		t.Errorf("too wide by %d", n)
+	}
+	eval[bool](b, `() => { document.querySelector("h1").textContent = "x".repeat(1000);
+		return true; }`)
+	if n := b.tooWide(); n <= 0 {
+		t.Errorf("a long word is too wide by %d", n)
+	}
+}

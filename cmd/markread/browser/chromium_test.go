@@ -14,9 +14,9 @@ import (
 	"go.uber.org/goleak"
 )
 
-// patience is how long a test waits for anything. Only what hangs takes so long, however slow the
-// machine is.
-const patience = time.Minute
+// patience is how long a test waits for anything, and half of what it waits for Chromium to start.
+// Only what hangs takes so long, however slow the machine is.
+const patience = 30 * time.Second
 
 // chromium is the one Chromium of this test binary. The first test that needs it starts it.
 var chromium struct {
@@ -88,7 +88,7 @@ func startChromium() {
 		stopAllocator()
 		chromedp.FromContext(ctx).Allocator.Wait()
 	}
-	tooLate := time.AfterFunc(patience, cancel)
+	tooLate := time.AfterFunc(2*patience, cancel)
 	defer tooLate.Stop()
 	if err := chromedp.Do(ctx); err != nil {
 		chromium.err = fmt.Errorf("%s does not start: %w", findChromium(), err)

@@ -1,9 +1,12 @@
 package browser_test
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -11,8 +14,8 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// serve serves a page with a Content-Security-Policy like the console's, its script, and
-// /api/hello, which returns "hello", Accept-Language and X-Forwarded-User.
+// serve serves a page with a Content-Security-Policy like the console's, its script, /api/hello,
+// which returns "hello", Accept-Language and X-Forwarded-User, and the targets of two forms.
 func serve(t *testing.T, body, script string) *httptest.Server {
 	t.Helper()
 	mux := http.NewServeMux()
@@ -28,7 +31,12 @@ func serve(t *testing.T, body, script string) *httptest.Server {
 		fmt.Fprint(w, script)
 	})
 	mux.HandleFunc("GET /api/hello", func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprint(w, "hello ", r.Header.Get("Accept-Language"), r.Header.Get("X-Forwarded-User"))
+		fmt.Fprintf(w, "hello %s by %s.", r.Header.Get("Accept-Language"),
+			r.Header.Get("X-Forwarded-User"))
+	})
+	mux.HandleFunc("POST /export", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Disposition", `attachment; filename="letters.csv"`)
+		fmt.Fprint(w, "a,b\n")
 	})
 	mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) {
 		http.SetCookie(w, &http.Cookie{Name: "name", Value: r.FormValue("name")[:3]})
@@ -119,7 +127,9 @@ func TestComplaints(t *testing.T) {
 		if got := b.unexpected(); len(got) > 0 {
 			t.Errorf("complaints about a sound page: %q", got)
 		}
+		b.mu.Lock()
 		b.complaints = []string{"one", "two"}
+		b.mu.Unlock()
 		b.allow("^o")
 		if got := b.unexpected(); !slices.Equal(got, []string{"two"}) {
 			t.Errorf("complaints that are not allowed: %q", got)
@@ -167,10 +177,10 @@ func TestScreen(t *testing.T) {
 	b.language("de-DE,de", "de-DE")
 	b.timeZone("Asia/Shanghai")
 	b.open(s.URL)
-	b.waitText("h1", `^hello de-DE,de;q=0.9 390 true 8 0,5$`)
+	b.waitText("h1", `^hello de-DE,de;q=0.9 by \. 390 true 8 0,5$`)
 	b.colors("light")
 	b.reload()
-	b.waitText("h1", `390 false`)
+	b.waitText("h1", ` 390 false `)
 	if n := b.tooWide(); n != 0 {
 		t.Errorf("too wide by %d", n)
 	}
@@ -178,5 +188,76 @@ func TestScreen(t *testing.T) {
 		return true; }`)
 	if n := b.tooWide(); n <= 0 {
 		t.Errorf("a long word is too wide by %d", n)
+	}
+}
+
+// What axe calls serious is found, in dark too.
+func TestAxe(t *testing.T) {
+	t.Parallel()
+	needAxe(t)
+	const css = `const sheet = new CSSStyleSheet(); document.adoptedStyleSheets = [sheet];
+		sheet.replaceSync("@media (prefers-color-scheme: dark) { p { color: #eee } }");`
+	b := newTab(t)
+	b.open(serve(t, `<h1>Title</h1><p>text</p>`, css).URL)
+	if got := b.axe(); len(got) > 0 {
+		t.Errorf("violations in light: %q", got)
+	}
+	b.colors("dark")
+	if got := b.axe(); len(got) != 1 || !strings.HasPrefix(got[0], "color-contrast (serious)") {
+		t.Errorf("violations in dark: %q", got)
+	}
+}
+
+// The heap shows what a page keeps, and hurried pages do in a moment what takes an hour.
+func TestHeap(t *testing.T) {
+	t.Parallel()
+	b := newTab(t)
+	b.hurry(10_000)
+	b.open(serve(t, "", `let kept = [], n = 0;
+		(function refresh() {
+			kept.push(new Array(1000).fill(n));
+			if (++n < 200) setTimeout(refresh, 2000); else document.title = "done";
+		})();`).URL)
+	b.waitTrue(`() => document.title === "done"`)
+	full := b.heap()
+	eval[bool](b, `() => { kept = []; return true; }`)
+	if empty := b.heap(); full-empty < 200*1000*4 {
+		t.Errorf("200 arrays of 1000 numbers occupy %d bytes", full-empty)
+	}
+}
+
+func TestDownload(t *testing.T) {
+	t.Parallel()
+	b := newTab(t)
+	b.open(serve(t, `<form method="post" action="export"><button>Export</button></form>`, "").URL)
+	for range 2 {
+		name, content := b.download(func() { b.click("button") })
+		if name != "letters.csv" || string(content) != "a,b\n" {
+			t.Errorf("%s: %q", name, content)
+		}
+	}
+}
+
+// Pages behind a proxy, several tabs of one browser, and screenshots.
+func TestProxyAndTabs(t *testing.T) {
+	t.Setenv("MARKREAD_TEST_SCREENSHOTS", t.TempDir())
+	s := serve(t, `<h1></h1>`, `fetch("api/hello").then((r) => r.text()).then((text) => {
+		document.querySelector("h1").textContent = text; });`)
+	address := proxied(t, s.Listener.Addr().String(), "/x/y",
+		http.Header{"X-Forwarded-User": {"alice"}})
+	for _, b := range openTabs(t, 3, address) {
+		b.waitText("h1", `^hello .* by alice\.$`)
+		if !eval[bool](b, `() => document.visibilityState === "visible" && document.hasFocus()`) {
+			t.Error("a tab is hidden")
+		}
+		if got := b.requests(); got["GET /x/y/api/hello"] != 1 {
+			t.Errorf("requests: %v", got)
+		}
+		b.screenshot("a page")
+	}
+	image, err := os.ReadFile(filepath.Join(os.Getenv("MARKREAD_TEST_SCREENSHOTS"),
+		"TestProxyAndTabs-a-page.png"))
+	if err != nil || !bytes.HasPrefix(image, []byte("\x89PNG")) {
+		t.Errorf("the screenshot is no picture: %v", err)
 	}
 }

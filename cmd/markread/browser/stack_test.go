@@ -137,11 +137,3 @@ func (s *stack) publish(messages ...event.Message) {
 		s.t.Fatal(err)
 	}
 }
-
-// reject makes the sandbox reject every call for an account, and publishes an event of it, which
-// becomes a dead letter.
-func (s *stack) reject(report, peer string) {
-	s.t.Helper()
-	s.faults(fmt.Sprintf(`{"rules":[{"kind":"code","code":90003,"report":%q}]}`, report))
-	s.emit(1, report, peer)
-}

@@ -38,6 +38,7 @@ type tab struct {
 	complaints []string        // what a sound page doesn't cause: console messages and the like
 	allowed    []*regexp.Regexp
 	sent       map[string]int // requests by "METHOD /path", without the query
+	file       download       // the latest
 }
 
 // newTab opens a tab that shares no cookies with other tabs.
@@ -82,6 +83,7 @@ func openTab(t *testing.T, parent context.Context, options ...chromedp.ContextOp
 func (b *tab) watch(event any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.watchDownload(event)
 	switch e := event.(type) {
 	case *runtime.EventConsoleAPICalled:
 		text := "console." + string(e.Type) + ":"
@@ -197,12 +199,6 @@ func (b *tab) open(address string) {
 func (b *tab) reload() {
 	b.Helper()
 	b.do(chromedp.Reload())
-}
-
-// address returns the page's URL.
-func (b *tab) address() string {
-	b.Helper()
-	return eval[string](b, `() => location.href`)
 }
 
 // do runs the actions.

@@ -84,6 +84,10 @@ func startChromium() {
 	ctx, cancel := chromedp.NewContext(allocator)
 	chromium.ctx = ctx
 	chromium.stop = func() {
+		// first politely: then Chromium removes its temporary files
+		polite, done := context.WithTimeout(ctx, patience)
+		defer done()
+		_ = chromedp.Cancel(polite)
 		cancel()
 		stopAllocator()
 		chromedp.FromContext(ctx).Allocator.Wait()

@@ -51,12 +51,16 @@ func serve(t *testing.T, body, script string) *httptest.Server {
 func TestUse(t *testing.T) {
 	t.Parallel()
 	s := serve(t, `<h1></h1><p hidden>hidden</p><button disabled>One</button><button>Two</button>
+		<dialog></dialog>
 		<form method="post" action="login"><input name="name" value="old"><select><option>a
 		</option><option value="b">b</option></select></form>`, `
 		const [one, two] = document.querySelectorAll("button");
 		const h1 = document.querySelector("h1");
 		const heard = (text) => { h1.textContent += text + " "; };
+		const dialog = document.querySelector("dialog"); // covers the page
+		dialog.showModal();
 		setTimeout(() => { one.disabled = false; }, 100);
+		setTimeout(() => { dialog.close(); }, 200);
 		one.onclick = () => heard("one");
 		two.onclick = () => heard("two");
 		document.querySelector("select").onchange = (e) => heard(e.target.value);

@@ -32,6 +32,7 @@ type stack struct {
 // stops with the test, and fails the test if it does not stop cleanly.
 func startStack(t *testing.T, change func(*app.DevOptions)) *stack {
 	t.Helper()
+	useChromium(t) // without it the test is skipped
 	s := &stack{t: t}
 	var log brokertest.Logs
 	t.Cleanup(func() {

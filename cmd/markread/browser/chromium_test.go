@@ -53,7 +53,7 @@ func findChromium() string {
 }
 
 // useChromium returns the context in which tabs open. It skips the test if there is no Chromium.
-func useChromium(t *testing.T) context.Context {
+func useChromium(t testing.TB) context.Context {
 	t.Helper()
 	if findChromium() == "" {
 		t.Skip("skipped: browser tests: no Chromium")

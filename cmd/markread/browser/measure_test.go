@@ -14,7 +14,7 @@ import (
 )
 
 // needAxe skips the test if there is no axe-core, and returns its source.
-func needAxe(t *testing.T) string {
+func needAxe(t testing.TB) string {
 	t.Helper()
 	path := os.Getenv("MARKREAD_TEST_AXE")
 	if path == "" {
@@ -31,7 +31,7 @@ func needAxe(t *testing.T) string {
 // one line for each.
 func (b *tab) axe() (lines []string) {
 	b.Helper()
-	source := needAxe(b.T)
+	source := needAxe(b.TB)
 	type violation struct {
 		ID, Impact, Help string
 		Where            []string
@@ -74,7 +74,7 @@ func (b *tab) hurry(factor int) {
 }
 
 // openTabs opens n tabs of one browser, which share their cookies, with the page at the address.
-func openTabs(t *testing.T, n int, address string) []*tab {
+func openTabs(t testing.TB, n int, address string) []*tab {
 	t.Helper()
 	tabs := []*tab{newTab(t)}
 	for len(tabs) < n {

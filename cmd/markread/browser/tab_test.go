@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/cdp"
-	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
@@ -28,7 +27,7 @@ const maxComplaints = 20
 
 // tab is one tab, in a window of its own, so that it is never hidden.
 type tab struct {
-	*testing.T
+	testing.TB
 	ctx context.Context
 
 	dialogs sync.WaitGroup // closes them
@@ -42,7 +41,7 @@ type tab struct {
 }
 
 // newTab opens a tab that shares no cookies with other tabs.
-func newTab(t *testing.T) *tab {
+func newTab(t testing.TB) *tab {
 	t.Helper()
 	return openTab(t, useChromium(t), chromedp.WithNewBrowserContext())
 }
@@ -50,12 +49,12 @@ func newTab(t *testing.T) *tab {
 // another opens one more tab, which shares b's cookies.
 func (b *tab) another() *tab {
 	b.Helper()
-	return openTab(b.T, b.ctx)
+	return openTab(b.TB, b.ctx)
 }
 
-func openTab(t *testing.T, parent context.Context, options ...chromedp.ContextOption) *tab {
+func openTab(t testing.TB, parent context.Context, options ...chromedp.ContextOption) *tab {
 	t.Helper()
-	b := &tab{T: t, origins: map[string]bool{}, sent: map[string]int{}}
+	b := &tab{TB: t, origins: map[string]bool{}, sent: map[string]int{}}
 	var cancel context.CancelFunc
 	b.ctx, cancel = chromedp.NewContext(parent, append(options, chromedp.WithListener(b.watch))...)
 	t.Cleanup(func() {
@@ -72,9 +71,6 @@ func openTab(t *testing.T, parent context.Context, options ...chromedp.ContextOp
 	if err := chromedp.Do(b.ctx); err != nil {
 		t.Fatalf("opening a tab: %v", err)
 	}
-	// Tabs of parallel tests would take the focus from each other.
-	call(b, emulation.SetFocusEmulationEnabled,
-		emulation.SetFocusEmulationEnabledParams{Enabled: true})
 	b.viewport(1300, 900)
 	return b
 }

@@ -1,7 +1,7 @@
 // Package browser tests the console's pages in a real Chromium, as people use them: with the mouse
 // or the keyboard only, in light and dark, in both languages, behind a proxy. It consists of tests
-// only, and they are skipped where there is no Chromium. Handlers, JSON and access have faster tests
-// in package console.
+// only, and they are skipped where there is no Chromium. Handlers, JSON and access have faster
+// tests in package console.
 //
 // A test opens a tab, which has cookies of its own, and uses the page through it:
 //

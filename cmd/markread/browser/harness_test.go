@@ -255,7 +255,7 @@ func TestDownload(t *testing.T) {
 	}
 }
 
-// Pages behind a proxy, several tabs of one browser, and screenshots.
+// Pages behind a proxy and under another machine's name, several tabs of one browser, screenshots.
 func TestProxyAndTabs(t *testing.T) {
 	t.Setenv("MARKREAD_TEST_SCREENSHOTS", t.TempDir())
 	s := serve(t, `<h1></h1>`, `fetch("api/hello").then((r) => r.text()).then((text) => {
@@ -272,6 +272,10 @@ func TestProxyAndTabs(t *testing.T) {
 		}
 		b.screenshot("a page")
 	}
+	_, port, _ := strings.Cut(s.Listener.Addr().String(), ":")
+	remote := newTab(t)
+	remote.open("http://markread.test:" + port)
+	remote.waitText("h1", `^hello`)
 	image, err := os.ReadFile(filepath.Join(os.Getenv("MARKREAD_TEST_SCREENSHOTS"),
 		"TestProxyAndTabs-a-page.png"))
 	if err != nil || !bytes.HasPrefix(image, []byte("\x89PNG")) {

@@ -63,7 +63,7 @@ func (b *tab) heap() int {
 }
 
 // hurry makes the timers of pages that are opened from now on so many times as fast, so that a test
-// sees thousands of refreshes.
+// sees thousands of refreshes. Of AbortSignal.timeout the speed stays the same.
 func (b *tab) hurry(factor int) {
 	b.Helper()
 	call(b, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{

@@ -37,6 +37,7 @@ var mayImport = map[string][]string{
 		"worker/preflight",
 		"consumer/admin", "consumer/backfill", "consumer/deadletter", "consumer/event",
 		"consumer/kafkaclient", "consumer/printable", "imclient", "imclient/sandbox"},
+	"cmd/markread/browser": {}, // tests only
 	// it creates their options
 	"cmd/markread/cli/config": {"worker", "worker/console", "consumer/event", "consumer/kafkaclient", "imclient"},
 	// for progress
@@ -132,6 +133,7 @@ var onlyIn = map[string][]string{
 	"github.com/cheggaaa/pb":        {"cmd/markread/cli"},
 	"github.com/klauspost/compress": {"consumer/backfill", "consumer/batch"},
 	"github.com/pierrec/lz4":        {"consumer/batch"},
+	"github.com/chromedp":           {}, // for tests only
 }
 
 // pure lists the state machines: they receive the time as an argument, start no goroutine and never

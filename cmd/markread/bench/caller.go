@@ -37,7 +37,7 @@ type measurement struct {
 	children []*process
 
 	scraping     errgroup.Group
-	stopScraping context.CancelFunc // of side scraped
+	stopScraping context.CancelFunc // of sides scraped and watched
 }
 
 func (m *measurement) start(ctx context.Context, file, role string, j job) (*process, error) {
@@ -103,7 +103,7 @@ func (m *measurement) startCaller(ctx context.Context, topic string, f sandbox.F
 	}
 	addr, err := c.line(ctx, `"addr":"(127\.0\.0\.1:\d+)".*admin server listens`)
 	c.admin = "http://" + addr
-	if m.side == scraped && err == nil {
+	if (m.side == scraped || m.side == watched) && err == nil {
 		m.startScraping(ctx, c.admin)
 	}
 	return c, err

@@ -82,21 +82,10 @@ func measureLatency(ctx context.Context, m *measurement) (result, error) {
 	if err != nil {
 		return nil, err
 	}
-	const perSecond = 100
-	var sent, acknowledged []time.Time // by event
-	tick := time.NewTicker(time.Second / perSecond)
-	defer tick.Stop()
-	produce := func() error {
-		i := len(sent)
-		sent = append(sent, time.Now())
-		err := m.kafka.client.ProduceSync(ctx, record(topic, i, 1_000_000, 1_000_000)).FirstErr()
-		acknowledged = append(acknowledged, time.Now())
-		<-tick.C
-		return err
-	}
+	live := &liveEvents{kafka: m.kafka, topic: topic}
 	// Until the first call the side is still joining its group. What follows it is warm-up.
 	err = c.wait(ctx, time.Millisecond, func() (bool, error) {
-		if err := produce(); err != nil {
+		if err := live.produce(ctx, 1); err != nil {
 			return false, err
 		}
 		applied, err := c.applied()
@@ -105,33 +94,114 @@ func measureLatency(ctx context.Context, m *measurement) (result, error) {
 	if err != nil {
 		return nil, err
 	}
-	first := len(acknowledged) + int(m.warmUp().Seconds()*perSecond)
-	last := first + int(m.duration(steady).Seconds()*perSecond)
-	for len(acknowledged) < last {
-		if err := produce(); err != nil {
-			return nil, err
-		}
+	if err := live.produce(ctx, m.warmUp()); err != nil {
+		return nil, err
 	}
-	if _, err := c.waitApplied(ctx, last); err != nil {
+	live.first = len(live.sent)
+	if err := live.produce(ctx, m.duration(steady)); err != nil {
+		return nil, err
+	}
+	if _, err := c.waitApplied(ctx, len(live.sent)); err != nil {
 		return nil, err
 	}
 	calls, err := c.arrivals()
 	if err != nil {
 		return nil, err
 	}
+	return live.latencies(calls), nil
+}
+
+// liveEvents are events of distinct conversations, from live.base on.
+type liveEvents struct {
+	kafka              *kafkaSide
+	topic              string
+	base, first        int         // the latencies are of the events from first on
+	sent, acknowledged []time.Time // by event
+}
+
+const livePerSecond = 100
+
+// produce produces for a time, but at least one event.
+func (l *liveEvents) produce(ctx context.Context, d time.Duration) error {
+	tick := time.NewTicker(time.Second / livePerSecond)
+	defer tick.Stop()
+	for range max(1, int(d.Seconds()*livePerSecond)) {
+		i := l.base + len(l.sent)
+		l.sent = append(l.sent, time.Now())
+		err := l.kafka.client.ProduceSync(ctx, record(l.topic, i, 50_000_000, 50_000_000)).FirstErr()
+		l.acknowledged = append(l.acknowledged, time.Now())
+		if err != nil {
+			return err
+		}
+		<-tick.C
+	}
+	return nil
+}
+
+// latencies returns the figures of the events' calls.
+func (l *liveEvents) latencies(calls []sandbox.Arrival) result {
 	var sinceSent, sinceAcknowledged []float64
 	for _, call := range calls {
-		if i, err := strconv.Atoi(call.Report[1:]); err == nil && i >= first {
-			sinceSent = append(sinceSent, call.At.Sub(sent[i]).Seconds()*1000)
+		n, err := strconv.Atoi(call.Report[1:])
+		if i := n - l.base; err == nil && i >= l.first && i < len(l.sent) {
+			sinceSent = append(sinceSent, call.At.Sub(l.sent[i]).Seconds()*1000)
 			sinceAcknowledged = append(sinceAcknowledged,
-				call.At.Sub(acknowledged[i]).Seconds()*1000)
+				call.At.Sub(l.acknowledged[i]).Seconds()*1000)
 		}
+	}
+	if len(sinceSent) == 0 {
+		return result{}
 	}
 	slices.Sort(sinceSent)
 	slices.Sort(sinceAcknowledged)
 	middle, late := len(sinceSent)/2, len(sinceSent)*99/100
 	return result{p50: sinceAcknowledged[middle], p99: sinceAcknowledged[late],
-		p50Sent: sinceSent[middle], p99Sent: sinceSent[late]}, nil
+		p50Sent: sinceSent[middle], p99Sent: sinceSent[late]}
+}
+
+// measureWatched measures calls and live events beside a large backlog.
+func measureWatched(ctx context.Context, m *measurement) (result, error) {
+	topic, n := m.name, m.count(watchedConversations, 1_000)
+	if err := m.kafka.create(ctx, topic); err != nil {
+		return nil, err
+	}
+	c, err := m.startCaller(ctx, topic, sandbox.Faults{},
+		[]string{"--rate", strconv.Itoa(vendorRate), "--backfill-topic", m.kafka.topic,
+			"--max-pending", strconv.Itoa(3 * n)}, job{})
+	if err != nil {
+		return nil, err
+	}
+	if err := c.waitReceived(ctx, n); err != nil {
+		return nil, err
+	}
+	live := &liveEvents{kafka: m.kafka, topic: topic, base: 2 * watchedConversations}
+	if err := live.produce(ctx, m.warmUp()); err != nil {
+		return nil, err
+	}
+	live.first = len(live.sent)
+	before, err := c.applied()
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	if err := live.produce(ctx, m.duration(2*steady)); err != nil {
+		return nil, err
+	}
+	after, err := c.applied()
+	if err != nil {
+		return nil, err
+	}
+	rate := float64(after-before) / time.Since(began).Seconds()
+	if err := m.pause(ctx, m.duration(time.Second)); err != nil { // for the last events' calls
+		return nil, err
+	}
+	calls, err := c.arrivals()
+	if err != nil {
+		return nil, err
+	}
+	got := live.latencies(calls)
+	got[callsPerSecond] = rate
+	return got, nil
 }
 
 // measureIntake measures how fast a worker receives events while calls are held.

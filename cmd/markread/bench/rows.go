@@ -14,6 +14,7 @@ const (
 	postLoop  = "post loop"
 	fetchLoop = "fetch loop"
 	scraped   = "scraped" // markread, while its metrics are scraped
+	watched   = "watched" // markread, while ten tabs show its console
 )
 
 // row is one comparison. Its figures are measured for markread and for each side in against.
@@ -50,6 +51,7 @@ const (
 	collapseEvents        = 10_000_000
 	collapseConversations = 20_000
 	outageConversations   = 1_000
+	watchedConversations  = 500_000
 	vendorRate            = 200
 	inFlight              = 64
 	steady                = 20 * time.Second // of the rows with a rate
@@ -144,6 +146,17 @@ var rows = []row{
 		return k.produce(ctx, k.topic, b.count(collapseEvents, 10_000),
 			b.count(collapseConversations, 200))
 	}, measure: measureCollapse},
+
+	// A full backlog of backfill at the vendor's rate, and live events beside it, which wait for the
+	// next permit. The tabs are requests as the page makes them, without a browser's CPU.
+	{name: "watched", against: []string{watched}, figures: []figure{
+		{callsPerSecond, 1, []target{atLeast(0.98, watched)}},
+		{p50, 3, nil},
+		{p99, 3, []target{atLeast(0.98, watched)}},
+	}, prepare: func(ctx context.Context, b *bench, k *kafkaSide) error {
+		n := b.count(watchedConversations, 1_000)
+		return k.produce(ctx, k.topic, n, n)
+	}, measure: measureWatched},
 
 	// An outage in which all conversations wait and nothing new arrives.
 	{name: "outage", figures: outageFigures(), measure: measureOutage},

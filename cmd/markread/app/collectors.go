@@ -8,10 +8,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
-// newRegistry returns a registry of the worker's, the process's and Go's metrics.
-func newRegistry(worker prometheus.Collector) *prometheus.Registry {
+// newRegistry returns a registry of the process's and Go's metrics, and of others such as a
+// worker's.
+func newRegistry(others ...prometheus.Collector) *prometheus.Registry {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(worker, collectors.NewGoCollector(), &cached{
+	registry.MustRegister(others...)
+	registry.MustRegister(collectors.NewGoCollector(), &cached{
 		Collector: collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})})
 	return registry
 }

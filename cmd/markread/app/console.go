@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"sync"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
 	"markread/imclient"
@@ -22,6 +20,8 @@ type ConsoleOptions struct {
 	Token       imclient.Secret
 	Group       group.Options // without Monitor
 	AllowReplay bool
+	Settings    []console.Setting // the console's own
+	Version     string
 	Log         zerolog.Logger
 	Started     func(addr string) // if non-nil, called once it listens
 }
@@ -47,31 +47,21 @@ type groupConsole struct {
 
 // openConsole listens on the console's port. The caller must then call run.
 func openConsole(o ConsoleOptions) (*groupConsole, error) {
-	listener, err := net.Listen("tcp", o.Addr)
-	if err != nil {
-		return nil, listenError("--console-addr", o.Addr, err)
-	}
 	o.Group.Monitor = overview.NewMonitor("group", o.Group.Name)
 	o.Group.Token = o.Token
-	c := &groupConsole{group: group.New(o.Group), log: o.Log}
-	c.server, err = console.New(consoleServer(o, c.group, listener))
-	return c, err
+	g := group.New(o.Group)
+	server, err := console.New(consoleServer(o, g))
+	return &groupConsole{server: server, group: g, log: o.Log}, err
 }
 
 // consoleServer returns the options of a group console's server.
-func consoleServer(o ConsoleOptions, _ *group.Group, listener net.Listener) console.Options {
-	return console.Options{Addr: o.Addr, Token: o.Token.Reveal(), Source: noWorker{},
-		Gatherer: prometheus.NewRegistry(), Log: o.Log,
-		Listen: func(string, string) (net.Listener, error) { return listener, nil }}
+func consoleServer(o ConsoleOptions, g *group.Group) console.Options {
+	return console.Options{Addr: o.Addr, Flag: "--console-addr", Token: o.Token.Reveal(),
+		Version: o.Version, Group: o.Group.Name, Workers: g, Monitor: o.Group.Monitor,
+		Settings: func() console.Settings { return g.Settings(o.Settings) },
+		ReadOnly: o.Group.ReadOnly, AllowReplay: o.AllowReplay,
+		Gatherer: newRegistry(), Log: o.Log}
 }
-
-// noWorker is the source of a console that is not a worker's: always ready, and never held.
-type noWorker struct{}
-
-func (noWorker) State() console.State { return console.State{} }
-func (noWorker) Held() []console.Hold { return nil }
-func (noWorker) Healthy() error       { return nil }
-func (noWorker) Ready() bool          { return true }
 
 // run serves the console until ctx ends. It fails only if the listener does.
 func (c *groupConsole) run(ctx context.Context) error {

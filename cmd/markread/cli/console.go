@@ -113,8 +113,9 @@ func (c *consoleCommand) run(ctx context.Context, p *process) error {
 		return err
 	}
 	defer kafka.Close()
+	v, _ := build()
 	return app.Console(ctx, app.ConsoleOptions{Addr: c.ConsoleAddr, Token: token,
-		AllowReplay: c.AllowReplay, Log: p.log,
+		AllowReplay: c.AllowReplay, Version: v, Log: p.log,
 		Group: group.Options{Kafka: kafka, Name: c.Group, Topics: c.Topics(),
 			MaxReplays: c.MaxReplays, Peers: c.Peers, PeerPort: c.PeerPort, ReadOnly: c.ReadOnly},
 		Started: func(addr string) {

@@ -2,130 +2,126 @@ package group
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
 	"net/http"
-	"net/url"
-	"strings"
 
-	"markread/consumer/printable"
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
 	"markread/worker/console"
 )
 
-// Commands and questions are forwarded to a worker only if it is on this machine: elsewhere the
-// token would cross the network without TLS. For another worker the page shows the command.
+// Group implements console.Workers. Commands and questions are forwarded to a worker only if it is
+// on this machine: elsewhere the token would cross the network without TLS. For another worker the
+// page shows the command.
+var _ console.Workers = (*Group)(nil)
 
-// maxForwarded bounds the bytes of a worker's response.
-const maxForwarded = 256 << 10
-
-// A ForwardError is a failed command or question. Status is the HTTP status for the page.
-type ForwardError struct {
-	Status int
-	Text   string
-}
-
-func (e *ForwardError) Error() string { return e.Text }
-
-// Pause holds the calls of the worker with this address. by is who asks, and why is their reason.
-func (g *Group) Pause(ctx context.Context, worker, by, why string) error {
-	options := url.Values{}
-	if why != "" {
-		options.Set("reason", why)
-	}
-	_, err := g.ask(ctx, worker, "/api/pause", options, by, nil)
-	return err
-}
-
-// Resume ends the worker's pause and, with acceptRejections, its holds for rejections.
-func (g *Group) Resume(ctx context.Context, worker, by string, acceptRejections bool) error {
-	options := url.Values{}
-	if acceptRejections {
-		options.Set("accept-rejections", "true")
-	}
-	_, err := g.ask(ctx, worker, "/api/resume", options, by, nil)
-	return err
-}
-
-// Rejected returns the worker's response to /api/rejected: its newest rejected events.
-func (g *Group) Rejected(ctx context.Context, worker string) (json.RawMessage, error) {
-	return g.ask(ctx, worker, "/api/rejected", nil, "", map[string]string{})
-}
-
-// ask sends a POST to the worker with this address, and returns the body of its response. A nil
-// body is no body. Its errors are *ForwardErrors.
-func (g *Group) ask(ctx context.Context, worker, path string, options url.Values, by string,
-	body any) (json.RawMessage, error) {
-	row, ok := g.row(worker)
+// client returns a client of the worker with this address.
+func (g *Group) client(address string) (*console.Client, error) {
+	row, ok := g.row(address)
 	switch {
 	case !ok:
-		return nil, &ForwardError{http.StatusNotFound, "there is no worker with this address"}
+		return nil, &console.Error{Status: http.StatusNotFound,
+			Text: "there is no worker with this address"}
 	case !row.Controllable:
-		return nil, &ForwardError{http.StatusConflict, "this console can't reach that worker's " +
-			"admin server safely: use the command on its machine"}
+		return nil, &console.Error{Status: http.StatusConflict, Text: "this console reaches only " +
+			"workers of its own machine that respond: use the command on the worker's machine"}
 	}
-	client, err := console.NewClient("http://"+row.Address, g.Token)
+	client, err := console.NewClient("http://"+address, g.Token)
+	if err == nil {
+		client.HTTP.Transport = &http.Transport{DialContext: g.Dial, DisableKeepAlives: true}
+	}
+	return client, err
+}
+
+// Pause implements console.Workers.
+func (g *Group) Pause(ctx context.Context, worker, by, why string) (console.Readiness, error) {
+	client, err := g.client(worker)
 	if err != nil {
-		return nil, &ForwardError{http.StatusBadGateway, err.Error()}
+		return console.Readiness{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, console.AdminTimeout)
-	defer cancel()
-	to := client.Base + path
-	if len(options) > 0 {
-		to += "?" + options.Encode()
+	return client.Pause(ctx, by, why)
+}
+
+// Resume implements console.Workers.
+func (g *Group) Resume(ctx context.Context, worker, by string,
+	acceptRejections bool) (console.Readiness, error) {
+	client, err := g.client(worker)
+	if err != nil {
+		return console.Readiness{}, err
 	}
-	text := ""
-	if body != nil {
-		encoded, err := json.Marshal(body)
-		if err != nil {
-			return nil, err
-		}
-		text = string(encoded)
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, to, strings.NewReader(text))
+	return client.Resume(ctx, by, acceptRejections)
+}
+
+// Rejected implements console.Workers.
+func (g *Group) Rejected(ctx context.Context, worker string) ([]console.RejectedEvent, error) {
+	client, err := g.client(worker)
 	if err != nil {
 		return nil, err
 	}
-	if body != nil {
-		request.Header.Set("Content-Type", "application/json")
-	}
-	request.Header.Set("Accept", "application/json")
-	if !g.Token.IsZero() { // a worker without a token believes nobody
-		request.Header.Set("Authorization", "Bearer "+g.Token.Reveal())
-		if by != "" {
-			request.Header.Set("X-Forwarded-User", by)
-		}
-	}
-	return forward(client.HTTP, request)
+	return client.Rejected(ctx)
 }
 
-// forward sends the request and returns the body of a successful response.
-func forward(client *http.Client, request *http.Request) (json.RawMessage, error) {
-	response, err := client.Do(request)
-	if err != nil {
-		if failure, ok := errors.AsType[*url.Error](err); ok {
-			err = failure.Err // the URL has the reason
+// Conversation implements console.Workers. Without a worker it asks the owner of the partition to
+// which the recommended key leads, if that is on this machine.
+func (g *Group) Conversation(ctx context.Context, worker, report, peer string) (console.Conversation,
+	error) {
+	c := console.Conversation{}
+	address := worker
+	if worker == "" {
+		c, address = g.owner(report, peer)
+	}
+	if address != "" {
+		client, err := g.client(address)
+		if err != nil {
+			return c, err
 		}
-		return nil, &ForwardError{http.StatusBadGateway, fmt.Sprintf("the worker at %s does not "+
-			"respond: %s; a command may have been executed", request.URL.Host, printable.Line(err.Error()))}
+		known, err := client.Conversation(ctx, report, peer)
+		if err != nil {
+			c.Note = err.Error()
+		} else {
+			c.Here, c.Waiting, c.Applied, c.Note = known.Here, known.Waiting, known.Applied, known.Note
+		}
+		if worker != "" {
+			c.Partition, c.Owner = known.Partition, worker
+		}
 	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(response.Body, maxForwarded+1))
-	switch {
-	case err != nil || len(text) > maxForwarded:
-		return nil, &ForwardError{http.StatusBadGateway, fmt.Sprintf("the response of the worker "+
-			"at %s is cut off, or has more than %d KiB", request.URL.Host, maxForwarded>>10)}
-	case response.StatusCode == http.StatusUnauthorized:
-		return nil, &ForwardError{http.StatusBadGateway, fmt.Sprintf("the worker at %s refuses "+
-			"this console's token; both need the same MARKREAD_ADMIN_TOKEN", request.URL.Host)}
-	case response.StatusCode != http.StatusOK:
-		return nil, &ForwardError{http.StatusBadGateway, fmt.Sprintf("the worker at %s responds "+
-			"with HTTP %d: %s", request.URL.Host, response.StatusCode,
-			printable.Truncate(printable.Line(strings.TrimSpace(string(text))), maxReason))}
-	case !json.Valid(text):
-		return nil, &ForwardError{http.StatusBadGateway, fmt.Sprintf("the response of the worker "+
-			"at %s is not JSON", request.URL.Host)}
+	if g.Letters != nil {
+		letters, err := g.Letters(ctx, report, peer)
+		if err != nil {
+			return c, err
+		}
+		c.Letters = letters
 	}
-	return text, nil
+	return c, nil
+}
+
+// owner returns the partition and the owner of a conversation, and the owner's address if it can be
+// asked; otherwise the note says why not.
+func (g *Group) owner(report, peer string) (c console.Conversation, address string) {
+	g.mu.Lock()
+	rows, view := g.rows, g.view
+	g.mu.Unlock()
+	if view == nil || view.lag == nil || view.lag.Topics[0].Topic != g.Topics.Live {
+		c.Note = "the partitions of topic " + g.Topics.Live + " can't be read from Kafka, so the " +
+			"conversation's worker is not known"
+		return c, ""
+	}
+	topic := view.lag.Topics[0]
+	number := kafkaclient.PartitionOf(event.Key(report, peer), len(topic.Partitions))
+	c.Partition = &console.ConversationPartition{Topic: topic.Topic, Partition: number}
+	member := topic.Partitions[number].Member
+	if member == nil {
+		c.Note = "no worker has this partition now"
+		return c, ""
+	}
+	c.Owner = *member
+	for _, row := range rows {
+		if row.Member != *member {
+			continue
+		}
+		if c.Owner = row.Name; row.Controllable {
+			return c, row.Address
+		}
+	}
+	c.Note = "what waits is known only to that worker: see its own console"
+	return c, ""
 }

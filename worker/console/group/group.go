@@ -58,8 +58,10 @@ type Options struct {
 	Token    imclient.Secret // for commands to workers on this machine
 	ReadOnly bool            // no worker can be controlled
 	Monitor  *overview.Monitor
-	// Replay, if non-nil, returns the progress for Overview.Replay.
-	Replay func() any
+	// Replay, if non-nil, returns the progress for Overview.Replay; Letters, if non-nil, the dead
+	// letters of a conversation.
+	Replay  func() any
+	Letters func(ctx context.Context, report, peer string) (any, error)
 	// Dial connects to workers, and LookUp resolves names of Peers; nil: those of package net.
 	Dial   func(ctx context.Context, network, addr string) (net.Conn, error)
 	LookUp func(ctx context.Context, host string) ([]netip.Addr, error)
@@ -163,14 +165,18 @@ func (g *Group) round(ctx context.Context) {
 			"most %d are", more, MaxWorkers))
 	}
 	for i := range in.Members {
-		m := &in.Members[i]
-		m.Controllable = !g.ReadOnly && m.Sample != nil && imclient.IsLoopback(m.Address)
+		in.Members[i].Controllable = g.controllable(in.Members[i])
 	}
 	g.set(func() { g.rows = in.Members })
 	if g.Replay != nil {
 		in.Replay = g.Replay()
 	}
 	g.Monitor.Update(in)
+}
+
+// controllable reports whether commands can be forwarded to a worker.
+func (g *Group) controllable(m overview.Member) bool {
+	return !g.ReadOnly && m.Sample != nil && imclient.IsLoopback(m.Address)
 }
 
 // row returns the row of the worker with this address; false if there is none.

@@ -2,6 +2,7 @@ package group
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -51,10 +52,34 @@ func inWorld(t *testing.T, test func(w *world)) {
 	})
 }
 
-// running is a worker with its admin server.
+// running is a worker with its admin server, which records commands and questions.
 type running struct {
 	*worker.Worker
-	stop func()
+	stop  func()
+	mu    sync.Mutex
+	asked []string
+}
+
+func (r *running) record(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.asked = append(r.asked, fmt.Sprintf(format, args...))
+}
+
+func (r *running) Details() overview.Details { return overview.Details{} }
+func (r *running) Pause(by, why string)      { r.record("pause by %s: %s", by, why) }
+func (r *running) Resume(by string, all bool) {
+	r.record("resume by %s %t", by, all)
+}
+
+func (r *running) Conversation(_ context.Context, report, peer string) (console.Conversation, error) {
+	r.record("%s and %s", report, peer)
+	return console.Conversation{Here: true, Note: "a note",
+		Waiting: &console.WaitingConversation{Events: 3}}, nil
+}
+
+func (r *running) Rejected() []console.RejectedEvent {
+	return []console.RejectedEvent{{Code: "90048"}}
 }
 
 // member returns its member ID.
@@ -87,8 +112,9 @@ func (w *world) start(addr, token string) *running {
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(of)
-	server, err := console.New(console.Options{Addr: addr, Token: token, Source: of, Controls: of,
-		Gatherer: registry, Log: zerolog.Nop(), Listen: w.Network.Listen})
+	r := &running{Worker: of}
+	server, err := console.New(console.Options{Addr: addr, Token: token, Source: r, Controls: r,
+		Inspector: r, Gatherer: registry, Log: zerolog.Nop(), Listen: w.Network.Listen})
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -96,9 +122,9 @@ func (w *world) start(addr, token string) *running {
 	ended := make(chan struct{}, 2)
 	go func() { _ = of.Run(ctx); ended <- struct{}{} }()
 	go func() { _ = server.Run(ctx); ended <- struct{}{} }()
-	stop := sync.OnceFunc(func() { cancel(); <-ended; <-ended; im.Close(); client.Close() })
-	w.Cleanup(stop)
-	return &running{of, stop}
+	r.stop = sync.OnceFunc(func() { cancel(); <-ended; <-ended; im.Close(); client.Close() })
+	w.Cleanup(r.stop)
+	return r
 }
 
 // watch runs a group's console without its server, until the test ends.

@@ -3,33 +3,17 @@ package group
 import (
 	"cmp"
 	"slices"
+
+	"markread/worker/console"
 )
-
-// Settings are the console's own settings and those that the workers export.
-type Settings struct {
-	Workers  []string  `json:"workers"` // names of those that respond
-	Settings []Setting `json:"settings"`
-}
-
-// Setting is one setting. Values are the workers', by name: a worker that does not export it has
-// none. Only a console's own settings have a Source.
-type Setting struct {
-	Name    string            `json:"name"`
-	Value   string            `json:"value"`
-	Source  string            `json:"source"`
-	From    string            `json:"from"`
-	Secret  any               `json:"secret"`
-	Values  map[string]string `json:"values,omitempty"`
-	Differs bool              `json:"differs"`
-}
 
 // Settings returns the console's own settings, with the values of the workers, followed by those
 // that only workers have.
-func (g *Group) Settings(own []Setting) Settings {
+func (g *Group) Settings(own []console.Setting) console.Settings {
 	g.mu.Lock()
 	rows := g.rows
 	g.mu.Unlock()
-	s := Settings{Workers: []string{}, Settings: slices.Clone(own)}
+	s := console.Settings{Workers: []string{}, Settings: append([]console.Setting{}, own...)}
 	index := map[string]int{}
 	for i := range s.Settings {
 		index[s.Settings[i].Name] = i
@@ -45,7 +29,7 @@ func (g *Group) Settings(own []Setting) Settings {
 			if !known {
 				i = len(s.Settings)
 				index[name] = i
-				s.Settings = append(s.Settings, Setting{Name: name, Value: value})
+				s.Settings = append(s.Settings, console.Setting{Name: name, Value: value})
 			}
 			setting := &s.Settings[i]
 			if setting.Values == nil {
@@ -56,19 +40,19 @@ func (g *Group) Settings(own []Setting) Settings {
 	}
 	for i := range s.Settings {
 		setting := &s.Settings[i]
-		setting.Differs = setting.differs(len(s.Workers), i < len(own))
+		setting.Differs = differs(*setting, len(s.Workers), i < len(own))
 		if setting.Differs && i >= len(own) {
 			setting.Value = "" // it would be any worker's
 		}
 	}
 	slices.SortFunc(s.Settings[len(own):],
-		func(a, b Setting) int { return cmp.Compare(a.Name, b.Name) })
+		func(a, b console.Setting) int { return cmp.Compare(a.Name, b.Name) })
 	return s
 }
 
 // differs reports whether the workers have different values, or some have none, or the console's
 // own value is another one.
-func (s Setting) differs(workers int, own bool) bool {
+func differs(s console.Setting, workers int, own bool) bool {
 	distinct := map[string]bool{}
 	for _, v := range s.Values {
 		distinct[v] = true

@@ -223,6 +223,39 @@ func TestLongRequests(t *testing.T) {
 	})
 }
 
+// A receiver that reads nothing holds up an export for half a minute only.
+func TestStalledReceiver(t *testing.T) {
+	inWorld(t, func(w *world) {
+		for range 20 {
+			w.write(letter{report: "a", class: "rejected", value: strings.Repeat("x", 500_000)})
+		}
+		client, halt := w.serve()
+		defer halt()
+		request, err := http.NewRequestWithContext(w.Context(), "POST",
+			"http://127.0.0.1:8790/api/dead-letters/export", strings.NewReader("format=csv"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		response, err := client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		for len(w.exports) > 0 {
+			time.Sleep(time.Second)
+		}
+		if took := time.Since(begin); took < stallTimeout-time.Second || took > stallTimeout+
+			time.Second {
+			t.Errorf("after %s", took)
+		}
+		if _, err := io.Copy(io.Discard, response.Body); err == nil {
+			t.Error("the export seems to be complete")
+		}
+		_ = response.Body.Close()
+	})
+}
+
 // An export whose rest can't be read fails visibly.
 func TestIncompleteExport(t *testing.T) {
 	inWorld(t, func(w *world) {

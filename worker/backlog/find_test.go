@@ -98,7 +98,11 @@ func TestLookup(t *testing.T) {
 	if c, due := look(); c.Events() != 4 || c.InFlight() || !due.Equal(at(7)) {
 		t.Errorf("retrying: %+v with %d events, due %v", c, c.Events(), due)
 	}
-	b.Succeeded(at(7), b.take(at(7), "a", 30))
+	c = b.take(at(7), "a", 30)
+	if _, due := look(); !due.IsZero() {
+		t.Errorf("retried: due %v", due)
+	}
+	b.Succeeded(at(7), c)
 	if b.Lookup([]byte("a")) != nil {
 		t.Error("found after its success")
 	}

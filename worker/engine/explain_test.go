@@ -132,7 +132,9 @@ func TestConversationSince(t *testing.T) {
 	if c := r.Conversation(start, "a", "peer"); !c.Waiting.Since.Equal(at(-60)) {
 		t.Errorf("since %v", c.Waiting.Since)
 	}
-	r.receiveOne("a", 11)
+	later := r.event("a", 11, event.Live)
+	later.Record.Time = at(-30)
+	r.Receive(start, []event.Event{later})
 	if c := r.Conversation(start, "a", "peer"); !c.Waiting.Since.IsZero() {
 		t.Errorf("since %v, which is of another event", c.Waiting.Since)
 	}

@@ -12,6 +12,7 @@ import (
 	"markread/consumer/kafkaclient"
 	"markread/imclient/sandbox"
 	"markread/worker"
+	"markread/worker/console"
 )
 
 // Details describes the oldest event of a partition once it is 30 s old, and a pause, with who and
@@ -39,7 +40,7 @@ func TestDetails(t *testing.T) {
 		if len(d.Partitions) != 1 || d.Partitions[0].Oldest == nil {
 			t.Fatalf("after 35 s: %+v", d)
 		}
-		c := w.Conversation("stuck", "peer")
+		c := conversation(t, w, "stuck")
 		p := d.Partitions[0]
 		if p.Topic != topics.Live || p.Lane != "live" || p.OldestSeconds < 34 ||
 			p.Oldest.Attempts < 3 || p.Oldest.WaitsFor != "retry" || c.Waiting == nil ||
@@ -93,11 +94,21 @@ func TestDetailsOfAnOutage(t *testing.T) {
 	})
 }
 
+// conversation returns what the worker knows of an account's conversation with peer.
+func conversation(t *testing.T, w *member, report string) console.Conversation {
+	t.Helper()
+	c, err := w.Conversation(t.Context(), report, "peer")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // A conversation's partition is where the recommended key puts it, whoever owns it.
 func TestConversationsPartition(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		w := s.start(nil)
-		if c := w.Conversation("a", "b"); c.Partition != nil || c.Here {
+		if c := conversation(t, w, "a"); c.Partition != nil || c.Here {
 			t.Errorf("before the first generation: %+v", c)
 		}
 		other := s.start(nil)
@@ -105,7 +116,7 @@ func TestConversationsPartition(t *testing.T) {
 		here := map[bool]int{}
 		for i := range 40 {
 			report := fmt.Sprint("reader", i)
-			c, o := w.Conversation(report, "peer"), other.Conversation(report, "peer")
+			c, o := conversation(t, w, report), conversation(t, other, report)
 			want := kafkaclient.PartitionOf(event.Key(report, "peer"), 4)
 			if c.Partition == nil || c.Partition.Partition != want ||
 				c.Partition.Topic != topics.Live || c.Here == o.Here || *o.Partition != *c.Partition {
@@ -132,10 +143,10 @@ func TestRejectedEvents(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		list := w.Rejected()
 		if len(list) != 2 || list[1].Report != "nobody" || list[1].Peer != "peer" ||
-			list[1].Code == "" || !strings.Contains(list[1].Message, list[1].Code) ||
-			list[1].Topic != topics.Live || list[1].Lane != event.Live ||
-			list[0].Report != "alice" || list[0].Code != "" || list[0].Topic != topics.Backfill ||
-			list[0].Lane != event.Backfill || !strings.Contains(list[0].Message, "yesterday") {
+			list[1].Code == "" || list[1].Class != "rejected" || !strings.Contains(list[1].Message, list[1].Code) ||
+			list[1].Topic != topics.Live || list[1].Lane != "live" ||
+			list[0].Report != "alice" || list[0].Code != "" || list[0].Class != "invalid" || list[0].Topic != topics.Backfill ||
+			list[0].Lane != "backfill" || !strings.Contains(list[0].Message, "yesterday") {
 			t.Errorf("%+v", list)
 		}
 		s.mustStop(w)

@@ -23,7 +23,7 @@ func TestConsoleReadsTheMetrics(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		s.publish(topics.Live, eventJSON("reader", "peer", time.Now().Unix()), "not an event")
 		time.Sleep(10 * time.Second)
-		w.Pause()
+		w.Pause("", "")
 		paused := time.Now()
 		s.publish(topics.Live, eventJSON("other", "peer", time.Now().Unix()))
 		time.Sleep(10 * time.Second)

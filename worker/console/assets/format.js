@@ -109,7 +109,7 @@ export const text = (key) => (Object.hasOwn(boot.texts, key) ? boot.texts[key] :
 export function t(key, params = {}) {
   return (text(key) || key).replace(/\{(\w+)(?::(\w+))?\}/g, (_, name, format = "text") => {
     const value = params?.[name];
-    return value === null || value === undefined || value === "" ? none
+    return value === null || value === undefined ? none
       : (Object.hasOwn(formats, format) ? formats[format] : String)(value);
   });
 }

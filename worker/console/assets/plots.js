@@ -53,7 +53,7 @@ function columns(plot, points, length) {
   return { raw, drawn };
 }
 
-const logTicks = [0.01, 0.1, 1, 10, 60, 600, 3600, 21600, 86400, 864000];
+const logTicks = [0.001, 0.01, 0.1, 1, 10, 60, 600, 3600, 21600, 86400, 864000];
 
 // range of the values: a bound is in view only if the values come near it, otherwise they would be flat.
 function range(plot, drawn) {
@@ -61,7 +61,10 @@ function range(plot, drawn) {
   const all = plot.series.map((_, k) => most(k));
   const values = all.filter((_, k) => plot.series[k][1] !== "dash" || plot.log);
   const top = Math.max(plot.floor ?? 0, ...values);
-  if (plot.log) return [0.01, logTicks.find((v) => v > top) ?? top * 2];
+  if (plot.log) {
+    const least = drawn.flat().reduce((a, b) => Math.min(a, b ?? a), top || 1);
+    return [logTicks.findLast((v) => v <= least) ?? least, logTicks.find((v) => v > top) ?? top * 2];
+  }
   const bound = Math.max(0, ...all.filter((_, k) => plot.series[k][1] === "dash"));
   return [0, Math.max(top, bound <= top * 4 || plot.name === "calls" ? bound : 0) * 1.08];
 }

@@ -18,7 +18,7 @@ export const account = (a) => (a === null || a === undefined ? "–"
 const explain = (l, what) => text(`code.${l.code}.${what}`) || text(`class.${l.class}.${what}`);
 
 const tone = { open: "warn", parked: "bad", replayed: "good" };
-const origin = (o) => (o ? `${o.topic} · ${o.partition} · ${count(o.offset)}` : "–");
+const origin = (o) => (o?.topic ? `${o.topic} · ${o.partition ?? "–"} · ${count(o.offset)}` : "–");
 
 // letterColumns are the columns of a list of dead letters.
 export const letterColumns = [
@@ -152,7 +152,8 @@ function createLetter() {
     table("ui.history", letterColumns, (l) => l.id, "ui.history.none")];
   let letter = null;
   const masks = reveal(() => draw());
-  const body = el("div", { class: "stack" }, card("ui.letter", facts), card("ui.event", event),
+  const line = command();
+  const body = el("div", { class: "stack" }, card("ui.letter", facts, line.node), card("ui.event", event),
     card("ui.history", others.node),
     card("ui.headers", el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": t("ui.headers") },
       el("table", {}, headers))));
@@ -173,11 +174,14 @@ function createLetter() {
       [t("ui.lane"), word("ui.lane", l.lane)], [t("ui.attempts"), count(l.attempts)],
       [t("ui.collapsed"), count(l.collapsed)],
       [t("ui.replays"), count(l.replays)], [t("ui.origin"), origin(l.origin)],
-      [t("ui.resolution"), r ? Object.values(r).filter((v) => v !== null && v !== "").join(" · ") : ""],
+      [t("ui.resolution"), r ? `${r.id} · ${clockWithZone(r.at)}` : ""],
+      [t("ui.may_be_resolved"), l.may_be_resolved ? t("ui.yes") : ""],
+      [t("ui.value_omitted"), l.value_omitted],
     ]);
     setText(event, !revealed ? t("ui.masked")
       : [l.key && `${t("ui.key")}: ${l.key}`, l.value ?? l.value_base64].filter(Boolean).join("\n"));
-    headers.replaceChildren(...(l.headers ?? []).map(([name, value]) => el("tr", {},
+    line.show(l.command);
+    headers.replaceChildren(...[...l.headers ?? [], ...l.headers_base64 ?? []].map(([name, value]) => el("tr", {},
       el("th", { scope: "row", text: name }), el("td", { class: "wide", text: value }))));
     others.show(l.others ?? []);
   }

@@ -72,7 +72,7 @@ export function table(label, columns, key, empty) {
     scope: "col", class: c.num ? "n" : null, text: c.head ? t(c.head) : "" })));
   const body = el("tbody");
   const note = el("p", { class: "quiet empty", text: empty ? t(empty) : "", hidden: true });
-  const box = el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": t(label) },
+  const box = el("div", { class: "scroll", hidden: true, tabindex: "0", role: "region", "aria-label": t(label) },
     el("table", {}, el("thead", {}, head), body));
   const make = (item) => {
     const row = el("tr", {}, ...columns.map((c, i) => {

@@ -16,9 +16,10 @@ export const count = (n) => (known(n) ? whole.format(n) : none);
 export const short = (n) => (known(n) ? compact.format(n) : none);
 export const rate = (n) => (!known(n) ? none : n > 0 && n < 9.95 ? tenths.format(n) : whole.format(n));
 
-// age formats seconds: 0.03 s, 0.3 s, 12 s, 5 min, 3 h, 2 d.
+// age formats seconds: 30 ms, 0.3 s, 12 s, 5 min, 3 h, 2 d.
 export function age(s) {
   if (!known(s)) return none;
+  if (s > 0 && s < 0.0995) return `${Math.max(1, Math.round(s * 1000))} ${text("ui.unit.ms")}`;
   for (const [unit, size, limit] of [["s", 1, 100], ["min", 60, 6000], ["h", 3600, 172800]]) {
     if (s < limit) {
       const n = s / size;
@@ -109,7 +110,7 @@ export const text = (key) => (Object.hasOwn(boot.texts, key) ? boot.texts[key] :
 export function t(key, params = {}) {
   return (text(key) || key).replace(/\{(\w+)(?::(\w+))?\}/g, (_, name, format = "text") => {
     const value = params?.[name];
-    return value === null || value === undefined || value === "" ? none
+    return value === null || value === undefined ? none
       : (Object.hasOwn(formats, format) ? formats[format] : String)(value);
   });
 }

@@ -13,7 +13,7 @@ const facts = [
   ["workers", (v, { params: p }) => (p.of > 1 ? t("ui.of", { count: v, of: p.of }) : "")],
   ["reason", (v, s) => (s.key === "held" ? "" : v)], ["topic"], ["partition"], ["offset", count],
   ["attempts", count], ["waits_key", (v) => t(v)], ["age", age], ["oldest", age],
-  ["waiting", count], ["bound", count], ["count", count], ["lane", (v) => (v === "all" ? "" : word("ui.lane", v))],
+  ["waiting", count], ["bound", count], ["lane", (v) => (v === "all" ? "" : word("ui.lane", v))],
   ["by"], ["why"], ["next", clockWithZone],
 ];
 
@@ -49,7 +49,7 @@ function createBanner() {
     const further = text(`sentence.${s.key}.more`) ? t(`sentence.${s.key}.more`, params) : "";
     setText(more, further);
     setHidden(more, further === "");
-    const words = text(`sentence.${s.key}`) + text(`sentence.${s.key}.more`);
+    const words = ["", ".more", ".do"].map((part) => text(`sentence.${s.key}${part}`)).join("");
     const missing = ([name]) => (params[name] ?? "") !== "" && !new RegExp(`\\{${name}(_key)?[:}]`).test(words);
     setFacts(list, s.severity === "good" ? [] : facts.filter(missing)
       .map(([name, format]) => [t(`ui.fact.${name}`), format ? format(params[name], s) : String(params[name])]));
@@ -86,7 +86,8 @@ function createTiles() {
 
 // happened says what happened in words.
 export function happened(h) {
-  return t(`happening.${h.kind}`, h.params) + (h.worker && boot.scope === "group" ? ` · ${h.worker}` : "");
+  const who = h.worker && boot.scope === "group" ? ` · ${h.worker}` : "";
+  return t(`happening.${h.kind}`, h.params).trim() + who;
 }
 
 // expander is a button that shows all of a list.

@@ -1,6 +1,6 @@
 // The plots: five on one time axis, with a common cursor, and marks where something happened.
 /* global uPlot */
-import { card, el, setClass, setHidden, setText } from "./dom.js";
+import { card, el, setClass, setText } from "./dom.js";
 import { age, clock, count, minute, rate, short, t, wallClock, zoneOf } from "./format.js";
 
 const spans = { "1h": 3600, "24h": 86400 };
@@ -53,7 +53,7 @@ function columns(plot, points, length) {
   return { raw, drawn };
 }
 
-const logTicks = [0.01, 0.1, 1, 10, 60, 600, 3600, 21600, 86400, 864000];
+const logTicks = [0.001, 0.01, 0.1, 1, 10, 60, 600, 3600, 21600, 86400, 864000];
 
 // range of the values: a bound is in view only if the values come near it, otherwise they would be flat.
 function range(plot, drawn) {
@@ -61,7 +61,10 @@ function range(plot, drawn) {
   const all = plot.series.map((_, k) => most(k));
   const values = all.filter((_, k) => plot.series[k][1] !== "dash" || plot.log);
   const top = Math.max(plot.floor ?? 0, ...values);
-  if (plot.log) return [0.01, logTicks.find((v) => v > top) ?? top * 2];
+  if (plot.log) {
+    const least = drawn.flat().reduce((a, b) => Math.min(a, b ?? a), top || 1);
+    return [logTicks.findLast((v) => v <= least) ?? least, logTicks.find((v) => v > top) ?? top * 2];
+  }
   const bound = Math.max(0, ...all.filter((_, k) => plot.series[k][1] === "dash"));
   return [0, Math.max(top, bound <= top * 4 || plot.name === "calls" ? bound : 0) * 1.08];
 }
@@ -72,6 +75,8 @@ function createPlot(plot, state, last) {
     el("i", { class: `swatch ${kind} ${shade}`, "aria-hidden": "true" }), `${t(`ui.plot.${plot.name}.${name}`)} `,
     values[k])));
   const box = el("div", { class: "plot" });
+  const height = plot.height + (last ? 24 : 0);
+  box.style.height = `${height}px`; // the page doesn't jump when the first points arrive
   const node = el("figure", {}, el("figcaption", {}, el("h3", { text: t(`ui.plot.${plot.name}`) }), legend), box);
   let [chart, data] = [null, { raw: [], drawn: [] }];
   let length = 0;
@@ -83,7 +88,7 @@ function createPlot(plot, state, last) {
     grid: { stroke: colour("line"), width: 1 } };
   const format = plot.axis ?? plot.format;
   const options = () => ({
-    width: Math.max(200, box.clientWidth), height: plot.height + (last ? 24 : 0), legend: { show: false },
+    width: Math.max(200, box.clientWidth), height, legend: { show: false },
     padding: [8, 8, last ? 0 : 6, 0], tzDate: wallClock,
     cursor: { sync: { key: "markread" }, drag: { x: false, y: false }, y: false, points: { size: 6 } },
     scales: { x: { range: () => [state.to - spans[state.range], state.to] },
@@ -129,13 +134,17 @@ function createPlot(plot, state, last) {
     },
     resize() {
       const width = box.clientWidth;
-      if (chart && width > 0 && width !== chart.width) chart.setSize({ width, height: chart.height });
+      if (chart && width > 0 && width !== chart.width) chart.setSize({ width, height });
     },
     set(points) {
       length = state.times.length;
       data = columns(plot, points, length);
       if (!chart) this.build();
       else chart.setData([state.times, ...data.drawn]);
+    },
+    // move puts the cursor of all plots at an index.
+    move(index) {
+      chart?.setCursor({ left: chart.valToPos(state.times[index], "x"), top: 9 }, true, true);
     },
     // point shows the values at an index; without one, the latest.
     point(index) {
@@ -157,10 +166,15 @@ export function createPlots(onRange, happened) {
   const legend = el("ul", { class: "legend" }, ...["hold-began", "hold-ended", "command", "started"].map((kind) =>
     el("li", {}, el("span", { class: `mark ${markClass(kind)}`, text: markSign(kind), "aria-hidden": "true" }),
       ` ${t(`ui.mark.${kind}`)}`)));
-  const node = card("ui.plots", readout, ...list.map((p) => p.node), el("footer", {}, legend));
+  const figures = el("div", { tabindex: "0", role: "group", "aria-label": t("ui.plots.keys"), onkeydown: (e) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[e.key];
+    if (!step || state.times.length === 0) return;
+    e.preventDefault();
+    const end = state.times.length - 1;
+    list[0].move(Math.min(end, Math.max(0, (visible?.index ?? end) + step * (e.shiftKey ? 12 : 1))));
+  } }, ...list.map((p) => p.node));
+  const node = card("ui.plots", readout, figures, el("footer", {}, legend));
   node.firstElementChild.append(el("div", { class: "switch", role: "group", "aria-label": t("ui.range") }, ...buttons));
-  const waiting = el("p", { class: "quiet empty", text: t("ui.plots.none") });
-  node.append(waiting);
   let visible = null;
 
   // point shows the moment under the cursor, and what happened near it.
@@ -186,7 +200,7 @@ export function createPlots(onRange, happened) {
   new ResizeObserver(() => list.forEach((p) => p.resize())).observe(node);
   return { node, show(o, history) {
     const points = history.points;
-    setHidden(waiting, points !== null);
+    if (points === null) setText(readout, t("ui.plots.none"));
     if (points === null || history.range !== state.range) return;
     const any = Object.values(points.series)[0] ?? [];
     state.happened = o.happened;
@@ -194,6 +208,6 @@ export function createPlots(onRange, happened) {
     state.to = Math.max(Date.parse(o.at) / 1000, state.times.at(-1) ?? 0);
     list.forEach((p) => p.set(points));
     list.forEach((p) => p.point(visible?.index));
-    if (readout.textContent === "") setText(readout, t("ui.plots.zone", { zone: zoneOf() }));
+    if (!(visible?.index >= 0)) setText(readout, t("ui.plots.zone", { zone: zoneOf() }));
   } };
 }

@@ -3,6 +3,10 @@ import { message, post } from "./api.js";
 import { card, command, el, setFacts, setHidden, setText } from "./dom.js";
 import { clockWithZone, count, rate, t, word } from "./format.js";
 
+// obstacles are the numbers of dead letters that stay open, by reason.
+const obstacles = (all) => Object.entries(all ?? {}).filter(([, n]) => n > 0)
+  .map(([name, n]) => [word("ui.obstacle", name), count(n)]);
+
 export function createReplay(filter, replayCommand) {
   let plan = null;
   const problem = el("p", { class: "problem", role: "alert", hidden: true });
@@ -29,7 +33,8 @@ export function createReplay(filter, replayCommand) {
   const stop = el("button", { type: "button", class: "danger", text: t("ui.replay.stop") });
   const bar = el("progress", { "aria-label": t("ui.replay.progress") });
   const state = el("p", { role: "status" });
-  const progress = el("div", { class: "progress", hidden: true }, state, bar, stop);
+  const left = el("dl", { class: "facts" });
+  const progress = el("div", { class: "progress", hidden: true }, state, bar, left, stop);
   const node = card("ui.replay", el("p", { class: "quiet", text: t("ui.replay.meaning") }), make, form,
     progress, problem);
 
@@ -40,8 +45,8 @@ export function createReplay(filter, replayCommand) {
       [t("ui.letters"), count(plan.letters)], [t("ui.conversations"), count(plan.conversations)],
       [t("ui.replay.minutes"), rate(plan.minutes)], [t("ui.replay.to"), plan.to],
       [t("ui.replay.parked"), plan.parked_skipped > 0 ? count(plan.parked_skipped) : ""],
-      ...Object.entries(plan.obstacles ?? {}).map(([name, n]) => [word("ui.obstacle", name),
-        typeof n === "number" ? count(n) : String(n)]),
+      [t("ui.replay.unread"), plan.unread_skipped > 0 ? count(plan.unread_skipped) : ""],
+      ...obstacles(plan.obstacles),
     ]);
     setText(label, t("ui.replay.retype", { count: plan.letters }));
     line.show(replayCommand() ?? "");
@@ -65,6 +70,7 @@ export function createReplay(filter, replayCommand) {
     if (!r) return;
     setText(state, [t(`ui.replay.${r.state}`, r), t("ui.replay.done_of", r), r.by && t("ui.by", r),
       clockWithZone(r.started_at), r.error].filter(Boolean).join(" · "));
+    setFacts(left, obstacles(r.obstacles));
     if (bar.max !== r.of && r.of > 0) bar.max = r.of;
     if (bar.value !== r.letters) bar.value = r.letters;
     setHidden(stop, r.state !== "running");

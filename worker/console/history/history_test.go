@@ -85,6 +85,9 @@ func TestGaps(t *testing.T) {
 		"silent for 20 s": {[]*sample.Member{member(at(0), 0, 0), member(at(5), 10, 0),
 			member(at(25), 500, 0), member(at(30), 510, 0), member(at(35), 520, 0)},
 			"[2,null,null,null,null,2]"},
+		"too little of a slot": {[]*sample.Member{member(at(0), 0, 0), member(at(5), 10, 0),
+			member(at(23), 500, 0), member(at(25), 504, 0), member(at(30), 514, 0),
+			member(at(35), 524, 0)}, "[2,null,null,null,null,2]"},
 		"counters began again": {[]*sample.Member{member(at(0), 100, 0), member(at(5), 110, 0),
 			member(at(10), 90, 0), member(at(15), 100, 0), member(at(20), 110, 0)},
 			"[2,null,2]"},
@@ -168,11 +171,27 @@ func TestClockJumps(t *testing.T) {
 				t.Fatalf("%d points", len(p.Series["calls.ok"]))
 			}
 			for _, v := range p.Series["calls.ok"] {
-				if v != nil && (*v < 0 || *v > 21) {
+				if v != nil && (*v < 0 || *v > 10.5) {
 					t.Fatalf("%v calls a second of 10", *v)
 				}
 			}
 		}
+	}
+}
+
+// A clock that was set back shows nothing of the time after it.
+func TestClockSetBack(t *testing.T) {
+	h := New()
+	for s := range 300 {
+		at := start.Add(time.Duration(s) * time.Second)
+		if s > 200 {
+			at = at.Add(-100 * time.Second)
+		}
+		h.Add(at, one(member(at, float64(10*s), 0)))
+	}
+	p := h.Points(Hour, 0)
+	if n := len(p.Series["calls.ok"]); p.First != start.Unix() || n != 39 {
+		t.Errorf("%d points from %d", n, p.First-start.Unix())
 	}
 }
 

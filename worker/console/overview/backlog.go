@@ -64,15 +64,15 @@ func (b *builder) findBlocked(v *view) (Sentence, bool) {
 	var candidate *Partition
 	for i := range v.partitions {
 		p := &v.partitions[i]
-		if p.Unreadable == nil && p.OldestSeconds > tooOld && p.Trend != nil && *p.Trend >= .9 &&
+		same := p.Trend != nil && *p.Trend >= .9 && *p.Trend <= 1.1 // the same event for a minute
+		if same && p.Unreadable == nil && p.OldestSeconds > tooOld &&
 			(candidate == nil || p.OldestSeconds > candidate.OldestSeconds) &&
 			v.stuck(p, ages[p.Lane]) {
 			candidate = p
 		}
 	}
 	if candidate == nil || candidate.id() != b.blockedAt {
-		b.blocked = latch{on: b.blocked.on, off: b.blocked.off}
-		b.blockedAt = partitionID{}
+		b.blocked = latch{on: b.blocked.on}
 	}
 	if candidate == nil {
 		return Sentence{}, false
@@ -116,7 +116,8 @@ func (v *view) stuck(p *Partition, ages []float64) bool {
 		return false
 	}
 	i := slices.IndexFunc(v.members, func(m member) bool { return m.Name == p.Worker })
-	if i < 0 || v.members[i].now == nil || !(v.members[i].rate(successes) > 0) {
+	if i < 0 || v.members[i].now == nil ||
+		v.At.Sub(v.members[i].now.LastSuccess) > succeeding {
 		return false
 	}
 	if p.Oldest != nil && p.Oldest.WaitsFor != "" {

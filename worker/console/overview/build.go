@@ -34,7 +34,7 @@ func newBuilder(scope, group string) *builder {
 		trends: map[partitionID]*trend{}, losses: map[string]*loss{},
 		behind:     latch{on: time.Minute, off: 15 * time.Second},
 		catchingUp: latch{on: 10 * time.Second, off: 15 * time.Second},
-		blocked:    latch{on: 20 * time.Second, off: 10 * time.Second}}
+		blocked:    latch{on: 20 * time.Second}}
 }
 
 // empty returns the overview before the first input.

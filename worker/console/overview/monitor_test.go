@@ -202,8 +202,11 @@ func TestMonitor(t *testing.T) {
 	for s := range 60 {
 		sampled := &sample.Member{At: after(float64(s)), Ready: true}
 		sampled.Calls[0] = float64(30 * s)
-		m.Update(Input{At: sampled.At, Members: []Member{{Worker: Worker{Name: "a"},
-			Sample: sampled}}, Replay: map[string]int{"of": 3}})
+		silent := *sampled // what others pass of a silent member is not used
+		m.Update(Input{At: sampled.At, Members: []Member{
+			{Worker: Worker{Name: "a"}, Sample: sampled},
+			{Worker: Worker{Name: "b", Silent: "refused"}, Sample: &silent},
+		}, Replay: map[string]int{"of": 3}})
 	}
 	group.Wait()
 	o := decode(0)
@@ -214,7 +217,58 @@ func TestMonitor(t *testing.T) {
 	if points := decode(start.Unix() + 45).History.Series["calls.ok"]; len(points) != 1 {
 		t.Errorf("%d points after the last but one", len(points))
 	}
-	if list := m.Workers(); len(list) != 1 || list[0].Name != "a" {
+	if list := m.Workers(); len(list) != 2 || list[0].Name != "a" {
 		t.Errorf("workers: %v", list)
+	}
+}
+
+// BenchmarkUpdate is a group of 16 workers with 64 partitions; BenchmarkJSON a page's first request.
+func BenchmarkUpdate(b *testing.B) {
+	m, at, update := busyMonitor()
+	for b.Loop() {
+		at = at.Add(time.Second)
+		update(at)
+	}
+	_ = m
+}
+
+func BenchmarkJSON(b *testing.B) {
+	m, at, update := busyMonitor()
+	for range 3600 {
+		at = at.Add(time.Second)
+		update(at)
+	}
+	b.Run("hour", func(b *testing.B) {
+		for b.Loop() {
+			m.JSON(history.Hour, 0)
+		}
+	})
+	b.Run("poll", func(b *testing.B) {
+		for b.Loop() {
+			m.JSON(history.Hour, at.Unix()-12)
+		}
+	})
+}
+
+func busyMonitor() (*Monitor, time.Time, func(time.Time)) {
+	m := NewMonitor("group", "markread")
+	for i := range MaxHappened {
+		m.Record(Command{At: after(float64(i)), What: "pause", By: "alice", Why: "deploy"})
+	}
+	w := newWorld(nil, "group")
+	for i := range 16 {
+		w.add(fmt.Sprint(i))
+	}
+	return m, start, func(at time.Time) {
+		in := Input{At: at}
+		for name, s := range w.workers {
+			s.m.At = at
+			s.m.Calls[0] += 10 + float64(at.Unix()%7)/3
+			s.m.Lanes[0].Received += 11
+			s.m.Lanes[0].Ages[3] += 10
+			sampled := s.m
+			in.Members = append(in.Members, Member{Worker: Worker{Name: name}, Sample: &sampled})
+		}
+		m.Update(in)
 	}
 }

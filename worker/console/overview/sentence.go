@@ -18,10 +18,12 @@ const (
 	joining  = time.Minute     // a process may take to join its group
 	idleFor  = 5 * time.Minute // without events and calls
 	pausedAt = 30 * time.Second
-	old      = 30.0         // seconds: an older event means that there is a backlog
-	tooOld   = 60.0         // seconds: an older event may be blocked
-	veryOld  = 120.0        // seconds: a backlog that does not shrink is behind, whatever limits the calls
-	tooLong  = 30 * 86400.0 // seconds: nobody knows when a backlog is done that takes longer
+	// calls succeed: the latest success is not older
+	succeeding = 2 * time.Minute
+	old        = 30.0         // seconds: an older event means that there is a backlog
+	tooOld     = 60.0         // seconds: an older event may be blocked
+	veryOld    = 120.0        // seconds: a backlog that does not shrink is behind, whatever limits the calls
+	tooLong    = 30 * 86400.0 // seconds: nobody knows when a backlog is done that takes longer
 )
 
 // sentence returns the first sentence that applies.

@@ -142,20 +142,28 @@ func TestBlocked(t *testing.T) {
 	w.run(1).want("it finished", "keeping-up", "good", nil)
 
 	for what, change := range map[string]func(w *world){
-		"no call succeeds": func(w *world) { w.workers["a"].calls = 0 },
-		"all are old":      func(w *world) { w.age("a", 1, 70) },
-		"a backlog":        func(w *world) { w.workers["a"].m.Lanes[0].Conversations = 5000 },
+		"no call succeeds": func(w *world) {
+			w.workers["a"].calls, w.workers["a"].received = 0, 0
+			w.workers["a"].m.LastSuccess = after(-60)
+		},
+		"all are old": func(w *world) { w.age("a", 1, 90) },
+		"a backlog":   func(w *world) { w.workers["a"].m.Lanes[0].Conversations = 5000 },
 		"it waits for its turn": func(w *world) {
 			w.details = &Details{Partitions: []Partition{{Topic: "mark-read",
 				Oldest: &Oldest{WaitsFor: "quota"}}}}
 		},
-		"the oldest event changes": func(w *world) { w.age("a", 0, 10) },
+		"the oldest event changes": func(w *world) {
+			for range 60 {
+				w.aging(1, "a", 0)
+				w.age("a", 0, 70)
+			}
+		},
 	} {
 		w := newWorld(t, "worker", "a")
 		w.run(40)
 		w.aging(60, "a", 0)
 		change(w)
-		w.aging(60, "a", 0, 1)
+		w.aging(40, "a", 0)
 		if w.latest.Sentence.Key == "blocked" {
 			t.Errorf("%s: it is blocked: %v", what, w.latest.Sentence.Params)
 		}

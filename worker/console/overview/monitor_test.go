@@ -139,7 +139,7 @@ func TestHostileNumbers(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	m := NewMonitor("group", "markread")
 	at := start
-	for range 3000 {
+	for range 500 {
 		in := Input{At: at, Replay: math.NaN(), Kafka: &Kafka{Partitions: []Partition{
 			{Topic: "t", Lag: new(values[r.IntN(len(values))]),
 				OldestSeconds: values[r.IntN(len(values))]}}}}

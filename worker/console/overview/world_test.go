@@ -64,8 +64,7 @@ func (w *world) hold(name, reason, lane string) {
 	m.Held = append(slices.Clone(m.Held), sample.Held{Reason: reason, Lane: lane, Since: w.at})
 }
 
-// run lets seconds pass. The backlog is what was received and not called; its events are as old as
-// it takes to work it off, unless age sets their age.
+// run lets seconds pass. The backlog is what was received and not called.
 func (w *world) run(seconds int) *world {
 	for range seconds {
 		w.at = w.at.Add(time.Second)
@@ -97,11 +96,15 @@ func (w *world) run(seconds int) *world {
 		if _, err := json.Marshal(w.latest); err != nil {
 			w.t.Fatal(err)
 		}
+		checkTexts(w.t, "sentence."+w.latest.Sentence.Key, w.latest.Sentence.Params)
+		for _, h := range w.latest.Happened[:min(3, len(w.latest.Happened))] {
+			checkTexts(w.t, "happening."+h.Kind, h.Params)
+		}
 	}
 	return w
 }
 
-// grow sets the age of a worker's live partitions, which then grows by a second a second.
+// age sets the age of the oldest event of a worker's partition.
 func (w *world) age(name string, partition int, seconds float64) {
 	w.workers[name].m.Partitions[partition].Oldest = seconds
 }

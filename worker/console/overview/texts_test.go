@@ -1,0 +1,102 @@
+package overview
+
+import (
+	"encoding/json"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// texts returns the catalogue of sentences and happenings: texts by key and language.
+var texts = sync.OnceValue(func() map[string]map[string]string {
+	b, err := os.ReadFile("../texts/sentences.json")
+	if err != nil {
+		panic(err)
+	}
+	var all map[string]map[string]string
+	if err := json.Unmarshal(b, &all); err != nil {
+		panic(err)
+	}
+	return all
+})
+
+var placeholder = regexp.MustCompile(`\{([a-z_]+)(?::([a-z]+))?\}`)
+
+// nullable are parameters that may be unknown for a moment; the page shows a dash.
+var nullable = []string{"rate", "in", "out", "bound", "since", "seconds"}
+
+// checkTexts reports each placeholder of a key's texts that has no parameter of its format.
+func checkTexts(t *testing.T, key string, params map[string]any) {
+	t.Helper()
+	b, _ := json.Marshal(params)
+	var values map[string]any
+	_ = json.Unmarshal(b, &values)
+	if texts()[key] == nil {
+		t.Errorf("%s has no text", key)
+	}
+	for _, part := range []string{"", ".more", ".do"} {
+		for language, text := range texts()[key+part] {
+			for _, m := range placeholder.FindAllStringSubmatch(text, -1) {
+				v, ok := values[m[1]]
+				if _, isText := v.(string); !ok || v == nil && !slices.Contains(nullable, m[1]) ||
+					v != nil && isText != slices.Contains([]string{"key", "time", "", "text"}, m[2]) &&
+						m[2] != "" {
+					t.Errorf("%s%s, %s: %s is %v", key, part, language, m[0], v)
+				}
+				text, _ := v.(string)
+				if _, err := time.Parse(time.RFC3339, text); m[2] == "time" && v != nil && err != nil {
+					t.Errorf("%s%s, %s: %s is %q", key, part, language, m[0], text)
+				}
+				own := strings.HasPrefix(text, "sentence.") || strings.HasPrefix(text, "happening.")
+				if m[2] == "key" && own && texts()[text] == nil {
+					t.Errorf("%s%s, %s: %s is %s, which is not a key", key, part, language, m[0], text)
+				}
+			}
+		}
+	}
+}
+
+// Each key that the code uses has its texts, in both languages and with the same placeholders; and
+// there are no others.
+func TestTexts(t *testing.T) {
+	var unused []string
+	for _, key := range strings.Fields(`sentence.starting sentence.cut-off sentence.out sentence.none
+		sentence.silent sentence.held sentence.losing sentence.fetching-paused sentence.blocked
+		sentence.unreadable sentence.slowed sentence.behind sentence.backlog sentence.catching-up
+		sentence.keeping-up sentence.idle sentence.lane.all sentence.lane.live
+		sentence.lane.backfill happening.started happening.hold-began happening.hold-ended
+		happening.rebalanced happening.slowed happening.recovered happening.silent
+		happening.responding happening.lost happening.command happening.command.pause
+		happening.command.resume happening.command.accept-rejections happening.command.replay
+		happening.command.stop-replay`) {
+		if texts()[key] == nil {
+			t.Errorf("%s has no text", key)
+		}
+		unused = append(unused, key, key+".more", key+".do")
+	}
+	for key, languages := range texts() {
+		if !slices.Contains(unused, key) {
+			t.Errorf("%s is not used", key)
+		}
+		if got := slices.Sorted(maps.Keys(languages)); !slices.Equal(got, []string{"en", "zh"}) {
+			t.Errorf("%s: languages %v", key, got)
+		}
+		var placeholders [2][]string
+		for i, language := range []string{"en", "zh"} {
+			text := languages[language]
+			placeholders[i] = placeholder.FindAllString(text, -1)
+			slices.Sort(placeholders[i])
+			if text == "" || strings.Count(text, "{") != len(placeholders[i]) {
+				t.Errorf("%s, %s: %q", key, language, text)
+			}
+		}
+		if !slices.Equal(placeholders[0], placeholders[1]) {
+			t.Errorf("%s: placeholders %v and %v", key, placeholders[0], placeholders[1])
+		}
+	}
+}

@@ -25,8 +25,8 @@ func (s *site) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case s.Token == "" && !isLocal(r):
-			refuse(w, r, http.StatusForbidden, "without MARKREAD_ADMIN_TOKEN only /healthz, /readyz "+
-				"and /metrics are served to other machines and through proxies")
+			refuse(w, r, http.StatusForbidden, "without MARKREAD_ADMIN_TOKEN only /healthz, "+
+				"/readyz and /metrics are served to other machines and through proxies")
 		case s.Token == "" || hasToken(r, s.Token):
 			next.ServeHTTP(w, r)
 		default:
@@ -138,7 +138,7 @@ func isLocal(r *http.Request) bool {
 		isLoopbackHost(r.Host)
 }
 
-// isLoopbackHost reports whether a Host header names this machine, with a number as its port, if any.
+// isLoopbackHost reports whether a Host header names this machine. Its port, if any, is a number.
 func isLoopbackHost(host string) bool {
 	_, port, err := net.SplitHostPort(host)
 	_, wrong := strconv.ParseUint(port, 10, 16)

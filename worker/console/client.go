@@ -1,7 +1,6 @@
 package console
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -88,33 +87,33 @@ func (h ActiveHold) String() string {
 	return fmt.Sprintf("%.50s since %s", format.Line(h.Reason), format.Time(h.Since))
 }
 
-// Pause pauses the worker. by names who does so, if it is not the worker's client itself, and why
-// their reason; "": none. Its errors explain why the worker can't be reached.
-func (c *Client) Pause(ctx context.Context, by, why string) (Readiness, error) {
+// Pause pauses the worker. why is the reason; "": none. Its errors explain why the worker can't be
+// reached.
+func (c *Client) Pause(ctx context.Context, why string) (Readiness, error) {
 	path := "/api/pause"
 	if why != "" {
 		path += "?" + url.Values{"reason": {why}}.Encode()
 	}
-	return c.readiness(ctx, request{method: http.MethodPost, path: path, by: by})
+	return c.readiness(ctx, http.MethodPost, path)
 }
 
 // Resume ends the worker's pause and, with acceptRejections, its holds for rejections.
-func (c *Client) Resume(ctx context.Context, by string, acceptRejections bool) (Readiness, error) {
+func (c *Client) Resume(ctx context.Context, acceptRejections bool) (Readiness, error) {
 	path := "/api/resume"
 	if acceptRejections {
 		path += "?accept-rejections=true"
 	}
-	return c.readiness(ctx, request{method: http.MethodPost, path: path, by: by})
+	return c.readiness(ctx, http.MethodPost, path)
 }
 
 // Readiness returns whether the worker is ready, and its holds.
 func (c *Client) Readiness(ctx context.Context) (Readiness, error) {
-	// /readyz of a worker that is not ready is a 503
-	return c.readiness(ctx, request{method: http.MethodGet, path: "/readyz", unavailable: true})
+	return c.readiness(ctx, http.MethodGet, "/readyz")
 }
 
-func (c *Client) readiness(ctx context.Context, asked request) (Readiness, error) {
-	body, err := c.fetch(ctx, asked)
+func (c *Client) readiness(ctx context.Context, method, path string) (Readiness, error) {
+	// /readyz of a worker that is not ready is a 503
+	body, err := c.fetch(ctx, method, path, method == http.MethodGet)
 	if err != nil {
 		return Readiness{}, err
 	}
@@ -133,82 +132,32 @@ func (c *Client) notAWorker() error {
 	return fmt.Errorf("the server at %s is not a markread worker; is --admin-url correct?", c.Base)
 }
 
-// request is a request to an admin server.
-type request struct {
-	method, path string
-	body         any    // sent as JSON; nil: none
-	by           string // on whose behalf; "": nobody else's
-	unavailable  bool   // a 503 is a successful response, too
-}
-
-// fetch returns the body of a successful response.
-func (c *Client) fetch(ctx context.Context, asked request) ([]byte, error) {
+// fetch returns the body of a successful response, or, if unavailable is set, also of a 503.
+func (c *Client) fetch(ctx context.Context, method, path string, unavailable bool) ([]byte, error) {
 	limited, cancel := context.WithTimeout(ctx, AdminTimeout)
 	defer cancel()
-	var sent io.Reader = http.NoBody
-	if asked.body != nil {
-		text, err := json.Marshal(asked.body)
-		if err != nil {
-			return nil, err
-		}
-		sent = bytes.NewReader(text)
-	}
-	r, err := http.NewRequestWithContext(limited, asked.method, c.Base+asked.path, sent)
+	request, err := http.NewRequestWithContext(limited, method, c.Base+path, nil)
 	if err != nil {
 		return nil, err
 	}
-	if asked.body != nil {
-		r.Header.Set("Content-Type", "application/json")
-	}
 	if !c.Token.IsZero() {
-		r.Header.Set("Authorization", "Bearer "+c.Token.Reveal())
-		// Without a token it would be taken for a proxy's, and nobody would believe it.
-		if asked.by != "" {
-			r.Header.Set(userHeader, asked.by)
-		}
+		request.Header.Set("Authorization", "Bearer "+c.Token.Reveal())
 	}
-	response, err := c.HTTP.Do(r)
+	response, err := c.HTTP.Do(request)
 	if err != nil {
-		return nil, c.transportError(ctx, limited, asked.method, err)
+		return nil, c.transportError(ctx, limited, method, err)
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxAdminResponse))
 	if err != nil {
-		return nil, c.transportError(ctx, limited, asked.method, err)
+		return nil, c.transportError(ctx, limited, method, err)
 	}
 	if response.StatusCode != http.StatusOK &&
-		!(asked.unavailable && response.StatusCode == http.StatusServiceUnavailable) {
-		path, _, _ := strings.Cut(asked.path, "?")
+		!(unavailable && response.StatusCode == http.StatusServiceUnavailable) {
+		path, _, _ = strings.Cut(path, "?") // the options are not the path's fault
 		return nil, c.statusError(response, path, string(body))
 	}
 	return body, nil
-}
-
-// Conversation returns what the worker knows of the conversation of two accounts. The texts are the
-// worker's own; whoever shows them must escape them.
-func (c *Client) Conversation(ctx context.Context, report, peer string) (found Conversation,
-	err error) {
-	return found, c.query(ctx, "/api/conversation",
-		map[string]string{"report": report, "peer": peer}, &found)
-}
-
-// Rejected returns the worker's newest rejected or invalid events.
-func (c *Client) Rejected(ctx context.Context) ([]RejectedEvent, error) {
-	var found struct{ Events []RejectedEvent }
-	err := c.query(ctx, "/api/rejected", struct{}{}, &found)
-	return found.Events, err
-}
-
-// query sends a question, which changes nothing.
-func (c *Client) query(ctx context.Context, path string, question, answer any) error {
-	body, err := c.fetch(ctx, request{method: http.MethodPost, path: path, body: question})
-	if err != nil {
-		return err
-	}
-	if json.Unmarshal(body, answer) != nil {
-		return c.notAWorker()
-	}
-	return nil
 }
 
 // transportError explains a request without a response. Only POST changes anything.
@@ -270,7 +219,7 @@ func (c *Client) statusError(response *http.Response, path, body string) error {
 
 // State returns the worker's whole state. Its texts are sanitized: anything may listen at the URL.
 func (c *Client) State(ctx context.Context) (s State, err error) {
-	body, err := c.fetch(ctx, request{method: http.MethodGet, path: "/api/state"})
+	body, err := c.fetch(ctx, http.MethodGet, "/api/state", false)
 	if err != nil {
 		return s, err
 	}

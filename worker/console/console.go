@@ -1,16 +1,16 @@
-// Package console is an admin server: a worker's own, or one of `markread console` for a group. Both
-// serve /healthz, /readyz, /metrics, a page at / with the JSON behind it, and an operator's
+// Package console is an admin server: a worker's own, or the one of `markread console` for a group.
+// Both serve /healthz, /readyz, /metrics, a page at / with the JSON behind it, and an operator's
 // commands (see routes.go). It also has the [Client] of a worker's server.
 //
 // It knows nothing of Kafka, of the IM API or of the engine. The page shows the overview that its
-// monitor has (see package overview), whatever its Inspector and Settings return, and passes commands to its
-// Controls; a group's server has all of these from its [Workers].
+// monitor has (see package overview), and what its Inspector, Settings and Letters return; commands
+// go to its Controls. A group's server has [Workers] in place of Inspector and Controls.
 //
 // It promises:
 //   - /healthz, /readyz, /metrics and the page's files are open to everybody: probes and scrapers
 //     run elsewhere, and the login form needs its files. They contain no account and no secret.
-//   - Everything else needs the token: as a Bearer token, or as the cookie that the login form sets.
-//     Without a configured token, it is served to this machine only.
+//   - Everything else needs the token: as a Bearer token, or as the cookie that the login form
+//     sets. Without a configured token, it is served to this machine only.
 //   - A wrong token or cookie is answered a second later, and logged without it.
 //   - Only a POST changes anything, and only if it comes from no page of another site and has no
 //     unknown parameter.
@@ -59,8 +59,8 @@ const (
 	stopTimeout = time.Second
 )
 
-// Options configure a Server. A worker's server has a Source, a group's has none. The methods of all
-// interfaces are called concurrently.
+// Options configure a Server. A worker's server has a Source, a group's has none. The methods of
+// all interfaces are called concurrently.
 type Options struct {
 	Addr string // host and port to listen on; port 0 means any free port
 	Flag string // the flag of Addr, for errors; "": --admin-addr
@@ -73,8 +73,8 @@ type Options struct {
 	Source    Source    // of a worker
 	Controls  Controls  // of a worker; nil: it can't be paused
 	Inspector Inspector // of a worker; nil: it can't be inspected
-	// of a group, in place of Source, Controls and Inspector; nil: none of its workers can be paused
-	// or inspected
+	// of a group, in place of Source, Controls and Inspector; nil: none of its workers can be
+	// paused or inspected
 	Workers  Workers
 	Monitor  *overview.Monitor // nil: one of the server's own
 	Settings func() Settings   // nil: none are shown

@@ -43,7 +43,8 @@ func options(source Source) Options {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(prometheus.NewCounterFunc(
 		prometheus.CounterOpts{Name: "markread_test_total"}, func() float64 { return 7 }))
-	return Options{Addr: "127.0.0.1:0", Group: "markread", Version: "v1.2.3", Source: source, Gatherer: registry, Log: zerolog.Nop()}
+	return Options{Addr: "127.0.0.1:0", Group: "markread", Version: "v1.2.3",
+		Source: source, Gatherer: registry, Log: zerolog.Nop()}
 }
 
 // get sends a request from this machine, changed by the edits, to an admin server with the options.

@@ -49,7 +49,8 @@ func post(t *testing.T, token string, path string,
 	return w, l.done
 }
 
-var changing = []string{"/api/pause", "/api/pause?reason=x", "/api/resume", "/api/resume?accept-rejections=true"}
+var changing = []string{"/api/pause", "/api/pause?reason=x", "/api/resume",
+	"/api/resume?accept-rejections=true"}
 
 // A request that does not come from an operator changes nothing.
 func TestCommandAccess(t *testing.T) {
@@ -111,7 +112,8 @@ func TestCommandAccess(t *testing.T) {
 			for _, path := range changing {
 				w, done := post(t, c.token, path, c.edits...)
 				if w.Code != c.want || (len(done) == 1) != (c.want == http.StatusOK) {
-					t.Errorf("%s: POST %s: %d, want %d; done: %v", c.name, path, w.Code, c.want, done)
+					t.Errorf("%s: POST %s: %d, want %d; done: %v", c.name, path, w.Code, c.want,
+						done)
 				}
 				if strings.Contains(w.Body.String(), token) {
 					t.Errorf("the response contains the token: %s", w.Body)

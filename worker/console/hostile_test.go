@@ -18,7 +18,7 @@ type fakeWorkers struct {
 }
 
 func (f *fakeWorkers) called(text ...string) (Readiness, error) {
-	f.calls = append(f.calls, strings.Join(text, " "))
+	f.calls = append(f.calls, strings.Join(strings.Fields(strings.Join(text, " ")), " "))
 	return Readiness{Ready: new(true), Held: []ActiveHold{}}, f.err
 }
 
@@ -78,8 +78,8 @@ func everything(token string) (worker, group Options, calls *fakeWorkers) {
 type callControls struct{ *fakeWorkers }
 
 func (c callControls) Pause(by, why string) { _, _ = c.called("pause", by, why) }
-func (c callControls) Resume(by string, _ bool) {
-	_, _ = c.called("resume", by)
+func (c callControls) Resume(by string, accept bool) {
+	_, _ = c.fakeWorkers.Resume(context.Background(), "", by, accept)
 }
 
 // openRoutes are all routes that need no credentials. A new one needs a reason.
@@ -118,7 +118,8 @@ func TestHostileRequestsAreRefused(t *testing.T) {
 		{name: "another machine without a token", edits: edits(remote)},
 		{name: "wrong Bearer", token: token, edits: edits(header("Authorization", "Bearer x"))},
 		{name: "empty Bearer", token: token, edits: edits(header("Authorization", "Bearer "))},
-		{name: "token as Basic", token: token, edits: edits(header("Authorization", "Basic "+token))},
+		{name: "token as Basic", token: token,
+			edits: edits(header("Authorization", "Basic "+token))},
 		{name: "token in the URL", token: token,
 			edits: edits(func(r *http.Request) { r.URL.RawQuery = "token=" + token })},
 		{name: "wrong cookie", token: token, edits: edits(rawCookie(newLogin(token).name, "1.00"))},
@@ -135,7 +136,8 @@ func TestHostileRequestsAreRefused(t *testing.T) {
 			edits: edits(loggedIn(token), host("localhost:80@evil.example"))},
 		{name: "cookie, HTTP/1.0", token: token, edits: edits(loggedIn(token), version(1, 0))},
 		{name: "a user's name alone", token: token,
-			edits: edits(header("X-Forwarded-User", "alice"), header("X-Forwarded-Proto", "https"))},
+			edits: edits(header("X-Forwarded-User", "alice"),
+				header("X-Forwarded-Proto", "https"))},
 		{name: "rebound name", edits: edits(host("evil.example:8780"),
 			header("Sec-Fetch-Site", "same-origin"))},
 		{name: "Host with a trailing dot", edits: edits(host("localhost.:8780"))},
@@ -150,8 +152,8 @@ func TestHostileRequestsAreRefused(t *testing.T) {
 		{name: "forwarded over TLS", edits: edits(header("X-Forwarded-Proto", "https"))},
 		{name: "any cookie without a token", edits: edits(remote, loggedIn(""))},
 		{name: "page of another site", edits: edits(crossSite), posts: true},
-		{name: "page of another site, with the token", token: token, edits: edits(bearer, crossSite),
-			posts: true},
+		{name: "page of another site, with the token", token: token,
+			edits: edits(bearer, crossSite), posts: true},
 		{name: "page of another site, with the cookie", token: token,
 			edits: edits(loggedIn(token), crossSite), posts: true},
 		{name: "page of another server of this machine", token: token, edits: edits(loggedIn(token),
@@ -246,7 +248,8 @@ func split(pattern string) (method, path string) {
 }
 
 // send sends a well-formed request for a route, changed by the edits.
-func send(site *site, method, path string, edits ...func(*http.Request)) *httptest.ResponseRecorder {
+func send(site *site, method, path string,
+	edits ...func(*http.Request)) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, "http://localhost:8780"+path, nil)
 	r.RemoteAddr = "127.0.0.1:50000"
 	switch path {

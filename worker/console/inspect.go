@@ -26,7 +26,7 @@ type Conversation struct {
 	Peer   string `json:"peer"`
 	// Partition is where a producer that uses the recommended key writes its events; nil: unknown.
 	Partition *ConversationPartition `json:"partition"`
-	Owner     string                 `json:"owner"` // the worker's address or member ID; "": unknown
+	Owner     string                 `json:"owner"` // its address or member ID; "": unknown
 	Here      bool                   `json:"here"`  // the worker that was asked is the owner
 	Waiting   *WaitingConversation   `json:"waiting"`
 	Applied   *AppliedConversation   `json:"applied"` // nil: not in the memory of recent calls
@@ -49,7 +49,7 @@ type WaitingConversation struct {
 	InFlight bool       `json:"in_flight"`
 	Attempts int        `json:"attempts"`
 	RetryAt  *time.Time `json:"retry_at"` // nil: it waits for no backoff
-	Since    time.Time  `json:"since"`
+	Since    *time.Time `json:"since"`    // nil: unknown
 }
 
 // AppliedConversation is a conversation's last successful call.
@@ -66,6 +66,7 @@ type RejectedEvent struct {
 	Topic     string    `json:"topic"`
 	Partition int       `json:"partition"`
 	Offset    int64     `json:"offset"`
+	Class     string    `json:"class"` // rejected or invalid
 	Code      string    `json:"code"`
 	Message   string    `json:"message"`
 	Report    string    `json:"report"`

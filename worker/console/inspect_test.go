@@ -1,7 +1,6 @@
 package console
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -10,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"markread/imclient"
 )
@@ -42,7 +40,7 @@ func TestConversation(t *testing.T) {
 		!contains(w, `"code":"90009"`) {
 		t.Errorf("%s", w.Body)
 	}
-	if !slices.Equal(calls.calls, []string{"conversation  it's -b", "conversation h:1 a b",
+	if !slices.Equal(calls.calls, []string{"conversation it's -b", "conversation h:1 a b",
 		"rejected h:1", "rejected"}) {
 		t.Errorf("%q", calls.calls)
 	}
@@ -65,19 +63,21 @@ func TestQuote(t *testing.T) {
 // JSON bodies are read strictly.
 func TestHostileBodies(t *testing.T) {
 	worker, _, calls := everything("")
+	const bad = http.StatusBadRequest
+	long := strings.Repeat("a", maxBody)
 	for body, want := range map[string]int{
-		"":                                     http.StatusBadRequest,
-		"null x":                               http.StatusBadRequest,
-		"[]":                                   http.StatusBadRequest,
-		`{"report":"a"}`:                       http.StatusBadRequest,
-		`{"report":"a","peer":1}`:              http.StatusBadRequest,
-		`{"report":"a","peer":"b",}`:           http.StatusBadRequest,
-		`{"report":"a","peer":"b","offset":1}`: http.StatusBadRequest,
-		`{"report":"a","peer":"b"}{}`:          http.StatusBadRequest,
-		`{"report":"` + strings.Repeat("a", maxBody) + `","peer":"b"}`:        http.StatusRequestEntityTooLarge,
-		`{"report":"a","peer":"b"}` + strings.Repeat(" ", maxBody):            http.StatusBadRequest,
-		strings.Repeat("[", 10_000):                                           http.StatusBadRequest,
-		`{"report":"a","peer":"b","worker":"` + strings.Repeat("x", 9) + `"}`: http.StatusBadRequest,
+		"":                                     bad,
+		"null x":                               bad,
+		"[]":                                   bad,
+		`{"report":"a"}`:                       bad,
+		`{"report":"a","peer":1}`:              bad,
+		`{"report":"a","peer":"b",}`:           bad,
+		`{"report":"a","peer":"b","offset":1}`: bad,
+		`{"report":"a","peer":"b"}{}`:          bad,
+		`{"report":"` + long + `","peer":"b"}`: http.StatusRequestEntityTooLarge,
+		`{"report":"a","peer":"b"}` + strings.Repeat(" ", maxBody):            bad,
+		strings.Repeat("[", 10_000):                                           bad,
+		`{"report":"a","peer":"b","worker":"` + strings.Repeat("x", 9) + `"}`: bad,
 	} {
 		if w := ask(t, worker, "/api/conversation", body); w.Code != want {
 			t.Errorf("%.50q: %d %s", body, w.Code, w.Body)
@@ -190,8 +190,7 @@ func TestGroupServer(t *testing.T) {
 	}
 }
 
-// The client's requests are what the server understands: a console forwards a named operator's
-// command to a worker with a token.
+// The client's commands are what the server understands.
 func TestClient(t *testing.T) {
 	worker, _, calls := everything("abc")
 	server := httptest.NewServer(newSite(worker).handler())
@@ -200,32 +199,15 @@ func TestClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	now, err := client.Pause(ctx, "alice", "deploying & testing")
+	now, err := client.Pause(t.Context(), "deploying & testing")
 	if err != nil || now.Ready == nil || !*now.Ready {
 		t.Errorf("%+v %v", now, err)
 	}
-	_, err1 := client.Resume(ctx, "", true)
-	found, err2 := client.Conversation(ctx, "a", "b")
-	events, err3 := client.Rejected(ctx)
-	if err := errors.Join(err1, err2, err3); err != nil || found.Report != "a" || len(events) != 1 ||
-		events[0].Report != "alice" {
-		t.Errorf("%+v %+v %v", found, events, err)
+	if _, err := client.Resume(t.Context(), true); err != nil {
+		t.Error(err)
 	}
-	if !slices.Equal(calls.calls, []string{"pause alice deploying & testing",
-		"resume this machine", "conversation  a b", "rejected"}) {
+	if !slices.Equal(calls.calls, []string{"pause this machine deploying & testing",
+		"accept this machine"}) {
 		t.Errorf("%q", calls.calls)
-	}
-	// Without a token a name would look like a proxy's.
-	open, _, calls := everything("")
-	plain := httptest.NewServer(newSite(open).handler())
-	defer plain.Close()
-	if client, err = NewClient(plain.URL, imclient.Secret{}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := client.Pause(ctx, "alice", ""); err != nil ||
-		!slices.Equal(calls.calls, []string{"pause this machine "}) {
-		t.Errorf("%v %q", err, calls.calls)
 	}
 }

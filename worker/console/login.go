@@ -14,8 +14,8 @@ import (
 const loginLasts = 12 * time.Hour
 
 // login makes and checks the cookie of a login: when it expires, and an HMAC of that. So no session
-// is stored, the cookie does not contain the token, and all replicas with one token accept it. A new
-// token ends all logins.
+// is stored, the cookie does not contain the token, and all replicas with one token accept it. A
+// new token ends all logins.
 type login struct {
 	// The name depends on the token: consoles of other tokens on this host keep their cookies.
 	name string
@@ -68,8 +68,8 @@ func isTLS(r *http.Request) bool {
 }
 
 // isPrivate reports whether nobody on the network can read the token or the cookie of the request:
-// the connection is encrypted, or the browser has named this machine. A proxy may replace that name;
-// then it adds the browser's, or speaks HTTP/1.0.
+// the connection is encrypted, or the browser has named this machine. A proxy may replace that
+// name; then it adds the browser's, or speaks HTTP/1.0.
 func isPrivate(r *http.Request) bool {
 	forwarded := r.Header.Get("X-Forwarded-Host")
 	return isTLS(r) || r.ProtoAtLeast(1, 1) && isLoopbackHost(r.Host) &&

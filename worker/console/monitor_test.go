@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
 	"markread/worker/console/overview"
@@ -66,7 +67,11 @@ func TestGroupIsNotSampled(t *testing.T) {
 }
 
 func TestInputOfAWorker(t *testing.T) {
+	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "markread_build_info"})
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(build)
 	o := options(&fake{details: overview.Details{Holds: []overview.Hold{{Reason: "outage"}}}})
+	o.Gatherer = registry
 	in := newSite(o).input("host-1")
 	if len(in.Members) != 1 || in.Members[0].Name != "host-1" || in.Members[0].Address != "" ||
 		in.Members[0].Sample == nil || in.Members[0].Controllable || in.Kafka != nil ||

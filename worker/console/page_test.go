@@ -95,7 +95,8 @@ func TestPagesObeyTheirPolicy(t *testing.T) {
 				t.Errorf("the page contains %q", bad)
 			}
 		}
-		assets := regexp.MustCompile(`(?:src|href)="(assets/[^"]+)"`).FindAllStringSubmatch(body, -1)
+		assets := regexp.MustCompile(`(?:src|href)="(assets/[^"]+)"`).
+			FindAllStringSubmatch(body, -1)
 		if len(assets) == 0 {
 			t.Errorf("no assets: %s", body)
 		}

@@ -2,28 +2,29 @@ package console
 
 import "time"
 
-// Settings are the effective settings of the programs that a console shows.
+// Settings is the body of /api/settings: what a process is configured with, and where each value
+// comes from. It contains no secret.
 type Settings struct {
-	Workers  []string  `json:"workers"` // "this", or the workers' addresses
+	// the workers in Values, by address; "this" is a worker's own page
+	Workers  []string  `json:"workers"`
 	Settings []Setting `json:"settings"`
 }
 
 // Setting is one setting.
 type Setting struct {
-	Name   string        `json:"name"`   // the flag, with its dashes
-	Value  string        `json:"value"`  // "" for a secret
-	Source string        `json:"source"` // default, flag, environment or file
-	From   string        `json:"from"`   // the variable; "": none
-	Secret *SecretStatus `json:"secret"` // nil: it is no secret
-	// Values are the values of workers by address, of a setting that they export; Differs reports
-	// whether they differ.
+	Name   string  `json:"name"`   // the flag with its dashes; of a secret its variable
+	Value  string  `json:"value"`  // in effect; of a secret ""
+	Source string  `json:"source"` // default, flag, environment or file
+	From   string  `json:"from"`   // the environment variable; "": another source
+	Secret *Secret `json:"secret"` // nil: it is no secret
+	// of a group: the value of each worker that exports it, by address
 	Values  map[string]string `json:"values,omitempty"`
-	Differs bool              `json:"differs"`
+	Differs bool              `json:"differs"` // Values are not all equal
 }
 
-// SecretStatus says whether a secret is set, and from where, but never its value.
-type SecretStatus struct {
+// Secret says what may be known about a secret.
+type Secret struct {
 	Set       bool       `json:"set"`
-	Source    string     `json:"source"` // file or environment
-	ChangedAt *time.Time `json:"changed_at"`
+	Source    string     `json:"source"`     // environment or file; "": it is not set
+	ChangedAt *time.Time `json:"changed_at"` // of its file; nil: not known
 }

@@ -20,8 +20,8 @@ type Source interface {
 	Healthy() error
 	// Ready reports whether the worker is a member of its group. A hold does not make it unready.
 	Ready() bool
-	// Details returns what only the worker's own process knows, for the overview. It is called every
-	// second, so it must not walk the backlog.
+	// Details returns what only the worker's own process knows, for the overview. It is called
+	// every second, so it must not walk the backlog.
 	Details() overview.Details
 }
 

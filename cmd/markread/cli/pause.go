@@ -39,7 +39,7 @@ func (c *pauseCommand) run(ctx context.Context, p *process) error {
 		return config.Usagef("--reason: %s", err)
 	}
 	before, now, err := c.command(ctx, p, func(worker *console.Client) (console.Readiness, error) {
-		return worker.Pause(ctx, "", c.Reason)
+		return worker.Pause(ctx, c.Reason)
 	})
 	if err != nil {
 		return err
@@ -77,7 +77,7 @@ worker holds again if necessary. The worker's holds are printed.
 
 func (c *resumeCommand) run(ctx context.Context, p *process) error {
 	before, now, err := c.command(ctx, p, func(worker *console.Client) (console.Readiness, error) {
-		return worker.Resume(ctx, "", c.AcceptRejections)
+		return worker.Resume(ctx, c.AcceptRejections)
 	})
 	if err != nil {
 		return err
@@ -119,7 +119,8 @@ func (c *resumeCommand) run(ctx context.Context, p *process) error {
 
 // command sends a command to a worker, and returns its holds before and after it.
 func (f *adminURLFlag) command(ctx context.Context, p *process,
-	send func(*console.Client) (console.Readiness, error)) (before, now console.Readiness, err error) {
+	send func(*console.Client) (console.Readiness, error)) (before, now console.Readiness,
+	err error) {
 	client, err := f.client(p.env)
 	if err != nil {
 		return before, now, err

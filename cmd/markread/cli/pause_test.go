@@ -150,6 +150,23 @@ func TestPauseAndResume(t *testing.T) {
 	}
 }
 
+// The reason is sent as it is; one that can't be kept is wrong usage.
+func TestPauseReason(t *testing.T) {
+	worker := &fakeWorker{}
+	at := serveAdmin(t, worker, "")
+	const why = "deploying the fix & 修复?"
+	if r := try(t, nil, "", "pause", "--admin-url", at, "--reason", why); r.Status != ExitOK ||
+		worker.why != why {
+		t.Errorf("%+v, reason %q", r, worker.why)
+	}
+	for _, why := range []string{strings.Repeat("a", 201), "a\nb", "\x1b[31m"} {
+		r := try(t, nil, "", "pause", "--admin-url", at, "--reason", why)
+		if r.Status != ExitUsage || !strings.Contains(r.Stderr, "--reason") {
+			t.Errorf("%q: %+v", why, r)
+		}
+	}
+}
+
 // If somebody does the opposite at the same moment, the command fails.
 func TestPauseOrResumeWithoutEffect(t *testing.T) {
 	worker := &fakeWorker{stubborn: true}
@@ -323,7 +340,7 @@ func TestCommandOverTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	client.HTTP.Transport = server.Client().Transport
-	if now, err := client.Pause(t.Context(), "", ""); err != nil ||
+	if now, err := client.Pause(t.Context(), ""); err != nil ||
 		!worker.isHeldFor("paused") ||
 		len(now.Held) != 1 {
 		t.Errorf("%+v %v", now, err)
@@ -357,7 +374,7 @@ func TestCommandTimesOut(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), c.interrupted)
 			defer cancel()
 			begin := time.Now()
-			_, err := client.Pause(ctx, "", "")
+			_, err := client.Pause(ctx, "")
 			if took := time.Since(begin); err == nil || !strings.Contains(err.Error(), c.want) ||
 				took != c.takes {
 				t.Errorf("%s: after %s: %v", name, took, err)

@@ -83,7 +83,7 @@ var formats = []string{"text", "count", "rate", "seconds", "time", "key", "perce
 // placeholders returns the parameters of a text with their formats, sorted.
 func placeholders(t *testing.T, key, text string) []string {
 	var found []string
-	rest := regexp.MustCompile(`\{([a-z][a-z_]*)(?::([a-z]+))?\}`).
+	rest := regexp.MustCompile(`\{([a-z][a-z0-9_]*)(?::([a-z]+))?\}`).
 		ReplaceAllStringFunc(text, func(p string) string {
 			name, format, given := strings.Cut(strings.Trim(p, "{}"), ":")
 			if !given {
@@ -140,7 +140,8 @@ func TestLoad(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	c, err := load(fstest.MapFS{"a.json": {Data: []byte(`{"k":{"en":"x"},"l":{"en":"y","zh":"z"}}`)}})
+	c, err := load(fstest.MapFS{"a.json": {Data: []byte(
+		`{"k":{"en":"x"},"l":{"en":"y","zh":"z"}}`)}})
 	if err != nil || c.Texts(Chinese)["k"] != "x" || c.Texts(Chinese)["l"] != "z" ||
 		c.Texts(English)["l"] != "y" {
 		t.Errorf("%v %v", c, err)

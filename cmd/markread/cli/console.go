@@ -115,10 +115,31 @@ func (c *consoleCommand) run(ctx context.Context, p *process) error {
 	defer kafka.Close()
 	v, _ := build()
 	return app.Console(ctx, app.ConsoleOptions{Addr: c.ConsoleAddr, Token: token,
-		AllowReplay: c.AllowReplay, Version: v, Log: p.log,
-		Group: group.Options{Kafka: kafka, Name: c.Group, Topics: c.Topics(),
-			MaxReplays: c.MaxReplays, Peers: c.Peers, PeerPort: c.PeerPort, ReadOnly: c.ReadOnly},
+		AllowReplay: c.AllowReplay, MaxReplays: c.MaxReplays, Flags: c.shownFlags(),
+		ReplayFlags: c.shownReplayFlags(), Settings: p.settings, Version: v, Log: p.log,
+		Group: group.Options{Kafka: kafka, Name: c.Group, Topics: c.Topics(), Peers: c.Peers, PeerPort: c.PeerPort, ReadOnly: c.ReadOnly},
 		Started: func(addr string) {
 			fmt.Fprintf(p.stdout, "console  http://%s/\n", console.DialAddr(addr))
 		}})
+}
+
+// shownFlags returns the flags of the commands for dead letters that the page shows. Flags that the
+// environment sets where the console runs, such as those of TLS, are for its reader to add.
+func (c *consoleCommand) shownFlags() []string {
+	flags := []string{"--brokers", strings.Join(c.Brokers, ",")}
+	if c.DeadLetterTopic != "mark-read-dead-letters" {
+		flags = append(flags, "--dead-letter-topic", c.DeadLetterTopic)
+	}
+	return flags
+}
+
+// shownReplayFlags returns further flags for a replay to the topic that the page replays to.
+func (c *consoleCommand) shownReplayFlags() []string {
+	switch c.BackfillTopic {
+	case "mark-read-backfill":
+		return nil
+	case "":
+		return []string{"--lane", "live", "--topic", c.Topic, "--backfill-topic", ""}
+	}
+	return []string{"--backfill-topic", c.BackfillTopic}
 }

@@ -84,13 +84,11 @@ func (g *Group) Conversation(ctx context.Context, worker, report, peer string) (
 			c.Partition, c.Owner = known.Partition, worker
 		}
 	}
-	if g.Letters != nil {
-		letters, err := g.Letters(ctx, report, peer)
-		if err != nil {
-			return c, err
-		}
-		c.Letters = letters
+	letters, err := g.Letters(ctx, report, peer)
+	if err != nil {
+		return c, err
 	}
+	c.Letters = letters
 	return c, nil
 }
 

@@ -22,6 +22,7 @@ package group
 import (
 	"context"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -47,10 +48,9 @@ const (
 
 // Options configures a Group.
 type Options struct {
-	Kafka      *kafkaclient.Client
-	Name       string // of the group
-	Topics     event.Topics
-	MaxReplays int
+	Kafka  *kafkaclient.Client
+	Name   string // of the group
+	Topics event.Topics
 	// Peers are the admin servers of the workers, as HOST:PORT. A name with several addresses is
 	// several workers. None: PeerPort at the host of each member, as Kafka knows it.
 	Peers    []string
@@ -58,10 +58,11 @@ type Options struct {
 	Token    imclient.Secret // for commands to workers on this machine
 	ReadOnly bool            // no worker can be controlled
 	Monitor  *overview.Monitor
-	// Replay, if non-nil, returns the progress for Overview.Replay; Letters, if non-nil, the dead
-	// letters of a conversation.
-	Replay  func() any
-	Letters func(ctx context.Context, report, peer string) (any, error)
+	// CountLetters counts the dead letters; Letters returns those of a conversation, and Replay the
+	// progress for Overview.Replay.
+	CountLetters func(context.Context) (overview.DeadLetters, error)
+	Letters      func(ctx context.Context, report, peer string) (any, error)
+	Replay       func() any
 	// Dial connects to workers, and LookUp resolves names of Peers; nil: those of package net.
 	Dial   func(ctx context.Context, network, addr string) (net.Conn, error)
 	LookUp func(ctx context.Context, host string) ([]netip.Addr, error)
@@ -111,7 +112,7 @@ func (g *Group) Run(ctx context.Context) {
 	})
 	loops.Go(func() {
 		every(ctx, kafkaEvery, func() {
-			count := g.kafka.countLetters(ctx)
+			count := g.countLetters(ctx)
 			g.set(func() { g.letters = count })
 		})
 	})
@@ -168,15 +169,23 @@ func (g *Group) round(ctx context.Context) {
 		in.Members[i].Controllable = g.controllable(in.Members[i])
 	}
 	g.set(func() { g.rows = in.Members })
-	if g.Replay != nil {
-		in.Replay = g.Replay()
-	}
+	in.Replay = g.Replay()
 	g.Monitor.Update(in)
 }
 
 // controllable reports whether commands can be forwarded to a worker.
 func (g *Group) controllable(m overview.Member) bool {
 	return !g.ReadOnly && m.Sample != nil && imclient.IsLoopback(m.Address)
+}
+
+// Rate returns the group's rate in calls a second; NaN: no limit, or not known.
+func (g *Group) Rate() float64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.view == nil || g.view.group == nil || g.view.group.Rate == nil || *g.view.group.Rate == 0 {
+		return math.NaN()
+	}
+	return float64(*g.view.group.Rate)
 }
 
 // row returns the row of the worker with this address; false if there is none.

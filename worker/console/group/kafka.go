@@ -10,7 +10,6 @@ import (
 
 	"markread/consumer"
 	"markread/consumer/admin"
-	"markread/consumer/deadletter"
 	"markread/consumer/kafkaclient"
 	"markread/worker/console/overview"
 	"markread/worker/format"
@@ -25,19 +24,14 @@ type kafkaView struct {
 	errors      []string
 }
 
-// kafkaReader reads kafkaViews and counts dead letters, each from one goroutine.
+// kafkaReader reads kafkaViews, from one goroutine.
 type kafkaReader struct {
 	Options
 	group *groupstatus.Group // the last known
-
-	store deadletter.Store
-	index *deadletter.Index
 }
 
 func newKafkaReader(o Options) *kafkaReader {
-	return &kafkaReader{Options: o,
-		store: deadletter.Store{Topic: o.Kafka, Name: o.Topics.DeadLetter},
-		index: deadletter.NewIndex(o.MaxReplays, deadletter.Filter{})}
+	return &kafkaReader{Options: o}
 }
 
 // read reads the group and its lag. If the group can't be read, its last known state remains: the
@@ -120,17 +114,11 @@ type lettersCount struct {
 	err   string                // why not
 }
 
-// countLetters counts the dead letters. It reads only what was appended since the last time.
-func (k *kafkaReader) countLetters(ctx context.Context) lettersCount {
-	if err := k.store.Find(ctx, k.index); err != nil {
+// countLetters counts the dead letters.
+func (g *Group) countLetters(ctx context.Context) lettersCount {
+	count, err := g.CountLetters(ctx)
+	if err != nil {
 		return lettersCount{err: "dead letters can't be counted: " + lineOf(err)}
 	}
-	unread, _ := k.store.Unread()
-	for _, u := range unread {
-		if !u.Damaged {
-			return lettersCount{err: "dead letters can't be counted: " + lineOf(u.Err)}
-		}
-	}
-	n := groupstatus.DeadLettersOf(k.Topics.DeadLetter, k.index)
-	return lettersCount{count: &overview.DeadLetters{Open: n.Open, Parked: n.Parked}}
+	return lettersCount{count: &count}
 }

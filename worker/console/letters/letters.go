@@ -22,6 +22,7 @@ package letters
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -141,6 +142,23 @@ func (l *Letters) withIndex(ctx context.Context, filter deadletter.Filter, use f
 	}
 	use(view{x.index.Search(filter), x.store.Reader(), x.at, x.unread, x.partial})
 	return nil
+}
+
+// Count counts the dead letters. It fails if some may be missing.
+func (l *Letters) Count(ctx context.Context) (count overview.DeadLetters, err error) {
+	partial, unread := false, []string{}
+	err = l.withIndex(ctx, deadletter.Filter{}, func(v view) {
+		partial, unread = v.partial, v.unread
+		for _, c := range v.search.Counts() {
+			open, _, _ := c.Of(deadletter.Open)
+			parked, _, _ := c.Of(deadletter.Parked)
+			count.Open, count.Parked = count.Open+open, count.Parked+parked
+		}
+	})
+	if err == nil && partial {
+		err = errors.New(unread[0])
+	}
+	return count, err
 }
 
 // maxUnread bounds the list of parts that can't be read.

@@ -19,7 +19,7 @@ import (
 // events waiting, has every field. A renamed metric or label is missing in it.
 func TestConsoleReadsTheMetrics(t *testing.T) {
 	inBubble(t, func(s *stack) {
-		w := s.start(func(o *worker.Options) { o.Version, o.Commit = "v1", "abc" })
+		w := s.start(func(o *worker.Options) { o.Version, o.Commit, o.MaxPending = "v1", "abc", 1 })
 		time.Sleep(20 * time.Second)
 		s.publish(topics.Live, eventJSON("reader", "peer", time.Now().Unix()), "not an event")
 		time.Sleep(10 * time.Second)
@@ -58,7 +58,7 @@ func TestConsoleReadsTheMetrics(t *testing.T) {
 		}
 		if live := m.Lanes[0]; live.Received != 3 || live.Finished != [4]float64{1, 0, 0, 1} ||
 			live.Conversations != 1 || live.Events != 1 || live.Ages.Quantile(.5) < 0 ||
-			live.Topic != topics.Live || m.Lanes[1].Topic != topics.Backfill {
+			live.Topic != topics.Live || !live.Paused || m.Lanes[1].Topic != topics.Backfill {
 			t.Errorf("live: %+v", live)
 		}
 		if m.Calls != [5]float64{1, 0, 0, 0, 0} || m.CallCodes[sample.Code{Class: "ok",

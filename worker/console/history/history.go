@@ -19,8 +19,8 @@ var (
 	Day  = Range{time.Minute, 1440}
 )
 
-// Points is a part of the history, as the page receives it. Series have one value for each time; nil
-// is a gap: nothing is known of that time. Rates are per second, ages are seconds.
+// Points is a part of the history, as the page receives it. Series have one value for each time;
+// nil is a gap: nothing is known of that time. Rates are per second, ages are seconds.
 //
 // The series are: calls.ok calls.transient calls.throttled calls.held calls.rejected (calls/s);
 // quota.rate quota.limit (calls/s, sums of workers for the limit); in.live in.backfill (events/s);

@@ -7,7 +7,8 @@ import (
 )
 
 // assessBacklog returns the key of the backlog's sentence: behind, it does not shrink although the
-// quota is used up; catching-up, it shrinks; backlog, that is not known yet. A short burst has none.
+// quota is used up; catching-up, it shrinks; backlog, that is not known yet. A short burst has no
+// sentence.
 func (b *builder) assessBacklog(v *view) string {
 	growth, ok := b.growth()
 	limit, oldest := deref(v.now.Limit), deref(v.now.OldestSeconds)

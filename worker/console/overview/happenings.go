@@ -164,8 +164,8 @@ func (b *builder) rebalanced(at time.Time, name string, m *sample.Member) {
 	b.happen(at, "rebalanced", name, params)
 }
 
-// compareLimit records that the server refuses calls, and that it has accepted the whole share again
-// for a while: a limit just below the share would otherwise be a line every few seconds.
+// compareLimit records that the server refuses calls, and that it has accepted the whole share
+// again for a while: a limit just below the share would otherwise be a line every few seconds.
 func (b *builder) compareLimit(name string, t *track) {
 	m := t.now
 	if math.IsNaN(m.Limit) || math.IsNaN(m.Share) {

@@ -96,8 +96,8 @@ func TestHappeningsOfAGroup(t *testing.T) {
 	delete(w.workers, "a")
 	w.run(1)
 	w.workers["a"] = a
-	w.run(1).wantHappened("a group", "-3600 started a v1", "-3600 started b v1", "4 rebalanced null",
-		"12 silent b refused", "18 started b v2", "21 responding b 9",
+	w.run(1).wantHappened("a group", "-3600 started a v1", "-3600 started b v1",
+		"4 rebalanced null", "12 silent b refused", "18 started b v2", "21 responding b 9",
 		"21 rebalanced null")
 }
 

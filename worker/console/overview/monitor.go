@@ -21,7 +21,7 @@ type Input struct {
 
 // Member is a worker as its console sees it.
 type Member struct {
-	Worker                // Name, Address, Member, Note, Controllable, and Silent if it does not respond
+	Worker                // Name, Address, Member, Note, Controllable; Silent: why it is silent
 	Sample *sample.Member // the latest one; nil: none yet
 }
 

@@ -112,8 +112,9 @@ func TestNowAndWorkers(t *testing.T) {
 	n := w.latest.Now
 	for what, pair := range map[string][2]any{
 		"rate": {n.Rate, 200}, "share": {n.Share, 400}, "limit": {n.Limit, 250},
-		"calls": {n.Calls, 60}, "in": {n.In, 70}, "out": {n.Out, 60}, "oldest": {n.OldestSeconds, 4},
-		"waiting": {n.Conversations, 400}, "events": {n.Events, 400}, "drain": {n.DrainSeconds, nil},
+		"calls": {n.Calls, 60}, "in": {n.In, 70}, "out": {n.Out, 60},
+		"oldest": {n.OldestSeconds, 4}, "drain": {n.DrainSeconds, nil},
+		"waiting": {n.Conversations, 400}, "events": {n.Events, 400},
 		"p50": {n.P50, .08}, "bound": {n.MaxPending, 2_000_000},
 		"a": {w.latest.Workers[0].Calls, 50}, "b": {w.latest.Workers[1].Calls, 10},
 		"in flight": {w.latest.Workers[1].InFlight, 3}, "of b": {w.latest.Workers[1].Events, 400},
@@ -188,7 +189,8 @@ func TestMonitor(t *testing.T) {
 		}
 		return o
 	}
-	if o := decode(0); o.Sentence.Key != "starting" || o.Scope != "worker" || o.Group != "markread" {
+	if o := decode(0); o.Sentence.Key != "starting" || o.Scope != "worker" ||
+		o.Group != "markread" {
 		t.Errorf("before the first update: %+v", o)
 	}
 	var group sync.WaitGroup
@@ -222,7 +224,7 @@ func TestMonitor(t *testing.T) {
 	}
 }
 
-// BenchmarkUpdate is a group of 16 workers with 64 partitions; BenchmarkJSON a page's first request.
+// BenchmarkUpdate is a group of 16 workers with 64 partitions. BenchmarkJSON is a page's requests.
 func BenchmarkUpdate(b *testing.B) {
 	m, at, update := busyMonitor()
 	for b.Loop() {

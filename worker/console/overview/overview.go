@@ -26,7 +26,7 @@ type Overview struct {
 	MorePartitions int          `json:"more_partitions"`
 	Happened       []Happening  `json:"happened"`     // newest first
 	DeadLetters    *DeadLetters `json:"dead_letters"` // of a group; nil: not known
-	Replay         any          `json:"replay"`       // of a group: the running or last replay; nil: none
+	Replay         any          `json:"replay"`       // of a group: the latest one; nil: none
 	Errors         []string     `json:"errors"`       // what could not be read, in English
 }
 
@@ -57,7 +57,7 @@ type Now struct {
 
 // Worker is one worker.
 type Worker struct {
-	Name          string    `json:"name"`    // for people: its address or, without one, its member ID
+	Name          string    `json:"name"`    // for people: its address, else its member ID
 	Address       string    `json:"address"` // of its admin server; "": this one
 	Member        string    `json:"member"`
 	Version       string    `json:"version"`
@@ -77,7 +77,7 @@ type Worker struct {
 	Note          string    `json:"note"`         // from Kafka, in English
 }
 
-// Hold is an active hold. Only the held worker's own console knows more than reason, lane and since.
+// Hold is an active hold. Only the worker's own console knows more than reason, lane and since.
 type Hold struct {
 	Reason      string     `json:"reason"`
 	Lane        string     `json:"lane"` // live, backfill or all

@@ -71,8 +71,8 @@ func (b *builder) partitions(v *view) []Partition {
 	return list
 }
 
-// addPartitions adds what a member knows of the partitions that Kafka says it owns, or of the others.
-// Of two members that report one of the others, the one whose event is older is believed.
+// addPartitions adds what a member knows of the partitions that Kafka says it owns, or of the
+// others. Of two members that report one of the others, the one whose event is older is believed.
 func (m *member) addPartitions(merged map[partitionID]*Partition, owners map[partitionID]string,
 	owned bool) {
 	if m.now == nil {

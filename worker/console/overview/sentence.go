@@ -22,7 +22,7 @@ const (
 	succeeding = 2 * time.Minute
 	old        = 30.0         // seconds: an older event means that there is a backlog
 	tooOld     = 60.0         // seconds: an older event may be blocked
-	veryOld    = 120.0        // seconds: a backlog that does not shrink is behind, whatever limits the calls
+	veryOld    = 120.0        // seconds: a backlog that does not shrink is behind for any reason
 	tooLong    = 30 * 86400.0 // seconds: nobody knows when a backlog is done that takes longer
 )
 

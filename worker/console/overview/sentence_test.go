@@ -42,7 +42,8 @@ func TestOutside(t *testing.T) {
 	w.run(9).want("ready says that Kafka is behind", "keeping-up", "good", nil)
 	a.m.Ready, b.m.Ready = false, false
 	w.kafka = &Kafka{Rebalancing: true}
-	w.run(60).want("a long rebalance", "out", "bad", params{"since": after(23), "rebalancing": true})
+	w.run(60).want("a long rebalance", "out", "bad", params{"since": after(23),
+		"rebalancing": true})
 	b.m.Ready = true
 	w.kafka = &Kafka{}
 	w.run(9).want("one is in the group", "keeping-up", "good", nil)

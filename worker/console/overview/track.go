@@ -28,7 +28,7 @@ type track struct {
 	silentShown bool
 }
 
-// update adds a sample, and returns the one from which its counters increased; nil if there is none.
+// update adds a sample, and returns the one from which its counters increased; nil: there is none.
 func (t *track) update(at time.Time, m *sample.Member) *sample.Member {
 	if m != nil && at.Sub(m.At) > staleAt {
 		m = nil

@@ -99,7 +99,8 @@ func TestBuckets(t *testing.T) {
 		if i%2 == 0 && bound >= 1 {
 			name = fmt.Sprintf("%.1f", bound)
 		}
-		text += fmt.Sprintf("markread_event_age_seconds_bucket{lane=\"live\",le=%q} %d\n", name, i+1)
+		text += fmt.Sprintf("markread_event_age_seconds_bucket{lane=\"live\",le=%q} %d\n", name,
+			i+1)
 	}
 	rest := `markread_event_age_seconds_bucket{lane="live",le="+Inf"} 50
 markread_event_age_seconds_sum{lane="live"} 1

@@ -12,13 +12,17 @@ var decoders = map[string]func(*decoder, labels, *dto.Metric){
 	"markread_build_info": func(d *decoder, l labels, _ *dto.Metric) {
 		d.Version, d.Commit = l.text("version", maxLabel), l.text("commit", maxLabel)
 	},
-	"process_start_time_seconds": func(d *decoder, _ labels, m *dto.Metric) { d.Started = moment(m) },
-	"markread_ready":             func(d *decoder, _ labels, m *dto.Metric) { d.Ready = raw(m) == 1 },
-	"markread_quota_rate":        number(func(m *Member) *float64 { return &m.Rate }),
-	"markread_quota_share":       number(func(m *Member) *float64 { return &m.Share }),
-	"markread_quota_limit":       number(func(m *Member) *float64 { return &m.Limit }),
-	"markread_calls_in_flight":   number(func(m *Member) *float64 { return &m.InFlight }),
-	"markread_max_pending":       number(func(m *Member) *float64 { return &m.MaxPending }),
+	"process_start_time_seconds": func(d *decoder, _ labels, m *dto.Metric) {
+		d.Started = moment(m)
+	},
+	"markread_ready": func(d *decoder, _ labels, m *dto.Metric) {
+		d.Ready = raw(m) == 1
+	},
+	"markread_quota_rate":      number(func(m *Member) *float64 { return &m.Rate }),
+	"markread_quota_share":     number(func(m *Member) *float64 { return &m.Share }),
+	"markread_quota_limit":     number(func(m *Member) *float64 { return &m.Limit }),
+	"markread_calls_in_flight": number(func(m *Member) *float64 { return &m.InFlight }),
+	"markread_max_pending":     number(func(m *Member) *float64 { return &m.MaxPending }),
 	"markread_assigned_partitions": number(
 		func(m *Member) *float64 { return &m.Assigned }),
 	"markread_group_partitions": number(func(m *Member) *float64 { return &m.GroupPartitions }),

@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"markread/consumer/printable"
 	"markread/imclient"
@@ -105,7 +104,7 @@ func user(token string, r *http.Request) string {
 	const maxUser = 100
 	names := r.Header.Values(userHeader)
 	if token == "" || !hasToken(r, token) || len(names) != 1 || len(names[0]) > maxUser ||
-		printable.Line(names[0]) != names[0] || !utf8.ValidString(names[0]) {
+		printable.Line(names[0]) != names[0] {
 		return ""
 	}
 	return names[0]

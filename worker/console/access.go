@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"markread/consumer/printable"
 	"markread/imclient"
@@ -23,26 +22,38 @@ import (
 // this machine.
 func (s *site) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		valid, guess := s.credentials(r)
 		switch {
 		case s.Token == "" && !isLocal(r):
 			refuse(w, r, http.StatusForbidden, "without MARKREAD_ADMIN_TOKEN only /healthz, "+
 				"/readyz and /metrics are served to other machines and through proxies")
-		case s.Token == "" || hasToken(r, s.Token):
+		case s.Token == "" || valid:
 			next.ServeHTTP(w, r)
 		default:
-			valid, guessed := s.login.check(r, time.Now())
-			switch {
-			case valid:
-				next.ServeHTTP(w, r)
-			case guessed || isBearer(r):
-				if s.delayGuess(r) {
-					s.unauthorized(w, r)
-				}
-			default:
-				s.unauthorized(w, r)
+			if guess != "" {
+				s.delayGuess(r, guess)
 			}
+			s.unauthorized(w, r)
 		}
 	})
+}
+
+// credentials reports whether the request has the token or the cookie of a login. If not, guess is
+// what it has in their place; "": nothing.
+func (s *site) credentials(r *http.Request) (valid bool, guess string) {
+	if hasToken(r, s.Token) {
+		return true, ""
+	}
+	valid, guessed := s.login.check(r, time.Now())
+	switch {
+	case valid:
+		return true, ""
+	case guessed:
+		return false, "cookie"
+	case isBearer(r):
+		return false, "Bearer"
+	}
+	return false, ""
 }
 
 // unauthorized responds to a request without valid credentials: with the login form in place of the
@@ -60,19 +71,16 @@ func (s *site) unauthorized(w http.ResponseWriter, r *http.Request) {
 // guessDelay is how much later a wrong token or cookie is answered. A correct one never waits.
 const guessDelay = time.Second
 
-// delayGuess logs a wrong token or cookie and waits. It returns false if the client or the server
-// has ended meanwhile.
-func (s *site) delayGuess(r *http.Request) bool {
-	s.failures.Pass("login", s.Log.Warn()).Str("from", peer(r)).
-		Str("request", r.Method+" "+printable.Truncate(r.URL.Path, 100)).
+// delayGuess logs a wrong token or cookie, and waits, at most until the request's end. The path
+// is not logged: it may be the token in the wrong place.
+func (s *site) delayGuess(r *http.Request, kind string) {
+	s.failures.Pass("login", s.Log.Warn()).Str("from", peer(r)).Str("credential", kind).
 		Msg("a request with a wrong token or cookie was refused")
 	timer := time.NewTimer(guessDelay)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return true
 	case <-r.Context().Done():
-		return false
 	}
 }
 
@@ -81,10 +89,10 @@ func isBearer(r *http.Request) bool {
 	return strings.EqualFold(scheme, "Bearer")
 }
 
-// hasToken reports whether the request has the token, which is not empty.
+// hasToken reports whether the request has the token. Nobody has an empty one.
 func hasToken(r *http.Request, token string) bool {
 	_, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	return isBearer(r) && equal(strings.TrimSpace(given), token)
+	return token != "" && isBearer(r) && equal(strings.TrimSpace(given), token)
 }
 
 // equal compares in constant time. Both are hashed first, so that the time does not depend on the
@@ -104,8 +112,8 @@ func Who(token string, r *http.Request) string {
 func user(token string, r *http.Request) string {
 	const maxUser = 100
 	names := r.Header.Values(userHeader)
-	if token == "" || !hasToken(r, token) || len(names) != 1 || len(names[0]) > maxUser ||
-		printable.Line(names[0]) != names[0] || !utf8.ValidString(names[0]) {
+	if !hasToken(r, token) || len(names) != 1 || len(names[0]) > maxUser ||
+		printable.Line(names[0]) != names[0] {
 		return ""
 	}
 	return names[0]

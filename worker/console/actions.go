@@ -2,10 +2,10 @@ package console
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
-	"unicode/utf8"
 
 	"markread/consumer/printable"
 	"markread/worker/console/overview"
@@ -79,22 +79,20 @@ func CheckReason(text string) error {
 	switch {
 	case len(text) > maxWhy:
 		return fmt.Errorf("the reason has %d bytes; at most %d are kept", len(text), maxWhy)
-	case !utf8.ValidString(text) || printable.Line(text) != text:
-		return fmt.Errorf("the reason must be one line of printable text")
+	case printable.Line(text) != text:
+		return errors.New("the reason must be one line of printable text")
 	}
 	return nil
 }
 
 func (s *site) pause(w http.ResponseWriter, r *http.Request) {
 	options, err := s.readCommand(r, "reason")
-	if err == nil {
-		err = CheckReason(options["reason"])
-		if err != nil {
-			err = badRequest("%v", err)
-		}
-	}
 	if err != nil {
 		fail(w, r, err)
+		return
+	}
+	if err := CheckReason(options["reason"]); err != nil {
+		fail(w, r, badRequest("%v", err))
 		return
 	}
 	c := overview.Command{What: "pause", Worker: options["worker"], Why: options["reason"]}

@@ -89,9 +89,8 @@ func (s *site) logIn(w http.ResponseWriter, r *http.Request) {
 	}
 	// not from the URL, which ends up in logs
 	if !equal(strings.TrimSpace(r.PostForm.Get("token")), s.Token) {
-		if s.delayGuess(r) {
-			s.showLogin(w, r, http.StatusUnauthorized, "ui.login.wrong")
-		}
+		s.delayGuess(r, "form")
+		s.showLogin(w, r, http.StatusUnauthorized, "ui.login.wrong")
 		return
 	}
 	http.SetCookie(w, s.login.cookie(r, time.Now().Add(loginLasts)))

@@ -196,14 +196,15 @@ func TestGuessesAreLoggedOnceInAWhile(t *testing.T) {
 		o, log := secured("abc")
 		handler := newSite(o).handler()
 		for range 25 {
-			r := httptest.NewRequest(http.MethodGet, "http://localhost:8780/", nil)
+			// somebody has put the token into the path
+			r := httptest.NewRequest(http.MethodGet, "http://localhost:8780/abc?abc", nil)
 			r.Header.Set("Authorization", "Bearer guess")
 			r.RemoteAddr = "10.0.0.7:5"
 			handler.ServeHTTP(httptest.NewRecorder(), r)
 		}
 		if n := strings.Count(log.String(), `"from":"10.0.0.7"`); n != 3 ||
 			!strings.Contains(log.String(), `"repeated":9`) ||
-			strings.Contains(log.String(), "guess\"") {
+			strings.Contains(log.String(), "guess") || strings.Contains(log.String(), "abc") {
 			t.Errorf("%d lines: %s", n, log)
 		}
 	})

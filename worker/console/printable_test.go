@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"unicode"
+
+	"markread/worker/console/overview"
 )
 
 // Text from outside can neither hide nor reorder what surrounds it on the page, and keeps its value
@@ -17,16 +19,18 @@ func TestPageAndStateArePrintable(t *testing.T) {
 		h := &s.Held[0]
 		h.Detail, h.Meaning, h.Observed, h.Do = text, text, text, text
 		s.Partitions[0].Topic = text
-		for _, path := range []string{"/", "/api/state"} {
+		for _, path := range []string{"/", "/api/state", "/api/overview"} {
 			o := options(&fake{state: s})
 			o.Group, o.Version = text, text
+			o.Monitor = overview.NewMonitor("worker", text)
+			o.Monitor.Update(overview.Input{At: begin})
 			body := get(t, o, path).Body.String()
 			if i := strings.IndexFunc(body,
 				func(r rune) bool { return r != '\n' && !unicode.IsGraphic(r) }); i >= 0 {
 				t.Errorf("%s with %q: %q", path, text, body[i:min(len(body), i+20)])
 			}
 			var got State
-			if path == "/" {
+			if path != "/api/state" {
 				continue
 			}
 			if err := json.Unmarshal([]byte(body), &got); err != nil || got.Held[0].Detail != text {

@@ -171,12 +171,16 @@ func TestListenerFailureEndsRun(t *testing.T) {
 
 // runOverPipes runs an admin server that accepts the connections sent to accept. stop ends it and
 // returns Run's error.
-func runOverPipes(t *testing.T) (accept chan<- net.Conn, stop func() error) {
+func runOverPipes(t *testing.T, edits ...func(*Options)) (accept chan<- net.Conn,
+	stop func() error) {
 	t.Helper()
 	conns := make(chan net.Conn)
 	o := options(&fake{ready: true})
 	o.Listen = func(string, string) (net.Listener, error) {
 		return &pipeListener{conns, make(chan struct{})}, nil
+	}
+	for _, edit := range edits {
+		edit(&o)
 	}
 	server, err := New(o)
 	if err != nil {

@@ -181,6 +181,20 @@ func TestCommands(t *testing.T) {
 	}
 }
 
+// Without a configured token nobody has it.
+func TestWhoWithoutAToken(t *testing.T) {
+	r := httptest.NewRequest(http.MethodPost, "/", nil)
+	r.Header.Set("Authorization", "Bearer ")
+	r.Header.Set("X-Forwarded-User", "root")
+	r.RemoteAddr = "10.0.0.7:5"
+	if who := Who("", r); who != "10.0.0.7" {
+		t.Error(who)
+	}
+	if r.RemoteAddr = "@"; Who("", r) != "unknown" {
+		t.Error(Who("", r))
+	}
+}
+
 // Unknown options are refused, not ignored.
 func TestUnknownOptionsAreRefused(t *testing.T) {
 	for _, path := range []string{

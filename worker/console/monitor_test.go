@@ -18,11 +18,16 @@ import (
 
 // gatherer counts how often it gathers.
 type gatherer struct {
-	n   atomic.Int64
-	err error
+	n     atomic.Int64
+	takes time.Duration
+	err   error
 }
 
-func (g *gatherer) Gather() ([]*dto.MetricFamily, error) { g.n.Add(1); return nil, g.err }
+func (g *gatherer) Gather() ([]*dto.MetricFamily, error) {
+	g.n.Add(1)
+	time.Sleep(g.takes)
+	return nil, g.err
+}
 
 // A worker is sampled every second while its server runs, however many viewers there are, and not
 // after it.
@@ -52,6 +57,22 @@ func TestWorkerIsSampled(t *testing.T) {
 		time.Sleep(time.Minute)
 		if n := g.n.Load(); n != 11 {
 			t.Errorf("%d samples after the end", n)
+		}
+	})
+}
+
+// Run samples, and waits for the last sample before it returns.
+func TestRunSamples(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := gatherer{takes: time.Second / 2}
+		_, stop := runOverPipes(t, func(o *Options) { o.Gatherer = &g })
+		time.Sleep(10*time.Second + time.Second/4)
+		begin := time.Now()
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+		if n, waited := g.n.Load(), time.Since(begin); n != 11 || waited != time.Second/4 {
+			t.Errorf("%d samples in 10 s, Run ended %v later", n, waited)
 		}
 	})
 }

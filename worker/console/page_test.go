@@ -39,6 +39,10 @@ func TestPage(t *testing.T) {
 		!strings.Contains(body, `<html lang="en">`) {
 		t.Errorf("%.300s", fmt.Sprint(b))
 	}
+	b, _ = bootOf(t, worker, loggedIn("abc"), header("X-Forwarded-User", "alice"))
+	if b.User != "" {
+		t.Errorf("a name without the token: %s", b.User)
+	}
 	group.Token, group.ReadOnly = "", true
 	b, body = bootOf(t, group, header("Accept-Language", "zh-CN,zh;q=0.9,en;q=0.8"))
 	if b.Lang != "zh" || b.Scope != "group" || b.User != "" || b.Login || !b.ReadOnly ||

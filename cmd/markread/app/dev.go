@@ -108,9 +108,10 @@ func Dev(ctx context.Context, c DevOptions) error {
 		return err
 	}
 	board, err := openConsole(ConsoleOptions{Addr: c.ConsoleAddr, Token: c.AdminToken,
-		AllowReplay: true, Version: c.Worker.Version, Log: log, Group: group.Options{Kafka: kafka, Name: o.Worker.Group,
-			Topics: DevTopics, MaxReplays: c.Worker.MaxReplays,
-			Peers: []string{console.DialAddr(s.admin.Addr())}}})
+		AllowReplay: true, Version: c.Worker.Version, Log: log,
+		Group: group.Options{Kafka: kafka, Name: o.Worker.Group, Topics: DevTopics,
+			MaxReplays: c.Worker.MaxReplays,
+			Peers:      []string{console.DialAddr(s.admin.Addr())}}})
 	if err != nil {
 		return err
 	}

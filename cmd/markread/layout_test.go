@@ -24,7 +24,8 @@ var mayImport = map[string][]string{
 	// The program: signals and the exit status; the commands, which translate; what they start.
 	"cmd/markread": {"cmd/markread/cli"},
 	"cmd/markread/app": {"worker", "worker/console", "worker/console/group",
-		"worker/console/overview", "consumer/admin", "consumer/broker", "consumer/event",
+		"worker/console/letters", "worker/console/overview", "consumer/admin", "consumer/broker",
+		"consumer/deadletter", "consumer/event",
 		"consumer/kafkaclient", "consumer/printable", "imclient",
 		"imclient/sandbox", "worker/format"},
 	// it starts the other sides of the comparison, and the program itself, as processes; imclient
@@ -76,6 +77,9 @@ var mayImport = map[string][]string{
 		"consumer/printable"},
 	// the English texts of hold reasons and of codes
 	"worker/console/texts": {"worker/hold", "imclient"},
+	// event: where a dead letter came from; overview: to record a replay among what happened
+	"worker/console/letters": {"consumer/deadletter", "consumer/event", "consumer/printable",
+		"worker/console/overview"},
 	// Reports about a deployment and about a group. They don't know the worker's internals.
 	"worker/format": {"consumer/printable"},
 	// worker/engine: for a member's share of the rate
@@ -92,8 +96,8 @@ var mayImport = map[string][]string{
 	// decodes bytes that anyone may have written
 	"consumer/batch":  {},
 	"consumer/broker": {},
-	// shared by commands and console
-	"consumer/deadletter": {"consumer/batch", "consumer/event", "consumer/kafkaclient",
+	// shared by commands and console; admin: for the checks before a replay
+	"consumer/deadletter": {"consumer/admin", "consumer/batch", "consumer/event", "consumer/kafkaclient",
 		"consumer/printable"},
 	"consumer/event": {"consumer/batch", "consumer/printable"},
 	"consumer/kafkaclient": {"consumer/batch", "consumer/event", "consumer/logthrottle",

@@ -11,16 +11,19 @@
 //   - A read ends where the topic ended when the read began: a replay never reads the dead letters
 //     that it causes.
 //   - Records written by another program cause no failure: they are counted.
-//   - Memory is bounded: 64 bytes for each dead letter of the topic, about 170 for each one that is
-//     replayed, and one part of the records themselves (see listBytes, workBytes). To get the
-//     records the topic is read twice: only after the first read is the state of each dead letter
-//     known.
+//   - Memory is bounded: 64 bytes for each dead letter of the topic (80 with KeepAccounts), about
+//     170 for each one that is replayed, and one part of the records themselves (see listBytes,
+//     workBytes). To get the records the topic is read twice: only after the first read is the
+//     state of each dead letter known.
 //
 // # Files
 //
 //	writer.go             writes a dead letter, and finds how large it may be
 //	letters.go json.go    a dead letter, its ID and state; its JSON form; its event for editing
 //	index.go              all dead letters of a topic: states, counts, filters
+//	search.go             dead letters by a filter that was not known when the index was built
+//	query.go              a filter as people type it
+//	job.go                what replay and discard select; a replay from its plan to its report
 //	plan.go               which dead letters a replay publishes, which these cover, the records
 //	store.go show.go      operations on the topic: find, list, show, replay, discard
 //	unread.go             partitions that can be read only in part

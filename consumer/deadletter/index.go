@@ -26,6 +26,7 @@ type Index struct {
 	seeds       [2]maphash.Seed
 	logs        map[int]readLog // by partition, of those that Store.Find has read records of
 	resets      int
+	accounts    map[int][]accounts // like partitions; nil: not kept
 }
 
 // readLog is what Store.Find has read of a partition.
@@ -78,6 +79,9 @@ func NewIndex(maxReplays int, filter Filter) *Index {
 func (x *Index) reset() {
 	empty := NewIndex(x.maxReplays, x.filter)
 	empty.replayAt, empty.resets = x.replayAt, x.resets+1
+	if x.accounts != nil {
+		empty.KeepAccounts()
+	}
 	*x = *empty
 }
 
@@ -119,6 +123,9 @@ func (x *Index) CheckReplayableAt(now time.Time) { x.replayAt = now }
 func (x *Index) Add(r event.Record) {
 	if kind, ok := event.KindOf(r); ok {
 		x.partitions[r.Partition] = append(x.partitions[r.Partition], x.entryOf(r, kind))
+		if x.accounts != nil {
+			x.accounts[r.Partition] = append(x.accounts[r.Partition], x.accountsOf(r))
+		}
 	} else if id, state, ok := ResolutionOf(r); !ok {
 		x.unknown++
 	} else if l := x.find(id); l != nil && l.State <= Parked {
@@ -224,9 +231,7 @@ func (x *Index) Find(states ...State) (found []Entry) {
 			}
 		}
 	}
-	slices.SortFunc(found, func(a, b Entry) int {
-		return cmp.Or(cmp.Compare(a.failedAt, b.failedAt), a.ID.Compare(b.ID))
-	})
+	slices.SortFunc(found, func(a, b Entry) int { return byFailure(&a, &b) })
 	return found
 }
 
@@ -338,6 +343,11 @@ func (x *Index) CountsOf(some ...[]Entry) []Count {
 			}
 		}
 	}
+	return sortCounts(counts)
+}
+
+// sortCounts sorts counts as Counts describes, and removes those of no dead letter.
+func sortCounts(counts []Count) []Count {
 	counts = slices.DeleteFunc(counts,
 		func(c Count) bool { return c.Letters == [stateCount]int64{} })
 	slices.SortFunc(counts, func(a, b Count) int {

@@ -2,6 +2,7 @@ package deadletter
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -13,6 +14,23 @@ import (
 type Unread struct {
 	kafkaclient.UnreadRange
 	Damaged bool // the records can't be decoded: they contain no dead letter and no resolution
+}
+
+// Place returns the topic, partition and offsets, as text for people.
+func (u Unread) Place() string {
+	if u.From < 0 {
+		return fmt.Sprintf("topic %q, partition %d", u.Topic, u.Partition)
+	}
+	return fmt.Sprintf("topic %q, partition %d, offsets %d to %d", u.Topic, u.Partition, u.From,
+		u.To-1)
+}
+
+// Do returns the remedy, as text for people.
+func (u Unread) Do() string {
+	if u.Damaged {
+		return "find out what wrote it; markread did not, so no dead letter is lost"
+	}
+	return u.UnreadRange.Do()
 }
 
 // unread holds what could not be read since Find.

@@ -6,8 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,7 +17,6 @@ import (
 	"markread/consumer/kafkaclient"
 	"markread/imclient"
 	"markread/worker/format"
-	"markread/worker/groupstatus"
 )
 
 // deadLettersCommand has the subcommands for dead letters.
@@ -75,7 +72,7 @@ func (d *deadLetters) warnUnread() {
 			if u.From >= 0 {
 				line.Int64("offset", u.From).Int64("last_offset", u.To-1)
 			}
-			line.Str("reason", format.Line(u.Err.Error())).Str("do", groupstatus.RemedyOf(u)).
+			line.Str("reason", format.Line(u.Err.Error())).Str("do", u.Do()).
 				Msg(unreadText(u))
 		}
 	}
@@ -133,7 +130,7 @@ func explainKind(class, code string) explanation {
 		return explanation{"the record is not a valid event",
 			"fix what wrote it; `markread dead-letters show ID --event` prints the event, to " +
 				"edit and emit"}
-	case !codePattern.MatchString(code):
+	case !deadletter.IsCode(code):
 		return explanation{}
 	}
 	failure := &imclient.Error{Label: code}
@@ -179,52 +176,16 @@ type filterFlags struct {
 	Parked bool    `help:"Parked dead letters, too: they failed again after --max-replays replays."`
 }
 
-// codePattern matches an ErrorCode, an HTTP status, and all codes without digits.
-var codePattern = regexp.MustCompile(
-	`^(-?[0-9]{1,10}|http_[0-9]{3}|timeout|connect|reset|tls|answer|key|request)$`)
-
 // filter checks the flags and returns the filter that they describe.
 func (f *filterFlags) filter(now time.Time) (deadletter.Filter, error) {
-	var filter deadletter.Filter
-	classes := []string{event.ClassInvalid, event.ClassRejected, event.ClassExhausted}
-	switch {
-	case f.Class != nil && !slices.Contains(classes, *f.Class):
-		return filter, config.Usagef("--class must be one of invalid, rejected, exhausted, not %q",
-			*f.Class)
-	case f.Code != nil && !codePattern.MatchString(*f.Code):
-		return filter, config.Usagef("--code %q is neither an ErrorCode (90048) nor one of "+
-			"timeout, connect, reset, tls, answer, http_502 and the like", *f.Code)
-	case f.Report != nil && *f.Report == "":
-		return filter, config.Usagef("--report must not be empty")
-	case f.Peer != nil && *f.Peer == "":
-		return filter, config.Usagef("--peer must not be empty")
-	case f.Limit != nil && *f.Limit < 1:
-		return filter, config.Usagef("--limit must be at least 1")
+	if f.Limit != nil && *f.Limit < 1 {
+		return deadletter.Filter{}, config.Usagef("--limit must be at least 1")
 	}
-	filter.Class, filter.Code = value(f.Class), value(f.Code)
-	filter.Report, filter.Peer = value(f.Report), value(f.Peer)
-	for _, t := range []struct {
-		name string
-		flag *string
-		to   *time.Time
-	}{{"--since", f.Since, &filter.Since}, {"--until", f.Until, &filter.Until}} {
-		if t.flag == nil {
-			continue
-		}
-		at, ok := parseTimeOrAge(*t.flag, now)
-		if !ok {
-			return filter, config.Usagef("%s %q is neither a time in RFC 3339 "+
-				"(2026-03-01T02:48:00Z) nor an age (24h, 7d)", t.name, *t.flag)
-		}
-		*t.to = at
-	}
-	if f.Until != nil && wholeSecond.MatchString(*f.Until) {
-		// ls shows whole seconds, so --until includes the whole second.
-		filter.Until = filter.Until.Add(time.Second - 1)
-	}
-	if !filter.Since.IsZero() && !filter.Until.IsZero() && filter.Since.After(filter.Until) {
-		return filter, config.Usagef("--since %s is later than --until %s: nothing can match",
-			*f.Since, *f.Until)
+	query := deadletter.Query{Class: f.Class, Code: f.Code, Report: f.Report, Peer: f.Peer,
+		Since: f.Since, Until: f.Until}
+	filter, err := query.Filter("--", now)
+	if err != nil {
+		return filter, config.Usagef("%v", err)
 	}
 	return filter, nil
 }
@@ -254,31 +215,6 @@ func (f *filterFlags) states(state string) (states []deadletter.State) {
 		}
 	}
 	return states
-}
-
-// wholeSecond matches a time in RFC 3339 without a fraction.
-var wholeSecond = regexp.MustCompile(`T[0-9:]{8}(Z|[+-])`)
-
-var days = regexp.MustCompile(`^([0-9]{1,6})d(.*)$`)
-
-// parseTimeOrAge parses a time in RFC 3339, or an age such as 7d, which it subtracts from now.
-func parseTimeOrAge(text string, now time.Time) (time.Time, bool) {
-	if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
-		return t, true
-	}
-	var age time.Duration
-	if m := days.FindStringSubmatch(text); m != nil {
-		n, _ := strconv.Atoi(m[1])
-		if n > 36_500 {
-			return time.Time{}, false
-		}
-		age, text = time.Duration(n)*24*time.Hour, cmp.Or(m[2], "0")
-	}
-	more, err := time.ParseDuration(text)
-	if err != nil || more < 0 || strings.HasPrefix(text, "+") {
-		return time.Time{}, false
-	}
-	return now.Add(-age - more), true
 }
 
 // filterHelp is part of the help of every command with filters.

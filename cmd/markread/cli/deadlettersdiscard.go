@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"markread/cmd/markread/cli/config"
 	"markread/cmd/markread/cli/terminal"
@@ -58,14 +59,14 @@ func (c *discardCommand) run(ctx context.Context, p *process) error {
 		return err
 	}
 	defer d.kafka.Close()
-	index := deadletter.NewIndex(c.MaxReplays, filter)
-	found, skip, err := d.selectEntries(ctx, &c.selectionFlags, index, filter, c.DryRun)
+	selected, err := d.selectEntries(ctx, &c.selectionFlags, c.MaxReplays, filter, time.Time{},
+		c.DryRun)
 	if err != nil {
 		return err
 	}
-	found = deadletter.Oldest(found, c.limit())
-	r := discardReport{DryRun: c.DryRun, Letters: len(found), skipped: skip}
-	d.warnSkippedIDs(index, filter, found)
+	found := deadletter.Oldest(selected.Entries, c.limit())
+	r := discardReport{DryRun: c.DryRun, Letters: len(found), Skipped: selected.Skipped}
+	d.warnSkippedIDs(selected.Index, filter, found)
 	if len(found) == 0 || c.DryRun {
 		return d.finish(r.print(p.stdout, c.JSON))
 	}
@@ -76,15 +77,15 @@ func (c *discardCommand) run(ctx context.Context, p *process) error {
 	}
 	if !yes {
 		if c.JSON {
-			return d.finish(printJSON(p.stdout, discardReport{skipped: r.skipped}))
+			return d.finish(printJSON(p.stdout, discardReport{Skipped: r.Skipped}))
 		}
 		_, err := fmt.Fprintln(p.stdout, "nothing was discarded")
 		return d.finish(err)
 	}
 	all := len(found)
 	if !c.Yes {
-		if found, err = d.stillUnchanged(ctx, c.MaxReplays, filter, found); err != nil {
-			return err
+		if found, err = selected.StillUnchanged(ctx, found); err != nil {
+			return explainError(ctx, err)
 		}
 	}
 	show, end := terminal.CountProgress(p.stderr, "discarded", len(found))
@@ -103,13 +104,13 @@ func (c *discardCommand) run(ctx context.Context, p *process) error {
 type discardReport struct {
 	DryRun  bool `json:"dry_run"`
 	Letters int  `json:"letters"`
-	skipped
+	deadletter.Skipped
 	started bool
 }
 
 // withSkipped returns the text, followed by the counts of skipped dead letters.
 func (r *discardReport) withSkipped(text string) string {
-	return strings.Join(append([]string{text}, r.reasons()...), "; ")
+	return strings.Join(append([]string{text}, skippedReasons(r.Skipped)...), "; ")
 }
 
 func (r *discardReport) print(w io.Writer, asJSON bool) error {

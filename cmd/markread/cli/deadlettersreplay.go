@@ -72,19 +72,15 @@ func (c *replayCommand) run(ctx context.Context, p *process) error {
 		return err
 	}
 	defer d.kafka.Close()
-	index := deadletter.NewIndex(c.MaxReplays, filter)
-	index.CheckReplayableAt(time.Now())
-	found, skip, err := d.selectEntries(ctx, &c.selectionFlags, index, filter, c.DryRun, c.target())
+	selected, err := d.selectEntries(ctx, &c.selectionFlags, c.MaxReplays, filter, time.Now(),
+		c.DryRun, c.target())
 	if err != nil {
 		return err
 	}
-	plan := deadletter.PlanOf(found, c.limit())
-	r := replayReport{To: c.target(),
-		DryRun: c.DryRun, Letters: plan.Letters(), Conversations: len(plan.Events),
-		StillOpen: stillOpen{Invalid: plan.Obstacles[deadletter.Invalid],
-			ValueOmitted: plan.Obstacles[deadletter.Omitted]}, skipped: skip}
-	d.warnSkippedIDs(index, filter, found)
-	if plan.Letters() == 0 || c.DryRun {
+	job := selected.NewJob(c.limit())
+	r := replayReport{To: c.target(), DryRun: c.DryRun, Report: job.Report}
+	d.warnSkippedIDs(selected.Index, filter, selected.Entries)
+	if job.Planned() == 0 || c.DryRun {
 		return d.finish(r.finish(p, c.JSON, nil))
 	}
 	yes, err := c.confirmed(ctx, p, r.question())
@@ -99,53 +95,27 @@ func (c *replayCommand) run(ctx context.Context, p *process) error {
 		_, err := fmt.Fprintln(p.stdout, "nothing was replayed")
 		return d.finish(err)
 	}
-	all := plan.Letters()
 	if !c.Yes {
-		still, err := d.stillUnchanged(ctx, c.MaxReplays, filter, plan.All())
-		if err != nil {
-			return err
+		if err := job.Recheck(ctx); err != nil {
+			return explainError(ctx, err)
 		}
-		plan = deadletter.PlanOf(still, 0)
 	}
-	show, end := terminal.CountProgress(p.stderr, "replayed", plan.Letters())
-	done, err := d.Replay(ctx, plan, time.Now, d.kafka.Publisher(c.target()),
+	show, end := terminal.CountProgress(p.stderr, "replayed", job.Plan.Letters())
+	err = job.Run(ctx, time.Now, d.kafka.Publisher(c.target()),
 		d.kafka.Publisher(c.DeadLetterTopic), show)
 	end()
-	done.Gone += all - plan.Letters()
-	r.record(done)
+	r.started, r.Report = true, job.Report
 	return d.finish(r.finish(p, c.JSON,
-		incompleteError(ctx, err, done.Letters, all, done.Unresolved,
+		incompleteError(ctx, err, r.Letters, job.Planned(), r.StillOpen.Unresolved,
 			"may have been published and would be replayed once more, which is harmless")))
 }
 
-// replayReport counts what a replay did, or would do.
+// replayReport is what a replay did, or would do.
 type replayReport struct {
-	To            string    `json:"topic"`
-	DryRun        bool      `json:"dry_run"`
-	Letters       int       `json:"letters"`
-	Conversations int       `json:"conversations"`
-	StillOpen     stillOpen `json:"still_open"`
-	skipped
+	To     string `json:"topic"`
+	DryRun bool   `json:"dry_run"`
+	deadletter.Report
 	started bool
-}
-
-// stillOpen counts selected dead letters that can't be replayed.
-type stillOpen struct {
-	Invalid      int `json:"invalid"`
-	ValueOmitted int `json:"value_omitted"`
-	TooLarge     int `json:"too_large"`
-	Refused      int `json:"refused"`
-	Unresolved   int `json:"unresolved"`
-}
-
-func (s stillOpen) rejected() int { return s.Invalid + s.ValueOmitted + s.TooLarge + s.Refused }
-
-func (r *replayReport) record(done deadletter.Done) {
-	r.started, r.Letters, r.Conversations = true, done.Letters, done.Conversations
-	r.Gone, r.Unread = done.Gone, r.Unread+done.Unread
-	r.StillOpen.Invalid += done.Changed
-	r.StillOpen.TooLarge, r.StillOpen.Refused = done.TooLarge, done.Refused
-	r.StillOpen.Unresolved = done.Unresolved
 }
 
 // description counts the dead letters and names their target topic.
@@ -164,10 +134,10 @@ func (r *replayReport) question() string {
 
 // notes counts what is not replayed, with reasons.
 func (r *replayReport) notes() string {
-	return strings.Join(append(r.StillOpen.reasons(), r.skipped.reasons()...), "; ")
+	return strings.Join(append(stillOpenReasons(r.StillOpen), skippedReasons(r.Skipped)...), "; ")
 }
 
-func (s stillOpen) reasons() []string {
+func stillOpenReasons(s deadletter.StillOpen) []string {
 	return formatReasons(reason{s.Invalid, "can't: the record is not a valid event"},
 		reason{s.ValueOmitted, "can't: the value was omitted as too large or damaged"},
 		reason{s.TooLarge, "can't: the topic refuses the record as too large"},
@@ -180,13 +150,13 @@ func (r *replayReport) finish(p *process, asJSON bool, failed error) error {
 	if err := cmp.Or(failed, r.print(p, asJSON)); err != nil {
 		return err
 	}
-	if n := r.StillOpen.rejected(); n > 0 {
+	if n := r.StillOpen.Rejected(); n > 0 {
 		verb := " stay open: "
 		if n == 1 {
 			verb = " stays open: "
 		}
 		return &rejectedError{format.Count(n, "dead letter") + verb +
-			strings.Join(r.StillOpen.reasons(), "; ")}
+			strings.Join(stillOpenReasons(r.StillOpen), "; ")}
 	}
 	return nil
 }

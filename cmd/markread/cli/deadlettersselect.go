@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"markread/cmd/markread/cli/config"
-	"markread/consumer/admin"
 	"markread/consumer/deadletter"
 	"markread/worker/format"
 )
@@ -47,50 +46,24 @@ func (f *selectionFlags) selection(wrong error) (deadletter.Filter, error) {
 	return filter, wrong
 }
 
-// selectEntries reads the topic and returns the selected dead letters, and counts of the ones that
-// match but are skipped. Before that, unless for a dry run, it checks that the user may write to
-// the dead-letter topic and to the topics in writeTo, and that the dead-letter topic is not
-// compacted, which would lose dead letters.
-func (d *deadLetters) selectEntries(ctx context.Context, f *selectionFlags, index *deadletter.Index,
-	filter deadletter.Filter, dryRun bool, writeTo ...string) ([]deadletter.Entry, skipped, error) {
+// selectEntries reads the topic and returns the selected dead letters. Before that, unless for a
+// dry run, it checks that the user may write to the topics: see deadletter.CheckWritable. If
+// replayAt is not zero, the dead letters are checked for a replay at that time.
+func (d *deadLetters) selectEntries(ctx context.Context, f *selectionFlags, maxReplays int,
+	filter deadletter.Filter, replayAt time.Time, dryRun bool,
+	writeTo ...string) (*deadletter.Selected, error) {
 	if !dryRun {
-		err := admin.CheckWrite(ctx, d.kafka, append(writeTo, d.Name)...)
-		if err == nil {
-			err = admin.CheckCleanupPolicy(ctx, d.kafka, d.Name)
-		}
-		if err != nil {
-			return nil, skipped{}, explainError(ctx, err)
+		if err := deadletter.CheckWritable(ctx, d.kafka, d.Name, writeTo...); err != nil {
+			return nil, explainError(ctx, err)
 		}
 	}
-	if err := d.Find(ctx, index); err != nil {
-		return nil, skipped{}, explainError(ctx, err)
-	}
-	d.warnUnread()
-	var states []deadletter.State
-	var skip skipped
-	if f.State != deadletter.Parked.String() {
-		states = append(states, deadletter.Open)
-	}
-	if f.Parked {
-		states = append(states, deadletter.Parked)
-	} else {
-		skip.Parked = len(index.Find(deadletter.Parked))
-	}
-	found, unread := d.WithKnownState(index.Find(states...), filter.IDs)
-	skip.Unread = unread
-	return found, skip, nil
-}
-
-// stillUnchanged returns the dead letters of found that are still in the same state: other commands
-// may have resolved some while the user considered the question.
-func (d *deadLetters) stillUnchanged(ctx context.Context, maxReplays int, filter deadletter.Filter,
-	found []deadletter.Entry) ([]deadletter.Entry, error) {
-	index := deadletter.NewIndex(maxReplays, filter)
-	if err := d.Find(ctx, index); err != nil {
+	selected, err := d.Select(ctx, deadletter.Selection{Filter: filter, MaxReplays: maxReplays,
+		Open: f.State != deadletter.Parked.String(), Parked: f.Parked}, replayAt)
+	if err != nil {
 		return nil, explainError(ctx, err)
 	}
-	still, _ := d.WithKnownState(index.Unchanged(found), filter.IDs)
-	return still, nil
+	d.warnUnread()
+	return selected, nil
 }
 
 // warnSkippedIDs logs why dead letters that were named by ID are skipped, or may be resolved
@@ -130,19 +103,12 @@ func (d *deadLetters) warnSkippedIDs(index *deadletter.Index, filter deadletter.
 	}
 }
 
-// skipped counts dead letters that match the filter, but were skipped.
-type skipped struct {
-	Parked int `json:"parked"`
-	Gone   int `json:"gone"`
-	Unread int `json:"unread,omitempty"`
-}
-
-func (l skipped) reasons() []string {
+func skippedReasons(s deadletter.Skipped) []string {
 	return formatReasons(
-		reason{l.Gone, "skipped: resolved by another command meanwhile, or deleted"},
-		reason{l.Unread, "skipped: their partition can't be read to its end, so they may be " +
+		reason{s.Gone, "skipped: resolved by another command meanwhile, or deleted"},
+		reason{s.Unread, "skipped: their partition can't be read to its end, so they may be " +
 			"resolved; select them by ID"},
-		reason{l.Parked, "skipped: parked; --parked selects them, too"})
+		reason{s.Parked, "skipped: parked; --parked selects them, too"})
 }
 
 // reason is a number of dead letters, and why they are skipped.

@@ -1,0 +1,69 @@
+package letters
+
+import (
+	"regexp"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// commands returns the commands that count and replay the dead letters of a filter. A command is ""
+// if it can't exist, or if an account has control characters or the like, which nobody should paste
+// into a terminal.
+func (l *Letters) commands(f *Filter, since time.Time, until string) (ls, replay string) {
+	var flags []string
+	add := func(name, value string) {
+		switch {
+		case value == "":
+		case strings.HasPrefix(value, "-"):
+			flags = append(flags, name+"="+value)
+		default:
+			flags = append(flags, name, value)
+		}
+	}
+	add("--class", f.Class)
+	add("--code", f.Code)
+	add("--report", f.Report)
+	add("--peer", f.Peer)
+	if !since.IsZero() { // an age would select other ones later
+		add("--since", since.UTC().Format(time.RFC3339Nano))
+	}
+	add("--until", until)
+	state := []string{}
+	if f.State != "" && f.State != "open" {
+		state = append(state, "--state", f.State)
+	}
+	ls = commandLine("ls", l.Flags, state, flags)
+	switch f.State {
+	case "replayed", "discarded":
+		return ls, ""
+	case "parked", "all":
+		state = append(state, "--parked")
+	}
+	return ls, commandLine("replay", l.Flags, l.ReplayFlags, state, flags)
+}
+
+// commandLine returns a command for dead letters as a line for a POSIX shell.
+func commandLine(subcommand string, words ...[]string) string {
+	line := "markread dead-letters " + subcommand
+	for _, some := range words {
+		for _, word := range some {
+			if strings.ContainsFunc(word,
+				func(r rune) bool { return r != '\n' && !unicode.IsGraphic(r) }) {
+				return ""
+			}
+			line += " " + quote(word)
+		}
+	}
+	return line
+}
+
+var plain = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
+
+// quote returns a word for a POSIX shell.
+func quote(word string) string {
+	if plain.MatchString(word) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}

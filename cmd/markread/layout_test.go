@@ -24,8 +24,8 @@ var mayImport = map[string][]string{
 	// The program: signals and the exit status; the commands, which translate; what they start.
 	"cmd/markread": {"cmd/markread/cli"},
 	"cmd/markread/app": {"worker", "worker/console", "worker/console/group",
-		"worker/console/letters", "worker/console/overview", "consumer/admin",
-		"consumer/deadletter", "consumer/broker", "consumer/event",
+		"worker/console/letters", "worker/console/overview", "consumer/admin", "consumer/broker",
+		"consumer/deadletter", "consumer/event",
 		"consumer/kafkaclient", "consumer/printable", "imclient",
 		"imclient/sandbox", "worker/format"},
 	// it starts the other sides of the comparison, and the program itself, as processes; imclient

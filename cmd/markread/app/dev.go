@@ -110,9 +110,11 @@ func Dev(ctx context.Context, c DevOptions) error {
 		return err
 	}
 	board, err := openConsole(ConsoleOptions{Addr: c.ConsoleAddr, Token: c.AdminToken,
-		AllowReplay: true, Version: c.Worker.Version, Log: log, Group: group.Options{Kafka: kafka, Name: o.Worker.Group,
-			Topics: DevTopics,
-			Peers:  []string{console.DialAddr(s.admin.Addr())}}})
+		AllowReplay: true, MaxReplays: c.Worker.MaxReplays,
+		Flags: []string{"--brokers", kafkaServer.Addr()}, Settings: o.Settings,
+		Version: c.Worker.Version, Log: log,
+		Group: group.Options{Kafka: kafka, Name: o.Worker.Group, Topics: DevTopics,
+			Peers: []string{console.DialAddr(s.admin.Addr())}}})
 	if err != nil {
 		return err
 	}

@@ -89,6 +89,11 @@ func TestOwnFlagsHaveNoVariable(t *testing.T) {
 	if err != nil || selected.(*emitCommand).Report != nil {
 		t.Errorf("emit: %+v, %v", selected, err)
 	}
+	p.env.Values["MARKREAD_ALLOW_REPLAY"] = "true"
+	selected, err = p.parse([]string{"console", "--brokers", "k:1"})
+	if err != nil || selected.(*consoleCommand).AllowReplay {
+		t.Errorf("console: %+v, %v", selected, err)
+	}
 	selected, err = p.parse([]string{"sandbox"})
 	if err != nil || selected.(*sandboxCommand).AppID != app.LocalAppID ||
 		selected.(*sandboxCommand).Rate != 200 {

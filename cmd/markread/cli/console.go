@@ -45,9 +45,9 @@ type consoleCommand struct {
 
 func (*consoleCommand) Help() string {
 	return `A page for the whole group: what is wrong and what to do, plots, what happened, workers,
-partitions, dead letters and settings. It reads each worker's /metrics, which is open, and everything
-else from Kafka; it joins no group, so it can't slow down a worker. Without --allow-replay it needs
-only permissions to read and describe.
+partitions, dead letters and settings. It reads each worker's /metrics, which is open, and the rest
+from Kafka; it joins no group, so it can't slow down a worker. Without --allow-replay it needs only
+permissions to read and describe.
 
 Other machines see it only with MARKREAD_ADMIN_TOKEN (or MARKREAD_ADMIN_TOKEN_FILE), and log in with
 that token over TLS. It pauses and resumes only workers of its own machine, with the same token.

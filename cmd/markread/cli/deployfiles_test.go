@@ -76,8 +76,8 @@ func unit(t *testing.T) map[string][]string {
 	return all
 }
 
-// The consoles of compose.yaml and of Kubernetes start with their environment, find the workers, and
-// listen where their ports lead.
+// The consoles of compose.yaml and of Kubernetes start with their environment, find the workers,
+// and listen where their ports lead.
 func TestDeployConsole(t *testing.T) {
 	_, admin, _ := net.SplitHostPort(defaults(t).Admin.AdminAddr)
 	parse := func(where string, env []string, args ...string) *consoleCommand {

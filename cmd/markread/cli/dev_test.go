@@ -89,13 +89,24 @@ func TestDev(t *testing.T) {
 		len(s.Partitions) != 24 {
 		t.Errorf("state: %+v", s)
 	}
-	for path, want := range map[string]string{"/": "<h1>markread</h1>", "/healthz": "ok",
+	for path, want := range map[string]string{"/": `id="boot"`, "/healthz": "ok",
 		"/readyz": `{"ready":true,"held":[]}`} {
 		if got := clitest.Fetch(t, "http://"+admin+path); !strings.Contains(got, want) {
 			t.Errorf("%s: %s", path, got)
 		}
 	}
 	checkMetrics(t, clitest.Fetch(t, "http://"+admin+"/metrics"))
+
+	// The group's console has the worker, and can control it.
+	board := "http://" + r.WaitFor(t, `console +http://(127[^/ ]+)/`)
+	if page := clitest.Fetch(t, board); !strings.Contains(page, `"scope":"group"`) ||
+		!strings.Contains(page, `"allow_replay":`) {
+		t.Errorf("the console: %s", page)
+	}
+	clitest.WaitUntil(t, "the worker on the console", func() bool {
+		return strings.Contains(clitest.Fetch(t, board+"/api/overview"), `"address":"`+admin+
+			`"`) && strings.Contains(clitest.Fetch(t, board+"/api/overview"), `"controllable":true`)
+	})
 
 	if status := r.Stop(); status != ExitOK ||
 		!strings.Contains(r.Stderr.String(), "stopped cleanly") {

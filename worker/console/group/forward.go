@@ -2,10 +2,18 @@ package group
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"net/http"
+	"net/url"
+	"strings"
 
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
+	"markread/consumer/printable"
+	"markread/imclient"
 	"markread/worker/console"
 )
 
@@ -14,71 +22,125 @@ import (
 // page shows the command.
 var _ console.Workers = (*Group)(nil)
 
-// client returns a client of the worker with this address.
-func (g *Group) client(address string) (*console.Client, error) {
-	row, ok := g.row(address)
-	switch {
-	case !ok:
-		return nil, &console.Error{Status: http.StatusNotFound,
-			Text: "there is no worker with this address"}
-	case !row.Controllable:
-		return nil, &console.Error{Status: http.StatusConflict, Text: "this console reaches only " +
-			"workers of its own machine that respond: use the command on the worker's machine"}
-	}
-	client, err := console.NewClient("http://"+address, g.Token)
-	if err == nil {
-		client.HTTP.Transport = &http.Transport{DialContext: g.Dial, DisableKeepAlives: true}
-	}
-	return client, err
-}
+// maxForwarded bounds the bytes of a worker's response.
+const maxForwarded = 256 << 10
 
 // Pause implements console.Workers.
-func (g *Group) Pause(ctx context.Context, worker, by, why string) (console.Readiness, error) {
-	client, err := g.client(worker)
-	if err != nil {
-		return console.Readiness{}, err
+func (g *Group) Pause(ctx context.Context, worker, by, why string) (now console.Readiness,
+	err error) {
+	path := "/api/pause"
+	if why != "" {
+		path += "?" + url.Values{"reason": {why}}.Encode()
 	}
-	return client.Pause(ctx, by, why)
+	err = g.ask(ctx, worker, path, by, nil, &now)
+	return now, err
 }
 
 // Resume implements console.Workers.
 func (g *Group) Resume(ctx context.Context, worker, by string,
-	acceptRejections bool) (console.Readiness, error) {
-	client, err := g.client(worker)
-	if err != nil {
-		return console.Readiness{}, err
+	acceptRejections bool) (now console.Readiness, err error) {
+	path := "/api/resume"
+	if acceptRejections {
+		path += "?accept-rejections=true"
 	}
-	return client.Resume(ctx, by, acceptRejections)
+	err = g.ask(ctx, worker, path, by, nil, &now)
+	return now, err
 }
 
 // Rejected implements console.Workers.
 func (g *Group) Rejected(ctx context.Context, worker string) ([]console.RejectedEvent, error) {
-	client, err := g.client(worker)
-	if err != nil {
-		return nil, err
+	var found struct{ Events []console.RejectedEvent }
+	err := g.ask(ctx, worker, "/api/rejected", "", struct{}{}, &found)
+	return found.Events, err
+}
+
+// ask sends a POST to the worker with this address, by whom is for its log and page, and decodes
+// the response. A nil body is none.
+func (g *Group) ask(ctx context.Context, worker, path, by string, body, response any) error {
+	row, ok := g.row(worker)
+	switch {
+	case !ok:
+		return &console.Error{Status: http.StatusNotFound,
+			Text: "there is no worker with this address"}
+	case !row.Controllable:
+		return &console.Error{Status: http.StatusConflict, Text: "this console reaches only " +
+			"workers of its own machine that respond: use the command on the worker's machine"}
 	}
-	return client.Rejected(ctx)
+	text := ""
+	if body != nil {
+		encoded, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		text = string(encoded)
+	}
+	ctx, cancel := context.WithTimeout(ctx, console.AdminTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+worker+path,
+		strings.NewReader(text))
+	if err != nil {
+		return err
+	}
+	if body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	if !g.Token.IsZero() { // without one the worker would take the name for a proxy's
+		request.Header.Set("Authorization", "Bearer "+g.Token.Reveal())
+		request.Header.Set("X-Forwarded-User", by)
+	}
+	if err := g.send(request, response); err != nil {
+		return fmt.Errorf("the worker at %s: %w", worker, err)
+	}
+	return nil
+}
+
+// send sends the request and decodes a successful response.
+func (g *Group) send(request *http.Request, into any) error {
+	response, err := g.scraper.http.Do(request)
+	if err != nil {
+		if failure, ok := errors.AsType[*url.Error](err); ok {
+			err = failure.Err // the URL has the reason of a pause
+		}
+		return fmt.Errorf("no response: %w; a command may have been executed, and repeating it does "+
+			"no harm", err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxForwarded+1))
+	switch {
+	case err != nil || len(text) > maxForwarded:
+		return fmt.Errorf("its response is cut off, or longer than %d KiB", maxForwarded>>10)
+	case response.StatusCode == http.StatusUnauthorized:
+		return errors.New("it refuses this console's token: both need the same " +
+			"MARKREAD_ADMIN_TOKEN")
+	case response.StatusCode != http.StatusOK:
+		return fmt.Errorf("HTTP %d: %s", response.StatusCode, printable.Truncate(printable.Line(
+			imclient.NewMask(g.Token)(strings.TrimSpace(string(text)))), maxReason))
+	case json.Unmarshal(text, into) != nil:
+		return errors.New("its response is not a markread worker's")
+	}
+	return nil
 }
 
 // Conversation implements console.Workers. Without a worker it asks the owner of the partition to
 // which the recommended key leads, if that is on this machine.
-func (g *Group) Conversation(ctx context.Context, worker, report, peer string) (console.Conversation,
-	error) {
+func (g *Group) Conversation(ctx context.Context, worker, report,
+	peer string) (console.Conversation, error) {
 	c := console.Conversation{}
 	address := worker
 	if worker == "" {
 		c, address = g.owner(report, peer)
 	}
 	if address != "" {
-		client, err := g.client(address)
-		if err != nil {
-			return c, err
-		}
-		known, err := client.Conversation(ctx, report, peer)
-		if err != nil {
-			c.Note = err.Error()
-		} else {
+		var known console.Conversation
+		err := g.ask(ctx, address, "/api/conversation", "",
+			map[string]string{"report": report, "peer": peer}, &known)
+		switch {
+		case err == nil:
 			c.Here, c.Waiting, c.Applied, c.Note = known.Here, known.Waiting, known.Applied, known.Note
+		case worker != "":
+			return c, err
+		default:
+			c.Note = err.Error() // the rest is known nevertheless
 		}
 		if worker != "" {
 			c.Partition, c.Owner = known.Partition, worker

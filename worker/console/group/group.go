@@ -12,8 +12,8 @@
 //   - At most [MaxWorkers] workers are read and shown.
 //
 // Non-obvious:
-//   - A worker's metrics don't have its member ID. The partitions that they name do: Kafka knows who
-//     owns those (join.go).
+//   - A worker's metrics don't have its member ID, but its partitions, whose owner Kafka knows
+//     (join.go).
 //   - During a rebalance nobody owns partitions, so that a worker keeps the member it last had.
 //   - The latest sample of a worker that does not respond is dropped: it would be taken for the
 //     present.

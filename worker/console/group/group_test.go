@@ -72,7 +72,8 @@ func (r *running) Resume(by string, all bool) {
 	r.record("resume by %s %t", by, all)
 }
 
-func (r *running) Conversation(_ context.Context, report, peer string) (console.Conversation, error) {
+func (r *running) Conversation(_ context.Context, report,
+	peer string) (console.Conversation, error) {
 	r.record("%s and %s", report, peer)
 	return console.Conversation{Here: true, Note: "a note",
 		Waiting: &console.WaitingConversation{Events: 3}}, nil

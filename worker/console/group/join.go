@@ -2,7 +2,6 @@ package group
 
 import (
 	"cmp"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -61,8 +60,8 @@ func join(at time.Time, peers []*peer, view *kafkaView, letters lettersCount) ov
 
 // unknownAddress says why a member is not read.
 func unknownAddress(m groupstatus.Member, peers []*peer) string {
-	if ip, err := netip.ParseAddr(m.Host); err == nil &&
-		slices.ContainsFunc(peers, func(p *peer) bool { return p.ip == ip.Unmap() }) {
+	if ip := addressOf(m.Host); ip.IsValid() &&
+		slices.ContainsFunc(peers, func(p *peer) bool { return p.ip == ip }) {
 		return "the admin server that is known of its host, " + m.Host + ", is another worker's, or " +
 			"does not respond; list all of them in --peers"
 	}
@@ -109,7 +108,7 @@ func identify(peers []*peer, members []groupstatus.Member) {
 		}
 		var there []string
 		for _, m := range members {
-			if ip, err := netip.ParseAddr(m.Host); err == nil && ip.Unmap() == p.ip && !taken[m.ID] {
+			if addressOf(m.Host) == p.ip && !taken[m.ID] {
 				there = append(there, m.ID)
 			}
 		}

@@ -151,8 +151,8 @@ func TestJoinStates(t *testing.T) {
 		{"cut off from the beginning", &kafkaView{unreachable: true}, true, false, false, 0},
 	} {
 		in := join(time.Now(), nil, c.view, lettersCount{err: "not counted"})
-		if k := in.Kafka; k == nil || (len(k.Errors) == 0) != c.unreachable || k.Unreachable != c.unreachable || k.Empty != c.empty ||
-			k.Rebalancing != c.rebalancing || len(in.Members) != c.rows {
+		if k := in.Kafka; k == nil || (len(k.Errors) == 0) != c.unreachable ||
+			k.Unreachable != c.unreachable || k.Empty != c.empty || k.Rebalancing != c.rebalancing || len(in.Members) != c.rows {
 			t.Errorf("%s: %+v, %d rows", c.name, k, len(in.Members))
 		}
 	}
@@ -216,7 +216,7 @@ func TestPeersOfMembers(t *testing.T) {
 	}
 	view := &kafkaView{group: &groupstatus.Group{Members: []groupstatus.Member{
 		member("a", "10.0.0.2"), member("b", "::ffff:10.0.0.1"), member("c", "10.0.0.2"),
-		member("d", "fd00::1"), member("e", ""), member("f", "a-name")}}}
+		member("d", "[fd00::1]:49152"), member("e", ""), member("f", "a-name")}}}
 	peers, more := updatePeers(nil, g.wanted(nil, view))
 	var got []string
 	for _, p := range peers {

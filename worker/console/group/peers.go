@@ -132,13 +132,22 @@ func (g *Group) wanted(names []resolved, view *kafkaView) (all []endpoint) {
 		return all
 	}
 	for _, m := range view.group.Members {
-		if ip, err := netip.ParseAddr(m.Host); err == nil {
-			ip = ip.Unmap()
+		if ip := addressOf(m.Host); ip.IsValid() {
 			all = append(all, endpoint{
 				addr: net.JoinHostPort(ip.String(), strconv.Itoa(g.PeerPort)), ip: ip})
 		}
 	}
 	return all
+}
+
+// addressOf returns the address of a member's host; zero: it is none. The embedded broker adds the
+// port of the connection.
+func addressOf(host string) netip.Addr {
+	if at, err := netip.ParseAddrPort(host); err == nil {
+		return at.Addr().Unmap()
+	}
+	ip, _ := netip.ParseAddr(host) // zero if it is a name
+	return ip.Unmap()
 }
 
 // updatePeers returns the peers for the wanted endpoints, each once, with what is known of them. At

@@ -155,7 +155,7 @@ func TestHostilePeers(t *testing.T) {
 	})
 }
 
-// Slow workers are not silent, however many there are: a scrape begins only if there is time for it.
+// Slow workers are not silent, however many there are: a scrape begins only if there is time.
 func TestSlowPeers(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		var network kfake.VirtualNetwork

@@ -18,6 +18,7 @@ import (
 	"markread/consumer/kafkaclient"
 	"markread/imclient"
 	"markread/imclient/sandbox"
+	"markread/worker/console"
 	"markread/worker/console/group"
 	"markread/worker/console/overview"
 )
@@ -102,18 +103,19 @@ func TestConsole(t *testing.T) {
 	second, stopSecond := worker()
 	port := int(netip.MustParseAddrPort(first).Port())
 
-	console := func(peers ...string) (addr string) {
+	serve := func(peers ...string) (addr string) {
 		addr, _ = begin(t, func(ctx context.Context, started func(string)) error {
 			kafka := newKafka()
 			defer kafka.Close()
-			o := app.ConsoleOptions{Addr: "127.0.0.1:0", Log: zerolog.Nop(), Started: started,
+			o := app.ConsoleOptions{Addr: "127.0.0.1:0", MaxReplays: 3, Log: zerolog.Nop(),
+				Started: started, Settings: func() []console.Setting { return nil },
 				Group: group.Options{Kafka: kafka, Name: "markread", Topics: app.DevTopics,
-					MaxReplays: 3, Peers: peers, PeerPort: port}}
+					Peers: peers, PeerPort: port}}
 			return app.Console(ctx, o)
 		})
 		return addr
 	}
-	listed, found := console(first, second), console()
+	listed, found := serve(first, second), serve()
 
 	wait := func(what, addr string, holds func(overview.Overview) bool) {
 		t.Helper()

@@ -23,7 +23,7 @@ import (
 // sandbox and a worker, whose page is served.
 type stack struct {
 	t      *testing.T
-	addr   struct{ kafka, im, worker string } // HOST:PORT
+	addr   app.DevAddrs
 	events *kafkaclient.Publisher
 	stop   func() // stops all of it and waits; further calls do nothing
 }
@@ -43,6 +43,7 @@ func startStack(t *testing.T, change func(*app.DevOptions)) *stack {
 	})
 	options := app.DevOptions{
 		KafkaAddr: "127.0.0.1:0", IMAddr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0",
+		ConsoleAddr: "127.0.0.1:0",
 		Worker: worker.Options{ // the defaults of `markread run`
 			Rate: 200, MaxInFlight: 200, MaxPending: 500_000, MaxRejected: 95, Attempts: 8,
 			Backoff:    imclient.NewBackoff(200*time.Millisecond, 30*time.Second),
@@ -54,8 +55,8 @@ func startStack(t *testing.T, change func(*app.DevOptions)) *stack {
 		change(&options)
 	}
 	started, ended := make(chan struct{}), make(chan error, 1)
-	options.Started = func(kafka, im, worker string) {
-		s.addr.kafka, s.addr.im, s.addr.worker = kafka, im, worker
+	options.Started = func(at app.DevAddrs) {
+		s.addr = at
 		close(started)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -77,7 +78,7 @@ func startStack(t *testing.T, change func(*app.DevOptions)) *stack {
 		stopped = true
 		t.Fatalf("the stack does not start: %v", err)
 	}
-	client, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{s.addr.kafka}})
+	client, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{s.addr.Kafka}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,13 +88,16 @@ func startStack(t *testing.T, change func(*app.DevOptions)) *stack {
 }
 
 // page returns the URL of the worker's page.
-func (s *stack) page() string { return "http://" + s.addr.worker + "/" }
+func (s *stack) page() string { return "http://" + s.addr.Admin + "/" }
+
+// console returns the URL of the group's page.
+func (s *stack) console() string { return "http://" + s.addr.Console + "/" }
 
 // faults replaces the sandbox's faults; the JSON is documented in package sandbox, `{}`: none.
 func (s *stack) faults(json string) {
 	s.t.Helper()
 	request, err := http.NewRequestWithContext(s.t.Context(), http.MethodPut,
-		"http://"+s.addr.im+"/sandbox/faults", strings.NewReader(json))
+		"http://"+s.addr.IM+"/sandbox/faults", strings.NewReader(json))
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -131,8 +131,13 @@ func (w *world) start(addr, token string) *running {
 // watch runs a group's console without its server, until the test ends.
 func (w *world) watch(change func(*Options)) *Group {
 	client := w.ClientOver(w.kafka.DialContext)
-	o := Options{Kafka: client, Name: brokertest.Group, Topics: brokertest.Topics, MaxReplays: 3,
+	o := Options{Kafka: client, Name: brokertest.Group, Topics: brokertest.Topics,
 		PeerPort: 8780, Monitor: overview.NewMonitor("group", brokertest.Group),
+		CountLetters: func(context.Context) (overview.DeadLetters, error) {
+			return overview.DeadLetters{}, nil
+		},
+		Letters: func(context.Context, string, string) (any, error) { return nil, nil },
+		Replay:  func() any { return nil },
 		Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			_, port, _ := net.SplitHostPort(addr)
 			return w.Network.DialContext(ctx, network, "localhost:"+port)

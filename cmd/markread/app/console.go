@@ -1,16 +1,20 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 
 	"github.com/rs/zerolog"
 
+	"markread/consumer/deadletter"
 	"markread/imclient"
 	"markread/worker/console"
 	"markread/worker/console/group"
+	"markread/worker/console/letters"
 	"markread/worker/console/overview"
 )
 
@@ -20,10 +24,13 @@ type ConsoleOptions struct {
 	Token       imclient.Secret
 	Group       group.Options // without Monitor
 	AllowReplay bool
-	Settings    []console.Setting // the console's own
-	Version     string
-	Log         zerolog.Logger
-	Started     func(addr string) // if non-nil, called once it listens
+	// Flags and ReplayFlags are in the commands about dead letters that the page shows; the latter
+	// only in replays. They contain no secret.
+	Flags, ReplayFlags []string
+	Settings           func() []console.Setting // the console's own; nil: none are shown
+	Version            string
+	Log                zerolog.Logger
+	Started            func(addr string) // if non-nil, called once it listens
 }
 
 // Console runs the console of a group until ctx ends. It needs neither workers nor Kafka to run.
@@ -40,25 +47,48 @@ func Console(ctx context.Context, o ConsoleOptions) error {
 
 // groupConsole is a console that already listens.
 type groupConsole struct {
-	server *console.Server
-	group  *group.Group
-	log    zerolog.Logger
+	server  *console.Server
+	group   *group.Group
+	letters *letters.Letters
+	log     zerolog.Logger
 }
 
 // openConsole listens on the console's port. The caller must then call run.
 func openConsole(o ConsoleOptions) (*groupConsole, error) {
 	o.Group.Monitor = overview.NewMonitor("group", o.Group.Name)
 	o.Group.Token = o.Token
-	g := group.New(o.Group)
-	server, err := console.New(consoleServer(o, g))
-	return &groupConsole{server: server, group: g, log: o.Log}, err
+	c := &groupConsole{log: o.Log}
+	kafka, topics := o.Group.Kafka, o.Group.Topics
+	c.letters = letters.New(letters.Options{Topic: kafka, Name: topics.DeadLetter,
+		Publisher: func(topic string) deadletter.Publisher { return kafka.Publisher(topic) },
+		CheckWritable: func(ctx context.Context, writeTo ...string) error {
+			return deadletter.CheckWritable(ctx, kafka, topics.DeadLetter, writeTo...)
+		},
+		MaxReplays: o.Group.MaxReplays, AllowReplay: o.AllowReplay,
+		ReplayTo: cmp.Or(topics.Backfill, topics.Live),
+		Rate:     func() float64 { return c.group.Rate() },
+		Who:      func(r *http.Request) string { return console.Who(o.Token.Reveal(), r) },
+		Record:   o.Group.Monitor.Record, Flags: o.Flags, ReplayFlags: o.ReplayFlags, Log: o.Log})
+	o.Group.Replay = c.letters.Progress
+	o.Group.Letters = func(ctx context.Context, report, peer string) (any, error) {
+		return c.letters.Conversation(ctx, report, peer)
+	}
+	c.group = group.New(o.Group)
+	var err error
+	c.server, err = console.New(consoleServer(o, c))
+	return c, err
 }
 
 // consoleServer returns the options of a group console's server.
-func consoleServer(o ConsoleOptions, g *group.Group) console.Options {
+func consoleServer(o ConsoleOptions, c *groupConsole) console.Options {
+	own := func() []console.Setting { return nil }
+	if o.Settings != nil {
+		own = o.Settings
+	}
 	return console.Options{Addr: o.Addr, Flag: "--console-addr", Token: o.Token.Reveal(),
-		Version: o.Version, Group: o.Group.Name, Workers: g, Monitor: o.Group.Monitor,
-		Settings: func() console.Settings { return g.Settings(o.Settings) },
+		Version: o.Version, Group: o.Group.Name, Workers: c.group,
+		Monitor: o.Group.Monitor, Letters: c.letters.Handler(),
+		Settings: func() console.Settings { return c.group.Settings(own()) },
 		ReadOnly: o.Group.ReadOnly, AllowReplay: o.AllowReplay,
 		Gatherer: newRegistry(), Log: o.Log}
 }
@@ -71,6 +101,7 @@ func (c *groupConsole) run(ctx context.Context) error {
 	defer reading.Wait()
 	defer stop()
 	reading.Go(func() { c.group.Run(ctx) })
+	reading.Go(func() { _ = c.letters.Run(ctx) }) // it has no error
 	if err := c.server.Run(ctx); err != nil {
 		return fmt.Errorf("console: %w", errors.Unwrap(err))
 	}

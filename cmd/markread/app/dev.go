@@ -108,7 +108,8 @@ func Dev(ctx context.Context, c DevOptions) error {
 		return err
 	}
 	board, err := openConsole(ConsoleOptions{Addr: c.ConsoleAddr, Token: c.AdminToken,
-		AllowReplay: true, Version: c.Worker.Version, Log: log,
+		AllowReplay: true, Flags: []string{"--brokers", kafkaServer.Addr()},
+		Version: c.Worker.Version, Log: log,
 		Group: group.Options{Kafka: kafka, Name: o.Worker.Group, Topics: DevTopics,
 			MaxReplays: c.Worker.MaxReplays,
 			Peers:      []string{console.DialAddr(s.admin.Addr())}}})

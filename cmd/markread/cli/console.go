@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"markread/cmd/markread/app"
@@ -116,9 +117,39 @@ func (c *consoleCommand) run(ctx context.Context, p *process) error {
 	v, _ := build()
 	return app.Console(ctx, app.ConsoleOptions{Addr: c.ConsoleAddr, Token: token,
 		AllowReplay: c.AllowReplay, Version: v, Log: p.log,
+		Flags: c.commandFlags(), ReplayFlags: c.replayFlags(),
 		Group: group.Options{Kafka: kafka, Name: c.Group, Topics: c.Topics(),
 			MaxReplays: c.MaxReplays, Peers: c.Peers, PeerPort: c.PeerPort, ReadOnly: c.ReadOnly},
 		Started: func(addr string) {
 			fmt.Fprintf(p.stdout, "console  http://%s/\n", console.DialAddr(addr))
 		}})
+}
+
+// commandFlags returns the flags of a command about the same dead letters, without defaults. None
+// is a secret.
+func (c *consoleCommand) commandFlags() []string {
+	flags := []string{"--brokers", strings.Join(c.Brokers, ",")}
+	if c.TLS {
+		flags = append(flags, "--tls")
+	}
+	for _, f := range [][3]string{{"--tls-ca", c.TLSCA}, {"--tls-cert", c.TLSCert},
+		{"--tls-key", c.TLSKey}, {"--sasl", c.SASL}, {"--sasl-user", c.SASLUser},
+		{"--dead-letter-topic", c.DeadLetterTopic, "mark-read-dead-letters"},
+		{"--max-replays", strconv.Itoa(c.MaxReplays), "3"}} {
+		if f[1] != f[2] {
+			flags = append(flags, f[0], f[1])
+		}
+	}
+	return flags
+}
+
+// replayFlags returns the flags of a replay that publishes where the console does.
+func (c *consoleCommand) replayFlags() []string {
+	switch c.BackfillTopic {
+	case "":
+		return []string{"--lane", "live", "--topic", c.Topic}
+	case "mark-read-backfill":
+		return nil
+	}
+	return []string{"--backfill-topic", c.BackfillTopic}
 }

@@ -25,9 +25,8 @@ var mayImport = map[string][]string{
 	"cmd/markread": {"cmd/markread/cli"},
 	"cmd/markread/app": {"worker", "worker/console", "worker/console/group",
 		"worker/console/letters", "worker/console/overview", "consumer/admin", "consumer/broker",
-		"consumer/deadletter", "consumer/event",
-		"consumer/kafkaclient", "consumer/printable", "imclient",
-		"imclient/sandbox", "worker/format"},
+		"consumer/deadletter", "consumer/event", "consumer/kafkaclient", "consumer/printable",
+		"imclient", "imclient/sandbox", "worker/format"},
 	// it starts the other sides of the comparison, and the program itself, as processes; imclient
 	// signs the loops' calls
 	"cmd/markread/bench": {"cmd/markread/cli/config", "consumer/broker", "imclient",

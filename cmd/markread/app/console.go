@@ -27,7 +27,7 @@ type ConsoleOptions struct {
 	AllowReplay bool
 	// Flags are in the commands that the page shows, and ReplayFlags in `replay`, too.
 	Flags, ReplayFlags []string
-	Settings           func() []console.Setting // the console's own
+	Settings           func() []console.Setting // the console's own; nil: not known
 	Version            string
 	Log                zerolog.Logger
 	Started            func(addr string) // if non-nil, called once it listens
@@ -80,7 +80,12 @@ func openConsole(o ConsoleOptions) (*groupConsole, error) {
 	c.server, err = console.New(console.Options{
 		Addr: o.Addr, Flag: "--console-addr", Token: o.Token.Reveal(), Version: o.Version,
 		Group: o.Group.Name, Workers: c.group, Monitor: monitor, Letters: c.letters.Handler(),
-		Settings: func() console.Settings { return c.group.Settings(o.Settings()) },
+		Settings: func() console.Settings {
+			if o.Settings == nil {
+				return c.group.Settings(nil)
+			}
+			return c.group.Settings(o.Settings())
+		},
 		ReadOnly: o.Group.ReadOnly, AllowReplay: o.AllowReplay,
 		Gatherer: newRegistry(), Log: o.Log,
 	})

@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -102,6 +104,33 @@ func TestOwnFlagsHaveNoVariable(t *testing.T) {
 	selected, err = p.parse([]string{"dev"})
 	if err != nil || selected.(*devCommand).Traffic != 20 || selected.(*devCommand).Rate != 9 {
 		t.Errorf("dev: %+v, %v", selected, err)
+	}
+}
+
+// The commands that the console shows have flags that exist, and lead to the same dead letters.
+func TestConsoleCommandFlags(t *testing.T) {
+	parse := func(args ...string) command {
+		t.Helper()
+		p := &process{env: config.NewEnvironment(nil)}
+		selected, err := p.parse(args)
+		if err != nil {
+			t.Fatalf("%q: %v", args, err)
+		}
+		return selected
+	}
+	for _, extra := range [][]string{nil,
+		{"--tls", "--tls-ca", "ca.pem", "--sasl", "plain", "--sasl-user", "u", "--max-replays", "5",
+			"--dead-letter-topic", "d", "--backfill-topic", "b"},
+		{"--topic", "t", "--backfill-topic", ""}} {
+		c := parse(append([]string{"console", "--brokers", "k:1,l:2"}, extra...)...).(*consoleCommand)
+		parse(append([]string{"dead-letters", "ls"}, c.commandFlags()...)...)
+		r := parse(slices.Concat([]string{"dead-letters", "replay"}, c.commandFlags(),
+			c.replayFlags())...).(*replayCommand)
+		if r.target() != cmp.Or(c.BackfillTopic, c.Topic) || r.DeadLetterTopic != c.DeadLetterTopic ||
+			!reflect.DeepEqual(r.Kafka.Brokers, c.Brokers) || r.Kafka.SASLUser != c.SASLUser ||
+			r.MaxReplays != c.MaxReplays || r.Kafka.TLS != c.TLS {
+			t.Errorf("%q: %+v", extra, r)
+		}
 	}
 }
 

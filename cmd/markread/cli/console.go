@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"markread/cmd/markread/app"
@@ -115,31 +116,40 @@ func (c *consoleCommand) run(ctx context.Context, p *process) error {
 	defer kafka.Close()
 	v, _ := build()
 	return app.Console(ctx, app.ConsoleOptions{Addr: c.ConsoleAddr, Token: token,
-		AllowReplay: c.AllowReplay, MaxReplays: c.MaxReplays, Flags: c.shownFlags(),
-		ReplayFlags: c.shownReplayFlags(), Settings: p.settings, Version: v, Log: p.log,
-		Group: group.Options{Kafka: kafka, Name: c.Group, Topics: c.Topics(), Peers: c.Peers, PeerPort: c.PeerPort, ReadOnly: c.ReadOnly},
+		AllowReplay: c.AllowReplay, MaxReplays: c.MaxReplays, Flags: c.commandFlags(),
+		ReplayFlags: c.replayFlags(), Settings: p.settings, Version: v, Log: p.log,
+		Group: group.Options{Kafka: kafka, Name: c.Group, Topics: c.Topics(), Peers: c.Peers,
+			PeerPort: c.PeerPort, ReadOnly: c.ReadOnly},
 		Started: func(addr string) {
 			fmt.Fprintf(p.stdout, "console  http://%s/\n", console.DialAddr(addr))
 		}})
 }
 
-// shownFlags returns the flags of the commands for dead letters that the page shows. Flags that the
-// environment sets where the console runs, such as those of TLS, are for its reader to add.
-func (c *consoleCommand) shownFlags() []string {
+// commandFlags returns the flags of a command about the same dead letters, without defaults. None
+// is a secret.
+func (c *consoleCommand) commandFlags() []string {
 	flags := []string{"--brokers", strings.Join(c.Brokers, ",")}
-	if c.DeadLetterTopic != "mark-read-dead-letters" {
-		flags = append(flags, "--dead-letter-topic", c.DeadLetterTopic)
+	if c.TLS {
+		flags = append(flags, "--tls")
+	}
+	for _, f := range [][3]string{{"--tls-ca", c.TLSCA}, {"--tls-cert", c.TLSCert},
+		{"--tls-key", c.TLSKey}, {"--sasl", c.SASL}, {"--sasl-user", c.SASLUser},
+		{"--dead-letter-topic", c.DeadLetterTopic, "mark-read-dead-letters"},
+		{"--max-replays", strconv.Itoa(c.MaxReplays), "3"}} {
+		if f[1] != f[2] {
+			flags = append(flags, f[0], f[1])
+		}
 	}
 	return flags
 }
 
-// shownReplayFlags returns further flags for a replay to the topic that the page replays to.
-func (c *consoleCommand) shownReplayFlags() []string {
+// replayFlags returns the flags of a replay that publishes where the console does.
+func (c *consoleCommand) replayFlags() []string {
 	switch c.BackfillTopic {
+	case "":
+		return []string{"--lane", "live", "--topic", c.Topic}
 	case "mark-read-backfill":
 		return nil
-	case "":
-		return []string{"--lane", "live", "--topic", c.Topic, "--backfill-topic", ""}
 	}
 	return []string{"--backfill-topic", c.BackfillTopic}
 }

@@ -2,7 +2,9 @@ package cli
 
 import (
 	"encoding/json"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -103,6 +105,18 @@ func TestDev(t *testing.T) {
 		!strings.Contains(page, `"allow_replay":`) {
 		t.Errorf("the console: %s", page)
 	}
+	letters, err := http.Post(board+"/api/dead-letters", "application/json",
+		strings.NewReader(`{"state":"all"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(letters.Body)
+	letters.Body.Close()
+	if err != nil || letters.StatusCode != http.StatusOK ||
+		!strings.Contains(string(body), "markread dead-letters ls --brokers "+kafka) {
+		t.Errorf("dead letters on the console: %d %s, %v", letters.StatusCode, body, err)
+	}
+	http.DefaultClient.CloseIdleConnections()
 	clitest.WaitUntil(t, "the worker on the console", func() bool {
 		return strings.Contains(clitest.Fetch(t, board+"/api/overview"), `"address":"`+admin+
 			`"`) && strings.Contains(clitest.Fetch(t, board+"/api/overview"), `"controllable":true`)

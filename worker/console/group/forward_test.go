@@ -85,6 +85,7 @@ func TestForward(t *testing.T) {
 // Nothing is sent to a worker of another machine, or with --read-only.
 func TestForwardNowhere(t *testing.T) {
 	g := New(Options{Topics: event.Topics{Live: "t"}, Token: imclient.NewSecret("t"),
+		Letters: func(context.Context, string, string) (any, error) { return nil, nil },
 		Dial: func(context.Context, string, string) (net.Conn, error) {
 			t.Error("it connects")
 			return nil, errors.New("no")

@@ -22,7 +22,6 @@ package group
 import (
 	"context"
 	"fmt"
-	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -173,19 +172,20 @@ func (g *Group) round(ctx context.Context) {
 	g.Monitor.Update(in)
 }
 
-// controllable reports whether commands can be forwarded to a worker.
-func (g *Group) controllable(m overview.Member) bool {
-	return !g.ReadOnly && m.Sample != nil && imclient.IsLoopback(m.Address)
-}
-
-// Rate returns the group's rate in calls a second; NaN: no limit, or not known.
+// Rate returns the calls a second of the whole group, as its leader uses them; 0: no limit, or not
+// known.
 func (g *Group) Rate() float64 {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.view == nil || g.view.group == nil || g.view.group.Rate == nil || *g.view.group.Rate == 0 {
-		return math.NaN()
+	if g.view == nil || g.view.group == nil || g.view.group.Rate == nil {
+		return 0
 	}
 	return float64(*g.view.group.Rate)
+}
+
+// controllable reports whether commands can be forwarded to a worker.
+func (g *Group) controllable(m overview.Member) bool {
+	return !g.ReadOnly && m.Sample != nil && imclient.IsLoopback(m.Address)
 }
 
 // row returns the row of the worker with this address; false if there is none.

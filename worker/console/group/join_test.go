@@ -152,7 +152,8 @@ func TestJoinStates(t *testing.T) {
 	} {
 		in := join(time.Now(), nil, c.view, lettersCount{err: "not counted"})
 		if k := in.Kafka; k == nil || (len(k.Errors) == 0) != c.unreachable ||
-			k.Unreachable != c.unreachable || k.Empty != c.empty || k.Rebalancing != c.rebalancing || len(in.Members) != c.rows {
+			k.Unreachable != c.unreachable || k.Empty != c.empty || k.Rebalancing != c.rebalancing ||
+			len(in.Members) != c.rows {
 			t.Errorf("%s: %+v, %d rows", c.name, k, len(in.Members))
 		}
 	}

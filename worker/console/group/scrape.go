@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"markread/consumer/printable"
+	"markread/imclient"
 	"markread/worker/console/sample"
 )
 
@@ -104,7 +105,7 @@ func (s *scraper) scrape(ctx context.Context, addr string) (*sample.Member, erro
 	request.Header.Set("Accept", "text/plain;version=0.0.4")
 	response, err := s.http.Do(request)
 	if err != nil {
-		return nil, explain(ctx, err)
+		return nil, explain(ctx, addr, err)
 	}
 	defer response.Body.Close()
 	switch {
@@ -118,7 +119,7 @@ func (s *scraper) scrape(ctx context.Context, addr string) (*sample.Member, erro
 	text, err := io.ReadAll(io.LimitReader(response.Body, maxMetrics+1))
 	switch {
 	case err != nil:
-		return nil, explain(ctx, err)
+		return nil, explain(ctx, addr, err)
 	case len(text) > maxMetrics:
 		return nil, errors.New("its /metrics has more than 1 MiB" + notAWorker)
 	}
@@ -126,7 +127,7 @@ func (s *scraper) scrape(ctx context.Context, addr string) (*sample.Member, erro
 }
 
 // explain returns why a request got no response, and what to do.
-func explain(ctx context.Context, err error) error {
+func explain(ctx context.Context, addr string, err error) error {
 	var failure *url.Error
 	if errors.As(err, &failure) {
 		err = failure.Err // its text repeats the address
@@ -135,6 +136,8 @@ func explain(ctx context.Context, err error) error {
 	case ctx.Err() != nil:
 		return fmt.Errorf("no response within %s; does the process hang, or does a firewall or a "+
 			"network policy drop connections to this port?", scrapeTimeout)
+	case errors.Is(err, syscall.ECONNREFUSED) && imclient.IsLoopback(addr):
+		return errors.New("connection refused; it has stopped, or listens on another port")
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return errors.New("connection refused; it has stopped, or its --admin-addr listens on " +
 			"loopback only (MARKREAD_ADMIN_ADDR=:8780 listens on all addresses), or on another port")

@@ -2,12 +2,16 @@ package group
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -205,4 +209,27 @@ func TestPeerRecovers(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The reasons name the remedy.
+func TestExplain(t *testing.T) {
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	refused := &url.Error{Op: "Get", URL: "u", Err: fmt.Errorf("dial: %w", syscall.ECONNREFUSED)}
+	for _, c := range []struct {
+		ctx        context.Context
+		addr       string
+		err        error
+		want, lack string
+	}{
+		{t.Context(), "10.0.0.1:8780", refused, "MARKREAD_ADMIN_ADDR=:8780", "dial"},
+		{t.Context(), "localhost:8780", refused, "it has stopped", "loopback"},
+		{ended, "10.0.0.1:8780", refused, "firewall", "refused"},
+		{t.Context(), "10.0.0.1:8780", errors.New("EOF"), "EOF; is it the admin server", "refused"},
+	} {
+		if got := explain(c.ctx, c.addr, c.err).Error(); !strings.Contains(got, c.want) ||
+			strings.Contains(got, c.lack) {
+			t.Errorf("%s, %v: %q", c.addr, c.err, got)
+		}
+	}
 }

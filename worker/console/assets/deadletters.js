@@ -1,6 +1,6 @@
 // Dead letters: groups, filter, list, one in full, export and the command for the same filter.
 import { message, post } from "./api.js";
-import { codeText } from "./overview.js";
+import { capital, codeText } from "./overview.js";
 import { card, command, el, setFacts, setHidden, setText, table } from "./dom.js";
 import { boot, clock, clockWithZone, count, t, text, word } from "./format.js";
 import { createReplay } from "./replay.js";
@@ -14,8 +14,9 @@ let revealed = false;
 export const account = (a) => (a === null || a === undefined ? "–"
   : revealed ? a : `${[...a].slice(0, 2).join("")}…`);
 
-// explain returns the code's text (meaning, do) or, if it has none, that of the class.
-const explain = (l, what) => text(`code.${l.code}.${what}`) || text(`class.${l.class}.${what}`);
+// explain returns the meaning of a code and how to fix it or, if it has no texts, those of the class.
+const explain = (l, what) => capital(text(`code.${l.code}.${what === "do" ? "fix" : what}`) ||
+  text(`class.${l.class}.${what}`));
 
 const tone = { open: "warn", parked: "bad", replayed: "good" };
 const origin = (o) => (o?.topic ? `${o.topic} · ${o.partition ?? "–"} · ${count(o.offset)}` : "–");
@@ -89,7 +90,7 @@ function createList() {
       title: t("ui.filter.by"), text: `${word("class", g.class)}${g.code ? ` ${g.code}` : ""}`,
       onclick: () => form.set({ class: g.class, code: g.code }) }) },
     ...states.slice(0, 4).map((s) => ({ head: `state.${s}`, num: true, text: (g) => count(g[s]) })),
-    { head: "ui.newest", text: (g) => clock(g.newest) },
+    { head: "ui.newest", class: "roomy", text: (g) => clock(g.newest) },
     { head: "ui.meaning", class: "wide", parts: (g) => [["", explain(g, "meaning")],
       ["quiet line", explain(g, "do")]].filter(([, s]) => s) },
   ], (g) => `${g.class} ${g.code}`, "ui.letters.none");
@@ -105,9 +106,11 @@ function createList() {
   const pinned = () => ({ ...filter, until: filter.until || last?.until || "" });
   const replay = boot.allow_replay ? createReplay(pinned, () => last?.replay_command) : null;
   const commands = el("details", {}, el("summary", { text: t("ui.commands") }), list.node, again.node);
+  const groupsCard = card("ui.groups", groups.node);
+  groupsCard.classList.add("groups");
   const node = el("div", { class: "stack" }, el("h1", { text: t("ui.letters") }),
     card("ui.filter", form.node, status, unread, el("footer", {}, createExport(pinned), commands)),
-    card("ui.groups", groups.node), replay?.node,
+    groupsCard, replay?.node,
     card("ui.letters", items.node, el("footer", {}, newer, where, older)));
   node.lastElementChild.firstElementChild.append(masks.node);
 

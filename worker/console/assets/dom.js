@@ -69,7 +69,7 @@ export function keyed(parent, items, key, make, update) {
 // text(item), parts(item) or, for controls that stay, make(item) and update(td, item).
 export function table(label, columns, key, empty) {
   const head = el("tr", {}, ...columns.map((c) => el("th", {
-    scope: "col", class: c.num ? "n" : null, text: c.head ? t(c.head) : "" })));
+    scope: "col", class: [c.num ? "n" : "", c.class ?? ""].join(" ").trim() || null, text: c.head ? t(c.head) : "" })));
   const body = el("tbody");
   const note = el("p", { class: "quiet empty", text: empty ? t(empty) : "", hidden: true });
   const box = el("div", { class: "scroll", hidden: true, tabindex: "0", role: "region", "aria-label": t(label) },

@@ -19,12 +19,13 @@ const facts = [
 
 export const codeText = (code) => [code, text(`code.${code}.meaning`)].filter(Boolean).join(": ");
 
-// what to do: the sentence's own advice, then that of the hold and of the code that caused it.
+export const capital = (s) => s.charAt(0).toUpperCase() + s.slice(1);
+
+// what to do: the sentence's own advice, then that of the code that caused a hold.
 function advice({ key, params = {} }) {
   const own = text(`sentence.${key}.do`) ? t(`sentence.${key}.do`, params) : "";
-  const hold = key === "held" ? text(`hold.${params.reason}.do`) : "";
-  const code = params.code ? text(`code.${params.code}.do`) : "";
-  return [...new Set([own, hold, code])].filter(Boolean).map((s) => ["line", s[0].toUpperCase() + s.slice(1)]);
+  const code = params.code ? text(`code.${params.code}.fix`) : "";
+  return [...new Set([own, code])].filter(Boolean).map((s) => ["line", capital(s)]);
 }
 
 function createBanner() {
@@ -87,7 +88,8 @@ function createTiles() {
 // happened says what happened in words.
 export function happened(h) {
   const who = h.worker && boot.scope === "group" ? ` · ${h.worker}` : "";
-  return t(`happening.${h.kind}`, h.params).trim() + who;
+  const lane = (h.params?.lane ?? "all") === "all" ? "" : ` (${word("ui.lane", h.params.lane)})`;
+  return t(`happening.${h.kind}`, h.params).trim() + lane + who;
 }
 
 // expander is a button that shows all of a list.

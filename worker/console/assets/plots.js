@@ -91,7 +91,7 @@ function createPlot(plot, state, last) {
     width: Math.max(200, box.clientWidth), height, legend: { show: false },
     padding: [8, 8, last ? 0 : 6, 0], tzDate: wallClock,
     cursor: { sync: { key: "markread" }, drag: { x: false, y: false }, y: false, points: { size: 6 } },
-    scales: { x: { range: () => [state.to - spans[state.range], state.to] },
+    scales: { x: { range: () => [state.from, state.to] },
       y: { distr: plot.log ? 3 : 1, range: () => range(plot, data.drawn) } },
     series: [{}, ...series()],
     axes: [
@@ -154,7 +154,7 @@ function createPlot(plot, state, last) {
 }
 
 export function createPlots(onRange, happened) {
-  const state = { range: "1h", to: 0, times: [], happened: [], point };
+  const state = { range: "1h", from: 0, to: 0, times: [], happened: [], point };
   const list = plots.map((p, i) => createPlot(p, state, i === plots.length - 1));
   const buttons = Object.keys(spans).map((r) => el("button", { type: "button", "aria-pressed": String(r === "1h"),
     text: t(`ui.range.${r}`), onclick: () => {
@@ -206,6 +206,11 @@ export function createPlots(onRange, happened) {
     state.happened = o.happened;
     state.times = any.map((_, i) => points.first + i * points.step);
     state.to = Math.max(Date.parse(o.at) / 1000, state.times.at(-1) ?? 0);
+    // A short history fills the plots, too; but a minute would look like a trend.
+    const known = Object.values(points.series).map((s) => s.findIndex((v) => v !== null)).filter((i) => i >= 0);
+    const span = spans[state.range];
+    const shown = state.to - (state.times[Math.min(...known)] ?? state.to);
+    state.from = state.to - Math.min(span, Math.max(span / 6, shown));
     list.forEach((p) => p.set(points));
     list.forEach((p) => p.point(visible?.index));
     if (!(visible?.index >= 0)) setText(readout, t("ui.plots.zone", { zone: zoneOf() }));

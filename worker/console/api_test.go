@@ -126,6 +126,10 @@ func TestHealthz(t *testing.T) {
 }
 
 func TestMetrics(t *testing.T) {
+	w := get(t, options(&fake{}), "/metrics", header("Accept-Encoding", "gzip"))
+	if w.Header().Get("Content-Encoding") != "" {
+		t.Errorf("/metrics is compressed, which costs the worker more than it saves: %v", w.Header())
+	}
 	if w := get(t, options(&fake{}), "/metrics"); w.Code != http.StatusOK ||
 		!contains(w, "markread_test_total 7") {
 		t.Errorf("%d %s", w.Code, w.Body)

@@ -96,8 +96,10 @@ func (e *Error) Remedy() string {
 
 // RemedyWithoutRetry is Remedy without the part that a worker does by itself, for a caller that
 // does not retry.
-func (e *Error) RemedyWithoutRetry() string {
-	remedy := e.Remedy()
+func (e *Error) RemedyWithoutRetry() string { return WithoutRetry(e.Remedy()) }
+
+// WithoutRetry returns a remedy without the part that a worker does by itself.
+func WithoutRetry(remedy string) string {
 	for _, first := range []string{ifRetriesFail, ifStillThrottled, ifStillRefused} {
 		remedy = strings.TrimPrefix(remedy, first)
 	}

@@ -7,9 +7,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"markread/consumer/event"
 	"markread/imclient/sandbox"
+	"markread/worker"
 )
 
 // All calls of a lane are rejected: a wrong app is far more likely than wrong events. The lane is
@@ -202,4 +208,47 @@ func TestOutageAndRefusedLettersTogether(t *testing.T) {
 		}
 		s.mustStop(w)
 	})
+}
+
+// The log names a record whose dead letter is refused, not another one of the same batch.
+func TestRefusedRecordIsNamed(t *testing.T) {
+	inBubble(t, func(s *stack) {
+		const n, refusing = 8, 2
+		log := &lockedLog{}
+		w := s.start(func(o *worker.Options) { o.Log = zerolog.New(log) })
+		refuses := s.broker.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce},
+			Topic: topics.DeadLetter, Partitions: []int32{refusing},
+			Err: kerr.NotEnoughReplicas, Count: -1})
+		// without keys their dead letters are spread over the partitions
+		s.publishMessages(topics.Live,
+			slices.Repeat([]event.Message{{Value: []byte("no event")}}, n)...)
+		time.Sleep(10 * time.Second)
+		refuses.Remove()
+		w.waitSettled(t, n)
+		refused := map[string]bool{} // places of records
+		for _, r := range s.read(topics.DeadLetter, n) {
+			if r.Partition == refusing {
+				refused[headerOf(r, "__dlq.errors.partition")+":"+
+					headerOf(r, "__dlq.errors.offset")] = true
+			}
+		}
+		lines := log.withMessage(t, "refuses this")
+		if len(lines) == 0 || len(refused) == 0 || len(refused) == n {
+			t.Fatalf("%d lines for %v", len(lines), refused)
+		}
+		for _, line := range lines {
+			if place := fmt.Sprint(line["partition"], ":", line["offset"]); !refused[place] {
+				t.Errorf("the log names %s; refused are %v", place, refused)
+			}
+		}
+	})
+}
+
+func headerOf(r *kgo.Record, key string) string {
+	for _, h := range r.Headers {
+		if h.Key == key {
+			return string(h.Value)
+		}
+	}
+	return ""
 }

@@ -122,9 +122,6 @@ func (w *Worker) State() console.State {
 		state.Group.Member, state.Group.Generation = new(g.Member()), new(g.ID())
 		state.Group.Assigned, state.Group.Partitions = len(g.Assigned()), len(g.All())
 	}
-	if left := w.outsideSince.Load(); s.generation == nil && left != 0 {
-		state.Group.OutsideSince = time.Unix(0, left)
-	}
 	for _, p := range s.partitions {
 		state.Partitions = append(state.Partitions, p.toConsole(s.at, waits))
 	}
@@ -149,11 +146,9 @@ func toConsoleHolds(now time.Time, holds []hold.Hold) []console.Hold {
 	for _, h := range holds {
 		shown := console.Hold{
 			Reason: string(h.Reason), Since: h.Since, Detail: h.Detail, Do: h.Do,
-			Meaning: h.Reason.Meaning(), Observed: h.Detail,
 		}
 		if h.Lane != hold.All {
-			shown.Lane = event.Lane(h.Lane).String()
-			shown.Detail = "lane " + shown.Lane + ": " + shown.Detail
+			shown.Detail = "lane " + event.Lane(h.Lane).String() + ": " + shown.Detail
 		}
 		shown.NextProbeAt = probeAt(now, h)
 		list = append(list, shown)
@@ -202,7 +197,7 @@ func (p partition) toConsole(now time.Time,
 	}
 	if u := p.Unreadable; u != nil {
 		shown.Unreadable = &console.Unreadable{
-			Since: u.Since, Offset: ifKnown(u.Offset, u.Offset >= 0), Reason: u.Reason, Do: u.Do,
+			Since: u.Since, Offset: ifKnown(u.Offset, u.Offset >= 0), Reason: u.Reason,
 		}
 	}
 	return shown

@@ -136,9 +136,9 @@ func TestReadyAndHealthy(t *testing.T) {
 		if w.Ready() || w.Healthy() != nil {
 			t.Errorf("without brokers: ready %v, healthy %v", w.Ready(), w.Healthy())
 		}
-		if outside := time.Since(w.State().Group.OutsideSince); outside < 9*time.Minute ||
+		if outside := time.Since(w.Details().Outside); outside < 9*time.Minute ||
 			outside > 10*time.Minute {
-			t.Errorf("outside of a generation for %v, as the state says", outside)
+			t.Errorf("outside of a generation for %v, as the details say", outside)
 		}
 	})
 }

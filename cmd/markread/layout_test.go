@@ -64,11 +64,11 @@ var mayImport = map[string][]string{
 	"worker/stacksim":   {},           // tests only
 	// imclient: IsLoopback, and Secret for the client's token
 	"worker/console": {"consumer/logthrottle", "consumer/printable", "worker/console/history",
-		"worker/console/overview", "worker/console/sample", "worker/console/texts", "worker/format",
-		"imclient"},
+		"worker/console/overview", "worker/console/respond", "worker/console/sample",
+		"worker/console/texts", "worker/format", "imclient"},
 	// it describes the group as groupstatus does, and forwards commands with console's client
-	"worker/console/group": {"worker/console", "worker/console/overview", "worker/format",
-		"worker/console/sample", "worker/groupstatus", "consumer", "consumer/admin",
+	"worker/console/group": {"worker/console", "worker/console/overview", "worker/console/respond",
+		"worker/console/sample", "worker/format", "worker/groupstatus", "consumer", "consumer/admin",
 		"consumer/deadletter", "consumer/event", "consumer/kafkaclient", "consumer/printable",
 		"imclient"},
 	// What the console shows, without its server: pure, and written from metrics alone.
@@ -80,7 +80,8 @@ var mayImport = map[string][]string{
 	"worker/console/texts": {"worker/hold", "imclient"},
 	// event: where a dead letter came from; overview: to record a replay among what happened
 	"worker/console/letters": {"consumer/deadletter", "consumer/event", "consumer/printable",
-		"worker/console/overview"},
+		"worker/console/overview", "worker/console/respond", "worker/format"},
+	"worker/console/respond": {"consumer/printable"},
 	// Reports about a deployment and about a group. They don't know the worker's internals.
 	"worker/format": {"consumer/printable"},
 	// worker/engine: for a member's share of the rate

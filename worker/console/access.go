@@ -5,16 +5,15 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"maps"
-	"net"
 	"net/http"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"markread/consumer/printable"
 	"markread/imclient"
+	"markread/worker/console/respond"
 )
 
 // guard passes a request to next only if its sender may see the worker's state. With a token
@@ -25,8 +24,8 @@ func (s *site) guard(next http.Handler) http.Handler {
 		valid, guess := s.credentials(r)
 		switch {
 		case s.Token == "" && !isLocal(r):
-			refuse(w, r, http.StatusForbidden, "without MARKREAD_ADMIN_TOKEN only /healthz, "+
-				"/readyz and /metrics are served to other machines and through proxies")
+			respond.Refuse(w, r, http.StatusForbidden, "without MARKREAD_ADMIN_TOKEN only "+
+				"/healthz, /readyz and /metrics are served to other machines and through proxies")
 		case s.Token == "" || valid:
 			next.ServeHTTP(w, r)
 		default:
@@ -60,12 +59,12 @@ func (s *site) credentials(r *http.Request) (valid bool, guess string) {
 // page.
 func (s *site) unauthorized(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("WWW-Authenticate", `Bearer realm="markread"`)
-	if r.URL.Path == "/" && !wantsJSON(r) {
+	if r.URL.Path == "/" && !respond.WantsJSON(r) {
 		s.showLogin(w, r, http.StatusUnauthorized, "")
 		return
 	}
-	refuse(w, r, http.StatusUnauthorized, "this needs the admin token (MARKREAD_ADMIN_TOKEN) as "+
-		"\"Authorization: Bearer\", or a login at /")
+	respond.Refuse(w, r, http.StatusUnauthorized, "this needs the admin token "+
+		"(MARKREAD_ADMIN_TOKEN) as \"Authorization: Bearer\", or a login at /")
 }
 
 // guessDelay is how much later a wrong token or cookie is answered. A correct one never waits.
@@ -143,14 +142,7 @@ func isLocal(r *http.Request) bool {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	return err == nil && peer.Addr().IsLoopback() && r.ProtoMajor == 1 && r.ProtoMinor == 1 &&
 		!slices.ContainsFunc(slices.Collect(maps.Keys(r.Header)), addedByProxy) &&
-		isLoopbackHost(r.Host)
-}
-
-// isLoopbackHost reports whether a Host header names this machine. Its port, if any, is a number.
-func isLoopbackHost(host string) bool {
-	_, port, err := net.SplitHostPort(host)
-	_, wrong := strconv.ParseUint(port, 10, 16)
-	return imclient.IsLoopback(host) && (err != nil || wrong == nil)
+		imclient.IsLoopback(r.Host)
 }
 
 // proxyPrefixes are prefixes of headers that proxies and content networks add; proxyParts are

@@ -9,6 +9,7 @@ import (
 
 	"markread/consumer/printable"
 	"markread/worker/console/overview"
+	"markread/worker/console/respond"
 )
 
 // Controls are an operator's commands to a worker. They are idempotent. by says who sent the
@@ -22,7 +23,7 @@ type Controls interface {
 }
 
 // Workers are the workers of a group as Controls and Inspector. worker is an address of the
-// overview's; "" is the only worker, on its own server. The errors are for people; an [Error] has
+// overview's; "" is the only worker, on its own server. The errors are for people; a [respond.Error] has
 // the status of the response, such as 404 for a worker that is not of the group.
 type Workers interface {
 	Pause(ctx context.Context, worker, by, why string) (Readiness, error)
@@ -37,6 +38,8 @@ type local struct {
 	controls  Controls
 	inspector Inspector
 }
+
+var errNotGroup = respond.BadRequest("worker must be empty: this is a worker's own server")
 
 // Pause implements [Workers].
 func (l local) Pause(_ context.Context, _, by, why string) (Readiness, error) {
@@ -54,7 +57,7 @@ func (l local) Resume(_ context.Context, _, by string, acceptRejections bool) (R
 func (l local) Conversation(ctx context.Context, worker, report, peer string) (Conversation,
 	error) {
 	if worker != "" {
-		return Conversation{}, badRequest("worker must be empty: this is a worker's own server")
+		return Conversation{}, errNotGroup
 	}
 	return l.inspector.Conversation(ctx, report, peer)
 }
@@ -62,7 +65,7 @@ func (l local) Conversation(ctx context.Context, worker, report, peer string) (C
 // Rejected implements [Workers].
 func (l local) Rejected(_ context.Context, worker string) ([]RejectedEvent, error) {
 	if worker != "" {
-		return nil, badRequest("worker must be empty: this is a worker's own server")
+		return nil, errNotGroup
 	}
 	return l.inspector.Rejected(), nil
 }
@@ -92,7 +95,7 @@ func (s *site) pause(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := CheckReason(options["reason"]); err != nil {
-		fail(w, r, badRequest("%v", err))
+		fail(w, r, respond.BadRequest("%v", err))
 		return
 	}
 	c := overview.Command{What: "pause", Worker: options["worker"], Why: options["reason"]}
@@ -105,7 +108,7 @@ func (s *site) resume(w http.ResponseWriter, r *http.Request) {
 	options, err := s.readCommand(r, "accept-rejections")
 	given, accept := options["accept-rejections"]
 	if err == nil && accept && given != "true" && given != "false" {
-		err = badRequest("accept-rejections must be true or false")
+		err = respond.BadRequest("accept-rejections must be true or false")
 	}
 	if err != nil {
 		fail(w, r, err)
@@ -123,7 +126,7 @@ func (s *site) resume(w http.ResponseWriter, r *http.Request) {
 // readCommand returns the options of a command.
 func (s *site) readCommand(r *http.Request, option string) (map[string]string, error) {
 	if r.ContentLength != 0 {
-		return nil, badRequest("the request must have no body; an option goes into the URL")
+		return nil, respond.BadRequest("the request must have no body; an option goes into the URL")
 	}
 	names := []string{option}
 	if s.scope == "group" {
@@ -153,5 +156,5 @@ func (s *site) execute(w http.ResponseWriter, r *http.Request, c overview.Comman
 	}
 	line.Msg("operator command executed")
 	s.Monitor.Record(c)
-	writeJSON(w, http.StatusOK, now)
+	respond.JSON(w, http.StatusOK, now)
 }

@@ -4,11 +4,12 @@ import (
 	"context"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"markread/consumer/printable"
 	"markread/worker/console/history"
+	"markread/worker/console/respond"
+	"markread/worker/format"
 )
 
 // Inspector answers questions about a worker's events. *worker.Worker implements it. It must be
@@ -78,11 +79,11 @@ func (s *site) canInspect() bool {
 }
 
 func (s *site) state(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, http.StatusOK, s.Source.State().normalized())
+	respond.JSON(w, http.StatusOK, s.Source.State().normalized())
 }
 
 func (s *site) settings(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, http.StatusOK, s.Settings())
+	respond.JSON(w, http.StatusOK, s.Settings())
 }
 
 // overview responds with the monitor's overview, and the history after a time.
@@ -98,12 +99,12 @@ func (s *site) overview(w http.ResponseWriter, r *http.Request) {
 	case "24h":
 		span = history.Day
 	default:
-		fail(w, r, badRequest("range must be 1h or 24h"))
+		fail(w, r, respond.BadRequest("range must be 1h or 24h"))
 		return
 	}
 	if text := options["after"]; text != "" {
 		if after, err = strconv.ParseInt(text, 10, 64); err != nil || after < 0 {
-			fail(w, r, badRequest("after must be a time in Unix seconds"))
+			fail(w, r, respond.BadRequest("after must be a time in Unix seconds"))
 			return
 		}
 	}
@@ -115,9 +116,9 @@ func (s *site) overview(w http.ResponseWriter, r *http.Request) {
 // logged.
 func (s *site) conversation(w http.ResponseWriter, r *http.Request) {
 	var asked struct{ Report, Peer, Worker string }
-	err := readJSON(w, r, &asked)
+	err := respond.ReadJSON(w, r, &asked)
 	if err == nil && (asked.Report == "" || asked.Peer == "") {
-		err = badRequest("report and peer must be two accounts")
+		err = respond.BadRequest("report and peer must be two accounts")
 	}
 	if err != nil {
 		fail(w, r, err)
@@ -130,18 +131,15 @@ func (s *site) conversation(w http.ResponseWriter, r *http.Request) {
 	}
 	found.Report, found.Peer = asked.Report, asked.Peer
 	if found.Command == "" {
-		found.Command = "markread dead-letters ls --report=" + quote(asked.Report) + " --peer=" +
-			quote(asked.Peer)
+		found.Command = format.Command("markread", "dead-letters", "ls",
+			"--report="+asked.Report, "--peer="+asked.Peer)
 	}
-	writeJSON(w, http.StatusOK, found)
+	respond.JSON(w, http.StatusOK, found)
 }
-
-// quote quotes an argument of a shell's command.
-func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
 
 func (s *site) rejected(w http.ResponseWriter, r *http.Request) {
 	var asked struct{ Worker string }
-	if err := readJSON(w, r, &asked); err != nil {
+	if err := respond.ReadJSON(w, r, &asked); err != nil {
 		fail(w, r, err)
 		return
 	}
@@ -150,5 +148,5 @@ func (s *site) rejected(w http.ResponseWriter, r *http.Request) {
 		fail(w, r, err)
 		return
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"events": append([]RejectedEvent{}, events...)})
+	respond.JSON(w, http.StatusOK, map[string]any{"events": append([]RejectedEvent{}, events...)})
 }

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
 
 	"markread/imclient"
+	"markread/worker/console/respond"
 )
 
 // ask sends JSON to a server.
@@ -27,7 +27,7 @@ func TestConversation(t *testing.T) {
 	w := ask(t, worker, "/api/conversation", `{"report":"it's","peer":"-b","worker":""}`)
 	const want = `{"report":"it's","peer":"-b","partition":null,"owner":"","here":false,` +
 		`"waiting":null,"applied":null,"letters":null,` +
-		`"command":"markread dead-letters ls --report='it'\\''s' --peer='-b'","note":""}` + "\n"
+		`"command":"markread dead-letters ls '--report=it'\\''s' --peer=-b","note":""}` + "\n"
 	if w.Code != http.StatusOK || w.Body.String() != want {
 		t.Errorf("%d %s\nwant %s", w.Code, w.Body, want)
 	}
@@ -50,21 +50,11 @@ func TestConversation(t *testing.T) {
 	}
 }
 
-// A shell reads the shown accounts as they are.
-func TestQuote(t *testing.T) {
-	for _, text := range []string{"a b", "it's", `$(id) "x" \`, "-a", "'", "a\nb", "`x`;|&"} {
-		out, err := exec.Command("sh", "-c", "printf %s "+quote(text)).Output()
-		if err != nil || string(out) != text {
-			t.Errorf("%q became %q, %v", text, out, err)
-		}
-	}
-}
-
 // JSON bodies are read strictly.
 func TestHostileBodies(t *testing.T) {
 	worker, _, calls := everything("")
 	const bad = http.StatusBadRequest
-	long := strings.Repeat("a", maxBody)
+	long := strings.Repeat("a", respond.MaxBody)
 	for body, want := range map[string]int{
 		"":                                     bad,
 		"null x":                               bad,
@@ -75,7 +65,7 @@ func TestHostileBodies(t *testing.T) {
 		`{"report":"a","peer":"b","offset":1}`: bad,
 		`{"report":"a","peer":"b"}{}`:          bad,
 		`{"report":"` + long + `","peer":"b"}`: http.StatusRequestEntityTooLarge,
-		`{"report":"a","peer":"b"}` + strings.Repeat(" ", maxBody):            bad,
+		`{"report":"a","peer":"b"}` + strings.Repeat(" ", respond.MaxBody):    bad,
 		strings.Repeat("[", 10_000):                                           bad,
 		`{"report":"a","peer":"b","worker":"` + strings.Repeat("x", 9) + `"}`: bad,
 	} {
@@ -132,8 +122,8 @@ func TestCommandsToWorkers(t *testing.T) {
 		t.Errorf("%q", calls.calls)
 	}
 	for err, want := range map[error]int{
-		&Error{http.StatusNotFound, "no such worker"}: http.StatusNotFound,
-		errors.New("no worker listens"):               http.StatusBadGateway,
+		respond.Errorf(http.StatusNotFound, "no such worker"): http.StatusNotFound,
+		errors.New("no worker listens"):                       http.StatusBadGateway,
 	} {
 		calls.err = err
 		for _, accept := range []string{"", "application/json"} {

@@ -4,6 +4,8 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"markread/imclient"
+	"markread/worker/console/respond"
 	"net/http"
 	"strconv"
 	"strings"
@@ -72,8 +74,8 @@ func isTLS(r *http.Request) bool {
 // name; then it adds the browser's, or speaks HTTP/1.0.
 func isPrivate(r *http.Request) bool {
 	forwarded := r.Header.Get("X-Forwarded-Host")
-	return isTLS(r) || r.ProtoAtLeast(1, 1) && isLoopbackHost(r.Host) &&
-		(forwarded == "" || isLoopbackHost(forwarded))
+	return isTLS(r) || r.ProtoAtLeast(1, 1) && imclient.IsLoopback(r.Host) &&
+		(forwarded == "" || imclient.IsLoopback(forwarded))
 }
 
 // logIn checks the token of the login form and sets the cookie.
@@ -82,9 +84,9 @@ func (s *site) logIn(w http.ResponseWriter, r *http.Request) {
 		s.showLogin(w, r, http.StatusForbidden, "")
 		return
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	r.Body = http.MaxBytesReader(w, r.Body, respond.MaxBody)
 	if err := r.ParseForm(); err != nil {
-		refuse(w, r, http.StatusBadRequest, "the form can't be read")
+		respond.Refuse(w, r, http.StatusBadRequest, "the form can't be read")
 		return
 	}
 	// not from the URL, which ends up in logs

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"markread/worker/console/respond"
 )
 
 // cookie adds a cookie of a login with the token, valid until the time.
@@ -263,7 +264,7 @@ func TestLoginNeedsAPrivateConnection(t *testing.T) {
 func TestHostileForms(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o, _ := secured("abc")
-		if w := logIn(t, o, "x="+strings.Repeat("a", maxBody)+"&token=abc"); w.Code !=
+		if w := logIn(t, o, "x="+strings.Repeat("a", respond.MaxBody)+"&token=abc"); w.Code !=
 			http.StatusBadRequest {
 			t.Errorf("a long form: %d", w.Code)
 		}

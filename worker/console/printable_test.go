@@ -17,7 +17,7 @@ func TestPageAndStateArePrintable(t *testing.T) {
 		s := full()
 		s.Group.Name, s.Group.Member = text, &text
 		h := &s.Held[0]
-		h.Detail, h.Meaning, h.Observed, h.Do = text, text, text, text
+		h.Detail, h.Do = text, text
 		s.Partitions[0].Topic = text
 		for _, path := range []string{"/", "/api/state", "/api/overview"} {
 			o := options(&fake{state: s})

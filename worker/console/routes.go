@@ -7,6 +7,7 @@ import (
 
 	"markread/consumer/logthrottle"
 	"markread/worker/console/overview"
+	"markread/worker/console/respond"
 	"markread/worker/console/texts"
 )
 
@@ -98,7 +99,8 @@ func (s *site) handler() http.Handler {
 	open.Handle("/", s.guard(guarded))
 	var sameOrigin http.CrossOriginProtection
 	sameOrigin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		refuse(w, r, http.StatusForbidden, "a page of another site must not change anything here")
+		respond.Refuse(w, r, http.StatusForbidden,
+			"a page of another site must not change anything here")
 	}))
 	return withHeaders(sameOrigin.Handler(open))
 }
@@ -121,7 +123,7 @@ func (s *site) readyz(w http.ResponseWriter, _ *http.Request) {
 	if !*body.Ready {
 		status = http.StatusServiceUnavailable
 	}
-	writeJSON(w, status, body)
+	respond.JSON(w, status, body)
 }
 
 // readiness returns the source's readiness; a group's server, which has no source, is ready.

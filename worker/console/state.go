@@ -48,9 +48,6 @@ type Group struct {
 	Generation *int32  `json:"generation"`
 	Assigned   int     `json:"assigned"`
 	Partitions int     `json:"partitions"`
-	// OutsideSince is since when the worker is in no generation, for the page; zero: it is in one,
-	// or it is unknown.
-	OutsideSince time.Time `json:"-"`
 }
 
 // Hold is one reason why no calls are made now.
@@ -60,11 +57,6 @@ type Hold struct {
 	Detail      string     `json:"detail"`        // what was observed, for people
 	Do          string     `json:"do"`            // what to do about it
 	NextProbeAt *time.Time `json:"next_probe_at"` // nil: it has no probes, or none is due
-
-	// The page shows the parts of Detail separately.
-	Lane     string `json:"-"` // the held lane; "": all lanes
-	Meaning  string `json:"-"`
-	Observed string `json:"-"`
 }
 
 // Quota is the state of the call quota. With rate 0 there is none: Share, Limit and Cooling are
@@ -130,7 +122,6 @@ type Unreadable struct {
 	Since  time.Time `json:"since"`  // the last good fetch, else when the generation began
 	Offset *int64    `json:"offset"` // the next offset to read; nil: unknown
 	Reason string    `json:"reason"`
-	Do     string    `json:"-"` // the remedy, for the page
 }
 
 // maxReason bounds the bytes of a reason that are shown.
@@ -140,7 +131,6 @@ const maxReason = 500
 // and whole milliseconds.
 func (s State) normalized() State {
 	s.StartedAt = roundUTC(s.StartedAt)
-	s.Group.OutsideSince = roundUTC(s.Group.OutsideSince)
 	s.Held = normalized(s.Held)
 	s.Partitions = append([]Partition{}, s.Partitions...)
 	for i, p := range s.Partitions {

@@ -6,9 +6,11 @@ package format
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"markread/consumer/printable"
 )
@@ -110,6 +112,24 @@ func TimeAgo(t, now time.Time) string {
 
 // Line puts a message on one line and removes control sequences, whatever arguments it contains.
 func Line(s string) string { return printable.Line(strings.TrimSpace(s)) }
+
+// Command returns words as a line for a POSIX shell, or "" if a word has control characters or the
+// like, which nobody should paste into a terminal.
+func Command(words ...string) string {
+	quoted := make([]string, len(words))
+	for i, word := range words {
+		if strings.ContainsFunc(word,
+			func(r rune) bool { return r != '\n' && !unicode.IsGraphic(r) }) {
+			return ""
+		}
+		if quoted[i] = word; !plainWord.MatchString(word) {
+			quoted[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(quoted, " ")
+}
+
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
 
 // Plain returns bytes from outside on one line, with a question mark for each unprintable rune.
 func Plain(b []byte) string {

@@ -192,28 +192,11 @@ func (l *Collector) letters(ctx context.Context) *DeadLetters {
 		if !u.Damaged {
 			what, r.Reading = "dead letters can't be counted", 0
 		}
-		l.fail(fmt.Errorf("%s: %s: %w; %s", what, placeOf(u), u.Err, RemedyOf(u)))
+		l.fail(fmt.Errorf("%s: %s: %w; %s", what, u.Place(), u.Err, u.Do()))
 	}
 	if more > 0 {
 		l.fail(fmt.Errorf("among the dead letters: %d more parts of topic %q can't be decoded",
 			more, l.Topics.DeadLetter))
 	}
 	return r
-}
-
-// placeOf returns the topic, partition and offsets that can't be read.
-func placeOf(u deadletter.Unread) string {
-	if u.From < 0 {
-		return fmt.Sprintf("topic %q, partition %d", u.Topic, u.Partition)
-	}
-	return fmt.Sprintf("topic %q, partition %d, offsets %d to %d", u.Topic, u.Partition, u.From,
-		u.To-1)
-}
-
-// RemedyOf returns what to do about an unreadable part.
-func RemedyOf(u deadletter.Unread) string {
-	if u.Damaged {
-		return "find out what wrote it; markread did not, so no dead letter is lost"
-	}
-	return u.Do()
 }

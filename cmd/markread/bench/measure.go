@@ -138,6 +138,16 @@ func (l *liveEvents) produce(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
+// called returns how many calls are the events'.
+func (l *liveEvents) called(calls []sandbox.Arrival) (n int) {
+	for _, call := range calls {
+		if i, err := strconv.Atoi(call.Report[1:]); err == nil && i >= l.base {
+			n++
+		}
+	}
+	return n
+}
+
 // latencies returns the figures of the events' calls.
 func (l *liveEvents) latencies(calls []sandbox.Arrival) result {
 	var sinceSent, sinceAcknowledged []float64
@@ -192,10 +202,11 @@ func measureWatched(ctx context.Context, m *measurement) (result, error) {
 		return nil, err
 	}
 	rate := float64(after-before) / time.Since(began).Seconds()
-	if err := m.pause(ctx, m.duration(time.Second)); err != nil { // for the last events' calls
-		return nil, err
-	}
-	calls, err := c.arrivals()
+	var calls []sandbox.Arrival
+	err = c.wait(ctx, 200*time.Millisecond, func() (_ bool, err error) {
+		calls, err = c.arrivals()
+		return live.called(calls) >= len(live.sent), err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -111,7 +111,6 @@ var helpTexts = map[string]string{
 		"than health and metrics.",
 	"peers_help": "Admin servers of the workers; a name with several addresses is several workers; " +
 		"default: --peer-port at each member's address.",
-	"peer_port_help": "Port of the members' admin servers, if --peers is not set.",
 	"status_watch_help": "Refresh at this interval, at least 1s, until stopped, and show what " +
 		"changes.",
 }

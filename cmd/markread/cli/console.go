@@ -25,17 +25,18 @@ func (f *consoleAddrFlag) check() error {
 	return nil
 }
 
-// consoleFlags is the console. Replay is allowed by a flag of the command alone.
+// consoleFlags is the console.
 type consoleFlags struct {
 	consoleAddrFlag
 	Peers    []string `placeholder:"HOST:PORT" help:"peers_help"`
-	PeerPort int      `default:"8780" help:"peer_port_help"`
 	ReadOnly bool     `help:"No actions: neither pause nor resume nor replay."`
 }
 
 // consoleCommand serves the console of a group.
 type consoleCommand struct {
 	AllowReplay bool `help:"Allow replays of dead letters; its Kafka user must be able to write."`
+	// without a variable: Kubernetes creates MARKREAD_PEER_PORT for a Service named markread-peer
+	PeerPort int `default:"8780" help:"Port of the workers' admin servers, without --peers."`
 
 	config.KafkaFlags  `embed:"" group:"Kafka:"`
 	config.GroupFlags  `embed:"" group:"Topics and group:"`

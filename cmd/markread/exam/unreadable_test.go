@@ -152,9 +152,19 @@ func placesShown(w *kit.Worker, t *testing.T) string {
 			places = append(places, "state")
 		}
 	}
-	if page := kit.Get(t, w.Admin+"/"); strings.Contains(page, "Unreadable: 1 partition") &&
-		strings.Contains(page, "mark-read, partition 2") {
-		places = append(places, "console")
+	overview := kit.GetJSON[struct {
+		Partitions []struct {
+			Topic      string
+			Partition  int
+			Unreadable *struct{ Reason string }
+		}
+	}](t, w.Admin+"/api/overview")
+	for _, p := range overview.Partitions {
+		if u := p.Unreadable; u != nil {
+			kit.Check(t, p.Topic == "mark-read" && p.Partition == unreadablePartition &&
+				u.Reason != "", "the console shows %s/%d: %+v", p.Topic, p.Partition, u)
+			places = append(places, "console")
+		}
 	}
 	scrape := kit.Scrape(t, w.Admin)
 	if scrape[`markread_partition_unreadable{partition="2",topic="mark-read"}`] == 1 {

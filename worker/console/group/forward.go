@@ -15,6 +15,7 @@ import (
 	"markread/consumer/printable"
 	"markread/imclient"
 	"markread/worker/console"
+	"markread/worker/console/respond"
 )
 
 // Group implements console.Workers. Commands and questions are forwarded to a worker only if it is
@@ -60,10 +61,10 @@ func (g *Group) ask(ctx context.Context, worker, path, by string, body, response
 	row, ok := g.row(worker)
 	switch {
 	case !ok:
-		return &console.Error{Status: http.StatusNotFound,
+		return &respond.Error{Status: http.StatusNotFound,
 			Text: "there is no worker with this address"}
 	case !row.Controllable:
-		return &console.Error{Status: http.StatusConflict, Text: "this console reaches only " +
+		return &respond.Error{Status: http.StatusConflict, Text: "this console reaches only " +
 			"workers of its own machine that respond: use the command on the worker's machine"}
 	}
 	text := ""

@@ -16,12 +16,13 @@ import (
 	"markread/imclient"
 	"markread/worker/console"
 	"markread/worker/console/overview"
+	"markread/worker/console/respond"
 	"markread/worker/console/sample"
 	"markread/worker/groupstatus"
 )
 
 func statusOf(err error) int {
-	if e, ok := errors.AsType[*console.Error](err); ok {
+	if e, ok := errors.AsType[*respond.Error](err); ok {
 		return e.Status
 	}
 	return 0

@@ -1,10 +1,11 @@
 package letters
 
 import (
-	"regexp"
+	"slices"
 	"strings"
 	"time"
-	"unicode"
+
+	"markread/worker/format"
 )
 
 // commands returns the commands that count and replay the dead letters of a filter. A command is ""
@@ -43,27 +44,7 @@ func (l *Letters) commands(f *Filter, since time.Time, until string) (ls, replay
 	return ls, commandLine("replay", l.Flags, l.ReplayFlags, state, flags)
 }
 
-// commandLine returns a command for dead letters as a line for a POSIX shell.
 func commandLine(subcommand string, words ...[]string) string {
-	line := "markread dead-letters " + subcommand
-	for _, some := range words {
-		for _, word := range some {
-			if strings.ContainsFunc(word,
-				func(r rune) bool { return r != '\n' && !unicode.IsGraphic(r) }) {
-				return ""
-			}
-			line += " " + quote(word)
-		}
-	}
-	return line
-}
-
-var plain = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
-
-// quote returns a word for a POSIX shell.
-func quote(word string) string {
-	if plain.MatchString(word) {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+	return format.Command(slices.Concat(append([][]string{{"markread", "dead-letters", subcommand}},
+		words...)...)...)
 }

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"markread/consumer/deadletter"
+	"markread/worker/console/respond"
 )
 
 const (
@@ -41,8 +42,8 @@ func (l *Letters) tryExport(w http.ResponseWriter, r *http.Request) error {
 	case l.exports <- struct{}{}:
 		defer func() { <-l.exports }()
 	default:
-		return &failure{http.StatusTooManyRequests, "others are exporting dead letters; try again " +
-			"when they have finished", retryExport}
+		return respond.Busy(retryExport, "others are exporting dead letters; try again when "+
+			"they have finished")
 	}
 	allow(w, exportTimeout+stallTimeout)
 	ctx, cancel := context.WithTimeout(r.Context(), exportTimeout)
@@ -97,9 +98,9 @@ func (s stallLimit) Write(b []byte) (int, error) {
 // parseForm returns the filter and the format of an export. It refuses unknown fields, as decode
 // does.
 func parseForm(w http.ResponseWriter, r *http.Request) (f Filter, format string, err error) {
-	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	r.Body = http.MaxBytesReader(w, r.Body, respond.MaxBody)
 	if err := r.ParseForm(); err != nil {
-		return f, "", bodyError(err)
+		return f, "", respond.BodyError(err)
 	}
 	fields := map[string]*string{"class": &f.Class, "code": &f.Code, "state": &f.State,
 		"since": &f.Since, "until": &f.Until, "report": &f.Report, "peer": &f.Peer,
@@ -107,12 +108,13 @@ func parseForm(w http.ResponseWriter, r *http.Request) (f Filter, format string,
 	for name, values := range url.Values(r.PostForm) {
 		field, known := fields[name]
 		if !known || len(values) != 1 {
-			return f, "", failf(http.StatusBadRequest, "the field %.50q is unknown or repeated", name)
+			return f, "", respond.BadRequest("the field %.50q is unknown or repeated",
+				name)
 		}
 		*field = values[0]
 	}
 	if format != "csv" && format != "ndjson" {
-		return f, "", failf(http.StatusBadRequest, "format must be ndjson or csv, not %.50q", format)
+		return f, "", respond.BadRequest("format must be ndjson or csv, not %.50q", format)
 	}
 	return f, format, nil
 }

@@ -86,13 +86,13 @@ func New(o Options) *Letters {
 // Handler returns the routes. They don't check where a request comes from.
 func (l *Letters) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /api/dead-letters", respond(l.list))
-	mux.HandleFunc("POST /api/dead-letters/show", respond(l.show))
+	mux.HandleFunc("POST /api/dead-letters", handle(l.list))
+	mux.HandleFunc("POST /api/dead-letters/show", handle(l.show))
 	mux.HandleFunc("POST /api/dead-letters/export", l.export)
 	if l.AllowReplay {
-		mux.HandleFunc("POST /api/replay/plan", respond(l.plan))
-		mux.HandleFunc("POST /api/replay/start", respond(l.start))
-		mux.HandleFunc("POST /api/replay/stop", respond(l.stop))
+		mux.HandleFunc("POST /api/replay/plan", handle(l.plan))
+		mux.HandleFunc("POST /api/replay/start", handle(l.start))
+		mux.HandleFunc("POST /api/replay/stop", handle(l.stop))
 	}
 	return mux
 }

@@ -9,6 +9,7 @@ import (
 	"markread/consumer/deadletter"
 	"markread/consumer/event"
 	"markread/consumer/printable"
+	"markread/worker/console/respond"
 )
 
 const (
@@ -49,12 +50,12 @@ func (f *Filter) parse(now time.Time) (deadletter.Filter, []deadletter.State, er
 	filter, err := query.Filter("", now)
 	switch {
 	case err != nil:
-		return filter, nil, failf(http.StatusBadRequest, "%v", err)
+		return filter, nil, respond.BadRequest("%v", err)
 	case len(states) == 0:
-		return filter, nil, failf(http.StatusBadRequest, "state must be open, parked, replayed, "+
+		return filter, nil, respond.BadRequest("state must be open, parked, replayed, "+
 			"discarded or all, not %.50q", f.State)
 	case f.Offset < 0 || f.Offset > maxOffset:
-		return filter, nil, failf(http.StatusBadRequest, "offset must be 0 to %d: narrow the "+
+		return filter, nil, respond.BadRequest("offset must be 0 to %d: narrow the "+
 			"filter, or export the list", maxOffset)
 	}
 	return filter, states, nil
@@ -136,7 +137,7 @@ func timeOf(t time.Time) *time.Time {
 // list responds with groups and a page of dead letters.
 func (l *Letters) list(w http.ResponseWriter, r *http.Request) (any, error) {
 	var f Filter
-	if err := decode(w, r, &f); err != nil {
+	if err := respond.ReadJSON(w, r, &f); err != nil {
 		return nil, err
 	}
 	now := time.Now()

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"markread/consumer/event"
+	"markread/worker/console/respond"
 )
 
 // Pages have the newest first, across partitions, without gaps and repetitions.
@@ -324,14 +325,14 @@ func TestRefusedRequests(t *testing.T) {
 			{"POST", "/api/dead-letters", jsonType, `{"offset":-1}`, 400},
 			{"POST", "/api/dead-letters", jsonType, `{"offset":10001}`, 400},
 			{"POST", "/api/dead-letters", jsonType,
-				`{"report":"` + strings.Repeat("x", maxBody) + `"}`, 413},
+				`{"report":"` + strings.Repeat("x", respond.MaxBody) + `"}`, 413},
 			{"POST", "/api/dead-letters/show", jsonType, `{"id":"1"}`, 400},
 			{"POST", "/api/dead-letters/export", formType, "format=xml", 400},
 			{"POST", "/api/dead-letters/export", formType, "format=csv&x=1", 400},
 			{"POST", "/api/dead-letters/export", formType, "format=csv&class=a&class=b", 400},
 			{"POST", "/api/dead-letters/export", jsonType, `{"format":"csv"}`, 400},
 			{"POST", "/api/dead-letters/export", formType,
-				"format=csv&report=" + strings.Repeat("x", maxBody), 413},
+				"format=csv&report=" + strings.Repeat("x", respond.MaxBody), 413},
 			{"POST", "/api/replay/plan", jsonType, `{"state":"discarded"}`, 400},
 			{"POST", "/api/replay/start", jsonType, `{"plan":"","count":0}`, 410},
 			{"POST", "/api/replay/stop", jsonType, `{"x":1}`, 400},

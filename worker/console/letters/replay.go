@@ -14,6 +14,7 @@ import (
 
 	"markread/consumer/deadletter"
 	"markread/worker/console/overview"
+	"markread/worker/console/respond"
 )
 
 const (
@@ -88,7 +89,7 @@ type planned struct {
 // plan plans the replay of the dead letters of a filter.
 func (l *Letters) plan(w http.ResponseWriter, r *http.Request) (any, error) {
 	var f Filter
-	if err := decode(w, r, &f); err != nil {
+	if err := respond.ReadJSON(w, r, &f); err != nil {
 		return nil, err
 	}
 	now := time.Now()
@@ -100,12 +101,12 @@ func (l *Letters) plan(w http.ResponseWriter, r *http.Request) (any, error) {
 		Open:   slices.Contains(states, deadletter.Open),
 		Parked: slices.Contains(states, deadletter.Parked)}
 	if !selection.Open && !selection.Parked {
-		return nil, failf(http.StatusBadRequest, "only dead letters that are open or parked can "+
+		return nil, respond.BadRequest("only dead letters that are open or parked can "+
 			"be replayed, not %s ones", f.State)
 	}
 	if err := take(r.Context(), l.plans, 0); err != nil {
-		return nil, &failure{http.StatusTooManyRequests, "another replay is being planned; try " +
-			"again in some seconds", retryPlan}
+		return nil, respond.Busy(retryPlan,
+			"another replay is being planned; try again in some seconds")
 	}
 	defer func() { <-l.plans }()
 	allow(w, planTimeout+stallTimeout)
@@ -178,12 +179,13 @@ func (l *Letters) start(w http.ResponseWriter, r *http.Request) (any, error) {
 		Plan  string `json:"plan"`
 		Count int    `json:"count"`
 	}
-	if err := decode(w, r, &request); err != nil {
+	if err := respond.ReadJSON(w, r, &request); err != nil {
 		return nil, err
 	}
 	by := l.Who(r)
 	p, err := l.replays.start(request.Plan, request.Count, Progress{State: "running", By: by,
-		To: l.ReplayTo, Of: request.Count, Obstacles: map[string]int{}, StartedAt: time.Now().UTC()})
+		To: l.ReplayTo, Of: request.Count, Obstacles: map[string]int{},
+		StartedAt: time.Now().UTC()})
 	if err == nil {
 		l.record("replay", by, p.Of)
 	}
@@ -197,16 +199,16 @@ func (r *replays) start(id string, count int, began Progress) (Progress, error) 
 	i := slices.IndexFunc(r.plans, func(p *plan) bool { return p.id == id })
 	switch {
 	case i < 0:
-		return began, failf(http.StatusGone, "this plan is gone: it was made more than 10 minutes "+
-			"ago, was started, or newer ones have replaced it; plan again")
+		return began, respond.Errorf(http.StatusGone, "this plan is gone: it was made more than "+
+			"10 minutes ago, was started, or newer ones have replaced it; plan again")
 	case count != r.plans[i].job.Planned():
-		return began, failf(http.StatusBadRequest, "the plan has %d dead letters, not %d; type "+
+		return began, respond.BadRequest("the plan has %d dead letters, not %d; type "+
 			"the number to confirm it", r.plans[i].job.Planned(), count)
 	case r.closed:
-		return began, failf(http.StatusServiceUnavailable, "this console is shutting down")
+		return began, respond.Errorf(http.StatusServiceUnavailable, "this console is shutting down")
 	case r.running():
-		return began, failf(http.StatusConflict, "another replay is running; wait for it, or "+
-			"stop it")
+		return began, respond.Errorf(http.StatusConflict, "another replay is running; wait for it, "+
+			"or stop it")
 	}
 	p := r.plans[i]
 	r.plans = slices.Delete(r.plans, i, i+1)
@@ -223,7 +225,7 @@ func (r *replays) running() bool {
 // stop stops the running replay. The request needs no body.
 func (l *Letters) stop(w http.ResponseWriter, r *http.Request) (any, error) {
 	if r.ContentLength != 0 {
-		if err := decode(w, r, &struct{}{}); err != nil {
+		if err := respond.ReadJSON(w, r, &struct{}{}); err != nil {
 			return nil, err
 		}
 	}
@@ -239,7 +241,7 @@ func (r *replays) stop(by string) (Progress, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.running() {
-		return Progress{}, failf(http.StatusConflict, "no replay is running")
+		return Progress{}, respond.Errorf(http.StatusConflict, "no replay is running")
 	}
 	r.current.stop()
 	r.current.progress.StoppedBy = by

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"markread/consumer/deadletter"
+	"markread/worker/console/respond"
 )
 
 // resolution says what resolved a dead letter.
@@ -20,12 +21,12 @@ func (l *Letters) show(w http.ResponseWriter, r *http.Request) (any, error) {
 	var request struct {
 		ID string `json:"id"`
 	}
-	if err := decode(w, r, &request); err != nil {
+	if err := respond.ReadJSON(w, r, &request); err != nil {
 		return nil, err
 	}
 	id, ok := deadletter.ParseID(request.ID)
 	if !ok {
-		return nil, failf(http.StatusBadRequest, "id must be PARTITION:OFFSET, such as 0:17, not "+
+		return nil, respond.BadRequest("id must be PARTITION:OFFSET, such as 0:17, not "+
 			"%.50q", request.ID)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), readTimeout)

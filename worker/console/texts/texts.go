@@ -3,7 +3,9 @@
 //
 // The texts are in the folder's JSON files, {"key":{"en":"…","zh":"…"}}. The English meanings and
 // remedies of hold reasons and of codes come from the tables of packages hold and imclient, which
-// the logs use too; a file has only the Chinese. In a text, {name:format} stands for a parameter,
+// the logs use too; a file has only the Chinese. The remedies of codes exist twice: code.X.do for a
+// worker, and code.X.fix for a dead letter, which nothing retries. The codes that have no text are
+// explained by code.other. In a text, {name:format} stands for a parameter,
 // which the page formats. A text that is missing in Chinese is shown in English; a test checks that
 // none is.
 package texts
@@ -15,6 +17,7 @@ import (
 	"io/fs"
 	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -77,8 +80,10 @@ func load(folder fs.FS) (*Catalogue, error) {
 			}
 		}
 	}
+	addFixes(c.texts[Chinese], withoutRetry)
 	c.written = maps.Clone(c.texts[Chinese])
 	c.addTables(seen)
+	addFixes(c.texts[English], imclient.WithoutRetry)
 	for key, text := range c.texts[English] {
 		if c.texts[Chinese][key] == "" {
 			c.texts[Chinese][key] = text
@@ -115,6 +120,28 @@ func (c *Catalogue) addTables(seen map[string]string) {
 			add("code."+label+".do", failure.Remedy())
 		}
 	}
+}
+
+// addFixes adds code.X.fix, which is code.X.do for a dead letter: nothing retries that by itself.
+func addFixes(texts map[string]string, withoutRetry func(string) string) {
+	for _, key := range slices.Collect(maps.Keys(texts)) {
+		code, isRemedy := strings.CutSuffix(key, ".do")
+		if isRemedy && strings.HasPrefix(code, "code.") {
+			texts[code+".fix"] = withoutRetry(texts[key])
+		}
+	}
+}
+
+// withoutRetry is imclient.WithoutRetry for Chinese texts.
+func withoutRetry(remedy string) string {
+	for _, first := range []string{
+		"前 5 分钟不用处理，会自动重试。如果一直失败，",
+		"前 5 分钟不用处理，会自动降低调用速率。如果一直被限流，",
+		"前 5 分钟不用处理，会换新的 UserSig 重试。如果一直失败，",
+	} {
+		remedy = strings.TrimPrefix(remedy, first)
+	}
+	return remedy
 }
 
 // Texts returns all texts of a language by key. The caller must not change them.

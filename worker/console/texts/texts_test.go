@@ -31,10 +31,10 @@ func required() []string {
 		with("hold."+string(reason), "", ".meaning", ".do")
 	}
 	for _, code := range imclient.Codes() {
-		with("code."+strconv.Itoa(code.Code), ".meaning", ".do")
+		with("code."+strconv.Itoa(code.Code), ".meaning", ".do", ".fix")
 	}
 	for _, label := range labels {
-		with("code."+label, ".meaning", ".do")
+		with("code."+label, ".meaning", ".do", ".fix")
 	}
 	with("class.", "rejected", "rejected.meaning", "exhausted", "exhausted.meaning", "invalid",
 		"invalid.meaning")
@@ -121,6 +121,33 @@ func TestTables(t *testing.T) {
 		if got := c.Texts(English)[key]; got != want {
 			t.Errorf("%s: %q, want %q", key, got, want)
 		}
+	}
+}
+
+// The remedy of a dead letter does not promise a retry, and is otherwise that of the code.
+func TestFixes(t *testing.T) {
+	c := New()
+	shorter := map[string]int{}
+	for lang, promise := range map[string]string{English: "first 5 minutes", Chinese: "前 5 分钟"} {
+		for key, fix := range c.Texts(lang) {
+			code, isFix := strings.CutSuffix(key, ".fix")
+			if !isFix {
+				continue
+			}
+			do := c.Texts(lang)[code+".do"]
+			if strings.Contains(fix, promise) || !strings.HasSuffix(do, fix) ||
+				(fix == do) == strings.Contains(do, promise) {
+				t.Errorf("%s, %s: %q of %q", key, lang, fix, do)
+			}
+			if fix != do {
+				shorter[lang]++
+			}
+		}
+	}
+	failure := imclient.Error{ErrorCode: 60004}
+	if got := c.Texts(English)["code.60004.fix"]; got != failure.RemedyWithoutRetry() ||
+		shorter[English] == 0 || shorter[English] != shorter[Chinese] {
+		t.Errorf("%q; shorter: %v", got, shorter)
 	}
 }
 

@@ -165,14 +165,15 @@ func TestLeaksAreCaught(t *testing.T) {
 		t.Errorf("%d lines for %d letters", lines, len(forms))
 	}
 
-	// During a hold, the failure is in the state, on the page, in the log and, here, in a metric.
+	// During a hold, the failure is in the state, in the overview, in the log and, here, in a metric.
 	var held clitest.Buffer
 	admin, stop := s.leaking("/outage", 8, &held)
 	s.waitForHold(admin, "outage")
+	s.waitForOverview(admin, `"reason":"outage"`, `"key":"held"`)
 	s.readPages("leaking", admin, "Bearer "+canaryToken)
 	stop()
 	s.record("leaking, standard error", held.String())
-	for _, place := range []string{"/api/state", "/", "/metrics", "standard error"} {
+	for _, place := range []string{"/api/state", "/api/overview", "/metrics", "standard error"} {
 		if len(s.finder.find(s.artefacts["leaking, "+place])) == 0 {
 			t.Errorf("not caught in %s: %s", place, s.artefacts["leaking, "+place])
 		}

@@ -131,6 +131,7 @@ func TestSecretsOfTheWorker(t *testing.T) {
 		}
 	}
 	s.readPages("mixed", admin, authorizations...)
+	s.console("mixed", admin)
 	s.stop("mixed", mixed)
 	if n := s.commits("mixed"); n != 4 {
 		t.Errorf("offsets of %d partitions were committed", n)

@@ -242,51 +242,6 @@ func (s *harness) stop(name string, r *clitest.Running) {
 	s.record(name+", standard error", r.Stderr.String())
 }
 
-// authorizations are values of the header with which an admin server may be called: none, the
-// token, and near misses.
-var authorizations = []string{
-	"", "Bearer " + canaryToken, "Bearer " + canaryToken + "x",
-	"Bearer " + strings.ToUpper(canaryToken),
-	"Basic " + canaryToken, canaryToken,
-	"Basic " + base64.StdEncoding.EncodeToString([]byte("admin:"+canaryToken)),
-}
-
-// readPages records all pages of an admin server.
-func (s *harness) readPages(name, admin string, authorizations ...string) {
-	s.Helper()
-	for _, authorization := range authorizations {
-		for _, path := range []string{
-			"/healthz", "/readyz", "/metrics", "/api/state", "/", "/assets/console.js",
-			"/assets/console.css",
-			"/assets/none", "/debug/pprof/goroutine?debug=2",
-			"/api/state?token=" + canaryToken, "/" + canaryToken, "/api/pause", "/api/resume",
-		} {
-			request, err := http.NewRequestWithContext(s.Context(), http.MethodGet, admin+path, nil)
-			if err != nil {
-				s.Fatal(err)
-			}
-			request.Header.Set("Authorization", authorization)
-			s.record(name+", "+strings.Split(path, "?")[0], s.do(request))
-		}
-	}
-}
-
-// do returns a response as text, including its header.
-func (s *harness) do(request *http.Request) string {
-	s.Helper()
-	answer, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
-	if err != nil {
-		s.Fatal(err)
-	}
-	defer answer.Body.Close()
-	var text strings.Builder
-	_ = answer.Header.Write(&text) // a strings.Builder never fails
-	if _, err := io.Copy(&text, answer.Body); err != nil {
-		s.Fatal(err)
-	}
-	return text.String()
-}
-
 func (s *harness) kafka(options ...kgo.Opt) *kgo.Client {
 	s.Helper()
 	client, err := kgo.NewClient(append(options, kgo.SeedBrokers(s.broker),

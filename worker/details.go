@@ -41,8 +41,6 @@ func (w *Worker) Details() overview.Details {
 	var d overview.Details
 	if left := w.outsideSince.Load(); outside && left != 0 {
 		d.Outside = time.Unix(0, left)
-	} else if outside {
-		d.Outside = w.started
 	}
 	for _, h := range holds {
 		d.Holds = append(d.Holds, toOverviewHold(now, h))

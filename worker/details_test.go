@@ -23,8 +23,8 @@ func TestDetails(t *testing.T) {
 			Report: "stuck"}}})
 		log := &lockedLog{}
 		w := s.start(func(o *worker.Options) { o.Log, o.Attempts = zerolog.New(log), 1000 })
-		if d := w.Details(); d.Outside.IsZero() {
-			t.Error("before the first generation: it is in none")
+		if d := w.Details(); !d.Outside.IsZero() {
+			t.Error("it has left no generation yet: it is starting, not out of the group")
 		}
 		time.Sleep(20 * time.Second)
 		s.publish(topics.Live, eventJSON("stuck", "peer", time.Now().Unix()))

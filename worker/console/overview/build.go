@@ -98,7 +98,7 @@ func (b *builder) observe(v *view) {
 		}
 		t := b.members[m.Name]
 		if t == nil {
-			t = &track{codes: map[string]string{}}
+			t = &track{codes: map[string]noted{}}
 		}
 		tracks[m.Name] = t
 		if m.Silent != "" {

@@ -156,7 +156,7 @@ func (b *builder) held(v *view) (Sentence, bool) {
 				counted[h.Reason+lane] = true
 				waiting[h.Reason] += known(m.now.Lanes[i].Events)
 			}
-			code[h.Reason] = cmp.Or(h.Code, code[h.Reason], m.codes[resultOf[h.Reason]])
+			code[h.Reason] = cmp.Or(h.Code, code[h.Reason], m.codeOf(h))
 			if !counted[h.Reason] {
 				counted[h.Reason] = true
 				workers[h.Reason]++

@@ -33,3 +33,85 @@ func TestClaimsAreBounded(t *testing.T) {
 		t.Errorf("%d topics", len(w.b.losses))
 	}
 }
+
+// A backfill of millions takes hours: that is no fault while live events don't wait.
+func TestBackfill(t *testing.T) {
+	w := newWorld(t, "worker", "a")
+	w.run(60)
+	a := w.workers["a"]
+	a.m.MaxPending, a.m.Lanes[1].Conversations = 500_000, 250_000
+	for i := range 600 {
+		a.m.Lanes[1].Paused = i%3 > 0
+		a.m.Lanes[1].Conversations -= 7 // fetching resumes below the bound
+		w.aging(1, "a", 2, 3)
+		if w.latest.Now.DrainSeconds != nil {
+			t.Fatal("nobody knows how much is still in Kafka")
+		}
+	}
+	w.want("at the bound", "backfilling", "good", params{"out": 50, "waiting": 245_800,
+		"oldest": 0})
+	a.m.Limit, a.m.Share, a.refused = 100, 200, 1
+	w.aging(5, "a", 2, 3)
+	w.want("the server refuses calls", "slowed", "warn", nil)
+	a.m.Limit, a.refused, a.m.Partitions[2].RetentionLeft = 200, 0, 3000
+	w.aging(5, "a", 2, 3)
+	w.want("retention", "fetching-paused", "warn", params{"lane": "backfill"})
+	a.m.Partitions[2].RetentionLeft = 86400
+	w.age("a", 0, 40)
+	w.run(1).want("live events wait", "fetching-paused", "warn", nil)
+	w.age("a", 0, 1)
+	a.m.Lanes[1].Paused = false
+	for range 100 {
+		a.m.Lanes[1].Conversations -= 190
+		w.aging(1, "a", 2, 3)
+	}
+	w.want("all is in memory", "catching-up", "good", nil)
+	if d := w.latest.Now.DrainSeconds; d == nil || *d < 1000 || *d > 1300 {
+		t.Errorf("drain: %v", d)
+	}
+}
+
+// A steady number of conversations in flight is no backlog that drains.
+func TestNothingDrains(t *testing.T) {
+	w := newWorld(t, "worker", "a")
+	w.run(60)
+	w.workers["a"].m.Lanes[0].Conversations = 30
+	for range 60 {
+		w.workers["a"].m.Lanes[0].Conversations -= .1
+		if w.run(1); w.latest.Now.DrainSeconds != nil {
+			t.Fatalf("drained in %v s", *w.latest.Now.DrainSeconds)
+		}
+	}
+}
+
+// An old event that no other sentence explains is not kept quiet about: nobody owns its partition,
+// or nothing else happens at night.
+func TestDelayed(t *testing.T) {
+	w := newWorld(t, "group", "a")
+	a := w.workers["a"]
+	w.kafka = &Kafka{}
+	w.run(60)
+	a.received, a.calls = 0, 0
+	w.kafka.Partitions = []Partition{{Topic: "mark-read", Partition: 9, Lane: "live",
+		Lag: new(500.0), OldestSeconds: 3600}}
+	w.run(20).want("for a moment", "keeping-up", "good", nil)
+	w.run(20).want("for longer", "delayed", "warn", params{"topic": "mark-read", "partition": 9,
+		"age": 3600, "waiting": 0})
+	w.run(400).want("it is not idle", "delayed", "warn", nil)
+	w.kafka.Partitions = nil
+	w.run(1).want("after it", "idle", "good", nil)
+	w.aging(300, "a", 0)
+	w.want("no call succeeds", "delayed", "warn", params{"age": 300})
+}
+
+// A console that reaches no broker says nothing about workers that do.
+func TestOnlyTheConsoleIsCutOff(t *testing.T) {
+	w := newWorld(t, "group", "a", "b")
+	w.run(40)
+	w.kafka = &Kafka{Unreachable: true}
+	w.run(10).want("they heartbeat", "keeping-up", "good", nil)
+	w.hold("a", "membership", "all")
+	w.run(1).want("one of them does", "held", "bad", params{"reason": "membership"})
+	w.hold("b", "membership", "all")
+	w.run(1).want("none does", "cut-off", "bad", params{"since": after(52)})
+}

@@ -30,11 +30,14 @@ const (
 func (b *builder) sentence(v *view) Sentence {
 	v.backlog = b.assessBacklog(v)
 	blocked, isBlocked := b.findBlocked(v)
+	delayed, isDelayed := b.findDelayed(v)
+	paused, isPaused := b.fetchingPaused(v)
+	onlyBackfill := v.onlyBackfill()
 	for _, rule := range []func() (Sentence, bool){
 		func() (Sentence, bool) { return b.outside(v) },
 		func() (Sentence, bool) { return b.held(v) },
 		func() (Sentence, bool) { return b.losing(v) },
-		func() (Sentence, bool) { return b.fetchingPaused(v) },
+		func() (Sentence, bool) { return paused, isPaused && !onlyBackfill },
 		func() (Sentence, bool) { return blocked, isBlocked },
 		func() (Sentence, bool) { return b.unreadable(v) },
 		func() (Sentence, bool) { return b.slowed(v) },
@@ -43,8 +46,13 @@ func (b *builder) sentence(v *view) Sentence {
 			return s
 		}
 	}
-	if v.backlog != "" {
+	switch {
+	case onlyBackfill && (isPaused || v.backlog == "behind" || v.backlog == "backlog"):
+		return b.backfilling(v)
+	case v.backlog != "":
 		return b.backlog(v)
+	case isDelayed:
+		return delayed
 	}
 	if s, ok := b.idle(v); ok {
 		return s
@@ -87,7 +95,7 @@ func (b *builder) outside(v *view) (Sentence, bool) {
 }
 
 func (b *builder) whyOutside(v *view) (key string, since time.Time) {
-	if v.Kafka != nil && v.Kafka.Unreachable {
+	if v.Kafka != nil && v.Kafka.Unreachable && !slices.ContainsFunc(v.members, connected) {
 		return "cut-off", time.Time{}
 	}
 	responding, ready, young := 0, false, false
@@ -126,6 +134,13 @@ func (b *builder) whyOutside(v *view) (key string, since time.Time) {
 		return "starting", since
 	}
 	return "", since
+}
+
+// connected reports whether a member has proof of its membership, which only a broker gives: then
+// it is this console alone that reaches no broker.
+func connected(m member) bool {
+	return m.now != nil && m.now.Ready && !slices.ContainsFunc(m.held,
+		func(h Hold) bool { return h.Reason == "membership" })
 }
 
 // urgency orders the reasons of holds: the first one is shown.

@@ -73,6 +73,22 @@ func TestForward(t *testing.T) {
 		if c, err := g.Conversation(ctx, "localhost:8780", "x", "y"); err != nil || !c.Here {
 			t.Errorf("of this worker: %+v, %v", c, err)
 		}
+		g.Letters = func(context.Context, string, string) (any, error) {
+			return nil, errors.New("no broker")
+		}
+		c, err := g.Conversation(ctx, "localhost:8780", "x", "y")
+		if err != nil || c.Waiting == nil || c.Letters != nil ||
+			!strings.Contains(c.Note, "dead letters can't be read: no broker") {
+			t.Errorf("without Kafka: %+v, %v", c, err)
+		}
+		g.ReadOnly = true // questions change nothing
+		if _, err := g.Rejected(ctx, "localhost:8780"); err != nil {
+			t.Errorf("rejected, read-only: %v", err)
+		}
+		_, err = g.Pause(ctx, "localhost:8780", "alice", "")
+		if statusOf(err) != http.StatusForbidden {
+			t.Errorf("pause, read-only: %v", err)
+		}
 		a.stop()
 		b.stop()
 		want := []string{"pause by alice: a fix", "resume by bob true"}

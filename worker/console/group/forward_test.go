@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"slices"
 	"strings"
@@ -96,6 +97,24 @@ func TestForward(t *testing.T) {
 			t.Errorf("%q, %q", a.asked, b.asked)
 		}
 	})
+}
+
+// Without a token nothing is sent that a worker would take for a proxy's.
+func TestForwardWithoutToken(t *testing.T) {
+	var got http.Header
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got = r.Header
+		_, _ = w.Write([]byte(`{"ready":true,"held":[]}`))
+	}))
+	defer server.Close()
+	g := New(Options{})
+	defer g.scraper.http.CloseIdleConnections()
+	addr := server.Listener.Addr().String()
+	g.rows = []overview.Member{{Worker: overview.Worker{Address: addr}, Sample: &sample.Member{}}}
+	if _, err := g.Pause(t.Context(), addr, "alice", ""); err != nil ||
+		got.Get("Authorization")+got.Get("X-Forwarded-User") != "" {
+		t.Errorf("%v, %v", err, got)
+	}
 }
 
 // Nothing is sent to a worker of another machine, or with --read-only.

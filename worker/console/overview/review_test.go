@@ -3,6 +3,7 @@ package overview
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"markread/worker/console/sample"
 )
@@ -114,4 +115,64 @@ func TestOnlyTheConsoleIsCutOff(t *testing.T) {
 	w.run(1).want("one of them does", "held", "bad", params{"reason": "membership"})
 	w.hold("b", "membership", "all")
 	w.run(1).want("none does", "cut-off", "bad", params{"since": after(52)})
+}
+
+// A worker that is not in the group proves nothing about the brokers.
+func TestCutOffBeforeJoining(t *testing.T) {
+	w := newWorld(t, "group", "a")
+	w.workers["a"].m.Ready = false
+	w.kafka = &Kafka{Unreachable: true}
+	w.run(10).want("not ready", "cut-off", "bad", nil)
+}
+
+// A permit is taken for a second longer than its call: slow calls use up the quota, too.
+func TestBehindWithSlowCalls(t *testing.T) {
+	w := newWorld(t, "worker", "a")
+	w.run(60)
+	a := w.workers["a"]
+	a.received, a.calls, a.m.InFlight = 160, 100, 100
+	w.run(110).want("a second each", "behind", "warn", params{"in": 160, "out": 100})
+	a.m.InFlight = 10
+	w.run(60)
+	if key := w.latest.Sentence.Key; key == "behind" {
+		t.Error("permits are free: it is not the quota")
+	}
+}
+
+// A worker that responds again brings its backlog: that is no growth.
+func TestMembersOfTheBacklogChange(t *testing.T) {
+	w := newWorld(t, "group", "a", "b")
+	b := w.workers["b"]
+	for _, s := range w.workers {
+		s.m.Limit, s.m.Share, s.calls, s.received = 100, 100, 98, 98
+		s.m.Lanes[0].Conversations = 20_000
+	}
+	b.silent = "no route to host"
+	w.run(90)
+	b.silent = ""
+	b.received = 0
+	w.run(25)
+	if n := w.latest.Now; n.DrainSeconds == nil || *n.DrainSeconds > 500 {
+		t.Errorf("40,000 conversations, 98 fewer a second: %v", n.DrainSeconds)
+	}
+}
+
+// If no worker has a share, the group makes no call.
+func TestOnlySpares(t *testing.T) {
+	w := newWorld(t, "group", "a")
+	w.workers["a"].m.Share, w.workers["a"].m.Limit = 0, 0
+	w.hold("a", "quota", "all")
+	w.run(40).want("a spare alone", "held", "warn", params{"reason": "quota"})
+}
+
+// A sample of long ago is not the present.
+func TestStaleSample(t *testing.T) {
+	w := newWorld(t, "group", "a", "b")
+	w.run(40)
+	old := w.workers["a"].m
+	w.b.build(Input{At: w.at.Add(staleAt + 2*time.Second), Members: []Member{
+		{Worker: Worker{Name: "a"}, Sample: &old}}})
+	if state := w.b.workers[0].State; state != "silent" {
+		t.Errorf("it is %s", state)
+	}
 }

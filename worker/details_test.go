@@ -120,6 +120,16 @@ func TestDetailsWithoutBroker(t *testing.T) {
 		if d := w.Details(); d.NoBroker {
 			t.Error("it is in the group, without a broker")
 		}
+		network.Cut(true)
+		time.Sleep(time.Minute)
+		if d := w.Details(); d.Outside.IsZero() || d.NoBroker {
+			t.Errorf("a minute without a broker: %+v", d)
+		}
+		network.Cut(false)
+		time.Sleep(30 * time.Second)
+		if d := w.Details(); !d.Outside.IsZero() {
+			t.Error("it is in the group again, and outside")
+		}
 		s.mustStop(w)
 	})
 }

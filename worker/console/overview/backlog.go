@@ -12,7 +12,8 @@ import (
 func (b *builder) assessBacklog(v *view) string {
 	growth, ok := b.growth()
 	limit, oldest := deref(v.now.Limit), deref(v.now.OldestSeconds)
-	backlogged := oldest >= old && v.waiting >= max(1, limit) || v.waiting >= max(10, 10*limit)
+	backlogged := oldest >= old && v.waiting >= max(1, limit) ||
+		v.now.Limit != nil && v.waiting >= max(10, 10*limit)
 	shrinks := ok && v.shrinks(growth)
 	// A member without a rate has no limit; what else limits its calls is not known.
 	limited := v.saturated || v.now.Limit == nil || oldest >= veryOld

@@ -21,6 +21,7 @@ type builder struct {
 	happened     []Happening
 	workers      []Worker // of the latest overview
 
+	shown      Sentence  // the latest
 	outSince   time.Time // of cut-off, out, none or silent
 	lastActive time.Time // when an event was received or a call was made
 	losses     map[string]*loss

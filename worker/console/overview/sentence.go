@@ -26,8 +26,30 @@ const (
 	tooLong    = 30 * 86400.0 // seconds: nobody knows when a backlog is done that takes longer
 )
 
-// sentence returns the first sentence that applies.
+// sentence returns the first sentence that applies. While all members are silent, but not yet for
+// long, nothing is known: it stays as it is.
 func (b *builder) sentence(v *view) Sentence {
+	s := b.first(v)
+	if since := v.silentSince(); s.Key != "starting" || since.IsZero() || b.shown.Key == "" {
+		b.shown = s
+	}
+	return b.shown
+}
+
+// silentSince returns since when no member responds; zero: one does, or there is none.
+func (v *view) silentSince() (since time.Time) {
+	for _, m := range v.members {
+		if m.now != nil {
+			return time.Time{}
+		}
+		if m.silentSince.After(since) {
+			since = m.silentSince
+		}
+	}
+	return since
+}
+
+func (b *builder) first(v *view) Sentence {
 	v.backlog = b.assessBacklog(v)
 	blocked, isBlocked := b.findBlocked(v)
 	delayed, isDelayed := b.findDelayed(v)
@@ -128,8 +150,9 @@ func (b *builder) whyOutside(v *view) (key string, since time.Time) {
 		return "out", since
 	case v.Kafka != nil && v.Kafka.Empty && responding == 0:
 		return "none", since
-	case responding == 0 && len(v.members) > 0 && v.At.Sub(b.begun) >= silentAfter:
-		return "silent", since
+	case responding == 0 && len(v.members) > 0 && v.At.Sub(b.begun) >= silentAfter &&
+		v.At.Sub(v.silentSince()) >= silentAfter:
+		return "silent", v.silentSince()
 	case responding == 0:
 		return "starting", since
 	}

@@ -2,6 +2,7 @@ package overview
 
 import (
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -77,6 +78,7 @@ func TestNothingDrains(t *testing.T) {
 	w := newWorld(t, "worker", "a")
 	w.run(60)
 	w.workers["a"].m.Lanes[0].Conversations = 30
+	w.run(70)
 	for range 60 {
 		w.workers["a"].m.Lanes[0].Conversations -= .1
 		if w.run(1); w.latest.Now.DrainSeconds != nil {
@@ -174,5 +176,48 @@ func TestStaleSample(t *testing.T) {
 		{Worker: Worker{Name: "a"}, Sample: &old}}})
 	if state := w.b.workers[0].State; state != "silent" {
 		t.Errorf("it is %s", state)
+	}
+}
+
+// One lost response of the only worker is not worth an alarm; its restart is.
+func TestBriefSilence(t *testing.T) {
+	w := newWorld(t, "group", "a")
+	w.kafka = &Kafka{}
+	w.run(60)
+	w.workers["a"].silent = "no response within 2s"
+	w.run(4).want("one lost response", "keeping-up", "good", params{"calls": 50})
+	w.run(2).want("more of them", "silent", "bad", params{"since": after(61)})
+	w.workers["a"].silent = ""
+	w.run(1).want("it responds", "keeping-up", "good", nil)
+	w.workers["a"].silent = "connection refused"
+	w.kafka = &Kafka{Empty: true}
+	w.run(1).want("it has left", "none", "bad", nil)
+}
+
+// Without a limit, conversations in flight are no backlog.
+func TestNoRate(t *testing.T) {
+	w := newWorld(t, "worker", "a")
+	a := w.workers["a"]
+	a.m.Rate, a.m.Share, a.m.Limit = math.NaN(), math.NaN(), math.NaN()
+	a.received, a.calls, a.m.Lanes[0].Conversations = 500, 500, 25
+	w.run(200).want("25 in flight", "keeping-up", "good", params{"calls": 500})
+	a.received = 600
+	w.run(10)
+	w.aging(150, "a", 0, 1)
+	w.want("more than it can do", "behind", "warn", nil)
+}
+
+// Of two workers that report a partition without an owner, the one with the older event is believed.
+func TestTwoWorkersReportAPartition(t *testing.T) {
+	for _, older := range []string{"a", "b"} {
+		w := newWorld(t, "group", "a", "b")
+		for _, name := range []string{"a", "b"} {
+			w.workers[name].m.Partitions = []sample.Partition{{Topic: "mark-read", Oldest: 5}}
+		}
+		w.age(older, 0, 50)
+		w.run(1)
+		if p := w.latest.Partitions; len(p) != 1 || p[0].OldestSeconds != 50 || p[0].Worker != older {
+			t.Errorf("%s: %+v", older, p)
+		}
 	}
 }

@@ -57,8 +57,8 @@ type resolved struct {
 // lookUpTimeout limits the resolution of one name.
 const lookUpTimeout = 5 * time.Second
 
-// resolve resolves the names of Options.Peers, atATime of them at a time. One that can't be resolved
-// keeps its addresses.
+// resolve resolves the names of Options.Peers, atATime at a time. One that can't be resolved keeps
+// its addresses.
 func (g *Group) resolve(ctx context.Context) {
 	g.mu.Lock()
 	names := slices.Clone(g.names)

@@ -207,7 +207,7 @@ func TestNoRate(t *testing.T) {
 	w.want("more than it can do", "behind", "warn", nil)
 }
 
-// Of two workers that report a partition without an owner, the one with the older event is believed.
+// Of two workers that report a partition without an owner, the one with the older event is right.
 func TestTwoWorkersReportAPartition(t *testing.T) {
 	for _, older := range []string{"a", "b"} {
 		w := newWorld(t, "group", "a", "b")

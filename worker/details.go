@@ -16,6 +16,9 @@ import (
 // oldAfter is the age from which a partition's oldest unfinished event is described in Details.
 const oldAfter = 30 * time.Second
 
+// noBrokerAfter is how long a process may wait for the first response of a broker.
+const noBrokerAfter = 10 * time.Second
+
 // Details returns what the metrics of this worker can't show. It is called every second, and takes
 // the lock for about a millisecond at most, whatever waits: see engine.Explain.
 func (w *Worker) Details() overview.Details {
@@ -38,11 +41,12 @@ func (w *Worker) Details() overview.Details {
 	outside := w.generation == nil
 	w.mu.Unlock()
 
-	var d overview.Details
+	d := overview.Details{
+		// There was no attempt to join: that waits for a broker.
+		NoBroker: w.lastAlive.Load() == 0 && now.Sub(w.started) > noBrokerAfter,
+	}
 	if left := w.outsideSince.Load(); outside && left != 0 {
 		d.Outside = time.Unix(0, left)
-	} else if outside {
-		d.Outside = w.started
 	}
 	for _, h := range holds {
 		d.Holds = append(d.Holds, toOverviewHold(now, h))

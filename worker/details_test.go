@@ -8,6 +8,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"markread/consumer/broker/brokertest"
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 	"markread/imclient/sandbox"
@@ -23,8 +24,8 @@ func TestDetails(t *testing.T) {
 			Report: "stuck"}}})
 		log := &lockedLog{}
 		w := s.start(func(o *worker.Options) { o.Log, o.Attempts = zerolog.New(log), 1000 })
-		if d := w.Details(); d.Outside.IsZero() {
-			t.Error("before the first generation: it is in none")
+		if d := w.Details(); !d.Outside.IsZero() {
+			t.Error("it has left no generation yet: it is starting, not out of the group")
 		}
 		time.Sleep(20 * time.Second)
 		s.publish(topics.Live, eventJSON("stuck", "peer", time.Now().Unix()))
@@ -89,6 +90,45 @@ func TestDetailsOfAnOutage(t *testing.T) {
 		if len(d.Holds) != 1 || d.Holds[0].Reason != "outage" || d.Holds[0].Code != "http_502" ||
 			d.Holds[0].NextProbeAt == nil || d.Holds[0].Detail == "" {
 			t.Errorf("%+v", d.Holds)
+		}
+		s.mustStop(w)
+	})
+}
+
+// A worker that has found no broker is cut off, not out of its group.
+func TestDetailsWithoutBroker(t *testing.T) {
+	inBubble(t, func(s *stack) {
+		network := &brokertest.CuttableDialer{Dial: s.dial}
+		network.Cut(true)
+		kafka, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{s.broker.Addr()},
+			ClientID: "test", Dial: network.DialContext, Log: zerolog.Nop()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer kafka.Close()
+		w := s.start(func(o *worker.Options) { o.Kafka = kafka })
+		time.Sleep(5 * time.Second)
+		if d := w.Details(); d.NoBroker || !d.Outside.IsZero() {
+			t.Errorf("after 5 s: %+v", d)
+		}
+		time.Sleep(10 * time.Second)
+		if d := w.Details(); !d.NoBroker {
+			t.Error("after 15 s: a broker has responded")
+		}
+		network.Cut(false)
+		time.Sleep(30 * time.Second)
+		if d := w.Details(); d.NoBroker {
+			t.Error("it is in the group, without a broker")
+		}
+		network.Cut(true)
+		time.Sleep(time.Minute)
+		if d := w.Details(); d.Outside.IsZero() || d.NoBroker {
+			t.Errorf("a minute without a broker: %+v", d)
+		}
+		network.Cut(false)
+		time.Sleep(30 * time.Second)
+		if d := w.Details(); !d.Outside.IsZero() {
+			t.Error("it is in the group again, and outside")
 		}
 		s.mustStop(w)
 	})

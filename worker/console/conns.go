@@ -19,7 +19,8 @@ const maxConns = 128
 const minStay = 100 * time.Millisecond
 
 // connLimiter closes the connection that has been in its state the longest when there are too many:
-// no legitimate request takes longer than milliseconds. If it refused the newest one instead,
+// legitimate requests take milliseconds, except exports and plans of dead letters, which can be
+// repeated. If it refused the newest one instead,
 // anybody who holds maxConns connections open could lock out a health probe. The zero value is
 // ready.
 type connLimiter struct {

@@ -56,14 +56,16 @@ func (g *Group) Rejected(ctx context.Context, worker string) ([]console.Rejected
 }
 
 // ask sends a POST to the worker with this address, by whom is for its log and page, and decodes
-// the response. A nil body is none.
+// the response. A nil body is none: it is a command, not a question.
 func (g *Group) ask(ctx context.Context, worker, path, by string, body, response any) error {
 	row, ok := g.row(worker)
 	switch {
 	case !ok:
 		return &respond.Error{Status: http.StatusNotFound,
 			Text: "there is no worker with this address"}
-	case !row.Controllable:
+	case g.ReadOnly && body == nil:
+		return &respond.Error{Status: http.StatusForbidden, Text: "this console is read-only"}
+	case !reachable(row):
 		return &respond.Error{Status: http.StatusConflict, Text: "this console reaches only " +
 			"workers of its own machine that respond: use the command on the worker's machine"}
 	}
@@ -148,8 +150,9 @@ func (g *Group) Conversation(ctx context.Context, worker, report,
 		}
 	}
 	letters, err := g.Letters(ctx, report, peer)
-	if err != nil {
-		return c, err
+	if err != nil { // the rest is known nevertheless
+		c.Note = strings.TrimPrefix(c.Note+"; its dead letters can't be read: "+lineOf(err), "; ")
+		return c, nil
 	}
 	c.Letters = letters
 	return c, nil
@@ -179,7 +182,7 @@ func (g *Group) owner(report, peer string) (c console.Conversation, address stri
 		if row.Member != *member {
 			continue
 		}
-		if c.Owner = row.Name; row.Controllable {
+		if c.Owner = row.Name; reachable(row) {
 			return c, row.Address
 		}
 	}

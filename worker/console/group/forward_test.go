@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"slices"
 	"strings"
@@ -74,6 +75,22 @@ func TestForward(t *testing.T) {
 		if c, err := g.Conversation(ctx, "localhost:8780", "x", "y"); err != nil || !c.Here {
 			t.Errorf("of this worker: %+v, %v", c, err)
 		}
+		g.Letters = func(context.Context, string, string) (any, error) {
+			return nil, errors.New("no broker")
+		}
+		c, err := g.Conversation(ctx, "localhost:8780", "x", "y")
+		if err != nil || c.Waiting == nil || c.Letters != nil ||
+			!strings.Contains(c.Note, "dead letters can't be read: no broker") {
+			t.Errorf("without Kafka: %+v, %v", c, err)
+		}
+		g.ReadOnly = true // questions change nothing
+		if _, err := g.Rejected(ctx, "localhost:8780"); err != nil {
+			t.Errorf("rejected, read-only: %v", err)
+		}
+		_, err = g.Pause(ctx, "localhost:8780", "alice", "")
+		if statusOf(err) != http.StatusForbidden {
+			t.Errorf("pause, read-only: %v", err)
+		}
 		a.stop()
 		b.stop()
 		want := []string{"pause by alice: a fix", "resume by bob true"}
@@ -81,6 +98,24 @@ func TestForward(t *testing.T) {
 			t.Errorf("%q, %q", a.asked, b.asked)
 		}
 	})
+}
+
+// Without a token nothing is sent that a worker would take for a proxy's.
+func TestForwardWithoutToken(t *testing.T) {
+	var got http.Header
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got = r.Header
+		_, _ = w.Write([]byte(`{"ready":true,"held":[]}`))
+	}))
+	defer server.Close()
+	g := New(Options{})
+	defer g.scraper.http.CloseIdleConnections()
+	addr := server.Listener.Addr().String()
+	g.rows = []overview.Member{{Worker: overview.Worker{Address: addr}, Sample: &sample.Member{}}}
+	if _, err := g.Pause(t.Context(), addr, "alice", ""); err != nil ||
+		got.Get("Authorization")+got.Get("X-Forwarded-User") != "" {
+		t.Errorf("%v, %v", err, got)
+	}
 }
 
 // Nothing is sent to a worker of another machine, or with --read-only.

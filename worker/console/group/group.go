@@ -184,8 +184,11 @@ func (g *Group) Rate() float64 {
 }
 
 // controllable reports whether commands can be forwarded to a worker.
-func (g *Group) controllable(m overview.Member) bool {
-	return !g.ReadOnly && m.Sample != nil && imclient.IsLoopback(m.Address)
+func (g *Group) controllable(m overview.Member) bool { return !g.ReadOnly && reachable(m) }
+
+// reachable reports whether questions can be forwarded to a worker.
+func reachable(m overview.Member) bool {
+	return m.Sample != nil && imclient.IsLoopback(m.Address)
 }
 
 // row returns the row of the worker with this address; false if there is none.

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"markread/consumer/printable"
@@ -56,14 +57,22 @@ type resolved struct {
 // lookUpTimeout limits the resolution of one name.
 const lookUpTimeout = 5 * time.Second
 
-// resolve resolves the names of Options.Peers. One that can't be resolved keeps its addresses.
+// resolve resolves the names of Options.Peers, atATime at a time. One that can't be resolved keeps
+// its addresses.
 func (g *Group) resolve(ctx context.Context) {
 	g.mu.Lock()
 	names := slices.Clone(g.names)
 	g.mu.Unlock()
+	slots := make(chan struct{}, atATime)
+	var lookUps sync.WaitGroup
 	for i := range names {
-		names[i] = names[i].refreshed(ctx, g.LookUp)
+		slots <- struct{}{}
+		lookUps.Go(func() {
+			defer func() { <-slots }()
+			names[i] = names[i].refreshed(ctx, g.LookUp)
+		})
 	}
+	lookUps.Wait()
 	if ctx.Err() == nil {
 		g.set(func() { g.names = names })
 	}

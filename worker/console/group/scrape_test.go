@@ -7,12 +7,14 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -232,4 +234,31 @@ func TestExplain(t *testing.T) {
 			t.Errorf("%s, %v: %q", c.addr, c.err, got)
 		}
 	}
+}
+
+// A name server that does not respond delays the first look at the workers once, not per name.
+func TestNamesAreResolvedTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var peers []string
+		for i := range atATime {
+			peers = append(peers, fmt.Sprintf("worker-%d:8780", i))
+		}
+		g := New(Options{Peers: peers, LookUp: func(ctx context.Context, host string) ([]netip.Addr,
+			error) {
+			if host == "worker-3" {
+				return []netip.Addr{netip.MustParseAddr("10.0.0.3")}, nil
+			}
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}})
+		began := time.Now()
+		g.resolve(t.Context())
+		if took := time.Since(began); took > lookUpTimeout {
+			t.Errorf("%v", took)
+		}
+		if e := g.names[3].endpoints; len(e) != 1 || e[0].unresolved != "" ||
+			g.names[4].endpoints[0].unresolved == "" {
+			t.Errorf("%+v", g.names)
+		}
+	})
 }

@@ -1,6 +1,7 @@
 package letters
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -349,6 +350,28 @@ func TestRefusedRequests(t *testing.T) {
 			if c.status < 404 && !strings.HasPrefix(got.Body.String(), fmt.Sprint(c.status, ": ")) {
 				t.Errorf("%.120v: %s", c, got.Body)
 			}
+		}
+	})
+}
+
+// A viewer who leaves while the topic is read leaves no error to the next one.
+func TestViewerLeaves(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.write(rejected(3)...)
+		slow := func(d time.Duration) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.slow = d
+		}
+		slow(time.Minute)
+		ctx, cancel := context.WithTimeout(w.Context(), time.Second)
+		defer cancel()
+		if _, err := w.Count(ctx); err == nil {
+			t.Error("the first one has waited")
+		}
+		slow(0)
+		if n, err := w.Count(w.Context()); err != nil || n.Open != 3 {
+			t.Errorf("%+v, %v", n, err)
 		}
 	})
 }

@@ -12,8 +12,9 @@ import (
 func (b *builder) assessBacklog(v *view) string {
 	growth, ok := b.growth()
 	limit, oldest := deref(v.now.Limit), deref(v.now.OldestSeconds)
-	backlogged := oldest >= old && v.waiting >= max(1, limit) || v.waiting >= max(10, 10*limit)
-	shrinks := ok && growth <= -max(.5, .01*limit)
+	backlogged := oldest >= old && v.waiting >= max(1, limit) ||
+		v.now.Limit != nil && v.waiting >= max(10, 10*limit)
+	shrinks := ok && v.shrinks(growth)
 	// A member without a rate has no limit; what else limits its calls is not known.
 	limited := v.saturated || v.now.Limit == nil || oldest >= veryOld
 	behind := b.behind.update(v.At, ok && backlogged && !shrinks && limited)
@@ -31,16 +32,70 @@ func (b *builder) assessBacklog(v *view) string {
 	return ""
 }
 
-// backlog returns the sentence of a backlog. What arrives and completes is conversations: events
-// that collapse don't need a call.
-func (b *builder) backlog(v *view) Sentence {
+// shrinks reports whether a growth, in conversations a second, is more than chance.
+func (v *view) shrinks(growth float64) bool { return growth <= -max(.5, .01*deref(v.now.Limit)) }
+
+// onlyBackfill reports whether all is well in the live lane, and no partition's retention is nearly
+// over: then a backlog is a backfill, which may take hours.
+func (v *view) onlyBackfill() bool {
+	live := 0.0
+	for _, m := range v.members {
+		if m.now != nil {
+			live += known(m.now.Lanes[0].Conversations)
+		}
+	}
+	return live < max(10, deref(v.now.Limit)) &&
+		!slices.ContainsFunc(v.partitions, func(p Partition) bool {
+			return p.nearlyGone() || p.Lane != "backfill" && p.OldestSeconds >= old
+		})
+}
+
+// backfilling returns the sentence of a backfill while nobody knows when it is done: most of it may
+// still be in Kafka.
+func (b *builder) backfilling(v *view) Sentence {
+	waiting, live := 0.0, 0.0
+	for _, m := range v.members {
+		if m.now != nil {
+			waiting += known(m.now.Lanes[1].Conversations)
+		}
+	}
+	for _, p := range v.partitions {
+		if p.Lane == "live" {
+			live = max(live, p.OldestSeconds)
+		}
+	}
+	return Sentence{"backfilling", good, map[string]any{"out": opt(b.completed(v)),
+		"waiting": waiting, "oldest": live}}
+}
+
+// completed returns the successful calls a second.
+func (b *builder) completed(v *view) float64 {
 	var sum total
 	for _, m := range v.members {
 		if m.now != nil {
 			sum.add(m.rate(successes))
 		}
 	}
-	out, in := sum.value(), math.NaN()
+	return sum.value()
+}
+
+// findDelayed finds the oldest event, if it is too old for a while and no backlog explains it.
+func (b *builder) findDelayed(v *view) (Sentence, bool) {
+	var worst Partition
+	for _, p := range v.partitions {
+		if p.OldestSeconds > worst.OldestSeconds {
+			worst = p
+		}
+	}
+	return Sentence{"delayed", warn, map[string]any{"topic": worst.Topic,
+			"partition": worst.Partition, "age": worst.OldestSeconds, "waiting": v.now.Events}},
+		b.delayed.update(v.At, worst.OldestSeconds >= tooOld && v.backlog == "")
+}
+
+// backlog returns the sentence of a backlog. What arrives and completes is conversations: events
+// that collapse don't need a call.
+func (b *builder) backlog(v *view) Sentence {
+	out, in := b.completed(v), math.NaN()
 	if growth, ok := b.growth(); ok {
 		in = max(0, out+growth)
 	}
@@ -52,7 +107,7 @@ func (b *builder) backlog(v *view) Sentence {
 	}
 	done := v.At.Add(time.Duration(*v.now.DrainSeconds * float64(time.Second)))
 	params["done"] = done.UTC().Round(10 * time.Second)
-	if oldest >= tooOld {
+	if oldest >= tooOld && !v.onlyBackfill() {
 		return Sentence{v.backlog, warn, params}
 	}
 	return Sentence{v.backlog, good, params}

@@ -21,12 +21,13 @@ type builder struct {
 	happened     []Happening
 	workers      []Worker // of the latest overview
 
+	shown      Sentence  // the latest
 	outSince   time.Time // of cut-off, out, none or silent
 	lastActive time.Time // when an event was received or a call was made
 	losses     map[string]*loss
 
-	behind, catchingUp, blocked latch
-	blockedAt                   partitionID
+	behind, catchingUp, blocked, delayed latch
+	blockedAt                            partitionID
 }
 
 func newBuilder(scope, group string) *builder {
@@ -34,7 +35,8 @@ func newBuilder(scope, group string) *builder {
 		trends: map[partitionID]*trend{}, losses: map[string]*loss{},
 		behind:     latch{on: time.Minute, off: 15 * time.Second},
 		catchingUp: latch{on: 10 * time.Second, off: 15 * time.Second},
-		blocked:    latch{on: 20 * time.Second}}
+		blocked:    latch{on: 20 * time.Second},
+		delayed:    latch{on: 30 * time.Second}}
 }
 
 // empty returns the overview before the first input.
@@ -98,7 +100,7 @@ func (b *builder) observe(v *view) {
 		}
 		t := b.members[m.Name]
 		if t == nil {
-			t = &track{codes: map[string]string{}}
+			t = &track{codes: map[string]noted{}}
 		}
 		tracks[m.Name] = t
 		if m.Silent != "" {
@@ -223,9 +225,19 @@ func (b *builder) addNow(v *view) {
 		n.OldestSeconds = &age
 	}
 	b.tick(v, names)
-	if growth, ok := b.growth(); ok && growth < 0 && v.waiting > 0 {
+	// While fetching is paused most of the backlog is still in Kafka.
+	if growth, ok := b.growth(); ok && v.shrinks(growth) && v.waiting > 0 && !v.paused() {
 		n.DrainSeconds = opt(v.waiting / -growth)
 	}
+}
+
+// paused reports whether a member has paused fetching in the last half minute.
+func (v *view) paused() bool {
+	return slices.ContainsFunc(v.members, func(m member) bool {
+		return slices.ContainsFunc(m.paused[:], func(at time.Time) bool {
+			return !at.IsZero() && v.At.Sub(at) < pausedAt
+		})
+	})
 }
 
 // tick is the backlog at one moment.

@@ -17,6 +17,7 @@ const (
 	lossEvery     = time.Minute
 	losingFor     = 10 * time.Minute // after the last lost event
 	maxCommandLen = 200
+	maxLosing     = 100 // topics
 )
 
 // happen records what happened. The list is sorted by time, newest first: a hold or a process may
@@ -197,6 +198,9 @@ type loss struct {
 // lost records lost events, at most once in lossEvery for each topic.
 func (b *builder) lost(at time.Time, name, topic string, n float64) {
 	l := b.losses[topic]
+	if l == nil && len(b.losses) >= maxLosing {
+		return // a worker's topics are its own claim
+	}
 	if l == nil || at.Sub(l.last) > losingFor {
 		l = &loss{since: at}
 		b.losses[topic] = l

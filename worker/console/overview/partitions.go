@@ -110,6 +110,12 @@ func (m *member) addPartitions(merged map[partitionID]*Partition, owners map[par
 	}
 }
 
+// nearlyGone reports whether retention soon deletes an unfinished event.
+func (p *Partition) nearlyGone() bool {
+	left := p.RetentionLeft
+	return left != nil && *left >= 0 && *left < nearlyGo && p.OldestSeconds > 0
+}
+
 // sane returns nil for a number that JSON can't have.
 func sane(v *float64) *float64 {
 	if v == nil {
@@ -152,11 +158,11 @@ func (t *trend) update(at time.Time, p *Partition) {
 // nearly over, then by age.
 func worseFirst(a, b Partition) int {
 	rank := func(p *Partition) float64 {
-		switch left := p.RetentionLeft; {
+		switch {
 		case p.Unreadable != nil:
 			return -1
-		case left != nil && *left >= 0 && *left < nearlyGo && p.OldestSeconds > 0:
-			return *left
+		case p.nearlyGone():
+			return *p.RetentionLeft
 		}
 		return nearlyGo
 	}

@@ -26,15 +26,40 @@ const (
 	tooLong    = 30 * 86400.0 // seconds: nobody knows when a backlog is done that takes longer
 )
 
-// sentence returns the first sentence that applies.
+// sentence returns the first sentence that applies. While all members are silent, but not yet for
+// long, nothing is known: it stays as it is.
 func (b *builder) sentence(v *view) Sentence {
+	s := b.first(v)
+	if since := v.silentSince(); s.Key != "starting" || since.IsZero() || b.shown.Key == "" {
+		b.shown = s
+	}
+	return b.shown
+}
+
+// silentSince returns since when no member responds; zero: one does, or there is none.
+func (v *view) silentSince() (since time.Time) {
+	for _, m := range v.members {
+		if m.now != nil {
+			return time.Time{}
+		}
+		if m.silentSince.After(since) {
+			since = m.silentSince
+		}
+	}
+	return since
+}
+
+func (b *builder) first(v *view) Sentence {
 	v.backlog = b.assessBacklog(v)
 	blocked, isBlocked := b.findBlocked(v)
+	delayed, isDelayed := b.findDelayed(v)
+	paused, isPaused := b.fetchingPaused(v)
+	onlyBackfill := v.onlyBackfill()
 	for _, rule := range []func() (Sentence, bool){
 		func() (Sentence, bool) { return b.outside(v) },
 		func() (Sentence, bool) { return b.held(v) },
 		func() (Sentence, bool) { return b.losing(v) },
-		func() (Sentence, bool) { return b.fetchingPaused(v) },
+		func() (Sentence, bool) { return paused, isPaused && !onlyBackfill },
 		func() (Sentence, bool) { return blocked, isBlocked },
 		func() (Sentence, bool) { return b.unreadable(v) },
 		func() (Sentence, bool) { return b.slowed(v) },
@@ -43,8 +68,13 @@ func (b *builder) sentence(v *view) Sentence {
 			return s
 		}
 	}
-	if v.backlog != "" {
+	switch {
+	case onlyBackfill && (isPaused || v.backlog == "behind" || v.backlog == "backlog"):
+		return b.backfilling(v)
+	case v.backlog != "":
 		return b.backlog(v)
+	case isDelayed:
+		return delayed
 	}
 	if s, ok := b.idle(v); ok {
 		return s
@@ -87,7 +117,7 @@ func (b *builder) outside(v *view) (Sentence, bool) {
 }
 
 func (b *builder) whyOutside(v *view) (key string, since time.Time) {
-	if v.Kafka != nil && v.Kafka.Unreachable {
+	if v.Kafka != nil && v.Kafka.Unreachable && !slices.ContainsFunc(v.members, connected) {
 		return "cut-off", time.Time{}
 	}
 	responding, ready, young := 0, false, false
@@ -120,12 +150,20 @@ func (b *builder) whyOutside(v *view) (key string, since time.Time) {
 		return "out", since
 	case v.Kafka != nil && v.Kafka.Empty && responding == 0:
 		return "none", since
-	case responding == 0 && len(v.members) > 0 && v.At.Sub(b.begun) >= silentAfter:
-		return "silent", since
+	case responding == 0 && len(v.members) > 0 && v.At.Sub(b.begun) >= silentAfter &&
+		v.At.Sub(v.silentSince()) >= silentAfter:
+		return "silent", v.silentSince()
 	case responding == 0:
 		return "starting", since
 	}
 	return "", since
+}
+
+// connected reports whether a member has proof of its membership, which only a broker gives: then
+// it is this console alone that reaches no broker.
+func connected(m member) bool {
+	return m.now != nil && m.now.Ready && !slices.ContainsFunc(m.held,
+		func(h Hold) bool { return h.Reason == "membership" })
 }
 
 // urgency orders the reasons of holds: the first one is shown.
@@ -156,7 +194,7 @@ func (b *builder) held(v *view) (Sentence, bool) {
 				counted[h.Reason+lane] = true
 				waiting[h.Reason] += known(m.now.Lanes[i].Events)
 			}
-			code[h.Reason] = cmp.Or(h.Code, code[h.Reason], m.codes[resultOf[h.Reason]])
+			code[h.Reason] = cmp.Or(h.Code, code[h.Reason], m.codeOf(h))
 			if !counted[h.Reason] {
 				counted[h.Reason] = true
 				workers[h.Reason]++

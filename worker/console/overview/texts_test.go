@@ -76,7 +76,8 @@ func TestTexts(t *testing.T) {
 	for _, key := range strings.Fields(`sentence.starting sentence.cut-off sentence.out
 		sentence.none sentence.silent sentence.held sentence.losing sentence.fetching-paused
 		sentence.blocked
-		sentence.unreadable sentence.slowed sentence.behind sentence.backlog sentence.catching-up
+		sentence.unreadable sentence.slowed sentence.behind sentence.backlog
+		sentence.backfilling sentence.delayed sentence.catching-up
 		sentence.keeping-up sentence.idle sentence.lane.all sentence.lane.live
 		sentence.lane.backfill happening.started happening.hold-began happening.hold-ended
 		happening.rebalanced happening.slowed happening.recovered happening.silent

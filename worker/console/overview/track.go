@@ -12,6 +12,8 @@ const (
 	trendOver = time.Minute
 	thinnedTo = 4500 * time.Millisecond // between two kept samples
 	staleAt   = sample.MaxGap           // an older sample says nothing about now
+	// codeBefore is how long before a hold the failures that cause it may be.
+	codeBefore = time.Minute
 )
 
 // track is what is remembered of a member.
@@ -20,12 +22,28 @@ type track struct {
 	last   *sample.Member   // the latest sample, also of a silent member
 	window []*sample.Member // earlier samples, oldest first, without what is not needed
 
-	codes       map[string]string // the code of the latest failure of a result
+	codes       map[string]noted // the latest failure of each result
 	paused      [sample.Lanes]time.Time
 	slowed      bool      // the server refuses calls
 	fullSince   time.Time // since when the limit is the whole share; zero: it is less
 	silentSince time.Time // zero: it responds
 	silentShown bool
+}
+
+// noted is a code, and when it was seen last.
+type noted struct {
+	code string
+	at   time.Time
+}
+
+// codeOf returns the code that explains a hold; "": not known. A code from long before the hold is
+// another failure's: invalid events have none.
+func (t *track) codeOf(h Hold) string {
+	latest := t.codes[resultOf[h.Reason]]
+	if h.Since.Sub(latest.at) > codeBefore {
+		return ""
+	}
+	return latest.code
 }
 
 // update adds a sample, and returns the one from which its counters increased; nil: there is none.
@@ -71,8 +89,8 @@ func (t *track) noteCodes(base, m *sample.Member) {
 	for code, n := range m.CallCodes {
 		increase := sample.Increase(base.CallCodes[code], n)
 		if increase > most[code.Class] ||
-			increase > 0 && increase == most[code.Class] && code.Code < t.codes[code.Class] {
-			most[code.Class], t.codes[code.Class] = increase, code.Code
+			increase > 0 && increase == most[code.Class] && code.Code < t.codes[code.Class].code {
+			most[code.Class], t.codes[code.Class] = increase, noted{code.Code, m.At}
 		}
 	}
 }

@@ -36,6 +36,7 @@ markread_calls_total{result="ok",code="0"} 10
 markread_calls_total{result="transient",code="60008"} 0
 markread_calls_total{result="transient",code="timeout"} 3
 markread_calls_total{result="transient",code="http_502"} 4
+markread_calls_total{result="of its own",code="http_502"} 4
 markread_dead_letters_total{class="rejected",code="90003"} 2
 markread_dead_letters_total{class="invalid",code=""} 0
 markread_commit_failures_total{code="27"} 1

@@ -35,8 +35,8 @@ var decoders = map[string]func(*decoder, labels, *dto.Metric){
 		n, result := count(m), l.text("result", maxLabel)
 		if i := slices.Index(Results[:], result); i >= 0 {
 			add(&d.Calls[i], n)
+			addTo(d.CallCodes, Code{result, l.text("code", maxLabel)}, n, maxCodes)
 		}
-		addTo(d.CallCodes, Code{result, l.text("code", maxLabel)}, n, maxCodes)
 	},
 	"markread_dead_letters_total": func(d *decoder, l labels, m *dto.Metric) {
 		addTo(d.Letters, Code{l.text("class", maxLabel), l.text("code", maxLabel)}, count(m),

@@ -42,7 +42,8 @@ func required() []string {
 	with("waits.", "quota", "call", "retry", "hold", "dead-letter")
 	with("setting.", "default", "flag", "environment", "file")
 	with("sentence.", "cut-off", "out", "none", "held", "losing", "fetching-paused", "blocked",
-		"unreadable", "slowed", "behind", "catching-up", "keeping-up", "idle", "starting")
+		"unreadable", "slowed", "behind", "backlog", "backfilling", "delayed",
+		"silent", "catching-up", "keeping-up", "idle", "starting")
 	with("happening.", "started", "hold-began", "hold-ended", "rebalanced", "slowed", "recovered",
 		"silent", "responding", "lost", "command")
 	with("ui.", "login", "login.wrong", "login.insecure", "token")

@@ -22,6 +22,7 @@ const (
 // secretOf has, for a flag, the secret that a command with this flag reads.
 var secretOf = map[string]string{
 	"sasl-user": SASLPassword, "im-app-id": IMKey, "admin-addr": AdminToken,
+	"console-addr": AdminToken,
 }
 
 // Settings returns all flags of the parsed command with their values, and where these come from,
@@ -35,6 +36,7 @@ func (e Environment) Settings(parsed *kong.Context) []console.Setting {
 		}
 	}
 	var settings []console.Setting
+	seen := map[string]bool{}
 	for _, f := range parsed.Flags() {
 		if f.Hidden || f.Name == "help" {
 			continue
@@ -47,7 +49,8 @@ func (e Environment) Settings(parsed *kong.Context) []console.Setting {
 			s.Source, s.From = fromEnvironment, Variable(f.Name)
 		}
 		settings = append(settings, s)
-		if name := secretOf[f.Name]; name != "" {
+		if name := secretOf[f.Name]; name != "" && !seen[name] {
+			seen[name] = true // dev has two servers, and one token
 			settings = append(settings, e.secretSetting(name))
 		}
 	}

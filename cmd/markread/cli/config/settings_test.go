@@ -30,9 +30,11 @@ type flags struct {
 type commands struct {
 	Run flags    `cmd:""`
 	Dev struct { // flags of its own, and one secret
-		Traffic int
-		Admin   config.AdminFlags `embed:"" group:"Admin server:"`
+		Traffic     int
+		Admin       config.AdminFlags `embed:"" group:"Admin server:"`
+		ConsoleAddr string
 	} `cmd:""`
+	Console struct{ ConsoleAddr string } `cmd:""`
 }
 
 // settingsOf parses a command line, checks what changes a flag, and returns the command's settings
@@ -118,6 +120,10 @@ func TestSettings(t *testing.T) {
 	}
 	if s := got["--traffic"]; !reflect.DeepEqual(s, flag("--traffic", "5")) {
 		t.Errorf("%+v", s)
+	}
+	group, _ := settingsOf(t, []string{"MARKREAD_ADMIN_TOKEN=" + token}, "console")
+	if s := group["MARKREAD_ADMIN_TOKEN"]; s.Secret == nil || !s.Secret.Set {
+		t.Errorf("console: %+v", s)
 	}
 	for _, name := range []string{"--help", "--im-app-id", "MARKREAD_IM_KEY"} {
 		if _, has := got[name]; has {

@@ -1,0 +1,223 @@
+package overview
+
+import (
+	"fmt"
+	"math"
+	"testing"
+	"time"
+
+	"markread/worker/console/sample"
+)
+
+// A hold for invalid events has no code: an old rejection's is not its cause.
+func TestCodeOfAHold(t *testing.T) {
+	w := newWorld(t, "worker", "a")
+	w.run(30)
+	w.workers["a"].m.CallCodes[sample.Code{Class: "rejected", Code: "90048"}] = 1
+	w.run(10)
+	w.hold("a", "rejections", "live")
+	w.run(1).want("a minute ago", "held", "bad", params{"code": "90048"})
+	w.workers["a"].m.Held = nil
+	w.run(100)
+	w.hold("a", "rejections", "live")
+	w.run(1).want("long ago", "held", "bad", params{"code": ""})
+}
+
+// Whatever a worker claims, it makes the console remember little.
+func TestClaimsAreBounded(t *testing.T) {
+	w := newWorld(t, "group", "a")
+	w.run(2)
+	for i := range 3 * maxLosing {
+		w.workers["a"].m.Lost[fmt.Sprint("topic ", i)] = 1
+		w.run(1)
+	}
+	if len(w.b.losses) > maxLosing {
+		t.Errorf("%d topics", len(w.b.losses))
+	}
+}
+
+// A backfill of millions takes hours: that is no fault while live events don't wait.
+func TestBackfill(t *testing.T) {
+	w := newWorld(t, "worker", "a")
+	w.run(60)
+	a := w.workers["a"]
+	a.m.MaxPending, a.m.Lanes[1].Conversations = 500_000, 250_000
+	for i := range 600 {
+		a.m.Lanes[1].Paused = i%3 > 0
+		a.m.Lanes[1].Conversations -= 7 // fetching resumes below the bound
+		w.aging(1, "a", 2, 3)
+		if w.latest.Now.DrainSeconds != nil {
+			t.Fatal("nobody knows how much is still in Kafka")
+		}
+	}
+	w.want("at the bound", "backfilling", "good", params{"out": 50, "waiting": 245_800,
+		"oldest": 0})
+	a.m.Limit, a.m.Share, a.refused = 100, 200, 1
+	w.aging(5, "a", 2, 3)
+	w.want("the server refuses calls", "slowed", "warn", nil)
+	a.m.Limit, a.refused, a.m.Partitions[2].RetentionLeft = 200, 0, 3000
+	w.aging(5, "a", 2, 3)
+	w.want("retention", "fetching-paused", "warn", params{"lane": "backfill"})
+	a.m.Partitions[2].RetentionLeft = 86400
+	w.age("a", 0, 40)
+	w.run(1).want("live events wait", "fetching-paused", "warn", nil)
+	w.age("a", 0, 1)
+	a.m.Lanes[1].Paused = false
+	for range 100 {
+		a.m.Lanes[1].Conversations -= 190
+		w.aging(1, "a", 2, 3)
+	}
+	w.want("all is in memory", "catching-up", "good", nil)
+	if d := w.latest.Now.DrainSeconds; d == nil || *d < 1000 || *d > 1300 {
+		t.Errorf("drain: %v", d)
+	}
+}
+
+// A steady number of conversations in flight is no backlog that drains.
+func TestNothingDrains(t *testing.T) {
+	w := newWorld(t, "worker", "a")
+	w.run(60)
+	w.workers["a"].m.Lanes[0].Conversations = 30
+	w.run(70)
+	for range 60 {
+		w.workers["a"].m.Lanes[0].Conversations -= .1
+		if w.run(1); w.latest.Now.DrainSeconds != nil {
+			t.Fatalf("drained in %v s", *w.latest.Now.DrainSeconds)
+		}
+	}
+}
+
+// An old event that no other sentence explains is not kept quiet about: nobody owns its partition,
+// or nothing else happens at night.
+func TestDelayed(t *testing.T) {
+	w := newWorld(t, "group", "a")
+	a := w.workers["a"]
+	w.kafka = &Kafka{}
+	w.run(60)
+	a.received, a.calls = 0, 0
+	w.kafka.Partitions = []Partition{{Topic: "mark-read", Partition: 9, Lane: "live",
+		Lag: new(500.0), OldestSeconds: 3600}}
+	w.run(20).want("for a moment", "keeping-up", "good", nil)
+	w.run(20).want("for longer", "delayed", "warn", params{"topic": "mark-read", "partition": 9,
+		"age": 3600, "waiting": 0})
+	w.run(400).want("it is not idle", "delayed", "warn", nil)
+	w.kafka.Partitions = nil
+	w.run(1).want("after it", "idle", "good", nil)
+	w.aging(300, "a", 0)
+	w.want("no call succeeds", "delayed", "warn", params{"age": 300})
+}
+
+// A console that reaches no broker says nothing about workers that do.
+func TestOnlyTheConsoleIsCutOff(t *testing.T) {
+	w := newWorld(t, "group", "a", "b")
+	w.run(40)
+	w.kafka = &Kafka{Unreachable: true}
+	w.run(10).want("they heartbeat", "keeping-up", "good", nil)
+	w.hold("a", "membership", "all")
+	w.run(1).want("one of them does", "held", "bad", params{"reason": "membership"})
+	w.hold("b", "membership", "all")
+	w.run(1).want("none does", "cut-off", "bad", params{"since": after(52)})
+}
+
+// A worker that is not in the group proves nothing about the brokers.
+func TestCutOffBeforeJoining(t *testing.T) {
+	w := newWorld(t, "group", "a")
+	w.workers["a"].m.Ready = false
+	w.kafka = &Kafka{Unreachable: true}
+	w.run(10).want("not ready", "cut-off", "bad", nil)
+}
+
+// A permit is taken for a second longer than its call: slow calls use up the quota, too.
+func TestBehindWithSlowCalls(t *testing.T) {
+	w := newWorld(t, "worker", "a")
+	w.run(60)
+	a := w.workers["a"]
+	a.received, a.calls, a.m.InFlight = 160, 100, 100
+	w.run(110).want("a second each", "behind", "warn", params{"in": 160, "out": 100})
+	a.m.InFlight = 10
+	w.run(60)
+	if key := w.latest.Sentence.Key; key == "behind" {
+		t.Error("permits are free: it is not the quota")
+	}
+}
+
+// A worker that responds again brings its backlog: that is no growth.
+func TestMembersOfTheBacklogChange(t *testing.T) {
+	w := newWorld(t, "group", "a", "b")
+	b := w.workers["b"]
+	for _, s := range w.workers {
+		s.m.Limit, s.m.Share, s.calls, s.received = 100, 100, 98, 98
+		s.m.Lanes[0].Conversations = 20_000
+	}
+	b.silent = "no route to host"
+	w.run(90)
+	b.silent = ""
+	b.received = 0
+	w.run(25)
+	if n := w.latest.Now; n.DrainSeconds == nil || *n.DrainSeconds > 500 {
+		t.Errorf("40,000 conversations, 98 fewer a second: %v", n.DrainSeconds)
+	}
+}
+
+// If no worker has a share, the group makes no call.
+func TestOnlySpares(t *testing.T) {
+	w := newWorld(t, "group", "a")
+	w.workers["a"].m.Share, w.workers["a"].m.Limit = 0, 0
+	w.hold("a", "quota", "all")
+	w.run(40).want("a spare alone", "held", "warn", params{"reason": "quota"})
+}
+
+// A sample of long ago is not the present.
+func TestStaleSample(t *testing.T) {
+	w := newWorld(t, "group", "a", "b")
+	w.run(40)
+	old := w.workers["a"].m
+	w.b.build(Input{At: w.at.Add(staleAt + 2*time.Second), Members: []Member{
+		{Worker: Worker{Name: "a"}, Sample: &old}}})
+	if state := w.b.workers[0].State; state != "silent" {
+		t.Errorf("it is %s", state)
+	}
+}
+
+// One lost response of the only worker is not worth an alarm; its restart is.
+func TestBriefSilence(t *testing.T) {
+	w := newWorld(t, "group", "a")
+	w.kafka = &Kafka{}
+	w.run(60)
+	w.workers["a"].silent = "no response within 2s"
+	w.run(4).want("one lost response", "keeping-up", "good", params{"calls": 50})
+	w.run(2).want("more of them", "silent", "bad", params{"since": after(61)})
+	w.workers["a"].silent = ""
+	w.run(1).want("it responds", "keeping-up", "good", nil)
+	w.workers["a"].silent = "connection refused"
+	w.kafka = &Kafka{Empty: true}
+	w.run(1).want("it has left", "none", "bad", nil)
+}
+
+// Without a limit, conversations in flight are no backlog.
+func TestNoRate(t *testing.T) {
+	w := newWorld(t, "worker", "a")
+	a := w.workers["a"]
+	a.m.Rate, a.m.Share, a.m.Limit = math.NaN(), math.NaN(), math.NaN()
+	a.received, a.calls, a.m.Lanes[0].Conversations = 500, 500, 25
+	w.run(200).want("25 in flight", "keeping-up", "good", params{"calls": 500})
+	a.received = 600
+	w.run(10)
+	w.aging(150, "a", 0, 1)
+	w.want("more than it can do", "behind", "warn", nil)
+}
+
+// Of two workers that report a partition without an owner, the one with the older event is right.
+func TestTwoWorkersReportAPartition(t *testing.T) {
+	for _, older := range []string{"a", "b"} {
+		w := newWorld(t, "group", "a", "b")
+		for _, name := range []string{"a", "b"} {
+			w.workers[name].m.Partitions = []sample.Partition{{Topic: "mark-read", Oldest: 5}}
+		}
+		w.age(older, 0, 50)
+		w.run(1)
+		if p := w.latest.Partitions; len(p) != 1 || p[0].OldestSeconds != 50 || p[0].Worker != older {
+			t.Errorf("%s: %+v", older, p)
+		}
+	}
+}

@@ -44,12 +44,7 @@ func startStack(t *testing.T, change func(*app.DevOptions)) *stack {
 	options := app.DevOptions{
 		KafkaAddr: "127.0.0.1:0", IMAddr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0",
 		ConsoleAddr: "127.0.0.1:0",
-		Worker: worker.Options{ // the defaults of `markread run`
-			Rate: 200, MaxInFlight: 200, MaxPending: 500_000, MaxRejected: 95, Attempts: 8,
-			Backoff:    imclient.NewBackoff(200*time.Millisecond, 30*time.Second),
-			MaxReplays: 3, CallTimeout: 5 * time.Second, CommitEvery: time.Second,
-			DrainTimeout: 10 * time.Second, Log: zerolog.New(&log), Version: "test",
-		},
+		Worker:      workerOptions(zerolog.New(&log)),
 	}
 	if change != nil {
 		change(&options)
@@ -85,6 +80,16 @@ func startStack(t *testing.T, change func(*app.DevOptions)) *stack {
 	t.Cleanup(func() { client.Close() })
 	s.events = client.Publisher(app.DevTopics.Live)
 	return s
+}
+
+// workerOptions returns the defaults of `markread run`.
+func workerOptions(log zerolog.Logger) worker.Options {
+	return worker.Options{
+		Rate: 200, MaxInFlight: 200, MaxPending: 500_000, MaxRejected: 95, Attempts: 8,
+		Backoff:    imclient.NewBackoff(200*time.Millisecond, 30*time.Second),
+		MaxReplays: 3, CallTimeout: 5 * time.Second, CommitEvery: time.Second,
+		DrainTimeout: 10 * time.Second, Log: log, Version: "test",
+	}
 }
 
 // page returns the URL of the worker's page.

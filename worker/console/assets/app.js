@@ -85,9 +85,18 @@ function show() {
   shown.show(latest, history);
 }
 
+// fragment returns the names in the URL's fragment; a malformed one has none.
+function fragment() {
+  try {
+    return decodeURIComponent(location.hash.slice(1)).split("/");
+  } catch {
+    return [""];
+  }
+}
+
 // route shows the view that the fragment names: #dead-letters/0:17 is the view dead-letters with 0:17.
 function route() {
-  const [name, ...rest] = decodeURIComponent(location.hash.slice(1)).split("/");
+  const [name, ...rest] = fragment();
   const key = Object.hasOwn(views, name) ? name : "overview";
   const changed = shown !== views[key];
   shown = views[key];
@@ -108,7 +117,7 @@ function frame() {
     toggleZone();
     label();
     dispatchEvent(new Event("zone"));
-    shown.open?.(decodeURIComponent(location.hash.slice(1)).split("/").slice(1).join("/"));
+    shown.open?.(fragment().slice(1).join("/"));
     if (latest) show();
   });
   const language = byId("language");

@@ -3,13 +3,19 @@
 // reach the page as text only.
 import { t } from "./format.js";
 
+// graphic shows characters that are invisible, or that change how others are shown (controls,
+// bidirectional overrides, zero-width characters), as the commands do: as JSON escapes.
+const invisible = /(?![\n\t])[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]/gu;
+const graphic = (value) => String(value ?? "").replace(invisible, (c) => c.split("").map((unit) =>
+  `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`).join(""));
+
 // el makes an element. props: class, text, on… (a listener), and attributes; false and null are left out.
 export function el(tag, props = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(props)) {
     if (value === null || value === undefined || value === false) continue;
     if (name === "class") node.className = value;
-    else if (name === "text") node.textContent = value;
+    else if (name === "text") node.textContent = graphic(value);
     else if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else node.setAttribute(name, value === true ? "" : value);
   }
@@ -18,7 +24,7 @@ export function el(tag, props = {}, ...children) {
 }
 
 export function setText(node, value) {
-  const s = String(value ?? "");
+  const s = graphic(value);
   if (node.firstChild?.nodeType === Node.TEXT_NODE && node.childNodes.length === 1) {
     if (node.firstChild.data !== s) node.firstChild.data = s;
   } else if (node.textContent !== s || node.childNodes.length > 0) node.textContent = s;

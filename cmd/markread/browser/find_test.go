@@ -19,7 +19,8 @@ const findAll = (selector) => {
 const find = (selector) => findAll(selector)[0];
 const describe = (e) => e.outerHTML.replace(/\s+/g, " ").slice(0, 120);
 const controls = () => findAll("a[href], button, input, select, textarea, summary, [tabindex]")
-	.filter((e) => e.tabIndex >= 0 && !e.disabled && !e.closest("[inert]"));
+	.filter((e) => e.tabIndex >= 0 && !e.disabled && !e.closest("[inert]") &&
+		(!document.querySelector(":modal") || e.closest(":modal")));
 `
 
 // text returns the element's text as people see it; "" if it is not there or not visible.

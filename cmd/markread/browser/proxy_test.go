@@ -17,6 +17,19 @@ import (
 // X-Forwarded-User or X-Forwarded-Proto. Like nginx by default, the proxy replaces Host.
 func proxied(t *testing.T, target, path string, header http.Header) string {
 	t.Helper()
+	return startProxy(t, httptest.NewServer, target, path, header)
+}
+
+// proxiedTLS is proxied with TLS between the browser and the proxy. The tab must ignore the
+// certificate's errors.
+func proxiedTLS(t *testing.T, target, path string, header http.Header) string {
+	t.Helper()
+	return startProxy(t, httptest.NewTLSServer, target, path, header)
+}
+
+func startProxy(t *testing.T, start func(http.Handler) *httptest.Server, target, path string,
+	header http.Header) string {
+	t.Helper()
 	to := &url.URL{Scheme: "http", Host: target}
 	transport := &http.Transport{}
 	proxy := &httputil.ReverseProxy{
@@ -28,7 +41,7 @@ func proxied(t *testing.T, target, path string, header http.Header) string {
 		Transport: transport,
 		ErrorLog:  log.New(io.Discard, "", 0), // the page shows when the target is down
 	}
-	server := httptest.NewServer(http.StripPrefix(strings.TrimSuffix(path, "/"), proxy))
+	server := start(http.StripPrefix(strings.TrimSuffix(path, "/"), proxy))
 	t.Cleanup(func() {
 		server.Close()
 		transport.CloseIdleConnections()

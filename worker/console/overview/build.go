@@ -115,7 +115,7 @@ func (b *builder) observe(v *view) {
 		if t.now != nil {
 			b.active(t.now.LastSuccess)
 		}
-		v.members = append(v.members, member{m, t, v.holds(t)})
+		v.members = append(v.members, member{m, t, b.holds(v, m.Address, t)})
 	}
 	b.members = tracks
 }
@@ -126,8 +126,9 @@ func (b *builder) active(at time.Time) {
 	}
 }
 
-// holds returns a member's active holds: its own console's know more than its metrics.
-func (v *view) holds(t *track) []Hold {
+// holds returns a member's active holds: its own console's know more than its metrics. Of a pause
+// that was sent from here, the command knows who and why.
+func (b *builder) holds(v *view, address string, t *track) []Hold {
 	held := []Hold{}
 	if t.now == nil {
 		return held
@@ -136,9 +137,30 @@ func (v *view) holds(t *track) []Hold {
 		return append(held, v.Details.Holds...)
 	}
 	for _, h := range t.now.Held {
-		held = append(held, Hold{Reason: h.Reason, Lane: h.Lane, Since: h.Since})
+		hold := Hold{Reason: h.Reason, Lane: h.Lane, Since: h.Since}
+		if h.Reason == "paused" {
+			hold.By, hold.Why = b.paused(address, h.Since)
+		}
+		held = append(held, hold)
 	}
 	return held
+}
+
+// paused returns by whom and why a worker was paused; "" if it was not from here. The clocks of
+// two machines differ.
+func (b *builder) paused(worker string, since time.Time) (by, why string) {
+	const apart = 10 * time.Second
+	for _, h := range b.happened { // the newest command counts
+		if h.Kind != "command" || h.Worker != worker {
+			continue
+		}
+		if h.Params["what"] == "pause" && h.At.Sub(since).Abs() < apart {
+			by, _ = h.Params["by"].(string)
+			why, _ = h.Params["why"].(string)
+		}
+		break
+	}
+	return by, why
 }
 
 // worker returns the member as the page shows it.

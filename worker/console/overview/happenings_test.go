@@ -101,6 +101,35 @@ func TestHappeningsOfAGroup(t *testing.T) {
 		"21 rebalanced null")
 }
 
+// A group's console knows who paused a worker, and why, if the pause was sent from it.
+func TestWhoPaused(t *testing.T) {
+	w := newWorld(t, "group", "a", "b")
+	want := func(what, by, why string) {
+		t.Helper()
+		h := w.run(1).latest.Workers[0].Held
+		if len(h) != 1 || h[0].By != by || h[0].Why != why {
+			t.Errorf("%s: %+v", what, h)
+		}
+	}
+	w.run(1).hold("a", "paused", "all")
+	want("elsewhere", "", "")
+	w.b.record(Command{At: w.at, What: "pause", Worker: "a", By: "alice", Why: "deploy"})
+	w.b.record(Command{At: w.at.Add(1), What: "resume", Worker: "b", By: "bob"})
+	want("from here", "alice", "deploy")
+	w.want("the sentence", "held", "warn", map[string]any{"by": "alice", "why": "deploy"})
+	w.run(20)
+	w.b.record(Command{At: w.at, What: "pause", Worker: "a", By: "eve", Why: "again"})
+	want("in force before", "", "")
+	w.workers["a"].m.Held = nil
+	w.run(1).hold("a", "outage", "all")
+	w.b.record(Command{At: w.at, What: "pause", Worker: "a", By: "alice", Why: "deploy"})
+	want("another hold", "", "")
+	w.workers["a"].m.Held = nil
+	w.hold("a", "paused", "all")
+	w.b.record(Command{At: w.at.Add(1), What: "resume", Worker: "a", By: "alice"})
+	want("resumed since", "", "")
+}
+
 func TestHappeningsAreBounded(t *testing.T) {
 	w := newWorld(t, "worker", "a")
 	w.run(1)

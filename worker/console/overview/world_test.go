@@ -87,6 +87,9 @@ func (w *world) run(seconds int) *world {
 			sampled.CallCodes, sampled.Lost = maps.Clone(s.m.CallCodes), maps.Clone(s.m.Lost)
 			sampled.Partitions = slices.Clone(s.m.Partitions)
 			m := Member{Worker: Worker{Name: name, Silent: s.silent}, Sample: &sampled}
+			if w.b.scope == "group" {
+				m.Address = name
+			}
 			if s.silent != "" {
 				m.Sample = nil
 			}

@@ -143,7 +143,7 @@ func TestSubPath(t *testing.T) {
 		logIn(b)
 		if list := cookies(b); len(list) != 1 || !list[0].Secure ||
 			!strings.HasPrefix(list[0].Path, "/x/y") {
-			t.Errorf("%s: cookies %+v", name, list)
+			t.Errorf("%s: %d cookies, or not for https and the path only", name, len(list))
 		}
 		b.waitText("h1", `:`)
 		b.waitRequests("GET /x/y/api/overview", 2)

@@ -32,6 +32,7 @@ func TestAccessibility(t *testing.T) {
 				b := newTab(t)
 				b.allow("status of 401")
 				b.open(address + "?lang=" + lang)
+				waitForm(b)
 				inAllLooks(b, "login")
 				typeToken(b, "wrong")
 				b.waitText("[role=alert]", `\S`)

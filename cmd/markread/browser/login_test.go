@@ -33,8 +33,13 @@ func logIn(b *tab) {
 // typeToken types a token into the form, once the form has the focus.
 func typeToken(b *tab, text string) {
 	b.Helper()
-	b.waitTrue(`() => document.activeElement === find("#token")`)
+	waitForm(b)
 	b.press(text + kb.Enter)
+}
+
+func waitForm(b *tab) {
+	b.Helper()
+	b.waitTrue(`() => document.activeElement === find("#token")`)
 }
 
 // The form refuses a wrong token, slowly, and accepts the right one; the cookie lasts until its

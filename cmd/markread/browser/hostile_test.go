@@ -152,14 +152,19 @@ func TestHostileWorkers(t *testing.T) {
 		}
 	}))
 	t.Cleanup(peer.Close)
-	board := s.beginConsole(s.kafka(""), func(o *app.ConsoleOptions) {
-		o.Group.Name, o.Group.Topics = name, topics
-		o.Group.Peers = []string{worker, peer.Listener.Addr().String()}
-		o.Token, o.Version = imclient.NewSecret(token), name
-	})
+	serve := func(peers ...string) string {
+		return s.beginConsole(s.kafka(""), func(o *app.ConsoleOptions) {
+			o.Group.Name, o.Group.Topics, o.Group.Peers = name, topics, peers
+			o.Token, o.Version = imclient.NewSecret(token), name
+		})
+	}
+	board := serve(worker, peer.Listener.Addr().String())
 	header := http.Header{"Authorization": {"Bearer " + token}, "X-Forwarded-Proto": {"https"},
 		"X-Forwarded-User": {name}}
-	group := proxied(t, strings.Trim(strings.TrimPrefix(board, "http:"), "/"), "/", header)
+	behindProxy := func(address string) string {
+		return proxied(t, strings.Trim(strings.TrimPrefix(address, "http:"), "/"), "/", header)
+	}
+	group := behindProxy(board)
 	own := proxied(t, worker, "/", header)
 
 	live := s.kafka("").Publisher(topics.Live)
@@ -258,6 +263,10 @@ func TestHostileWorkers(t *testing.T) {
 	b.inert("rejected events")
 	b.screenshot("rejected")
 	b.click("dialog button >> Cancel")
+	// A member without a known address has the name that it chose itself.
+	a.view(behindProxy(serve("127.0.0.2:9")), "en", "overview")
+	a.waitText("main table >> "+name+"-", `no admin server is known of its host`)
+	a.inert("overview with a member's ID")
 	if got := b.text("#user"); got != name {
 		t.Errorf("the user is %q", got)
 	}

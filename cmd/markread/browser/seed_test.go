@@ -202,6 +202,12 @@ const problems = `const problems = () => {
 	return found;
 };
 const pause = (ms) => new Promise((r) => setTimeout(r, ms));
+const go = (fragment) => new Promise((done) => {
+	const before = location.hash;
+	addEventListener("hashchange", done, { once: true });
+	location.hash = fragment;
+	if (location.hash === before) done();
+});
 `
 
 // inert fails the test if the page has problems.

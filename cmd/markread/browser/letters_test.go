@@ -34,7 +34,8 @@ func (b *tab) waitLetters(want string) {
 	b.waitTrue(`async (want) => {
 		const form = find("form.filter"), status = form.parentElement.querySelector("[role=status]");
 		form.requestSubmit();
-		while (/Loading|正在加载/.test(status.textContent)) await new Promise((r) => setTimeout(r, 20));
+		while (/Loading|正在加载/.test(status.textContent))
+			await new Promise((r) => setTimeout(r, 20));
 		return status.textContent.match(/\d[\d,]*\b/)?.[0] === want;
 	}`, want)
 }

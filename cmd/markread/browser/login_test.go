@@ -33,8 +33,13 @@ func logIn(b *tab) {
 // typeToken types a token into the form, once the form has the focus.
 func typeToken(b *tab, text string) {
 	b.Helper()
-	b.waitTrue(`() => document.activeElement === find("#token")`)
+	waitForm(b)
 	b.press(text + kb.Enter)
+}
+
+func waitForm(b *tab) {
+	b.Helper()
+	b.waitTrue(`() => document.activeElement === find("#token")`)
 }
 
 // The form refuses a wrong token, slowly, and accepts the right one; the cookie lasts until its
@@ -143,7 +148,7 @@ func TestSubPath(t *testing.T) {
 		logIn(b)
 		if list := cookies(b); len(list) != 1 || !list[0].Secure ||
 			!strings.HasPrefix(list[0].Path, "/x/y") {
-			t.Errorf("%s: cookies %+v", name, list)
+			t.Errorf("%s: %d cookies, or not for https and the path only", name, len(list))
 		}
 		b.waitText("h1", `:`)
 		b.waitRequests("GET /x/y/api/overview", 2)

@@ -60,7 +60,8 @@ func (c *gatedConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// A replay is planned, confirmed by its number, stopped in the middle, and planned again to its end.
+// A replay is planned, confirmed by its number, stopped in the middle, and planned again and
+// carried out to its end.
 func TestReplay(t *testing.T) {
 	t.Parallel()
 	s := startStack(t, nil)
@@ -134,8 +135,8 @@ func TestReplay(t *testing.T) {
 	// The part in progress is finished or, where the machine is slow, abandoned. The third
 	// one is not begun.
 	left := 2_000
-	if text := alice.waitText(".progress", `Replay was stopped · (5|10),000 of 12,000`); strings.Contains(
-		text, " 5,000 of") {
+	stopped := alice.waitText(".progress", `Replay was stopped · (5|10),000 of 12,000`)
+	if strings.Contains(stopped, " 5,000 of") {
 		left = 7_000
 	}
 	alice.waitLetters(fmt.Sprintf("%d,000", left/1000))

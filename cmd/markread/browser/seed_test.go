@@ -3,7 +3,10 @@ package browser_test
 import (
 	"bytes"
 	"context"
+	_ "embed"
+	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +19,7 @@ import (
 	"markread/consumer/broker/brokertest"
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
+	"markread/consumer/printable"
 	"markread/imclient"
 	"markread/worker/console/group"
 )
@@ -148,4 +152,97 @@ func (b *tab) view(address, lang, fragment string) {
 	b.Helper()
 	b.open(fmt.Sprintf("%s?lang=%s#%s", address, lang, fragment))
 	b.waitText("main h1", `.`)
+}
+
+//go:embed testdata/hostile.txt
+var hostileText string
+
+// payloads are texts that do harm where they are not shown as text: one JSON string in each line.
+func payloads(t *testing.T) (all []string) {
+	t.Helper()
+	for line := range strings.Lines(hostileText) {
+		var s string
+		if err := json.Unmarshal([]byte(line), &s); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		all = append(all, s)
+	}
+	if len(all) < 200 {
+		t.Fatalf("only %d", len(all))
+	}
+	return all
+}
+
+// shown returns how the page shows a text: what has no glyph as JSON escapes.
+func shown(s string) string { return string(printable.Append(nil, []byte(s))) }
+
+// pageElements are the elements that the console's page consists of.
+const pageElements = "html head meta title link script body a header img span b nav div time " +
+	"button form p main noscript footer section h1 h2 h3 dl dt dd ol ul li table thead tbody tr th " +
+	"td input label select option details summary code pre progress dialog figure figcaption " +
+	"canvas i"
+
+// problems is a function for scripts that returns what is not the console's own in the page:
+// elements, attributes, links; and whether it is wider than a phone.
+const problems = `const problems = () => {
+	const known = new Set("` + pageElements + `".split(" "));
+	const own = { script: 3, img: 1, link: 3, meta: 3, style: 0 };
+	const all = [...document.querySelectorAll("*")];
+	const elsewhere = (s) => s && new URL(s, location.href).origin !== location.origin;
+	const found = all.filter((e) => !known.has(e.localName) || elsewhere(e.getAttribute("href")) ||
+		elsewhere(e.getAttribute("action")) || elsewhere(e.getAttribute("src")) ||
+		[...e.attributes].some((a) => /^(on|srcdoc|formaction)/i.test(a.name))).map(describe);
+	for (const [name, n] of Object.entries(own)) {
+		const m = document.getElementsByTagName(name).length;
+		if (m !== n) found.push(m + " of " + name);
+	}
+	if (window.hacked !== undefined) found.push("executed");
+	const wide = document.documentElement.scrollWidth - innerWidth;
+	if (wide > 0) found.push("too wide by " + wide);
+	return found;
+};
+const pause = (ms) => new Promise((r) => setTimeout(r, ms));
+const go = (fragment) => new Promise((done) => {
+	const before = location.hash;
+	addEventListener("hashchange", done, { once: true });
+	location.hash = fragment;
+	if (location.hash === before) done();
+});
+`
+
+// inert fails the test if the page has problems.
+func (b *tab) inert(where string) {
+	b.Helper()
+	for _, p := range eval[[]string](b, `() => { `+problems+` return problems(); }`) {
+		b.Errorf("%s: %s", where, p)
+	}
+}
+
+// inertWith calls a function of the page with each text, and fails the test if it returns text that
+// says what is wrong, or if the page has problems then.
+func (b *tab) inertWith(texts []string, function string) {
+	b.Helper()
+	const atATime = 20 // a call has a time limit
+	for some := range slices.Chunk(texts, atATime) {
+		for _, p := range eval[[]string](b, `async (texts) => {
+			`+problems+`
+			const check = `+function+`;
+			const all = [];
+			for (const text of texts) {
+				const wrong = await check(text);
+				for (const p of [wrong ?? "", ...problems()].filter(Boolean))
+					all.push(JSON.stringify(text).slice(0, 100) + ": " + p);
+			}
+			return all;
+		}`, some) {
+			b.Error(p)
+		}
+	}
+}
+
+// cells returns the texts of elements exactly as they are in the document.
+func (b *tab) cells(selector string) []string {
+	b.Helper()
+	return eval[[]string](b, `(s) => [...document.querySelectorAll(s)].map((e) => e.textContent)`,
+		selector)
 }

@@ -113,15 +113,15 @@ func (b *builder) backlog(v *view) Sentence {
 	return Sentence{v.backlog, good, params}
 }
 
-// findBlocked finds a partition whose oldest event does not finish while calls succeed and other
-// partitions move on. An old event behind a backlog is not blocked.
+// findBlocked finds a partition whose oldest event does not finish while other partitions move on.
+// An old event behind a backlog is not blocked.
 func (b *builder) findBlocked(v *view) (Sentence, bool) {
 	ages := map[string][]float64{"live": v.sortedAges("live"), "backfill": v.sortedAges("backfill")}
 	var candidate *Partition
 	for i := range v.partitions {
 		p := &v.partitions[i]
-		same := p.Trend != nil && *p.Trend >= .9 && *p.Trend <= 1.1 // the same event for a minute
-		if same && p.Unreadable == nil && p.OldestSeconds > tooOld &&
+		if p.Unreadable == nil && p.OldestSeconds >= old &&
+			v.At.Sub(b.trends[p.id()].since) >= sameFor &&
 			(candidate == nil || p.OldestSeconds > candidate.OldestSeconds) &&
 			v.stuck(p, ages[p.Lane]) {
 			candidate = p
@@ -134,15 +134,32 @@ func (b *builder) findBlocked(v *view) (Sentence, bool) {
 		return Sentence{}, false
 	}
 	b.blockedAt = candidate.id()
+	o := candidate.Oldest
 	params := map[string]any{"topic": candidate.Topic, "partition": candidate.Partition,
-		"age": candidate.OldestSeconds, "offset": nil, "attempts": nil, "waits_for": nil,
-		"waits_key": "waits.unknown"}
-	if o := candidate.Oldest; o != nil {
-		params["offset"], params["attempts"], params["waits_for"] = o.Offset, o.Attempts,
-			o.WaitsFor
-		params["waits_key"] = "waits." + o.WaitsFor
+		"age": candidate.OldestSeconds, "waits_key": "waits.unknown", "worker": ""}
+	if o == nil {
+		for _, name := range []string{"offset", "attempts", "attempts_of", "waits_for", "code",
+			"message", "retry_at", "report", "peer"} {
+			params[name] = nil
+		}
+		params["worker"] = v.address(candidate.Worker)
+		return Sentence{"blocked", bad, params}, b.blocked.update(v.At, true)
 	}
+	params["offset"], params["attempts"], params["attempts_of"] = o.Offset, o.Attempts, o.AttemptsOf
+	params["waits_for"], params["waits_key"] = o.WaitsFor, "waits."+o.WaitsFor
+	params["code"], params["message"], params["retry_at"] = o.Code, o.Message, o.RetryAt
+	params["report"], params["peer"] = o.Report, o.Peer
 	return Sentence{"blocked", bad, params}, b.blocked.update(v.At, true)
+}
+
+// address returns the address of a worker; "": it is this one, or not known.
+func (v *view) address(name string) string {
+	for _, m := range v.members {
+		if m.Name == name {
+			return m.Address
+		}
+	}
+	return ""
 }
 
 // sortedAges returns the ages of a lane's partitions, youngest first.
@@ -168,16 +185,18 @@ func (v *view) stuck(p *Partition, ages []float64) bool {
 		}
 		median = ages[i]
 	}
-	if p.OldestSeconds < median+tooOld {
+	if p.OldestSeconds < median+old {
 		return false
 	}
 	i := slices.IndexFunc(v.members, func(m member) bool { return m.Name == p.Worker })
-	if i < 0 || v.members[i].now == nil ||
-		v.At.Sub(v.members[i].now.LastSuccess) > succeeding {
+	if i < 0 || v.members[i].now == nil {
 		return false
 	}
-	if p.Oldest != nil && p.Oldest.WaitsFor != "" {
+	if p.Oldest != nil && p.Oldest.WaitsFor != "" { // its failure is known
 		return p.Oldest.WaitsFor != "quota" && p.Oldest.WaitsFor != "hold"
+	}
+	if v.At.Sub(v.members[i].now.LastSuccess) > succeeding {
+		return false
 	}
 	m := v.members[i].now
 	waiting := conversations(m)

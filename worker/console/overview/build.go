@@ -35,7 +35,7 @@ func newBuilder(scope, group string) *builder {
 		trends: map[partitionID]*trend{}, losses: map[string]*loss{},
 		behind:     latch{on: time.Minute, off: 15 * time.Second},
 		catchingUp: latch{on: 10 * time.Second, off: 15 * time.Second},
-		blocked:    latch{on: 20 * time.Second},
+		blocked:    latch{on: 10 * time.Second},
 		delayed:    latch{on: 30 * time.Second}}
 }
 

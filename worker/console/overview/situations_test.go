@@ -107,6 +107,29 @@ func TestDelayed(t *testing.T) {
 	w.want("no call succeeds", "delayed", "warn", params{"age": 300})
 }
 
+// At night one event fails, and nothing else happens: no call succeeds, but its failure is known.
+func TestBlockedAtNight(t *testing.T) {
+	w := newWorld(t, "worker", "a")
+	w.run(40)
+	a := w.workers["a"]
+	a.received, a.calls, a.m.LastSuccess = 0, 0, after(-1000)
+	w.details = &Details{Partitions: []Partition{{Topic: "mark-read",
+		Oldest: &Oldest{Offset: 17, WaitsFor: "retry", Code: "60008"}}}}
+	w.aging(29, "a", 0)
+	w.want("a retry", "keeping-up", "good", nil)
+	w.aging(16, "a", 0)
+	w.want("for 45 s", "blocked", "bad", params{"code": "60008", "offset": 17})
+}
+
+// The event of a worker elsewhere is known only there.
+func TestBlockedElsewhere(t *testing.T) {
+	w := newWorld(t, "group", "a", "b")
+	w.run(40)
+	w.aging(45, "b", 0)
+	w.want("without details", "blocked", "bad", params{"partition": 2, "worker": "b",
+		"offset": nil, "code": nil})
+}
+
 // A console that reaches no broker says nothing about workers that do.
 func TestOnlyTheConsoleIsCutOff(t *testing.T) {
 	w := newWorld(t, "group", "a", "b")

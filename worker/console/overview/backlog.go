@@ -7,29 +7,60 @@ import (
 )
 
 // assessBacklog returns the key of the backlog's sentence: behind, it does not shrink although the
-// quota is used up; catching-up, it shrinks; backlog, that is not known yet. A short burst has no
-// sentence.
+// quota is used up; catching-up, it shrinks; backlog, it has begun to grow, or how it develops is
+// not known yet. A short burst has no sentence.
 func (b *builder) assessBacklog(v *view) string {
-	growth, ok := b.growth()
+	growth, ok := b.growth(trendOver)
 	limit, oldest := deref(v.now.Limit), deref(v.now.OldestSeconds)
 	backlogged := oldest >= old && v.waiting >= max(1, limit) ||
 		v.now.Limit != nil && v.waiting >= max(10, 10*limit)
 	shrinks := ok && v.shrinks(growth)
+	more, older, steady := b.growing(v)
+	v.aging = older && v.median >= stale && v.waiting >= 10
+	overloaded := v.saturated && v.waiting > 5*limit && steady && (more || older)
+	v.growing = b.grows.update(v.At, overloaded || v.aging)
 	// A member without a rate has no limit; what else limits its calls is not known.
 	limited := v.saturated || v.now.Limit == nil || oldest >= veryOld
 	behind := b.behind.update(v.At, ok && backlogged && !shrinks && limited)
+	overload := b.overload.update(v.At, overloaded)
 	catchingUp := b.catchingUp.update(v.At, backlogged && shrinks)
 	switch {
-	case !backlogged:
+	case !backlogged && !v.growing:
 		return ""
-	case behind:
+	case behind, overload:
 		return "behind"
 	case catchingUp && v.now.DrainSeconds != nil && *v.now.DrainSeconds < tooLong:
 		return "catching-up"
-	case oldest >= tooOld:
+	case v.growing, oldest >= tooOld:
 		return "backlog"
 	}
 	return ""
+}
+
+// growing reports whether in each half of the last 20 s conversations became more, or the live events
+// older, while the latest seconds have not reduced the backlog: after a burst they do. One old event
+// makes no lane old.
+func (b *builder) growing(v *view) (more, older, steady bool) {
+	now := tick{v.At, v.waiting, v.median}
+	latest, half, whole := b.ago(v.At, 5*time.Second), b.ago(v.At, 10*time.Second),
+		b.ago(v.At, 20*time.Second)
+	if whole == nil {
+		return false, false, false
+	}
+	least := 10 * max(.5, .01*deref(v.now.Limit))
+	more = now.waiting-half.waiting > least && half.waiting-whole.waiting > least
+	older = now.median-half.median >= 1 && half.median-whole.median >= 1
+	return more, older, now.waiting >= latest.waiting
+}
+
+// ago returns the tick of so long ago; nil: there is none.
+func (b *builder) ago(at time.Time, age time.Duration) (found *tick) {
+	for i := range b.ticks {
+		if at.Sub(b.ticks[i].at) >= age {
+			found = &b.ticks[i]
+		}
+	}
+	return found
 }
 
 // shrinks reports whether a growth, in conversations a second, is more than chance.
@@ -96,13 +127,17 @@ func (b *builder) findDelayed(v *view) (Sentence, bool) {
 // that collapse don't need a call.
 func (b *builder) backlog(v *view) Sentence {
 	out, in := b.completed(v), math.NaN()
-	if growth, ok := b.growth(); ok {
+	if growth, ok := b.growth(rateOver); ok {
 		in = max(0, out+growth)
 	}
 	oldest := deref(v.now.OldestSeconds)
 	params := map[string]any{"in": opt(in), "out": opt(out), "waiting": v.waiting,
 		"oldest": oldest, "limit": v.now.Limit}
 	if v.backlog != "catching-up" {
+		params["trend_key"] = "sentence.backlog.unknown"
+		if v.growing && in >= out {
+			params["trend_key"] = "sentence.backlog.growing"
+		}
 		return Sentence{v.backlog, warn, params}
 	}
 	done := v.At.Add(time.Duration(*v.now.DrainSeconds * float64(time.Second)))

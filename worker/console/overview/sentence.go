@@ -20,6 +20,7 @@ const (
 	pausedAt = 30 * time.Second
 	// calls succeed: the latest success is not older
 	succeeding = 2 * time.Minute
+	stale      = 15.0             // seconds: a lane whose events are older is not well
 	old        = 30.0             // seconds: an older event means a backlog, or is blocked
 	tooOld     = 60.0             // seconds: an older event is said to be old
 	sameFor    = 20 * time.Second // a blocked event is its partition's oldest for so long
@@ -55,7 +56,7 @@ func (b *builder) first(v *view) Sentence {
 	blocked, isBlocked := b.findBlocked(v)
 	delayed, isDelayed := b.findDelayed(v)
 	paused, isPaused := b.fetchingPaused(v)
-	onlyBackfill := v.onlyBackfill()
+	onlyBackfill := v.onlyBackfill() && !v.aging
 	for _, rule := range []func() (Sentence, bool){
 		func() (Sentence, bool) { return b.outside(v) },
 		func() (Sentence, bool) { return b.held(v) },

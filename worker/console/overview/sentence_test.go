@@ -221,7 +221,11 @@ func TestBacklog(t *testing.T) {
 	w.run(90)
 
 	a.received, a.calls = 260, 194
-	w.run(50).want("for 50 s", "keeping-up", "good", nil)
+	w.run(15).want("for 15 s", "keeping-up", "good", nil)
+	w.run(14).want("for 29 s", "backlog", "warn", params{
+		"trend_key": "sentence.backlog.growing"})
+	w.run(11).want("for 40 s", "backlog", "warn", params{"in": 260, "out": 194})
+	w.run(8).want("for 48 s", "behind", "warn", params{"in": 260, "out": 194})
 	w.aging(150, "a", 0, 1)
 	w.want("for minutes", "behind", "warn", params{"in": 260, "out": 194, "oldest": 150})
 	a.received = 194

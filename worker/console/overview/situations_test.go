@@ -164,6 +164,45 @@ func TestBehindWithSlowCalls(t *testing.T) {
 	}
 }
 
+// A burst of some seconds' work is no backlog: it shrinks.
+func TestBurst(t *testing.T) {
+	for _, burst := range []float64{1000, 3000, 8000} {
+		w := newWorld(t, "worker", "a")
+		w.run(60)
+		a := w.workers["a"]
+		a.m.Lanes[0].Conversations, a.calls = burst, 195
+		for i := range 60 {
+			if a.m.Lanes[0].Conversations < 195 {
+				a.calls = 50
+			}
+			w.age("a", 0, float64(min(i, 10)))
+			w.age("a", 1, float64(min(i, 10)))
+			if w.run(1); w.latest.Sentence.Severity != "good" {
+				t.Fatalf("%v conversations, after %d s: %v", burst, i, w.latest.Sentence)
+			}
+		}
+	}
+}
+
+// A live lane that becomes older is not well, also before its backlog is large and with free
+// permits; one event that becomes older is another matter.
+func TestAging(t *testing.T) {
+	w := newWorld(t, "worker", "a")
+	w.run(60)
+	w.workers["a"].m.Lanes[0].Conversations = 30
+	w.aging(19, "a", 0, 1)
+	w.want("for 19 s", "keeping-up", "good", nil)
+	w.aging(7, "a", 0, 1)
+	w.want("for 26 s", "backlog", "warn", params{"trend_key": "sentence.backlog.growing"})
+	w = newWorld(t, "worker", "a")
+	w.run(60)
+	w.workers["a"].m.Partitions = append(w.workers["a"].m.Partitions,
+		sample.Partition{Topic: "mark-read", Number: 7, RetentionLeft: 86400})
+	w.workers["a"].m.Lanes[0].Conversations = 30
+	w.aging(29, "a", 0)
+	w.want("one partition for 29 s", "keeping-up", "good", nil)
+}
+
 // A worker that responds again brings its backlog: that is no growth.
 func TestMembersOfTheBacklogChange(t *testing.T) {
 	w := newWorld(t, "group", "a", "b")

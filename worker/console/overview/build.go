@@ -120,7 +120,7 @@ func (b *builder) observe(v *view) {
 		if t.now != nil {
 			b.active(t.now.LastSuccess)
 		}
-		v.members = append(v.members, member{m, t, b.holds(v, m.Address, t)})
+		v.members = append(v.members, member{m, t, b.holds(v, m, t)})
 	}
 	b.members = tracks
 }
@@ -133,7 +133,7 @@ func (b *builder) active(at time.Time) {
 
 // holds returns a member's active holds: its own console's know more than its metrics. Of a pause
 // that was sent from here, the command knows who and why.
-func (b *builder) holds(v *view, address string, t *track) []Hold {
+func (b *builder) holds(v *view, m Member, t *track) []Hold {
 	held := []Hold{}
 	if t.now == nil {
 		return held
@@ -143,12 +143,30 @@ func (b *builder) holds(v *view, address string, t *track) []Hold {
 	}
 	for _, h := range t.now.Held {
 		hold := Hold{Reason: h.Reason, Lane: h.Lane, Since: h.Since}
-		if h.Reason == "paused" {
-			hold.By, hold.Why = b.paused(address, h.Since)
+		if d := m.hold(hold); d != nil {
+			hold.Detail, hold.Code, hold.Do, hold.NextProbeAt = d.Detail, d.Code, d.Do, d.NextProbeAt
+			hold.By, hold.Why = d.By, d.Why
+		}
+		if by, why := b.paused(m.Address, h.Since); h.Reason == "paused" && by != "" {
+			hold.By, hold.Why = by, why
 		}
 		held = append(held, hold)
 	}
 	return held
+}
+
+// hold returns what is known of a hold in detail; nil: nothing.
+func (m *Member) hold(h Hold) *Hold {
+	if m.Details == nil {
+		return nil
+	}
+	for i := range m.Details.Holds {
+		d := &m.Details.Holds[i]
+		if d.Reason == h.Reason && d.Lane == h.Lane && d.Since.Sub(h.Since).Abs() < time.Second {
+			return d
+		}
+	}
+	return nil
 }
 
 // paused returns by whom and why a worker was paused; "" if it was not from here. The clocks of

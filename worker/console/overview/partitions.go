@@ -60,6 +60,9 @@ func (b *builder) partitions(v *view) []Partition {
 			}
 		}
 	}
+	for _, m := range v.members {
+		m.describe(merged)
+	}
 	list := make([]Partition, 0, len(merged))
 	trends := make(map[partitionID]*trend, len(merged))
 	for id, p := range merged {
@@ -111,6 +114,27 @@ func (m *member) addPartitions(merged map[partitionID]*Partition, owners map[par
 		p.Unreadable = nil
 		if s.Unreadable {
 			p.Unreadable = &Unreadable{}
+		}
+	}
+}
+
+// describe adds the details that are known of a member's partitions. They may be older than its
+// metrics: the event may be another one meanwhile, which is younger.
+func (m *member) describe(merged map[partitionID]*Partition) {
+	if m.now == nil || m.Details == nil {
+		return
+	}
+	for i := range m.Details.Partitions {
+		d := &m.Details.Partitions[i]
+		p := merged[d.id()]
+		if p == nil || p.Worker != m.Name {
+			continue
+		}
+		if d.Oldest != nil && p.OldestSeconds+1 >= d.OldestSeconds {
+			p.Oldest = d.Oldest
+		}
+		if d.Unreadable != nil && p.Unreadable != nil {
+			p.Unreadable = d.Unreadable
 		}
 	}
 }

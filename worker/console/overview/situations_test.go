@@ -130,6 +130,41 @@ func TestBlockedElsewhere(t *testing.T) {
 		"offset": nil, "code": nil})
 }
 
+// What a worker on this machine says of itself completes its row, as long as its metrics agree.
+func TestDetailsOfAMember(t *testing.T) {
+	w := newWorld(t, "group", "a", "b")
+	w.run(40)
+	d := &Details{Holds: []Hold{
+		{Reason: "outage", Lane: "all", Since: w.at, Detail: "17 of 20", Code: "http_502",
+			Do: "check", By: "eve", NextProbeAt: new(after(60))},
+		{Reason: "paused", Lane: "all", Since: w.at, Detail: "another"}},
+		Partitions: []Partition{
+			{Topic: "mark-read", Partition: 2, OldestSeconds: 30, Oldest: &Oldest{Offset: 17,
+				WaitsFor: "retry", Code: "60008"}},
+			{Topic: "mark-read", Partition: 3, OldestSeconds: 30, Oldest: &Oldest{Offset: 18},
+				Unreadable: &Unreadable{Reason: "no leader"}},
+			{Topic: "mark-read", Partition: 0, Oldest: &Oldest{Offset: 666}}}}
+	w.workers["b"].details = d
+	w.aging(45, "b", 0)
+	w.want("blocked", "blocked", "bad", params{"offset": 17, "code": "60008", "worker": ""})
+	for _, p := range w.latest.Partitions {
+		if p.Unreadable != nil || p.Lane == "live" && (p.Oldest != nil) != (p.Partition == 2) {
+			t.Errorf("%+v", p)
+		}
+	}
+	w.workers["b"].m.Partitions[1].Unreadable = true
+	w.run(1)
+	if u := w.latest.Partitions[0].Unreadable; u == nil || u.Reason != "no leader" ||
+		u.Since.IsZero() {
+		t.Errorf("%+v", u)
+	}
+	w.workers["b"].m.Held = []sample.Held{{Reason: "outage", Lane: "all", Since: after(40.5)}}
+	w.run(1).want("held", "held", "bad", params{"detail": "17 of 20", "code": "http_502",
+		"next": after(60)})
+	w.workers["b"].m.Held[0].Since = after(80)
+	w.run(1).want("another hold", "held", "bad", params{"detail": "", "next": nil})
+}
+
 // A console that reaches no broker says nothing about workers that do.
 func TestOnlyTheConsoleIsCutOff(t *testing.T) {
 	w := newWorld(t, "group", "a", "b")

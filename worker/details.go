@@ -13,8 +13,12 @@ import (
 	"markread/worker/hold"
 )
 
-// oldAfter is the age from which a partition's oldest unfinished event is described in Details.
-const oldAfter = 30 * time.Second
+// oldAfter is the age from which a partition's oldest unfinished event is described in Details. It
+// is less than the age from which the console says that the event blocks its partition.
+const oldAfter = 15 * time.Second
+
+// maxMessage bounds the bytes of a failure's message.
+const maxMessage = 300
 
 // noBrokerAfter is how long a process may wait for the first response of a broker.
 const noBrokerAfter = 10 * time.Second
@@ -59,7 +63,9 @@ func (w *Worker) Details() overview.Details {
 		if p.age(now) > oldAfter {
 			x := waits[p.Oldest.Ref]
 			shown.Oldest = &overview.Oldest{
-				Offset: p.Oldest.Offset, Attempts: x.Attempts, WaitsFor: x.WaitsFor,
+				Offset: p.Oldest.Offset, Attempts: x.Attempts, AttemptsOf: w.options.Attempts,
+				WaitsFor: x.WaitsFor, Code: x.Code, Message: oneLine(x.Message, maxMessage),
+				RetryAt: ifSet(x.RetryAt), Report: x.Report, Peer: x.Peer,
 			}
 		}
 		if u := p.Unreadable; u != nil {
@@ -96,7 +102,8 @@ func (w *Worker) Conversation(_ context.Context, report, peer string) (console.C
 	if v := known.Waiting; v != nil {
 		c.Waiting = &console.WaitingConversation{Lane: v.Lane.String(), Events: v.Events,
 			ReadTime: v.ReadTime, InFlight: v.InFlight, Attempts: v.Attempts,
-			RetryAt: ifSet(v.RetryAt), Since: ifSet(v.Since)}
+			RetryAt: ifSet(v.RetryAt), Since: ifSet(v.Since),
+			Code: v.Failed.Code, Message: oneLine(v.Failed.Message, maxMessage)}
 	}
 	if a := known.Applied; a != nil {
 		c.Applied = &console.AppliedConversation{ReadTime: a.ReadTime, At: a.At.UTC()}

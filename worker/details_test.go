@@ -16,7 +16,7 @@ import (
 	"markread/worker/console"
 )
 
-// Details describes the oldest event of a partition once it is 30 s old, and a pause, with who and
+// Details describes the oldest event of a partition once it is 15 s old, and a pause, with who and
 // why; both are in the log, too, on one line and bounded.
 func TestDetails(t *testing.T) {
 	inBubble(t, func(s *stack) {
@@ -29,22 +29,26 @@ func TestDetails(t *testing.T) {
 		}
 		time.Sleep(20 * time.Second)
 		s.publish(topics.Live, eventJSON("stuck", "peer", time.Now().Unix()))
-		for range 25 {
+		for range 10 {
 			s.publish(topics.Live, eventJSON("other", "peer", time.Now().Unix()))
 			time.Sleep(time.Second)
 		}
 		if d := w.Details(); len(d.Partitions)+len(d.Holds) != 0 || !d.Outside.IsZero() {
-			t.Errorf("after 25 s: %+v", d)
+			t.Errorf("after 10 s: %+v", d)
 		}
 		time.Sleep(10 * time.Second)
 		d := w.Details()
 		if len(d.Partitions) != 1 || d.Partitions[0].Oldest == nil {
-			t.Fatalf("after 35 s: %+v", d)
+			t.Fatalf("after 20 s: %+v", d)
 		}
 		c := conversation(t, w, "stuck")
 		p := d.Partitions[0]
-		if p.Topic != topics.Live || p.Lane != "live" || p.OldestSeconds < 34 ||
-			p.Oldest.Attempts < 3 || p.Oldest.WaitsFor != "retry" || c.Waiting == nil ||
+		if p.Topic != topics.Live || p.Lane != "live" || p.OldestSeconds < 19 ||
+			p.Oldest.Attempts < 3 || p.Oldest.AttemptsOf != 1000 || p.Oldest.Code != "60008" ||
+			p.Oldest.Message == "" || p.Oldest.RetryAt == nil || time.Until(*p.Oldest.RetryAt) < 0 ||
+			p.Oldest.Report != "stuck" || p.Oldest.Peer != "peer" || c.Waiting == nil ||
+			c.Waiting.Code != "60008" || c.Waiting.Message != p.Oldest.Message ||
+			p.Oldest.WaitsFor != "retry" ||
 			c.Waiting.Attempts != p.Oldest.Attempts || p.Partition != c.Partition.Partition {
 			t.Errorf("stuck: %+v, %+v; the conversation %+v", p, p.Oldest, c)
 		}

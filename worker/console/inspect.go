@@ -51,6 +51,8 @@ type WaitingConversation struct {
 	Attempts int        `json:"attempts"`
 	RetryAt  *time.Time `json:"retry_at"` // nil: it waits for no backoff
 	Since    *time.Time `json:"since"`    // nil: unknown
+	Code     string     `json:"code"`     // of its last failure; "": none, or not known
+	Message  string     `json:"message"`
 }
 
 // AppliedConversation is a conversation's last successful call.

@@ -51,6 +51,7 @@ type Engine struct {
 	backlog    *backlog.Backlog
 	catchUp    catchUp
 	letters    letterQueue
+	failures   failures
 
 	// the server accepted the last signature that it judged
 	signatureAccepted bool
@@ -122,6 +123,7 @@ func New(options Options) *Engine {
 func (e *Engine) Begin(now time.Time, t Tracker, assigned, partitions int) {
 	e.tracker, e.partitions = t, partitions
 	e.backlog, e.letters, e.catchUp = backlog.New(e.applied, now), letterQueue{}, catchUp{}
+	e.failures = failures{}
 	if assigned == 0 {
 		e.holdsChanged(now, e.holds.DropProbed())
 	}
@@ -133,7 +135,7 @@ func (e *Engine) End(now time.Time) {
 	for lane := range e.counts {
 		e.counts[lane].Returned += e.counts[lane].Unsettled()
 	}
-	e.tracker, e.backlog, e.letters = nil, nil, letterQueue{}
+	e.tracker, e.backlog, e.letters, e.failures = nil, nil, letterQueue{}, nil
 	// No dead letter is left whose write could show that the topic accepts records again.
 	e.holdsChanged(now, hold.Change{Dropped: e.holds.Clear(hold.DeadLetter).Ended})
 }

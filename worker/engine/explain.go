@@ -2,6 +2,7 @@ package engine
 
 import (
 	"iter"
+	"strings"
 	"time"
 
 	"markread/consumer/event"
@@ -11,6 +12,10 @@ import (
 type Explanation struct {
 	Attempts int    // 0 also if the event was not found: see Explain
 	WaitsFor string // a word of the contract: quota call retry hold dead-letter
+	// of the last call that failed, if it is known
+	Code, Message string
+	RetryAt       time.Time // zero: no retry is scheduled
+	Report, Peer  string    // the accounts; "": not known. They are not for logs or metrics
 }
 
 // Explain returns what unfinished events wait for. lanes has the lane in which each event arrived.
@@ -34,9 +39,12 @@ func (e *Engine) Explain(lanes map[event.Ref]event.Lane) map[event.Ref]Explanati
 		switch {
 		case conv != nil:
 			lane = conv.Lane() // a live event may have moved it to the live lane
-			x.Attempts = conv.Attempts()
+			failure := e.lastFailure(conv)
+			x.Attempts, x.Code, x.Message = conv.Attempts(), failure.Code, failure.Message
+			x.RetryAt = e.backlog.RetryDue(conv)
+			x.Report, x.Peer, _ = strings.Cut(conv.ID(), string(accountSeparator))
 		case letter != nil:
-			x.Attempts = letter.Attempts
+			x.Attempts, x.Code, x.Message = letter.Attempts, letter.Code, letter.Reason
 		}
 		switch {
 		case conv != nil && conv.InFlight():
@@ -109,6 +117,7 @@ type Waiting struct {
 	InFlight bool
 	Attempts int       // that count
 	RetryAt  time.Time // zero: no retry is scheduled
+	Failed   Failure   // the last one; zero: none, or not known
 	Since    time.Time // the event time of its only event; zero: it has several, or no time
 }
 
@@ -135,6 +144,7 @@ func (e *Engine) Conversation(now time.Time, report, peer string) (c Conversatio
 	c.Waiting = &Waiting{
 		Lane: event.Lane(conv.Lane()), Events: conv.Events(), ReadTime: readTime,
 		InFlight: conv.InFlight(), Attempts: conv.Attempts(), RetryAt: e.backlog.RetryDue(conv),
+		Failed: e.lastFailure(conv),
 	}
 	if c.Waiting.Events == 1 {
 		c.Waiting.Since = unpack(payload, readTime, e.options.Topics).EventTime

@@ -21,7 +21,7 @@ func TestExplain(t *testing.T) {
 	want := func(waitsFor string, attempts int) {
 		t.Helper()
 		x := r.Explain(map[event.Ref]event.Lane{ref: event.Live})[ref]
-		if x != (Explanation{attempts, waitsFor}) {
+		if x.Attempts != attempts || x.WaitsFor != waitsFor {
 			t.Errorf("%+v, want %s after %d attempts", x, waitsFor, attempts)
 		}
 	}
@@ -107,7 +107,7 @@ func TestConversation(t *testing.T) {
 	}
 	r.CallDone(start, call, internal)
 	if c := look(0); *c.Waiting != (Waiting{Events: 2, ReadTime: 20, Attempts: 1,
-		RetryAt: at(0.1)}) {
+		RetryAt: at(0.1), Failed: Failure{start, "91000", internal.WithoutRemedy()}}) {
 		t.Errorf("retrying: %+v", c.Waiting)
 	}
 	r.CallDone(at(1), r.mustCall(at(1), "a"), nil)

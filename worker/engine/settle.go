@@ -47,6 +47,9 @@ func (c Counts) Unsettled() uint64 {
 func (e *Engine) settleCall(now time.Time, done *Call, failure *imclient.Error, held bool) {
 	conv := done.conversation
 	if failure == nil {
+		if done.Failures > 0 {
+			delete(e.failures, done.id)
+		}
 		e.settleSuccess(now, done, e.backlog.Succeeded(now, conv))
 		e.holdsChanged(now, e.holds.NoteOutcome(now, done.Lane, hold.Called, "", ""))
 		return
@@ -60,6 +63,7 @@ func (e *Engine) settleCall(now time.Time, done *Call, failure *imclient.Error, 
 		return
 	}
 	calls.Failures++
+	e.failures.note(now, done.id, failure)
 	if counted {
 		calls.Attempts++
 		e.tracker.Attempted(event.Ref(conv.Oldest()), int(calls.Attempts))
@@ -68,11 +72,13 @@ func (e *Engine) settleCall(now time.Time, done *Call, failure *imclient.Error, 
 	due := now.Add(e.options.Backoff.Delay(failures, e.options.Jitter(done.id, failures)))
 	switch {
 	case failure.Class == imclient.Rejected && !e.holds.Held(hold.Rejections, done.Lane):
+		delete(e.failures, done.id)
 		e.letters.add(e.failedLetter(now, "rejected", conv, failure))
 		e.holdsChanged(now,
 			e.holds.NoteOutcome(now, done.Lane, hold.Rejected, failure.WithoutRemedy(),
 				failure.Label))
 	case counted && int(calls.Attempts) >= e.options.Attempts:
+		delete(e.failures, done.id)
 		e.letters.add(e.failedLetter(now, "exhausted", conv, failure))
 		e.holdsChanged(now, e.holds.NoteOutcome(now, done.Lane, hold.Called, "", ""))
 	case done.Probe && e.holds.LaneHeld(done.Lane):

@@ -24,7 +24,7 @@ import (
 var _ console.Workers = (*Group)(nil)
 
 // maxForwarded bounds the bytes of a worker's response.
-const maxForwarded = 256 << 10
+const maxForwarded = 1 << 20
 
 // Pause implements console.Workers.
 func (g *Group) Pause(ctx context.Context, worker, by, why string) (now console.Readiness,

@@ -4,8 +4,8 @@
 // and questions to a worker on this machine. It serves no pages, and joins no group.
 //
 // It promises:
-//   - No worker needs a credential to be read, and none is sent when reading. The admin token goes
-//     only to workers on this machine: see forward.go.
+//   - No worker needs a credential for its metrics to be read, and none is sent. The admin token goes
+//     only to workers on this machine, for commands and details: see forward.go and details.go.
 //   - Whatever listens at a worker's address is read with bounds: 2 s, 1 MiB, no redirects, 16 at a
 //     time. One that is slow, silent or hostile delays no other one by more than one round of 2 s.
 //   - Kafka is read by goroutines of its own: if it is slow or unreachable, workers are still read.
@@ -54,7 +54,7 @@ type Options struct {
 	// several workers. None: PeerPort at the host of each member, as Kafka knows it.
 	Peers    []string
 	PeerPort int
-	Token    imclient.Secret // for commands to workers on this machine
+	Token    imclient.Secret // for commands to workers on this machine, and their details
 	ReadOnly bool            // no worker can be controlled
 	Monitor  *overview.Monitor
 	// CountLetters counts the dead letters; Letters returns those of a conversation, and Replay the
@@ -92,6 +92,7 @@ func New(o Options) *Group {
 		}
 	}
 	g := &Group{Options: o, scraper: newScraper(o.Dial), kafka: newKafkaReader(o)}
+	g.scraper.details = g.readDetails
 	for _, p := range o.Peers {
 		g.names = append(g.names, resolved{entry: p})
 	}

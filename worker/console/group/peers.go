@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"markread/consumer/printable"
+	"markread/worker/console/overview"
 	"markread/worker/console/sample"
 )
 
@@ -30,10 +31,13 @@ type peer struct {
 	sample *sample.Member // the last scrape's; nil: it failed
 	silent string         // why it failed
 	member string         // the ID of the member that it was last
+
+	details *overview.Details // nil: not known, or nothing is wrong
+	asked   time.Time         // when details were last asked for
 }
 
 // fail records why a scrape failed.
-func (p *peer) fail(why string) { p.sample, p.silent = nil, why }
+func (p *peer) fail(why string) { p.sample, p.silent, p.details = nil, why, nil }
 
 // checkGroup makes a worker silent that exports the name of another group.
 func (p *peer) checkGroup(group string) {

@@ -30,10 +30,13 @@ const (
 )
 
 // scraper reads the metrics of workers.
-type scraper struct{ http *http.Client }
+type scraper struct {
+	http    *http.Client
+	details func(context.Context, *peer) // is called after a successful scrape
+}
 
 func newScraper(dial func(ctx context.Context, network, addr string) (net.Conn, error)) *scraper {
-	return &scraper{&http.Client{
+	return &scraper{details: func(context.Context, *peer) {}, http: &http.Client{
 		Transport: &http.Transport{ // without a proxy: it would be sent to all addresses
 			DialContext: dial, DisableCompression: true,
 			MaxIdleConns: 2 * MaxWorkers, MaxIdleConnsPerHost: 1,
@@ -86,6 +89,7 @@ func (s *scraper) scrapeAll(ctx context.Context, peers []*peer) {
 				return
 			}
 			p.sample, p.silent = member, ""
+			s.details(ctx, p)
 		})
 	}
 }

@@ -7,29 +7,60 @@ import (
 )
 
 // assessBacklog returns the key of the backlog's sentence: behind, it does not shrink although the
-// quota is used up; catching-up, it shrinks; backlog, that is not known yet. A short burst has no
-// sentence.
+// quota is used up; catching-up, it shrinks; backlog, it has begun to grow, or how it develops is
+// not known yet. A short burst has no sentence.
 func (b *builder) assessBacklog(v *view) string {
-	growth, ok := b.growth()
+	growth, ok := b.growth(trendOver)
 	limit, oldest := deref(v.now.Limit), deref(v.now.OldestSeconds)
 	backlogged := oldest >= old && v.waiting >= max(1, limit) ||
 		v.now.Limit != nil && v.waiting >= max(10, 10*limit)
 	shrinks := ok && v.shrinks(growth)
+	more, older, steady := b.growing(v)
+	v.aging = older && v.median >= stale && v.waiting >= 10
+	overloaded := v.saturated && v.waiting > 5*limit && steady && (more || older)
+	v.growing = b.grows.update(v.At, overloaded || v.aging)
 	// A member without a rate has no limit; what else limits its calls is not known.
 	limited := v.saturated || v.now.Limit == nil || oldest >= veryOld
 	behind := b.behind.update(v.At, ok && backlogged && !shrinks && limited)
+	overload := b.overload.update(v.At, overloaded)
 	catchingUp := b.catchingUp.update(v.At, backlogged && shrinks)
 	switch {
-	case !backlogged:
+	case !backlogged && !v.growing:
 		return ""
-	case behind:
+	case behind, overload:
 		return "behind"
 	case catchingUp && v.now.DrainSeconds != nil && *v.now.DrainSeconds < tooLong:
 		return "catching-up"
-	case oldest >= tooOld:
+	case v.growing, oldest >= tooOld:
 		return "backlog"
 	}
 	return ""
+}
+
+// growing reports whether in each half of the last 20 s conversations became more, or the live events
+// older, while the latest seconds have not reduced the backlog: after a burst they do. One old event
+// makes no lane old.
+func (b *builder) growing(v *view) (more, older, steady bool) {
+	now := tick{v.At, v.waiting, v.median}
+	latest, half, whole := b.ago(v.At, 5*time.Second), b.ago(v.At, 10*time.Second),
+		b.ago(v.At, 20*time.Second)
+	if whole == nil {
+		return false, false, false
+	}
+	least := 10 * max(.5, .01*deref(v.now.Limit))
+	more = now.waiting-half.waiting > least && half.waiting-whole.waiting > least
+	older = now.median-half.median >= 1 && half.median-whole.median >= 1
+	return more, older, now.waiting >= latest.waiting
+}
+
+// ago returns the tick of so long ago; nil: there is none.
+func (b *builder) ago(at time.Time, age time.Duration) (found *tick) {
+	for i := range b.ticks {
+		if at.Sub(b.ticks[i].at) >= age {
+			found = &b.ticks[i]
+		}
+	}
+	return found
 }
 
 // shrinks reports whether a growth, in conversations a second, is more than chance.
@@ -96,13 +127,17 @@ func (b *builder) findDelayed(v *view) (Sentence, bool) {
 // that collapse don't need a call.
 func (b *builder) backlog(v *view) Sentence {
 	out, in := b.completed(v), math.NaN()
-	if growth, ok := b.growth(); ok {
+	if growth, ok := b.growth(rateOver); ok {
 		in = max(0, out+growth)
 	}
 	oldest := deref(v.now.OldestSeconds)
 	params := map[string]any{"in": opt(in), "out": opt(out), "waiting": v.waiting,
 		"oldest": oldest, "limit": v.now.Limit}
 	if v.backlog != "catching-up" {
+		params["trend_key"] = "sentence.backlog.unknown"
+		if v.growing && in >= out {
+			params["trend_key"] = "sentence.backlog.growing"
+		}
 		return Sentence{v.backlog, warn, params}
 	}
 	done := v.At.Add(time.Duration(*v.now.DrainSeconds * float64(time.Second)))
@@ -113,15 +148,15 @@ func (b *builder) backlog(v *view) Sentence {
 	return Sentence{v.backlog, good, params}
 }
 
-// findBlocked finds a partition whose oldest event does not finish while calls succeed and other
-// partitions move on. An old event behind a backlog is not blocked.
+// findBlocked finds a partition whose oldest event does not finish while other partitions move on.
+// An old event behind a backlog is not blocked.
 func (b *builder) findBlocked(v *view) (Sentence, bool) {
 	ages := map[string][]float64{"live": v.sortedAges("live"), "backfill": v.sortedAges("backfill")}
 	var candidate *Partition
 	for i := range v.partitions {
 		p := &v.partitions[i]
-		same := p.Trend != nil && *p.Trend >= .9 && *p.Trend <= 1.1 // the same event for a minute
-		if same && p.Unreadable == nil && p.OldestSeconds > tooOld &&
+		if p.Unreadable == nil && p.OldestSeconds >= old &&
+			v.At.Sub(b.trends[p.id()].since) >= sameFor &&
 			(candidate == nil || p.OldestSeconds > candidate.OldestSeconds) &&
 			v.stuck(p, ages[p.Lane]) {
 			candidate = p
@@ -134,15 +169,32 @@ func (b *builder) findBlocked(v *view) (Sentence, bool) {
 		return Sentence{}, false
 	}
 	b.blockedAt = candidate.id()
+	o := candidate.Oldest
 	params := map[string]any{"topic": candidate.Topic, "partition": candidate.Partition,
-		"age": candidate.OldestSeconds, "offset": nil, "attempts": nil, "waits_for": nil,
-		"waits_key": "waits.unknown"}
-	if o := candidate.Oldest; o != nil {
-		params["offset"], params["attempts"], params["waits_for"] = o.Offset, o.Attempts,
-			o.WaitsFor
-		params["waits_key"] = "waits." + o.WaitsFor
+		"age": candidate.OldestSeconds, "waits_key": "waits.unknown", "worker": ""}
+	if o == nil {
+		for _, name := range []string{"offset", "attempts", "attempts_of", "waits_for", "code",
+			"message", "retry_at", "report", "peer"} {
+			params[name] = nil
+		}
+		params["worker"] = v.address(candidate.Worker)
+		return Sentence{"blocked", bad, params}, b.blocked.update(v.At, true)
 	}
+	params["offset"], params["attempts"], params["attempts_of"] = o.Offset, o.Attempts, o.AttemptsOf
+	params["waits_for"], params["waits_key"] = o.WaitsFor, "waits."+o.WaitsFor
+	params["code"], params["message"], params["retry_at"] = o.Code, o.Message, o.RetryAt
+	params["report"], params["peer"] = o.Report, o.Peer
 	return Sentence{"blocked", bad, params}, b.blocked.update(v.At, true)
+}
+
+// address returns the address of a worker; "": it is this one, or not known.
+func (v *view) address(name string) string {
+	for _, m := range v.members {
+		if m.Name == name {
+			return m.Address
+		}
+	}
+	return ""
 }
 
 // sortedAges returns the ages of a lane's partitions, youngest first.
@@ -168,16 +220,18 @@ func (v *view) stuck(p *Partition, ages []float64) bool {
 		}
 		median = ages[i]
 	}
-	if p.OldestSeconds < median+tooOld {
+	if p.OldestSeconds < median+old {
 		return false
 	}
 	i := slices.IndexFunc(v.members, func(m member) bool { return m.Name == p.Worker })
-	if i < 0 || v.members[i].now == nil ||
-		v.At.Sub(v.members[i].now.LastSuccess) > succeeding {
+	if i < 0 || v.members[i].now == nil {
 		return false
 	}
-	if p.Oldest != nil && p.Oldest.WaitsFor != "" {
+	if p.Oldest != nil && p.Oldest.WaitsFor != "" { // its failure is known
 		return p.Oldest.WaitsFor != "quota" && p.Oldest.WaitsFor != "hold"
+	}
+	if v.At.Sub(v.members[i].now.LastSuccess) > succeeding {
+		return false
 	}
 	m := v.members[i].now
 	waiting := conversations(m)

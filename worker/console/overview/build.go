@@ -26,16 +26,18 @@ type builder struct {
 	lastActive time.Time // when an event was received or a call was made
 	losses     map[string]*loss
 
-	behind, catchingUp, blocked, delayed latch
-	blockedAt                            partitionID
+	behind, overload, grows, catchingUp, blocked, delayed latch
+	blockedAt                                             partitionID
 }
 
 func newBuilder(scope, group string) *builder {
 	return &builder{scope: scope, group: group, members: map[string]*track{},
 		trends: map[partitionID]*trend{}, losses: map[string]*loss{},
 		behind:     latch{on: time.Minute, off: 15 * time.Second},
+		overload:   latch{on: 25 * time.Second, off: 15 * time.Second},
+		grows:      latch{on: 5 * time.Second, off: 15 * time.Second},
 		catchingUp: latch{on: 10 * time.Second, off: 15 * time.Second},
-		blocked:    latch{on: 20 * time.Second},
+		blocked:    latch{on: 10 * time.Second},
 		delayed:    latch{on: 30 * time.Second}}
 }
 
@@ -53,8 +55,11 @@ type view struct {
 	partitions []Partition
 	now        Now
 	waiting    float64 // conversations
-	saturated  bool
-	backlog    string // the key of its sentence; "": there is none
+	median     float64 // age of the oldest events of the live lane's partitions
+	saturated  bool    // the quota is used up
+	growing    bool    // the backlog, for a while
+	aging      bool    // the live lane: it is older than it should be, and becomes older
+	backlog    string  // the key of its sentence; "": there is none
 }
 
 type member struct {
@@ -115,7 +120,7 @@ func (b *builder) observe(v *view) {
 		if t.now != nil {
 			b.active(t.now.LastSuccess)
 		}
-		v.members = append(v.members, member{m, t, b.holds(v, m.Address, t)})
+		v.members = append(v.members, member{m, t, b.holds(v, m, t)})
 	}
 	b.members = tracks
 }
@@ -128,7 +133,7 @@ func (b *builder) active(at time.Time) {
 
 // holds returns a member's active holds: its own console's know more than its metrics. Of a pause
 // that was sent from here, the command knows who and why.
-func (b *builder) holds(v *view, address string, t *track) []Hold {
+func (b *builder) holds(v *view, m Member, t *track) []Hold {
 	held := []Hold{}
 	if t.now == nil {
 		return held
@@ -138,12 +143,30 @@ func (b *builder) holds(v *view, address string, t *track) []Hold {
 	}
 	for _, h := range t.now.Held {
 		hold := Hold{Reason: h.Reason, Lane: h.Lane, Since: h.Since}
-		if h.Reason == "paused" {
-			hold.By, hold.Why = b.paused(address, h.Since)
+		if d := m.hold(hold); d != nil {
+			hold.Detail, hold.Code, hold.Do, hold.NextProbeAt = d.Detail, d.Code, d.Do, d.NextProbeAt
+			hold.By, hold.Why = d.By, d.Why
+		}
+		if by, why := b.paused(m.Address, h.Since); h.Reason == "paused" && by != "" {
+			hold.By, hold.Why = by, why
 		}
 		held = append(held, hold)
 	}
 	return held
+}
+
+// hold returns what is known of a hold in detail; nil: nothing.
+func (m *Member) hold(h Hold) *Hold {
+	if m.Details == nil {
+		return nil
+	}
+	for i := range m.Details.Holds {
+		d := &m.Details.Holds[i]
+		if d.Reason == h.Reason && d.Lane == h.Lane && d.Since.Sub(h.Since).Abs() < time.Second {
+			return d
+		}
+	}
+	return nil
 }
 
 // paused returns by whom and why a worker was paused; "" if it was not from here. The clocks of
@@ -231,7 +254,7 @@ func (b *builder) addNow(v *view) {
 		if waiting > known(m.now.Limit) {
 			busy += known(m.now.Limit)
 			// A call has its permit for a second longer than it is in flight.
-			used += known(m.rate(calls)) + known(m.now.InFlight)
+			used += known(m.rateOf(calls, 10*time.Second)) + known(m.now.InFlight)
 		}
 	}
 	for _, p := range v.partitions {
@@ -246,9 +269,12 @@ func (b *builder) addNow(v *view) {
 	if age > 0 {
 		n.OldestSeconds = &age
 	}
+	if ages := v.sortedAges("live"); len(ages) > 0 {
+		v.median = ages[len(ages)/2]
+	}
 	b.tick(v, names)
 	// While fetching is paused most of the backlog is still in Kafka.
-	if growth, ok := b.growth(); ok && v.shrinks(growth) && v.waiting > 0 && !v.paused() {
+	if growth, ok := b.growth(trendOver); ok && v.shrinks(growth) && v.waiting > 0 && !v.paused() {
 		n.DrainSeconds = opt(v.waiting / -growth)
 	}
 }
@@ -264,8 +290,8 @@ func (v *view) paused() bool {
 
 // tick is the backlog at one moment.
 type tick struct {
-	at      time.Time
-	waiting float64
+	at              time.Time
+	waiting, median float64
 }
 
 // tick keeps a tick. Ticks of other members can't be compared, nor those before or during a hold
@@ -284,15 +310,22 @@ func (b *builder) tick(v *view, names []string) {
 	for len(b.ticks) > 0 && v.At.Sub(b.ticks[0].at) > trendOver+thinnedTo {
 		b.ticks = b.ticks[1:]
 	}
-	b.ticks = append(b.ticks, tick{v.At, v.waiting})
+	b.ticks = append(b.ticks, tick{v.At, v.waiting, v.median})
 }
 
-// growth returns by how many conversations a second the backlog grows, over the last minute.
-func (b *builder) growth() (float64, bool) {
+// growth returns by how many conversations a second the backlog grows, over a span of time.
+func (b *builder) growth(span time.Duration) (float64, bool) {
 	if len(b.ticks) == 0 {
 		return 0, false
 	}
-	first, last := b.ticks[0], b.ticks[len(b.ticks)-1]
+	last := b.ticks[len(b.ticks)-1]
+	first := last
+	for _, t := range slices.Backward(b.ticks) {
+		if last.at.Sub(t.at) > span+thinnedTo {
+			break
+		}
+		first = t
+	}
 	over := last.at.Sub(first.at)
 	if over < 20*time.Second {
 		return 0, false

@@ -23,6 +23,9 @@ type Input struct {
 type Member struct {
 	Worker                // Name, Address, Member, Note, Controllable; Silent: why it is silent
 	Sample *sample.Member // the latest one; nil: none yet
+	// Details has the holds and partitions that the worker's own page describes, some seconds ago;
+	// nil: not known.
+	Details *Details
 }
 
 // Kafka is what Kafka reports about the group.

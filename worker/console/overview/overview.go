@@ -116,9 +116,15 @@ type Unreadable struct {
 
 // Oldest is a partition's oldest unfinished event.
 type Oldest struct {
-	Offset   int64  `json:"offset"`
-	Attempts int    `json:"attempts"`
-	WaitsFor string `json:"waits_for"` // a word of the contract
+	Offset     int64      `json:"offset"`
+	Attempts   int        `json:"attempts"`    // that count
+	AttemptsOf int        `json:"attempts_of"` // after which it becomes a dead letter
+	WaitsFor   string     `json:"waits_for"`   // a word of the contract
+	Code       string     `json:"code"`        // of its last failure; "": none, or not known
+	Message    string     `json:"message"`
+	RetryAt    *time.Time `json:"retry_at"` // nil: no retry is scheduled
+	Report     string     `json:"report"`   // the accounts; "": not known
+	Peer       string     `json:"peer"`
 }
 
 // Happening is something that happened. Kind is started, hold-began, hold-ended, rebalanced,

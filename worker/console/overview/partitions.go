@@ -21,9 +21,14 @@ func (p *Partition) id() partitionID { return partitionID{p.Topic, p.Partition} 
 
 // trend is how the age of a partition's oldest event changed.
 type trend struct {
-	ages       []aged    // of the last minute, oldest first
-	unreadable time.Time // since when; zero: it can be read
+	ages        []aged    // of the last minute, oldest first
+	unreadable  time.Time // since when; zero: it can be read
+	born, since time.Time // when its oldest event happened, and since when it is this one
 }
+
+// sameEvent is how much the time of an event may seem to change: the metrics of a worker are up to
+// a round older than the overview.
+const sameEvent = 3 * time.Second
 
 type aged struct {
 	at      time.Time
@@ -54,6 +59,9 @@ func (b *builder) partitions(v *view) []Partition {
 				p.Unreadable, p.Oldest = cmp.Or(d.Unreadable, p.Unreadable), d.Oldest
 			}
 		}
+	}
+	for _, m := range v.members {
+		m.describe(merged)
 	}
 	list := make([]Partition, 0, len(merged))
 	trends := make(map[partitionID]*trend, len(merged))
@@ -110,6 +118,27 @@ func (m *member) addPartitions(merged map[partitionID]*Partition, owners map[par
 	}
 }
 
+// describe adds the details that are known of a member's partitions. They may be older than its
+// metrics: the event may be another one meanwhile, which is younger.
+func (m *member) describe(merged map[partitionID]*Partition) {
+	if m.now == nil || m.Details == nil {
+		return
+	}
+	for i := range m.Details.Partitions {
+		d := &m.Details.Partitions[i]
+		p := merged[d.id()]
+		if p == nil || p.Worker != m.Name {
+			continue
+		}
+		if d.Oldest != nil && p.OldestSeconds+1 >= d.OldestSeconds {
+			p.Oldest = d.Oldest
+		}
+		if d.Unreadable != nil && p.Unreadable != nil {
+			p.Unreadable = d.Unreadable
+		}
+	}
+}
+
 // nearlyGone reports whether retention soon deletes an unfinished event.
 func (p *Partition) nearlyGone() bool {
 	left := p.RetentionLeft
@@ -128,7 +157,10 @@ func sane(v *float64) *float64 {
 func (t *trend) update(at time.Time, p *Partition) {
 	if n := len(t.ages); n > 0 && (at.Before(t.ages[n-1].at) ||
 		at.Sub(t.ages[n-1].at) > staleAt+thinnedTo) {
-		t.ages = nil
+		t.ages, t.born = nil, time.Time{}
+	}
+	if born := at.Add(-seconds(p.OldestSeconds)); born.Sub(t.born).Abs() > sameEvent {
+		t.born, t.since = born, at
 	}
 	for len(t.ages) > 0 && at.Sub(t.ages[0].at) > trendOver+thinnedTo {
 		t.ages = t.ages[1:]
@@ -153,6 +185,9 @@ func (t *trend) update(at time.Time, p *Partition) {
 		p.Unreadable = &u
 	}
 }
+
+// seconds returns a duration in seconds.
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
 // worseFirst sorts partitions that can't be read first, then by the retention left where it is
 // nearly over, then by age.

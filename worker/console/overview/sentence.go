@@ -20,10 +20,12 @@ const (
 	pausedAt = 30 * time.Second
 	// calls succeed: the latest success is not older
 	succeeding = 2 * time.Minute
-	old        = 30.0         // seconds: an older event means that there is a backlog
-	tooOld     = 60.0         // seconds: an older event may be blocked
-	veryOld    = 120.0        // seconds: a backlog that does not shrink is behind for any reason
-	tooLong    = 30 * 86400.0 // seconds: nobody knows when a backlog is done that takes longer
+	stale      = 15.0             // seconds: a lane whose events are older is not well
+	old        = 30.0             // seconds: an older event means a backlog, or is blocked
+	tooOld     = 60.0             // seconds: an older event is said to be old
+	sameFor    = 20 * time.Second // a blocked event is its partition's oldest for so long
+	veryOld    = 120.0            // seconds: a backlog that does not shrink is behind for any reason
+	tooLong    = 30 * 86400.0     // seconds: nobody knows when a backlog is done that takes longer
 )
 
 // sentence returns the first sentence that applies. While all members are silent, but not yet for
@@ -54,7 +56,7 @@ func (b *builder) first(v *view) Sentence {
 	blocked, isBlocked := b.findBlocked(v)
 	delayed, isDelayed := b.findDelayed(v)
 	paused, isPaused := b.fetchingPaused(v)
-	onlyBackfill := v.onlyBackfill()
+	onlyBackfill := v.onlyBackfill() && !v.aging
 	for _, rule := range []func() (Sentence, bool){
 		func() (Sentence, bool) { return b.outside(v) },
 		func() (Sentence, bool) { return b.held(v) },

@@ -127,18 +127,20 @@ func TestFetchingPaused(t *testing.T) {
 }
 
 func TestBlocked(t *testing.T) {
-	oldest := &Oldest{Offset: 17, Attempts: 5, WaitsFor: "retry"}
+	oldest := &Oldest{Offset: 17, Attempts: 5, AttemptsOf: 8, WaitsFor: "retry", Code: "60008",
+		Message: "no", RetryAt: new(after(99)), Report: "alice", Peer: "bob"}
 	w := newWorld(t, "worker", "a")
 	w.run(40)
-	w.aging(70, "a", 0)
+	w.aging(35, "a", 0)
 	w.want("not old enough for long", "keeping-up", "good", nil)
-	w.aging(30, "a", 0)
-	w.want("one event", "blocked", "bad", params{"topic": "mark-read", "partition": 0, "age": 100,
-		"offset": nil, "waits_for": nil})
+	w.aging(10, "a", 0)
+	w.want("one event", "blocked", "bad", params{"topic": "mark-read", "partition": 0, "age": 45,
+		"offset": nil, "waits_for": nil, "worker": ""})
 	w.details = &Details{Partitions: []Partition{{Topic: "mark-read", Oldest: oldest}}}
 	w.aging(1, "a", 0)
 	w.want("its own console knows more", "blocked", "bad", params{"offset": 17, "attempts": 5,
-		"waits_for": "retry", "waits_key": "waits.retry"})
+		"attempts_of": 8, "waits_for": "retry", "waits_key": "waits.retry", "code": "60008",
+		"message": "no", "retry_at": after(99), "report": "alice", "peer": "bob", "worker": ""})
 	w.age("a", 0, 1)
 	w.run(1).want("it finished", "keeping-up", "good", nil)
 
@@ -147,7 +149,7 @@ func TestBlocked(t *testing.T) {
 			w.workers["a"].calls, w.workers["a"].received = 0, 0
 			w.workers["a"].m.LastSuccess = after(-60)
 		},
-		"all are old": func(w *world) { w.age("a", 1, 90) },
+		"all are old": func(w *world) { w.age("a", 1, 40) },
 		"a backlog":   func(w *world) { w.workers["a"].m.Lanes[0].Conversations = 5000 },
 		"it waits for its turn": func(w *world) {
 			w.details = &Details{Partitions: []Partition{{Topic: "mark-read",
@@ -156,15 +158,15 @@ func TestBlocked(t *testing.T) {
 		"the oldest event changes": func(w *world) {
 			for range 60 {
 				w.aging(1, "a", 0)
-				w.age("a", 0, 70)
+				w.age("a", 0, 50)
 			}
 		},
 	} {
 		w := newWorld(t, "worker", "a")
 		w.run(40)
-		w.aging(60, "a", 0)
+		w.aging(35, "a", 0)
 		change(w)
-		w.aging(40, "a", 0)
+		w.aging(25, "a", 0)
 		if w.latest.Sentence.Key == "blocked" {
 			t.Errorf("%s: it is blocked: %v", what, w.latest.Sentence.Params)
 		}
@@ -219,7 +221,11 @@ func TestBacklog(t *testing.T) {
 	w.run(90)
 
 	a.received, a.calls = 260, 194
-	w.run(50).want("for 50 s", "keeping-up", "good", nil)
+	w.run(15).want("for 15 s", "keeping-up", "good", nil)
+	w.run(14).want("for 29 s", "backlog", "warn", params{
+		"trend_key": "sentence.backlog.growing"})
+	w.run(11).want("for 40 s", "backlog", "warn", params{"in": 260, "out": 194})
+	w.run(8).want("for 48 s", "behind", "warn", params{"in": 260, "out": 194})
 	w.aging(150, "a", 0, 1)
 	w.want("for minutes", "behind", "warn", params{"in": 260, "out": 194, "oldest": 150})
 	a.received = 194

@@ -107,6 +107,64 @@ func TestDelayed(t *testing.T) {
 	w.want("no call succeeds", "delayed", "warn", params{"age": 300})
 }
 
+// At night one event fails, and nothing else happens: no call succeeds, but its failure is known.
+func TestBlockedAtNight(t *testing.T) {
+	w := newWorld(t, "worker", "a")
+	w.run(40)
+	a := w.workers["a"]
+	a.received, a.calls, a.m.LastSuccess = 0, 0, after(-1000)
+	w.details = &Details{Partitions: []Partition{{Topic: "mark-read",
+		Oldest: &Oldest{Offset: 17, WaitsFor: "retry", Code: "60008"}}}}
+	w.aging(29, "a", 0)
+	w.want("a retry", "keeping-up", "good", nil)
+	w.aging(16, "a", 0)
+	w.want("for 45 s", "blocked", "bad", params{"code": "60008", "offset": 17})
+}
+
+// The event of a worker elsewhere is known only there.
+func TestBlockedElsewhere(t *testing.T) {
+	w := newWorld(t, "group", "a", "b")
+	w.run(40)
+	w.aging(45, "b", 0)
+	w.want("without details", "blocked", "bad", params{"partition": 2, "worker": "b",
+		"offset": nil, "code": nil})
+}
+
+// What a worker on this machine says of itself completes its row, as long as its metrics agree.
+func TestDetailsOfAMember(t *testing.T) {
+	w := newWorld(t, "group", "a", "b")
+	w.run(40)
+	d := &Details{Holds: []Hold{
+		{Reason: "outage", Lane: "all", Since: w.at, Detail: "17 of 20", Code: "http_502",
+			Do: "check", By: "eve", NextProbeAt: new(after(60))},
+		{Reason: "paused", Lane: "all", Since: w.at, Detail: "another"}},
+		Partitions: []Partition{
+			{Topic: "mark-read", Partition: 2, OldestSeconds: 30, Oldest: &Oldest{Offset: 17,
+				WaitsFor: "retry", Code: "60008"}},
+			{Topic: "mark-read", Partition: 3, OldestSeconds: 30, Oldest: &Oldest{Offset: 18},
+				Unreadable: &Unreadable{Reason: "no leader"}},
+			{Topic: "mark-read", Partition: 0, Oldest: &Oldest{Offset: 666}}}}
+	w.workers["b"].details = d
+	w.aging(45, "b", 0)
+	w.want("blocked", "blocked", "bad", params{"offset": 17, "code": "60008", "worker": ""})
+	for _, p := range w.latest.Partitions {
+		if p.Unreadable != nil || p.Lane == "live" && (p.Oldest != nil) != (p.Partition == 2) {
+			t.Errorf("%+v", p)
+		}
+	}
+	w.workers["b"].m.Partitions[1].Unreadable = true
+	w.run(1)
+	if u := w.latest.Partitions[0].Unreadable; u == nil || u.Reason != "no leader" ||
+		u.Since.IsZero() {
+		t.Errorf("%+v", u)
+	}
+	w.workers["b"].m.Held = []sample.Held{{Reason: "outage", Lane: "all", Since: after(40.5)}}
+	w.run(1).want("held", "held", "bad", params{"detail": "17 of 20", "code": "http_502",
+		"next": after(60)})
+	w.workers["b"].m.Held[0].Since = after(80)
+	w.run(1).want("another hold", "held", "bad", params{"detail": "", "next": nil})
+}
+
 // A console that reaches no broker says nothing about workers that do.
 func TestOnlyTheConsoleIsCutOff(t *testing.T) {
 	w := newWorld(t, "group", "a", "b")
@@ -139,6 +197,45 @@ func TestBehindWithSlowCalls(t *testing.T) {
 	if key := w.latest.Sentence.Key; key == "behind" {
 		t.Error("permits are free: it is not the quota")
 	}
+}
+
+// A burst of some seconds' work is no backlog: it shrinks.
+func TestBurst(t *testing.T) {
+	for _, burst := range []float64{1000, 3000, 8000} {
+		w := newWorld(t, "worker", "a")
+		w.run(60)
+		a := w.workers["a"]
+		a.m.Lanes[0].Conversations, a.calls = burst, 195
+		for i := range 60 {
+			if a.m.Lanes[0].Conversations < 195 {
+				a.calls = 50
+			}
+			w.age("a", 0, float64(min(i, 10)))
+			w.age("a", 1, float64(min(i, 10)))
+			if w.run(1); w.latest.Sentence.Severity != "good" {
+				t.Fatalf("%v conversations, after %d s: %v", burst, i, w.latest.Sentence)
+			}
+		}
+	}
+}
+
+// A live lane that becomes older is not well, also before its backlog is large and with free
+// permits; one event that becomes older is another matter.
+func TestAging(t *testing.T) {
+	w := newWorld(t, "worker", "a")
+	w.run(60)
+	w.workers["a"].m.Lanes[0].Conversations = 30
+	w.aging(19, "a", 0, 1)
+	w.want("for 19 s", "keeping-up", "good", nil)
+	w.aging(7, "a", 0, 1)
+	w.want("for 26 s", "backlog", "warn", params{"trend_key": "sentence.backlog.growing"})
+	w = newWorld(t, "worker", "a")
+	w.run(60)
+	w.workers["a"].m.Partitions = append(w.workers["a"].m.Partitions,
+		sample.Partition{Topic: "mark-read", Number: 7, RetentionLeft: 86400})
+	w.workers["a"].m.Lanes[0].Conversations = 30
+	w.aging(29, "a", 0)
+	w.want("one partition for 29 s", "keeping-up", "good", nil)
 }
 
 // A worker that responds again brings its backlog: that is no growth.

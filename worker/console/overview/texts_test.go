@@ -78,6 +78,7 @@ func TestTexts(t *testing.T) {
 		sentence.blocked
 		sentence.unreadable sentence.slowed sentence.behind sentence.backlog
 		sentence.backfilling sentence.delayed sentence.catching-up
+		sentence.backlog.growing sentence.backlog.unknown
 		sentence.keeping-up sentence.idle sentence.lane.all sentence.lane.live
 		sentence.lane.backfill happening.started happening.hold-began happening.hold-ended
 		happening.rebalanced happening.slowed happening.recovered happening.silent

@@ -113,7 +113,12 @@ func (t *track) since(span, least time.Duration) *sample.Member {
 
 // rate returns how much a counter increases a second; NaN if that is not known.
 func (t *track) rate(counter func(*sample.Member) float64) float64 {
-	base := t.since(rateOver, thinnedTo)
+	return t.rateOf(counter, rateOver)
+}
+
+// rateOf is rate over a span of time.
+func (t *track) rateOf(counter func(*sample.Member) float64, span time.Duration) float64 {
+	base := t.since(span, thinnedTo)
 	if base == nil {
 		return math.NaN()
 	}

@@ -30,6 +30,7 @@ type simulated struct {
 	m                        sample.Member
 	received, calls, refused float64 // a second
 	silent                   string
+	details                  *Details
 }
 
 func newWorld(t *testing.T, scope string, names ...string) *world {
@@ -86,7 +87,8 @@ func (w *world) run(seconds int) *world {
 			sampled := s.m
 			sampled.CallCodes, sampled.Lost = maps.Clone(s.m.CallCodes), maps.Clone(s.m.Lost)
 			sampled.Partitions = slices.Clone(s.m.Partitions)
-			m := Member{Worker: Worker{Name: name, Silent: s.silent}, Sample: &sampled}
+			m := Member{Worker: Worker{Name: name, Silent: s.silent}, Sample: &sampled,
+				Details: s.details}
 			if w.b.scope == "group" {
 				m.Address = name
 			}

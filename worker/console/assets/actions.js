@@ -2,6 +2,7 @@
 // is shown with the command that does it.
 import { message, post } from "./api.js";
 import { command, el, setHidden, setText, table } from "./dom.js";
+import { account, reveal } from "./explain.js";
 import { boot, clock, count, t, word } from "./format.js";
 
 // ask shows a dialog. go performs the action; its error is shown in the dialog.
@@ -81,18 +82,25 @@ function accept(w) {
     { head: "ui.lane", text: (e) => word("ui.lane", e.lane) },
     { head: "ui.code", text: (e) => e.code },
     { head: "ui.message", class: "wide", text: (e) => e.message },
-    { head: "ui.report", text: (e) => e.report || "–" },
-    { head: "ui.peer", text: (e) => e.peer || "–" },
+    { head: "ui.report", text: (e) => account(e.report) },
+    { head: "ui.peer", text: (e) => account(e.peer) },
     { head: "ui.origin", text: (e) => (e.topic ? `${e.topic} · ${e.partition} · ${count(e.offset)}` : "–") },
   ], (e) => JSON.stringify([e.topic, e.partition, e.offset, e.at]), "ui.rejected.none");
   const state = el("p", { class: "quiet", role: "status", text: t("ui.loading") });
+  let found = [];
+  const masks = reveal(() => draw());
+  function draw() {
+    masks.show();
+    events.show(found);
+  }
   post("api/rejected", { worker: boot.scope === "group" ? w.address : "" }).then((r) => {
-    events.show(r?.events ?? r ?? []);
+    found = r?.events ?? [];
+    draw();
     setText(state, "");
   }).catch((e) => setText(state, message(e)));
   ask({ title, action: "ui.accept", danger: true,
     go: () => post(`api/resume${options(w, { "accept-rejections": "true" })}`) },
-    el("p", { text: t("ui.accept.meaning") }), el("h3", { text: t("ui.rejected") }), state, events.node);
+    el("p", { text: t("ui.accept.meaning") }), el("h3", { text: t("ui.rejected") }), masks.node, state, events.node);
 }
 
 const isHeld = (w, reason) => (w.held ?? []).some((h) => h.reason === reason);

@@ -15,7 +15,7 @@ let lastResponse = new Date();
 let timer = 0;
 
 const overview = createOverview((range) => {
-  Object.assign(history, { range, points: null });
+  if (range !== history.range) Object.assign(history, { range, points: null });
   poll();
 });
 const views = { overview, conversation: createConversation(), settings: createSettings() };
@@ -77,10 +77,12 @@ function show() {
   const { sentence, dead_letters: d } = latest;
   setText(byId("now"), clock(latest.at));
   const mark = { bad: "✕ ", warn: "! " }[sentence.severity] ?? "";
-  const title = `${mark}${shown.title()} · ${boot.group} · markread`;
+  const said = mark ? t(`sentence.${sentence.key}`, sentence.params) : shown.title(); // a tab shows trouble
+  const title = `${mark}${said} · ${boot.group} · markread`;
   if (document.title !== title) document.title = title;
   setClass(byId("state"), `dot ${sentence.severity}`);
   setText(byId("state"), t(`ui.severity.${sentence.severity}`));
+  if (byId("worker")) setText(byId("worker"), latest.workers[0]?.name ?? "");
   if (byId("open")) setText(byId("open"), d?.open > 0 ? count(d.open) : "");
   shown.show(latest, history);
 }

@@ -1,7 +1,8 @@
 // A conversation: two accounts, sent by POST, so that they are in no URL and in no proxy's log.
 import { message, post } from "./api.js";
-import { letterColumns, reveal } from "./deadletters.js";
+import { letterColumns } from "./deadletters.js";
 import { card, command, el, setFacts, setHidden, setText, table } from "./dom.js";
+import { codeText, reveal } from "./explain.js";
 import { clockWithZone, count, t, word } from "./format.js";
 
 export function createConversation() {
@@ -30,20 +31,23 @@ export function createConversation() {
     if (!found) return;
     const { partition: p, waiting: w, applied: a, ...c } = found;
     setFacts(facts, [
+      [t("ui.report"), c.report], [t("ui.peer"), c.peer],
       [t("ui.partition"), p ? `${p.topic} · ${p.partition}` : t("ui.unknown")],
       [t("ui.owner"), c.here ? t("ui.this_worker") : c.owner || t("ui.unknown")],
       [t("ui.waiting"), w ? t("ui.waiting.events", { ...w, lane: word("ui.lane", w.lane) })
         : t(c.here ? "ui.waiting.none" : "ui.unknown")],
       [t("ui.in_flight"), w ? t(w.in_flight ? "ui.yes" : "ui.no") : ""],
       [t("ui.attempts"), w ? count(w.attempts) : ""],
+      [t("ui.failure"), w?.code ? [codeText(w.code), w.message].filter(Boolean).join("; ") : ""],
       [t("ui.retry_at"), w?.retry_at ? clockWithZone(w.retry_at) : ""],
       [t("ui.since"), w?.since ? clockWithZone(w.since) : ""],
       [t("ui.read_time.waiting"), w ? `${w.read_time} · ${clockWithZone(w.read_time)}` : ""],
       [t("ui.read_time.applied"), a ? `${a.read_time} · ${clockWithZone(a.read_time)}` : t("ui.applied.none")],
       [t("ui.applied.at"), a ? clockWithZone(a.at) : ""],
     ]);
-    setText(note, c.note);
-    setHidden(note, !c.note);
+    const unknown = !w && !a && !(c.letters?.length > 0) ? t("ui.conversation.unknown") : "";
+    setText(note, [unknown, c.note].filter(Boolean).join(" "));
+    setHidden(note, note.textContent === "");
     line.show(c.command);
     setHidden(lettersCard, !c.letters);
     letters.show(c.letters ?? []);
@@ -63,6 +67,13 @@ export function createConversation() {
       setText(status, message(failure));
     }
     button.disabled = false;
+  });
+  // another view asks for a conversation: the accounts are not in the URL
+  addEventListener("conversation", ({ detail }) => {
+    form.elements.report.value = detail.report;
+    form.elements.peer.value = detail.peer;
+    location.hash = "conversation";
+    form.requestSubmit();
   });
   return { node, title: () => t("ui.conversation"), open: draw, show() {} };
 }

@@ -1,22 +1,13 @@
 // Dead letters: groups, filter, list, one in full, export and the command for the same filter.
 import { message, post } from "./api.js";
-import { capital, codeText } from "./overview.js";
 import { card, command, el, setFacts, setHidden, setText, table } from "./dom.js";
-import { boot, clock, clockWithZone, count, t, text, word } from "./format.js";
+import { account, codeText, fix, isRevealed, meaning, reveal } from "./explain.js";
+import { boot, clock, clockWithZone, count, t, word } from "./format.js";
 import { createReplay } from "./replay.js";
 
 const page = 100;
 const states = ["open", "parked", "replayed", "discarded", "all"];
 const classes = ["", "rejected", "exhausted", "invalid"];
-
-// Accounts are masked until the reader reveals them: a screen is easily shared.
-let revealed = false;
-export const account = (a) => (a === null || a === undefined ? "–"
-  : revealed ? a : `${[...a].slice(0, 2).join("")}…`);
-
-// explain returns the meaning of a code and how to fix it or, if it has no texts, those of the class.
-const explain = (l, what) => capital(text(`code.${l.code}.${what === "do" ? "fix" : what}`) ||
-  text(`class.${l.class}.${what}`));
 
 const tone = { open: "warn", parked: "bad", replayed: "good" };
 const origin = (o) => (o?.topic ? `${o.topic} · ${o.partition ?? "–"} · ${count(o.offset)}` : "–");
@@ -35,16 +26,6 @@ export const letterColumns = [
   { head: "ui.replays", num: true, text: (l) => count(l.replays) },
   { head: "ui.origin", text: (l) => origin(l.origin) },
 ];
-
-// reveal is the button that shows accounts.
-export function reveal(redraw) {
-  const node = el("button", { type: "button", class: "small", "aria-pressed": String(revealed), text: t("ui.reveal"),
-    onclick: () => {
-      revealed = !revealed;
-      redraw();
-    } });
-  return { node, show: () => node.setAttribute("aria-pressed", String(revealed)) };
-}
 
 function createForm(apply) {
   const field = (name, input) => el("div", {}, el("label", { for: `f-${name}`, text: t(`ui.${name}`) }), input);
@@ -91,8 +72,8 @@ function createList() {
       onclick: () => form.set({ class: g.class, code: g.code }) }) },
     ...states.slice(0, 4).map((s) => ({ head: `state.${s}`, num: true, text: (g) => count(g[s]) })),
     { head: "ui.newest", class: "roomy", text: (g) => clock(g.newest) },
-    { head: "ui.meaning", class: "wide", parts: (g) => [["", explain(g, "meaning")],
-      ["quiet line", explain(g, "do")]].filter(([, s]) => s) },
+    { head: "ui.meaning", class: "wide", parts: (g) => [["", meaning(g)],
+      ["quiet line", fix(g)]].filter(([, s]) => s) },
   ], (g) => `${g.class} ${g.code}`, "ui.letters.none");
   const items = table("ui.letters", letterColumns, (l) => l.id, "ui.letters.none");
   const [newer, older] = [["ui.page.newer", -page], ["ui.page.older", page]].map(([key, step]) =>
@@ -104,15 +85,17 @@ function createList() {
   // The filter of what is shown: until is pinned, so that a newer dead letter changes neither the pages
   // nor what is exported or replayed.
   const pinned = () => ({ ...filter, until: filter.until || last?.until || "" });
-  const replay = boot.allow_replay ? createReplay(pinned, () => last?.replay_command) : null;
+  const replay = boot.allow_replay ? createReplay(pinned, () => last?.replay_command, () => load(0)) : null;
   const commands = el("details", {}, el("summary", { text: t("ui.commands") }), list.node, again.node);
   const groupsCard = card("ui.groups", groups.node);
   groupsCard.classList.add("groups");
+  const listCard = card("ui.letters", items.node, el("footer", {}, newer, where, older));
+  listCard.firstElementChild.append(masks.node);
+  const use = el("footer", {}, createExport(pinned), el("span", { class: "quiet", text: t("ui.export.accounts") }),
+    commands);
   const node = el("div", { class: "stack" }, el("h1", { text: t("ui.letters") }),
-    card("ui.filter", form.node, status, unread, el("footer", {}, createExport(pinned), commands)),
-    groupsCard, replay?.node,
-    card("ui.letters", items.node, el("footer", {}, newer, where, older)));
-  node.lastElementChild.firstElementChild.append(masks.node);
+    card("ui.filter", form.node, status, unread, use), groupsCard, replay?.node, listCard);
+  const found = [use, groupsCard, replay?.node, listCard].filter(Boolean);
 
   let loads = 0;
   async function load(from) {
@@ -124,9 +107,12 @@ function createList() {
       const r = await post("api/dead-letters", body);
       if (mine !== loads) return;
       [last, offset] = [r, from];
+      found.forEach((part) => setHidden(part, false));
       draw();
     } catch (e) {
-      if (mine === loads) setText(status, message(e));
+      if (mine !== loads) return;
+      setText(status, message(e));
+      found.forEach((part) => setHidden(part, true)); // they belong to another filter
     }
   }
   function draw() {
@@ -170,7 +156,7 @@ function createLetter() {
     const r = l.resolution;
     setFacts(facts, [
       [t("ui.state"), word("state", l.state)], [t("ui.class"), word("class", l.class)],
-      [t("ui.code"), codeText(l.code)], [t("ui.message"), l.message], [t("ui.todo"), explain(l, "do")],
+      [t("ui.code"), codeText(l.code)], [t("ui.message"), l.message], [t("ui.todo"), fix(l)],
       [t("ui.failed_at"), clockWithZone(l.failed_at)],
       [t("ui.report"), account(l.report)], [t("ui.peer"), account(l.peer)],
       [t("ui.read_time"), l.read_time ? `${l.read_time} · ${clockWithZone(l.read_time)}` : ""],
@@ -181,7 +167,7 @@ function createLetter() {
       [t("ui.may_be_resolved"), l.may_be_resolved ? t("ui.yes") : ""],
       [t("ui.value_omitted"), l.value_omitted],
     ]);
-    setText(event, !revealed ? t("ui.masked")
+    setText(event, !isRevealed() ? t("ui.masked")
       : [l.key && `${t("ui.key")}: ${l.key}`, l.value ?? l.value_base64].filter(Boolean).join("\n"));
     line.show(l.command);
     headers.replaceChildren(...[...l.headers ?? [], ...l.headers_base64 ?? []].map(([name, value]) => el("tr", {},

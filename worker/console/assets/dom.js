@@ -83,7 +83,7 @@ export function table(label, columns, key, empty) {
   const make = (item) => {
     const row = el("tr", {}, ...columns.map((c, i) => {
       const cell = el(i === 0 ? "th" : "td", { class: [c.num ? "n" : "", c.class ?? ""].join(" ").trim() || null,
-        scope: i === 0 ? "row" : null });
+        scope: i === 0 ? "row" : null, "data-head": c.head ? t(c.head) : "" });
       if (c.make) cell.append(...[c.make(item, () => row.item)].flat());
       return cell;
     }));

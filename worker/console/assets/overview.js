@@ -1,6 +1,7 @@
 // The overview: the sentence, the numbers of now, the plots with what happened, workers and partitions.
 import { actions } from "./actions.js";
 import { card, el, keyed, setClass, setFacts, setHidden, setParts, setText, table } from "./dom.js";
+import { account, capital, codeFix, codeText, reveal } from "./explain.js";
 import { age, ago, boot, clock, clockWithZone, count, rate, t, text, word } from "./format.js";
 import { createPlots, markClass, markSign } from "./plots.js";
 
@@ -9,23 +10,23 @@ const few = 20; // rows that are shown until the reader asks for all
 
 // The facts of a sentence: its parameters, in this order, except those that its text has.
 const facts = [
-  ["detail"], ["code", (v) => codeText(v)], ["since", clockWithZone],
+  ["detail"], ["code", (v) => codeText(v)], ["message", (v, { params: p }) => (codeText(p.code ?? "").endsWith(v) ? "" : v)], ["since", clockWithZone],
   ["workers", (v, { params: p }) => (p.of > 1 ? t("ui.of", { count: v, of: p.of }) : "")],
   ["reason", (v, s) => (s.key === "held" ? "" : v)], ["topic"], ["partition"], ["offset", count],
-  ["attempts", count], ["waits_key", (v) => t(v)], ["age", age], ["oldest", age],
+  ["report", account], ["peer", account],
+  ["attempts", (v, { params: p }) => (p.attempts_of ? t("ui.of", { count: v, of: p.attempts_of }) : count(v))],
+  ["retry_at", clockWithZone], ["waits_key", (v) => t(v)], ["age", age], ["oldest", age],
   ["waiting", count], ["bound", count], ["lane", (v) => (v === "all" ? "" : word("ui.lane", v))],
-  ["by"], ["why"], ["next", clockWithZone],
+  ["lag", count], ["dead_lettered", count], ["by"], ["why"], ["next", clockWithZone],
 ];
 
-export const codeText = (code) => [code, text(`code.${code}.meaning`)].filter(Boolean).join(": ");
-
-export const capital = (s) => s.charAt(0).toUpperCase() + s.slice(1);
-
-// what to do: the sentence's own advice, then that of the code that caused a hold.
+// what to do: the sentence's own advice, then how to fix the failure behind it.
 function advice({ key, params = {} }) {
-  const own = text(`sentence.${key}.do`) ? t(`sentence.${key}.do`, params) : "";
-  const code = params.code ? text(`code.${params.code}.fix`) : "";
-  return [...new Set([own, code])].filter(Boolean).map((s) => ["line", capital(s)]);
+  const own = text(`sentence.${key}.do`) ? capital(t(`sentence.${key}.do`, params)) : "";
+  const elsewhere = key === "blocked" && params.worker && !params.waits_for
+    ? t("ui.see_worker", params) : "";
+  return [...new Set([own, params.code ? codeFix(params.code) : "", elsewhere])].filter(Boolean)
+    .map((s) => ["line", s]);
 }
 
 function createBanner() {
@@ -35,10 +36,21 @@ function createBanner() {
   const more = el("p");
   const list = el("dl", { class: "facts" });
   const todo = el("p", { class: "todo" }, el("b", { text: t("ui.todo") }), el("span"));
-  const node = el("section", { class: "banner" }, sign, el("div", {}, headline, more, list, todo), live);
-  let announced = "";
-  return { node, show(s) {
+  const masks = reveal(() => show(last));
+  const open = el("button", { type: "button", class: "small", text: t("ui.conversation.open"),
+    onclick: () => dispatchEvent(new CustomEvent("conversation", { detail: last.params })) });
+  const letters = el("a", { href: "#dead-letters", text: t("ui.letters") });
+  const links = el("p", { class: "inline" }, open, masks.node, letters);
+  const node = el("section", { class: "banner" }, sign, el("div", {}, headline, more, list, todo, links), live);
+  let [announced, last] = ["", null];
+  function show(s) {
+    last = s;
     const params = s.params ?? {};
+    masks.show();
+    setHidden(open, !params.report);
+    setHidden(masks.node, !params.report);
+    setHidden(letters, boot.scope !== "group" || params.reason !== "rejections");
+    setHidden(links, [...links.children].every((c) => c.hidden));
     const said = t(`sentence.${s.key}`, params);
     setClass(node, `banner ${s.severity}`);
     setText(sign, signs[s.severity] ?? "");
@@ -57,7 +69,8 @@ function createBanner() {
     const what = advice(s);
     setParts(todo.lastElementChild, what);
     setHidden(todo, what.length === 0);
-  } };
+  }
+  return { node, show };
 }
 
 // The numbers of now: a label, a value, and a second line that explains it.
@@ -135,7 +148,8 @@ function holdText(h) {
 
 function workerState(w) {
   const held = (w.held ?? []).map((h) => [`badge ${h.reason === "quota" ? "" : "warn"}`, holdText(h)]);
-  return [[`badge ${tones[w.state] ?? ""}`, word("state", w.state)], ...held,
+  return [...held, [`badge ${held.length > 0 && w.state === "ready" ? "" : tones[w.state] ?? ""}`,
+    word("state", w.state)],
     ...[w.silent, w.note].filter(Boolean).map((s) => ["quiet line", s])];
 }
 
@@ -156,7 +170,9 @@ function createWorkers() {
   ];
   if (boot.controls) columns.push({ head: "ui.actions", ...actions });
   const rows = table("ui.workers", columns, (w) => w.address || w.name, "ui.workers.none");
-  return { node: card("ui.workers", rows.node), show(o) {
+  const node = card("ui.workers", rows.node);
+  node.classList.add("cards");
+  return { node, show(o) {
     now = o.at;
     rows.show(o.workers);
   } };
@@ -180,7 +196,8 @@ function partitionState(p) {
   }
   if (p.oldest) {
     parts.push(["line", t("ui.oldest.event", { offset: p.oldest.offset, attempts: p.oldest.attempts,
-      waits: word("waits", p.oldest.waits_for) })]);
+      waits: word("waits", p.oldest.waits_for) })],
+    ["quiet line", codeText(p.oldest.code)]);
   }
   return parts.filter(([, s]) => s);
 }
@@ -190,7 +207,7 @@ const left = (p) => (p.retention_left === -1 ? t("ui.forever") : age(p.retention
 function createPartitions() {
   const columns = [
     { head: "ui.partition", class: "name", text: (p) => `${p.topic} · ${p.partition}` },
-    { head: "ui.lane", text: (p) => word("ui.lane", p.lane) },
+    { head: "ui.lane", class: "roomy", text: (p) => word("ui.lane", p.lane) },
     { head: "ui.lag", num: true, text: (p) => count(p.lag) },
     { head: "ui.oldest", num: true, text: (p) => (p.oldest_seconds > 0 ? age(p.oldest_seconds) : "–") },
     { head: "ui.trend", parts: trend },
@@ -198,7 +215,7 @@ function createPartitions() {
       p.retention_left < 6 * 3600 ? "bad" : "", left(p)]] },
     { head: "ui.notes", class: "wide", parts: partitionState },
   ];
-  if (boot.scope === "group") columns.splice(2, 0, { head: "ui.owner", text: (p) => p.worker || t("ui.nobody") });
+  if (boot.scope === "group") columns.splice(2, 0, { head: "ui.owner", class: "roomy", text: (p) => p.worker || t("ui.nobody") });
   let last = null;
   const more = expander(() => show(last));
   const further = el("p", { class: "quiet" });
@@ -221,7 +238,7 @@ export function createOverview(onRange) {
   const node = el("div", { class: "stack" }, el("h1", { text: t("ui.loading") }));
   return { node, title: () => t("ui.overview"), show(o, history) {
     if (!banner.isConnected) node.replaceChildren(...all);
-    for (const p of parts) p.show(p === parts[0] ? o.sentence : o, history);
+    parts.forEach((p, i) => p.show(i === 0 ? o.sentence : o, history));
     const list = o.errors ?? [];
     keyed(errors, list, (e) => e, (e) => el("li", { text: e }), () => {});
     setHidden(errors, list.length === 0);

@@ -3,7 +3,8 @@
 import { card, el, setClass, setText } from "./dom.js";
 import { age, clock, count, minute, rate, short, t, wallClock, zoneOf } from "./format.js";
 
-const spans = { "1h": 3600, "24h": 86400 };
+const spans = { "15m": 900, "1h": 3600, "24h": 86400 };
+const asked = (range) => (range === "24h" ? "24h" : "1h"); // the server knows these
 const narrow = () => matchMedia("(max-width: 40rem)").matches;
 
 // The series of a plot, from the top of its legend to the bottom. stack: areas on top of each other;
@@ -29,7 +30,7 @@ const plots = [
 
 const kinds = {
   "hold-began": ["bad", "▼"], "lost": ["bad", "▼"], "silent": ["bad", "▼"], "slowed": ["warn", "▼"],
-  "hold-ended": ["good", "△"], "responding": ["good", "△"], "recovered": ["good", "△"],
+  "trouble-began": ["bad", "▼"], "trouble-ended": ["good", "△"], "hold-ended": ["good", "△"], "responding": ["good", "△"], "recovered": ["good", "△"],
   "command": ["accent", "◆"],
 };
 export const markClass = (kind) => (kinds[kind] ?? ["quiet"])[0];
@@ -160,7 +161,7 @@ export function createPlots(onRange, happened) {
     text: t(`ui.range.${r}`), onclick: () => {
       state.range = r;
       buttons.forEach((b) => b.setAttribute("aria-pressed", String(b === buttons[Object.keys(spans).indexOf(r)])));
-      onRange(r);
+      onRange(asked(r));
     } }));
   const readout = el("p", { class: "readout" });
   const legend = el("ul", { class: "legend" }, ...["hold-began", "hold-ended", "command", "started"].map((kind) =>
@@ -201,7 +202,7 @@ export function createPlots(onRange, happened) {
   return { node, show(o, history) {
     const points = history.points;
     if (points === null) setText(readout, t("ui.plots.none"));
-    if (points === null || history.range !== state.range) return;
+    if (points === null || history.range !== asked(state.range)) return;
     const any = Object.values(points.series)[0] ?? [];
     state.happened = o.happened;
     state.times = any.map((_, i) => points.first + i * points.step);

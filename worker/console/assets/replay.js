@@ -7,8 +7,8 @@ import { clockWithZone, count, rate, t, word } from "./format.js";
 const obstacles = (all) => Object.entries(all ?? {}).filter(([, n]) => n > 0)
   .map(([name, n]) => [word("ui.obstacle", name), count(n)]);
 
-export function createReplay(filter, replayCommand) {
-  let plan = null;
+export function createReplay(filter, replayCommand, ended) {
+  let [plan, seen] = [null, ""];
   const problem = el("p", { class: "problem", role: "alert", hidden: true });
   // act performs a step; while it runs, its button is disabled.
   const act = (button, go) => async () => {
@@ -29,7 +29,10 @@ export function createReplay(filter, replayCommand) {
   const label = el("label", { for: "retype" });
   const start = el("button", { type: "submit", class: "danger", text: t("ui.replay.start") });
   const line = command();
-  const form = el("form", { hidden: true }, facts, line.node, el("div", { class: "inline" }, label, typed, start));
+  const nothing = el("p", { role: "status" });
+  const wrong = el("p", { class: "quiet", role: "status" });
+  const question = el("div", { class: "inline" }, label, typed, start, wrong);
+  const form = el("form", { hidden: true }, nothing, facts, line.node, question);
   const stop = el("button", { type: "button", class: "danger", text: t("ui.replay.stop") });
   const bar = el("progress", { "aria-label": t("ui.replay.progress") });
   const state = el("p", { role: "status" });
@@ -38,18 +41,25 @@ export function createReplay(filter, replayCommand) {
   const node = card("ui.replay", el("p", { class: "quiet", text: t("ui.replay.meaning") }), make, form,
     progress, problem);
 
-  const check = () => { start.disabled = !plan || plan.letters === 0 || typed.value.trim() !== String(plan.letters); };
+  const check = () => {
+    const text = typed.value.trim();
+    start.disabled = !plan || plan.letters === 0 || text !== String(plan.letters);
+    setText(wrong, plan && text !== "" && start.disabled
+      ? t("ui.replay.mismatch", { typed: text, count: plan.letters }) : "");
+  };
   make.addEventListener("click", act(make, async () => {
     plan = await post("api/replay/plan", filter());
     setFacts(facts, [
       [t("ui.letters"), count(plan.letters)], [t("ui.conversations"), count(plan.conversations)],
-      [t("ui.replay.minutes"), rate(plan.minutes)], [t("ui.replay.to"), plan.to],
+      [t("ui.replay.minutes"), plan.minutes !== null && plan.minutes < 0.1 ? "< 0.1" : rate(plan.minutes)], [t("ui.replay.to"), plan.to],
       [t("ui.replay.parked"), plan.parked_skipped > 0 ? count(plan.parked_skipped) : ""],
       [t("ui.replay.unread"), plan.unread_skipped > 0 ? count(plan.unread_skipped) : ""],
       ...obstacles(plan.obstacles),
     ]);
     setText(label, t("ui.replay.retype", { count: plan.letters }));
-    line.show(replayCommand() ?? "");
+    setHidden(question, plan.letters === 0);
+    setText(nothing, plan.letters === 0 ? t("ui.replay.nothing") : "");
+    line.show(plan.letters > 0 ? replayCommand() ?? "" : "");
     typed.value = "";
     setHidden(form, false);
     if (plan.letters > 0) typed.focus();
@@ -68,6 +78,8 @@ export function createReplay(filter, replayCommand) {
   return { node, show({ replay: r }) {
     setHidden(progress, !r);
     if (!r) return;
+    if (seen === "running" && r.state !== "running") ended(); // the list has changed
+    seen = r.state;
     setText(state, [t(`ui.replay.${r.state}`, r), t("ui.replay.done_of", r), r.by && t("ui.by", r),
       clockWithZone(r.started_at), r.error].filter(Boolean).join(" · "));
     setFacts(left, obstacles(r.obstacles));

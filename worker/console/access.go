@@ -141,8 +141,12 @@ func peer(r *http.Request) string {
 func isLocal(r *http.Request) bool {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	return err == nil && peer.Addr().IsLoopback() && r.ProtoMajor == 1 && r.ProtoMinor == 1 &&
-		!slices.ContainsFunc(slices.Collect(maps.Keys(r.Header)), addedByProxy) &&
-		imclient.IsLoopback(r.Host)
+		!proxied(r) && imclient.IsLoopback(r.Host)
+}
+
+// proxied reports whether a header looks as if a proxy added it.
+func proxied(r *http.Request) bool {
+	return slices.ContainsFunc(slices.Collect(maps.Keys(r.Header)), addedByProxy)
 }
 
 // proxyPrefixes are prefixes of headers that proxies and content networks add; proxyParts are

@@ -163,7 +163,8 @@ func TestCommands(t *testing.T) {
 		{"/api/pause", "abc", edits(bearer, from("10.0.0.7:1")), "pause by 10.0.0.7"},
 		{"/api/pause", "abc", edits(bearer, from("[fd00::7]:1")), "pause by fd00::7"},
 		// A name is believed only with the token in the same request, not with a cookie.
-		{"/api/pause", "abc", edits(loggedIn("abc"), named), "pause by this machine"},
+		{"/api/pause", "abc", edits(loggedIn("abc"), named,
+			header("X-Forwarded-Proto", "https")), "pause by this machine"},
 		{"/api/pause", "abc", edits(bearer, named, named), "pause by this machine"},
 		{"/api/pause", "abc", edits(bearer, header("X-Forwarded-User", strings.Repeat("a", 101))),
 			"pause by this machine"},

@@ -70,12 +70,11 @@ func isTLS(r *http.Request) bool {
 }
 
 // isPrivate reports whether nobody on the network can read the token or the cookie of the request:
-// the connection is encrypted, or the browser has named this machine. A proxy may replace that
-// name; then it adds the browser's, or speaks HTTP/1.0.
+// the connection is encrypted, or the browser has named this machine and no proxy is between them:
+// one on this machine may name it for browsers elsewhere, whose connections are not encrypted. It
+// adds a header or, by default, speaks HTTP/1.0.
 func isPrivate(r *http.Request) bool {
-	forwarded := r.Header.Get("X-Forwarded-Host")
-	return isTLS(r) || r.ProtoAtLeast(1, 1) && imclient.IsLoopback(r.Host) &&
-		(forwarded == "" || imclient.IsLoopback(forwarded))
+	return isTLS(r) || r.ProtoAtLeast(1, 1) && imclient.IsLoopback(r.Host) && !proxied(r)
 }
 
 // logIn checks the token of the login form and sets the cookie.

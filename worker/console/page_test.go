@@ -39,7 +39,8 @@ func TestPage(t *testing.T) {
 		!strings.Contains(body, `<html lang="en">`) {
 		t.Errorf("%.300s", fmt.Sprint(b))
 	}
-	b, _ = bootOf(t, worker, loggedIn("abc"), header("X-Forwarded-User", "alice"))
+	b, _ = bootOf(t, worker, loggedIn("abc"), header("X-Forwarded-User", "alice"),
+		header("X-Forwarded-Proto", "https"))
 	if b.User != "" {
 		t.Errorf("a name without the token: %s", b.User)
 	}

@@ -37,32 +37,6 @@ func (b *builder) assessBacklog(v *view) string {
 	return ""
 }
 
-// growing reports whether in each half of the last 20 s conversations became more, or the live events
-// older, while the latest seconds have not reduced the backlog: after a burst they do. One old event
-// makes no lane old.
-func (b *builder) growing(v *view) (more, older, steady bool) {
-	now := tick{v.At, v.waiting, v.median}
-	latest, half, whole := b.ago(v.At, 5*time.Second), b.ago(v.At, 10*time.Second),
-		b.ago(v.At, 20*time.Second)
-	if whole == nil {
-		return false, false, false
-	}
-	least := 10 * max(.5, .01*deref(v.now.Limit))
-	more = now.waiting-half.waiting > least && half.waiting-whole.waiting > least
-	older = now.median-half.median >= 1 && half.median-whole.median >= 1
-	return more, older, now.waiting >= latest.waiting
-}
-
-// ago returns the tick of so long ago; nil: there is none.
-func (b *builder) ago(at time.Time, age time.Duration) (found *tick) {
-	for i := range b.ticks {
-		if at.Sub(b.ticks[i].at) >= age {
-			found = &b.ticks[i]
-		}
-	}
-	return found
-}
-
 // shrinks reports whether a growth, in conversations a second, is more than chance.
 func (v *view) shrinks(growth float64) bool { return growth <= -max(.5, .01*deref(v.now.Limit)) }
 

@@ -165,6 +165,25 @@ func TestDetailsOfAMember(t *testing.T) {
 	w.run(1).want("another hold", "held", "bad", params{"detail": "", "next": nil})
 }
 
+// After an outage the p99 is not more than the oldest event was.
+func TestAgesAfterAnOutage(t *testing.T) {
+	w := newWorld(t, "worker", "a")
+	w.workers["a"].m.Lanes[0].Topic = "mark-read"
+	w.run(60)
+	w.workers["a"].m.Partitions[2].Oldest = 500 // of the backfill
+	w.aging(81, "a", 0)
+	w.age("a", 0, 0)
+	w.workers["a"].m.Lanes[0].Ages[12] += 5000
+	w.run(1)
+	if p := w.latest.Now.P99; p == nil || *p != 81 {
+		t.Errorf("p99 %s", plain(p))
+	}
+	w.run(50)
+	if p := w.latest.Now.P99; p == nil || *p != 81 {
+		t.Errorf("p99 %s later", plain(p))
+	}
+}
+
 // A console that reaches no broker says nothing about workers that do.
 func TestOnlyTheConsoleIsCutOff(t *testing.T) {
 	w := newWorld(t, "group", "a", "b")

@@ -25,6 +25,7 @@ type builder struct {
 	outSince   time.Time // of cut-off, out, none or silent
 	lastActive time.Time // when an event was received or a call was made
 	losses     map[string]*loss
+	troubles   map[string]*trouble // by the key of their sentence
 
 	behind, overload, grows, catchingUp, blocked, delayed latch
 	blockedAt                                             partitionID
@@ -33,6 +34,7 @@ type builder struct {
 func newBuilder(scope, group string) *builder {
 	return &builder{scope: scope, group: group, members: map[string]*track{},
 		trends: map[partitionID]*trend{}, losses: map[string]*loss{},
+		troubles:   map[string]*trouble{},
 		behind:     latch{on: time.Minute, off: 15 * time.Second},
 		overload:   latch{on: 25 * time.Second, off: 15 * time.Second},
 		grows:      latch{on: 5 * time.Second, off: 15 * time.Second},

@@ -53,22 +53,28 @@ func (v *view) silentSince() (since time.Time) {
 
 func (b *builder) first(v *view) Sentence {
 	v.backlog = b.assessBacklog(v)
-	blocked, isBlocked := b.findBlocked(v)
-	delayed, isDelayed := b.findDelayed(v)
-	paused, isPaused := b.fetchingPaused(v)
 	onlyBackfill := v.onlyBackfill() && !v.aging
-	for _, rule := range []func() (Sentence, bool){
-		func() (Sentence, bool) { return b.outside(v) },
-		func() (Sentence, bool) { return b.held(v) },
-		func() (Sentence, bool) { return b.losing(v) },
-		func() (Sentence, bool) { return paused, isPaused && !onlyBackfill },
-		func() (Sentence, bool) { return blocked, isBlocked },
-		func() (Sentence, bool) { return b.unreadable(v) },
-		func() (Sentence, bool) { return b.slowed(v) },
-	} {
-		if s, ok := rule(); ok {
-			return s
+	paused, isPaused := b.fetchingPaused(v)
+	delayed, isDelayed := b.findDelayed(v)
+	var found []Sentence // the most urgent first
+	add := func(s Sentence, applies bool) {
+		if applies {
+			found = append(found, s)
 		}
+	}
+	add(b.outside(v))
+	add(b.held(v))
+	hidden := len(found) > 0
+	add(b.losing(v))
+	add(paused, isPaused && !onlyBackfill)
+	add(b.findBlocked(v))
+	add(b.unreadable(v))
+	add(b.slowed(v))
+	add(Sentence{Key: "behind"}, v.backlog == "behind" && !onlyBackfill)
+	add(delayed, isDelayed)
+	b.noteTroubles(v.At, found, hidden)
+	if len(found) > 0 && found[0].Key != "behind" && found[0].Key != "delayed" {
+		return found[0]
 	}
 	switch {
 	case onlyBackfill && (isPaused || v.backlog == "behind" || v.backlog == "backlog"):

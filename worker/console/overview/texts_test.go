@@ -82,6 +82,10 @@ func TestTexts(t *testing.T) {
 		sentence.keeping-up sentence.idle sentence.lane.all sentence.lane.live
 		sentence.lane.backfill happening.started happening.hold-began happening.hold-ended
 		happening.rebalanced happening.slowed happening.recovered happening.silent
+		happening.trouble-began happening.trouble-ended happening.trouble.cut-off
+		happening.trouble.out happening.trouble.none happening.trouble.blocked
+		happening.trouble.unreadable happening.trouble.behind
+		happening.trouble.fetching-paused happening.trouble.delayed
 		happening.responding happening.lost happening.command happening.command.pause
 		happening.command.resume happening.command.accept-rejections happening.command.replay
 		happening.command.stop-replay`) {

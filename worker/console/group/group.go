@@ -61,7 +61,10 @@ type Options struct {
 	// progress for Overview.Replay.
 	CountLetters func(context.Context) (overview.DeadLetters, error)
 	Letters      func(ctx context.Context, report, peer string) (any, error)
-	Replay       func() any
+	// Command returns the command that lists the dead letters of a conversation; nil: one without
+	// the flags of this console.
+	Command func(report, peer string) string
+	Replay  func() any
 	// Dial connects to workers, and LookUp resolves names of Peers; nil: those of package net.
 	Dial   func(ctx context.Context, network, addr string) (net.Conn, error)
 	LookUp func(ctx context.Context, host string) ([]netip.Addr, error)

@@ -108,11 +108,15 @@ func (b *builder) backlog(v *view) Sentence {
 	params := map[string]any{"in": opt(in), "out": opt(out), "waiting": v.waiting,
 		"oldest": oldest, "limit": v.now.Limit}
 	if v.backlog != "catching-up" {
+		key := v.backlog
+		if key == "behind" {
+			key = v.limited(key)
+		}
 		params["trend_key"] = "sentence.backlog.unknown"
 		if v.growing && in >= out {
 			params["trend_key"] = "sentence.backlog.growing"
 		}
-		return Sentence{v.backlog, warn, params}
+		return Sentence{key, warn, params}
 	}
 	done := v.At.Add(time.Duration(*v.now.DrainSeconds * float64(time.Second)))
 	params["done"] = done.UTC().Round(10 * time.Second)
@@ -151,7 +155,7 @@ func (b *builder) findBlocked(v *view) (Sentence, bool) {
 			"message", "retry_at", "report", "peer"} {
 			params[name] = nil
 		}
-		params["worker"] = v.address(candidate.Worker)
+		params["worker"] = v.elsewhere(*candidate, false)
 		return Sentence{"blocked", bad, params}, b.blocked.update(v.At, true)
 	}
 	params["offset"], params["attempts"], params["attempts_of"] = o.Offset, o.Attempts, o.AttemptsOf
@@ -161,10 +165,11 @@ func (b *builder) findBlocked(v *view) (Sentence, bool) {
 	return Sentence{"blocked", bad, params}, b.blocked.update(v.At, true)
 }
 
-// address returns the address of a worker; "": it is this one, or not known.
-func (v *view) address(name string) string {
+// elsewhere returns the address of the worker whose page says more about a partition; "": this page
+// says it, or the address is not known.
+func (v *view) elsewhere(p Partition, said bool) string {
 	for _, m := range v.members {
-		if m.Name == name {
+		if m.Name == p.Worker && !said {
 			return m.Address
 		}
 	}

@@ -15,9 +15,10 @@ type builder struct {
 	begun        time.Time // of the first input
 	members      map[string]*track
 	trends       map[partitionID]*trend
-	ticks        []tick // of the last minute, oldest first
-	tickNames    string // the members of the ticks
-	seen         []aged // the oldest live event, of the last minute and a half, oldest first
+	ticks        []tick    // of the last minute, oldest first
+	tickNames    string    // the members of the ticks
+	dead         []counted // dead letters by the minute, of the last hour, oldest first
+	seen         []aged    // the oldest live event, of the last minute and a half, oldest first
 	happened     []Happening
 	workers      []Worker // of the latest overview
 
@@ -116,6 +117,9 @@ func (b *builder) observe(v *view) {
 		before := t.last
 		base := t.update(v.At, m.Sample)
 		b.compare(v, m, t, before, base)
+		if base != nil {
+			b.countLetters(v.At, base, t.now)
+		}
 		if base != nil && (received(base) < received(t.now) || calls(base) < calls(t.now)) {
 			b.active(t.now.At)
 		}
@@ -280,6 +284,37 @@ func (b *builder) addNow(v *view) {
 	if growth, ok := b.growth(trendOver); ok && v.shrinks(growth) && v.waiting > 0 && !v.paused() {
 		n.DrainSeconds = opt(v.waiting / -growth)
 	}
+}
+
+// counted is how much there was in the minute that begins at a time.
+type counted struct {
+	at time.Time
+	n  float64
+}
+
+// countLetters counts the dead letters that a worker has written since a sample.
+func (b *builder) countLetters(at time.Time, base, now *sample.Member) {
+	n := 0.0
+	for code, count := range now.Letters {
+		n += known(sample.Increase(base.Letters[code], count))
+	}
+	minute := at.Truncate(time.Minute)
+	b.dead = slices.DeleteFunc(b.dead, func(c counted) bool {
+		return c.at.After(minute) || minute.Sub(c.at) >= time.Hour
+	})
+	if last := len(b.dead) - 1; last >= 0 && b.dead[last].at.Equal(minute) {
+		b.dead[last].n += n
+	} else if n > 0 {
+		b.dead = append(b.dead, counted{minute, n})
+	}
+}
+
+// deadLettered returns how many dead letters were written in the last hour, as far as it was seen.
+func (b *builder) deadLettered() (n float64) {
+	for _, c := range b.dead {
+		n += c.n
+	}
+	return n
 }
 
 // oldestSeen returns the largest age of an unfinished live event in the time that P50 and P99 are of,

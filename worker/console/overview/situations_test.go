@@ -316,11 +316,11 @@ func TestNoRate(t *testing.T) {
 	a := w.workers["a"]
 	a.m.Rate, a.m.Share, a.m.Limit = math.NaN(), math.NaN(), math.NaN()
 	a.received, a.calls, a.m.Lanes[0].Conversations = 500, 500, 25
-	w.run(200).want("25 in flight", "keeping-up", "good", params{"calls": 500})
+	w.run(200).want("25 in flight", "keeping-up-unlimited", "good", params{"calls": 500})
 	a.received = 600
 	w.run(10)
 	w.aging(150, "a", 0, 1)
-	w.want("more than it can do", "behind", "warn", nil)
+	w.want("more than it can do", "behind-unlimited", "warn", nil)
 }
 
 // Of two workers that report a partition without an owner, the one with the older event is right.

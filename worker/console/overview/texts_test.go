@@ -28,7 +28,7 @@ var texts = sync.OnceValue(func() map[string]map[string]string {
 var placeholder = regexp.MustCompile(`\{([a-z_]+)(?::([a-z]+))?\}`)
 
 // nullable are parameters that may be unknown for a moment; the page shows a dash.
-var nullable = []string{"rate", "in", "out", "bound", "since", "seconds"}
+var nullable = []string{"rate", "in", "out", "bound", "since", "seconds", "lag"}
 
 // checkTexts reports each placeholder of a key's texts that has no parameter of its format.
 func checkTexts(t *testing.T, key string, params map[string]any) {
@@ -74,7 +74,9 @@ func fits(format string, v any) bool {
 func TestTexts(t *testing.T) {
 	var unused []string
 	for _, key := range strings.Fields(`sentence.starting sentence.cut-off sentence.out
-		sentence.none sentence.silent sentence.held sentence.losing sentence.fetching-paused
+		sentence.none sentence.silent sentence.held sentence.held.kept sentence.held.rejected
+		sentence.losing sentence.losing-soon sentence.keeping-up-unlimited
+		sentence.behind-unlimited sentence.fetching-paused
 		sentence.blocked
 		sentence.unreadable sentence.slowed sentence.behind sentence.backlog
 		sentence.backfilling sentence.delayed sentence.catching-up

@@ -69,7 +69,8 @@ func TestForward(t *testing.T) {
 			c, err := g.Conversation(ctx, "", "alice", peer)
 			if err != nil || c.Owner != owned[number] || c.Partition.Partition != number ||
 				c.Here != (c.Owner == "localhost:8780") || c.Here != (c.Waiting != nil) ||
-				c.Note == "" || c.Command != "ls alice "+peer || !reflect.DeepEqual(c.Letters, []string{"alice", peer}) {
+				c.Note == "" || c.Command != "ls alice "+peer ||
+				!reflect.DeepEqual(c.Letters, []string{"alice", peer}) {
 				t.Errorf("%s: %+v, %v", peer, c, err)
 			}
 		}

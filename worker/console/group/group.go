@@ -4,8 +4,9 @@
 // and questions to a worker on this machine. It serves no pages, and joins no group.
 //
 // It promises:
-//   - No worker needs a credential for its metrics to be read, and none is sent. The admin token goes
-//     only to workers on this machine, for commands and details: see forward.go and details.go.
+//   - No worker needs a credential for its metrics to be read, and none is sent. The admin token
+//     goes only to workers on this machine, for commands and details: see forward.go and
+//     details.go.
 //   - Whatever listens at a worker's address is read with bounds: 2 s, 1 MiB, no redirects, 16 at a
 //     time. One that is slow, silent or hostile delays no other one by more than one round of 2 s.
 //   - Kafka is read by goroutines of its own: if it is slow or unreachable, workers are still read.

@@ -317,8 +317,8 @@ func (b *builder) deadLettered() (n float64) {
 	return n
 }
 
-// oldestSeen returns the largest age of an unfinished live event in the time that P50 and P99 are of,
-// and just before it.
+// oldestSeen returns the largest age of an unfinished live event in the time that P50 and P99 are
+// of, and just before it.
 func (b *builder) oldestSeen(v *view) (oldest float64) {
 	now := aged{v.At, 0}
 	for _, m := range v.members {

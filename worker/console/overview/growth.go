@@ -51,9 +51,9 @@ func (b *builder) growth(span time.Duration) (float64, bool) {
 	return (last.waiting - first.waiting) / over.Seconds(), true
 }
 
-// growing reports whether in each half of the last 20 s conversations became more, or the live events
-// older, while the latest seconds have not reduced the backlog: after a burst they do. One old event
-// makes no lane old.
+// growing reports whether in each half of the last 20 s conversations became more, or the live
+// events older; and steady, whether the latest seconds have not reduced the backlog: after a burst
+// they do. One old event makes no lane old.
 func (b *builder) growing(v *view) (more, older, steady bool) {
 	now := tick{v.At, v.waiting, v.median}
 	latest, half, whole := b.ago(v.At, 5*time.Second), b.ago(v.At, 10*time.Second),

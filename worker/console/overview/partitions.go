@@ -201,6 +201,7 @@ func worseFirst(a, b Partition) int {
 		}
 		return nearlyGo
 	}
-	return cmp.Or(cmp.Compare(rank(&a), rank(&b)), cmp.Compare(math.Round(b.OldestSeconds), math.Round(a.OldestSeconds)),
+	return cmp.Or(cmp.Compare(rank(&a), rank(&b)),
+		cmp.Compare(math.Round(b.OldestSeconds), math.Round(a.OldestSeconds)),
 		cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 }

@@ -10,8 +10,8 @@ func (a *Ages) Add(from, to *Ages) {
 	}
 }
 
-// capFrom is the lower bound in seconds of the first bucket in which QuantileUpTo trusts the largest
-// age that was seen: younger events may come and finish between two samples.
+// capFrom is the lower bound in seconds of the first bucket in which QuantileUpTo trusts the
+// largest age that was seen: younger events may come and finish between two samples.
 const capFrom = 10
 
 // QuantileUpTo is Quantile for events of which none was older than oldest, in seconds, when it was

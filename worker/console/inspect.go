@@ -114,6 +114,10 @@ func (s *site) overview(w http.ResponseWriter, r *http.Request) {
 	_, _ = (&printable.Writer{Out: w}).Write(s.Monitor.JSON(span, after))
 }
 
+// conversationTimeout limits the response about a conversation: its worker and the dead letters are
+// asked one after the other.
+const conversationTimeout = 40 * time.Second
+
 // conversation is a POST although it changes nothing: its accounts are personal data, and URLs are
 // logged.
 func (s *site) conversation(w http.ResponseWriter, r *http.Request) {
@@ -126,6 +130,8 @@ func (s *site) conversation(w http.ResponseWriter, r *http.Request) {
 		fail(w, r, err)
 		return
 	}
+	// a test's writer has no deadline
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(conversationTimeout))
 	found, err := s.workers.Conversation(r.Context(), asked.Worker, asked.Report, asked.Peer)
 	if err != nil {
 		fail(w, r, err)

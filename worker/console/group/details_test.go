@@ -23,8 +23,8 @@ const details = `{"scope":"worker","workers":[{"held":[{"reason":"outage","lane"
 "message":"` + "%s" + `","report":"alice\u202e"},"unreadable":{"reason":"no\tleader"}}],
 "history":{"series":{}}}`
 
-// The details of a worker on this machine are read with the token while something is wrong there, at
-// most every four seconds, and bounded; elsewhere they are not.
+// The details of a worker on this machine are read with the token while something is wrong there,
+// at most every four seconds, and bounded; elsewhere they are not.
 func TestDetails(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		var network kfake.VirtualNetwork

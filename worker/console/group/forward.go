@@ -149,6 +149,9 @@ func (g *Group) Conversation(ctx context.Context, worker, report,
 			c.Partition, c.Owner = known.Partition, worker
 		}
 	}
+	if g.Command != nil {
+		c.Command = g.Command(report, peer)
+	}
 	letters, err := g.Letters(ctx, report, peer)
 	if err != nil { // the rest is known nevertheless
 		c.Note = strings.TrimPrefix(c.Note+"; its dead letters can't be read: "+lineOf(err), "; ")

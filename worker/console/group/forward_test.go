@@ -36,6 +36,7 @@ func TestForward(t *testing.T) {
 		g := w.watch(func(o *Options) {
 			o.Peers, o.Token = []string{"localhost:8780", "localhost:8781"},
 				imclient.NewSecret("token-7f3a")
+			o.Command = func(report, peer string) string { return "ls " + report + " " + peer }
 			o.Letters = func(_ context.Context, report, peer string) (any, error) {
 				return []string{report, peer}, nil
 			}
@@ -68,7 +69,8 @@ func TestForward(t *testing.T) {
 			c, err := g.Conversation(ctx, "", "alice", peer)
 			if err != nil || c.Owner != owned[number] || c.Partition.Partition != number ||
 				c.Here != (c.Owner == "localhost:8780") || c.Here != (c.Waiting != nil) ||
-				c.Note == "" || !reflect.DeepEqual(c.Letters, []string{"alice", peer}) {
+				c.Note == "" || c.Command != "ls alice "+peer ||
+				!reflect.DeepEqual(c.Letters, []string{"alice", peer}) {
 				t.Errorf("%s: %+v, %v", peer, c, err)
 			}
 		}

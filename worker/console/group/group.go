@@ -4,8 +4,9 @@
 // and questions to a worker on this machine. It serves no pages, and joins no group.
 //
 // It promises:
-//   - No worker needs a credential for its metrics to be read, and none is sent. The admin token goes
-//     only to workers on this machine, for commands and details: see forward.go and details.go.
+//   - No worker needs a credential for its metrics to be read, and none is sent. The admin token
+//     goes only to workers on this machine, for commands and details: see forward.go and
+//     details.go.
 //   - Whatever listens at a worker's address is read with bounds: 2 s, 1 MiB, no redirects, 16 at a
 //     time. One that is slow, silent or hostile delays no other one by more than one round of 2 s.
 //   - Kafka is read by goroutines of its own: if it is slow or unreachable, workers are still read.
@@ -61,7 +62,10 @@ type Options struct {
 	// progress for Overview.Replay.
 	CountLetters func(context.Context) (overview.DeadLetters, error)
 	Letters      func(ctx context.Context, report, peer string) (any, error)
-	Replay       func() any
+	// Command returns the command that lists the dead letters of a conversation; nil: one without
+	// the flags of this console.
+	Command func(report, peer string) string
+	Replay  func() any
 	// Dial connects to workers, and LookUp resolves names of Peers; nil: those of package net.
 	Dial   func(ctx context.Context, network, addr string) (net.Conn, error)
 	LookUp func(ctx context.Context, host string) ([]netip.Addr, error)

@@ -29,9 +29,10 @@ func join(at time.Time, peers []*peer, view *kafkaView, letters lettersCount) ov
 		if p.member != "" {
 			names[p.member] = p.addr
 		}
-		in.Members = append(in.Members, overview.Member{Sample: p.sample, Details: p.details, Worker: overview.Worker{
-			Name: p.addr, Address: p.addr, Member: p.member, Note: notes[p.member],
-			Silent: p.silent}})
+		in.Members = append(in.Members, overview.Member{Sample: p.sample, Details: p.details,
+			Worker: overview.Worker{
+				Name: p.addr, Address: p.addr, Member: p.member, Note: notes[p.member],
+				Silent: p.silent}})
 	}
 	for _, m := range members {
 		if names[m.ID] == m.ID {

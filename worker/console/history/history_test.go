@@ -123,6 +123,23 @@ func TestQuantilesOfAGroup(t *testing.T) {
 	wantSeries(t, p, "age.live.p50", "[0.01754,0.01754,0.01754]")
 }
 
+// A wide bucket claims no age that was not seen in the same slot or the two before, in its lane.
+func TestQuantilesOfAnOutage(t *testing.T) {
+	h := New()
+	for s := range 45 {
+		at := start.Add(time.Duration(s) * time.Second)
+		m := member(at, float64(10*s), 12)
+		m.Lanes[0].Topic, m.Lanes[1].Topic = "live", "backfill"
+		m.Partitions = []sample.Partition{{Topic: "backfill", Oldest: 500}, {Topic: "live"}}
+		if s == 12 {
+			m.Partitions[1].Oldest = 81
+		}
+		h.Add(at, one(m))
+	}
+	wantSeries(t, h.Points(Hour, 0), "age.live.p99", "[60,60,81,81,81,60,60,60]")
+	wantSeries(t, h.Points(Hour, start.Unix()+10), "age.live.p99", "[81,81,60,60,60]")
+}
+
 // A page asks for what it lacks. The current slot is not complete yet.
 func TestPointsAfter(t *testing.T) {
 	h := New()

@@ -24,7 +24,13 @@ func (h *History) Points(r Range, after int64) Points {
 	p := Points{Step: int(step), First: first * step, Series: map[string][]*float64{}}
 	slots := make([]*slot, 0, max(0, last-first+1))
 	for n := first; n <= last; n++ {
-		slots = append(slots, ring.at(n))
+		s := *ring.at(n)
+		for i := range s.oldest { // an event that finished in it was last seen in it, or just before
+			for before := n - 1; before >= n-2 && before > ring.last-int64(len(ring.slots)); before-- {
+				s.oldest[i] = max(s.oldest[i], ring.at(before).oldest[i])
+			}
+		}
+		slots = append(slots, &s)
 	}
 	for name, value := range series {
 		p.Series[name] = column(slots, func(s *slot) float64 { return value(s, ring.Step) })
@@ -70,9 +76,8 @@ var series = func() map[string]func(*slot, time.Duration) float64 {
 	for i, lane := range []string{"live", "backfill"} {
 		all["in."+lane] = rate(inFrom + i)
 		all["backlog."+lane] = gauge(backlogFrom + i)
-		from := agesFrom + i*agesOf
-		all["age."+lane+".p50"] = age(.5, from)
-		all["age."+lane+".p99"] = age(.99, from)
+		all["age."+lane+".p50"] = age(.5, i)
+		all["age."+lane+".p99"] = age(.99, i)
 	}
 	all["backlog.max"] = positive(backlogBound)
 	all["quota.rate"], all["quota.limit"] = positive(quotaRate), positive(quotaLimit)
@@ -109,13 +114,13 @@ func positive(i int) func(*slot, time.Duration) float64 {
 	}
 }
 
-func age(q float64, from int) func(*slot, time.Duration) float64 {
+func age(q float64, lane int) func(*slot, time.Duration) float64 {
 	return func(s *slot, _ time.Duration) float64 {
 		var ages sample.Ages
 		for i := range ages {
-			ages[i] = float64(s.values[from+i])
+			ages[i] = float64(s.values[agesFrom+lane*agesOf+i])
 		}
-		return ages.Quantile(q)
+		return ages.QuantileUpTo(q, float64(s.oldest[lane]))
 	}
 }
 

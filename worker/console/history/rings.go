@@ -94,6 +94,7 @@ const (
 type slot struct {
 	covered float32 // seconds of the step in which a member was observed
 	gauged  bool
+	oldest  [sample.Lanes]float32 // the largest age of an unfinished event that was seen
 	values  [values]float32
 }
 
@@ -111,12 +112,20 @@ func (s *slot) addGauges(m *sample.Member) {
 	sum(backlogBound, m.MaxPending)
 	for i, l := range m.Lanes {
 		sum(backlogFrom+i, l.Conversations)
+		for _, p := range m.Partitions {
+			if p.Topic == l.Topic && p.Oldest > 0 {
+				s.oldest[i] = max(s.oldest[i], float32(p.Oldest))
+			}
+		}
 	}
 }
 
 func (s *slot) setGauges(from *slot) {
 	s.gauged = true
 	copy(s.values[gaugesFrom:], from.values[gaugesFrom:])
+	for i, age := range from.oldest {
+		s.oldest[i] = max(s.oldest[i], age)
+	}
 }
 
 // interval is how much a member's counters increased between two times.

@@ -44,6 +44,12 @@ func (l *Letters) commands(f *Filter, since time.Time, until string) (ls, replay
 	return ls, commandLine("replay", l.Flags, l.ReplayFlags, state, flags)
 }
 
+// Command returns the command that lists the dead letters of a conversation; "" if it can't exist.
+func (l *Letters) Command(report, peer string) string {
+	ls, _ := l.commands(&Filter{Report: report, Peer: peer, State: "all"}, time.Time{}, "")
+	return ls
+}
+
 func commandLine(subcommand string, words ...[]string) string {
 	return format.Command(slices.Concat(append([][]string{{"markread", "dead-letters", subcommand}},
 		words...)...)...)

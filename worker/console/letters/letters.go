@@ -24,6 +24,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -161,12 +162,25 @@ func (l *Letters) Count(ctx context.Context) (count overview.DeadLetters, err er
 	return count, err
 }
 
+// damagedLast sorts ranges that can't be decoded, and contain no dead letter, after the others.
+func damagedLast(a, b deadletter.Unread) int {
+	switch {
+	case a.Damaged == b.Damaged:
+		return 0
+	case a.Damaged:
+		return 1
+	}
+	return -1
+}
+
 // maxUnread bounds the list of parts that can't be read.
 const maxUnread = 50
 
-// unreadOf describes what a store could not read; partial: dead letters may be missing.
+// unreadOf describes what a store could not read, first that because of which dead letters may be
+// missing; partial: there is such a part.
 func unreadOf(s *deadletter.Store) (texts []string, partial bool) {
 	unread, _ := s.Unread()
+	slices.SortStableFunc(unread, damagedLast)
 	texts = []string{}
 	for _, u := range unread {
 		partial = partial || !u.Damaged

@@ -37,32 +37,6 @@ func (b *builder) assessBacklog(v *view) string {
 	return ""
 }
 
-// growing reports whether in each half of the last 20 s conversations became more, or the live events
-// older, while the latest seconds have not reduced the backlog: after a burst they do. One old event
-// makes no lane old.
-func (b *builder) growing(v *view) (more, older, steady bool) {
-	now := tick{v.At, v.waiting, v.median}
-	latest, half, whole := b.ago(v.At, 5*time.Second), b.ago(v.At, 10*time.Second),
-		b.ago(v.At, 20*time.Second)
-	if whole == nil {
-		return false, false, false
-	}
-	least := 10 * max(.5, .01*deref(v.now.Limit))
-	more = now.waiting-half.waiting > least && half.waiting-whole.waiting > least
-	older = now.median-half.median >= 1 && half.median-whole.median >= 1
-	return more, older, now.waiting >= latest.waiting
-}
-
-// ago returns the tick of so long ago; nil: there is none.
-func (b *builder) ago(at time.Time, age time.Duration) (found *tick) {
-	for i := range b.ticks {
-		if at.Sub(b.ticks[i].at) >= age {
-			found = &b.ticks[i]
-		}
-	}
-	return found
-}
-
 // shrinks reports whether a growth, in conversations a second, is more than chance.
 func (v *view) shrinks(growth float64) bool { return growth <= -max(.5, .01*deref(v.now.Limit)) }
 
@@ -134,11 +108,15 @@ func (b *builder) backlog(v *view) Sentence {
 	params := map[string]any{"in": opt(in), "out": opt(out), "waiting": v.waiting,
 		"oldest": oldest, "limit": v.now.Limit}
 	if v.backlog != "catching-up" {
+		key := v.backlog
+		if key == "behind" {
+			key = v.limited(key)
+		}
 		params["trend_key"] = "sentence.backlog.unknown"
 		if v.growing && in >= out {
 			params["trend_key"] = "sentence.backlog.growing"
 		}
-		return Sentence{v.backlog, warn, params}
+		return Sentence{key, warn, params}
 	}
 	done := v.At.Add(time.Duration(*v.now.DrainSeconds * float64(time.Second)))
 	params["done"] = done.UTC().Round(10 * time.Second)
@@ -177,7 +155,7 @@ func (b *builder) findBlocked(v *view) (Sentence, bool) {
 			"message", "retry_at", "report", "peer"} {
 			params[name] = nil
 		}
-		params["worker"] = v.address(candidate.Worker)
+		params["worker"] = v.elsewhere(*candidate, false)
 		return Sentence{"blocked", bad, params}, b.blocked.update(v.At, true)
 	}
 	params["offset"], params["attempts"], params["attempts_of"] = o.Offset, o.Attempts, o.AttemptsOf
@@ -187,10 +165,11 @@ func (b *builder) findBlocked(v *view) (Sentence, bool) {
 	return Sentence{"blocked", bad, params}, b.blocked.update(v.At, true)
 }
 
-// address returns the address of a worker; "": it is this one, or not known.
-func (v *view) address(name string) string {
+// elsewhere returns the address of the worker whose page says more about a partition; "": this page
+// says it, or the address is not known.
+func (v *view) elsewhere(p Partition, said bool) string {
 	for _, m := range v.members {
-		if m.Name == name {
+		if m.Name == p.Worker && !said {
 			return m.Address
 		}
 	}

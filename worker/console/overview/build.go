@@ -3,7 +3,6 @@ package overview
 import (
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"markread/worker/console/sample"
@@ -16,8 +15,10 @@ type builder struct {
 	begun        time.Time // of the first input
 	members      map[string]*track
 	trends       map[partitionID]*trend
-	ticks        []tick // of the last minute, oldest first
-	tickNames    string // the members of the ticks
+	ticks        []tick    // of the last minute, oldest first
+	tickNames    string    // the members of the ticks
+	dead         []counted // dead letters by the minute, of the last hour, oldest first
+	seen         []aged    // the oldest live event, of the last minute and a half, oldest first
 	happened     []Happening
 	workers      []Worker // of the latest overview
 
@@ -25,6 +26,7 @@ type builder struct {
 	outSince   time.Time // of cut-off, out, none or silent
 	lastActive time.Time // when an event was received or a call was made
 	losses     map[string]*loss
+	troubles   map[string]*trouble // by the key of their sentence
 
 	behind, overload, grows, catchingUp, blocked, delayed latch
 	blockedAt                                             partitionID
@@ -33,6 +35,7 @@ type builder struct {
 func newBuilder(scope, group string) *builder {
 	return &builder{scope: scope, group: group, members: map[string]*track{},
 		trends: map[partitionID]*trend{}, losses: map[string]*loss{},
+		troubles:   map[string]*trouble{},
 		behind:     latch{on: time.Minute, off: 15 * time.Second},
 		overload:   latch{on: 25 * time.Second, off: 15 * time.Second},
 		grows:      latch{on: 5 * time.Second, off: 15 * time.Second},
@@ -114,6 +117,9 @@ func (b *builder) observe(v *view) {
 		before := t.last
 		base := t.update(v.At, m.Sample)
 		b.compare(v, m, t, before, base)
+		if base != nil {
+			b.countLetters(v.At, base, t.now)
+		}
 		if base != nil && (received(base) < received(t.now) || calls(base) < calls(t.now)) {
 			b.active(t.now.At)
 		}
@@ -265,7 +271,8 @@ func (b *builder) addNow(v *view) {
 	n.Rate, n.Share, n.Limit = opt(rate), opt(share.value()), opt(limit.value())
 	n.Calls, n.In, n.Out = opt(called.value()), opt(in.value()), opt(out.value())
 	n.MaxPending, n.Conversations, n.Events = opt(bound.value()), known(v.waiting), known(n.Events)
-	n.P50, n.P99 = opt(ages.Quantile(.5)), opt(ages.Quantile(.99))
+	seen := b.oldestSeen(v)
+	n.P50, n.P99 = opt(ages.QuantileUpTo(.5, seen)), opt(ages.QuantileUpTo(.99, seen))
 	if age > 0 {
 		n.OldestSeconds = &age
 	}
@@ -279,6 +286,60 @@ func (b *builder) addNow(v *view) {
 	}
 }
 
+// counted is how much there was in the minute that begins at a time.
+type counted struct {
+	at time.Time
+	n  float64
+}
+
+// countLetters counts the dead letters that a worker has written since a sample.
+func (b *builder) countLetters(at time.Time, base, now *sample.Member) {
+	n := 0.0
+	for code, count := range now.Letters {
+		n += known(sample.Increase(base.Letters[code], count))
+	}
+	minute := at.Truncate(time.Minute)
+	b.dead = slices.DeleteFunc(b.dead, func(c counted) bool {
+		return c.at.After(minute) || minute.Sub(c.at) >= time.Hour
+	})
+	if last := len(b.dead) - 1; last >= 0 && b.dead[last].at.Equal(minute) {
+		b.dead[last].n += n
+	} else if n > 0 {
+		b.dead = append(b.dead, counted{minute, n})
+	}
+}
+
+// deadLettered returns how many dead letters were written in the last hour, as far as it was seen.
+func (b *builder) deadLettered() (n float64) {
+	for _, c := range b.dead {
+		n += c.n
+	}
+	return n
+}
+
+// oldestSeen returns the largest age of an unfinished live event in the time that P50 and P99 are
+// of, and just before it.
+func (b *builder) oldestSeen(v *view) (oldest float64) {
+	now := aged{v.At, 0}
+	for _, m := range v.members {
+		if m.now == nil {
+			continue
+		}
+		for _, p := range m.now.Partitions {
+			if p.Topic == m.now.Lanes[0].Topic {
+				now.seconds = max(now.seconds, known(p.Oldest))
+			}
+		}
+	}
+	b.seen = slices.DeleteFunc(append(b.seen, now), func(a aged) bool {
+		return a.at.After(v.At) || v.At.Sub(a.at) > trendOver+4*thinnedTo
+	})
+	for _, a := range b.seen {
+		oldest = max(oldest, a.seconds)
+	}
+	return oldest
+}
+
 // paused reports whether a member has paused fetching in the last half minute.
 func (v *view) paused() bool {
 	return slices.ContainsFunc(v.members, func(m member) bool {
@@ -286,49 +347,4 @@ func (v *view) paused() bool {
 			return !at.IsZero() && v.At.Sub(at) < pausedAt
 		})
 	})
-}
-
-// tick is the backlog at one moment.
-type tick struct {
-	at              time.Time
-	waiting, median float64
-}
-
-// tick keeps a tick. Ticks of other members can't be compared, nor those before or during a hold
-// with what follows it.
-func (b *builder) tick(v *view, names []string) {
-	slices.Sort(names)
-	joined := strings.Join(names, "\n")
-	held := slices.ContainsFunc(v.members, func(m member) bool {
-		return slices.ContainsFunc(m.held, func(h Hold) bool { return h.Reason != "quota" })
-	})
-	n := len(b.ticks)
-	if held || joined != b.tickNames || n > 0 && (v.At.Before(b.ticks[n-1].at) ||
-		v.At.Sub(b.ticks[n-1].at) > staleAt) {
-		b.ticks, b.tickNames = nil, joined
-	}
-	for len(b.ticks) > 0 && v.At.Sub(b.ticks[0].at) > trendOver+thinnedTo {
-		b.ticks = b.ticks[1:]
-	}
-	b.ticks = append(b.ticks, tick{v.At, v.waiting, v.median})
-}
-
-// growth returns by how many conversations a second the backlog grows, over a span of time.
-func (b *builder) growth(span time.Duration) (float64, bool) {
-	if len(b.ticks) == 0 {
-		return 0, false
-	}
-	last := b.ticks[len(b.ticks)-1]
-	first := last
-	for _, t := range slices.Backward(b.ticks) {
-		if last.at.Sub(t.at) > span+thinnedTo {
-			break
-		}
-		first = t
-	}
-	over := last.at.Sub(first.at)
-	if over < 20*time.Second {
-		return 0, false
-	}
-	return (last.waiting - first.waiting) / over.Seconds(), true
 }

@@ -2,6 +2,7 @@ package overview
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +22,7 @@ func (w *world) wantHappened(what string, want ...string) {
 			line += " " + h.Worker
 		}
 		for _, name := range []string{"version", "reason", "lane", "seconds", "partitions", "limit",
-			"share", "topic", "count", "what", "by", "why"} {
+			"share", "topic", "count", "what", "by", "why", "key", "where"} {
 			if v, ok := h.Params[name]; ok {
 				line += " " + strings.Trim(plain(v), `"`)
 			}
@@ -99,6 +100,50 @@ func TestHappeningsOfAGroup(t *testing.T) {
 	w.run(1).wantHappened("a group", "-3600 started a v1", "-3600 started b v1",
 		"4 rebalanced null", "12 silent b refused", "18 started b v2", "21 responding b 9",
 		"21 rebalanced null")
+}
+
+// What is wrong for a while is recorded when it began and when it ended, also if it was hidden.
+func TestTroubles(t *testing.T) {
+	w := newWorld(t, "worker", "a")
+	w.run(40)
+	p := w.workers["a"].m.Partitions
+	p[1].Unreadable = true
+	w.run(8)
+	p[1].Unreadable = false
+	w.run(20).wantHappened("for a moment", "-3600 started v1")
+	p[1].Unreadable = true
+	w.run(20)
+	p[1].Unreadable = false
+	w.run(5)
+	p[1].Unreadable = true
+	w.run(5)
+	w.hold("a", "paused", "all")
+	p[1].Unreadable = false
+	w.run(50).wantHappened("hidden by a hold", "-3600 started v1",
+		"69 trouble-began mark-read unreadable mark-read/1", "98 hold-began paused all")
+	w.workers["a"].m.Held = nil
+	w.run(15)
+	w.details = &Details{NoBroker: true}
+	w.run(12)
+	w.details = nil
+	w.run(15).wantHappened("ended", "-3600 started v1",
+		"69 trouble-began mark-read unreadable mark-read/1", "98 hold-began paused all",
+		"149 hold-ended paused all 51", "149 trouble-ended 80 mark-read unreadable mark-read/1",
+		"164 trouble-began cut-off ", "176 trouble-ended 12 cut-off ")
+	w.aging(60, "a", 0)
+	w.age("a", 0, 0)
+	w.aging(60, "a", 1)
+	w.age("a", 1, 0)
+	w.run(15)
+	var got []string
+	for _, h := range w.latest.Happened[:4] {
+		got = append(got, fmt.Sprint(h.Kind, " ", h.Params["where"]))
+	}
+	want := []string{"trouble-ended mark-read/1", "trouble-began mark-read/1",
+		"trouble-ended mark-read/0", "trouble-began mark-read/0"}
+	if !slices.Equal(got, want) {
+		t.Errorf("blocked: %q", got)
+	}
 }
 
 // A group's console knows who paused a worker, and why, if the pause was sent from it.

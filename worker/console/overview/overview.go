@@ -128,8 +128,8 @@ type Oldest struct {
 }
 
 // Happening is something that happened. Kind is started, hold-began, hold-ended, rebalanced,
-// slowed, recovered, silent, responding, lost or command; the catalogue has its text as
-// happening.KIND.
+// slowed, recovered, silent, responding, lost, trouble-began, trouble-ended or command; the
+// catalogue has its text as happening.KIND.
 type Happening struct {
 	At     time.Time      `json:"at"`
 	Kind   string         `json:"kind"`

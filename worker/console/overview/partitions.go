@@ -190,17 +190,18 @@ func (t *trend) update(at time.Time, p *Partition) {
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
 // worseFirst sorts partitions that can't be read first, then by the retention left where it is
-// nearly over, then by age.
+// nearly over, then by age; of equal ones by topic and number, so that rows keep their places.
 func worseFirst(a, b Partition) int {
 	rank := func(p *Partition) float64 {
 		switch {
 		case p.Unreadable != nil:
 			return -1
 		case p.nearlyGone():
-			return *p.RetentionLeft
+			return math.Floor(*p.RetentionLeft / 60)
 		}
 		return nearlyGo
 	}
-	return cmp.Or(cmp.Compare(rank(&a), rank(&b)), cmp.Compare(b.OldestSeconds, a.OldestSeconds),
+	return cmp.Or(cmp.Compare(rank(&a), rank(&b)),
+		cmp.Compare(math.Round(b.OldestSeconds), math.Round(a.OldestSeconds)),
 		cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 }

@@ -1,7 +1,6 @@
 package overview
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -24,6 +23,7 @@ const (
 	old        = 30.0             // seconds: an older event means a backlog, or is blocked
 	tooOld     = 60.0             // seconds: an older event is said to be old
 	sameFor    = 20 * time.Second // a blocked event is its partition's oldest for so long
+	soon       = 30 * 60.0        // seconds until retention deletes an event
 	veryOld    = 120.0            // seconds: a backlog that does not shrink is behind for any reason
 	tooLong    = 30 * 86400.0     // seconds: nobody knows when a backlog is done that takes longer
 )
@@ -53,22 +53,31 @@ func (v *view) silentSince() (since time.Time) {
 
 func (b *builder) first(v *view) Sentence {
 	v.backlog = b.assessBacklog(v)
-	blocked, isBlocked := b.findBlocked(v)
-	delayed, isDelayed := b.findDelayed(v)
-	paused, isPaused := b.fetchingPaused(v)
 	onlyBackfill := v.onlyBackfill() && !v.aging
-	for _, rule := range []func() (Sentence, bool){
-		func() (Sentence, bool) { return b.outside(v) },
-		func() (Sentence, bool) { return b.held(v) },
-		func() (Sentence, bool) { return b.losing(v) },
-		func() (Sentence, bool) { return paused, isPaused && !onlyBackfill },
-		func() (Sentence, bool) { return blocked, isBlocked },
-		func() (Sentence, bool) { return b.unreadable(v) },
-		func() (Sentence, bool) { return b.slowed(v) },
-	} {
-		if s, ok := rule(); ok {
-			return s
+	paused, isPaused := b.fetchingPaused(v)
+	delayed, isDelayed := b.findDelayed(v)
+	var found []Sentence // the most urgent first
+	add := func(s Sentence, applies bool) {
+		if applies {
+			found = append(found, s)
 		}
+	}
+	add(b.outside(v))
+	hidden := len(found) > 0
+	add(v.losingSoon())
+	held, isHeld := b.held(v)
+	add(held, isHeld)
+	hidden = hidden || isHeld
+	add(b.losing(v))
+	add(paused, isPaused && !onlyBackfill)
+	add(b.findBlocked(v))
+	add(b.unreadable(v))
+	add(b.slowed(v))
+	add(Sentence{Key: "behind"}, v.backlog == "behind" && !onlyBackfill)
+	add(delayed, isDelayed)
+	b.noteTroubles(v.At, found, hidden)
+	if len(found) > 0 && found[0].Key != "behind" && found[0].Key != "delayed" {
+		return found[0]
 	}
 	switch {
 	case onlyBackfill && (isPaused || v.backlog == "behind" || v.backlog == "backlog"):
@@ -84,8 +93,37 @@ func (b *builder) first(v *view) Sentence {
 	if v.now.Calls == nil {
 		return Sentence{"starting", warn, map[string]any{}}
 	}
-	return Sentence{"keeping-up", good, map[string]any{"calls": v.now.Calls, "rate": v.now.Rate,
-		"oldest": deref(v.now.OldestSeconds)}}
+	return Sentence{v.limited("keeping-up"), good, map[string]any{"calls": v.now.Calls,
+		"rate": v.now.Rate, "oldest": deref(v.now.OldestSeconds)}}
+}
+
+// limited returns the key of a sentence that says the rate; without one it is another.
+func (v *view) limited(key string) string {
+	if v.now.Rate == nil && v.now.Limit == nil {
+		return key + "-unlimited"
+	}
+	return key
+}
+
+// losingSoon returns the sentence of the unfinished event that retention deletes first, if that is
+// soon, and most of its retention is over.
+func (v *view) losingSoon() (Sentence, bool) {
+	var first *Partition
+	for i := range v.partitions {
+		p := &v.partitions[i]
+		if p.OldestSeconds < stale || p.RetentionLeft == nil || *p.RetentionLeft < 0 ||
+			*p.RetentionLeft >= min(soon, p.OldestSeconds) {
+			continue
+		}
+		if first == nil || *p.RetentionLeft < *first.RetentionLeft {
+			first = p
+		}
+	}
+	if first == nil {
+		return Sentence{}, false
+	}
+	return Sentence{"losing-soon", bad, map[string]any{"topic": first.Topic,
+		"partition": first.Partition, "left": *first.RetentionLeft, "age": first.OldestSeconds}}, true
 }
 
 // outside returns the sentence of a worker or a group that is not connected: cut-off, out, none,
@@ -168,83 +206,6 @@ func connected(m member) bool {
 		func(h Hold) bool { return h.Reason == "membership" })
 }
 
-// urgency orders the reasons of holds: the first one is shown.
-var urgency = []string{"credentials", "outage", "dead-letter", "membership", "rejections"}
-
-// held returns the sentence of the most urgent hold.
-func (b *builder) held(v *view) (Sentence, bool) {
-	byReason := map[string][]Hold{}
-	workers := map[string]float64{}
-	waiting := map[string]float64{}
-	code := map[string]string{}
-	responding := 0.0
-	for _, m := range v.members {
-		if m.now == nil {
-			continue
-		}
-		responding++
-		counted := map[string]bool{}
-		for _, h := range m.held {
-			if h.Reason == "quota" && b.scope == "group" && known(deref(v.now.Share)) > 0 {
-				continue // a spare worker
-			}
-			byReason[h.Reason] = append(byReason[h.Reason], h)
-			for i, lane := range []string{"live", "backfill"} {
-				if h.Lane != lane && h.Lane != "all" && h.Lane != "" || counted[h.Reason+lane] {
-					continue
-				}
-				counted[h.Reason+lane] = true
-				waiting[h.Reason] += known(m.now.Lanes[i].Events)
-			}
-			code[h.Reason] = cmp.Or(h.Code, code[h.Reason], m.codeOf(h))
-			if !counted[h.Reason] {
-				counted[h.Reason] = true
-				workers[h.Reason]++
-			}
-		}
-	}
-	if len(byReason) == 0 {
-		return Sentence{}, false
-	}
-	rank := func(reason string) int {
-		if i := slices.Index(urgency, reason); i >= 0 {
-			return i
-		}
-		return len(urgency)
-	}
-	reason := slices.MinFunc(slices.Sorted(maps.Keys(byReason)), func(x, y string) int {
-		return cmp.Or(cmp.Compare(rank(x), rank(y)), cmp.Compare(workers[y], workers[x]),
-			cmp.Compare(x, y))
-	})
-	severity := bad
-	if slices.Contains([]string{"paused", "throttled", "quota"}, reason) {
-		severity = warn
-	}
-	holds := byReason[reason]
-	h := slices.MinFunc(holds, func(x, y Hold) int { return x.Since.Compare(y.Since) })
-	lane := h.Lane
-	for _, other := range holds {
-		if other.Lane != lane {
-			lane = "all"
-		}
-		if n := other.NextProbeAt; n != nil && (h.NextProbeAt == nil || n.Before(*h.NextProbeAt)) {
-			h.NextProbeAt = n
-		}
-	}
-	params := holdParams(reason, lane)
-	params["meaning_key"], params["do_key"] = "hold."+reason+".meaning", "hold."+reason+".do"
-	params["since"], params["next"] = timeOf(h.Since), h.NextProbeAt
-	params["detail"], params["code"], params["by"], params["why"] = h.Detail, code[reason], h.By,
-		h.Why
-	params["workers"], params["of"], params["waiting"] = workers[reason], responding,
-		waiting[reason]
-	return Sentence{"held", severity, params}, true
-}
-
-// resultOf is the result of the calls that cause a hold, whose latest code explains it.
-var resultOf = map[string]string{"outage": "transient", "credentials": "held",
-	"throttled": "throttled", "rejections": "rejected"}
-
 func deref(v *float64) float64 {
 	if v == nil {
 		return 0
@@ -297,7 +258,7 @@ func (b *builder) fetchingPaused(v *view) (Sentence, bool) {
 			delete(params, "reason")
 			delete(params, "reason_key")
 			params["waiting"], params["bound"] = opt(waiting.value()), opt(bound.value())
-			params["workers"] = paused
+			params["workers"], params["lag"] = paused, v.lag(lane)
 			return Sentence{"fetching-paused", warn, params}, true
 		}
 	}
@@ -316,7 +277,8 @@ func (b *builder) unreadable(v *view) (Sentence, bool) {
 	}
 	p := v.partitions[0] // they come first
 	return Sentence{"unreadable", bad, map[string]any{"topic": p.Topic, "partition": p.Partition,
-		"count": count, "since": timeOf(p.Unreadable.Since), "reason": p.Unreadable.Reason}}, true
+		"count": count, "since": timeOf(p.Unreadable.Since), "reason": p.Unreadable.Reason,
+		"worker": v.elsewhere(p, p.Unreadable.Reason != "")}}, true
 }
 
 // slowed returns the sentence of a limit that is well below the share because of refused calls.

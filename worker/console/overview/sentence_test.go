@@ -1,6 +1,7 @@
 package overview
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -93,6 +94,65 @@ func TestHeld(t *testing.T) {
 		"waiting": 30})
 	w.hold("b", "rejections", "live")
 	w.run(1).want("both lanes", "held", "bad", params{"lane": "all", "waiting": 50})
+}
+
+// What retention soon deletes is more urgent than a hold; a short retention alone is not.
+func TestLosingSoon(t *testing.T) {
+	w := newWorld(t, "group", "a")
+	w.run(40)
+	w.hold("a", "outage", "all")
+	p := w.workers["a"].m.Partitions
+	p[0].Oldest, p[0].RetentionLeft = 7200, 2000
+	p[1].Oldest, p[1].RetentionLeft = 100, 500
+	p[2].Oldest, p[2].RetentionLeft = 0, 60
+	w.run(1).want("not yet", "held", "bad", nil)
+	p[0].RetentionLeft = 1700
+	w.run(1).want("in half an hour", "losing-soon", "bad", params{"topic": "mark-read",
+		"partition": 0, "left": 1700, "age": 7200})
+	p[1].Oldest = 600
+	w.run(1).want("the first one", "losing-soon", "bad", params{"partition": 1, "left": 500})
+	p[0].RetentionLeft, p[1].RetentionLeft = math.Inf(1), math.Inf(1)
+	w.run(1).want("forever", "held", "bad", nil)
+}
+
+// A hold and a pause of fetching say how much waits in Kafka, and a hold for rejections that some
+// events became dead letters.
+func TestWaitsInKafka(t *testing.T) {
+	w := newWorld(t, "group", "a")
+	a := w.workers["a"]
+	a.m.Letters = map[sample.Code]float64{{Class: "rejected", Code: "1"}: 100}
+	w.run(40)
+	for i := range a.m.Partitions {
+		a.m.Partitions[i].Lag = float64(10 + i)
+	}
+	w.hold("a", "rejections", "live")
+	a.m.Letters = map[sample.Code]float64{{Class: "rejected", Code: "1"}: 140,
+		{Class: "invalid"}: 7}
+	w.run(1).want("a lane", "held", "bad", params{"lag": 21, "dead_lettered": 47,
+		"kept_key": "sentence.held.rejected", "worker": "a"})
+	w.at = w.at.Add(time.Hour)
+	w.run(2).want("an hour later", "held", "bad", params{"dead_lettered": 0})
+	a.m.Held = nil
+	w.hold("a", "outage", "all")
+	w.run(1).want("both lanes", "held", "bad", params{"lag": 46, "kept_key": "sentence.held.kept"})
+	a.m.Held, a.m.Lanes[1].Paused = nil, true
+	w.age("a", 0, 40)
+	w.run(1).want("fetching", "fetching-paused", "warn", params{"lag": 25})
+}
+
+// Rows keep their places while ages differ by less than a second.
+func TestOrderIsStable(t *testing.T) {
+	w := newWorld(t, "worker", "a")
+	for i := range 10 {
+		w.age("a", 0, 5+.04*float64(i%3))
+		w.age("a", 1, 5+.04*float64((i+1)%3))
+		w.run(1)
+		for n, p := range w.latest.Partitions[:2] {
+			if p.Partition != n || p.Lane != "live" {
+				t.Errorf("%d: %+v", i, p)
+			}
+		}
+	}
 }
 
 func TestLosing(t *testing.T) {

@@ -165,6 +165,25 @@ func TestDetailsOfAMember(t *testing.T) {
 	w.run(1).want("another hold", "held", "bad", params{"detail": "", "next": nil})
 }
 
+// After an outage the p99 is not more than the oldest event was.
+func TestAgesAfterAnOutage(t *testing.T) {
+	w := newWorld(t, "worker", "a")
+	w.workers["a"].m.Lanes[0].Topic = "mark-read"
+	w.run(60)
+	w.workers["a"].m.Partitions[2].Oldest = 500 // of the backfill
+	w.aging(81, "a", 0)
+	w.age("a", 0, 0)
+	w.workers["a"].m.Lanes[0].Ages[12] += 5000
+	w.run(1)
+	if p := w.latest.Now.P99; p == nil || *p != 81 {
+		t.Errorf("p99 %s", plain(p))
+	}
+	w.run(50)
+	if p := w.latest.Now.P99; p == nil || *p != 81 {
+		t.Errorf("p99 %s later", plain(p))
+	}
+}
+
 // A console that reaches no broker says nothing about workers that do.
 func TestOnlyTheConsoleIsCutOff(t *testing.T) {
 	w := newWorld(t, "group", "a", "b")
@@ -297,11 +316,11 @@ func TestNoRate(t *testing.T) {
 	a := w.workers["a"]
 	a.m.Rate, a.m.Share, a.m.Limit = math.NaN(), math.NaN(), math.NaN()
 	a.received, a.calls, a.m.Lanes[0].Conversations = 500, 500, 25
-	w.run(200).want("25 in flight", "keeping-up", "good", params{"calls": 500})
+	w.run(200).want("25 in flight", "keeping-up-unlimited", "good", params{"calls": 500})
 	a.received = 600
 	w.run(10)
 	w.aging(150, "a", 0, 1)
-	w.want("more than it can do", "behind", "warn", nil)
+	w.want("more than it can do", "behind-unlimited", "warn", nil)
 }
 
 // Of two workers that report a partition without an owner, the one with the older event is right.

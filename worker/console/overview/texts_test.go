@@ -28,7 +28,7 @@ var texts = sync.OnceValue(func() map[string]map[string]string {
 var placeholder = regexp.MustCompile(`\{([a-z_]+)(?::([a-z]+))?\}`)
 
 // nullable are parameters that may be unknown for a moment; the page shows a dash.
-var nullable = []string{"rate", "in", "out", "bound", "since", "seconds"}
+var nullable = []string{"rate", "in", "out", "bound", "since", "seconds", "lag"}
 
 // checkTexts reports each placeholder of a key's texts that has no parameter of its format.
 func checkTexts(t *testing.T, key string, params map[string]any) {
@@ -74,7 +74,9 @@ func fits(format string, v any) bool {
 func TestTexts(t *testing.T) {
 	var unused []string
 	for _, key := range strings.Fields(`sentence.starting sentence.cut-off sentence.out
-		sentence.none sentence.silent sentence.held sentence.losing sentence.fetching-paused
+		sentence.none sentence.silent sentence.held sentence.held.kept sentence.held.rejected
+		sentence.losing sentence.losing-soon sentence.keeping-up-unlimited
+		sentence.behind-unlimited sentence.fetching-paused
 		sentence.blocked
 		sentence.unreadable sentence.slowed sentence.behind sentence.backlog
 		sentence.backfilling sentence.delayed sentence.catching-up
@@ -82,6 +84,10 @@ func TestTexts(t *testing.T) {
 		sentence.keeping-up sentence.idle sentence.lane.all sentence.lane.live
 		sentence.lane.backfill happening.started happening.hold-began happening.hold-ended
 		happening.rebalanced happening.slowed happening.recovered happening.silent
+		happening.trouble-began happening.trouble-ended happening.trouble.cut-off
+		happening.trouble.out happening.trouble.none happening.trouble.blocked
+		happening.trouble.unreadable happening.trouble.behind
+		happening.trouble.fetching-paused happening.trouble.delayed
 		happening.responding happening.lost happening.command happening.command.pause
 		happening.command.resume happening.command.accept-rejections happening.command.replay
 		happening.command.stop-replay`) {

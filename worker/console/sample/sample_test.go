@@ -126,6 +126,22 @@ markread_event_age_seconds_count{lane="live"} 50
 	}
 }
 
+// The largest age that was seen bounds what a wide bucket claims, but no small age.
+func TestQuantileUpTo(t *testing.T) {
+	var long, short Ages
+	long[12], short[6] = 100, 100 // 60 s to 300 s, 0.5 s to 1 s
+	for _, c := range []struct {
+		ages         *Ages
+		oldest, want float64
+	}{{&long, 81, 81}, {&long, 2, 60}, {&long, 1000, 297.6}, {&long, math.NaN(), 297.6},
+		{&short, .2, .995}, {&Ages{}, 5, math.NaN()}} {
+		if v := c.ages.QuantileUpTo(.99, c.oldest); math.Abs(v-c.want) > 1e-9 &&
+			!(math.IsNaN(v) && math.IsNaN(c.want)) {
+			t.Errorf("%v of at most %v: %v", c.want, c.oldest, v)
+		}
+	}
+}
+
 func TestQuantile(t *testing.T) {
 	ages := func(pairs ...int) *Ages {
 		var a Ages

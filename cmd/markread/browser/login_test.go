@@ -159,7 +159,7 @@ func TestSubPath(t *testing.T) {
 		b.write("#c-peer", "peer7")
 		b.press(kb.Enter)
 		b.waitText(".facts", `mark-read · \d`)
-		b.waitText("code", `dead-letters ls .*--report='alice' --peer='peer7'`)
+		b.waitText("code", `dead-letters ls .*--report=alice --peer=peer7`)
 		b.click("nav a >> Settings")
 		b.waitText("main tbody", `--rate\s+200`)
 		b.click("#language")
@@ -211,7 +211,7 @@ func useDeadLetters(b *tab) {
 		b.Errorf("the export %q is %.300q", name, content)
 	}
 	b.click("main button.main >> Plan")
-	b.waitText("label[for=retype]", `^Type \d`)
+	b.waitText("main", `Nothing to replay`)
 	b.choose("#f-class", "rejected")
 	b.click("button >> Apply")
 	b.waitGone("th a")

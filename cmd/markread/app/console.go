@@ -72,6 +72,7 @@ func openConsole(o ConsoleOptions) (*groupConsole, error) {
 	})
 	o.Group.Monitor, o.Group.Token = monitor, o.Token
 	o.Group.CountLetters, o.Group.Replay = c.letters.Count, c.letters.Progress
+	o.Group.Command = c.letters.Command
 	o.Group.Letters = func(ctx context.Context, report, peer string) (any, error) {
 		return c.letters.Conversation(ctx, report, peer)
 	}

@@ -18,7 +18,8 @@ func (b *builder) assessBacklog(v *view) string {
 	more, older, steady := b.growing(v)
 	v.aging = older && v.median >= stale && v.waiting >= 10
 	overloaded := v.saturated && v.waiting > 5*limit && steady && (more || older)
-	v.growing = b.grows.update(v.At, overloaded || v.aging)
+	v.growing = b.grows.update(v.At, overloaded || v.aging) &&
+		(v.median >= stale || limit > 0 && v.waiting > limit) // not after its end
 	// A member without a rate has no limit; what else limits its calls is not known.
 	limited := v.saturated || v.now.Limit == nil || oldest >= veryOld
 	behind := b.behind.update(v.At, ok && backlogged && !shrinks && limited)
@@ -120,7 +121,7 @@ func (b *builder) backlog(v *view) Sentence {
 	}
 	done := v.At.Add(time.Duration(*v.now.DrainSeconds * float64(time.Second)))
 	params["done"] = done.UTC().Round(10 * time.Second)
-	if oldest >= tooOld && !v.onlyBackfill() {
+	if v.aging || oldest >= tooOld && !v.onlyBackfill() {
 		return Sentence{v.backlog, warn, params}
 	}
 	return Sentence{v.backlog, good, params}

@@ -238,6 +238,38 @@ func TestBurst(t *testing.T) {
 	}
 }
 
+// While a queue drains, its oldest event becomes older until the end. That is not green, and ends
+// with the queue.
+func TestQueueDrains(t *testing.T) {
+	w := newWorld(t, "worker", "a")
+	w.run(60)
+	a := w.workers["a"]
+	a.received, a.calls = 330, 198
+	for i := range 75 {
+		w.age("a", 0, .4*float64(i))
+		w.age("a", 1, .4*float64(i))
+		w.run(1)
+	}
+	a.received = 60
+	for a.m.Lanes[0].Conversations > 150 {
+		for p := range 2 {
+			w.age("a", p, a.m.Partitions[p].Oldest+.3)
+		}
+		if w.run(1); w.latest.Sentence.Severity == "good" {
+			t.Fatalf("green: %v", w.latest.Sentence)
+		}
+	}
+	w.want("at the end", "catching-up", "warn", nil)
+	w.age("a", 0, 1)
+	w.age("a", 1, 1)
+	a.calls = 60
+	for i := range 30 {
+		if w.run(1); w.latest.Sentence.Key != "keeping-up" {
+			t.Errorf("%d s after it: %v", i, w.latest.Sentence)
+		}
+	}
+}
+
 // A live lane that becomes older is not well, also before its backlog is large and with free
 // permits; one event that becomes older is another matter.
 func TestAging(t *testing.T) {

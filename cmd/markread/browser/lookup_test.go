@@ -161,3 +161,33 @@ func TestSettingsThatDiffer(t *testing.T) {
 	}
 	b.waitText("main tr >> --rate", `^--rate\s+200\s`)
 }
+
+// A blocked event's failure is in the banner, from which its conversation is one click away.
+func TestBlockedEvent(t *testing.T) {
+	t.Parallel()
+	s := startStack(t, nil)
+	b := newTab(t)
+	altered(b, `
+		const oldest = { offset: 12345, attempts: 15, attempts_of: 1000, waits_for: "retry", code: "60008",
+			message: "no <b>time</b>", retry_at: new Date(Date.now() + 95000), report: "alice", peer: "bob" };
+		o.sentence = { key: "blocked", severity: "warn", params: { ...oldest, topic: "mark-read",
+			partition: 3, age: 95, waits_key: "waits.retry", worker: "" } };
+		Object.assign(o.partitions[0], { oldest, oldest_seconds: 95 });`)
+	b.open(s.page())
+	b.waitText(".banner .facts", `60008: the request timed out.*\s+Last failure\s+no <b>time</b>`)
+	b.waitText(".banner .facts", `(?s)Report account\s+al…\s+Peer account\s+bo….*`+
+		`Attempts\s+15 of 1,000\s+Next attempt\s+\d\d:\d\d:\d\d`)
+	b.waitText("td >> oldest:", `(?s)attempts: 15,.*60008`)
+	if got := b.texts(".todo .line"); len(got) != 2 {
+		t.Errorf("what to do: %q", got)
+	}
+	b.waitTrue(`() => document.title.startsWith("! One event blocks mark-read")`)
+	b.click("button >> Reveal accounts")
+	b.waitText(".banner .facts", `alice\s+Peer account\s+bob`)
+	b.click("button >> Open the conversation")
+	b.waitText("main .facts", `Report account\s+alice\s+Peer account\s+bob`)
+	b.waitText("main", `Nothing is known about these two accounts`)
+	if got := eval[string](b, `() => location.href + document.title`); strings.Contains(got, "alice") {
+		t.Errorf("the account is in %q", got)
+	}
+}

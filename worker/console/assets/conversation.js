@@ -3,7 +3,7 @@ import { message, post } from "./api.js";
 import { letterColumns } from "./deadletters.js";
 import { card, command, el, setFacts, setHidden, setText, table } from "./dom.js";
 import { codeText, reveal } from "./explain.js";
-import { clockWithZone, count, t, word } from "./format.js";
+import { boot, clockWithZone, count, t, word } from "./format.js";
 
 export function createConversation() {
   const field = (name) => el("div", {}, el("label", { for: `c-${name}`, text: t(`ui.${name}`) }),
@@ -33,7 +33,7 @@ export function createConversation() {
     setFacts(facts, [
       [t("ui.report"), c.report], [t("ui.peer"), c.peer],
       [t("ui.partition"), p ? `${p.topic} · ${p.partition}` : t("ui.unknown")],
-      [t("ui.owner"), c.here ? t("ui.this_worker") : c.owner || t("ui.unknown")],
+      [t("ui.owner"), c.here && boot.scope === "worker" ? t("ui.this_worker") : c.owner || t("ui.unknown")],
       [t("ui.waiting"), w ? t("ui.waiting.events", { ...w, lane: word("ui.lane", w.lane) })
         : t(c.here ? "ui.waiting.none" : "ui.unknown")],
       [t("ui.in_flight"), w ? t(w.in_flight ? "ui.yes" : "ui.no") : ""],
@@ -52,8 +52,7 @@ export function createConversation() {
     setHidden(lettersCard, !c.letters);
     letters.show(c.letters ?? []);
   }
-  form.addEventListener("submit", async (e) => {
-    e.preventDefault();
+  async function find() {
     button.disabled = true;
     setText(status, t("ui.loading"));
     try {
@@ -67,13 +66,17 @@ export function createConversation() {
       setText(status, message(failure));
     }
     button.disabled = false;
+  }
+  form.addEventListener("submit", (e) => {
+    e.preventDefault();
+    find();
   });
   // another view asks for a conversation: the accounts are not in the URL
   addEventListener("conversation", ({ detail }) => {
     form.elements.report.value = detail.report;
     form.elements.peer.value = detail.peer;
     location.hash = "conversation";
-    form.requestSubmit();
+    find(); // the form can't be submitted before the view is shown
   });
   return { node, title: () => t("ui.conversation"), open: draw, show() {} };
 }

@@ -159,7 +159,7 @@ func TestSubPath(t *testing.T) {
 		b.write("#c-peer", "peer7")
 		b.press(kb.Enter)
 		b.waitText(".facts", `mark-read · \d`)
-		b.waitText("code", `dead-letters ls .*--report=alice --peer=peer7`)
+		b.waitText("code", `dead-letters ls .*--report[= ]alice --peer[= ]peer7`)
 		b.click("nav a >> Settings")
 		b.waitText("main tbody", `--rate\s+200`)
 		b.click("#language")

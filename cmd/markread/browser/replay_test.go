@@ -100,6 +100,11 @@ func TestReplay(t *testing.T) {
 	}
 	alice, carol := as("alice"), as("carol")
 	plan(alice, n)
+	alice.filtered(0, "state", "parked")
+	alice.waitGone("form >> Type") // another filter needs another plan
+	alice.choose("select[name=state]", "open")
+	alice.waitLetters("12,000")
+	plan(alice, n)
 	plan(carol, n)
 	start := `() => find("button >> Start the replay").disabled`
 	for _, wrong := range []string{"", "7", "12,000", "012000", "120000"} {

@@ -100,7 +100,10 @@ function createList() {
   let loads = 0;
   async function load(from) {
     const mine = ++loads;
-    if (from === 0) filter = form.values();
+    if (from === 0) {
+      filter = form.values();
+      replay?.drop();
+    }
     const body = from === 0 ? { ...filter, offset: 0 } : { ...pinned(), offset: from };
     setText(status, t("ui.loading"));
     try {

@@ -68,14 +68,18 @@ export function createReplay(filter, replayCommand, ended) {
     e.preventDefault();
     act(start, async () => {
       await post("api/replay/start", { plan: plan.plan, count: Number(typed.value) });
-      plan = null;
-      setHidden(form, true);
+      drop();
     })();
   });
   stop.addEventListener("click", act(stop, () => post("api/replay/stop", {})));
 
+  // drop forgets the plan: the list that it was for has changed.
+  function drop() {
+    plan = null;
+    setHidden(form, true);
+  }
   // show follows the replay of the overview, which everyone sees.
-  return { node, show({ replay: r }) {
+  return { node, drop, show({ replay: r }) {
     setHidden(progress, !r);
     if (!r) return;
     if (seen === "running" && r.state !== "running") ended(); // the list has changed

@@ -94,6 +94,9 @@ func (b *tab) watch(event any) {
 		}
 		b.complain(text)
 	case *log.EventEntryAdded: // failed requests, violations of the policy, warnings
+		if strings.HasPrefix(e.Entry.Text, "Autofocus processing was blocked") {
+			return // the test was faster than the page's autofocus
+		}
 		b.complain(fmt.Sprintf("%s %s: %s %s", e.Entry.Source, e.Entry.Level, e.Entry.Text,
 			e.Entry.URL))
 	case *page.EventJavascriptDialogOpening: // the page stands still until somebody closes it

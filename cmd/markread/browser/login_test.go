@@ -106,7 +106,7 @@ func cookies(b *tab) []*network.Cookie {
 // Where others could read the token there is no form, and the page says why.
 func TestLoginOverPlainHTTP(t *testing.T) {
 	t.Parallel()
-	s := startStack(t, withToken)
+	s, open := startStack(t, withToken), startStack(t, nil)
 	_, port, _ := strings.Cut(s.addr.Console, ":")
 	b := newTab(t)
 	b.allow("status of 40[13]")
@@ -121,7 +121,6 @@ func TestLoginOverPlainHTTP(t *testing.T) {
 		t.Errorf("in Chinese: %s", got)
 	}
 	// without a token only this machine sees more, and says so to others
-	open := startStack(t, nil)
 	_, port, _ = strings.Cut(open.addr.Admin, ":")
 	b.open("http://markread.test:" + port + "/")
 	b.waitText("body", `MARKREAD_ADMIN_TOKEN`)
@@ -138,10 +137,12 @@ func TestSubPath(t *testing.T) {
 	s.emitInvalid("alice", "bob")
 	s.emit(20, "alice", "peer")
 	for name, target := range map[string]string{"worker": s.addr.Admin, "group": s.addr.Console} {
+		// before the tab, which ends first
+		page := proxiedTLS(t, target, "/x/y", http.Header{"X-Forwarded-Proto": {"https"}})
 		b := newTab(t)
 		call(b, security.SetIgnoreCertificateErrors,
 			security.SetIgnoreCertificateErrorsParams{Ignore: true})
-		b.open(proxiedTLS(t, target, "/x/y", http.Header{"X-Forwarded-Proto": {"https"}}))
+		b.open(page)
 		b.allow("status of 401")
 		typeToken(b, "wrong")
 		b.waitText("[role=alert]", `^The token is wrong`)

@@ -12,9 +12,10 @@ import (
 // as opens the page of the server at the address as a proxy's user sees it.
 func as(t *testing.T, user, target string) *tab {
 	t.Helper()
-	b := newTab(t)
-	b.open(proxied(t, target, "/", http.Header{"Authorization": {"Bearer " + token},
-		"X-Forwarded-User": {user}}))
+	page := proxied(t, target, "/", http.Header{"Authorization": {"Bearer " + token},
+		"X-Forwarded-User": {user}})
+	b := newTab(t) // it ends before the proxy
+	b.open(page)
 	return b
 }
 

@@ -97,6 +97,9 @@ func (b *tab) watch(event any) {
 		if strings.HasPrefix(e.Entry.Text, "Autofocus processing was blocked") {
 			return // the test was faster than the page's autofocus
 		}
+		if strings.HasSuffix(e.Entry.URL, "/favicon.ico") {
+			return // Chromium asks for it where a response is not a page, such as JSON
+		}
 		b.complain(fmt.Sprintf("%s %s: %s %s", e.Entry.Source, e.Entry.Level, e.Entry.Text,
 			e.Entry.URL))
 	case *page.EventJavascriptDialogOpening: // the page stands still until somebody closes it

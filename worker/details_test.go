@@ -176,7 +176,7 @@ func TestConversationsPartition(t *testing.T) {
 	})
 }
 
-// The list of rejected events has what the server said, and what is wrong with an invalid one.
+// The list of rejected events has the server's message, and why an invalid event is invalid.
 func TestRejectedEvents(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		w := s.start(nil)

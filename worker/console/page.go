@@ -27,8 +27,8 @@ type view struct {
 	Title, Scope, Group string
 	Login               bool // as in Boot
 	Boot                boot
-	// of login.html: the keys of what is wrong with the last attempt ("": nothing), and of why
-	// there is no form ("": there is one)
+	// of login.html: the key of the error of the last attempt ("": none), and the key of the reason
+	// why there is no form ("": there is one)
 	Error, Why string
 	texts      map[string]string
 }

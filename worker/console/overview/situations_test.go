@@ -36,7 +36,7 @@ func TestClaimsAreBounded(t *testing.T) {
 	}
 }
 
-// A backfill of millions takes hours: that is no fault while live events don't wait.
+// A backfill of millions takes hours. It is normal while live events don't wait.
 func TestBackfill(t *testing.T) {
 	w := newWorld(t, "worker", "a")
 	w.run(60)
@@ -289,7 +289,7 @@ func TestAging(t *testing.T) {
 	w.want("one partition for 29 s", "keeping-up", "good", nil)
 }
 
-// A worker that responds again brings its backlog: that is no growth.
+// The backlog of a worker that responds again does not count as growth.
 func TestMembersOfTheBacklogChange(t *testing.T) {
 	w := newWorld(t, "group", "a", "b")
 	b := w.workers["b"]

@@ -43,7 +43,7 @@ func Busy(retry time.Duration, text string) error {
 	return &Error{http.StatusTooManyRequests, text, retry}
 }
 
-// Fail responds with an error. One that is no [Error] has the status other.
+// Fail responds with an error. The status is other if err is not an [Error].
 func Fail(w http.ResponseWriter, r *http.Request, err error, other int) {
 	known, ok := errors.AsType[*Error](err)
 	if !ok {

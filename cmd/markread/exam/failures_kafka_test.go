@@ -160,6 +160,7 @@ func TestExamDeadLetterTopicGone(t *testing.T) {
 	before := k.ReadAll(t, k.DeadLetters)
 
 	k.DeleteTopics(t, kit.Context(t), k.DeadLetters)
+	k.WaitGone(t, k.DeadLetters, kit.Partitions)
 	began := time.Now()
 	produce(500, 1500)
 	held := w.WaitHeld(t, "dead-letter", gone)

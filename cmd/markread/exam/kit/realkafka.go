@@ -153,3 +153,37 @@ func (k *Kafka) DeleteTopics(t *testing.T, ctx context.Context, topics ...string
 		}
 	}
 }
+
+// WaitGone waits until no broker serves a partition of the deleted topic. A real Kafka answers a
+// deletion before its brokers follow it: for half a second they still accept records, which are
+// lost.
+func (k *Kafka) WaitGone(t *testing.T, topic string, partitions int) {
+	t.Helper()
+	ctx := Context(t)
+	req := kmsg.NewPtrListOffsetsRequest()
+	asked := kmsg.NewListOffsetsRequestTopic()
+	asked.Topic = topic
+	for partition := range partitions {
+		p := kmsg.NewListOffsetsRequestTopicPartition()
+		p.Partition, p.Timestamp = int32(partition), -1
+		asked.Partitions = append(asked.Partitions, p)
+	}
+	req.Topics = append(req.Topics, asked)
+	Wait(t, "no broker serves the topic "+topic, 30*time.Second, func() bool {
+		for _, seed := range k.Client.SeedBrokers() {
+			response, err := seed.Request(ctx, req)
+			if err != nil {
+				return false
+			}
+			for _, found := range response.(*kmsg.ListOffsetsResponse).Topics {
+				if slices.ContainsFunc(found.Partitions,
+					func(p kmsg.ListOffsetsResponseTopicPartition) bool {
+						return p.ErrorCode == 0
+					}) {
+					return false
+				}
+			}
+		}
+		return true
+	})
+}

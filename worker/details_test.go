@@ -186,11 +186,16 @@ func TestRejectedEvents(t *testing.T) {
 			`"MsgReadTime":"yesterday"}`)
 		time.Sleep(20 * time.Second)
 		list := w.Rejected()
-		if len(list) != 2 || list[1].Report != "nobody" || list[1].Peer != "peer" ||
-			list[1].Code == "" || list[1].Class != "rejected" || !strings.Contains(list[1].Message, list[1].Code) ||
-			list[1].Topic != topics.Live || list[1].Lane != "live" ||
-			list[0].Report != "alice" || list[0].Code != "" || list[0].Class != "invalid" || list[0].Topic != topics.Backfill ||
-			list[0].Lane != "backfill" || !strings.Contains(list[0].Message, "yesterday") {
+		if len(list) != 2 {
+			t.Fatalf("%+v", list)
+		}
+		rejected, invalid := list[1], list[0]
+		if rejected.Report != "nobody" || rejected.Peer != "peer" || rejected.Code == "" ||
+			rejected.Class != "rejected" || !strings.Contains(rejected.Message, rejected.Code) ||
+			rejected.Topic != topics.Live || rejected.Lane != "live" ||
+			invalid.Report != "alice" || invalid.Code != "" || invalid.Class != "invalid" ||
+			invalid.Topic != topics.Backfill || invalid.Lane != "backfill" ||
+			!strings.Contains(invalid.Message, "yesterday") {
 			t.Errorf("%+v", list)
 		}
 		s.mustStop(w)

@@ -53,7 +53,8 @@ func TestConversation(t *testing.T) {
 		if i == 0 {
 			found(`(?s)mark-read · \d+.*this worker.*lane live, events: 1.*In flight\s+yes`)
 			s.faults(`{"rules":[{"kind":"code","code":91000,"report":"` + report + `"}]}`)
-			found(`(?s)lane live, events: 1.*In flight\s+no\s+Attempts\s+[1-9]\d?\s+Last failure\s+91000: .*Next attempt\s+\d`)
+			found(`(?s)lane live, events: 1.*In flight\s+no\s+Attempts\s+[1-9]\d?` +
+				`\s+Last failure\s+91000: .*Next attempt\s+\d`)
 			s.faults(`{}`)
 		}
 		found(`(?s)Waiting\s+nothing.*T applied last\s+\d{10} · \d.*Applied at\s+\d`)

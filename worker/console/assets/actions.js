@@ -2,7 +2,7 @@
 // is shown with the command that does it.
 import { message, post } from "./api.js";
 import { command, el, setHidden, setText, table } from "./dom.js";
-import { account, reveal } from "./explain.js";
+import { account, reveal, said } from "./explain.js";
 import { boot, clock, count, t, word } from "./format.js";
 
 // ask shows a dialog. go performs the action; its error is shown in the dialog.
@@ -81,7 +81,7 @@ function accept(w) {
     { head: "ui.at", text: (e) => clock(e.at) },
     { head: "ui.lane", text: (e) => word("ui.lane", e.lane) },
     { head: "ui.code", text: (e) => e.code },
-    { head: "ui.message", class: "wide", text: (e) => e.message },
+    { head: "ui.message", class: "wide", text: (e) => said("", e.message) },
     { head: "ui.report", text: (e) => account(e.report) },
     { head: "ui.peer", text: (e) => account(e.peer) },
     { head: "ui.origin", text: (e) => (e.topic ? `${e.topic} · ${e.partition} · ${count(e.offset)}` : "–") },
@@ -100,7 +100,24 @@ function accept(w) {
   }).catch((e) => setText(state, message(e)));
   ask({ title, action: "ui.accept", danger: true,
     go: () => post(`api/resume${options(w, { "accept-rejections": "true" })}`) },
-    el("p", { text: t("ui.accept.meaning") }), el("h3", { text: t("ui.rejected") }), masks.node, state, events.node);
+    el("p", { text: t("ui.accept.meaning") }),
+    el("header", {}, el("h3", { text: t("ui.rejected") }), masks.node), state,
+    el("div", { class: "cards" }, events.node));
+}
+
+// What ends a hold. The banner has it too, for the first worker with the hold.
+const releaseOf = { paused: ["resume", resume], rejections: ["accept", accept] };
+
+export function releases() {
+  let worker = null;
+  const buttons = Object.entries(releaseOf).map(([reason, [name, go]]) => el("button", { type: "button",
+    class: "small", "data-reason": reason, text: t(`ui.${name}`), onclick: () => go(worker) }));
+  const node = el("span", {}, ...buttons);
+  return { node, show(reason, workers) {
+    worker = boot.controls ? workers.find((w) => isHeld(w, reason)) ?? null : null;
+    for (const b of buttons) setHidden(b, !worker || b.dataset.reason !== reason);
+    setHidden(node, !worker || !Object.hasOwn(releaseOf, reason));
+  } };
 }
 
 const isHeld = (w, reason) => (w.held ?? []).some((h) => h.reason === reason);

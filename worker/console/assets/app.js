@@ -20,7 +20,7 @@ const overview = createOverview((range) => {
 });
 const views = { overview, conversation: createConversation(), settings: createSettings() };
 if (boot.scope === "group") views["dead-letters"] = createDeadLetters();
-let shown = null;
+let [shown, path] = [null, ""];
 
 // The history that the plots show. A poll fetches only what is newer than the last point but one (the
 // last may still have been growing); what has left the range is dropped.
@@ -87,18 +87,22 @@ function show() {
   shown.show(latest, history);
 }
 
-// fragment returns the names in the URL's fragment; a malformed one has none.
+// fragment returns the parts of the URL's fragment: #dead-letters/0:17 is the view dead-letters with
+// 0:17, and #dead-letters?class=invalid has a query. A malformed one names no view.
 function fragment() {
+  const [, path, query] = /^#?([^?]*)(.*)$/.exec(location.hash);
   try {
-    return decodeURIComponent(location.hash.slice(1)).split("/");
+    const [name, ...rest] = decodeURIComponent(path).split("/");
+    return { path, name, rest: rest.join("/"), query };
   } catch {
-    return [""];
+    return { path, name: "", rest: "", query };
   }
 }
 
-// route shows the view that the fragment names: #dead-letters/0:17 is the view dead-letters with 0:17.
+// route shows the view that the fragment names.
 function route() {
-  const [name, ...rest] = fragment();
+  const { name, rest, query, ...at } = fragment();
+  path = at.path;
   const key = Object.hasOwn(views, name) ? name : "overview";
   const changed = shown !== views[key];
   shown = views[key];
@@ -107,7 +111,7 @@ function route() {
     if (a.hash === `#${key}`) a.setAttribute("aria-current", "page");
     else a.removeAttribute("aria-current");
   }
-  shown.open?.(rest.join("/"));
+  shown.open?.(rest, query);
   if (latest) show();
 }
 
@@ -119,7 +123,7 @@ function frame() {
     toggleZone();
     label();
     dispatchEvent(new Event("zone"));
-    shown.open?.(fragment().slice(1).join("/"));
+    shown.open?.(fragment().rest, fragment().query);
     if (latest) show();
   });
   const language = byId("language");
@@ -135,8 +139,9 @@ function frame() {
 frame();
 route();
 addEventListener("hashchange", () => {
+  const before = path;
   route();
-  scrollTo(0, 0);
+  if (path !== before) scrollTo(0, 0); // another filter is the same page
 });
 document.addEventListener("visibilitychange", () => {
   if (document.visibilityState === "visible") poll();

@@ -2,7 +2,7 @@
 import { message, post } from "./api.js";
 import { letterColumns } from "./deadletters.js";
 import { card, command, el, setFacts, setHidden, setText, table } from "./dom.js";
-import { codeText, reveal } from "./explain.js";
+import { codeText, reveal, said } from "./explain.js";
 import { boot, clockWithZone, count, t, word } from "./format.js";
 
 export function createConversation() {
@@ -38,7 +38,7 @@ export function createConversation() {
         : t(c.here ? "ui.waiting.none" : "ui.unknown")],
       [t("ui.in_flight"), w ? t(w.in_flight ? "ui.yes" : "ui.no") : ""],
       [t("ui.attempts"), w ? count(w.attempts) : ""],
-      [t("ui.failure"), w?.code ? [codeText(w.code), w.message].filter(Boolean).join("; ") : ""],
+      [t("ui.failure"), w?.code ? [codeText(w.code), said(w.code, w.message)].filter(Boolean).join("; ") : ""],
       [t("ui.retry_at"), w?.retry_at ? clockWithZone(w.retry_at) : ""],
       [t("ui.since"), w?.since ? clockWithZone(w.since) : ""],
       [t("ui.read_time.waiting"), w ? `${w.read_time} · ${clockWithZone(w.read_time)}` : ""],

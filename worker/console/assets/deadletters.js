@@ -1,7 +1,7 @@
 // Dead letters: groups, filter, list, one in full, export and the command for the same filter.
 import { message, post } from "./api.js";
 import { card, command, el, setFacts, setHidden, setText, table } from "./dom.js";
-import { account, codeText, fix, isRevealed, meaning, reveal } from "./explain.js";
+import { account, codeText, fix, isRevealed, meaning, reveal, said } from "./explain.js";
 import { boot, clock, clockWithZone, count, t, word } from "./format.js";
 import { createReplay } from "./replay.js";
 
@@ -43,9 +43,27 @@ function createForm(apply) {
     apply();
   });
   form.addEventListener("reset", () => setTimeout(apply));
-  return { node: form, values: () => Object.fromEntries([...new FormData(form)].map(([k, v]) => [k, v.trim()])),
-    set(values) {
-      for (const [k, v] of Object.entries(values)) form.elements[k].value = v;
+  const values = () => Object.fromEntries([...new FormData(form)].map(([k, v]) => [k, v.trim()]));
+  // The filter is in the fragment, so that it survives a reload and can be sent to others; accounts
+  // are not: a browser keeps its history.
+  const inFragment = { state: "open", class: "", code: "", since: "", until: "" };
+  return { node: form, values,
+    query() {
+      const set = Object.entries(values()).filter(([k, v]) => Object.hasOwn(inFragment, k)
+        && v !== inFragment[k]);
+      return set.length > 0 ? `?${new URLSearchParams(set)}` : "";
+    },
+    setQuery(query) {
+      const asked = new URLSearchParams(query);
+      for (const { name } of form.elements) {
+        if (!name) continue;
+        const initial = inFragment[name] ?? "";
+        form.elements[name].value = Object.hasOwn(inFragment, name) ? asked.get(name) ?? initial : "";
+        if (form.elements[name].selectedIndex === -1) form.elements[name].value = initial;
+      }
+    },
+    set(some) {
+      for (const [k, v] of Object.entries(some)) form.elements[k].value = v;
       apply();
     } };
 }
@@ -64,7 +82,11 @@ function createExport(values) {
 
 function createList() {
   let [filter, offset, last] = [{}, 0, null];
-  const form = createForm(() => load(0));
+  const hash = () => `#dead-letters${form.query()}`;
+  const form = createForm(() => {
+    location.hash = hash();
+    load(0);
+  });
   const status = el("p", { class: "quiet", role: "status" });
   const groups = table("ui.groups", [
     { head: "ui.class", class: "name", make: (g) => el("button", { type: "button", class: "link",
@@ -88,7 +110,7 @@ function createList() {
   const replay = boot.allow_replay ? createReplay(pinned, () => last?.replay_command, () => load(0)) : null;
   const commands = el("details", {}, el("summary", { text: t("ui.commands") }), list.node, again.node);
   const groupsCard = card("ui.groups", groups.node);
-  groupsCard.classList.add("groups");
+  groupsCard.classList.add("lines", "groups");
   const listCard = card("ui.letters", items.node, el("footer", {}, newer, where, older));
   listCard.firstElementChild.append(masks.node);
   const use = el("footer", {}, createExport(pinned), el("span", { class: "quiet", text: t("ui.export.accounts") }),
@@ -133,24 +155,28 @@ function createList() {
     unread.replaceChildren(...(last.unread ?? []).map((u) => el("li", { text: u })));
     setHidden(unread, (last.unread ?? []).length === 0);
   }
-  return { node, open: () => (last ? draw() : load(0)), show: (o) => replay?.show(o) };
+  return { node, hash, show: (o) => replay?.show(o), open(query) {
+    const same = query === form.query();
+    if (!same) form.setQuery(query);
+    if (same && last) draw();
+    else load(0);
+  } };
 }
 
 function createLetter() {
   const title = el("h1");
   const status = el("p", { class: "quiet", role: "status" });
   const facts = el("dl", { class: "facts" });
-  const [headers, event, others] = [el("tbody"), el("pre", { tabindex: "0", "aria-label": t("ui.event") }),
-    table("ui.history", letterColumns, (l) => l.id, "ui.history.none")];
+  const headers = el("dl", { class: "rows" });
+  const event = el("pre", { tabindex: "0", "aria-label": t("ui.event") });
+  const others = table("ui.history", letterColumns, (l) => l.id, "ui.history.none");
   let letter = null;
   const masks = reveal(() => draw());
   const line = command();
   const body = el("div", { class: "stack" }, card("ui.letter", facts, line.node), card("ui.event", event),
-    card("ui.history", others.node),
-    card("ui.headers", el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": t("ui.headers") },
-      el("table", {}, headers))));
+    card("ui.history", others.node), card("ui.headers", headers));
   body.children[1].firstElementChild.append(masks.node);
-  const back = el("a", { href: "#dead-letters", text: `← ${t("ui.letters")}` });
+  const back = el("a", { text: `← ${t("ui.letters")}` });
   const node = el("div", { class: "stack" }, el("p", {}, back), title, status, body);
   function draw() {
     masks.show();
@@ -159,7 +185,7 @@ function createLetter() {
     const r = l.resolution;
     setFacts(facts, [
       [t("ui.state"), word("state", l.state)], [t("ui.class"), word("class", l.class)],
-      [t("ui.code"), codeText(l.code)], [t("ui.message"), l.message], [t("ui.todo"), fix(l)],
+      [t("ui.code"), codeText(l.code)], [t("ui.message"), said("", l.message)], [t("ui.todo"), fix(l)],
       [t("ui.failed_at"), clockWithZone(l.failed_at)],
       [t("ui.report"), account(l.report)], [t("ui.peer"), account(l.peer)],
       [t("ui.read_time"), l.read_time ? `${l.read_time} · ${clockWithZone(l.read_time)}` : ""],
@@ -173,12 +199,13 @@ function createLetter() {
     setText(event, !isRevealed() ? t("ui.masked")
       : [l.key && `${t("ui.key")}: ${l.key}`, l.value ?? l.value_base64].filter(Boolean).join("\n"));
     line.show(l.command);
-    headers.replaceChildren(...[...l.headers ?? [], ...l.headers_base64 ?? []].map(([name, value]) => el("tr", {},
-      el("th", { scope: "row", text: name }), el("td", { class: "wide", text: value }))));
+    headers.replaceChildren(...[...l.headers ?? [], ...l.headers_base64 ?? []].map(([name, value]) =>
+      el("div", {}, el("dt", { text: name }), el("dd", { text: value }))));
     others.show(l.others ?? []);
   }
-  return { node, async open(id) {
+  return { node, async open(id, listHash) {
     letter = null;
+    back.setAttribute("href", listHash);
     setText(title, t("ui.letter.id", { id }));
     setText(status, t("ui.loading"));
     setHidden(body, true);
@@ -196,9 +223,10 @@ function createLetter() {
 export function createDeadLetters() {
   const [list, letter] = [createList(), createLetter()];
   const node = el("div", {});
-  return { node, title: () => t("ui.letters"), show: (o) => list.show(o), open(id) {
+  return { node, title: () => t("ui.letters"), show: (o) => list.show(o), open(id, query) {
     const view = id ? letter : list;
     if (node.firstElementChild !== view.node) node.replaceChildren(view.node);
-    view.open(id);
+    if (id) letter.open(id, list.hash());
+    else list.open(query);
   } };
 }

@@ -107,7 +107,7 @@ export function table(label, columns, key, empty) {
   };
 }
 
-// facts shows [label, value] pairs as a definition list; empty values are left out.
+// setFacts shows [label, value] pairs as a definition list; empty values are left out.
 export function setFacts(list, pairs) {
   keyed(list, pairs.filter(([, v]) => v !== "" && v !== null && v !== undefined), ([label]) => label,
     ([label]) => el("div", {}, el("dt", { text: label }), el("dd")),
@@ -117,9 +117,12 @@ export function setFacts(list, pairs) {
 export const card = (title, ...children) =>
   el("section", { class: "card" }, el("header", {}, el("h2", { text: t(title) })), ...children);
 
-// command shows a command line with a button that copies it.
+// command shows a command line with a button that copies it. Its words are spans, so that a line breaks
+// between words, and not after the hyphens of a flag.
 export function command(value = "") {
-  const code = el("code", { text: value });
+  const code = el("code");
+  const words = (text) => setParts(code, (text.match(/\S+\s*/g) ?? []).map((word) => ["word", word]));
+  words(value);
   const button = el("button", { type: "button", class: "small", text: t("ui.copy"), onclick: async () => {
     try {
       await navigator.clipboard.writeText(code.textContent);
@@ -131,5 +134,5 @@ export function command(value = "") {
     setTimeout(() => setText(button, t("ui.copy")), 2000);
   } });
   const node = el("div", { class: "command" }, code, button);
-  return { node, show(text) { setText(code, text); setHidden(node, !text); } };
+  return { node, show(text) { words(text ?? ""); setHidden(node, !text); } };
 }

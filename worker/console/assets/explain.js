@@ -8,6 +8,14 @@ export const capital = (s) => s.charAt(0).toUpperCase() + s.slice(1);
 const ofCode = (code, what) => text(`code.${code}.${what}`) || (/^\d+$/.test(code) ? text(`code.other.${what}`) : "");
 
 export const codeText = (code) => [code, ofCode(code, "meaning")].filter(Boolean).join(": ");
+
+// said returns what the server said of a failure, without its remedy, which is shown on its own; "" if
+// the code's own text says it.
+export function said(code, message) {
+  const [words] = (message ?? "").split(" What to do: ");
+  return codeText(code ?? "").endsWith(words) ? "" : words;
+}
+
 export const codeFix = (code) => capital(ofCode(code, "fix"));
 
 // A code without texts of its own, such as that of an invalid event, has those of its class.

@@ -1,7 +1,7 @@
 // The overview: the sentence, the numbers of now, the plots with what happened, workers and partitions.
-import { actions } from "./actions.js";
+import { actions, releases } from "./actions.js";
 import { card, el, keyed, setClass, setFacts, setHidden, setParts, setText, table } from "./dom.js";
-import { account, capital, codeFix, codeText, reveal } from "./explain.js";
+import { account, capital, codeFix, codeText, reveal, said } from "./explain.js";
 import { age, ago, boot, clock, clockWithZone, count, rate, t, text, word } from "./format.js";
 import { createPlots, markClass, markSign } from "./plots.js";
 
@@ -10,7 +10,8 @@ const few = 20; // rows that are shown until the reader asks for all
 
 // The facts of a sentence: its parameters, in this order, except those that its text has.
 const facts = [
-  ["detail"], ["code", (v) => codeText(v)], ["message", (v, { params: p }) => (codeText(p.code ?? "").endsWith(v) ? "" : v)], ["since", clockWithZone],
+  ["detail"], ["code", (v) => codeText(v)], ["message", (v, { params: p }) => said(p.code, v)],
+  ["since", clockWithZone],
   ["workers", (v, { params: p }) => (p.of > 1 ? t("ui.of", { count: v, of: p.of }) : "")],
   ["reason", (v, s) => (s.key === "held" ? "" : v)], ["topic"], ["partition"], ["offset", count],
   ["report", account], ["peer", account],
@@ -39,31 +40,34 @@ function createBanner() {
   const masks = reveal(() => show(last));
   const open = el("button", { type: "button", class: "small", text: t("ui.conversation.open"),
     onclick: () => dispatchEvent(new CustomEvent("conversation", { detail: last.params })) });
-  const letters = el("a", { href: "#dead-letters", text: t("ui.letters") });
-  const links = el("p", { class: "inline" }, open, masks.node, letters);
+  const letters = el("a", { href: "#dead-letters?class=rejected", text: t("ui.letters") });
+  const release = releases();
+  const links = el("p", { class: "inline" }, release.node, open, masks.node, letters);
   const node = el("section", { class: "banner" }, sign, el("div", {}, headline, more, list, todo, links), live);
   let [announced, last] = ["", null];
-  function show(s) {
+  function show(s, workers) {
     last = s;
     const params = s.params ?? {};
     masks.show();
+    if (workers) release.show(params.reason, workers);
     setHidden(open, !params.report);
     setHidden(masks.node, !params.report);
     setHidden(letters, boot.scope !== "group" || params.reason !== "rejections");
     setHidden(links, [...links.children].every((c) => c.hidden));
-    const said = t(`sentence.${s.key}`, params);
+    const words = t(`sentence.${s.key}`, params);
     setClass(node, `banner ${s.severity}`);
     setText(sign, signs[s.severity] ?? "");
-    setText(headline, said);
+    setText(headline, words);
     if (announced !== s.key) { // its numbers change every two seconds: nobody wants to hear them
       announced = s.key;
-      setText(live, `${t(`ui.severity.${s.severity}`)}: ${said}`);
+      setText(live, `${t(`ui.severity.${s.severity}`)}: ${words}`);
     }
     const further = text(`sentence.${s.key}.more`) ? t(`sentence.${s.key}.more`, params) : "";
     setText(more, further);
     setHidden(more, further === "");
-    const words = ["", ".more", ".do"].map((part) => text(`sentence.${s.key}${part}`)).join("");
-    const missing = ([name]) => (params[name] ?? "") !== "" && !new RegExp(`\\{${name}(_key)?[:}]`).test(words);
+    const texts = ["", ".more", ".do"].map((part) => text(`sentence.${s.key}${part}`)).join("");
+    const missing = ([name]) => (params[name] ?? "") !== ""
+      && !new RegExp(`\\{${name}(_key)?[:}]`).test(texts);
     setFacts(list, s.severity === "good" ? [] : facts.filter(missing)
       .map(([name, format]) => [t(`ui.fact.${name}`), format ? format(params[name], s) : String(params[name])]));
     const what = advice(s);
@@ -208,19 +212,22 @@ function createPartitions() {
   const columns = [
     { head: "ui.partition", class: "name", text: (p) => `${p.topic} · ${p.partition}` },
     { head: "ui.lane", class: "roomy", text: (p) => word("ui.lane", p.lane) },
-    { head: "ui.lag", num: true, text: (p) => count(p.lag) },
+    { head: "ui.lag", num: true, class: "roomy", text: (p) => count(p.lag) },
     { head: "ui.oldest", num: true, text: (p) => (p.oldest_seconds > 0 ? age(p.oldest_seconds) : "–") },
     { head: "ui.trend", parts: trend },
     { head: "ui.retention", num: true, parts: (p) => [[p.retention_left >= 0 && p.retention_left !== null &&
       p.retention_left < 6 * 3600 ? "bad" : "", left(p)]] },
     { head: "ui.notes", class: "wide", parts: partitionState },
   ];
-  if (boot.scope === "group") columns.splice(2, 0, { head: "ui.owner", class: "roomy", text: (p) => p.worker || t("ui.nobody") });
+  if (boot.scope === "group") {
+    columns.splice(2, 0, { head: "ui.owner", class: "roomy", text: (p) => p.worker || t("ui.nobody") });
+  }
   let last = null;
   const more = expander(() => show(last));
   const further = el("p", { class: "quiet" });
   const rows = table("ui.partitions", columns, (p) => `${p.topic}/${p.partition}`, "ui.partitions.none");
   const node = card("ui.partitions", rows.node, el("footer", {}, more.node, further));
+  node.classList.add("lines", "partitions");
   function show(o) {
     last = o;
     rows.show(more.cut(o.partitions));
@@ -238,7 +245,7 @@ export function createOverview(onRange) {
   const node = el("div", { class: "stack" }, el("h1", { text: t("ui.loading") }));
   return { node, title: () => t("ui.overview"), show(o, history) {
     if (!banner.isConnected) node.replaceChildren(...all);
-    parts.forEach((p, i) => p.show(i === 0 ? o.sentence : o, history));
+    parts.forEach((p, i) => (i === 0 ? p.show(o.sentence, o.workers) : p.show(o, history)));
     const list = o.errors ?? [];
     keyed(errors, list, (e) => e, (e) => el("li", { text: e }), () => {});
     setHidden(errors, list.length === 0);

@@ -29,9 +29,10 @@ const plots = [
 ];
 
 const kinds = {
-  "hold-began": ["bad", "▼"], "lost": ["bad", "▼"], "silent": ["bad", "▼"], "slowed": ["warn", "▼"],
-  "trouble-began": ["bad", "▼"], "trouble-ended": ["good", "△"], "hold-ended": ["good", "△"], "responding": ["good", "△"], "recovered": ["good", "△"],
-  "command": ["accent", "◆"],
+  "hold-began": ["bad", "▼"], "trouble-began": ["bad", "▼"], "lost": ["bad", "▼"],
+  "silent": ["bad", "▼"], "slowed": ["warn", "▼"],
+  "hold-ended": ["good", "△"], "trouble-ended": ["good", "△"], "responding": ["good", "△"],
+  "recovered": ["good", "△"], "command": ["accent", "◆"],
 };
 export const markClass = (kind) => (kinds[kind] ?? ["quiet"])[0];
 export const markSign = (kind) => (kinds[kind] ?? ["", "●"])[1];
@@ -64,7 +65,7 @@ function range(plot, drawn) {
   const top = Math.max(plot.floor ?? 0, ...values);
   if (plot.log) {
     const least = drawn.flat().reduce((a, b) => Math.min(a, b ?? a), top || 1);
-    return [logTicks.findLast((v) => v <= least) ?? least, logTicks.find((v) => v > top) ?? top * 2];
+    return [logTicks.findLast((v) => v < least) ?? least, logTicks.find((v) => v > top * 1.2) ?? top * 2];
   }
   const bound = Math.max(0, ...all.filter((_, k) => plot.series[k][1] === "dash"));
   return [0, Math.max(top, bound <= top * 4 || plot.name === "calls" ? bound : 0) * 1.08];

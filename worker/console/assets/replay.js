@@ -51,7 +51,8 @@ export function createReplay(filter, replayCommand, ended) {
     plan = await post("api/replay/plan", filter());
     setFacts(facts, [
       [t("ui.letters"), count(plan.letters)], [t("ui.conversations"), count(plan.conversations)],
-      [t("ui.replay.minutes"), plan.minutes !== null && plan.minutes < 0.1 ? "< 0.1" : rate(plan.minutes)], [t("ui.replay.to"), plan.to],
+      [t("ui.replay.minutes"), plan.minutes !== null && plan.minutes < 0.1 ? "< 0.1" : rate(plan.minutes)],
+      [t("ui.replay.to"), plan.to],
       [t("ui.replay.parked"), plan.parked_skipped > 0 ? count(plan.parked_skipped) : ""],
       [t("ui.replay.unread"), plan.unread_skipped > 0 ? count(plan.unread_skipped) : ""],
       ...obstacles(plan.obstacles),
@@ -81,9 +82,11 @@ export function createReplay(filter, replayCommand, ended) {
   // show follows the replay of the overview, which everyone sees.
   return { node, drop, show({ replay: r }) {
     setHidden(progress, !r);
+    const before = seen;
+    seen = r ? `${r.started_at} ${r.state}` : "none";
     if (!r) return;
-    if (seen === "running" && r.state !== "running") ended(); // the list has changed
-    seen = r.state;
+    // The list has changed; a short replay was never seen running.
+    if (before !== "" && before !== seen && r.state !== "running") ended();
     setText(state, [t(`ui.replay.${r.state}`, r), t("ui.replay.done_of", r), r.by && t("ui.by", r),
       clockWithZone(r.started_at), r.error].filter(Boolean).join(" · "));
     setFacts(left, obstacles(r.obstacles));

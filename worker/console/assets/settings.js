@@ -25,8 +25,10 @@ export function createSettings() {
     { head: "ui.value", class: "wide", parts: value },
     { head: "ui.source", parts: (s) => [[s.source === "default" ? "quiet" : "", source(s)]] },
   ], (s) => s.name, "ui.settings.none");
-  const node = el("div", { class: "stack" }, el("h1", { text: t("ui.settings") }),
-    card("ui.settings.effective", el("p", { class: "quiet", text: t("ui.settings.meaning") }), status, rows.node));
+  const values = card("ui.settings.effective",
+    el("p", { class: "quiet", text: t("ui.settings.meaning") }), status, rows.node);
+  values.classList.add("lines");
+  const node = el("div", { class: "stack" }, el("h1", { text: t("ui.settings") }), values);
   return { node, title: () => t("ui.settings"), show() {}, async open() {
     try {
       const r = await get("api/settings");

@@ -4,11 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"fmt"
 	"maps"
 	"math"
 	"net/http"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -251,7 +251,7 @@ func (r *replays) stop(by string) (Progress, error) {
 func (l *Letters) record(what, by string, letters int) {
 	if l.Record != nil {
 		l.Record(overview.Command{At: time.Now(), What: what, By: by,
-			Why: fmt.Sprintf("dead letters: %d", letters)})
+			Why: strconv.Itoa(letters)})
 	}
 }
 

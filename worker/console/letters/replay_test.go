@@ -92,7 +92,7 @@ func TestReplay(t *testing.T) {
 			t.Error(w.logs.String())
 		}
 		if len(w.recorded) != 2 || w.recorded[0].What != "replay" || w.recorded[0].By != "alice" ||
-			w.recorded[0].Why != "dead letters: 6" {
+			w.recorded[0].Why != "6" {
 			t.Errorf("%+v", w.recorded)
 		}
 	})

@@ -146,7 +146,7 @@ func holdParams(reason, lane string) map[string]any {
 		lane = "all"
 	}
 	return map[string]any{"reason": reason, "reason_key": "hold." + reason,
-		"lane": lane, "lane_key": "sentence.lane." + lane}
+		"lane": lane, "lane_key": "ui.lane." + lane}
 }
 
 // rebalanced records a new generation, in a group once for all its workers.

@@ -77,7 +77,11 @@ func (b *builder) held(v *view) (Sentence, bool) {
 		h.Why
 	params["workers"], params["of"], params["waiting"] = workers[reason], responding,
 		waiting[reason]
-	params["lag"], params["dead_lettered"] = v.lag(lane), b.deadLettered()
+	lag := v.lag(lane)
+	if lag != nil { // it is some seconds old: a group's is read from Kafka
+		lag = opt(max(*lag, waiting[reason]))
+	}
+	params["lag"], params["dead_lettered"] = lag, b.deadLettered()
 	params["kept_key"], params["worker"] = "sentence.held.kept", ""
 	if reason == "rejections" {
 		params["kept_key"] = "sentence.held.rejected"

@@ -50,7 +50,7 @@ type Details struct {
 type Command struct {
 	At              time.Time
 	What            string // pause, resume, accept-rejections, replay or stop-replay
-	Worker, By, Why string
+	Worker, By, Why string // Why of a replay: the number of its dead letters
 }
 
 // Monitor keeps the latest overview and the history. It is safe for concurrent use.

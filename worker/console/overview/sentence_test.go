@@ -130,6 +130,9 @@ func TestWaitsInKafka(t *testing.T) {
 		{Class: "invalid"}: 7}
 	w.run(1).want("a lane", "held", "bad", params{"lag": 21, "dead_lettered": 47,
 		"kept_key": "sentence.held.rejected", "worker": "a"})
+	a.m.Lanes[0].Conversations = 30
+	w.run(1).want("more in memory than Kafka said", "held", "bad", params{"lag": 30, "waiting": 30})
+	a.m.Lanes[0].Conversations = 0
 	w.at = w.at.Add(time.Hour)
 	w.run(2).want("an hour later", "held", "bad", params{"dead_lettered": 0})
 	a.m.Held = nil

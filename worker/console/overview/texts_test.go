@@ -63,8 +63,9 @@ func fits(format string, v any) bool {
 	case "time":
 		_, err := time.Parse(time.RFC3339, text)
 		return err == nil
-	case "key": // others have the keys hold.*
-		return strings.HasPrefix(text, "hold.") || texts()[text] != nil
+	case "key": // others have the keys hold.* and ui.*
+		return strings.HasPrefix(text, "hold.") || strings.HasPrefix(text, "ui.lane.") ||
+			texts()[text] != nil
 	}
 	return v != nil && !isText
 }
@@ -81,8 +82,7 @@ func TestTexts(t *testing.T) {
 		sentence.unreadable sentence.slowed sentence.behind sentence.backlog
 		sentence.backfilling sentence.delayed sentence.catching-up
 		sentence.backlog.growing sentence.backlog.unknown
-		sentence.keeping-up sentence.idle sentence.lane.all sentence.lane.live
-		sentence.lane.backfill happening.started happening.hold-began happening.hold-ended
+		sentence.keeping-up sentence.idle happening.started happening.hold-began happening.hold-ended
 		happening.rebalanced happening.slowed happening.recovered happening.silent
 		happening.trouble-began happening.trouble-ended happening.trouble.cut-off
 		happening.trouble.out happening.trouble.none happening.trouble.blocked

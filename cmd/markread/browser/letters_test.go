@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/chromedp/kb"
+
 	"markread/cmd/markread/app"
 	"markread/worker/console/texts"
 )
@@ -127,6 +129,22 @@ func TestDeadLetters(t *testing.T) {
 	if text := b.text("main"); strings.Contains(text, "ghost") || !strings.Contains(text, "gh…") {
 		t.Errorf("accounts are not masked: %s", text)
 	}
+
+	// The filter is in the address, but for the accounts: it survives a reload, and the way back.
+	address := func() string { return eval[string](b, `() => location.hash`) }
+	b.filtered(0, "report", "somebody")
+	if got := address(); got != "#dead-letters?class=rejected&code=90048" {
+		t.Errorf("the address is %q", got)
+	}
+	b.reload()
+	b.waitText("form.filter + [role=status]", `^Dead letters: 5\b`)
+	b.filtered(2, "class", "invalid", "code", "")
+	eval[any](b, `() => history.back()`)
+	b.waitText("form.filter + [role=status]", `^Dead letters: 5\b`)
+	if class, code := b.value("select[name=class]"), b.value("input[name=code]"); class != "rejected" ||
+		code != "90048" {
+		t.Errorf("after going back: class %q, code %q", class, code)
+	}
 	b.click("tbody th a")
 	b.waitText("main h1", `^Dead letter \d+:\d+$`)
 	b.waitText("dl.facts", `(?s)rejected.*90048.*gh…`)
@@ -137,9 +155,9 @@ func TestDeadLetters(t *testing.T) {
 	b.waitText("main pre", `"Report_Account":"ghost"`)
 	b.waitText("dl.facts", "ghost")
 	id := strings.TrimPrefix(b.text("main h1"), "Dead letter ")
-	for _, header := range []string{"markread.class\trejected", "markread.code\t90048",
-		"__dlq.errors.topic\tmark-read"} {
-		b.waitText("main table >> markread.class", strings.ReplaceAll(header, ".", `\.`))
+	for _, header := range []string{"markread.class\nrejected", "markread.code\n90048",
+		"__dlq.errors.topic\nmark-read"} {
+		b.waitText("dl.rows", strings.ReplaceAll(header, ".", `\.`))
 	}
 	b.screenshot("one")
 	b.click("a >> ← Dead letters")
@@ -166,8 +184,18 @@ func TestDeadLetters(t *testing.T) {
 	b.waitText("main h1", `^Dead letter `+id+`$`)
 	b.waitText("dl.facts >> Replays", `Resolution\s+\d+:\d+ · `)
 
-	b.view(s.console(), "zh", "dead-letters")
-	b.waitLetters("11")
+	// A replay that ends between two refreshes changes the list, too.
+	s.faults(`{}`)
+	b.view(s.console(), "en", "dead-letters?code=91000&state=open")
+	b.waitLetters("1")
+	b.click("button >> Plan a replay")
+	b.waitText("form >> Type", `Type 1 to replay`)
+	b.write("#retype", "1")
+	b.press(kb.Enter)
+	b.waitText("form.filter + [role=status]", `^Dead letters: 0\b`)
+
+	b.view(s.console(), "zh", "dead-letters?state=all")
+	b.waitLetters("12")
 	explained(zh, "分组")
 }
 

@@ -4,7 +4,8 @@
 //
 // It promises:
 //   - However many viewers there are, the topic's end is read by one of them at a time, at most
-//     once in refreshEvery. They share one index of 80 bytes for each dead letter.
+//     once in refreshEvery and when a replay has ended. They share one index of 80 bytes for each
+//     dead letter.
 //   - Other reads of the topic are bounded in number; a request beyond that gets a 429.
 //   - A replay writes only after somebody typed the number of dead letters that its plan has. One
 //     runs at a time, in [Letters.Run]: it is stopped and waited for when Run's context ends. A
@@ -105,7 +106,8 @@ type sharedIndex struct {
 	lock    chan struct{}
 	index   *deadletter.Index
 	store   deadletter.Store
-	at      time.Time // when the last refresh ended
+	began   time.Time // when the last refresh began
+	at      time.Time // when it ended
 	err     error     // why it failed
 	unread  []string
 	partial bool // a part of the topic can't be read
@@ -121,7 +123,7 @@ type view struct {
 }
 
 // withIndex calls use with a view of the index, which is invalid afterwards. Before, it reads what
-// was appended to the topic, unless somebody has just done that.
+// was appended to the topic, unless somebody has just done that, and no replay has ended since.
 func (l *Letters) withIndex(ctx context.Context, filter deadletter.Filter, use func(view)) error {
 	x := &l.index
 	select {
@@ -130,12 +132,13 @@ func (l *Letters) withIndex(ctx context.Context, filter deadletter.Filter, use f
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	if x.at.IsZero() || time.Since(x.at) >= refreshEvery {
+	if x.at.IsZero() || time.Since(x.at) >= refreshEvery || l.replays.endedSince(x.began) {
+		began := time.Now()
 		err := x.store.Find(ctx, x.index)
 		if err != nil && ctx.Err() != nil {
 			return context.Cause(ctx) // the next viewer continues
 		}
-		x.at, x.err = time.Now(), err
+		x.began, x.at, x.err = began, time.Now(), err
 		x.unread, x.partial = unreadOf(&x.store)
 	}
 	if x.err != nil {

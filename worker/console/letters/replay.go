@@ -218,6 +218,14 @@ func (r *replays) start(id string, count int, began Progress) (Progress, error) 
 	return began, nil
 }
 
+// endedSince reports whether a replay has ended at a time or later.
+func (r *replays) endedSince(at time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.current != nil && r.current.progress.EndedAt != nil &&
+		!r.current.progress.EndedAt.Before(at)
+}
+
 func (r *replays) running() bool {
 	return r.current != nil && r.current.progress.State == "running"
 }

@@ -116,6 +116,22 @@ func TestPlanChangesMeanwhile(t *testing.T) {
 	})
 }
 
+// A list after a replay shows its result, although the topic was read a moment ago.
+func TestListAfterReplay(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.write(rejected(3)...)
+		if n := w.listed(Filter{}).Total; n != 3 {
+			t.Errorf("%d before", n)
+		}
+		w.begin(w.planned(Filter{}).Plan, 3, http.StatusOK)
+		began := time.Now()
+		waitFor(w, "done")
+		if n := w.listed(Filter{}).Total; n != 0 || time.Since(began) >= refreshEvery {
+			t.Errorf("%d after %v", n, time.Since(began))
+		}
+	})
+}
+
 // Plans expire, and there are at most ten.
 func TestPlansAreBounded(t *testing.T) {
 	inWorld(t, func(w *world) {

@@ -182,6 +182,9 @@ func (g *Generation) ProofAge() time.Duration {
 	return max(now.Sub(proof), now.Round(0).Sub(proof.Round(0)))
 }
 
+// MemberID returns the coordinator's ID of this process in the group.
+func (g *Generation) MemberID() string { return g.member.ID }
+
 // LastProof returns when the last heartbeat was sent that the coordinator accepted, with a
 // monotonic reading; zero: the coordinator has removed this member.
 func (g *Generation) LastProof() time.Time {

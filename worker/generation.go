@@ -99,7 +99,7 @@ func (w *Worker) begin(g *consumer.Generation) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
-	w.generation, w.groupSize = g, len(all)
+	w.generation, w.groupSize, w.memberID = g, len(all), g.MemberID()
 	w.member.Store(true)
 	w.engine.Begin(now, g, len(assigned), len(all))
 	if w.options.Rate == 0 {

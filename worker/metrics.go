@@ -150,6 +150,8 @@ var (
 	descSetting = desc("setting_info",
 		"Effective settings; the value is always 1. Workers of a group should have the same.",
 		"name", "value")
+	descMember = desc("member_info",
+		"This worker's ID in its group, in its last generation; the value is always 1.", "member")
 	descReceived = desc("events_received_total", "Events fetched.", "lane")
 	descFinished = desc("events_total", "Events finished, by outcome.", "lane", "outcome")
 	descReturned = desc("events_returned_total",
@@ -224,6 +226,9 @@ func (w *Worker) Collect(ch chan<- prometheus.Metric) {
 	gauge(descBuild, 1, w.options.Version, w.options.Commit, runtime.Version())
 	for name, value := range w.options.Settings {
 		gauge(descSetting, 1, name, value)
+	}
+	if s.memberID != "" {
+		gauge(descMember, 1, s.memberID)
 	}
 	for i, n := range s.Counts {
 		lane := event.Lane(i).String()

@@ -21,6 +21,7 @@ type snapshot struct {
 	retention  map[string]time.Duration
 	generation *consumer.Generation // nil between generations
 	groupSize  int                  // partitions of the group's last generation
+	memberID   string               // in that generation; "": none yet
 	partitions []partition
 	full       [2]bool // by lane: fetching is paused, because memory is full
 }
@@ -72,6 +73,7 @@ func (w *Worker) snapshot() snapshot {
 		retention:  w.retention,
 		generation: w.generation,
 		groupSize:  w.groupSize,
+		memberID:   w.memberID,
 	}
 	if w.generation == nil {
 		return s

@@ -101,6 +101,7 @@ type Worker struct {
 	lost          map[string]int64             // of earlier generations, by topic
 	retention     map[string]time.Duration     // by topic; a missing one is not known
 	groupSize     int                          // partitions of the group's last generation
+	memberID      string                       // in the group's last generation; "": none yet
 	capacityFreed map[event.Lane]chan struct{} // closed when the lane has capacity
 
 	uncleanStop error // what the last generation left undone; only Run and serve use it

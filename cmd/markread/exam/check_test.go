@@ -17,6 +17,7 @@ import (
 // TestExamCheck: beside a working worker, a check finds nothing wrong and disturbs nothing. When
 // brokers and IM server are down or hang, it reports that in time.
 func TestExamCheck(t *testing.T) {
+	t.Parallel()
 	k := kit.StartBroker(t)
 	im := kit.StartSandbox(t)
 	w := kit.StartWorker(t, k, im.URL)

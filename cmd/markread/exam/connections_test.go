@@ -77,6 +77,7 @@ func (s *idleConns) hold(text string) {
 // opened and left idle, and then reopened as fast as the server closes them. Health probes succeed
 // within a second, and events are applied as before.
 func TestExamConnections(t *testing.T) {
+	t.Parallel()
 	const squatters, descriptors = 600, 512
 	k := kit.StartBroker(t)
 	sandbox := kit.StartSandbox(t)

@@ -153,6 +153,7 @@ func TestExamRetryAfter(t *testing.T) {
 // TestExamHang: calls that hang hold a permit until the timeout. Both cases run in parallel, each
 // with its own quota.
 func TestExamHang(t *testing.T) {
+	t.Parallel()
 	t.Run("Calls", hangCalls)
 	t.Run("Conversations", hangConversations)
 }

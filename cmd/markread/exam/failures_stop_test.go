@@ -16,6 +16,7 @@ import (
 // TestExamStopHeld: a worker with a hold can be stopped like any other, immediately and cleanly,
 // with events still waiting. Its successor, whose calls succeed, finishes every event.
 func TestExamStopHeld(t *testing.T) {
+	t.Parallel()
 	for reason, row := range map[string]struct {
 		start      func(*testing.T) *kit.Kafka
 		begin, end func(*testing.T, *kit.Kafka, *kit.Sandbox, string)

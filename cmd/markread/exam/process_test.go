@@ -154,6 +154,7 @@ func TestExamStopStderrUnread(t *testing.T) {
 // TestExamStderrClosed: a worker continues without its standard error, whether its reader has gone
 // or there was none from the start, and so does a backfill.
 func TestExamStderrClosed(t *testing.T) {
+	t.Parallel()
 	for name, prepare := range map[string]func(*testing.T) func(*exec.Cmd){
 		"reader gone": func(t *testing.T) func(*exec.Cmd) {
 			pipe := newPipe(t)

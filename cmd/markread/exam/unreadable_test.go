@@ -33,6 +33,7 @@ const (
 // all places, and within 15 s of the repair no longer. The other partitions continue, and no event
 // is lost that Kafka still has.
 func TestExamUnreadable(t *testing.T) {
+	t.Parallel()
 	for name, breaks := range map[string]func(t *testing.T,
 		b *corruptingBroker) (repair func() (lost int)){
 		"no permission": unreadableFault(kerr.TopicAuthorizationFailed, kmsg.Fetch),

@@ -65,7 +65,7 @@ func (g *Group) ask(ctx context.Context, worker, path, by string, body, response
 			Text: "there is no worker with this address"}
 	case g.ReadOnly && body == nil:
 		return &respond.Error{Status: http.StatusForbidden, Text: "this console is read-only"}
-	case !reachable(row):
+	case !reachable(row), body == nil && !row.Controllable:
 		return &respond.Error{Status: http.StatusConflict, Text: "this console reaches only " +
 			"workers of its own machine that respond: use the command on the worker's machine"}
 	}
@@ -115,6 +115,9 @@ func (g *Group) send(request *http.Request, into any) error {
 	case response.StatusCode == http.StatusUnauthorized:
 		return errors.New("it refuses this console's token: both need the same " +
 			"MARKREAD_ADMIN_TOKEN")
+	case response.StatusCode == http.StatusForbidden && !g.Token.IsZero():
+		return errors.New("it has no MARKREAD_ADMIN_TOKEN, and this console has one: both need the " +
+			"same")
 	case response.StatusCode != http.StatusOK:
 		return fmt.Errorf("HTTP %d: %s", response.StatusCode, printable.Truncate(printable.Line(
 			imclient.NewMask(g.Token)(strings.TrimSpace(string(text)))), maxReason))

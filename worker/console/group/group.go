@@ -13,9 +13,8 @@
 //   - At most [MaxWorkers] workers are read and shown.
 //
 // Non-obvious:
-//   - A worker's metrics don't have its member ID, but its partitions, whose owner Kafka knows
-//     (join.go).
-//   - During a rebalance nobody owns partitions, so that a worker keeps the member it last had.
+//   - A worker is the member whose ID it exports (join.go). So a worker of another Kafka cluster, or
+//     the same worker at a second address, is noticed, and not counted.
 //   - The latest sample of a worker that does not respond is dropped: it would be taken for the
 //     present.
 package group
@@ -170,7 +169,8 @@ func (g *Group) round(ctx context.Context) {
 			"most %d are", more, MaxWorkers))
 	}
 	for i := range in.Members {
-		in.Members[i].Controllable = g.controllable(in.Members[i])
+		stranger := i < len(g.peers) && !g.peers[i].strangeSince.IsZero() // rows of peers are first
+		in.Members[i].Controllable = !stranger && g.controllable(in.Members[i])
 	}
 	g.set(func() { g.rows = in.Members })
 	in.Replay = g.Replay()

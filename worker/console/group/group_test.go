@@ -273,9 +273,9 @@ func TestGroupCantBeDescribed(t *testing.T) {
 
 // A worker of another group is not shown as one of this group.
 func TestOtherGroup(t *testing.T) {
-	p := reports("10.0.0.1:1", 0)
+	p := reads("10.0.0.1:1", "")
 	for other, silent := range map[string]bool{"": false, "markread": false, "x": true} {
-		p.sample, p.silent = reports("", 0).sample, ""
+		p.sample, p.silent = reads("", "").sample, ""
 		if other != "" {
 			p.sample.Settings = map[string]string{"group": other}
 		}

@@ -6,10 +6,13 @@ import (
 	"time"
 
 	"markread/consumer"
-	"markread/consumer/event"
 	"markread/worker/console/overview"
 	"markread/worker/groupstatus"
 )
+
+// strangeFor is how long a worker may export an ID that Kafka does not report: Kafka is read every
+// kafkaEvery, and may be slow.
+const strangeFor = 15 * time.Second
 
 // join joins what the workers report with what Kafka reports. Each peer is a row, and so is each
 // member that no peer is. It also updates the peers' members.
@@ -19,7 +22,7 @@ func join(at time.Time, peers []*peer, view *kafkaView, letters lettersCount) ov
 	if view != nil && view.group != nil {
 		members = view.group.Members
 	}
-	identify(peers, members)
+	identify(at, peers, members, view != nil && view.current)
 	names := map[string]string{} // of rows, by member ID
 	notes := map[string]string{}
 	for _, m := range members {
@@ -70,72 +73,66 @@ func unknownAddress(m groupstatus.Member, peers []*peer) string {
 		"; add it to --peers"
 }
 
-// identify sets the member of each peer. The partitions that a worker reports say which member it
-// is: Kafka knows their owner. A worker without partitions, or one that does not respond, remains
-// what it was; otherwise it is the member at its address, if it is the only one.
-func identify(peers []*peer, members []groupstatus.Member) {
-	owners := map[event.TopicPartition]string{}
+// identify sets the member of each peer: the one whose ID the worker exports. A worker that does not
+// respond remains what it was, while Kafka knows that member. One that exports no ID is the member at
+// its address, if it is the only one there. Two peers are never the same member: the second one is
+// the same worker under another address, and is not counted.
+func identify(at time.Time, peers []*peer, members []groupstatus.Member, current bool) {
 	exists := map[string]bool{}
 	for _, m := range members {
 		exists[m.ID] = true
-		for _, a := range m.Assigned {
-			for _, n := range a.Partitions {
-				owners[event.TopicPartition{Topic: a.Topic, Partition: n}] = m.ID
-			}
-		}
 	}
-	taken := map[string]bool{}
+	owners := map[string]*peer{}
+	exports := map[*peer]bool{} // an ID
 	for _, p := range peers {
-		if member := ownerOf(p, owners); member != "" && !taken[member] {
-			taken[member], p.member = true, member
-		} else if p.member != "" && (member != "" || !exists[p.member]) {
-			p.member = "" // another worker is it, or it has left the group
+		id := ""
+		if p.sample != nil {
+			id = p.sample.ID
 		}
-	}
-	// A member belongs to one peer: the one that reports its partitions.
-	for _, p := range peers {
-		switch {
-		case p.member != "" && taken[p.member] && ownerOf(p, owners) != p.member:
+		exports[p] = id != ""
+		if id == "" || exists[id] || !current {
+			p.strangeSince = time.Time{}
+		} else if p.strangeSince.IsZero() {
+			p.strangeSince = at
+		}
+		switch other := owners[id]; {
+		case id != "" && other != nil:
 			p.member = ""
-		case p.member != "":
-			taken[p.member] = true
+			p.fail("it is the same worker as " + other.addr + ": remove one of them from --peers")
+		case id != "" && exists[id]:
+			p.member, owners[id] = id, p
+		case id != "" || !exists[p.member]:
+			p.member = ""
+		}
+		if !p.strangeSince.IsZero() && at.Sub(p.strangeSince) >= strangeFor {
+			p.fail("it is no member of this console's group, but of another Kafka cluster's: see " +
+				"--brokers, --peers and --peer-port")
 		}
 	}
+	for _, p := range peers { // what a silent one was, unless another one is it now
+		if p.member != "" && owners[p.member] == nil {
+			owners[p.member] = p
+		} else if p.member != "" && owners[p.member] != p {
+			p.member = ""
+		}
+	}
+	unknown := func(p *peer) bool { return p.member == "" && !exports[p] }
 	for _, p := range peers {
-		if p.member != "" || !p.ip.IsValid() || slices.ContainsFunc(peers, func(other *peer) bool {
-			return other != p && other.ip == p.ip && other.member == ""
+		if !unknown(p) || !p.ip.IsValid() || slices.ContainsFunc(peers, func(other *peer) bool {
+			return other != p && other.ip == p.ip && unknown(other)
 		}) {
 			continue
 		}
 		var there []string
 		for _, m := range members {
-			if addressOf(m.Host) == p.ip && !taken[m.ID] {
+			if addressOf(m.Host) == p.ip && owners[m.ID] == nil {
 				there = append(there, m.ID)
 			}
 		}
 		if len(there) == 1 {
-			p.member, taken[there[0]] = there[0], true
+			p.member, owners[there[0]] = there[0], p
 		}
 	}
-}
-
-// ownerOf returns the member that owns most of the partitions that a peer reports; "" if none does.
-// During a rebalance they may have different owners.
-func ownerOf(p *peer, owners map[event.TopicPartition]string) (member string) {
-	if p.sample == nil {
-		return ""
-	}
-	count := map[string]int{}
-	for _, part := range p.sample.Partitions {
-		owner := owners[event.TopicPartition{Topic: part.Topic, Partition: part.Number}]
-		if owner == "" {
-			continue
-		}
-		if count[owner]++; count[owner] > count[member] {
-			member = owner
-		}
-	}
-	return member
 }
 
 // partitionsOf returns the partitions with their lag, and the names of their owners' rows.

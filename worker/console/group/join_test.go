@@ -16,14 +16,11 @@ import (
 	"markread/worker/groupstatus"
 )
 
-// reports returns a peer whose worker reports these partitions of topic t.
-func reports(addr string, partitions ...int) *peer {
-	p := &peer{endpoint: endpoint{addr: addr}, sample: &sample.Member{Version: "v1"}}
+// reads returns a peer whose worker exports this ID; "": none.
+func reads(addr, id string) *peer {
+	p := &peer{endpoint: endpoint{addr: addr}, sample: &sample.Member{Version: "v1", ID: id}}
 	if at, err := netip.ParseAddrPort(addr); err == nil {
 		p.ip = at.Addr()
-	}
-	for _, n := range partitions {
-		p.sample.Partitions = append(p.sample.Partitions, sample.Partition{Topic: "t", Number: n})
 	}
 	return p
 }
@@ -50,41 +47,39 @@ func TestIdentify(t *testing.T) {
 		members []groupstatus.Member
 		want    []string
 	}{
-		{"by partitions", []*peer{reports("10.0.0.1:1", 0, 1), reports("10.0.0.2:1", 2, 3)},
-			[]groupstatus.Member{member("a", "10.9.9.9", 2, 3), member("b", "10.9.9.9", 0, 1)},
+		{"by their IDs", []*peer{reads("10.0.0.1:1", "b"), reads("10.0.0.2:1", "a")},
+			[]groupstatus.Member{member("a", "10.0.0.1"), member("b", "10.9.9.9")},
 			[]string{"b", "a"}},
-		{"most of them, while partitions move",
-			[]*peer{reports("10.0.0.1:1", 0, 1, 2), reports("10.0.0.2:1", 3)},
-			[]groupstatus.Member{member("a", "h", 0, 1), member("b", "h", 2, 3)},
+		{"the same worker twice", []*peer{reads("10.0.0.1:1", "a"), reads("10.0.0.2:1", "a")},
+			[]groupstatus.Member{member("a", "h"), member("b", "10.0.0.2")}, []string{"a", ""}},
+		{"another cluster's is not the member at its address",
+			[]*peer{reads("10.0.0.1:1", "x")}, []groupstatus.Member{member("a", "10.0.0.1")},
+			[]string{""}},
+		{"beside another cluster's", []*peer{reads("10.0.0.1:1", "x"), reads("10.0.0.1:2", "")},
+			[]groupstatus.Member{member("a", "10.0.0.1")}, []string{"", "a"}},
+		{"without an ID, by its address", []*peer{reads("10.0.0.1:1", "a"), reads("10.0.0.2:1", "")},
+			[]groupstatus.Member{member("a", "10.0.0.1"), member("b", "10.0.0.2")},
 			[]string{"a", "b"}},
-		{"two report the same: one of them is it",
-			[]*peer{reports("10.0.0.1:1", 0), reports("10.0.0.2:1", 0)},
-			[]groupstatus.Member{member("a", "h", 0)}, []string{"a", ""}},
-		{"a spare, by its address", []*peer{reports("10.0.0.1:1", 0), reports("10.0.0.2:1")},
-			[]groupstatus.Member{member("a", "10.0.0.1", 0), member("b", "10.0.0.2")},
-			[]string{"a", "b"}},
-		{"an address with IPv6", []*peer{reports("10.0.0.1:1")},
+		{"an address with IPv6", []*peer{reads("10.0.0.1:1", "")},
 			[]groupstatus.Member{member("a", "::ffff:10.0.0.1")}, []string{"a"}},
-		{"two members at one address: not known", []*peer{reports("10.0.0.1:1")},
+		{"two members at one address: not known", []*peer{reads("10.0.0.1:1", "")},
 			[]groupstatus.Member{member("a", "10.0.0.1"), member("b", "10.0.0.1")}, []string{""}},
 		{"two workers at one address: not known",
-			[]*peer{reports("10.0.0.1:1"), reports("10.0.0.1:2")},
+			[]*peer{reads("10.0.0.1:1", ""), reads("10.0.0.1:2", "")},
 			[]groupstatus.Member{member("a", "10.0.0.1")}, []string{"", ""}},
-		{"the rest at one address", []*peer{reports("10.0.0.1:1", 0), reports("10.0.0.1:2")},
-			[]groupstatus.Member{member("a", "10.0.0.1", 0), member("b", "10.0.0.1")},
+		{"the rest at one address", []*peer{reads("10.0.0.1:1", "a"), reads("10.0.0.1:2", "")},
+			[]groupstatus.Member{member("a", "10.0.0.1"), member("b", "10.0.0.1")},
 			[]string{"a", "b"}},
-		{"silent: what it was", []*peer{silent(reports("10.0.0.1:1"), "a")},
-			[]groupstatus.Member{member("a", "h", 0), member("b", "h", 1)}, []string{"a"}},
-		{"silent, and has left", []*peer{silent(reports("10.0.0.1:1"), "c")},
-			[]groupstatus.Member{member("a", "h", 0)}, []string{""}},
+		{"silent: what it was", []*peer{silent(reads("10.0.0.1:1", ""), "a")},
+			[]groupstatus.Member{member("a", "h"), member("b", "h")}, []string{"a"}},
+		{"silent, and has left", []*peer{silent(reads("10.0.0.1:1", ""), "c")},
+			[]groupstatus.Member{member("a", "h")}, []string{""}},
 		{"silent, and another worker is it now",
-			[]*peer{silent(reports("10.0.0.1:1"), "a"), reports("10.0.0.2:1", 0)},
-			[]groupstatus.Member{member("a", "h", 0)}, []string{"", "a"}},
-		{"another group's partitions", []*peer{reports("10.0.0.1:1", 7)},
-			[]groupstatus.Member{member("a", "h", 0)}, []string{""}},
-		{"nothing is known", []*peer{reports("10.0.0.1:1", 7)}, nil, []string{""}},
+			[]*peer{silent(reads("10.0.0.1:1", ""), "a"), reads("10.0.0.2:1", "a")},
+			[]groupstatus.Member{member("a", "h")}, []string{"", "a"}},
+		{"nothing is known", []*peer{reads("10.0.0.1:1", "a")}, nil, []string{""}},
 	} {
-		identify(c.peers, c.members)
+		identify(time.Now(), c.peers, c.members, true)
 		var got []string
 		for _, p := range c.peers {
 			got = append(got, p.member)
@@ -93,6 +88,37 @@ func TestIdentify(t *testing.T) {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
 	}
+}
+
+// A worker that is no member of the group is not counted, once Kafka had the time to report it; one
+// that is listed twice is counted once.
+func TestStrangers(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	members := []groupstatus.Member{member("a", "h")}
+	a, again, stranger := reads("one:1", "a"), reads("two:1", "a"), reads("three:1", "x")
+	step := func(after time.Duration, current bool, want ...string) {
+		t.Helper()
+		now = now.Add(after)
+		for i, p := range []*peer{a, again, stranger} {
+			p.silent, p.sample = "", &sample.Member{ID: []string{"a", "a", "x"}[i]}
+		}
+		identify(now, []*peer{a, again, stranger}, members, current)
+		for i, p := range []*peer{a, again, stranger} {
+			if (want[i] == "") != (p.silent == "") || !strings.Contains(p.silent, want[i]) ||
+				(p.sample == nil) != (p.silent != "") {
+				t.Errorf("%s: silent %q, want %q", p.addr, p.silent, want[i])
+			}
+		}
+	}
+	const twice, elsewhere = "the same worker as one:1", "another Kafka cluster"
+	step(0, true, "", twice, "")
+	step(strangeFor-1, true, "", twice, "")
+	step(1, true, "", twice, elsewhere)
+	step(1, false, "", twice, "") // Kafka is not known now
+	step(strangeFor, true, "", twice, "")
+	step(strangeFor, true, "", twice, elsewhere)
+	members = append(members, member("x", "h"))
+	step(1, true, "", twice, "")
 }
 
 // Rows are the peers, and the members that no peer is; partitions have the names of rows.
@@ -109,7 +135,7 @@ func TestJoin(t *testing.T) {
 				{Partition: 1, Member: &second, Unreadable: &groupstatus.Unreadable{Reason: "r",
 					Do: "d"}},
 				{Partition: 2}}}}}}
-	peers := []*peer{reports("10.0.0.1:8780", 0)}
+	peers := []*peer{reads("10.0.0.1:8780", "m1")}
 	in := join(at, peers, view, lettersCount{err: "two"})
 	want := overview.Input{At: at, Members: []overview.Member{
 		{Worker: overview.Worker{Name: "10.0.0.1:8780", Address: "10.0.0.1:8780", Member: "m1"},

@@ -19,6 +19,7 @@ import (
 // kafkaView is what Kafka reports about the group at one moment.
 type kafkaView struct {
 	group       *groupstatus.Group // the latest that is known; nil: none
+	current     bool               // group was read now
 	lag         *groupstatus.Lag   // nil: not known
 	unreachable bool               // no broker responds
 	errors      []string
@@ -69,7 +70,7 @@ func (k *kafkaReader) read(ctx context.Context) *kafkaView {
 		group.NoteUnassigned(lags)
 		k.group = group
 	}
-	view.group = k.group
+	view.group, view.current = k.group, group != nil
 	view.lag = groupstatus.LagOf(lags, k.Topics.Backfill, group, now)
 	view.errors = linesOf(errs)
 	if group != nil && group.State != string(consumer.GroupEmpty) &&

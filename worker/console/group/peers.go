@@ -31,6 +31,8 @@ type peer struct {
 	sample *sample.Member // the last scrape's; nil: it failed
 	silent string         // why it failed
 	member string         // the ID of the member that it was last
+	// since when it exports the ID of a member that Kafka does not report; zero: it does not
+	strangeSince time.Time
 
 	details *overview.Details // nil: not known, or nothing is wrong
 	asked   time.Time         // when details were last asked for

@@ -29,6 +29,9 @@ func (b *builder) assessBacklog(v *view) string {
 	case !backlogged && !v.growing:
 		return ""
 	case behind, overload:
+		if now, ok := b.growth(rateOver); ok && v.shrinks(now) {
+			return "backlog" // less arrives than completes, at last
+		}
 		return "behind"
 	case catchingUp && v.now.DrainSeconds != nil && *v.now.DrainSeconds < tooLong:
 		return "catching-up"

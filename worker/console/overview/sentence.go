@@ -32,6 +32,9 @@ const (
 // long, nothing is known: it stays as it is.
 func (b *builder) sentence(v *view) Sentence {
 	s := b.first(v)
+	if s.Severity == good && v.Kafka != nil && v.Kafka.Unreachable {
+		s.Severity = warn // the workers are well, but lag and dead letters are not known
+	}
 	if since := v.silentSince(); s.Key != "starting" || since.IsZero() || b.shown.Key == "" {
 		b.shown = s
 	}
@@ -56,6 +59,9 @@ func (b *builder) first(v *view) Sentence {
 	onlyBackfill := v.onlyBackfill() && !v.aging
 	paused, isPaused := b.fetchingPaused(v)
 	delayed, isDelayed := b.findDelayed(v)
+	blocked, isBlocked := b.findBlocked(v)
+	isDelayed = isDelayed && !(isBlocked && blocked.Params["topic"] == delayed.Params["topic"] &&
+		blocked.Params["partition"] == delayed.Params["partition"])
 	var found []Sentence // the most urgent first
 	add := func(s Sentence, applies bool) {
 		if applies {
@@ -70,7 +76,7 @@ func (b *builder) first(v *view) Sentence {
 	hidden = hidden || isHeld
 	add(b.losing(v))
 	add(paused, isPaused && !onlyBackfill)
-	add(b.findBlocked(v))
+	add(blocked, isBlocked)
 	add(b.unreadable(v))
 	add(b.slowed(v))
 	add(Sentence{Key: "behind"}, v.backlog == "behind" && !onlyBackfill)
@@ -93,7 +99,13 @@ func (b *builder) first(v *view) Sentence {
 	if v.now.Calls == nil {
 		return Sentence{"starting", warn, map[string]any{}}
 	}
-	return Sentence{v.limited("keeping-up"), good, map[string]any{"calls": v.now.Calls,
+	severity := good
+	if slices.ContainsFunc(v.partitions, func(p Partition) bool {
+		return p.Lane != "backfill" && p.OldestSeconds >= old
+	}) {
+		severity = warn
+	}
+	return Sentence{v.limited("keeping-up"), severity, map[string]any{"calls": v.now.Calls,
 		"rate": v.now.Rate, "oldest": deref(v.now.OldestSeconds)}}
 }
 

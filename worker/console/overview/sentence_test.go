@@ -195,7 +195,7 @@ func TestBlocked(t *testing.T) {
 	w := newWorld(t, "worker", "a")
 	w.run(40)
 	w.aging(35, "a", 0)
-	w.want("not old enough for long", "keeping-up", "good", nil)
+	w.want("not old enough for long", "keeping-up", "warn", nil)
 	w.aging(10, "a", 0)
 	w.want("one event", "blocked", "bad", params{"topic": "mark-read", "partition": 0, "age": 45,
 		"offset": nil, "waits_for": nil, "worker": ""})
@@ -204,6 +204,12 @@ func TestBlocked(t *testing.T) {
 	w.want("its own console knows more", "blocked", "bad", params{"offset": 17, "attempts": 5,
 		"attempts_of": 8, "waits_for": "retry", "waits_key": "waits.retry", "code": "60008",
 		"message": "no", "retry_at": after(99), "report": "alice", "peer": "bob", "worker": ""})
+	w.aging(60, "a", 0)
+	for _, h := range w.latest.Happened {
+		if h.Params["key"] == "delayed" {
+			t.Errorf("it is delayed, too: %+v", h)
+		}
+	}
 	w.age("a", 0, 1)
 	w.run(1).want("it finished", "keeping-up", "good", nil)
 
@@ -294,7 +300,8 @@ func TestBacklog(t *testing.T) {
 	a.received = 194
 	w.run(90).want("it does not shrink", "behind", "warn", params{"in": 194, "out": 194})
 	a.received = 94
-	w.run(90)
+	w.run(14).want("less arrives than completes", "backlog", "warn", nil)
+	w.run(76)
 	waiting := a.m.Lanes[0].Conversations
 	w.want("it shrinks", "catching-up", "warn", params{"in": 94, "out": 194, "waiting": waiting,
 		"done": w.at.Add(time.Duration(waiting/100) * time.Second).Round(10 * time.Second)})

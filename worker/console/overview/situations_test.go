@@ -97,7 +97,7 @@ func TestDelayed(t *testing.T) {
 	a.received, a.calls = 0, 0
 	w.kafka.Partitions = []Partition{{Topic: "mark-read", Partition: 9, Lane: "live",
 		Lag: new(500.0), OldestSeconds: 3600}}
-	w.run(20).want("for a moment", "keeping-up", "good", nil)
+	w.run(20).want("for a moment", "keeping-up", "warn", nil)
 	w.run(20).want("for longer", "delayed", "warn", params{"topic": "mark-read", "partition": 9,
 		"age": 3600, "waiting": 0})
 	w.run(400).want("it is not idle", "delayed", "warn", nil)
@@ -189,7 +189,7 @@ func TestOnlyTheConsoleIsCutOff(t *testing.T) {
 	w := newWorld(t, "group", "a", "b")
 	w.run(40)
 	w.kafka = &Kafka{Unreachable: true}
-	w.run(10).want("they heartbeat", "keeping-up", "good", nil)
+	w.run(10).want("they heartbeat", "keeping-up", "warn", nil)
 	w.hold("a", "membership", "all")
 	w.run(1).want("one of them does", "held", "bad", params{"reason": "membership"})
 	w.hold("b", "membership", "all")

@@ -30,6 +30,7 @@ type Ages [len(AgeBounds) + 1]float64
 // Member is a worker's state at one moment. A number that is not known is NaN; a time, zero.
 type Member struct {
 	At              time.Time // when the metrics were read
+	ID              string    // of the member of the group; "": none yet, or an older version
 	Version, Commit string
 	Started         time.Time // of the process
 	Ready           bool

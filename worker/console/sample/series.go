@@ -103,6 +103,9 @@ var decoders = map[string]func(*decoder, labels, *dto.Metric){
 			p.RetentionLeft = math.Inf(1)
 		}
 	},
+	"markread_member_info": func(d *decoder, l labels, _ *dto.Metric) {
+		d.ID = l.text("member", maxLabel)
+	},
 	"markread_setting_info": func(d *decoder, l labels, _ *dto.Metric) {
 		if name := l.text("name", maxLabel); name != "" && len(d.Settings) < maxSettings {
 			d.Settings[name] = l.text("value", maxTopic)

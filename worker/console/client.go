@@ -206,8 +206,9 @@ func (c *Client) statusError(response *http.Response, path, body string) error {
 			c.mask(strings.TrimPrefix(body, "400: ")))
 	case response.StatusCode == http.StatusNotFound ||
 		response.StatusCode == http.StatusMethodNotAllowed:
-		return fmt.Errorf("%s has no %s: it is another program, or an older markread; is "+
-			"--admin-url correct? It must be the address alone, without a path", c.Base, path)
+		return fmt.Errorf("%s has no %s: it is another program, a group's console, or an older "+
+			"markread; is --admin-url correct? It must be the address of a worker's admin server, "+
+			"without a path", c.Base, path)
 	case response.StatusCode/100 == 3:
 		return fmt.Errorf("%s redirects elsewhere (HTTP %d); use the address it redirects to as "+
 			"--admin-url", c.Base, response.StatusCode)

@@ -139,7 +139,7 @@ func (s *site) conversation(w http.ResponseWriter, r *http.Request) {
 	}
 	found.Report, found.Peer = asked.Report, asked.Peer
 	if found.Command == "" {
-		found.Command = format.Command("markread", "dead-letters", "ls",
+		found.Command = format.Command("markread", "dead-letters", "ls", "--state", "all",
 			"--report="+asked.Report, "--peer="+asked.Peer)
 	}
 	respond.JSON(w, http.StatusOK, found)

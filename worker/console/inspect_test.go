@@ -27,7 +27,7 @@ func TestConversation(t *testing.T) {
 	w := ask(t, worker, "/api/conversation", `{"report":"it's","peer":"-b","worker":""}`)
 	const want = `{"report":"it's","peer":"-b","partition":null,"owner":"","here":false,` +
 		`"waiting":null,"applied":null,"letters":null,` +
-		`"command":"markread dead-letters ls '--report=it'\\''s' --peer=-b","note":""}` + "\n"
+		`"command":"markread dead-letters ls --state all '--report=it'\\''s' --peer=-b","note":""}` + "\n"
 	if w.Code != http.StatusOK || w.Body.String() != want {
 		t.Errorf("%d %s\nwant %s", w.Code, w.Body, want)
 	}

@@ -39,6 +39,10 @@ func Console(ctx context.Context, o ConsoleOptions) error {
 	if err != nil {
 		return err
 	}
+	if o.Token.IsZero() && !imclient.IsLoopback(c.server.Addr()) {
+		o.Log.Info().Str("do", "set MARKREAD_ADMIN_TOKEN to let others log in").
+			Msg("other machines get only health and metrics")
+	}
 	if o.Started != nil {
 		o.Started(c.server.Addr())
 	}

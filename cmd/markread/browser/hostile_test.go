@@ -85,7 +85,7 @@ func TestHostileDeadLetters(t *testing.T) {
 			while (!done()) await new Promise((r) => setTimeout(r, 5));
 			const text = (s) => document.querySelector(s).textContent;
 			return { Facts: text("main dl.facts"), Event: text("main pre"),
-				Headers: text("main section:last-child tbody") };
+				Headers: text("main dl.rows") };
 		}`, id)
 		b.inert(id)
 		if message := shown(printable.Truncate(letters[i].message, 1000)); !strings.Contains(got.Facts,
@@ -237,7 +237,7 @@ func TestHostileWorkers(t *testing.T) {
 		b.waitText(".happened", `paused the worker`)
 		want := sent[len(sent)-1]
 		b.waitTrue(`(text) => document.querySelector(".happened").textContent.includes(text)`,
-			"paused the worker. "+want)
+			"paused the worker: "+want)
 		happened := strings.Join(b.cells(".happened li"), "\n")
 		for _, p := range sent[max(0, len(sent)-150):] {
 			if p = strings.TrimSpace(p); !strings.Contains(happened, p) {

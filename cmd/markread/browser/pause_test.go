@@ -55,7 +55,7 @@ func TestPause(t *testing.T) {
 			informed = both[:1]
 		}
 		for _, b := range informed {
-			b.waitText(".happened", c.by+": paused the worker. "+quoted(why))
+			b.waitText(".happened", c.by+": paused the worker: "+quoted(why))
 			b.waitText("tbody tr .badge >> paused",
 				"held: paused.* · by "+c.by+" · "+quoted(why)+"$")
 			b.waitText(".banner .facts", `By\s+`+c.by)
@@ -76,7 +76,7 @@ func TestPause(t *testing.T) {
 			b.waitText(".happened", `Hold ended.*paused`)
 			b.waitText("td button >> Pause", `Pause`)
 		}
-		c.to.waitText(".happened", `: resumed the worker\.`)
+		c.to.waitText(".happened", `: resumed the worker\b`)
 	}
 	if n := worker.requests()["POST /api/pause"] + group.requests()["POST /api/pause"]; n != 2 {
 		t.Errorf("%d pauses were requested", n)
@@ -118,7 +118,7 @@ func TestAcceptRejections(t *testing.T) {
 	for _, b := range []*tab{worker, group} {
 		b.waitGone("h1 >> Calls are held")
 		b.waitGone("td button >> Accept rejections")
-		b.waitText(".happened", `grete: resumed the worker and accepted rejections\.`)
+		b.waitText(".happened", `grete: resumed the worker and accepted rejections`)
 	}
 	group.waitTrue(`() => Number(find("#open")?.innerText) > 0`)
 }

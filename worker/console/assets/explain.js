@@ -2,7 +2,8 @@
 import { el } from "./dom.js";
 import { t, text } from "./format.js";
 
-export const capital = (s) => s.charAt(0).toUpperCase() + s.slice(1);
+// capital begins a sentence; a command stays as it is typed.
+export const capital = (s) => (s.startsWith("markread ") ? s : s.charAt(0).toUpperCase() + s.slice(1));
 
 // ofCode returns a text of a code; an ErrorCode that the catalogue lacks has those of "other".
 const ofCode = (code, what) => text(`code.${code}.${what}`) || (/^\d+$/.test(code) ? text(`code.other.${what}`) : "");

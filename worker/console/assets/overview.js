@@ -5,6 +5,9 @@ import { account, capital, codeFix, codeText, reveal, said } from "./explain.js"
 import { age, ago, boot, clock, clockWithZone, count, rate, t, text, word } from "./format.js";
 import { createPlots, markClass, markSign } from "./plots.js";
 
+// soon formats a time to come; one that is over is now: it is being done.
+const soon = (v) => (Date.parse(v) > Date.now() ? clockWithZone(v) : t("ui.soon"));
+
 const signs = { bad: "✕", warn: "!", good: "✓" };
 const few = 20; // rows that are shown until the reader asks for all
 
@@ -16,9 +19,9 @@ const facts = [
   ["reason", (v, s) => (s.key === "held" ? "" : v)], ["topic"], ["partition"], ["offset", count],
   ["report", account], ["peer", account],
   ["attempts", (v, { params: p }) => (p.attempts_of ? t("ui.of", { count: v, of: p.attempts_of }) : count(v))],
-  ["retry_at", clockWithZone], ["waits_key", (v) => t(v)], ["age", age], ["oldest", age],
+  ["retry_at", soon], ["waits_key", (v) => t(v)], ["age", age], ["oldest", age],
   ["waiting", count], ["bound", count], ["lane", (v) => (v === "all" ? "" : word("ui.lane", v))],
-  ["lag", count], ["dead_lettered", count], ["by"], ["why"], ["next", clockWithZone],
+  ["lag", count], ["dead_lettered", count], ["by"], ["why"], ["next", soon],
 ];
 
 // what to do: the sentence's own advice, then how to fix the failure behind it.
@@ -80,7 +83,7 @@ function createBanner() {
 // The numbers of now: a label, a value, and a second line that explains it.
 function tiles({ now: n, dead_letters: d }) {
   const list = [
-    ["calls", rate(n.calls), n.rate === null ? t("ui.unlimited")
+    ["calls", rate(n.calls), n.rate === null ? (n.calls === null ? "" : t("ui.unlimited"))
       : n.limit !== null && n.share !== null && n.limit < n.share ? t("ui.tile.limit", n) : t("ui.tile.of", n)],
     ["in", rate(n.in), t("ui.tile.out", n)],
     ["waiting", count(n.conversations), t("ui.tile.events", n)],
@@ -106,7 +109,8 @@ function createTiles() {
 export function happened(h) {
   const who = h.worker && boot.scope === "group" ? ` · ${h.worker}` : "";
   const lane = (h.params?.lane ?? "all") === "all" ? "" : ` (${word("ui.lane", h.params.lane)})`;
-  return t(`happening.${h.kind}`, h.params).trim() + lane + who;
+  const why = h.params?.why ? `: ${h.params.why}` : "";
+  return t(`happening.${h.kind}`, h.params).trim() + why + lane + who;
 }
 
 // expander is a button that shows all of a list.
@@ -152,8 +156,8 @@ function holdText(h) {
 
 function workerState(w) {
   const held = (w.held ?? []).map((h) => [`badge ${h.reason === "quota" ? "" : "warn"}`, holdText(h)]);
-  return [...held, [`badge ${held.length > 0 && w.state === "ready" ? "" : tones[w.state] ?? ""}`,
-    word("state", w.state)],
+  const ready = w.state === "ready" && held.length > 0; // a hold says more
+  return [...held, ...ready ? [] : [[`badge ${tones[w.state] ?? ""}`, word("state", w.state)]],
     ...[w.silent, w.note].filter(Boolean).map((s) => ["quiet line", s])];
 }
 

@@ -68,8 +68,9 @@ export function createReplay(filter, replayCommand, ended) {
   form.addEventListener("submit", (e) => {
     e.preventDefault();
     act(start, async () => {
-      await post("api/replay/start", { plan: plan.plan, count: Number(typed.value) });
+      const began = await post("api/replay/start", { plan: plan.plan, count: Number(typed.value) });
       drop();
+      show({ replay: began });
     })();
   });
   stop.addEventListener("click", act(stop, () => post("api/replay/stop", {})));
@@ -80,10 +81,11 @@ export function createReplay(filter, replayCommand, ended) {
     setHidden(form, true);
   }
   // show follows the replay of the overview, which everyone sees.
-  return { node, drop, show({ replay: r }) {
+  function show({ replay: r }) {
     setHidden(progress, !r);
     const before = seen;
     seen = r ? `${r.started_at} ${r.state}` : "none";
+    make.disabled = r?.state === "running";
     if (!r) return;
     // The list has changed; a short replay was never seen running.
     if (before !== "" && before !== seen && r.state !== "running") ended();
@@ -93,6 +95,6 @@ export function createReplay(filter, replayCommand, ended) {
     if (bar.max !== r.of && r.of > 0) bar.max = r.of;
     if (bar.value !== r.letters) bar.value = r.letters;
     setHidden(stop, r.state !== "running");
-    make.disabled = r.state === "running";
-  } };
+  }
+  return { node, drop, show };
 }

@@ -65,7 +65,7 @@ func (g *Group) ask(ctx context.Context, worker, path, by string, body, response
 			Text: "there is no worker with this address"}
 	case g.ReadOnly && body == nil:
 		return &respond.Error{Status: http.StatusForbidden, Text: "this console is read-only"}
-	case !reachable(row), body == nil && !row.Controllable:
+	case !reachable(row):
 		return &respond.Error{Status: http.StatusConflict, Text: "this console reaches only " +
 			"workers of its own machine that respond: use the command on the worker's machine"}
 	}

@@ -169,8 +169,7 @@ func (g *Group) round(ctx context.Context) {
 			"most %d are", more, MaxWorkers))
 	}
 	for i := range in.Members {
-		stranger := i < len(g.peers) && !g.peers[i].strangeSince.IsZero() // rows of peers are first
-		in.Members[i].Controllable = !stranger && g.controllable(in.Members[i])
+		in.Members[i].Controllable = g.controllable(in.Members[i])
 	}
 	g.set(func() { g.rows = in.Members })
 	in.Replay = g.Replay()

@@ -10,6 +10,7 @@ import (
 
 	"markread/consumer"
 	"markread/consumer/admin"
+	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 	"markread/worker/console/overview"
 	"markread/worker/format"
@@ -58,8 +59,7 @@ func (k *kafkaReader) read(ctx context.Context) *kafkaView {
 	})
 	for i, topic := range k.Topics.Consumed() {
 		if slices.Contains(missing, topic) {
-			errs[i] = fmt.Errorf("topic %q (%s) does not exist; `markread run --create-topics` "+
-				"creates it", topic, k.Topics.Flag(topic))
+			errs[i] = missingError(k.Topics, topic)
 			continue
 		}
 		parts.Go(func() { lags[i], errs[i] = admin.Lag(ctx, k.Kafka, k.Name, topic) })
@@ -78,6 +78,11 @@ func (k *kafkaReader) read(ctx context.Context) *kafkaView {
 		view.errors = append(view.errors, group.Notes...)
 	}
 	return view
+}
+
+func missingError(topics event.Topics, topic string) error {
+	return fmt.Errorf("topic %q (%s) does not exist; `markread run --create-topics` creates it", topic,
+		topics.Flag(topic))
 }
 
 // missingTopics waits for Kafka, and returns the topics that don't exist.
@@ -118,6 +123,9 @@ type lettersCount struct {
 // countLetters counts the dead letters.
 func (g *Group) countLetters(ctx context.Context) lettersCount {
 	count, err := g.CountLetters(ctx)
+	if errors.Is(err, kafkaclient.UnknownTopicOrPartition) {
+		err = missingError(g.Topics, g.Topics.DeadLetter)
+	}
 	if err != nil {
 		return lettersCount{err: "dead letters can't be counted: " + lineOf(err)}
 	}

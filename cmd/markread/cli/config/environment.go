@@ -141,7 +141,7 @@ func (e Environment) WarnOfUnknown(log zerolog.Logger) {
 		if names[name] != "" {
 			line.Str("do", names[name])
 		}
-		line.Msg("unknown MARKREAD_ variable; misspelt?")
+		line.Msg("unknown MARKREAD_ variable: misspelt, or of a flag without a variable?")
 	}
 }
 

@@ -120,6 +120,22 @@ func TestForwardWithoutToken(t *testing.T) {
 	}
 }
 
+// A worker without a token takes the user's name for a sign of a proxy, and refuses.
+func TestForwardToWorkerWithoutToken(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a := w.start("localhost:8780", "")
+		g := w.watch(func(o *Options) {
+			o.Peers, o.Token = []string{"localhost:8780"}, imclient.NewSecret("secret")
+		})
+		time.Sleep(30 * time.Second)
+		_, err := g.Pause(w.Context(), "localhost:8780", "alice", "")
+		if err == nil || !strings.Contains(err.Error(), "it has no MARKREAD_ADMIN_TOKEN") {
+			t.Errorf("%v", err)
+		}
+		a.stop()
+	})
+}
+
 // Nothing is sent to a worker of another machine, or with --read-only.
 func TestForwardNowhere(t *testing.T) {
 	g := New(Options{Topics: event.Topics{Live: "t"}, Token: imclient.NewSecret("t"),

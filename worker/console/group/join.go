@@ -7,10 +7,11 @@ import (
 
 	"markread/consumer"
 	"markread/worker/console/overview"
+	"markread/worker/console/sample"
 	"markread/worker/groupstatus"
 )
 
-// strangeFor is how long a worker may export an ID that Kafka does not report: Kafka is read every
+// strangeFor is how long a member may export an ID that Kafka does not report: Kafka is read every
 // kafkaEvery, and may be slow.
 const strangeFor = 15 * time.Second
 
@@ -90,7 +91,7 @@ func identify(at time.Time, peers []*peer, members []groupstatus.Member, current
 			id = p.sample.ID
 		}
 		exports[p] = id != ""
-		if id == "" || exists[id] || !current {
+		if id == "" || exists[id] || !current || !hasProof(p.sample) {
 			p.strangeSince = time.Time{}
 		} else if p.strangeSince.IsZero() {
 			p.strangeSince = at
@@ -133,6 +134,13 @@ func identify(at time.Time, peers []*peer, members []groupstatus.Member, current
 			p.member, owners[there[0]] = there[0], p
 		}
 	}
+}
+
+// hasProof reports whether a coordinator has just accepted this worker as a member. One that is cut
+// off, or that its coordinator has removed, exports the ID that it had.
+func hasProof(m *sample.Member) bool {
+	return m.Ready && !slices.ContainsFunc(m.Held,
+		func(h sample.Held) bool { return h.Reason == "membership" })
 }
 
 // partitionsOf returns the partitions with their lag, and the names of their owners' rows.

@@ -96,11 +96,13 @@ func TestStrangers(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	members := []groupstatus.Member{member("a", "h")}
 	a, again, stranger := reads("one:1", "a"), reads("two:1", "a"), reads("three:1", "x")
+	ready, held := true, []sample.Held(nil)
 	step := func(after time.Duration, current bool, want ...string) {
 		t.Helper()
 		now = now.Add(after)
 		for i, p := range []*peer{a, again, stranger} {
-			p.silent, p.sample = "", &sample.Member{ID: []string{"a", "a", "x"}[i]}
+			p.silent, p.sample = "", &sample.Member{ID: []string{"a", "a", "x"}[i], Ready: ready,
+				Held: held}
 		}
 		identify(now, []*peer{a, again, stranger}, members, current)
 		for i, p := range []*peer{a, again, stranger} {
@@ -115,6 +117,15 @@ func TestStrangers(t *testing.T) {
 	step(strangeFor-1, true, "", twice, "")
 	step(1, true, "", twice, elsewhere)
 	step(1, false, "", twice, "") // Kafka is not known now
+	step(strangeFor, true, "", twice, "")
+	step(strangeFor, true, "", twice, elsewhere)
+	held = []sample.Held{{Reason: "membership"}} // it was a member, and is cut off
+	step(strangeFor, true, "", twice, "")
+	step(strangeFor, true, "", twice, "")
+	ready, held = false, nil
+	step(strangeFor, true, "", twice, "")
+	step(strangeFor, true, "", twice, "")
+	ready = true
 	step(strangeFor, true, "", twice, "")
 	step(strangeFor, true, "", twice, elsewhere)
 	members = append(members, member("x", "h"))

@@ -85,11 +85,15 @@ func TestForward(t *testing.T) {
 			!strings.Contains(c.Note, "dead letters can't be read: no broker") {
 			t.Errorf("without Kafka: %+v, %v", c, err)
 		}
-		g.ReadOnly = true // questions change nothing
-		if _, err := g.Rejected(ctx, "localhost:8780"); err != nil {
+		options := g.Options
+		options.ReadOnly = true
+		readOnly := New(options)
+		defer readOnly.scraper.http.CloseIdleConnections()
+		readOnly.rows = rowsOf(g)
+		if _, err := readOnly.Rejected(ctx, "localhost:8780"); err != nil { // it changes nothing
 			t.Errorf("rejected, read-only: %v", err)
 		}
-		_, err = g.Pause(ctx, "localhost:8780", "alice", "")
+		_, err = readOnly.Pause(ctx, "localhost:8780", "alice", "")
 		if statusOf(err) != http.StatusForbidden {
 			t.Errorf("pause, read-only: %v", err)
 		}

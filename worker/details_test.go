@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"markread/consumer/broker/brokertest"
 	"markread/consumer/event"
@@ -151,10 +154,13 @@ func conversation(t *testing.T, w *member, report string) console.Conversation {
 // A conversation's partition is where the recommended key puts it, whoever owns it.
 func TestConversationsPartition(t *testing.T) {
 	inBubble(t, func(s *stack) {
+		loading := s.broker.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.JoinGroup},
+			Err: kerr.CoordinatorLoadInProgress, Count: -1})
 		w := s.start(nil)
 		if c := conversation(t, w, "a"); c.Partition != nil || c.Here {
 			t.Errorf("before the first generation: %+v", c)
 		}
+		loading.Remove()
 		other := s.start(nil)
 		time.Sleep(30 * time.Second)
 		here := map[bool]int{}

@@ -77,7 +77,6 @@ func (s *idleConns) hold(text string) {
 // opened and left idle, and then reopened as fast as the server closes them. Health probes succeed
 // within a second, and events are applied as before.
 func TestExamConnections(t *testing.T) {
-	t.Parallel()
 	const squatters, descriptors = 600, 512
 	k := kit.StartBroker(t)
 	sandbox := kit.StartSandbox(t)
@@ -98,13 +97,18 @@ func TestExamConnections(t *testing.T) {
 	watch := func(lasts time.Duration) (probes, failed, most int, slowest time.Duration) {
 		for end := time.Now().Add(lasts); time.Now().Before(end); probes++ {
 			began := time.Now()
-			res, err := probe.Get(w.Admin + "/healthz")
-			if err == nil {
-				res.Body.Close()
+			ok := false
+			for try := 0; try < 2 && !ok; try++ { // as whoever probes: one that is displaced tries again
+				res, err := probe.Get(w.Admin + "/healthz")
+				if err == nil {
+					res.Body.Close()
+				}
+				if ok = err == nil && res.StatusCode == http.StatusOK; !ok {
+					t.Logf("probe %d: %v after %v", probes, err, time.Since(began))
+				}
 			}
-			if err != nil || res.StatusCode != http.StatusOK {
+			if !ok || time.Since(began) > time.Second {
 				failed++
-				t.Logf("probe %d: %v after %v", probes, err, time.Since(began))
 			}
 			slowest, most = max(slowest, time.Since(began)), max(most, open())
 			<-time.After(50 * time.Millisecond)

@@ -11,9 +11,9 @@ import (
 	"markread/worker/groupstatus"
 )
 
-// strangeFor is how long a member may export an ID that Kafka does not report: Kafka is read every
+// unknownFor is how long a member may export an ID that Kafka does not report: Kafka is read every
 // kafkaEvery, and may be slow.
-const strangeFor = 15 * time.Second
+const unknownFor = 15 * time.Second
 
 // join joins what the workers report with what Kafka reports. Each peer is a row, and so is each
 // member that no peer is. It also updates the peers' members.
@@ -92,9 +92,9 @@ func identify(at time.Time, peers []*peer, members []groupstatus.Member, current
 		}
 		exports[p] = id != ""
 		if id == "" || exists[id] || !current || !hasProof(p.sample) {
-			p.strangeSince = time.Time{}
-		} else if p.strangeSince.IsZero() {
-			p.strangeSince = at
+			p.unknownSince = time.Time{}
+		} else if p.unknownSince.IsZero() {
+			p.unknownSince = at
 		}
 		switch other := owners[id]; {
 		case id != "" && other != nil:
@@ -105,7 +105,7 @@ func identify(at time.Time, peers []*peer, members []groupstatus.Member, current
 		case id != "" || !exists[p.member]:
 			p.member = ""
 		}
-		if !p.strangeSince.IsZero() && at.Sub(p.strangeSince) >= strangeFor {
+		if !p.unknownSince.IsZero() && at.Sub(p.unknownSince) >= unknownFor {
 			p.fail("it is no member of this console's group, but of another Kafka cluster's: see " +
 				"--brokers, --peers and --peer-port")
 		}
@@ -117,10 +117,10 @@ func identify(at time.Time, peers []*peer, members []groupstatus.Member, current
 			p.member = ""
 		}
 	}
-	unknown := func(p *peer) bool { return p.member == "" && !exports[p] }
+	unidentified := func(p *peer) bool { return p.member == "" && !exports[p] }
 	for _, p := range peers {
-		if !unknown(p) || !p.ip.IsValid() || slices.ContainsFunc(peers, func(other *peer) bool {
-			return other != p && other.ip == p.ip && unknown(other)
+		if !unidentified(p) || !p.ip.IsValid() || slices.ContainsFunc(peers, func(other *peer) bool {
+			return other != p && other.ip == p.ip && unidentified(other)
 		}) {
 			continue
 		}

@@ -90,22 +90,22 @@ func TestIdentify(t *testing.T) {
 	}
 }
 
-// A worker that is no member of the group is not counted, once Kafka had the time to report it; one
+// A worker that is no member of the group is not counted after Kafka had time to report it; one
 // that is listed twice is counted once.
-func TestStrangers(t *testing.T) {
+func TestUnknownWorkers(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	members := []groupstatus.Member{member("a", "h")}
-	a, again, stranger := reads("one:1", "a"), reads("two:1", "a"), reads("three:1", "x")
+	a, again, unknown := reads("one:1", "a"), reads("two:1", "a"), reads("three:1", "x")
 	ready, held := true, []sample.Held(nil)
 	step := func(after time.Duration, current bool, want ...string) {
 		t.Helper()
 		now = now.Add(after)
-		for i, p := range []*peer{a, again, stranger} {
+		for i, p := range []*peer{a, again, unknown} {
 			p.silent, p.sample = "", &sample.Member{ID: []string{"a", "a", "x"}[i], Ready: ready,
 				Held: held}
 		}
-		identify(now, []*peer{a, again, stranger}, members, current)
-		for i, p := range []*peer{a, again, stranger} {
+		identify(now, []*peer{a, again, unknown}, members, current)
+		for i, p := range []*peer{a, again, unknown} {
 			if (want[i] == "") != (p.silent == "") || !strings.Contains(p.silent, want[i]) ||
 				(p.sample == nil) != (p.silent != "") {
 				t.Errorf("%s: silent %q, want %q", p.addr, p.silent, want[i])
@@ -114,20 +114,20 @@ func TestStrangers(t *testing.T) {
 	}
 	const twice, elsewhere = "the same worker as one:1", "another Kafka cluster"
 	step(0, true, "", twice, "")
-	step(strangeFor-1, true, "", twice, "")
+	step(unknownFor-1, true, "", twice, "")
 	step(1, true, "", twice, elsewhere)
 	step(1, false, "", twice, "") // Kafka is not known now
-	step(strangeFor, true, "", twice, "")
-	step(strangeFor, true, "", twice, elsewhere)
+	step(unknownFor, true, "", twice, "")
+	step(unknownFor, true, "", twice, elsewhere)
 	held = []sample.Held{{Reason: "membership"}} // it was a member, and is cut off
-	step(strangeFor, true, "", twice, "")
-	step(strangeFor, true, "", twice, "")
+	step(unknownFor, true, "", twice, "")
+	step(unknownFor, true, "", twice, "")
 	ready, held = false, nil
-	step(strangeFor, true, "", twice, "")
-	step(strangeFor, true, "", twice, "")
+	step(unknownFor, true, "", twice, "")
+	step(unknownFor, true, "", twice, "")
 	ready = true
-	step(strangeFor, true, "", twice, "")
-	step(strangeFor, true, "", twice, elsewhere)
+	step(unknownFor, true, "", twice, "")
+	step(unknownFor, true, "", twice, elsewhere)
 	members = append(members, member("x", "h"))
 	step(1, true, "", twice, "")
 }

@@ -32,7 +32,7 @@ type peer struct {
 	silent string         // why it failed
 	member string         // the ID of the member that it was last
 	// since when it exports the ID of a member that Kafka does not report; zero: it does not
-	strangeSince time.Time
+	unknownSince time.Time
 
 	details *overview.Details // nil: not known, or nothing is wrong
 	asked   time.Time         // when details were last asked for

@@ -19,6 +19,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"markread/consumer/broker/brokertest"
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
 	"markread/imclient"
 	"markread/imclient/sandbox"
 	"markread/worker"
@@ -264,11 +266,24 @@ func TestGroupCantBeDescribed(t *testing.T) {
 		g.mu.Lock()
 		view, rows := g.view, g.rows
 		g.mu.Unlock()
-		if len(rows) != 1 || rows[0].Member != a.member() || view.unreachable || view.lag == nil ||
-			len(view.errors) != 1 || !strings.Contains(view.errors[0], "--group") {
+		if len(rows) != 1 || rows[0].Member != a.member() || view.current || view.unreachable ||
+			view.lag == nil || len(view.errors) != 1 || !strings.Contains(view.errors[0], "--group") {
 			t.Errorf("%+v\n%+v", rows, view)
 		}
 	})
+}
+
+// The error of a missing dead-letter topic names the flag, and the command that creates it.
+func TestMissingDeadLetterTopic(t *testing.T) {
+	g := New(Options{Topics: event.Topics{Live: "live", DeadLetter: "letters"},
+		CountLetters: func(context.Context) (overview.DeadLetters, error) {
+			return overview.DeadLetters{}, fmt.Errorf("read: %w", kafkaclient.UnknownTopicOrPartition)
+		}})
+	if got := g.countLetters(t.Context()); got.count != nil || got.err != "dead letters can't be "+
+		"counted: topic \"letters\" (--dead-letter-topic) does not exist; `markread run "+
+		"--create-topics` creates it" {
+		t.Errorf("%+v", got)
+	}
 }
 
 // A worker of another group is not shown as one of this group.
